@@ -1,0 +1,25 @@
+"""Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes import (
+    AbsTopKTrainingSAE,
+    AbsTopKTrainingSAEConfig,
+    BatchAbsTopKTrainingSAE,
+    BatchAbsTopKTrainingSAEConfig,
+    SignedJumpReLUSAE,
+    SignedJumpReLUSAEConfig,
+)
+from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.runner import train
+
+__all__ = [
+    "AbsTopKTrainingSAE",
+    "AbsTopKTrainingSAEConfig",
+    "BatchAbsTopKTrainingSAE",
+    "BatchAbsTopKTrainingSAEConfig",
+    "ConfigError",
+    "SignedJumpReLUSAE",
+    "SignedJumpReLUSAEConfig",
+    "load_config",
+    "train",
+]

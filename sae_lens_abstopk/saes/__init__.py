@@ -1,0 +1,20 @@
+"""The architectures of this package, registered with SAELens on import."""
+
+from sae_lens import register_sae_class, register_sae_training_class
+
+from sae_lens_abstopk.saes.abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
+from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
+from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+
+register_sae_training_class("sparse_abstopk", AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig)
+register_sae_training_class("batch_abstopk", BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
+register_sae_class("signed_jumprelu", SignedJumpReLUSAE, SignedJumpReLUSAEConfig)
+
+__all__ = [
+    "AbsTopKTrainingSAE",
+    "AbsTopKTrainingSAEConfig",
+    "BatchAbsTopKTrainingSAE",
+    "BatchAbsTopKTrainingSAEConfig",
+    "SignedJumpReLUSAE",
+    "SignedJumpReLUSAEConfig",
+]

@@ -1,0 +1,91 @@
+"""Batch AbsTopK: the k * B pre-activations of largest magnitude over a batch of B tokens, sign included."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAEConfig
+from torch import nn
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig, require_k_in_range
+
+
+class BatchAbsTopK(nn.Module):
+    """Keeps the ``int(k * n_tokens)`` entries of largest magnitude of [..., d_sae] and zeroes the others."""
+
+    def __init__(self, k: float) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten()
+        kept = flat.abs().topk(int(self.k * x.shape[:-1].numel()), sorted=False).indices
+        return torch.zeros_like(flat).scatter(0, kept, flat.gather(0, kept)).view_as(x)
+
+
+@dataclass(kw_only=True)
+class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchTopKTrainingSAEConfig):
+    """
+    Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``.
+
+    Args:
+        k: Mean number of active latents a token; need not be an integer.
+        topk_threshold_lr: Share by which each batch moves the running threshold.
+    """
+
+    k: float = 100  # type: ignore[assignment]
+    topk_threshold_lr: float = 0.01
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return "batch_abstopk"
+
+    @override
+    def get_inference_config_class(self) -> type[SAEConfig]:
+        return SignedJumpReLUSAEConfig
+
+    @override
+    def _check_k(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int | float):
+            raise ConfigError(f"k={self.k!r} must be a number: the mean count of active latents a token.")
+        require_k_in_range(self.k, self.d_sae)
+        if not 0 < self.topk_threshold_lr <= 1:
+            raise ConfigError(f"topk_threshold_lr={self.topk_threshold_lr!r} must be above 0 and at most 1.")
+
+
+class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchTopKTrainingSAE):
+    """
+    Training SAE with batch-level signed selection.
+
+    ``topk_threshold`` (a float64 scalar) follows the smallest magnitude that a batch kept, in the units in which the
+    batch was selected; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE.
+    """
+
+    cfg: BatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
+
+    @override
+    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        return BatchAbsTopK(self.cfg.k)
+
+    @override
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
+        if self.training or self.topk_threshold == 0:
+            return super().encode(x)
+        _, hidden_pre = self.encode_with_hidden_pre(x)
+        return hidden_pre * (hidden_pre.abs() > self.topk_threshold)
+
+    @override
+    @torch.no_grad()
+    def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
+        """Move the threshold towards the smallest magnitude among codes [n_tokens, d_sae]; the first batch sets it."""
+        magnitudes = acts_topk.abs()
+        smallest = magnitudes.masked_fill(magnitudes == 0, torch.inf).min().to(self.topk_threshold.dtype)
+        # The first value counts whole: an average that starts at 0 would still be low after a short run.
+        lr = torch.where(self.topk_threshold == 0, 1.0, self.cfg.topk_threshold_lr)
+        moved = (1 - lr) * self.topk_threshold + lr * smallest
+        self.topk_threshold.copy_(torch.where(smallest.isfinite(), moved, self.topk_threshold))

@@ -1,0 +1,44 @@
+"""Firings of the two poles of each latent, and what they say about it."""
+
+from dataclasses import dataclass
+
+import torch
+
+DEAD_POLE_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class PoleStatistics:
+    """Summary of firing counts of both poles over some tokens."""
+
+    live_latents: int
+    """Latents that fired at all."""
+    dead_poles: int
+    """Live latents whose weaker pole holds under 1 % of their firings."""
+    two_sidedness: torch.Tensor
+    """min(p+, p-) / (p+ + p-) of each latent, [d_sae]: 0 is one-sided, 0.5 even; NaN where it never fired."""
+
+    @property
+    def mean_two_sidedness(self) -> float:
+        """Mean over the live latents; 0 if there are none."""
+        return self.two_sidedness.nanmean().item() if self.live_latents else 0.0
+
+
+def pole_counts(feature_acts: torch.Tensor) -> torch.Tensor:
+    """How often each latent of codes [..., d_sae] fired on its positive and on its negative pole: int64 [2, d_sae]."""
+    if feature_acts.is_sparse:
+        feature_acts = feature_acts.to_dense()
+    flat = feature_acts.flatten(0, -2)
+    return torch.stack([(flat > 0).sum(0), (flat < 0).sum(0)])
+
+
+def pole_statistics(counts: torch.Tensor) -> PoleStatistics:
+    """Statistics of firing counts [2, d_sae], as :func:`pole_counts` gives them and as they add up over batches."""
+    total = counts.sum(0)
+    weaker = counts.min(0).values
+    live = total > 0
+    return PoleStatistics(
+        live_latents=int(live.sum()),
+        dead_poles=int((live & (weaker < DEAD_POLE_SHARE * total)).sum()),
+        two_sidedness=torch.where(live, weaker / total.clamp(min=1), torch.nan),
+    )

@@ -1,0 +1,45 @@
+"""Signed JumpReLU, for inference: a latent is on where its pre-activation exceeds a threshold in magnitude."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
+from typing_extensions import override
+
+from sae_lens_abstopk.saes.load_note import write_load_note
+
+
+@dataclass
+class SignedJumpReLUSAEConfig(JumpReLUSAEConfig):
+    """Config of an SAE with z = u * 1[|u| > threshold]; the options are SAELens's JumpReLU options."""
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return "signed_jumprelu"
+
+
+class SignedJumpReLUSAE(JumpReLUSAE):
+    """
+    Inference form of the batch-level signed SAEs: z_j = u_j * 1[|u_j| > threshold_j], threshold [d_sae].
+
+    The code of a token depends on that token alone, never on its batch. Equal to SAELens's JumpReLU SAE on the
+    doubled dictionary ([u, -u], [W_dec; -W_dec]).
+    """
+
+    cfg: SignedJumpReLUSAEConfig  # type: ignore[assignment]
+
+    @override
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Codes [..., d_sae] of activations [..., d_in]."""
+        sae_in = self.process_sae_in(x)
+        hidden_pre = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc)
+        is_on = hidden_pre.abs() > self.threshold
+        return self.hook_sae_acts_post(hidden_pre * is_on.to(hidden_pre.dtype))
+
+    @override
+    def save_model(self, path: str | Path) -> tuple[Path, Path]:
+        written = super().save_model(path)
+        write_load_note(path, self.cfg.architecture())
+        return written

@@ -1,0 +1,65 @@
+"""SAELens's activation store with massive tokens left out and a check that activations are finite."""
+
+from typing import Any, Self, cast
+
+import torch
+from datasets import Dataset, IterableDataset
+from sae_lens import ActivationsStore
+from transformer_lens.HookedRootModule import HookedRootModule
+from typing_extensions import override
+
+from sae_lens_abstopk.training.config import TrainingConfig
+
+# contexts whose norms give the median that `max_norm_multiple` multiplies
+NORM_CALIBRATION_BATCHES = 4
+
+
+class NonFiniteActivationsError(RuntimeError):
+    """The language model produced NaN or infinite activations."""
+
+
+class FilteredActivationsStore(ActivationsStore):
+    """
+    Drops tokens whose activation norm exceeds ``max_norm``, and stops at NaN or infinity.
+
+    Some models put a few tokens at a hundred times the usual norm (a "massive activation", often on the first
+    position); those few then hold most of the variance, and an SAE spends its latents on them.
+    """
+
+    max_norm: float | None = None
+    n_llm_batches: int = 0
+
+    @classmethod
+    def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, dataset: Dataset | IterableDataset) -> Self:
+        """The store of a run; with ``max_norm_multiple`` set, the first batches of text are read for their median."""
+        store = cast(Self, cls.from_config(model, cfg, override_dataset=dataset))
+        if cfg.max_norm_multiple is not None:
+            store.max_norm = cfg.max_norm_multiple * store.median_norm()
+        return store
+
+    def median_norm(self, n_batches: int = NORM_CALIBRATION_BATCHES) -> float:
+        """Median norm of the activations of the next ``n_batches`` LM batches."""
+        norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(n_batches)]
+        return torch.cat(norms).median().item()
+
+    @override
+    def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:
+        activations = super().get_filtered_llm_batch(raise_on_epoch_end=raise_on_epoch_end)
+        self.n_llm_batches += 1
+        norms = activations.float().norm(dim=-1)
+        # NaN and infinity both make the sum of the norms non-finite: one number to wait for on a GPU
+        if not norms.sum().isfinite():
+            bad = int((~norms.isfinite()).sum())
+            raise NonFiniteActivationsError(
+                f"{bad} of {len(norms)} activations of {self.hook_name} are NaN or infinite in language-model batch "
+                f"{self.n_llm_batches} (documents up to {self.n_dataset_processed}); run the model in a wider type "
+                "(autocast_lm=false, or a float32 or bfloat16 model) or leave that text out."
+            )
+        return activations if self.max_norm is None else activations[norms <= self.max_norm]
+
+    @override
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        state: dict[str, Any] = super().state_dict()
+        if self.max_norm is not None:
+            state["max_norm"] = torch.tensor(self.max_norm, dtype=torch.float64)
+        return state

@@ -1,0 +1,194 @@
+"""The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import torch
+from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig
+from sae_lens.constants import DTYPE_MAP
+from sae_lens.saes.sae import TrainingSAEConfig
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS, RUN_TIME_NORMALISATIONS, require_k_in_range
+
+MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
+SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
+
+
+def _no_wandb() -> LoggingConfig:
+    return LoggingConfig(log_to_wandb=False)
+
+
+@dataclass
+class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
+    """
+    SAELens's ``LanguageModelSAERunnerConfig`` with a few keys more; what is not listed here is documented there.
+
+    Args:
+        model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer.
+        model_class_name (str): How the model is loaded: AutoModelForCausalLM, TransformerBridge or HookedTransformer.
+        hook_name (str): Module (AutoModelForCausalLM) or hook point (the other two) whose output the SAE reads.
+        dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder of them.
+        dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
+        split (str): Split of the dataset.
+        column_name (str): Column that holds the text.
+        shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
+        held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation.
+        b_dec_init_method (str): Centring of SAEs of SAELens's own architectures on the first batch: mean, geometric_median
+            or zeros; the signed ones have a key of this name in `sae`.
+        device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
+        max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
+        companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
+        perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 measures it never in training.
+        perf_tokens (int): Held-out tokens for each such measurement.
+        checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
+        dataset_trust_remote_code (bool): Run code that comes with a dataset.
+        verbose (bool): Log SAELens's own notes about the buffer and the schedule.
+    """
+
+    model_name: str = ""
+    model_class_name: str = "AutoModelForCausalLM"
+    hook_name: str = ""
+    dataset_path: str = ""
+    dataset_name: str | None = None
+    split: str = "train"
+    column_name: str = "text"
+    shuffle: bool = True
+    held_out_every: int | None = 20
+    device: str = "auto"
+    b_dec_init_method: str = "mean"
+    max_norm_multiple: float | None = None
+    companions: dict[str, TrainingSAEConfig] = field(default_factory=dict)
+    perf_log_freq: int = 1000
+    perf_tokens: int = 16_384
+    checkpoint_freq: int = 5000
+    is_dataset_tokenized: bool = False
+    dataset_trust_remote_code: bool = False
+    verbose: bool = False
+    checkpoint_path: str | None = None
+    output_path: str | None = None
+    logger: LoggingConfig = field(default_factory=_no_wandb)
+
+    @override
+    def __post_init__(self) -> None:
+        checkpoint_path = self.checkpoint_path
+        self.device = _resolve_device(self.device)
+        _check_ranges(self)
+        for name, sae in self.all_saes.items():
+            check_sae(sae, where="sae" if name == "sae" else f"companions.{name}")
+            if sae.d_in != self.sae.d_in:
+                raise ConfigError(
+                    f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
+                )
+        super().__post_init__()
+        # SAELens appends a random id to the path, which a run folder of its own makes superfluous.
+        self.checkpoint_path = checkpoint_path
+
+    @property
+    def all_saes(self) -> dict[str, TrainingSAEConfig]:
+        """The SAE configs that are trained in one pass: ``sae`` first, then the companions by name."""
+        return {"sae": self.sae, **self.companions}
+
+    @override
+    def to_dict(self) -> dict[str, Any]:
+        # the companions hold metadata objects, which asdict would leave as they are and JSON cannot write
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("companions", "sae", "logger")}
+        return {
+            **plain,
+            "sae": self.sae.to_dict(),
+            "companions": {name: sae.to_dict() for name, sae in self.companions.items()},
+            "logger": asdict(self.logger),
+        }
+
+
+def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
+    """Refuse what SAELens's own architectures only refuse when a step is taken; ours have checked themselves."""
+    k = getattr(sae, "k", None)
+    if k is not None:
+        if sae.architecture() == "topk" and (isinstance(k, bool) or not isinstance(k, int)):
+            raise ConfigError(f"{where}.k={k!r} must be an integer for topk; batchtopk takes an average.")
+        try:
+            require_k_in_range(k, sae.d_sae)
+        except ConfigError as error:
+            raise ConfigError(f"{where}.{error}") from None
+    uses_aux_loss = hasattr(sae, "aux_loss_coefficient") and sae.architecture() in ("topk", "batchtopk")
+    if uses_aux_loss and sae.normalize_activations in RUN_TIME_NORMALISATIONS:
+        raise ConfigError(
+            f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the dead-latent loss "
+            f"of {sae.architecture()}; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
+        )
+
+
+def _resolve_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ConfigError(f"device={device!r} is no torch device; use auto, cpu, cuda, cuda:0 or mps.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
+    return device
+
+
+def _check_ranges(cfg: TrainingConfig) -> None:
+    at_least = {
+        "context_size": 2,
+        "training_tokens": 1,
+        "train_batch_size_tokens": 1,
+        "store_batch_size_prompts": 1,
+        "n_batches_in_buffer": 1,
+        "dead_feature_window": 1,
+        "feature_sampling_window": 1,
+        "perf_log_freq": 0,
+        "perf_tokens": 1,
+        "checkpoint_freq": 0,
+        "lr_warm_up_steps": 0,
+        "lr_decay_steps": 0,
+        "n_batches_for_norm_estimate": 1,
+    }
+    for key in ("model_name", "hook_name", "dataset_path"):
+        if not getattr(cfg, key):
+            raise ConfigError(f"{key} is missing; the config has to name it.")
+    for key, bound in at_least.items():
+        if getattr(cfg, key) < bound:
+            raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least {bound}.")
+    if cfg.lr <= 0:
+        raise ConfigError(f"lr={cfg.lr!r} must be above 0.")
+    for key in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(cfg, key) < 1:
+            raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least 0 and below 1.")
+    if not 0 <= cfg.activations_mixing_fraction <= 1:
+        raise ConfigError(f"activations_mixing_fraction={cfg.activations_mixing_fraction!r} must lie in [0, 1].")
+    if cfg.held_out_every is not None and cfg.held_out_every < 2:
+        raise ConfigError(f"held_out_every={cfg.held_out_every!r} must be at least 2, or null to hold nothing out.")
+    if cfg.max_norm_multiple is not None and cfg.max_norm_multiple <= 1:
+        raise ConfigError(f"max_norm_multiple={cfg.max_norm_multiple!r} must be above 1, or null to keep all tokens.")
+    _check_choice("model_class_name", cfg.model_class_name, MODEL_CLASSES)
+    _check_choice("b_dec_init_method", cfg.b_dec_init_method, B_DEC_INIT_METHODS)
+    _check_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
+    _check_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
+    if cfg.train_batch_size_tokens > cfg.training_tokens:
+        raise ConfigError(
+            f"train_batch_size_tokens={cfg.train_batch_size_tokens} exceeds training_tokens={cfg.training_tokens}: "
+            "not one step would be taken."
+        )
+    if cfg.lr_warm_up_steps + cfg.lr_decay_steps > cfg.total_training_steps:
+        raise ConfigError(
+            f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} exceed the run's "
+            f"{cfg.total_training_steps} steps (training_tokens / train_batch_size_tokens); lower them or train longer."
+        )
+    kept_positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
+    buffer = cfg.n_batches_in_buffer * kept_positions
+    if cfg.train_batch_size_tokens > buffer:
+        raise ConfigError(
+            f"train_batch_size_tokens={cfg.train_batch_size_tokens} exceeds the mixing buffer of {buffer} tokens "
+            f"(n_batches_in_buffer={cfg.n_batches_in_buffer} times {kept_positions} positions of a context); "
+            f"raise n_batches_in_buffer to at least {-(-cfg.train_batch_size_tokens // max(kept_positions, 1))}."
+        )
+
+
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(allowed)}.")

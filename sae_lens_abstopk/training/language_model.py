@@ -1,0 +1,137 @@
+"""The language model of a run: looked at before its weights are read, then loaded the way the config asks."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from sae_lens.load_model import load_model
+from transformer_lens.HookedRootModule import HookedRootModule
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+
+# where the residual stream after a layer is called what, to help whoever guessed wrong
+LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
+
+
+def read_model_config(model_name: str) -> PreTrainedConfig:
+    """
+    The architecture and sizes of a model, without its weights.
+
+    Raises:
+        ConfigError: the model is missing, gated without a token, or the Hub cannot be reached.
+    """
+    folder = Path(model_name)
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"model_name={model_name!r} is a local path without a config.json; save the model there first."
+        )
+    try:
+        return AutoConfig.from_pretrained(model_name)
+    except (GatedRepoError, RepositoryNotFoundError, HFValidationError, OSError, ValueError) as error:
+        raise ConfigError(_why_no_model(model_name, error)) from error
+
+
+def model_width(model_name: str) -> int:
+    """Width of the residual stream of a model, from its config."""
+    return int(read_model_config(model_name).get_text_config().hidden_size)
+
+
+def check_hook(cfg: TrainingConfig) -> None:
+    """
+    Refuse a hook that the model lacks or an SAE of another width, before any weight is read.
+
+    Raises:
+        ConfigError: naming the hook and the nearest ones that exist, or both widths.
+    """
+    config = read_model_config(cfg.model_name)
+    width = int(config.get_text_config().hidden_size)
+    layers = int(config.get_text_config().num_hidden_layers)
+    if cfg.model_class_name == "AutoModelForCausalLM":
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        _check_name(cfg, [name for name, _ in model.named_modules() if name], layers)
+        reads_residual = LAYER_MODULE.search(cfg.hook_name)
+    else:
+        layer = re.search(r"(^|\.)blocks\.(\d+)\.", cfg.hook_name)
+        if layer is None or int(layer[2]) >= layers:
+            raise ConfigError(
+                f"hook_name={cfg.hook_name!r} is not in {cfg.model_name}, which has layers 0 to {layers - 1}; "
+                f"{cfg.model_class_name} calls the residual stream after one 'blocks.{layers // 2}.hook_resid_post'."
+            )
+        reads_residual = "hook_resid" in cfg.hook_name
+    if reads_residual and cfg.sae.d_in != width:
+        raise ConfigError(
+            f"sae.d_in={cfg.sae.d_in} but {cfg.model_name} is {width} wide; set sae.d_in={width} or leave it out."
+        )
+
+
+def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
+    if cfg.hook_name in names:
+        return
+    residual = [name for name in names if LAYER_MODULE.search(name)]
+    asked = re.search(r"\.(\d+)(?:\.|$)", cfg.hook_name)
+    if asked and int(asked[1]) >= layers:
+        nearest = residual[-1:]
+    else:
+        nearest = difflib.get_close_matches(cfg.hook_name, names, n=3) or residual[layers // 2 : layers // 2 + 1]
+    raise ConfigError(
+        f"hook_name={cfg.hook_name!r} is not a module of {cfg.model_name}, which has {layers} layers, "
+        f"{residual[0] if residual else names[0]} to {residual[-1] if residual else names[-1]}; "
+        f"nearest: {', '.join(nearest)}."
+    )
+
+
+def load_language_model(cfg: TrainingConfig) -> HookedRootModule:
+    """The model of ``cfg`` with the hook that the run reads, on ``cfg.llm_device``, in evaluation mode."""
+    kwargs: dict[str, Any] = dict(cfg.model_from_pretrained_kwargs or {})
+    try:
+        if cfg.model_class_name == "TransformerBridge":
+            model = _load_bridge(cfg.model_name, str(cfg.llm_device), kwargs)
+        else:
+            model = load_model(
+                cfg.model_class_name,
+                cfg.model_name,
+                device=cfg.llm_device,
+                model_from_pretrained_kwargs=kwargs,
+                hook_names=[cfg.hook_name],
+            )
+    except (GatedRepoError, RepositoryNotFoundError, OSError) as error:
+        raise ConfigError(_why_no_model(cfg.model_name, error)) from error
+    return model.eval()
+
+
+def _load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    # A bridge finds a local folder only through a model that is loaded already.
+    hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
+    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    return TransformerBridge.boot_transformers(
+        model_name, hf_model=hf_model.to(device), tokenizer=tokenizer, device=device
+    )
+
+
+def _why_no_model(model_name: str, error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, GatedRepoError) or "gated" in text.lower() or "401" in text:
+        state = "is set but has no access" if os.environ.get("HF_TOKEN") else "is not set"
+        return (
+            f"model_name={model_name!r} is gated on the Hugging Face Hub, and HF_TOKEN {state}: accept the licence on "
+            "the model's page, then set HF_TOKEN to a token that may read it (or run `hf auth login`)."
+        )
+    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+        return (
+            f"model_name={model_name!r} is neither a local folder nor a model on the Hugging Face Hub that you can see; "
+            "check the spelling, or set HF_TOKEN if it is private."
+        )
+    return (
+        f"model_name={model_name!r} could not be loaded from a local folder, the cache or the Hugging Face Hub "
+        f"({type(error).__name__}: {text.splitlines()[0] if text else 'no detail'}); check the name and the connection, "
+        "or give the path of a local folder."
+    )

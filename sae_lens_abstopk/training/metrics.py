@@ -1,0 +1,50 @@
+"""The row of numbers that a training step gives."""
+
+from typing import Any
+
+import torch
+from sae_lens import SAETrainer
+from sae_lens.saes.sae import TrainStepOutput
+
+from sae_lens_abstopk.evaluation.reconstruction import LossRecovered, ReconstructionSums
+from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
+
+
+@torch.no_grad()
+def step_metrics(
+    trainer: SAETrainer[Any, Any], output: TrainStepOutput, loss_recovered: LossRecovered | None = None
+) -> dict[str, float]:
+    """
+    Metrics of one step on its own batch, in the units of the raw activations.
+
+    ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps; ``dead_poles`` and
+    ``two_sidedness`` come from the firings counted over training where the SAE counts them, else from the batch.
+    """
+    scaler = trainer.activation_scaler
+    sums = ReconstructionSums(trainer.sae.cfg.d_in)
+    sums.update(scaler.unscale(output.sae_in), scaler.unscale(output.sae_out))
+    codes = output.feature_acts.to_dense() if output.feature_acts.is_sparse else output.feature_acts
+    counted = getattr(trainer.sae, "pole_counts", None)
+    poles = pole_statistics(pole_counts(codes) if counted is None else counted)
+    metrics: dict[str, float] = {
+        "tokens": trainer.n_training_samples,
+        "loss": output.loss.item(),
+        "mse": sums.mse(),
+        "nmse": sums.nmse(),
+        "fvu": sums.fvu(),
+        "l0": (codes != 0).sum(-1).float().mean().item(),
+        "dead_latents": int(trainer.dead_neurons.sum()),
+        "dead_poles": poles.dead_poles,
+        "two_sidedness": poles.mean_two_sidedness,
+        "learning_rate": trainer.optimizer.param_groups[0]["lr"],
+    }
+    if loss_recovered is not None:
+        metrics |= {
+            "ce_clean": loss_recovered.ce_clean,
+            "ce_sae": loss_recovered.ce_sae,
+            "ce_zero": loss_recovered.ce_zero,
+            "ce_mean": loss_recovered.ce_mean,
+            "loss_recovered_zero": loss_recovered.zero,
+            "loss_recovered_mean": loss_recovered.mean,
+        }
+    return metrics

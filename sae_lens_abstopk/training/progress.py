@@ -1,0 +1,74 @@
+"""The progress bar of a run: loss, FVU, L0, dead share, tokens a second, time left."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """A bar for the run and a line for each SAE, on a terminal; elsewhere it only keeps time."""
+
+    def __init__(self, console: Console, total_tokens: int) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=total_tokens, speed="")
+        self._lines: dict[str, str] = {}
+        self._started = time.perf_counter()
+        self._tokens_at_start: int | None = None
+        self._tokens = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._bar.stop()
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Mean speed since the bar was made."""
+        return (self._tokens - (self._tokens_at_start or 0)) / max(time.perf_counter() - self._started, 1e-9)
+
+    def advance_to(self, tokens: int) -> None:
+        """Set the number of tokens trained on."""
+        if self._tokens_at_start is None:
+            self._tokens_at_start = tokens
+        self._tokens = tokens
+        self._bar.update(self._task, completed=tokens, speed=f"{self.tokens_per_second:,.0f} tokens/s")
+
+    def show(self, name: str, metrics: Mapping[str, float], *, d_sae: int) -> None:
+        """Show the newest numbers of one SAE beside the bar."""
+        self._lines[name] = (
+            f"{name}: loss {metrics['loss']:.4g}  FVU {metrics['fvu']:.3f}  L0 {metrics['l0']:.1f}  "
+            f"dead {metrics['dead_latents'] / d_sae:.1%}"
+        )
+        self._bar.update(self._task, description="\n".join(self._lines.values()))
+
+
+@contextmanager
+def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is told (done, in all), drawn on a terminal only."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    task = bar.add_task(title, total=None)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,346 @@
+"""Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import sae_lens
+import torch
+import wandb
+from rich.console import Console
+from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
+from sae_lens.registry import get_sae_training_class
+from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.reconstruction import LossRecovered, ScaledCodec, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, NonFiniteActivationsError
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import dump_config
+from sae_lens_abstopk.training.language_model import check_hook, load_language_model
+from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger, WandbLogger, start_wandb
+from sae_lens_abstopk.training.metrics import step_metrics
+from sae_lens_abstopk.training.progress import TrainingProgress
+from sae_lens_abstopk.training.text import Part, load_text
+
+CONFIG_FILENAME = "config.yaml"
+METRICS_FILENAME = "metrics.csv"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run leaves behind."""
+
+    folders: dict[str, Path]
+    """Folder of each SAE: ``"sae"`` and the companions by name."""
+    saes: dict[str, TrainingSAE[Any]]
+    """The SAEs in their training form, scale folded into the weights."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was stopped by Ctrl-C or SIGTERM, after a checkpoint was saved."""
+
+
+class TrainingRun(LanguageModelSAETrainingRunner):
+    """
+    SAELens's training runner, with several SAEs to a stream and numbers in a file.
+
+    The model, the metadata, the final files and the checkpoints are SAELens's; each SAE has a ``SAETrainer`` of its
+    own, which this class drives through the seams that SAELens keeps for outside coordinators.
+
+    Args:
+        cfg: A checked config; ``cfg.output_path`` names the run folder.
+        console: Where progress is shown.
+
+    Raises:
+        ConfigError: before the model's weights are read, if the model, the hook, the text or the folder will not do.
+    """
+
+    cfg: TrainingConfig  # type: ignore[assignment]
+
+    def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
+        if cfg.output_path is None:
+            raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
+        self.output = Path(cfg.output_path)
+        _refuse_to_overwrite(self.output, cfg)
+        check_hook(cfg)
+        dataset = load_text(cfg, "train")
+        self.console = console or Console()
+        cfg.checkpoint_path = cfg.checkpoint_path or str(self.output / "checkpoints")
+        sae = None if cfg.from_pretrained_path else new_sae(cfg.sae, cfg.seed)
+        with _quiet():
+            model = load_language_model(cfg)
+            super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
+            store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
+        self.activations_store, self.max_norm = store, store.max_norm
+        self.saes: dict[str, TrainingSAE[Any]] = {"sae": self.sae}
+        for name, sae_cfg in cfg.companions.items():
+            self.saes[name] = new_sae(sae_cfg, cfg.seed).to(cfg.device)
+        torch.manual_seed(cfg.seed)
+        measures_loss = cfg.perf_log_freq and cfg.held_out_every is not None
+        self.held_out = token_batches(self.model, cfg, cfg.perf_tokens, part="held_out") if measures_loss else []
+
+    @override
+    def run(self) -> TrainingSAE[Any]:
+        """Train, write the run folder, and return the first SAE."""
+        self._set_sae_metadata()
+        self.output.mkdir(parents=True, exist_ok=True)
+        (self.output / CONFIG_FILENAME).write_text(dump_config(self.cfg), encoding="utf-8")
+        if self.cfg.logger.log_to_wandb:
+            start_wandb(self.cfg.logger, self.cfg.to_dict())
+        self.trainers = {name: self._trainer(name, sae) for name, sae in self.saes.items()}
+        if self.cfg.resume_from_checkpoint is not None:
+            self._resume(Path(self.cfg.resume_from_checkpoint))
+        loggers = {name: self._loggers(name) for name in self.saes}
+        try:
+            with _stop_on_signals():
+                self._fit(loggers)
+        except (KeyboardInterrupt, NonFiniteActivationsError):
+            self.console.print(f"stopped; progress is in [bold]{self._save_checkpoint()}[/]")
+            raise
+        finally:
+            for logger in loggers.values():
+                logger.close()
+        for name, sae in self.saes.items():
+            self.save_final_sae(sae, str(self.folder(name)), self.trainers[name].log_feature_sparsity)
+        if self.cfg.logger.log_to_wandb:
+            wandb.finish()
+        return self.sae
+
+    def folder(self, name: str) -> Path:
+        """Where the SAE ``name`` is written: the run folder, or for a companion a folder inside it."""
+        return self.output if name == "sae" else self.output / name
+
+    def _trainer(self, name: str, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
+        return SAETrainer(
+            cfg=self.cfg.to_sae_trainer_config(),
+            sae=sae,
+            data_provider=self.activations_store,
+            save_checkpoint_fn=self.save_checkpoint if name == "sae" else None,
+        )
+
+    def _loggers(self, name: str) -> Loggers:
+        loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
+        if not self.console.is_terminal:
+            loggers.append(ConsoleLogger(self.console, self.label(name)))
+        if self.cfg.logger.log_to_wandb:
+            loggers.append(WandbLogger("" if len(self.saes) == 1 else f"{self.label(name)}/"))
+        return Loggers(loggers)
+
+    def label(self, name: str) -> str:
+        """What the SAE ``name`` is called on screen."""
+        return self.saes[name].cfg.metadata.label or name
+
+    def _fit(self, loggers: Mapping[str, Loggers]) -> None:
+        cfg, trainers = self.cfg, self.trainers
+        first = trainers["sae"]
+        self._estimate_scales()
+        with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
+            progress.advance_to(first.n_training_samples)
+            while first.n_training_steps < cfg.total_training_steps:
+                batch = next(self.activations_store)
+                outputs: dict[str, TrainStepOutput] = {}
+                for name, trainer in trainers.items():
+                    if trainer.n_training_steps == 0:
+                        self._center(trainer, batch)
+                    trainer.maybe_reset_sparsity()
+                    outputs[name] = trainer.step(batch)
+                    trainer.n_training_steps += 1
+                step = first.n_training_steps
+                last = step == cfg.total_training_steps
+                losses = self._loss_recovered() if self._measures_loss(step, last) else {}
+                if losses or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0:
+                    for name, trainer in trainers.items():
+                        metrics = step_metrics(trainer, outputs[name], losses.get(name))
+                        metrics["tokens_per_second"] = progress.tokens_per_second
+                        loggers[name].log(metrics, step)
+                        progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
+                progress.advance_to(first.n_training_samples)
+                if cfg.checkpoint_freq and step % cfg.checkpoint_freq == 0 and not last:
+                    self._save_checkpoint()
+        self._fold_scales()
+        for trainer in trainers.values():
+            trainer.set_final_sae_metadata()
+
+    def _center(self, trainer: SAETrainer[Any, Any], batch: torch.Tensor) -> None:
+        # the signed SAEs do this themselves, so that they do it under SAELens's own runner too
+        if not isinstance(trainer.sae, SignedTrainingSAE):
+            scaled = trainer.activation_scaler(batch.to(trainer.sae.device))
+            initialize_b_dec(trainer.sae, scaled, self.cfg.b_dec_init_method)
+
+    def _measures_loss(self, step: int, last: bool) -> bool:
+        return bool(self.held_out) and (last or step % self.cfg.perf_log_freq == 0)
+
+    def _loss_recovered(self) -> dict[str, LossRecovered]:
+        codecs = {}
+        for name, trainer in self.trainers.items():
+            trainer.sae.eval()
+            codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
+        results = evaluate_reconstruction(
+            self.model,
+            codecs,
+            self.held_out,
+            hook_name=self.cfg.hook_name,
+            token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
+            autocast=self.cfg.autocast_lm,
+        )
+        for trainer in self.trainers.values():
+            trainer.sae.train()
+        return {name: result.loss for name, result in results.items() if result.loss is not None}
+
+    def _estimate_scales(self) -> None:
+        """Estimate activation statistics on batches that all SAEs share; what a checkpoint brought along is kept."""
+        kinds = {"expected_average_only_in", "covariance_whitening"}
+        due = [
+            trainer
+            for trainer in self.trainers.values()
+            if trainer.sae.cfg.normalize_activations in kinds
+            and trainer.activation_scaler.scaling_factor is None
+            and trainer.activation_scaler.whitening is None
+        ]
+        if not due:
+            return
+        n = self.cfg.n_batches_for_norm_estimate
+        batches = [next(self.activations_store) for _ in range(n)]
+        for trainer in due:
+            scaler = trainer.activation_scaler
+            estimate = (
+                scaler.estimate_whitening
+                if trainer.sae.cfg.normalize_activations == "covariance_whitening"
+                else scaler.estimate_scaling_factor
+            )
+            estimate(d_in=trainer.sae.cfg.d_in, data_provider=iter(batches), n_batches_for_norm_estimate=n)
+
+    def _fold_scales(self) -> None:
+        for trainer in self.trainers.values():
+            scaler = trainer.activation_scaler
+            if scaler.scaling_factor is not None:
+                trainer.sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
+                scaler.scaling_factor = None
+            if scaler.whitening is not None:
+                whitening = scaler.whitening
+                trainer.sae.fold_activation_whitening(whitening.mean, whitening.matrix, whitening.inverse_matrix)
+                scaler.whitening = None
+
+    @override
+    def _set_sae_metadata(self) -> None:
+        super()._set_sae_metadata()
+        common = self.sae.cfg.metadata
+        common.max_activation_norm = self.max_norm
+        common.dataset_name = self.cfg.dataset_name
+        common.split = self.cfg.split
+        common.held_out_every = self.cfg.held_out_every
+        common.training_tokens = self.cfg.total_training_steps * self.cfg.train_batch_size_tokens
+        own = ("training_architecture", "training_architecture_details", "label")
+        for name, sae in self.saes.items():
+            for key, value in common.items():
+                if key not in own:
+                    sae.cfg.metadata[key] = value
+            sae.cfg.metadata.label = name if name != "sae" else sae.cfg.architecture().removeprefix("sparse_")
+
+    def _checkpoint_folder(self) -> Path:
+        assert self.cfg.checkpoint_path is not None
+        return Path(self.cfg.checkpoint_path) / str(self.trainers["sae"].n_training_samples)
+
+    def _save_checkpoint(self) -> Path:
+        folder = self._checkpoint_folder()
+        for name, trainer in self.trainers.items():
+            if name == "sae":
+                trainer.save_checkpoint(folder.name, base_path=folder.parent)
+            else:
+                trainer.save_checkpoint(name, base_path=folder)
+        return folder
+
+    def _resume(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ConfigError(f"resume_from_checkpoint={str(folder)!r}: no such folder.")
+        for name, trainer in self.trainers.items():
+            part = folder if name == "sae" else folder / name
+            trainer.load_trainer_state(part)
+            trainer.sae.load_weights_from_checkpoint(part)
+        self.activations_store.load_from_checkpoint(folder)
+
+
+def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:
+    """Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``."""
+    run = TrainingRun(cfg, console=console)
+    run.run()
+    return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)
+
+
+def new_sae(cfg: TrainingSAEConfig, seed: int) -> TrainingSAE[Any]:
+    """A freshly initialised SAE; one seed gives the same weights to every architecture of the same shape."""
+    torch.manual_seed(seed)
+    return get_sae_training_class(cfg.architecture())[0](cfg)
+
+
+def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:
+    """Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over."""
+    with _quiet():
+        store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, part))
+    per_batch = cfg.store_batch_size_prompts * cfg.context_size
+    batches = []
+    try:
+        while len(batches) * per_batch < n_tokens:
+            batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
+    except StopIteration:
+        pass  # all there is
+    if not batches:
+        raise ConfigError(
+            f"the {part.replace('_', '-')} text of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; "
+            f"lower held_out_every={cfg.held_out_every}, store_batch_size_prompts or context_size, or give more text."
+        )
+    return batches
+
+
+def _refuse_to_overwrite(output: Path, cfg: TrainingConfig) -> None:
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output_path={str(output)!r} is a file; name a folder.")
+    taken = [name for name in ("sae_weights.safetensors", METRICS_FILENAME) if (output / name).exists()]
+    if taken and cfg.resume_from_checkpoint is None:
+        raise ConfigError(
+            f"output_path={str(output)!r} already holds a run ({', '.join(taken)}); choose another folder, move that "
+            "one away, or go on with it by resume_from_checkpoint."
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """SAELens warns that a text is not tokenised and that model and data were passed in, which is how it is meant here."""
+    level = sae_lens.logger.level
+    sae_lens.logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
+            warnings.filterwarnings("ignore", message="The training dataset contains fewer samples")
+            yield
+    finally:
+        sae_lens.logger.setLevel(level)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise :class:`Interrupted`, in the main thread, where Python takes signals."""
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise Interrupted(signal.Signals(number).name)
+
+    try:
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,79 @@
+"""Sweeps: one file that stands for many runs."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import data_folder, load_config, read_yaml
+from sae_lens_abstopk.training.runner import train
+
+ENTRY_KEYS = {"config", "variants", "grid"}
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep."""
+
+    name: str
+    """Also the name of its folder."""
+    source: str
+    """Config or preset, with its variant."""
+    overrides: tuple[str, ...]
+
+    def config(self, output: Path) -> TrainingConfig:
+        """The checked config of this run, with its folder in ``output``."""
+        return load_config(self.source, [*self.overrides, f"output_path={output / self.name}"])
+
+
+def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
+    """
+    The runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
+
+    Raises:
+        ConfigError: the file is missing, or a key or an entry is not understood.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = data_folder("training_configs") / "sweeps" / f"{source}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise ConfigError(f"sweep {source!r} is neither a file nor one of {', '.join(known)}.")
+    raw = read_yaml(path)
+    entries = raw.get("runs")
+    if set(raw) - {"runs", "variants", "grid"} or not isinstance(entries, list):
+        raise ConfigError(
+            f"{path}: a sweep has the keys runs (a list), variants and grid; this one has {', '.join(raw)}."
+        )
+    runs = []
+    for i, entry in enumerate(entries):
+        if not isinstance(entry, dict) or set(entry) - ENTRY_KEYS or "config" not in entry:
+            raise ConfigError(f"{path}: runs[{i}] must have config and may have variants and grid; got {entry!r}.")
+        grid = {**raw.get("grid", {}), **entry.get("grid", {})}
+        for variant in entry.get("variants", raw.get("variants", [""])):
+            runs.extend(_points(f"{entry['config']}/{variant}" if variant else entry["config"], grid, overrides))
+    return runs
+
+
+def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[str]) -> list[SweepRun]:
+    points = []
+    for values in itertools.product(*grid.values()):
+        changes = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
+        name = "_".join([source.removesuffix(".yaml").replace("/", "_"), *changes])
+        points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
+    return points
+
+
+def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_run: bool = False) -> None:
+    """Check every config, then train the runs that have no SAE in ``output`` yet, one after the other."""
+    configs = {run.name: run.config(output) for run in runs}
+    for i, (name, cfg) in enumerate(configs.items(), 1):
+        done = (output / name / "sae_weights.safetensors").is_file()
+        console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False, highlight=False)
+        if not done and not dry_run:
+            train(cfg, console=console)

@@ -1,0 +1,122 @@
+"""The text of a run: Hub datasets and local files, split by document into training and held-out parts."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from datasets import Dataset, IterableDataset, load_dataset
+from datasets.exceptions import DatasetNotFoundError
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+SHUFFLE_WINDOW = 10_000
+Text = Dataset | IterableDataset
+Part = Literal["train", "held_out", "all"]
+
+
+def load_text(cfg: TrainingConfig, part: Part) -> Text:
+    """
+    The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``.
+
+    Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling, so the parts
+    never share a document and do not depend on the seed.
+
+    Raises:
+        ConfigError: the dataset is missing or empty, or lacks the column.
+    """
+    dataset = open_dataset(
+        cfg.dataset_path,
+        name=cfg.dataset_name,
+        split=cfg.split,
+        streaming=cfg.streaming,
+        trust_remote_code=cfg.dataset_trust_remote_code,
+    )
+    dataset = _as_text_column(dataset, cfg)
+    if part != "all" and cfg.held_out_every is not None:
+        n, held_out = cfg.held_out_every, part == "held_out"
+        dataset = dataset.filter(lambda _, i: (i % n == n - 1) == held_out, with_indices=True)
+    elif part == "held_out":
+        raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
+    if next(iter(dataset), None) is None:
+        raise ConfigError(
+            f"dataset_path={cfg.dataset_path!r} has no documents for the part {part!r}"
+            + (f" with held_out_every={cfg.held_out_every}; lower it." if part == "held_out" else ".")
+        )
+    if cfg.shuffle and part == "train":
+        if isinstance(dataset, IterableDataset):
+            return dataset.shuffle(seed=cfg.seed, buffer_size=SHUFFLE_WINDOW)
+        return dataset.shuffle(seed=cfg.seed)
+    return dataset
+
+
+def open_dataset(
+    path: str,
+    *,
+    name: str | None = None,
+    split: str = "train",
+    streaming: bool = True,
+    trust_remote_code: bool = False,
+) -> Text:
+    """A Hub dataset by id, or a local file or folder of .jsonl, .json, .parquet (gzip too) or .txt, one document a file."""
+    if not path:
+        raise ConfigError("dataset_path is empty; give a Hub dataset id or a local file or folder of text.")
+    local = Path(path)
+    try:
+        if local.exists():
+            builder, files = _local_files(local)
+            options: dict[str, Any] = {"sample_by": "document"} if builder == "text" else {}
+            return load_dataset(builder, data_files=files, split="train", streaming=streaming, **options)
+        if local.suffix in FORMATS or local.suffix == ".gz" or path.startswith((".", "/", "~")):
+            raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
+        extra: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
+        return load_dataset(path, name, split=split, streaming=streaming, **extra)
+    except (DatasetNotFoundError, FileNotFoundError, ConnectionError, OSError) as error:
+        raise ConfigError(
+            f"dataset_path={path!r} could not be opened ({type(error).__name__}); check the name and the connection, "
+            "or give a local file or folder."
+        ) from error
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"dataset_path={path!r}: {error}") from error
+
+
+def _local_files(path: Path) -> tuple[str, list[str]]:
+    candidates = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    by_builder: dict[str, list[str]] = {}
+    for file in candidates:
+        suffix = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
+        if suffix in FORMATS:
+            by_builder.setdefault(FORMATS[suffix], []).append(str(file))
+    if not by_builder:
+        raise ConfigError(f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also .gz).")
+    if len(by_builder) > 1:
+        raise ConfigError(
+            f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
+        )
+    return next(iter(by_builder.items()))
+
+
+def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:
+    try:
+        first = next(iter(dataset), None)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"dataset_path={cfg.dataset_path!r} is not UTF-8 text: {error}.") from error
+    if first is None:
+        raise ConfigError(f"dataset_path={cfg.dataset_path!r} is empty.")
+    if cfg.is_dataset_tokenized or cfg.use_chat_formatting:
+        return dataset
+    if cfg.column_name not in first:
+        raise ConfigError(
+            f"column_name={cfg.column_name!r} is not a column of {cfg.dataset_path!r}; it has {', '.join(first)}."
+        )
+    if not isinstance(first[cfg.column_name], str):
+        raise ConfigError(
+            f"column_name={cfg.column_name!r} of {cfg.dataset_path!r} holds {type(first[cfg.column_name]).__name__}, not text."
+        )
+    column = cfg.column_name
+    others = [name for name in first if name != column]
+    return dataset.map(
+        lambda row: {"text": row[column]}, remove_columns=[*others, *([column] if column != "text" else [])]
+    )

@@ -1,0 +1,122 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+settings.register_profile("here", deadline=None, max_examples=25)
+settings.load_profile("here")
+
+SENTENCES = (
+    "The old lighthouse keeper had not spoken to anyone for three weeks when she arrived.",
+    "He promised that he would never go back, and yet he walked to the river every night.",
+    "A glacier forms where snow falls year after year and slowly turns into blue ice.",
+    "We loved the film, but they hated every minute of it and left before the end.",
+)
+VOCABULARY = 300
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JSONL file of 400 short documents."""
+    path = tmp_path_factory.mktemp("text") / "texts.jsonl"
+    lines = [{"text": " ".join(SENTENCES[(i + j) % 4] for j in range(6)), "number": i} for i in range(400)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    byte_level = Tokenizer(models.BPE())
+    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    byte_level.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    byte_level.train_from_iterator(SENTENCES * 5, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_level, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=10**6
+    )
+
+
+def tiny_configs() -> dict[str, PreTrainedConfig]:
+    """Configs of tiny models of the same classes as the models of the presets, by preset."""
+    tokens: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    common: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 26, "num_attention_heads": 2, **tokens}
+    grouped: dict[str, Any] = {**common, "num_key_value_heads": 1, "intermediate_size": 48}
+    gemma3_text = {**grouped, "head_dim": 16}
+    vision = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    return {
+        "pythia-70m": GPTNeoXConfig(**common, intermediate_size=48),
+        "gpt2": GPT2Config(n_embd=32, n_layer=26, n_head=2, **tokens),
+        "gemma-2-2b": Gemma2Config(**grouped, head_dim=16),
+        "qwen3-4b": Qwen3Config(**grouped, head_dim=16),
+        "gemma-3-12b": Gemma3Config(text_config=gemma3_text, vision_config=vision, **tokens),
+        "llama-3.1-8b": LlamaConfig(**grouped),
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> dict[str, Path]:
+    """Folders of randomly initialised models, by preset."""
+    root = tmp_path_factory.mktemp("models")
+    for name, config in tiny_configs().items():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return {name: root / name for name in tiny_configs()}
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tiny_models: dict[str, Path]) -> Path:
+    return tiny_models["llama-3.1-8b"]
+
+
+@pytest.fixture
+def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
+    """A config file's content for a run of six quick steps."""
+    return {
+        "model_name": str(tiny_llama),
+        "hook_name": "model.layers.2",
+        "dataset_path": str(texts),
+        "context_size": 32,
+        "seqpos_slice": [1, None],
+        "store_batch_size_prompts": 4,
+        "n_batches_in_buffer": 16,
+        "training_tokens": 384,
+        "train_batch_size_tokens": 64,
+        "lr": 1e-3,
+        "device": "cpu",
+        "perf_log_freq": 3,
+        "perf_tokens": 256,
+        "checkpoint_freq": 0,
+        "output_path": str(tmp_path / "run"),
+        "logger": {"wandb_log_frequency": 1},
+        "sae": {"architecture": "abstopk", "d_in": 32, "d_sae": 64, "k": 4},
+    }

@@ -1,0 +1,177 @@
+"""Selection, identities, gauge: what holds for every signed SAE."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sae_lens import (
+    AbsTopKSAE,
+    AbsTopKSAEConfig,
+    JumpReLUSAE,
+    JumpReLUSAEConfig,
+    TopKSAE,
+    TopKSAEConfig,
+)
+from sae_lens import AbsTopKTrainingSAE as StockAbsTopKTrainingSAE
+from sae_lens import AbsTopKTrainingSAEConfig as StockAbsTopKTrainingSAEConfig
+from sae_lens.saes.sae import TrainStepInput
+
+from sae_lens_abstopk import (
+    AbsTopKTrainingSAE,
+    AbsTopKTrainingSAEConfig,
+    BatchAbsTopKTrainingSAE,
+    BatchAbsTopKTrainingSAEConfig,
+    SignedJumpReLUSAE,
+    SignedJumpReLUSAEConfig,
+)
+
+Signed = AbsTopKTrainingSAE | BatchAbsTopKTrainingSAE
+DTYPES = st.sampled_from(["float32", "bfloat16"])
+
+
+def per_token(**options: Any) -> AbsTopKTrainingSAE:
+    return with_random_weights(
+        AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options))
+    )
+
+
+def per_batch(**options: Any) -> BatchAbsTopKTrainingSAE:
+    cfg = BatchAbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+    return with_random_weights(BatchAbsTopKTrainingSAE(cfg))
+
+
+@torch.no_grad()
+def with_random_weights(sae: Any, seed: int = 0) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sae.named_parameters():
+        if name != "threshold":
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return sae
+
+
+def tokens(n: int, d_in: int = 8, seed: int = 1) -> torch.Tensor:
+    return torch.randn(n, d_in, generator=torch.Generator().manual_seed(seed))
+
+
+def step(sae: Any, x: torch.Tensor, *, n: int = 1, dead: torch.Tensor | None = None) -> Any:
+    return sae.training_forward_pass(
+        TrainStepInput(sae_in=x, coefficients={}, dead_neuron_mask=dead, n_training_steps=n, is_logging_step=False)
+    )
+
+
+@given(st.integers(1, 24), st.integers(1, 9), DTYPES)
+def test_each_token_keeps_exactly_k_latents_with_their_signs(k: int, n: int, dtype: str) -> None:
+    sae = per_token(k=k, dtype=dtype)
+    codes, hidden_pre = sae.encode_with_hidden_pre(tokens(n))
+    assert ((codes != 0).sum(-1) == k).all()
+    assert torch.equal(codes[codes != 0], hidden_pre[codes != 0])
+    kept_least = codes.abs().masked_fill(codes == 0, torch.inf).amin(-1)
+    dropped_most = hidden_pre.abs().masked_fill(codes != 0, 0).amax(-1)
+    assert (kept_least >= dropped_most).all()
+
+
+@given(st.floats(1, 24), st.integers(1, 9), DTYPES)
+def test_a_batch_keeps_k_times_its_tokens_with_their_signs(k: float, n: int, dtype: str) -> None:
+    codes, hidden_pre = per_batch(k=k, dtype=dtype).encode_with_hidden_pre(tokens(n))
+    on = codes != 0
+    assert int(on.sum()) == int(k * n)
+    assert torch.equal(codes[on], hidden_pre[on])
+    assert codes[on].abs().min() >= hidden_pre.abs().masked_fill(on, 0).max()
+
+
+def test_per_token_equals_saelens_in_codes_loss_and_gradients() -> None:
+    ours = per_token()
+    stock = StockAbsTopKTrainingSAE(StockAbsTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    stock.load_state_dict(ours.state_dict(), strict=False)
+    x, dead = tokens(16), torch.arange(24) % 3 == 0
+    a, b = step(ours, x, dead=dead), step(stock, x, dead=dead)
+    assert torch.equal(a.feature_acts, b.feature_acts)
+    assert torch.equal(a.loss, b.loss)
+    assert a.losses["auxiliary_reconstruction_loss"] > 0
+    a.loss.backward()
+    b.loss.backward()
+    for name, parameter in stock.named_parameters():
+        assert torch.equal(ours.get_parameter(name).grad, parameter.grad), name  # type: ignore[arg-type]
+
+
+def test_a_batch_of_one_token_is_per_token() -> None:
+    for x in tokens(10).split(1):
+        assert torch.equal(per_batch().encode(x), per_token().encode(x))
+
+
+def doubled(sae: Any) -> dict[str, torch.Tensor]:
+    """Weights of the non-negative SAE whose latents are both poles: ([u, -u], [D; -D])."""
+    return {
+        "W_enc": torch.cat([sae.W_enc, -sae.W_enc], dim=1),
+        "b_enc": torch.cat([sae.b_enc, -sae.b_enc]),
+        "W_dec": torch.cat([sae.W_dec, -sae.W_dec]),
+        "b_dec": sae.b_dec,
+    }
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_abstopk_is_topk_on_the_doubled_dictionary(rescale: bool) -> None:
+    options: dict[str, Any] = {"d_in": 8, "k": 5, "rescale_acts_by_decoder_norm": rescale}
+    signed = with_random_weights(AbsTopKSAE(AbsTopKSAEConfig(d_sae=24, **options)))
+    plain = TopKSAE(TopKSAEConfig(d_sae=48, **options))
+    plain.load_state_dict(doubled(signed))
+    x = tokens(20)
+    codes, mirrored = signed.encode(x), plain.encode(x)
+    assert torch.equal(torch.cat([codes.relu(), (-codes).relu()], -1), mirrored)
+    torch.testing.assert_close(signed(x), plain(x))
+
+
+def signed_jumprelu(dtype: str = "float32") -> SignedJumpReLUSAE:
+    sae = with_random_weights(SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=8, d_sae=24, dtype=dtype)))
+    sae.threshold.data = torch.linspace(0, 6, 24, dtype=sae.dtype)
+    return sae
+
+
+@given(st.integers(1, 9), DTYPES)
+def test_signed_jumprelu_is_jumprelu_on_the_doubled_dictionary(n: int, dtype: str) -> None:
+    signed = signed_jumprelu(dtype)
+    plain = JumpReLUSAE(JumpReLUSAEConfig(d_in=8, d_sae=48, dtype=dtype))
+    plain.load_state_dict(doubled(signed) | {"threshold": signed.threshold.repeat(2)})
+    x = tokens(n)
+    codes = signed.encode(x)
+    assert torch.equal(torch.cat([codes.relu(), (-codes).relu()], -1), plain.encode(x))
+    exact = {"rtol": 1e-5, "atol": 1e-4} if dtype == "float32" else {"rtol": 2e-2, "atol": 0.5}
+    torch.testing.assert_close(signed(x), plain(x), **exact)
+
+
+def test_signed_jumprelu_keeps_what_exceeds_its_threshold_in_magnitude() -> None:
+    sae, x = signed_jumprelu(), tokens(30)
+    hidden_pre = sae.process_sae_in(x) @ sae.W_enc + sae.b_enc
+    expected = torch.where(hidden_pre.abs() > sae.threshold, hidden_pre, 0)
+    assert torch.equal(sae.encode(x), expected)
+    assert (expected < 0).any()
+    assert (expected == 0).any()
+
+
+def test_a_signed_jumprelu_code_does_not_depend_on_the_batch() -> None:
+    sae, x = signed_jumprelu().to(dtype=torch.float64), tokens(12).double()
+    alone = torch.cat([sae.encode(row) for row in x.split(1)])
+    torch.testing.assert_close(sae.encode(x), alone, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [per_token, per_batch, signed_jumprelu])
+@given(flips=st.lists(st.booleans(), min_size=24, max_size=24))
+def test_flipping_the_gauge_of_latents_leaves_reconstructions_equal_to_the_bit(make: Any, flips: list[bool]) -> None:
+    sae, x = make(), tokens(10)
+    before, codes_before = sae(x), sae.encode(x)
+    sign = torch.where(torch.tensor(flips), -1.0, 1.0)
+    with torch.no_grad():
+        sae.W_enc.mul_(sign)
+        sae.b_enc.mul_(sign)
+        sae.W_dec.mul_(sign[:, None])
+    assert torch.equal(sae.encode(x), codes_before * sign)
+    assert torch.equal(sae(x), before)
+
+
+@pytest.mark.parametrize("make", [per_token, per_batch, signed_jumprelu])
+def test_contexts_and_batches_of_any_shape_are_encoded_alike(make: Any) -> None:
+    sae, x = make(), tokens(12)
+    torch.testing.assert_close(sae.encode(x.view(3, 4, 8)).flatten(0, 1), sae.encode(x))
+    torch.testing.assert_close(sae(x.view(3, 4, 8)).flatten(0, 1), sae(x))

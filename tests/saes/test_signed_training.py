@@ -1,0 +1,272 @@
+"""Options, centring, row norms, pole counts, threshold, files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sae_lens import SAE, SAETrainer, TrainingSAE
+from sae_lens.config import SAETrainerConfig
+from safetensors.torch import load_file
+
+from sae_lens_abstopk import (
+    AbsTopKTrainingSAEConfig,
+    BatchAbsTopKTrainingSAE,
+    BatchAbsTopKTrainingSAEConfig,
+    ConfigError,
+    SignedJumpReLUSAE,
+)
+from sae_lens_abstopk.saes.signed_training import geometric_median
+from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
+
+NORMALISATIONS = ["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm", "covariance_whitening"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": 0}, "k=0 must lie between 1 and d_sae=24"),
+        ({"k": 25}, "k=25 must lie between 1 and d_sae=24"),
+        ({"k": 2.5}, "k=2.5 must be an integer"),
+        ({"k": True}, "k=True must be an integer"),
+        ({"d_sae": 0}, "d_sae=0 must be a whole number of at least 1"),
+        ({"use_sparse_activations": True}, "use_sparse_activations=True has no effect"),
+        ({"aux_loss_coefficient": -1}, "aux_loss_coefficient=-1 must be 0 or more"),
+        ({"normalize_activations": "layer_norm"}, "'layer_norm' cannot be combined with the dead-latent loss"),
+        ({"normalize_activations": "constant_norm_rescale"}, "cannot be combined with the dead-latent loss"),
+        ({"normalize_activations": "z_score"}, "normalize_activations must be none"),
+        ({"b_dec_init_method": "median"}, "use one of mean, geometric_median, zeros"),
+        ({"pole_window": 0}, "pole_window=0 must be a whole number"),
+    ],
+)
+def test_bad_options_are_refused_when_the_config_is_made(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence.replace(".", r"\.")):
+        AbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"k": 0.5}, "k=0.5 must lie between 1 and d_sae=24"),
+        ({"k": "many"}, "k='many' must be a number"),
+        ({"topk_threshold_lr": 0}, "topk_threshold_lr=0 must be above 0 and at most 1"),
+    ],
+)
+def test_batch_options_are_refused_too(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence.replace(".", r"\.")):
+        BatchAbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+
+
+def test_dead_latents_are_chosen_by_magnitude_against_a_detached_residual() -> None:
+    # one dead latent whose pre-activation is strongly negative: a signed loss trains it, a relu would not
+    sae = per_token(k=1, rescale_acts_by_decoder_norm=False)
+    x, dead = tokens(6), torch.zeros(24, dtype=torch.bool)
+    dead[3] = True
+    output = step(sae, x, dead=dead)
+    hidden = output.hidden_pre[:, 3:4]
+    residual = (x - output.sae_out).detach()
+    expected = ((hidden @ sae.W_dec[3:4] - residual) ** 2).sum(-1).mean() * (1 / 4)
+    torch.testing.assert_close(output.losses["auxiliary_reconstruction_loss"], expected)
+    gradient = torch.autograd.grad(output.losses["auxiliary_reconstruction_loss"], sae.b_dec, retain_graph=True)[0]
+    expected_gradient = torch.autograd.grad(expected, sae.b_dec)[0]
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
+def test_without_weight_there_is_no_dead_latent_loss() -> None:
+    sae = per_token(aux_loss_coefficient=0, normalize_activations="layer_norm")
+    assert set(step(sae, tokens(6), dead=torch.ones(24, dtype=torch.bool)).losses) == {"mse_loss"}
+
+
+def test_the_first_batch_centres_the_decoder_bias() -> None:
+    x = tokens(64) + 5
+    for method, expected in (("mean", x.mean(0)), ("geometric_median", geometric_median(x)), ("zeros", torch.zeros(8))):
+        sae = BatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5, b_dec_init_method=method))  # type: ignore[arg-type]
+        step(sae, x, n=0)
+        torch.testing.assert_close(sae.b_dec.data, expected)
+
+
+def test_a_bias_that_is_there_already_is_kept() -> None:
+    sae = per_token()
+    before = sae.b_dec.clone()
+    step(sae, tokens(8) + 5, n=0)
+    assert torch.equal(sae.b_dec, before)
+
+
+def test_the_geometric_median_withstands_an_outlier() -> None:
+    x = torch.cat([tokens(99), torch.full((1, 8), 1e4)])
+    assert geometric_median(x).norm() < 1
+    assert x.mean(0).norm() > 100
+    distance = lambda point: (x - point).norm(dim=1).sum()  # noqa: E731
+    median = geometric_median(x)
+    assert all(distance(median) <= distance(median + 0.05 * direction) for direction in torch.eye(8))
+
+
+@pytest.mark.parametrize("make", [per_token, per_batch])
+def test_rows_are_held_at_unit_norm_through_training_and_saving(make: Any, tmp_path: Path) -> None:
+    sae = make(unit_norm_encoder=True, unit_norm_decoder=True, rescale_acts_by_decoder_norm=False)
+    train_a_little(sae, steps=3)
+    sae.save_inference_model(tmp_path)
+    weights = load_file(tmp_path / "sae_weights.safetensors")
+    torch.testing.assert_close(weights["W_enc"].norm(dim=0), torch.ones(24))
+    torch.testing.assert_close(weights["W_dec"].norm(dim=1), torch.ones(24))
+
+
+def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: Path) -> None:
+    sae = per_token(unit_norm_encoder=True, normalize_activations="expected_average_only_in")
+    train_a_little(sae, steps=2)
+    folded = sae.W_enc.norm(dim=0)
+    torch.testing.assert_close(folded, folded.mean().expand(24))
+    assert folded.mean() != pytest.approx(1, rel=0.1)
+    sae.save_model(tmp_path)
+    assert torch.equal(sae.W_enc.norm(dim=0), folded)
+
+
+def test_poles_are_counted_and_old_counts_fade() -> None:
+    sae = per_token(pole_window=2)
+    first = step(sae, tokens(10), n=1).feature_acts
+    counts = torch.stack([(first > 0).sum(0), (first < 0).sum(0)])
+    assert torch.equal(sae.pole_counts, counts)
+    output = step(sae, tokens(10), n=2)
+    assert torch.equal(sae.pole_counts, counts // 2 + counts)
+    assert output.metrics["dead_poles"]() == sae.pole_statistics().dead_poles  # type: ignore[operator]
+
+
+def train_a_little(sae: Any, *, steps: int = 60, shift: float = 3.0, data: torch.Tensor | None = None) -> torch.Tensor:
+    """Train with SAELens's own trainer, folds included; returns the raw activations it saw."""
+    x = tokens(256, seed=2) * 2 + shift if data is None else data
+    batches = iter([x] * (steps + 4))
+    cfg = SAETrainerConfig(
+        total_training_samples=steps * len(x),
+        train_batch_size_samples=len(x),
+        lr=1e-2,
+        lr_end=1e-2,
+        n_batches_for_norm_estimate=2,
+    )
+    SAETrainer(cfg=cfg, sae=sae, data_provider=batches).fit()
+    return x
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_the_saved_threshold_selects_what_the_batch_selected(normalisation: str, rescale: bool, tmp_path: Path) -> None:
+    sae = per_batch(
+        normalize_activations=normalisation,
+        rescale_acts_by_decoder_norm=rescale,
+        aux_loss_coefficient=0,
+        topk_threshold_lr=0.5,
+    )
+    x = train_a_little(sae)
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    assert isinstance(saved, SignedJumpReLUSAE)
+    codes = saved.encode(x)
+    l0 = (codes != 0).sum(-1).float().mean().item()
+    assert l0 == pytest.approx(5, rel=0.1), "k latents a token on the data that the threshold was estimated on"
+    # where both are on, both give the same reconstruction up to the few latents at the threshold
+    sae.eval()
+    reference = sae.decode(sae.encode(x))
+    torch.testing.assert_close(saved(x), reference, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_fold_w_dec_norm_keeps_codes_of_the_saved_sae(rescale: bool, tmp_path: Path) -> None:
+    sae = per_batch(rescale_acts_by_decoder_norm=rescale)
+    x = train_a_little(sae)
+    sae.save_inference_model(tmp_path)
+    saved, folded = SAE.load_from_disk(tmp_path), SAE.load_from_disk(tmp_path, fold_W_dec_norm=True)
+    torch.testing.assert_close(saved(x), folded(x), rtol=1e-4, atol=1e-4)
+    assert torch.equal(saved.encode(x) != 0, folded.encode(x) != 0)
+
+
+def test_the_threshold_follows_the_least_kept_magnitude() -> None:
+    sae = per_batch(topk_threshold_lr=0.25)
+    first = step(sae, tokens(10)).feature_acts
+    least = first[first != 0].abs().min().double()
+    assert sae.topk_threshold == least
+    step(sae, 3 * tokens(10))
+    second = sae.encode(3 * tokens(10))
+    assert sae.topk_threshold == pytest.approx((0.75 * least + 0.25 * second[second != 0].abs().min().double()).item())
+
+
+def test_in_evaluation_mode_a_batch_sae_encodes_each_token_alone() -> None:
+    sae = per_batch()
+    step(sae, tokens(64))
+    sae.eval()
+    together = sae.encode(tokens(12))
+    alone = torch.cat([sae.encode(row) for row in tokens(12).split(1)])
+    torch.testing.assert_close(together, alone)
+    sae.train()
+    assert int((sae.encode(tokens(12)) != 0).sum()) == 60
+
+
+@given(st.integers(1, 24))
+def test_training_checkpoints_round_trip(k: int) -> None:
+    import tempfile
+
+    for make in (per_token, per_batch):
+        sae = make(k=k)
+        step(sae, tokens(10))
+        with tempfile.TemporaryDirectory() as folder:
+            sae.save_model(folder)
+            loaded = TrainingSAE.load_from_disk(folder)
+        assert type(loaded) is type(sae)
+        assert torch.equal(loaded.pole_counts, sae.pole_counts)  # type: ignore[arg-type]
+        assert torch.equal(loaded.encode(tokens(7)), sae.encode(tokens(7)))
+
+
+STRANGER = """
+import sys, torch
+{imports}
+from sae_lens import SAE
+sae = SAE.load_from_disk(sys.argv[1])
+x = torch.load(sys.argv[1] + "/x.pt", weights_only=True)
+torch.save(sae.encode(x), sys.argv[1] + "/codes.pt")
+print(type(sae).__name__, "sae_lens_abstopk" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("make", "imports", "printed"),
+    [
+        (per_token, "", "AbsTopKSAE False"),
+        (per_batch, "import sae_lens_abstopk", "SignedJumpReLUSAE True"),
+    ],
+)
+def test_another_process_loads_the_saved_sae_and_gets_the_same_codes(
+    make: Any, imports: str, printed: str, tmp_path: Path
+) -> None:
+    sae = make()
+    x = train_a_little(sae, steps=10)
+    sae.save_inference_model(tmp_path)
+    torch.save(x, tmp_path / "x.pt")
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER.format(imports=imports), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == printed, done.stderr
+    sae.eval()
+    codes = sae.encode(x)
+    if make is per_token:  # saving folded the decoder norms, which were in the codes already
+        assert json.loads((tmp_path / "cfg.json").read_text())["architecture"] == "abstopk"
+    torch.testing.assert_close(torch.load(tmp_path / "codes.pt", weights_only=True), codes, rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_architecture_is_saved_with_the_import_that_its_reader_needs(tmp_path: Path) -> None:
+    per_batch().save_inference_model(tmp_path / "batch")
+    per_token().save_inference_model(tmp_path / "token")
+    per_token().save_model(tmp_path / "checkpoint")
+    assert "import sae_lens_abstopk" in (tmp_path / "batch" / "README.md").read_text()
+    assert "import sae_lens_abstopk" in (tmp_path / "checkpoint" / "README.md").read_text()
+    stock = (tmp_path / "token" / "README.md").read_text()
+    assert "import sae_lens_abstopk" not in stock
+    assert 'SAE.load_from_disk("PATH_OF_THIS_FOLDER")' in stock
+
+
+def test_a_readme_that_is_there_already_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("a model card")
+    per_batch().save_inference_model(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "a model card"

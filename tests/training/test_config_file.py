@@ -1,0 +1,198 @@
+"""Config files: what is accepted, what is refused and in which words, and that the comments are current."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
+from sae_lens_abstopk.training.config_file import build_config, data_folder, dump_config, preset_names, variant_names
+from sae_lens_abstopk.training.config_keys import annotate, key_docs
+
+CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
+    data_folder("training_configs").glob("variants/*.yaml")
+)
+
+
+def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    *sections, last = key.split(".")
+    at = raw
+    for section in sections:
+        at = at.setdefault(section, {})
+    at[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("learning_rate", 1e-3, "unknown key 'learning_rate'"),
+        ("train_batch_size", 64, "did you mean 'train_batch_size_tokens'?"),
+        ("sae.topk", 4, "unknown key 'topk' of the architecture abstopk"),
+        ("logger.log_wandb", True, "did you mean 'log_to_wandb'?"),
+        ("sae.architecture", "abstop", "did you mean 'abstopk'?"),
+        ("sae.architecture", "vanilla", "use one of abstopk, batch_abstopk, batchtopk, "),
+        ("sae", 3, "sae=3 must be a section"),
+        ("lr", "fast", "lr='fast' has the wrong type"),
+        ("lr", True, "lr=True has the wrong type"),
+        ("context_size", 12.5, "context_size=12.5 has the wrong type"),
+        ("seqpos_slice", "all", "seqpos_slice='all' has the wrong type"),
+        ("streaming", "yes please", "streaming='yes please' has the wrong type"),
+        ("lr", 0, "lr=0.0 must be above 0"),
+        ("adam_beta2", 1.0, "adam_beta2=1.0 must be at least 0 and below 1"),
+        ("lr_scheduler_name", "linear", "use one of constant, cosineannealing"),
+        ("model_class_name", "HookedGPT", "use one of AutoModelForCausalLM, TransformerBridge, HookedTransformer"),
+        ("dtype", "float8", "dtype='float8' is not known"),
+        ("device", "gpu", "device='gpu' is no torch device"),
+        ("device", "cuda:0", "needs CUDA"),
+        ("model_name", "", "model_name is missing"),
+        ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
+        ("held_out_every", 1, "held_out_every=1 must be at least 2"),
+        ("train_batch_size_tokens", 1000, "exceeds training_tokens=384"),
+        ("activations_mixing_fraction", 1.5, "must lie in [0, 1]"),
+        ("lr_warm_up_steps", 7, "exceed the run's 6 steps"),
+        ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
+        ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
+        ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
+        ("layer", 3, "layer=3 has no effect"),
+        ("hook_name", "model.layers.{layer}", "set layer=N"),
+        ("seqpos_slice", [40, None], "results in an empty range"),
+        ("sae.k", 0, "sae.k=0 must lie between 1 and d_sae=64"),
+        ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
+        ("sae.k", 2.5, "k=2.5"),
+        ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
+        ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
+        ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
+        ("sae.normalize_activations", "z", "has the wrong type"),
+        ("sae.use_sparse_activations", True, "has no effect on signed codes"),
+        ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
+        ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
+        ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),
+        (
+            "companions",
+            {"topk": {"architecture": "topk", "normalize_activations": "layer_norm"}},
+            "companions.topk.normalize_activations='layer_norm' cannot be combined",
+        ),
+        ("companions", {"l1": {"architecture": "standard"}}, "unknown key 'k' of the architecture standard"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key_and_the_remedy(
+    raw_config: dict[str, Any], key: str, value: Any, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(changed(raw_config, key, value), where="my.yaml")
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith("my.yaml: ")
+
+
+@pytest.mark.parametrize("key", ["sae", "model_name", "hook_name", "dataset_path"])
+def test_a_missing_key_is_named(raw_config: dict[str, Any], key: str) -> None:
+    del raw_config[key]
+    with pytest.raises(ConfigError, match=key):
+        build_config(raw_config)
+
+
+def test_a_complete_config_is_read(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config)
+    assert isinstance(cfg.sae, AbsTopKTrainingSAEConfig)
+    assert (cfg.sae.k, cfg.sae.d_sae, cfg.lr, cfg.total_training_steps) == (4, 64, 1e-3, 6)
+    assert cfg.logger.log_to_wandb is False
+
+
+def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"hook_name": "model.layers.{layer}", "layer": 3, "training_steps": 7}
+    del raw_config["training_tokens"]
+    raw_config["sae"] = {"d_in": 32, "expansion_factor": 4, "k_fraction": 0.125}
+    cfg = build_config(raw_config)
+    assert (cfg.hook_name, cfg.training_tokens, cfg.sae.d_sae, cfg.sae.k) == ("model.layers.3", 7 * 64, 128, 4)
+
+
+def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["d_in"]
+    assert build_config(raw_config).sae.d_in == 32
+
+
+def test_numbers_may_be_written_like_in_python(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config).replace("lr: 0.001", "lr: 2e-3"))
+    assert load_config(path).lr == 2e-3
+
+
+def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config))
+    cfg = load_config(
+        path, ["sae.k=7", "lr=1e-2", "sae.expansion_factor=4", "seqpos_slice=[2, null]", "training_steps=3"]
+    )
+    assert (cfg.sae.k, cfg.lr, cfg.sae.d_sae, cfg.seqpos_slice, cfg.training_tokens) == (7, 1e-2, 128, (2, None), 192)
+
+
+@pytest.mark.parametrize("override", ["k", "=3", "lr.x=3"])
+def test_an_override_that_is_no_key_value_pair_is_refused(
+    tmp_path: Path, raw_config: dict[str, Any], override: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config))
+    with pytest.raises(ConfigError, match="override"):
+        load_config(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("a: [1", "is not valid YAML"), ("- a\n- b", "must be a mapping"), ("", "must be a mapping")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("pythia-70n", "did you mean 'pythia-70m'"),
+        ("pythia-70m/tpk", "did you mean 'topk'"),
+        ("nowhere.yaml", "no such file"),
+    ],
+)
+def test_an_unknown_preset_or_file_is_answered_with_the_known_ones(source: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(source)
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard", "remove": ["k"]}}
+    cfg = build_config(raw_config)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    again = load_config(tmp_path / "config.yaml")
+    assert again.to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize("variant", variant_names())
+@pytest.mark.parametrize("model", [name for name in preset_names() if name != "quickstart"])
+def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None:
+    cfg = load_config(f"{model}/{variant}", ["device=cpu"])
+    assert cfg.sae.architecture().removeprefix("sparse_") == variant
+    assert cfg.total_training_steps == 30_000
+    assert (cfg.lr, cfg.adam_beta1, cfg.adam_beta2) == (3e-4, 0.9, 0.99)
+    assert cfg.sae.d_sae == 16 * cfg.sae.d_in
+    assert (cfg.perf_log_freq, cfg.checkpoint_freq) == (1000, 5000)
+    if variant == "jumprelu":
+        assert cfg.sae.target_l0 == load_config(model, ["device=cpu"]).sae.k
+
+
+@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)
+def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) -> None:
+    text = path.read_text()
+    assert annotate(text) == text, "run: python -m sae_lens_abstopk.training.config_keys FILE"
+    for line in text.splitlines():
+        if ":" in line and not line.startswith("#") and not line.endswith(":"):
+            assert "  # " in line, line
+
+
+def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
+    for doc in key_docs().values():
+        assert len(doc.meaning) > 10, doc.name
+        assert doc.type, doc.name

@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub.errors import GatedRepoError
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import language_model
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.language_model import check_hook, load_language_model, model_width
+from tests.training.test_config_file import changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"hook_name": "model.layers.26"},
+            "which has 26 layers, model.layers.0 to model.layers.25; nearest: model.layers.25",
+        ),
+        ({"hook_name": "model.layer.3"}, "nearest: model.layers.3"),
+        ({"hook_name": "blocks.3.hook_resid_post"}, "is not a module of"),
+        ({"sae.d_in": 16}, "sae.d_in=16 but"),
+        ({"sae.d_in": 16}, "set sae.d_in=32 or leave it out"),
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "blocks.26.hook_resid_post"},
+            "which has layers 0 to 25; TransformerBridge calls the residual stream after one 'blocks.13.hook_resid_post'",
+        ),
+    ],
+)
+def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_read(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language_model, "load_model", None)  # reading weights would fail
+    for key, value in changes.items():
+        changed(raw_config, key, value)
+    with pytest.raises(ConfigError) as refused:
+        check_hook(build_config(raw_config))
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("hook", "model_class"),
+    [
+        ("model.layers.2", "AutoModelForCausalLM"),
+        ("model.layers.2.mlp", "AutoModelForCausalLM"),
+        ("blocks.2.hook_resid_post", "TransformerBridge"),
+    ],
+)
+def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hook: str, model_class: str) -> None:
+    cfg = build_config(raw_config | {"hook_name": hook, "model_class_name": model_class})
+    check_hook(cfg)
+    model = load_language_model(cfg)
+    _, cache = model.run_with_cache(
+        model.to_tokens("a b c", prepend_bos=False, truncate=False, move_to_device=False, padding_side=None),
+        names_filter=[hook],
+    )
+    assert cache[hook].shape[-1] == 32
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"without a config\.json"):
+        model_width(str(tmp_path))
+
+
+def test_a_model_that_is_nowhere_is_refused() -> None:
+    with pytest.raises(ConfigError, match="check the name and the connection, or give the path of a local folder"):
+        model_width("nobody/no-such-model")
+
+
+@pytest.mark.parametrize(("token", "state"), [("", "HF_TOKEN is not set"), ("x", "HF_TOKEN is set but has no access")])
+def test_a_gated_model_asks_for_the_token(monkeypatch: pytest.MonkeyPatch, token: str, state: str) -> None:
+    class Gated(GatedRepoError):
+        def __init__(self) -> None:
+            OSError.__init__(self, "gated")
+
+    def refuse(_: str) -> None:
+        raise Gated
+
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(language_model.AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(ConfigError, match=state):
+        model_width("google/gemma-2-2b")
+
+
+def test_the_fixture_model_is_what_its_config_says(tiny_llama: Path) -> None:
+    assert model_width(str(tiny_llama)) == json.loads((tiny_llama / "config.json").read_text())["hidden_size"]

@@ -1,0 +1,217 @@
+"""Training runs on a tiny model: files, numbers, stops, and SAELens's own runner on our configs."""
+
+import csv
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from sae_lens import SAE, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig
+from sae_lens.registry import get_sae_training_class
+
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.activations import NonFiniteActivationsError
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.loggers import COLUMNS
+from sae_lens_abstopk.training.runner import TrainingRun
+
+QUIET = Console(quiet=True)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_saelens_files_the_config_and_the_metrics(raw_config: dict[str, Any]) -> None:
+    result = train(build_config(raw_config), console=QUIET)
+    folder = result.folders["sae"]
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "cfg.json",
+        "config.yaml",
+        "metrics.csv",
+        "runner_cfg.json",
+        "sae_weights.safetensors",
+        "sparsity.safetensors",
+    }
+    assert json.loads((folder / "cfg.json").read_text())["architecture"] == "abstopk"
+    table = rows(folder)
+    assert tuple(table[0]) == COLUMNS
+    assert [row["step"] for row in table] == ["1", "2", "3", "4", "5", "6"]
+    assert [bool(row["loss_recovered_zero"]) for row in table] == [False, False, True, False, False, True]
+    assert {row["l0"] for row in table} == {"4"}
+    assert float(table[-1]["fvu"]) < float(table[0]["fvu"])
+    saved = SAE.load_from_disk(folder)
+    assert saved.cfg.metadata.hook_name == "model.layers.2"
+    assert saved.cfg.metadata.training_tokens == 384
+
+
+def test_two_runs_from_one_seed_are_equal(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    weights = []
+    for name in ("a", "b"):
+        result = train(build_config(raw_config | {"output_path": str(tmp_path / name)}), console=QUIET)
+        weights.append(result.saes["sae"].W_enc)
+    assert torch.equal(*weights)
+
+
+def test_companions_see_the_same_activations_as_a_run_of_their_own(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard", "remove": ["k"]}}
+    together = train(build_config(raw_config), console=QUIET)
+    assert set(together.folders) == {"sae", "topk", "relu"}
+    assert (together.folders["topk"] / "metrics.csv").is_file()
+    alone = raw_config | {"companions": {}, "output_path": str(tmp_path / "alone")}
+    alone["sae"] = {**raw_config["sae"], "architecture": "topk"}
+    single = train(build_config(alone), console=QUIET)
+    assert torch.equal(together.saes["topk"].W_dec, single.saes["sae"].W_dec)
+    assert torch.equal(together.saes["topk"].b_dec, single.saes["sae"].b_dec)
+    assert together.saes["topk"].cfg.metadata.hook_name == "model.layers.2"
+    assert rows(together.folders["topk"])[0]["fvu"] != rows(together.folders["sae"])[0]["fvu"]
+
+
+@pytest.mark.parametrize("normalisation", ["expected_average_only_in", "covariance_whitening"])
+def test_scales_are_folded_into_the_saved_weights(raw_config: dict[str, Any], normalisation: str) -> None:
+    raw_config |= {"n_batches_for_norm_estimate": 2}
+    raw_config["sae"] |= {"normalize_activations": normalisation, "architecture": "batch_abstopk"}
+    result = train(build_config(raw_config), console=QUIET)
+    saved = SAE.load_from_disk(result.folders["sae"])
+    assert saved.cfg.normalize_activations == "none"
+    last = rows(result.folders["sae"])[-1]
+    assert float(last["l0"]) == 4
+
+
+def test_a_folder_with_a_run_in_it_is_not_written_over(raw_config: dict[str, Any]) -> None:
+    folder = Path(raw_config["output_path"])
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("precious")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(build_config(raw_config), console=QUIET)
+    assert (folder / "metrics.csv").read_text() == "precious"
+
+
+def test_massive_tokens_are_left_out(raw_config: dict[str, Any]) -> None:
+    run = TrainingRun(build_config(raw_config | {"max_norm_multiple": 1.05}), console=QUIET)
+    norms = torch.cat([next(run.activations_store).norm(dim=-1) for _ in range(4)])
+    assert run.max_norm is not None
+    assert norms.max() <= run.max_norm
+    everything = TrainingRun(build_config(raw_config), console=QUIET)
+    assert torch.cat([next(everything.activations_store).norm(dim=-1) for _ in range(4)]).max() > run.max_norm
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
+    raw_config: dict[str, Any], value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingRun(build_config(raw_config | {"training_tokens": 6400}), console=QUIET)
+    original = run.activations_store.get_raw_llm_batch
+
+    def poisoned(raise_on_epoch_end: bool = False) -> Any:
+        activations, tokens = original(raise_on_epoch_end)
+        if run.trainers["sae"].n_training_steps >= 3:
+            activations[5] = value
+        return activations, tokens
+
+    monkeypatch.setattr(run.activations_store, "get_raw_llm_batch", poisoned)
+    with pytest.raises(
+        NonFiniteActivationsError,
+        match=r"1 of \d+ activations of model.layers.2 are NaN or infinite in language-model batch \d+",
+    ):
+        run.run()
+    checkpoint = next((run.output / "checkpoints").iterdir())
+    saved = get_sae_training_class("sparse_abstopk")[0].load_from_disk(checkpoint)
+    assert all(parameter.isfinite().all() for parameter in saved.parameters())
+    assert not (run.output / "sae_weights.safetensors").exists()
+
+
+def test_ctrl_c_saves_a_checkpoint_that_the_run_can_go_on_from(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw_config |= {"training_tokens": 64 * 40, "perf_log_freq": 0}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    run = TrainingRun(build_config(raw_config), console=QUIET)
+    original = runner_module.step_metrics
+
+    def press_ctrl_c(trainer: Any, *args: Any) -> Any:
+        if trainer.n_training_steps == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", press_ctrl_c)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert signal.getsignal(signal.SIGINT) is before
+    checkpoint = run.output / "checkpoints" / "320"
+    assert (checkpoint / "topk" / "sae_weights.safetensors").is_file()
+    monkeypatch.setattr(runner_module, "step_metrics", original)
+    result = train(build_config(raw_config | {"resume_from_checkpoint": str(checkpoint)}), console=QUIET)
+    steps = [int(row["step"]) for row in rows(result.folders["sae"])]
+    assert steps == [1, 2, 3, 4, *range(6, 41)]
+
+
+def test_a_run_works_outside_the_main_thread(raw_config: dict[str, Any]) -> None:
+    thread = threading.Thread(target=lambda: train(build_config(raw_config), console=QUIET))
+    thread.start()
+    thread.join()
+    assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
+
+
+def test_checkpoints_are_saved_as_often_as_asked(raw_config: dict[str, Any]) -> None:
+    train(build_config(raw_config | {"checkpoint_freq": 2}), console=QUIET)
+    names = sorted(path.name for path in (Path(raw_config["output_path"]) / "checkpoints").iterdir())
+    assert names == ["128", "256"]
+
+
+def test_wandb_gets_the_metrics_when_asked(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    raw_config["logger"] |= {"log_to_wandb": True, "log_weights_to_wandb": False}
+    train(build_config(raw_config), console=QUIET)
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.parametrize(
+    "sae",
+    [
+        AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, unit_norm_encoder=True),
+        BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4.5, normalize_activations="expected_average_only_in"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Dataset is not tokenized", "ignore:The training dataset", "ignore:All samples")
+def test_saelens_own_runner_takes_our_configs_unmodified(
+    sae: Any, tiny_llama: Path, texts: Path, tmp_path: Path
+) -> None:
+    from datasets import load_dataset
+
+    cfg = LanguageModelSAERunnerConfig(
+        sae=sae,
+        model_name=str(tiny_llama),
+        model_class_name="AutoModelForCausalLM",
+        hook_name="model.layers.2",
+        is_dataset_tokenized=False,
+        context_size=32,
+        training_tokens=512,
+        train_batch_size_tokens=64,
+        store_batch_size_prompts=4,
+        n_batches_in_buffer=16,
+        n_batches_for_norm_estimate=2,
+        n_checkpoints=1,
+        checkpoint_path=str(tmp_path / "checkpoints"),
+        output_path=str(tmp_path / "out"),
+        logger=LoggingConfig(log_to_wandb=False),
+    )
+    dataset = load_dataset("json", data_files=str(texts), split="train")
+    trained = LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()  # type: ignore[arg-type]
+    assert trained.b_dec.abs().sum() > 0
+    saved = SAE.load_from_disk(tmp_path / "out")
+    assert saved.cfg.architecture() == trained.cfg.get_inference_config_class().architecture()
+    assert list((tmp_path / "checkpoints").rglob("trainer_state.pt"))
