@@ -78,16 +78,19 @@ def inspect(
     ] = None,
     tokens: Annotated[int, typer.Option(help="Tokens to evaluate on.", min=1)] = 51_200,
     latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
+    json: Annotated[Path | None, typer.Option(help="Also write the numbers to this file.", show_default=False)] = None,
 ) -> None:
     """Show the numbers of SAEs and the contexts of their most two-sided latents."""
     with _errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.inspection import inspect_saes
-        from sae_lens_abstopk.evaluation.report import print_inspection
+        from sae_lens_abstopk.evaluation.report import as_json, print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
         with passes_bar(console, "measuring") as on_progress:
             found = inspect_saes(saes, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress)
         print_inspection(found, console, latents=latents)
+        if json is not None:
+            json.write_text(as_json(found), encoding="utf-8")
 
 
 @app.command()
@@ -117,7 +120,10 @@ def sweep(
 @contextmanager
 def _errors_as_sentences() -> Iterator[Console]:
     """A console to print on; what the user can mend ends the command with one sentence and no traceback."""
+    from transformers.utils.logging import disable_progress_bar
+
     errors = Console(stderr=True)
+    disable_progress_bar()  # a bar for every file that is read drowns the one that matters
     try:
         yield Console()
     except ConfigError as error:

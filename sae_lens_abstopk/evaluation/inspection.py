@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 from safetensors import SafetensorError
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -30,6 +30,8 @@ class Inspected:
     d_sae: int
     reconstruction: Reconstruction
     contexts: PoleContexts
+    training: dict[str, Any]
+    """What the metadata say of the training."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +116,24 @@ def inspect_saes(
         if on_progress is not None:
             on_progress(done, total)
 
-    with torch.no_grad():
-        results = evaluate_reconstruction(
-            model,
-            dict(zip(names, saes, strict=True)),
-            batches,
-            hook_name=cfg.hook_name,
-            token_filter=TokenFilter.of_sae(saes[0], getattr(model, "tokenizer", None)),
-            autocast=cfg.autocast_lm,
-            on_codes=lambda name, codes, where, tokens: poles[name].update(codes, where, tokens),
-            on_batch=tick,
-        )
+    results = evaluate_reconstruction(
+        ModelPasses(model, cfg.hook_name, autocast=cfg.autocast_lm),
+        dict(zip(names, saes, strict=True)),
+        batches,
+        token_filter=TokenFilter.of_sae(saes[0], getattr(model, "tokenizer", None)),
+        observer=lambda name, codes, where, tokens: poles[name].update(codes, where, tokens),
+        on_pass=tick,
+    )
     inspected = [
-        Inspected(name, folder, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name])
+        Inspected(
+            name, folder, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name], _training_record(sae)
+        )
         for name, folder, sae in zip(names, folders, saes, strict=True)
     ]
     return Inspection(
         saes=inspected,
         tokenizer=model.tokenizer,
-        model_name=cfg.model_name,
+        model_name=Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name,
         hook_name=cfg.hook_name,
         text=cfg.dataset_path,
         held_out=text is None,
@@ -181,6 +182,11 @@ def _placeholder_sae(sae: SAE[Any]) -> Any:
     from sae_lens import StandardTrainingSAEConfig
 
     return StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae)
+
+
+def _training_record(sae: SAE[Any]) -> dict[str, Any]:
+    recorded = ("training_architecture", "training_tokens", "training_architecture_details", "context_size")
+    return {key: sae.cfg.metadata[key] for key in recorded if key in sae.cfg.metadata}
 
 
 def _name(sae: SAE[Any], folder: Path) -> str:

@@ -1,17 +1,18 @@
 """Reconstruction metrics: what an SAE loses of the activation, and of the language model's predictions."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from sae_lens.training.activation_scaler import ActivationScaler
-from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
-from torch.nn.functional import cross_entropy
-from transformer_lens.HookedRootModule import HookedRootModule
 
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
+
+CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 
 
 class Codec(Protocol):
@@ -92,12 +93,12 @@ class Reconstruction:
 class ReconstructionSums:
     """Running sums for one SAE, in float64: nothing grows with the number of tokens."""
 
-    def __init__(self, d_in: int) -> None:
+    def __init__(self) -> None:
         self.n_tokens = 0
         self.squared_error = 0.0
         self.relative_error = 0.0
         self.n_active = 0
-        self.sum_x = torch.zeros(d_in, dtype=torch.float64)
+        self.sum_x: torch.Tensor | float = 0.0
         self.sum_squared_x = 0.0
         self.counts: torch.Tensor | None = None
 
@@ -110,7 +111,7 @@ class ReconstructionSums:
         self.n_tokens += len(x)
         self.squared_error += errors.sum().item()
         self.relative_error += (errors / squares.clamp(min=1e-30)).sum().item()
-        self.sum_x += x.sum(0).double().cpu()
+        self.sum_x = self.sum_x + x.sum(0).double().cpu()
         self.sum_squared_x += squares.sum().item()
         if codes is not None:
             counts = pole_counts(codes).cpu()
@@ -119,7 +120,7 @@ class ReconstructionSums:
 
     @property
     def mean_x(self) -> torch.Tensor:
-        return self.sum_x / max(self.n_tokens, 1)
+        return torch.as_tensor(self.sum_x, dtype=torch.float64) / max(self.n_tokens, 1)
 
     def mse(self) -> float:
         return self.squared_error / max(self.n_tokens, 1)
@@ -144,134 +145,89 @@ class ReconstructionSums:
         )
 
 
+class Observer(Protocol):
+    """Is shown the codes that :func:`evaluate_reconstruction` computes."""
+
+    def __call__(self, name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, /) -> None:
+        """Codes [n, d_sae] of SAE ``name`` at the rows and positions ``where`` [n, 2] of ``tokens`` [batch, context]."""
+        ...
+
+
 @torch.no_grad()
 def evaluate_reconstruction(
-    model: HookedRootModule,
+    passes: ModelPasses,
     saes: Mapping[str, Codec],
     batches: Sequence[torch.Tensor],
     *,
-    hook_name: str,
     token_filter: TokenFilter,
     with_loss: bool = True,
-    autocast: bool = False,
-    on_codes: Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor], None] | None = None,
-    on_batch: Callable[[], None] | None = None,
+    observer: Observer | None = None,
+    on_pass: Callable[[], None] | None = None,
 ) -> dict[str, Reconstruction]:
     """
     Measure several SAEs that read one hook on the same tokens.
 
     Args:
-        model: Language model, as SAELens loads it.
+        passes: The language model and the hook.
         saes: Name to SAE.
         batches: Token ids [batch, context] each; at least 50,000 tokens in all for a Loss Recovered to be reported.
-        hook_name: Where the SAEs read.
         token_filter: Tokens left out here keep their activation when the others are replaced.
-        with_loss: Also run the model with every SAE and both ablations (2 + number of SAEs more forward passes).
-        autocast: Run the model in bfloat16.
-        on_codes: Called with (name, codes [n, d_sae], batch index and position [n, 2], tokens [batch, context]).
-        on_batch: Called after each pass over a batch, for progress.
+        with_loss: Also run the model with every SAE and both ablations.
+        observer: Shown every code.
+        on_pass: Called after each pass of the model over a batch: ``2 + len(saes)`` times a batch and once more for
+            the mean ablation.
 
     Returns:
         Name to result.
     """
-    clean_losses: list[torch.Tensor] = []
-    sums: dict[str, ReconstructionSums] = {}
+    sums = {name: ReconstructionSums() for name in saes}
+    losses: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+    left_alone: list[tuple[torch.Tensor, torch.Tensor]] = []
+    tick = on_pass or (lambda: None)
     for tokens in batches:
         if with_loss:
-            seen: list[torch.Tensor] = []
-            clean_losses.append(_loss(model, tokens, hook_name, seen.append, autocast))
-            activations = seen[0]
+            clean_losses, activations = passes.clean(tokens)
+            losses[CLEAN].append(clean_losses)
         else:
-            activations = _activations(model, tokens, hook_name, autocast)
+            activations = passes.activations(tokens)
+        tick()
         kept = token_filter.keep(tokens, activations).to(activations.device)
         x = activations[kept].float()
+        replacements = {ZERO: torch.zeros_like(x)}
         for name, sae in saes.items():
             codes = sae.encode(x)
-            sums.setdefault(name, ReconstructionSums(x.shape[-1])).update(x, sae.decode(codes), codes)
-            if on_codes is not None:
-                on_codes(name, codes, kept.nonzero(), tokens)
-        if on_batch is not None:
-            on_batch()
-    if not with_loss:
-        return {name: total.result(None) for name, total in sums.items()}
-
-    mean_x = next(iter(sums.values())).mean_x
-    replacements: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "zero ablation": torch.zeros_like,
-        "mean ablation": lambda x: mean_x.to(x).expand_as(x),
-        **{name: lambda x, sae=sae: sae.decode(sae.encode(x)) for name, sae in saes.items()},
+            replacements[name] = sae.decode(codes).float()
+            sums[name].update(x, replacements[name], codes)
+            if observer is not None:
+                observer(name, codes, kept.nonzero(), tokens)
+        if with_loss:
+            left_alone.append((kept, activations[~kept]))
+            for name, x_hat in replacements.items():
+                losses[name].append(passes.losses_with(tokens, _spliced(kept, x_hat, activations[~kept])))
+                tick()
+    if with_loss:
+        # the mean is known only now; what was not kept is all that this pass needs of the activations
+        mean_x = next(iter(sums.values())).mean_x
+        for tokens, (kept, others) in zip(batches, left_alone, strict=True):
+            constant = mean_x.to(others).expand(int(kept.sum()), -1)
+            losses[MEAN].append(passes.losses_with(tokens, _spliced(kept, constant, others)))
+            tick()
+    means = {name: torch.cat(values).mean().item() for name, values in losses.items()}
+    n_predicted = sum(len(values) for values in losses[CLEAN])
+    return {
+        name: total.result(
+            LossRecovered(n_predicted, means[CLEAN], means[name], means[ZERO], means[MEAN]) if with_loss else None
+        )
+        for name, total in sums.items()
     }
-    losses = {
-        name: torch.cat(
-            [_replaced_loss(model, tokens, hook_name, token_filter, replace, autocast, on_batch) for tokens in batches]
-        )
-        for name, replace in replacements.items()
-    }
-    clean = torch.cat(clean_losses)
-    results = {}
-    for name, total in sums.items():
-        loss = LossRecovered(
-            n_tokens=clean.numel(),
-            ce_clean=clean.mean().item(),
-            ce_sae=losses[name].mean().item(),
-            ce_zero=losses["zero ablation"].mean().item(),
-            ce_mean=losses["mean ablation"].mean().item(),
-        )
-        results[name] = total.result(loss)
-    return results
 
 
-def _replaced_loss(
-    model: HookedRootModule,
-    tokens: torch.Tensor,
-    hook_name: str,
-    token_filter: TokenFilter,
-    replace: Callable[[torch.Tensor], torch.Tensor],
-    autocast: bool,
-    on_batch: Callable[[], None] | None,
-) -> torch.Tensor:
-    def hook(activations: torch.Tensor) -> torch.Tensor:
-        kept = token_filter.keep(tokens, activations).to(activations.device)
-        replaced = activations.clone()
-        replaced[kept] = replace(activations[kept].float()).to(activations.dtype)
-        return replaced
-
-    loss = _loss(model, tokens, hook_name, hook, autocast)
-    if on_batch is not None:
-        on_batch()
-    return loss
-
-
-def _loss(
-    model: HookedRootModule,
-    tokens: torch.Tensor,
-    hook_name: str,
-    replace: Callable[[torch.Tensor], torch.Tensor | None],
-    autocast: bool,
-) -> torch.Tensor:
-    """Loss of each predicted token (flat, float64) with ``replace`` on the activation [batch, context, d_in]."""
-
-    def hook(activations: torch.Tensor, hook: Any) -> torch.Tensor | None:  # noqa: ARG001  # TransformerLens's signature
-        replaced = replace(activations.flatten(2))
-        return None if replaced is None else replaced.view_as(activations)
-
-    with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
-        logits = model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(hook_name, hook)])
-    targets = tokens[:, 1:].to(logits.device)
-    losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none")
-    return losses.double().cpu()
-
-
-def _activations(model: HookedRootModule, tokens: torch.Tensor, hook_name: str, autocast: bool) -> torch.Tensor:
-    """Activations [batch, context, d_in], without running the layers above the hook."""
-    with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
-        _, cache = model.run_with_cache(
-            tokens,
-            names_filter=[hook_name],
-            stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(hook_name),
-            prepend_bos=False,
-        )
-    return cache[hook_name].flatten(2)
+def _spliced(kept: torch.Tensor, replaced: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Activations [batch, context, d_in] from those of the kept tokens and of the others."""
+    whole = replaced.new_empty(*kept.shape, replaced.shape[-1])
+    whole[kept] = replaced
+    whole[~kept] = others.to(replaced.dtype)
+    return whole
 
 
 def _recovered(clean: float, sae: float, ablated: float) -> float:

@@ -1,8 +1,14 @@
 """What :mod:`inspection` found, as tables and coloured contexts for a terminal."""
 
+import json
+import platform
 from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +30,7 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
             continue
         console.print()
         console.print(
-            f"[bold]{sae.name}[/]: the latents that carry most on their weaker pole. Firing on both sides does not make "
+            f"[bold]{sae.name}[/]: sparse latents whose weaker pole is strongest. Firing on both sides does not make "
             "the sides opposites: read the contexts."
         )
         for latent in sae.contexts.most_two_sided(latents):
@@ -32,31 +38,73 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
 
 
 def metrics_table(inspection: Inspection) -> Table:
-    """One row an SAE."""
-    table = Table(title=f"{inspection.model_name}, {inspection.hook_name}", title_justify="left")
+    """One row an SAE, in 80 columns."""
+    table = Table(
+        title=f"{inspection.model_name}, {inspection.hook_name}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
     table.add_column("SAE", no_wrap=True)
-    table.add_column("saved as", no_wrap=True)
-    for heading in ("latents", "L0", "FVU", "nMSE"):
+    for heading in (
+        "latents",
+        "L0",
+        "FVU",
+        "nMSE",
+        "recov.\nzero",
+        "recov.\nmean",
+        "dead",
+        "dead\npoles",
+        "two-\nsided",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("loss recovered\nzero | mean", "dead\nlatents", "dead\npoles", "two-\nsided"):
-        table.add_column(heading, justify="right")
     for sae in inspection.saes:
         found = sae.reconstruction
-        recovered = f"{found.loss.zero:.3f} | {found.loss.mean:.3f}" if found.loss else "-"
         live = max(found.poles.live_latents, 1)
         table.add_row(
             sae.name,
-            sae.architecture,
             f"{sae.d_sae:,}",
             f"{found.l0:.1f}",
             f"{found.fvu:.3f}",
             f"{found.nmse:.3f}",
-            recovered,
+            f"{found.loss.zero:.3f}" if found.loss else "-",
+            f"{found.loss.mean:.3f}" if found.loss else "-",
             f"{found.dead_latents / sae.d_sae:.1%}",
-            f"{found.poles.dead_poles / live:.1%}",
+            f"{found.poles.dead_poles / live:.0%}",
             f"{found.poles.mean_two_sidedness:.2f}",
         )
     return table
+
+
+def as_json(inspection: Inspection) -> str:
+    """The numbers of ``inspection`` with the versions that gave them."""
+    saes = {}
+    for sae in inspection.saes:
+        found, loss = sae.reconstruction, sae.reconstruction.loss
+        saes[sae.name] = {
+            "architecture": sae.architecture,
+            "d_sae": sae.d_sae,
+            "tokens": found.n_tokens,
+            "mse": found.mse,
+            "nmse": found.nmse,
+            "fvu": found.fvu,
+            "l0": found.l0,
+            "dead_latents": found.dead_latents,
+            "dead_poles": found.poles.dead_poles,
+            "two_sidedness": found.poles.mean_two_sidedness,
+            "loss": loss and {**asdict(loss), "recovered_zero": loss.zero, "recovered_mean": loss.mean},
+            "training": sae.training,
+        }
+    packages = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
+    document = {
+        "model": inspection.model_name,
+        "hook": inspection.hook_name,
+        "text": Path(inspection.text).name,
+        "held_out": inspection.held_out,
+        "environment": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "saes": saes,
+    }
+    return json.dumps(document, indent=1) + "\n"
 
 
 def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) -> None:
@@ -85,10 +133,11 @@ def _one_line(tokenizer: Any, ids: Sequence[int]) -> str:
 
 def _footnote(inspection: Inspection) -> str:
     found = inspection.saes[0].reconstruction
-    text = "held-out text" if inspection.held_out else "text"
-    loss_tokens = f"; loss on {found.loss.n_tokens:,} predicted tokens" if found.loss else ""
+    text = "held-out text" if inspection.held_out else Path(inspection.text).name
+    loss_tokens = f" (loss: {found.loss.n_tokens:,} predicted tokens)" if found.loss else ""
+    saved = ", ".join(f"{sae.name} as {sae.architecture}" for sae in inspection.saes)
     return (
-        f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Dead latents fired on no side in them; dead poles are "
-        "the share of live latents whose weaker side holds under 1 % of their firings; two-sided is the mean of "
-        "min(p+, p-) / (p+ + p-) over live latents, at most 0.5."
+        f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
+        "mean ablation. dead: latents that fired on neither side in these tokens. dead poles: share of live latents "
+        "whose weaker side holds under 1 % of their firings. two-sided: mean of min(p+, p-) / (p+ + p-), at most 0.5."
     )

@@ -181,11 +181,11 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         )
     kept_positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
     buffer = cfg.n_batches_in_buffer * kept_positions
-    if cfg.train_batch_size_tokens > buffer:
+    if 0 < buffer < cfg.train_batch_size_tokens:
         raise ConfigError(
             f"train_batch_size_tokens={cfg.train_batch_size_tokens} exceeds the mixing buffer of {buffer} tokens "
             f"(n_batches_in_buffer={cfg.n_batches_in_buffer} times {kept_positions} positions of a context); "
-            f"raise n_batches_in_buffer to at least {-(-cfg.train_batch_size_tokens // max(kept_positions, 1))}."
+            f"raise n_batches_in_buffer to at least {-(-cfg.train_batch_size_tokens // kept_positions)}."
         )
 
 

@@ -118,59 +118,63 @@ _Loader.add_implicit_resolver(
 
 
 def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingConfig:
-    """The checked config of a mapping in the form of the YAML files."""
-    raw = deepcopy(dict(raw))
-    hints = _hints(TrainingConfig) | RUN_SHORTHANDS
-    known = set(hints) - NOT_IN_FILES
-    _check_keys(raw, known, where)
-    if "sae" not in raw:
-        raise ConfigError(f"{where}: the section 'sae' is missing; it needs at least architecture, d_sae and k.")
-    for section in ("sae", "logger", "companions"):
-        if not isinstance(raw.get(section, {}), dict):
-            raise ConfigError(f"{where}: {section}={raw[section]!r} must be a section of keys.")
-    sections = {key: raw.pop(key, {}) for key in ("sae", "logger", "companions")}
-    values = {key: _typed(key, value, hints[key], where) for key, value in raw.items()}
-    layer = values.pop("layer", None)
-    if "{layer}" in values.get("hook_name", ""):
-        if layer is None:
-            raise ConfigError(f"{where}: hook_name={values['hook_name']!r} has a place for a layer; set layer=N.")
-        values["hook_name"] = values["hook_name"].replace("{layer}", str(layer))
-    elif layer is not None:
-        raise ConfigError(f"{where}: layer={layer} has no effect, as hook_name has no '{{layer}}' in it.")
-    if "training_steps" in values:
-        batch = values.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
-        values["training_tokens"] = values.pop("training_steps") * batch
+    """The checked config of a mapping in the form of the YAML files; ``where`` names it in errors."""
     try:
-        _infer_width(sections["sae"], values)
-        sae = build_sae_config(sections["sae"], where="sae")
-        companions = {
-            name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")
-            for name, changes in sections["companions"].items()
-        }
-        return TrainingConfig(sae=sae, companions=companions, logger=_build_logger(sections["logger"], where), **values)
+        return _build(deepcopy(dict(raw)))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     except ValueError as error:  # what SAELens's own config refuses
         raise ConfigError(f"{where}: {error}") from error
 
 
+def _build(raw: dict[str, Any]) -> TrainingConfig:
+    hints = _hints(TrainingConfig) | RUN_SHORTHANDS
+    _check_keys(raw, hints)
+    if "sae" not in raw:
+        raise ConfigError("the section 'sae' is missing; it needs at least architecture, d_sae and k.")
+    sections: dict[str, dict[str, Any]] = {}
+    for section in ("sae", "logger", "companions"):
+        sections[section] = raw.pop(section, {})
+        if not isinstance(sections[section], dict):
+            raise ConfigError(f"{section}={sections[section]!r} must be a section of keys.")
+    values = {key: _typed(key, value, hints[key]) for key, value in raw.items()}
+    layer = values.pop("layer", None)
+    if "{layer}" in values.get("hook_name", ""):
+        if layer is None:
+            raise ConfigError(f"hook_name={values['hook_name']!r} has a place for a layer; set layer=N.")
+        values["hook_name"] = values["hook_name"].replace("{layer}", str(layer))
+    elif layer is not None:
+        raise ConfigError(f"layer={layer} has no effect, as hook_name has no '{{layer}}' in it.")
+    if "training_steps" in values:
+        batch = values.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
+        values["training_tokens"] = values.pop("training_steps") * batch
+    if sections["sae"].get("d_in") is None:
+        sections["sae"]["d_in"] = model_width(values.get("model_name", ""))
+    companions = {
+        name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")
+        for name, changes in sections["companions"].items()
+    }
+    return TrainingConfig(
+        sae=build_sae_config(sections["sae"]), companions=companions, logger=_build_logger(sections["logger"]), **values
+    )
+
+
 def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingSAEConfig:
-    """The checked SAE config of a section ``sae``, shorthands resolved."""
-    raw = dict(raw)
+    """The checked SAE config of a section ``sae``, shorthands resolved; errors say ``where.key``."""
+    raw = {key: value for key, value in raw.items() if key != "metadata"}
     name = str(raw.pop("architecture", "abstopk"))
     offered = sorted({"abstopk", *SAE_TRAINING_CLASS_REGISTRY} - set(OUR_NAMES.values()))
     if name not in offered and name not in OUR_NAMES.values():
         raise ConfigError(
-            f"{where}.architecture={name!r} is not known{_nearest(str(name), offered)}; use one of {', '.join(offered)}."
+            f"{where}.architecture={name!r} is not known{_nearest(name, offered)}; use one of {', '.join(offered)}."
         )
     config_class = SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(name, name)][1]
     hints = _hints(config_class) | SAE_SHORTHANDS
-    raw = {key: value for key, value in raw.items() if key != "metadata"}
     aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
     if aims_at_k:
         hints |= {"k": float}
-    _check_keys(raw, set(hints) - NOT_IN_FILES, where, hint=f" of the architecture {name}")
-    values = {key: _typed(key, value, hints[key], where) for key, value in raw.items()}
+    _check_keys(raw, hints, of=f" of the architecture {name}", section=where)
+    values = {key: _typed(f"{where}.{key}", value, hints[key]) for key, value in raw.items()}
     _resolve_shorthands(values, where, has_k="k" in hints)
     if aims_at_k and "k" in values:
         values.setdefault("target_l0", float(values["k"]))
@@ -204,7 +208,10 @@ def dump_config(cfg: TrainingConfig) -> str:
         "sae": sae_section(cfg.sae),
     }
     if cfg.companions:
-        document["companions"] = {name: sae_section(sae) for name, sae in cfg.companions.items()}
+        document["companions"] = {
+            name: {"remove": sorted(set(document["sae"]) - set(sae_section(sae))), **sae_section(sae)}
+            for name, sae in cfg.companions.items()
+        }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
@@ -213,11 +220,13 @@ def _hints(config_class: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(config_class)}
 
 
-def _check_keys(raw: Mapping[Any, Any], known: set[str], where: str, hint: str = "") -> None:
+def _check_keys(raw: Mapping[Any, Any], known: Iterable[str], *, of: str = "", section: str = "") -> None:
+    known = set(known) - NOT_IN_FILES
     for key in raw:
         if key not in known:
+            inside = f" in {section}" if section else ""
             raise ConfigError(
-                f"{where}: unknown key {key!r}{hint}{_nearest(str(key), known)}; `abstopk configs --keys` lists all."
+                f"unknown key {key!r}{of}{inside}{_nearest(str(key), known)}; `abstopk configs --keys` lists all."
             )
 
 
@@ -226,17 +235,15 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _typed(key: str, value: Any, hint: Any, where: str) -> Any:
-    if key in ("seqpos_slice",) and isinstance(value, list):
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    if key == "seqpos_slice" and isinstance(value, list):
         value = tuple(value)
-    if isinstance(hint, str | type(None)) or hint is Any:
-        return value
     try:
         return pydantic.TypeAdapter(hint, config={"strict": True}).validate_python(value)
     except pydantic.ValidationError as error:
-        expected = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+        expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         detail = error.errors()[0]["msg"].lower()
-        raise ConfigError(f"{where}: {key}={value!r} has the wrong type ({detail}); expected {expected}.") from None
+        raise ConfigError(f"{key}={value!r} has the wrong type ({detail}); expected {expected}.") from None
 
 
 def _resolve_shorthands(values: dict[str, Any], where: str, *, has_k: bool) -> None:
@@ -246,19 +253,14 @@ def _resolve_shorthands(values: dict[str, Any], where: str, *, has_k: bool) -> N
             continue
         share = values.pop(shorthand)
         if target == "k" and not has_k:
-            raise ConfigError(f"{where}: k_fraction={share} has no effect, as this architecture has no k.")
+            raise ConfigError(f"{where}.k_fraction={share} has no effect, as this architecture has no k.")
         if target in values:
             raise ConfigError(f"{where}: give {target} or {shorthand}, not both.")
         if "d_in" not in values:
-            raise ConfigError(f"{where}: {shorthand} is a multiple of d_in, which is missing.")
+            raise ConfigError(f"{where}.{shorthand} is a multiple of d_in, which is missing.")
         if share <= 0:
             raise ConfigError(f"{where}.{shorthand}={share!r} must be above 0.")
         values[target] = max(1, round(share * values["d_in"]))
-
-
-def _infer_width(sae: dict[str, Any], values: Mapping[str, Any]) -> None:
-    if sae.get("d_in") is None:
-        sae["d_in"] = model_width(values.get("model_name", TrainingConfig.model_name))
 
 
 def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any]:
@@ -306,8 +308,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             at.pop(other if last == one else one, None)
 
 
-def _build_logger(raw: Mapping[str, Any], where: str) -> LoggingConfig:
+def _build_logger(raw: Mapping[str, Any]) -> LoggingConfig:
     hints = _hints(LoggingConfig)
-    _check_keys(raw, set(hints), f"{where}: logger")
-    values = {key: _typed(f"logger.{key}", value, hints[key], where) for key, value in raw.items()}
+    _check_keys(raw, hints, section="logger")
+    values = {key: _typed(f"logger.{key}", value, hints[key]) for key, value in raw.items()}
     return LoggingConfig(**{"log_to_wandb": False, **values})

@@ -25,8 +25,8 @@ EXTRA = {
         "SAEs trained in the same pass over the same activations; only what differs from sae.",
     ),
     "remove": ("list", "[]", "Keys of sae that this variant does not have."),
-    "sae": ("section", "required", "The SAE."),
-    "logger": ("section", "{}", "Logging."),
+    "sae": ("section", "required", "The SAE and its architecture."),
+    "logger": ("section", "{}", "Logging, in SAELens's keys."),
     "sae.architecture": (
         "str",
         "abstopk",

@@ -10,7 +10,7 @@ from rich.console import Console
 from sae_lens import LoggingConfig
 
 # Order of the columns of metrics.csv; a measurement that a row does not have stays empty.
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "step",
     "tokens",
     "loss",
@@ -45,7 +45,7 @@ class CsvLogger:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter[str](self._file, COLUMNS, extrasaction="ignore", restval="")
+        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction="ignore", restval="")
         if self._file.tell() == 0:
             self._writer.writeheader()
 

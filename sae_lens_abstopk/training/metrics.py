@@ -21,7 +21,7 @@ def step_metrics(
     ``two_sidedness`` come from the firings counted over training where the SAE counts them, else from the batch.
     """
     scaler = trainer.activation_scaler
-    sums = ReconstructionSums(trainer.sae.cfg.d_in)
+    sums = ReconstructionSums()
     sums.update(scaler.unscale(output.sae_in), scaler.unscale(output.sae_out))
     codes = output.feature_acts.to_dense() if output.feature_acts.is_sparse else output.feature_acts
     counted = getattr(trainer.sae, "pole_counts", None)

@@ -20,6 +20,7 @@ from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import LossRecovered, ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
@@ -186,12 +187,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             trainer.sae.eval()
             codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
         results = evaluate_reconstruction(
-            self.model,
+            ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm),
             codecs,
             self.held_out,
-            hook_name=self.cfg.hook_name,
             token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
-            autocast=self.cfg.autocast_lm,
         )
         for trainer in self.trainers.values():
             trainer.sae.train()

@@ -64,7 +64,8 @@ def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[
     points = []
     for values in itertools.product(*grid.values()):
         changes = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
-        name = "_".join([source.removesuffix(".yaml").replace("/", "_"), *changes])
+        base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
+        name = "_".join([base, *changes])
         points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
     return points
 

@@ -60,7 +60,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("seqpos_slice", [40, None], "results in an empty range"),
         ("sae.k", 0, "sae.k=0 must lie between 1 and d_sae=64"),
         ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
-        ("sae.k", 2.5, "k=2.5"),
+        ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
         ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
         ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),

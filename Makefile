@@ -1,0 +1,45 @@
+# Everything runs in an environment that uv makes from uv.lock; uv is fetched with pip where it is missing, and an
+# existing Python (3.11 to 3.13) is used: none is ever downloaded.
+FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11 python; do \
+  $$p -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); print(sys.executable) if ok else sys.exit(1)' \
+  2>/dev/null && break; done
+PYTHON := $(shell $(FIND_PYTHON))
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON := $(PYTHON)
+RUN := $(UV) run --no-sync
+
+.PHONY: help setup quickstart test test-fast lint check build clean
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+
+.venv/.synced: uv.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; install one and try again" >&2; exit 1; }
+	@command -v $(UV) >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv \
+	  || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+	$(UV) sync --locked --all-extras --quiet
+	@touch $@
+
+setup: .venv/.synced ## make the environment
+
+quickstart: setup ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
+	$(RUN) abstopk quickstart $(ARGS)
+
+test: setup ## all tests, the slow ones included
+	$(RUN) pytest
+
+test-fast: setup ## the tests that take seconds
+	$(RUN) pytest -m "not slow"
+
+lint: setup ## ruff, ruff format, pyright
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) pyright
+
+check: lint test ## what CI runs
+
+build: setup ## wheel and source distribution, in dist/
+	$(UV) build
+
+clean: ## remove the environment and what was built
+	rm -rf .venv .uv dist build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,96 @@
+"""Inspection of SAEs from runs and from elsewhere, and what it prints."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from sae_lens import TopKSAE, TopKSAEConfig
+from sae_lens.saes.sae import SAEMetadata
+
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
+from sae_lens_abstopk.evaluation.report import as_json, print_inspection
+from sae_lens_abstopk.training.config_file import build_config
+from tests.saes.test_signed_saes import with_random_weights
+
+
+@pytest.fixture
+def folders(raw_config: dict[str, Any]) -> list[Path]:
+    raw_config["sae"]["architecture"] = "batch_abstopk"
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())
+
+
+def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) -> None:
+    steps = []
+    found = inspect_saes(folders, n_tokens=256, on_progress=lambda done, total: steps.append((done, total)))
+    assert steps[-1][0] == steps[-1][1] == 2 * 5
+    assert [sae.name for sae in found.saes] == ["batch_abstopk", "topk"]
+    assert found.held_out
+    signed, plain = (sae.reconstruction for sae in found.saes)
+    assert signed.n_tokens == plain.n_tokens
+    assert plain.l0 == 4
+    assert int(plain.pole_counts[1].sum()) == 0 < int(signed.pole_counts[1].sum())
+    assert signed.loss is not None
+    assert plain.loss is not None
+    assert signed.loss.ce_clean == plain.loss.ce_clean
+    out = io.StringIO()
+    print_inspection(found, Console(file=out, width=80), latents=2)
+    assert "batch_abstopk" in out.getvalue()
+    assert out.getvalue().count("fired") == 3  # the footnote and two latents
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80
+    numbers = json.loads(as_json(found))
+    assert numbers["saes"]["topk"]["l0"] == 4
+    assert torch.__version__.startswith(numbers["environment"]["torch"])
+
+
+def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text(json.dumps({"text": "she walked to the river. " * 200}) + "\n")
+    found = inspect_saes(folders[:1], text=str(tmp_path / "own.jsonl"), n_tokens=128)
+    assert not found.held_out
+    assert found.saes[0].reconstruction.loss is not None
+    assert found.saes[0].reconstruction.loss.n_tokens == 4 * 31
+
+
+def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    metadata = SAEMetadata(hook_name="model.layers.2", context_size=32, prepend_bos=False)
+    with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=4, metadata=metadata))).save_model(tmp_path / "sae")
+    with pytest.raises(ConfigError, match="give --text"):
+        inspect_saes([tmp_path / "sae"])
+    with pytest.raises(ConfigError, match="give --model"):
+        inspect_saes([tmp_path / "sae"], text=str(texts))
+    found = inspect_saes([tmp_path / "sae"], model_name=str(tiny_llama), text=str(texts), n_tokens=256)
+    assert found.saes[0].reconstruction.l0 == 4
+
+
+def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        load_sae(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"holds no SAE: cfg\.json is missing"):
+        load_sae(tmp_path)
+    for name, damage, sentence in (
+        ("truncated", lambda path: path.write_bytes(path.read_bytes()[:500]), "could not be loaded as an SAE"),
+        ("missing", lambda path: path.unlink(), "could not be loaded as an SAE"),
+    ):
+        shutil.copytree(folders[0], tmp_path / name)
+        damage(tmp_path / name / "sae_weights.safetensors")
+        with pytest.raises(ConfigError, match=sentence):
+            load_sae(tmp_path / name)
+    shutil.copytree(folders[0], tmp_path / "strange")
+    cfg = tmp_path / "strange" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace("signed_jumprelu", "strange"))
+    with pytest.raises(ConfigError, match="SAELens knows no architecture 'strange'"):
+        load_sae(tmp_path / "strange")
+
+
+def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[0], tmp_path / "other")
+    cfg = tmp_path / "other" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace("model.layers.2", "model.layers.3"))
+    with pytest.raises(ConfigError, match="read different hooks"):
+        inspect_saes([folders[0], tmp_path / "other"])

@@ -1,0 +1,171 @@
+"""Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import ActivationsStore, TopKSAE, TopKSAEConfig
+from sae_lens.evals import get_downstream_reconstruction_metrics
+from sae_lens.saes.sae import SAEMetadata
+from sae_lens.training.activation_scaler import ActivationScaler
+
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.language_model import load_language_model
+from tests.conftest import VOCABULARY
+from tests.saes.test_signed_saes import with_random_weights
+
+HOOK = "model.layers.2"
+
+
+def token_batches(n: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(2, VOCABULARY, (4, 16), generator=generator) for _ in range(n)]
+
+
+@pytest.fixture
+def passes(raw_config: dict[str, Any]) -> ModelPasses:
+    return ModelPasses(load_language_model(build_config(raw_config)), HOOK)
+
+
+@pytest.fixture
+def sae() -> TopKSAE:
+    return with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=8, metadata=SAEMetadata(hook_name=HOOK))))
+
+
+def test_streamed_sums_equal_the_formulas() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(90, 8, generator=generator) + 3
+    x_hat = x + 0.3 * torch.randn(90, 8, generator=generator)
+    sums = ReconstructionSums()
+    for a, b in zip(x.split(25), x_hat.split(25), strict=True):
+        sums.update(a, b)
+    errors = (x - x_hat).square().sum(-1)
+    assert sums.mse() == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert sums.nmse() == pytest.approx((errors / x.square().sum(-1)).mean().item(), rel=1e-5)
+    assert sums.fvu() == pytest.approx((errors.sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-5)
+
+
+def test_pole_statistics_of_known_codes() -> None:
+    codes = torch.tensor([[1.0, -1.0, 0.0, 2.0]] * 50 + [[-1.0, -1.0, 0.0, 2.0]] * 150 + [[0.0, 0.0, 0.0, -1.0]])
+    counts = pole_counts(codes)
+    assert counts.tolist() == [[50, 0, 0, 200], [150, 200, 0, 1]]
+    found = pole_statistics(counts)
+    assert found.live_latents == 3
+    assert found.dead_poles == 2  # the one-sided latent, and the one with 1 firing of 201 on its weaker side
+    torch.testing.assert_close(found.two_sidedness, torch.tensor([0.25, 0.0, torch.nan, 1 / 201]), equal_nan=True)
+    assert found.mean_two_sidedness == pytest.approx((0.25 + 1 / 201) / 3)
+
+
+def test_an_exact_reconstruction_recovers_everything(passes: ModelPasses) -> None:
+    class Identity:
+        encode = decode = staticmethod(lambda x: x)
+
+    found = evaluate_reconstruction(passes, {"id": Identity()}, token_batches(), token_filter=TokenFilter())["id"]
+    assert (found.mse, found.nmse, found.fvu) == (0, 0, 0)
+    assert found.loss is not None
+    assert found.loss.zero == pytest.approx(1)
+    assert found.loss.mean == pytest.approx(1)
+    assert found.n_tokens == 3 * 4 * 16
+    assert found.loss.n_tokens == 3 * 4 * 15
+
+
+def test_ablations_score_zero(passes: ModelPasses) -> None:
+    batches = token_batches()
+    mean_x = torch.cat([passes.activations(tokens).flatten(0, 1) for tokens in batches]).mean(0)
+
+    class Constant:
+        def __init__(self, value: torch.Tensor) -> None:
+            self.value = value
+
+        def encode(self, x: torch.Tensor, /) -> torch.Tensor:
+            return x
+
+        def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
+            return self.value.expand_as(feature_acts)
+
+    saes = {"zero": Constant(torch.zeros(32)), "mean": Constant(mean_x)}
+    found = evaluate_reconstruction(passes, saes, batches, token_filter=TokenFilter())
+    assert found["zero"].loss is not None
+    assert found["mean"].loss is not None
+    assert found["zero"].loss.zero == pytest.approx(0, abs=1e-6)
+    assert found["mean"].loss.mean == pytest.approx(0, abs=1e-4)
+    assert found["mean"].fvu == pytest.approx(1, rel=1e-4)
+
+
+def test_loss_recovered_is_saelens_score_on_the_same_tokens(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches = token_batches()
+    found = evaluate_reconstruction(passes, {"sae": sae}, batches, token_filter=TokenFilter())["sae"].loss
+
+    class Store:
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_batch_tokens(self, _: int) -> torch.Tensor:
+            return next(self.batches)
+
+    store: ActivationsStore = Store()  # type: ignore[assignment]
+    theirs = get_downstream_reconstruction_metrics(
+        sae, passes.model, store, ActivationScaler(), False, True, len(batches), 4
+    )
+    assert found is not None
+    assert found.zero == pytest.approx(theirs["ce_loss_score"], abs=1e-4)
+    assert found.ce_clean == pytest.approx(theirs["ce_loss_without_sae"], abs=1e-5)
+    assert found.ce_zero == pytest.approx(theirs["ce_loss_with_ablation"], abs=1e-5)
+
+
+def test_tokens_that_are_left_out_keep_their_activation(passes: ModelPasses) -> None:
+    seen = []
+
+    class Recorder:
+        def encode(self, x: torch.Tensor, /) -> torch.Tensor:
+            seen.append(x)
+            return x
+
+        def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
+            return feature_acts * 0
+
+    batches = [torch.full((2, 5), 7)]
+    batches[0][0, 3] = 1  # a special token
+    only = TokenFilter(seqpos_slice=(1, None), special_tokens=(0, 1))
+    loss = evaluate_reconstruction(passes, {"r": Recorder()}, batches, token_filter=only)["r"].loss
+    assert len(seen[0]) == 2 * 4 - 1
+    clean = passes.clean(batches[0])
+    expected = clean.activations.clone()
+    expected[:, 1:] = 0
+    expected[0, 3] = clean.activations[0, 3]
+    assert loss is not None
+    assert loss.ce_sae == pytest.approx(passes.losses_with(batches[0], expected).mean().item())
+
+
+def test_massive_tokens_are_left_out(passes: ModelPasses) -> None:
+    tokens = token_batches(1)[0]
+    activations = passes.activations(tokens)
+    limit = activations.norm(dim=-1).median().item()
+    kept = TokenFilter(max_norm=limit).keep(tokens, activations)
+    assert torch.equal(kept, activations.norm(dim=-1) <= limit)
+    assert 0 < kept.sum() < kept.numel()
+
+
+def test_the_filter_of_an_sae_is_what_training_recorded(tokenizer: Any, sae: TopKSAE) -> None:
+    sae.cfg.metadata = SAEMetadata(seqpos_slice=[1, None], exclude_special_tokens=True, max_activation_norm=9.0)
+    found = TokenFilter.of_sae(sae, tokenizer)
+    assert found == TokenFilter(seqpos_slice=(1, None), special_tokens=found.special_tokens, max_norm=9.0)
+    assert set(found.special_tokens) == {0, 1}
+
+
+def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches, everything = token_batches(), TokenFilter()
+    fast = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=everything, with_loss=False)["s"]
+    full = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=everything)["s"]
+    assert fast.loss is None
+    assert (fast.fvu, fast.l0) == (pytest.approx(full.fvu), full.l0)
+    assert torch.equal(fast.pole_counts, full.pole_counts)
+
+
+def test_the_fixture_text_is_there(texts: Path) -> None:
+    assert texts.stat().st_size > 1000

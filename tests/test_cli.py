@@ -1,0 +1,80 @@
+"""The command as a user types it, in a process of its own where that matters."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments))
+
+
+def test_help_names_every_command() -> None:
+    done = invoke("--help")
+    assert done.exit_code == 0
+    for command in ("train", "configs", "inspect", "sweep", "quickstart"):
+        assert command in done.output
+
+
+def test_configs_are_listed_shown_and_explained() -> None:
+    listing = invoke("configs")
+    assert listing.exit_code == 0
+    assert "EleutherAI/pythia-70m" in listing.output
+    shown = invoke("configs", "pythia-70m/topk")
+    assert yaml.safe_load_all(shown.output)
+    assert "architecture: topk" in shown.output
+    keys = invoke("configs", "--keys")
+    assert "max_norm_multiple" in keys.output
+
+
+def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    del raw_config["output_path"]
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    done = invoke("train", str(tmp_path / "c.yaml"), "sae.k=3", "--output", str(tmp_path / "out"))
+    assert done.exit_code == 0, done.output
+    assert "sae: " in done.output
+    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["sae"]["k"] == 3
+    shown = invoke(
+        "inspect", str(tmp_path / "out"), "--tokens", "200", "--latents", "1", "--json", str(tmp_path / "n.json")
+    )
+    assert shown.exit_code == 0, shown.output
+    assert "latent " in shown.output
+    assert (tmp_path / "n.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "pythia-70n"], "did you mean 'pythia-70m'?"),
+        (["train", "pythia-70m", "sae.kk=3"], "unknown key 'kk'"),
+        (["train", "pythia-70m", "sae.k=0"], "sae.k=0 must lie between 1 and d_sae=8192"),
+        (["inspect", "/nowhere"], "no such folder"),
+        (["sweep", "nothing"], "one of paper"),
+        (["configs", "gpt3"], "did you mean 'gpt2'?"),
+        (["quickstart", "lr=-1"], "lr=-1.0 must be above 0"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_in_a_process_of_its_own_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sae_lens_abstopk", "train", "pythia-70m", "sae.k=[]"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: pythia-70m: sae.k=[] has the wrong type")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,73 @@
+"""Wheel and source distribution: whole, and usable from an empty folder."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        wheel.extractall(installed)
+    assert (installed / "sae_lens_abstopk" / "py.typed").is_file()
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+
+    def abstopk(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "sae_lens_abstopk", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "quickstart" in abstopk("--help")
+    assert "EleutherAI/pythia-70m" in abstopk("configs")
+    shown = "from sae_lens_abstopk import load_config as l; print(l('quickstart', ['sae.d_in=576']).dataset_path)"
+    done = subprocess.run(
+        [sys.executable, "-c", shown],
+        capture_output=True,
+        text=True,
+        cwd=empty,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )
+    corpus = Path(done.stdout.strip())
+    assert corpus.is_file(), done.stderr
+    assert installed in corpus.parents
+    abstopk("train", str(tmp_path / "c.yaml"), f"output_path={tmp_path / 'run'}")
+    assert (tmp_path / "run" / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_source_distribution_is_whole(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    expected = {"README.md", "LICENSE", "pyproject.toml", "training_configs/quickstart.yaml", "evals/README.md"}
+    assert expected <= names
+    assert "training_configs/text/smollm2_samples.jsonl.gz" in names
+    assert not [name for name in names if name.startswith((".venv", "runs", "models"))]

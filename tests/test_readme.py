@@ -1,0 +1,70 @@
+"""The README's commands and Python blocks run, on a tiny model in place of the Hub's."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def small(tiny_models: dict[str, Path], texts: Path) -> list[str]:
+    return [
+        f"model_name={tiny_models['pythia-70m']}",
+        f"dataset_path={texts}",
+        "device=cpu",
+        "sae.d_in=32",
+        "sae.k=4",
+        "training_steps=2",
+        "train_batch_size_tokens=64",
+        "context_size=32",
+        "store_batch_size_prompts=4",
+        "n_batches_in_buffer=8",
+        "perf_tokens=128",
+    ]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 120
+
+
+def test_the_commands_run(
+    tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
+    ours = [arguments[1:] for arguments in commands if arguments[0] == "abstopk"]
+    assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "sweep"]
+    for arguments in ours:
+        extra = small(tiny_models, texts) if arguments[0] == "train" else []
+        extra += ["--tokens", "128"] if arguments[0] == "inspect" else []
+        done = CliRunner().invoke(app, [*arguments, *extra])
+        assert done.exit_code == 0, done.output
+    makes = [arguments[1] for arguments in commands if arguments[0] == "make"]
+    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    assert makes == ["quickstart", "test"]
+    assert all(f"\n{target}: " in makefile for target in makes)
+
+
+def test_the_python_blocks_run(
+    tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    load, train, direct = blocks("python")
+    scope: dict[str, Any] = {}
+    extra = ", ".join(repr(override) for override in small(tiny_models, texts))
+    exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/quickstart", {extra}'), scope)
+    assert scope["result"].saes["sae"].cfg.k == 4
+    exec(load, scope)
+    assert scope["sae"].cfg.architecture() == "abstopk"
+    exec(direct, scope)
+    assert scope["cfg"].sae.architecture() == "batch_abstopk"
