@@ -5,8 +5,16 @@ from sae_lens import register_sae_class, register_sae_training_class
 from sae_lens_abstopk.saes.abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.topk import (
+    SparseBatchTopKTrainingSAE,
+    SparseBatchTopKTrainingSAEConfig,
+    SparseTopKTrainingSAE,
+    SparseTopKTrainingSAEConfig,
+)
 
 register_sae_training_class("sparse_abstopk", AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig)
+register_sae_training_class("sparse_topk", SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig)
+register_sae_training_class("sparse_batchtopk", SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig)
 register_sae_training_class("batch_abstopk", BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
 register_sae_class("signed_jumprelu", SignedJumpReLUSAE, SignedJumpReLUSAEConfig)
 
@@ -17,4 +25,8 @@ __all__ = [
     "BatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
+    "SparseBatchTopKTrainingSAE",
+    "SparseBatchTopKTrainingSAEConfig",
+    "SparseTopKTrainingSAE",
+    "SparseTopKTrainingSAEConfig",
 ]

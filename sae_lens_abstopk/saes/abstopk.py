@@ -10,6 +10,7 @@ from sae_lens.saes.abstopk_sae import AbsTopK
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
 
 
 @dataclass(kw_only=True)
@@ -39,3 +40,7 @@ class AbsTopKTrainingSAE(SignedTrainingSAE):
     @override
     def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return AbsTopK(self.cfg.k)
+
+    @override
+    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
+        return select_per_token(encoder, centred_BD, self.cfg.k)

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAEConfig
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from torch import nn
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
-from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig, require_k_in_range
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
+from sae_lens_abstopk.saes.sparse_training import check_mean_k
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch
 
 
 class BatchAbsTopK(nn.Module):
@@ -50,11 +52,7 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchTopKTrainingSA
 
     @override
     def _check_k(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int | float):
-            raise ConfigError(f"k={self.k!r} must be a number: the mean count of active latents a token.")
-        require_k_in_range(self.k, self.d_sae)
-        if not 0 < self.topk_threshold_lr <= 1:
-            raise ConfigError(f"topk_threshold_lr={self.topk_threshold_lr!r} must be above 0 and at most 1.")
+        check_mean_k(self.k, self.d_sae, self.topk_threshold_lr)
 
 
 class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchTopKTrainingSAE):
@@ -72,6 +70,18 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchTopKTrainingSAE):
         return BatchAbsTopK(self.cfg.k)
 
     @override
+    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
+        return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
+
+    @override
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        output = super().training_forward_pass(step_input)
+        if output.feature_acts.is_sparse:  # SAELens's dense step has moved it already
+            self.update_topk_threshold(output.feature_acts._values())
+        output.metrics["topk_threshold"] = self.topk_threshold
+        return output
+
+    @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
         if self.training or self.topk_threshold == 0:
@@ -82,7 +92,7 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchTopKTrainingSAE):
     @override
     @torch.no_grad()
     def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
-        """Move the threshold towards the smallest magnitude among codes [n_tokens, d_sae]; the first batch sets it."""
+        """Move the threshold towards the smallest magnitude among codes of any shape; the first batch sets it."""
         magnitudes = acts_topk.abs()
         smallest = magnitudes.masked_fill(magnitudes == 0, torch.inf).min().to(self.topk_threshold.dtype)
         # The first value counts whole: an average that starts at 0 would still be low after a short run.

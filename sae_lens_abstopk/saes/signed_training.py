@@ -1,30 +1,27 @@
-"""What every signed training SAE shares: checked options, centring, row norms, firing counts of each pole."""
+"""What every signed training SAE shares: centring, row norms, firing counts of each pole, files."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from sae_lens import AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE
-from sae_lens import TopKTrainingSAEConfig, TrainingSAE
+from sae_lens import TrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_count
 
 B_DEC_INIT_METHODS = ("mean", "geometric_median", "zeros")
-# The dead-latent loss compares a decoder output with a residual in the units of the raw activation; these two
-# normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
-RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
 
 
 @dataclass(kw_only=True)
-class SignedTrainingSAEConfig(TopKTrainingSAEConfig):
+class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
     """
-    Options that the signed training SAEs add to SAELens's TopK options; checked when the config is made.
+    Options that the signed training SAEs add to those of :class:`SparseTrainingSAEConfig`.
 
     Args:
         b_dec_init_method: What ``b_dec`` is set to on the first training batch: the ``"mean"`` or the
@@ -34,10 +31,6 @@ class SignedTrainingSAEConfig(TopKTrainingSAEConfig):
             With ``rescale_acts_by_decoder_norm`` the decoder norm still scales the selection.
         unit_norm_decoder: Hold every decoder row at norm 1.
         pole_window: Training steps after which the firing counts of the poles are halved, so that old ones fade.
-
-    Raises:
-        ConfigError: (a ``ValueError``) for a value out of range or a combination that SAELens would only refuse
-            hours later; the text names the key, the value, the bound and the remedy.
     """
 
     b_dec_init_method: Literal["mean", "geometric_median", "zeros"] = "mean"
@@ -47,45 +40,24 @@ class SignedTrainingSAEConfig(TopKTrainingSAEConfig):
 
     @override
     def __post_init__(self) -> None:
-        for key in ("d_in", "d_sae", "pole_window"):
-            require_count(key, getattr(self, key))
-        self._check_k()
+        require_count("pole_window", self.pole_window)
         if self.b_dec_init_method not in B_DEC_INIT_METHODS:
             raise ConfigError(
                 f"b_dec_init_method={self.b_dec_init_method!r} is not known; use one of {', '.join(B_DEC_INIT_METHODS)}."
             )
-        if self.aux_loss_coefficient < 0:
-            raise ConfigError(f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more; 0 turns it off.")
-        if self.use_sparse_activations:
-            raise ConfigError(
-                "use_sparse_activations=True has no effect on signed codes in SAELens; leave it at False."
-            )
-        if self.normalize_activations in RUN_TIME_NORMALISATIONS and self.aux_loss_coefficient != 0:
-            raise ConfigError(
-                f"normalize_activations={self.normalize_activations!r} cannot be combined with the dead-latent loss, "
-                f"whose residual is in other units (aux_loss_coefficient={self.aux_loss_coefficient!r}); use 'none', "
-                "'expected_average_only_in' or 'covariance_whitening', or set aux_loss_coefficient to 0."
-            )
         super().__post_init__()
 
-    def _check_k(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int):
-            raise ConfigError(
-                f"k={self.k!r} must be an integer: every token keeps exactly k latents. "
-                "For an average over the batch, use the architecture batch_abstopk."
-            )
-        require_k_in_range(self.k, self.d_sae)
 
-
-class SignedTrainingSAE(SAELensAbsTopKTrainingSAE):
+class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     """
     SAELens's AbsTopK training SAE with the options of :class:`SignedTrainingSAEConfig`.
 
-    Subclasses name an architecture and select the code in ``get_activation_fn``. ``pole_counts`` [2, d_sae] holds how
-    often each latent fired in training, positive row first (see ``pole_window``).
+    Subclasses name an architecture and say how the code is selected. ``pole_counts`` [2, d_sae] holds how often each
+    latent fired in training, positive row first (see ``pole_window``).
     """
 
     cfg: SignedTrainingSAEConfig  # type: ignore[assignment]
+    signed = True
     pole_counts: torch.Tensor
 
     def __init__(self, cfg: SignedTrainingSAEConfig, use_error_term: bool = False) -> None:
@@ -102,25 +74,11 @@ class SignedTrainingSAE(SAELensAbsTopKTrainingSAE):
         output = super().training_forward_pass(step_input)
         self._rows_may_have_moved = True
         self._count_poles(output.feature_acts, step_input.n_training_steps)
-        statistics = self.pole_statistics
         output.metrics.update(
-            dead_poles=lambda: statistics().dead_poles,
-            two_sidedness=lambda: statistics().mean_two_sidedness,
+            dead_poles=lambda: self.pole_statistics().dead_poles,
+            two_sidedness=lambda: self.pole_statistics().mean_two_sidedness,
         )
         return output
-
-    @override
-    def calculate_aux_loss(
-        self,
-        step_input: TrainStepInput,
-        feature_acts: torch.Tensor,
-        hidden_pre: torch.Tensor,
-        sae_out: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """SAELens's loss on dead latents, selected by magnitude, against the detached residual; none at weight 0."""
-        if self.cfg.aux_loss_coefficient == 0:
-            return {}
-        return super().calculate_aux_loss(step_input, feature_acts, hidden_pre, sae_out)
 
     @torch.no_grad()
     def normalize_rows(self) -> None:
@@ -177,26 +135,6 @@ class SignedTrainingSAE(SAELensAbsTopKTrainingSAE):
         super().process_state_dict_for_saving_inference(state_dict)
         del state_dict["pole_counts"]
 
-    @override
-    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        raise NotImplementedError(f"{type(self).__name__} must say how it selects its code")
-
-
-@torch.no_grad()
-def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: str) -> None:
-    """
-    Centre an SAE that is about to take its first step.
-
-    Args:
-        sae: One whose ``b_dec`` is still zero; a fine-tuned one keeps what it has.
-        activations: [n_tokens, d_in], in the units that the SAE is given.
-        method: One of ``B_DEC_INIT_METHODS``.
-    """
-    if method == "zeros" or sae.b_dec.any():
-        return
-    x_BD = sae.run_time_activation_norm_fn_in(activations.to(sae.dtype)).flatten(0, -2).float()
-    sae.b_dec.copy_(x_BD.mean(0) if method == "mean" else geometric_median(x_BD))
-
 
 def geometric_median(x: torch.Tensor, *, iterations: int = 100, tolerance: float = 1e-6) -> torch.Tensor:
     """
@@ -221,11 +159,17 @@ def geometric_median(x: torch.Tensor, *, iterations: int = 100, tolerance: float
     return median
 
 
-def require_count(key: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
+@torch.no_grad()
+def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: str) -> None:
+    """
+    Centre an SAE that is about to take its first step.
 
-
-def require_k_in_range(k: float, d_sae: int) -> None:
-    if k < 1 or k > d_sae:
-        raise ConfigError(f"k={k!r} must lie between 1 and d_sae={d_sae}; a token cannot keep more latents than exist.")
+    Args:
+        sae: One whose ``b_dec`` is still zero; a fine-tuned one keeps what it has.
+        activations: [n_tokens, d_in], in the units that the SAE is given.
+        method: One of ``B_DEC_INIT_METHODS``.
+    """
+    if method == "zeros" or sae.b_dec.any():
+        return
+    x_BD = sae.run_time_activation_norm_fn_in(activations.to(sae.dtype)).flatten(0, -2).float()
+    sae.b_dec.copy_(x_BD.mean(0) if method == "mean" else geometric_median(x_BD))

@@ -10,7 +10,8 @@ from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS, RUN_TIME_NORMALISATIONS, require_k_in_range
+from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
+from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")

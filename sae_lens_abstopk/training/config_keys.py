@@ -30,7 +30,7 @@ EXTRA = {
     "sae.architecture": (
         "str",
         "abstopk",
-        "abstopk, batch_abstopk, or any architecture that SAELens trains.",
+        "abstopk, batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
     "sae.expansion_factor": ("float", "none", "d_sae as a multiple of d_in, in place of d_sae."),

@@ -23,7 +23,8 @@ def step_metrics(
     scaler = trainer.activation_scaler
     sums = ReconstructionSums()
     sums.update(scaler.unscale(output.sae_in), scaler.unscale(output.sae_out))
-    codes = output.feature_acts.to_dense() if output.feature_acts.is_sparse else output.feature_acts
+    codes = output.feature_acts
+    n_active = int((codes._values() if codes.is_sparse else codes).count_nonzero())
     counted = getattr(trainer.sae, "pole_counts", None)
     poles = pole_statistics(pole_counts(codes) if counted is None else counted)
     metrics: dict[str, float] = {
@@ -32,7 +33,7 @@ def step_metrics(
         "mse": sums.mse(),
         "nmse": sums.nmse(),
         "fvu": sums.fvu(),
-        "l0": (codes != 0).sum(-1).float().mean().item(),
+        "l0": n_active / len(codes),
         "dead_latents": int(trainer.dead_neurons.sum()),
         "dead_poles": poles.dead_poles,
         "two_sidedness": poles.mean_two_sidedness,

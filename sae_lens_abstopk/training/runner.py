@@ -122,12 +122,13 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         return self.output if name == "sae" else self.output / name
 
     def _trainer(self, name: str, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
-        return SAETrainer(
+        trainer = SAETrainer(
             cfg=self.cfg.to_sae_trainer_config(),
             sae=sae,
             data_provider=self.activations_store,
             save_checkpoint_fn=self.save_checkpoint if name == "sae" else None,
         )
+        return use_fused_adam(trainer)
 
     def _loggers(self, name: str) -> Loggers:
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
@@ -280,6 +281,13 @@ def new_sae(cfg: TrainingSAEConfig, seed: int) -> TrainingSAE[Any]:
     """A freshly initialised SAE; one seed gives the same weights to every architecture of the same shape."""
     torch.manual_seed(seed)
     return get_sae_training_class(cfg.architecture())[0](cfg)
+
+
+def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
+    """Let Adam update all parameters in one pass over memory instead of about ten; the numbers are the same."""
+    for group in trainer.optimizer.param_groups:
+        group.update(fused=True, foreach=False)
+    return trainer
 
 
 def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:

@@ -82,7 +82,7 @@ def test_a_batch_keeps_k_times_its_tokens_with_their_signs(k: float, n: int, dty
 
 
 def test_per_token_equals_saelens_in_codes_loss_and_gradients() -> None:
-    ours = per_token()
+    ours = per_token(sparse_backend="dense")
     stock = StockAbsTopKTrainingSAE(StockAbsTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
     stock.load_state_dict(ours.state_dict(), strict=False)
     x, dead = tokens(16), torch.arange(24) % 3 == 0
@@ -93,7 +93,8 @@ def test_per_token_equals_saelens_in_codes_loss_and_gradients() -> None:
     a.loss.backward()
     b.loss.backward()
     for name, parameter in stock.named_parameters():
-        assert torch.equal(ours.get_parameter(name).grad, parameter.grad), name  # type: ignore[arg-type]
+        # the encoder is laid out another way in memory, so sums may round another way
+        torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=1e-5, atol=1e-5, msg=name)
 
 
 def test_a_batch_of_one_token_is_per_token() -> None:

@@ -68,7 +68,7 @@ def test_dead_latents_are_chosen_by_magnitude_against_a_detached_residual() -> N
     x, dead = tokens(6), torch.zeros(24, dtype=torch.bool)
     dead[3] = True
     output = step(sae, x, dead=dead)
-    hidden = output.hidden_pre[:, 3:4]
+    hidden = (x - sae.b_dec) @ sae.W_enc[:, 3:4] + sae.b_enc[3]
     residual = (x - output.sae_out).detach()
     expected = ((hidden @ sae.W_dec[3:4] - residual) ** 2).sum(-1).mean() * (1 / 4)
     torch.testing.assert_close(output.losses["auxiliary_reconstruction_loss"], expected)
@@ -128,7 +128,7 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
 
 def test_poles_are_counted_and_old_counts_fade() -> None:
     sae = per_token(pole_window=2)
-    first = step(sae, tokens(10), n=1).feature_acts
+    first = step(sae, tokens(10), n=1).feature_acts.to_dense()
     counts = torch.stack([(first > 0).sum(0), (first < 0).sum(0)])
     assert torch.equal(sae.pole_counts, counts)
     output = step(sae, tokens(10), n=2)
@@ -185,7 +185,7 @@ def test_fold_w_dec_norm_keeps_codes_of_the_saved_sae(rescale: bool, tmp_path: P
 
 def test_the_threshold_follows_the_least_kept_magnitude() -> None:
     sae = per_batch(topk_threshold_lr=0.25)
-    first = step(sae, tokens(10)).feature_acts
+    first = step(sae, tokens(10)).feature_acts.to_dense()
     least = first[first != 0].abs().min().double()
     assert sae.topk_threshold == least
     step(sae, 3 * tokens(10))

@@ -65,7 +65,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
         ("sae.normalize_activations", "z", "has the wrong type"),
-        ("sae.use_sparse_activations", True, "has no effect on signed codes"),
+        ("sae.use_sparse_activations", True, "has no effect here"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
         ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
         ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),

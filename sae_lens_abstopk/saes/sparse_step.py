@@ -1,0 +1,81 @@
+"""One training step of a sparse-code SAE on the sparse kernels: what SAELens's dense step computes, at less cost."""
+
+from collections.abc import Callable
+
+import torch
+from sae_lens import TopKTrainingSAE
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, sparse_decode, sparse_encode
+
+Select = Callable[[EncoderWeights, torch.Tensor], SparseCodes]
+
+
+def sparse_training_step(
+    sae: TopKTrainingSAE, step_input: TrainStepInput, select: Select, *, signed: bool
+) -> TrainStepOutput:
+    """
+    Encode, select, decode and add up the losses, with gradients only where latents are on.
+
+    Rescaling by decoder norms needs no term of its own here: the norms cancel in the reconstruction, so they matter to
+    the selection (and to the codes that are reported) alone.
+
+    Args:
+        sae: A TopK-like training SAE of SAELens.
+        step_input: As the trainer gives it.
+        select: Chooses the entries, given the encoder and centred inputs.
+        signed: Whether latents are ranked by magnitude.
+
+    Returns:
+        As SAELens's step; ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] its pre-activations alone.
+    """
+    # half precision would change which latents are selected
+    with torch.autocast(step_input.sae_in.device.type, enabled=False):
+        sae_in = sae.hook_sae_input(sae.reshape_fn_in(step_input.sae_in.to(sae.dtype)))
+        x_BD = sae.run_time_activation_norm_fn_in(sae_in)
+        centre_D = sae.b_dec if sae.cfg.apply_b_dec_to_input else torch.zeros_like(sae.b_dec)
+        norms_F = sae.W_dec.detach().norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
+        encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed)
+        codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, select(encoder, x_BD - centre_D.detach()))
+        recons = sae.hook_sae_recons(sparse_decode(codes, sae.W_dec) + sae.b_dec)
+        sae_out = sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
+        losses = {"mse_loss": (sae_out - step_input.sae_in).square().sum(-1).mean()}
+        if sae.cfg.aux_loss_coefficient and step_input.dead_neuron_mask is not None:
+            residual = (step_input.sae_in - sae_out).detach()
+            losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
+                sae, x_BD - centre_D, residual, step_input.dead_neuron_mask, norms_F, signed=signed
+            )
+        reported = codes.values.detach() if norms_F is None else codes.values.detach() * norms_F[codes.latents]
+    return TrainStepOutput(
+        sae_in=step_input.sae_in,
+        sae_out=sae_out,
+        feature_acts=codes._replace(values=reported).to_coo(sae.cfg.d_sae),
+        hidden_pre=codes.values.detach(),
+        loss=torch.stack(list(losses.values())).sum(),
+        losses=losses,
+    )
+
+
+def dead_latent_loss(
+    sae: TopKTrainingSAE,
+    centred_BD: torch.Tensor,
+    residual_BD: torch.Tensor,
+    dead_mask: torch.Tensor,
+    norms_F: torch.Tensor | None,
+    *,
+    signed: bool,
+) -> torch.Tensor:
+    """SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the dead columns alone."""
+    dead = dead_mask.nonzero().squeeze(1)
+    if len(dead) == 0:
+        return residual_BD.new_tensor(0.0)
+    full = residual_BD.shape[-1] // 2
+    k = min(full, len(dead))
+    u = centred_BD @ sae.W_enc[:, dead] + sae.b_enc[dead]
+    if k < len(dead):
+        score = u.detach() if norms_F is None else u.detach() * norms_F[dead]
+        best = (score.abs() if signed else score).topk(k, sorted=False).indices
+        u = torch.zeros_like(u).scatter(-1, best, u.gather(-1, best))
+    recons = sae.reshape_fn_out(u @ sae.W_dec[dead], sae.d_head)
+    loss = (recons - residual_BD).square().sum(-1).mean()
+    return sae.cfg.aux_loss_coefficient * min(len(dead) / full, 1.0) * loss

@@ -1,0 +1,139 @@
+"""Base of the training SAEs whose step runs on the sparse kernels: options that are checked, and the switch back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.sparse_step import sparse_training_step
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
+
+SPARSE_BACKENDS = ("sparse", "dense")
+# The dead-latent loss compares a decoder output with a residual in the units of the raw activation; these two
+# normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
+RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
+
+
+@dataclass(kw_only=True)
+class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
+    """
+    SAELens's TopK options, checked when the config is made.
+
+    Args:
+        sparse_backend: ``"sparse"`` trains on the kernels of :mod:`sae_lens_abstopk.sparse`; ``"dense"`` on SAELens's
+            own step, which gives the same numbers. Half-precision parameters and hooks on the codes always take it.
+
+    Raises:
+        ConfigError: (a ``ValueError``) for a value out of range or a combination that SAELens would only refuse
+            hours later; the text names the key, the value, the bound and the remedy.
+    """
+
+    sparse_backend: Literal["sparse", "dense"] = "sparse"
+
+    @override
+    def __post_init__(self) -> None:
+        for key in ("d_in", "d_sae"):
+            require_count(key, getattr(self, key))
+        self._check_k()
+        if self.sparse_backend not in SPARSE_BACKENDS:
+            raise ConfigError(
+                f"sparse_backend={self.sparse_backend!r} is not known; use one of {', '.join(SPARSE_BACKENDS)}."
+            )
+        if self.aux_loss_coefficient < 0:
+            raise ConfigError(f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more; 0 turns it off.")
+        if self.use_sparse_activations:
+            raise ConfigError(
+                "use_sparse_activations=True has no effect here; leave it at False (sparse_backend says how it trains)."
+            )
+        if self.normalize_activations in RUN_TIME_NORMALISATIONS and self.aux_loss_coefficient != 0:
+            raise ConfigError(
+                f"normalize_activations={self.normalize_activations!r} cannot be combined with the dead-latent loss, "
+                f"whose residual is in other units (aux_loss_coefficient={self.aux_loss_coefficient!r}); use 'none', "
+                "'expected_average_only_in' or 'covariance_whitening', or set aux_loss_coefficient to 0."
+            )
+        super().__post_init__()
+
+    def _check_k(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int):
+            raise ConfigError(
+                f"k={self.k!r} must be an integer: every token keeps exactly k latents. "
+                "For an average over the batch, use an architecture that selects over the batch."
+            )
+        require_k_in_range(self.k, self.d_sae)
+
+
+class SparseTrainingSAE(TopKTrainingSAE):
+    """A TopK-like training SAE that takes :func:`sparse_training_step` where it can, SAELens's own step elsewhere."""
+
+    cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
+    signed = False
+
+    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
+        """The entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it selects its code")
+
+    @override
+    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} must say how it selects its code")
+
+    @override
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        if self.takes_sparse_step():
+            return sparse_training_step(self, step_input, self.select, signed=self.signed)
+        return super().training_forward_pass(step_input)
+
+    def takes_sparse_step(self) -> bool:
+        """Whether the next training step runs on the sparse kernels."""
+        on_codes = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
+        hooked = any(point._forward_hooks or point._backward_hooks for point in on_codes)
+        return self.cfg.sparse_backend == "sparse" and self.dtype in (torch.float32, torch.float64) and not hooked
+
+    @override
+    def calculate_aux_loss(
+        self,
+        step_input: TrainStepInput,
+        feature_acts: torch.Tensor,
+        hidden_pre: torch.Tensor,
+        sae_out: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """SAELens's loss on dead latents against the detached residual; none at weight 0."""
+        if self.cfg.aux_loss_coefficient == 0:
+            return {}
+        return super().calculate_aux_loss(step_input, feature_acts, hidden_pre, sae_out)
+
+    @override
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
+        # same numbers, laid out along d_in: the encoder gradient comes latent by latent
+        self.W_enc.data = self.W_enc.data.T.contiguous().T
+
+    @override
+    def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_saving(state_dict)
+        state_dict["W_enc"] = state_dict["W_enc"].contiguous()  # safetensors takes no other layout
+
+
+def require_count(key: str, value: object) -> None:
+    """Refuse what is not a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
+
+
+def require_k_in_range(k: float, d_sae: int) -> None:
+    """Refuse a k that no code can have."""
+    if k < 1 or k > d_sae:
+        raise ConfigError(f"k={k!r} must lie between 1 and d_sae={d_sae}; a token cannot keep more latents than exist.")
+
+
+def check_mean_k(k: object, d_sae: int, topk_threshold_lr: float) -> None:
+    """Checks of the architectures that select over a batch."""
+    if isinstance(k, bool) or not isinstance(k, int | float):
+        raise ConfigError(f"k={k!r} must be a number: the mean count of active latents a token.")
+    require_k_in_range(k, d_sae)
+    if not 0 < topk_threshold_lr <= 1:
+        raise ConfigError(f"topk_threshold_lr={topk_threshold_lr!r} must be above 0 and at most 1.")

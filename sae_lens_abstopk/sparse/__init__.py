@@ -1,0 +1,7 @@
+"""Sparse encode and decode for codes in which a token keeps few of many latents: plain torch, CPU and CUDA."""
+
+from sae_lens_abstopk.sparse.autoencode import sparse_decode, sparse_encode
+from sae_lens_abstopk.sparse.codes import SparseCodes
+from sae_lens_abstopk.sparse.selection import EncoderWeights, select_over_batch, select_per_token
+
+__all__ = ["EncoderWeights", "SparseCodes", "select_over_batch", "select_per_token", "sparse_decode", "sparse_encode"]

@@ -1,0 +1,87 @@
+"""Encode and decode at selected entries, with gradients that cost what the entries cost."""
+
+from typing import Any
+
+import torch
+from torch.nn.functional import embedding_bag
+
+from sae_lens_abstopk.sparse.codes import SparseCodes
+
+
+class _SparseEncode(torch.autograd.Function):
+    """
+    Values u[n] = (x[row_n] - centre) . W_enc[:, latent_n] + b_enc[latent_n] at N entries that were selected before.
+
+    The values themselves come from the selection. With G [B, F] the sparse gradient of the values,
+
+        dW_enc = (x - centre)^T G,   db_enc = sum_b G[b],   dcentre = -W_enc db_enc,   dx = G W_enc^T,
+
+    and none of them needs a buffer of [B, F] or [B, K, D].
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x_BD: torch.Tensor,
+        centre_D: torch.Tensor,
+        W_enc: torch.Tensor,
+        b_enc: torch.Tensor,  # noqa: ARG004  # its gradient is computed, its value is in `values`
+        values: torch.Tensor,
+        latents: torch.Tensor,
+        offsets: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x_BD, centre_D, W_enc, latents, offsets)
+        ctx.set_materialize_grads(False)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        grad_N = grads[0]
+        if grad_N is None:
+            return (None,) * 7
+        x_BD, centre_D, W_enc, latents, offsets = ctx.saved_tensors
+        d_sae = W_enc.shape[1]
+        grad_b = grad_N.new_zeros(d_sae).index_add_(0, latents, grad_N)
+        grad_W = grad_centre = grad_x = None
+        if ctx.needs_input_grad[2]:
+            # entries of one latent side by side: its row of the gradient is then a weighted sum of tokens
+            by_latent = latents.argsort()
+            rows = SparseCodes(grad_N, latents, offsets).rows[by_latent]
+            bounds = grad_N.new_zeros(d_sae + 1, dtype=torch.int64)
+            bounds[1:] = torch.bincount(latents, minlength=d_sae).cumsum(0)
+            grad_FD = weighted_sums(x_BD, rows, bounds, grad_N[by_latent])
+            grad_W = grad_FD.addr_(grad_b, centre_D, alpha=-1).T
+        if ctx.needs_input_grad[1]:
+            grad_centre = -(W_enc @ grad_b)
+        if ctx.needs_input_grad[0]:
+            grad_x = weighted_sums(W_enc.T, latents, offsets, grad_N)
+        return grad_x, grad_centre, grad_W, grad_b, None, None, None
+
+
+def sparse_encode(
+    x_BD: torch.Tensor, centre_D: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, selected: SparseCodes
+) -> SparseCodes:
+    """
+    ``selected`` with values that carry gradients.
+
+    Args:
+        x_BD: Inputs.
+        centre_D: Subtracted from every input (``b_dec``, or zeros).
+        W_enc: [D, F]; the gradient is cheapest where its memory runs along D (``W.T`` of a contiguous [F, D]).
+        b_enc: [F].
+        selected: What a selection on ``x_BD - centre_D`` returned.
+    """
+    values = _SparseEncode.apply(x_BD, centre_D, W_enc, b_enc, *selected)
+    return selected._replace(values=values)
+
+
+def sparse_decode(codes: SparseCodes, W_dec: torch.Tensor) -> torch.Tensor:
+    """Codes times decoder, [B, D], for ``W_dec`` [F, D]: the sum of the rows that are on, weighted by their values."""
+    return weighted_sums(W_dec, codes.latents, codes.offsets, codes.values)
+
+
+def weighted_sums(
+    table: torch.Tensor, rows: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Row i of the result is the sum of ``weights[n] * table[rows[n]]`` over n from offsets[i] to offsets[i + 1]."""
+    return embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

@@ -1,0 +1,45 @@
+"""Codes as the latents that are on, token by token."""
+
+from typing import NamedTuple
+
+import torch
+
+
+class SparseCodes(NamedTuple):
+    """
+    The active entries of codes [B, F], ordered by token: N of them in all.
+
+    Shape letters here and in the other files of this folder: B tokens, D d_in, F d_sae, K latents a token, N entries.
+    """
+
+    values: torch.Tensor
+    """Value of each entry, [N]."""
+    latents: torch.Tensor
+    """Latent of each entry, int64 [N]."""
+    offsets: torch.Tensor
+    """Token b owns the entries ``offsets[b]`` to ``offsets[b + 1]``: int64 [B + 1]."""
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """Token of each entry, int64 [N]."""
+        counts = self.offsets.diff()
+        tokens = torch.arange(len(counts), device=counts.device)
+        return torch.repeat_interleave(tokens, counts, output_size=len(self.latents))
+
+    def to_coo(self, d_sae: int) -> torch.Tensor:
+        """Codes [B, F] as a sparse COO tensor."""
+        size = (len(self.offsets) - 1, d_sae)
+        indices = torch.stack([self.rows, self.latents])
+        # every entry is there once; the flag saves a sort, and sums and casts do not need the order within a token
+        return torch.sparse_coo_tensor(indices, self.values, size, is_coalesced=True, check_invariants=False)
+
+    def to_dense(self, d_sae: int) -> torch.Tensor:
+        """Codes [B, F] as an ordinary tensor."""
+        dense = self.values.new_zeros(len(self.offsets) - 1, d_sae)
+        dense[self.rows, self.latents] = self.values
+        return dense
+
+
+def even_offsets(n_tokens: int, k: int, device: torch.device) -> torch.Tensor:
+    """Offsets of tokens that own k entries each."""
+    return torch.arange(0, n_tokens * k + 1, k, device=device)

@@ -1,0 +1,126 @@
+"""The sparse training step against SAELens's dense one, step by step and over a run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, SAETrainer
+from sae_lens.config import SAETrainerConfig
+from sae_lens.registry import get_sae_training_class
+
+from sae_lens_abstopk.saes import (
+    SparseBatchTopKTrainingSAE,
+    SparseBatchTopKTrainingSAEConfig,
+    SparseTopKTrainingSAE,
+    SparseTopKTrainingSAEConfig,
+)
+from tests.saes.test_signed_saes import per_batch, per_token, step, tokens, with_random_weights
+
+OPTIONS = [
+    {},
+    {"rescale_acts_by_decoder_norm": False},
+    {"apply_b_dec_to_input": False},
+    {"normalize_activations": "layer_norm", "aux_loss_coefficient": 0},
+    {"aux_loss_coefficient": 0.5},
+]
+
+
+def topk(**options: Any) -> SparseTopKTrainingSAE:
+    return with_random_weights(
+        SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options))
+    )
+
+
+def batchtopk(**options: Any) -> SparseBatchTopKTrainingSAE:
+    cfg = SparseBatchTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+    return with_random_weights(SparseBatchTopKTrainingSAE(cfg))
+
+
+@pytest.mark.parametrize("n_dead", [0, 3, 15])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk])
+def test_losses_codes_and_gradients_are_those_of_the_dense_step(
+    make: Any, options: dict[str, Any], n_dead: int
+) -> None:
+    sparse, dense = make(**options), make(sparse_backend="dense", **options)
+    dead = torch.arange(24) < n_dead
+    x = tokens(16)
+    for n in (1, 2):
+        a, b = step(sparse, x, n=n, dead=dead), step(dense, x, n=n, dead=dead)
+        assert a.feature_acts.is_sparse
+        torch.testing.assert_close(a.feature_acts.to_dense(), b.feature_acts)
+        torch.testing.assert_close(a.sae_out, b.sae_out)
+        torch.testing.assert_close(a.loss, b.loss)
+        if sparse.signed:
+            assert torch.equal(sparse.pole_counts, dense.pole_counts)
+    if make in (per_batch, batchtopk):
+        torch.testing.assert_close(sparse.topk_threshold, dense.topk_threshold)
+    a.loss.backward()
+    b.loss.backward()
+    for name, parameter in dense.named_parameters():
+        torch.testing.assert_close(sparse.get_parameter(name).grad, parameter.grad, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("make", [topk, batchtopk])
+def test_the_unsigned_twins_are_saelens_own_saes(make: Any, tmp_path: Path) -> None:
+    twin = make()
+    stock_class, stock_config = get_sae_training_class(twin.cfg.architecture().removeprefix("sparse_"))
+    stock = stock_class(stock_config(d_in=8, d_sae=24, k=5))
+    stock.load_state_dict(twin.state_dict())
+    x, dead = tokens(16), torch.arange(24) < 7
+    a, b = step(twin, x, dead=dead), step(stock, x, dead=dead)
+    torch.testing.assert_close(a.feature_acts.to_dense(), b.feature_acts)
+    torch.testing.assert_close(a.loss, b.loss)
+    for name, sae in (("twin", twin), ("stock", stock)):
+        sae.save_inference_model(tmp_path / name)
+    ours, theirs = (SAE.load_from_disk(tmp_path / name) for name in ("twin", "stock"))
+    assert type(ours) is type(theirs)
+    torch.testing.assert_close(ours.encode(x), theirs.encode(x))
+
+
+@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk])
+def test_300_steps_agree_with_the_dense_path(make: Any) -> None:
+    generator = torch.Generator().manual_seed(5)
+    axes = torch.randn(40, 16, generator=generator)
+    batches = [
+        (torch.randn(128, 40, generator=generator) * (torch.rand(128, 40, generator=generator) < 0.1)) @ axes
+        for _ in range(300)
+    ]
+    losses, fired = {}, {}
+    for backend in ("sparse", "dense"):
+        sae = make(d_in=16, d_sae=64, k=4, sparse_backend=backend)
+        cfg = SAETrainerConfig(
+            total_training_samples=300 * 128, train_batch_size_samples=128, lr=1e-3, lr_end=1e-3, dead_feature_window=20
+        )
+        trainer = SAETrainer(cfg=cfg, sae=sae, data_provider=iter(batches))
+        losses[backend] = []
+        for batch in batches:
+            losses[backend].append(trainer.step(batch).loss.item())
+            trainer.n_training_steps += 1
+        fired[backend] = trainer.act_freq_scores > 0
+        assert trainer.dead_neurons.shape == (64,)
+    sparse, dense = (torch.tensor(losses[backend]) for backend in ("sparse", "dense"))
+    assert ((sparse - dense).abs() / dense).max() < 1e-3
+    assert torch.equal(fired["sparse"], fired["dense"])
+    assert dense[-1] < 0.8 * dense[0]
+
+
+def test_hooks_on_the_codes_and_half_precision_take_the_dense_step() -> None:
+    sae = per_token()
+    seen = []
+    sae.hook_sae_acts_post.add_hook(lambda codes, hook: seen.append(codes.shape))  # noqa: ARG005
+    assert not step(sae, tokens(6)).feature_acts.is_sparse
+    assert seen == [(6, 24)]
+    sae.reset_hooks()
+    assert step(sae, tokens(6)).feature_acts.is_sparse
+    half = per_token(dtype="bfloat16")
+    assert not step(half, tokens(6).bfloat16()).feature_acts.is_sparse
+
+
+def test_under_autocast_the_codes_are_still_exact() -> None:
+    exact = step(per_token(), tokens(16))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = step(per_token(), tokens(16))
+    assert torch.equal(cast.feature_acts.to_dense(), exact.feature_acts.to_dense())
+    assert torch.equal(cast.loss, exact.loss)

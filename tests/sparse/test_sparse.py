@@ -1,0 +1,125 @@
+"""Sparse kernels against plain references: selection, values, gradients."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_lens_abstopk.saes.poles import pole_counts
+from sae_lens_abstopk.sparse import (
+    EncoderWeights,
+    SparseCodes,
+    select_over_batch,
+    select_per_token,
+    selection,
+    sparse_decode,
+    sparse_encode,
+)
+
+
+def problem(
+    b: int = 13, d: int = 6, f: int = 17, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"x": (b, d), "W_enc": (d, f), "b_enc": (f,), "W_dec": (f, d), "b_dec": (d,)}
+    return {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
+
+
+def dense_scores(
+    p: dict[str, torch.Tensor], scale: torch.Tensor | None, signed: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    u = p["x"] @ p["W_enc"] + p["b_enc"]
+    scores = u if scale is None else u * scale
+    return u, scores.abs() if signed else scores.relu()
+
+
+def keep(u: torch.Tensor, chosen: torch.Tensor, signed: bool) -> torch.Tensor:
+    mask = torch.zeros_like(u, dtype=torch.bool).scatter_(-1, chosen, True)
+    return u * mask if signed else (u * mask).relu()
+
+
+def assert_same_codes(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert torch.equal(found != 0, expected != 0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)  # blocks of another size round differently
+
+
+@given(st.integers(1, 17), st.booleans(), st.booleans(), st.integers(1, 60))
+def test_selection_per_token_equals_topk_on_everything(k: int, scaled: bool, signed: bool, block: int) -> None:
+    p = problem()
+    scale = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1 if scaled else None
+    selection.CPU_BLOCK, before = block, selection.CPU_BLOCK
+    try:
+        codes = select_per_token(EncoderWeights(p["W_enc"], p["b_enc"], scale, signed), p["x"], k)
+    finally:
+        selection.CPU_BLOCK = before
+    u, scores = dense_scores(p, scale, signed)
+    assert_same_codes(codes.to_dense(17), keep(u, scores.topk(k).indices, signed))
+    if signed:
+        assert len(codes.values) == 13 * k
+
+
+@given(st.integers(1, 13 * 17), st.booleans(), st.booleans(), st.integers(1, 60))
+def test_selection_over_a_batch_equals_topk_on_everything(n_keep: int, scaled: bool, signed: bool, block: int) -> None:
+    p = problem()
+    scale = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1 if scaled else None
+    selection.CPU_BLOCK, before = block, selection.CPU_BLOCK
+    try:
+        codes = select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"], scale, signed), p["x"], n_keep)
+    finally:
+        selection.CPU_BLOCK = before
+    u, scores = dense_scores(p, scale, signed)
+    expected = keep(u.flatten(), scores.flatten().topk(n_keep).indices, signed).view_as(u)
+    assert_same_codes(codes.to_dense(17), expected)
+    assert codes.offsets[-1] == len(codes.latents)
+
+
+def uneven(p: dict[str, torch.Tensor]) -> SparseCodes:
+    return select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"] - p["b_dec"], 31)
+
+
+def test_values_and_gradients_equal_the_dense_computation() -> None:
+    p = {name: tensor.requires_grad_() for name, tensor in problem().items()}
+    selected = uneven({name: tensor.detach() for name, tensor in p.items()})
+    mask = selected._replace(values=torch.ones_like(selected.values)).to_dense(17)
+    weight = torch.randn(13, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    dense = ((p["x"] - p["b_dec"]) @ p["W_enc"] + p["b_enc"]) * mask
+    out = dense @ p["W_dec"] + p["b_dec"]
+    expected = torch.autograd.grad((out * weight).sum() + dense.square().sum(), list(p.values()))
+
+    codes = sparse_encode(p["x"], p["b_dec"], p["W_enc"], p["b_enc"], selected)
+    sparse_out = sparse_decode(codes, p["W_dec"]) + p["b_dec"]
+    torch.testing.assert_close(sparse_out, out)
+    found = torch.autograd.grad((sparse_out * weight).sum() + codes.values.square().sum(), list(p.values()))
+    for name, a, b in zip(p, found, expected, strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+def test_gradients_pass_gradcheck() -> None:
+    p = {name: tensor.requires_grad_() for name, tensor in problem(b=5, d=4, f=7).items()}
+    with torch.no_grad():
+        selected = select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"] - p["b_dec"], 11)
+
+    def autoencode(
+        x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor
+    ) -> torch.Tensor:
+        rows = selected.rows
+        values = ((x - b_dec)[rows] * W_enc.T[selected.latents]).sum(-1) + b_enc[selected.latents]
+        codes = sparse_encode(x, b_dec, W_enc, b_enc, selected._replace(values=values.detach()))
+        return sparse_decode(codes, W_dec)
+
+    assert torch.autograd.gradcheck(autoencode, list(p.values()))
+
+
+def test_codes_convert_and_count() -> None:
+    p = problem()
+    codes = uneven(p)
+    dense = codes.to_dense(17)
+    assert torch.equal(codes.to_coo(17).to_dense(), dense)
+    assert torch.equal(pole_counts(codes.to_coo(17)), torch.stack([(dense > 0).sum(0), (dense < 0).sum(0)]))
+    assert torch.equal(codes.rows, dense.nonzero()[:, 0])
+
+
+def test_tokens_that_keep_nothing_decode_to_zero() -> None:
+    p = problem()
+    codes = select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"], 2)
+    assert int((sparse_decode(codes, p["W_dec"]) != 0).any(-1).sum()) <= 2
