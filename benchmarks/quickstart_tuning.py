@@ -23,7 +23,7 @@ from rich.console import Console
 from sae_lens_abstopk import load_config, train
 from sae_lens_abstopk.quickstart_model import quickstart_model
 
-GRID = [(256, 1e-3), (512, 5e-4), (512, 1e-3), (512, 2e-3), (1024, 2e-3)]
+GRID = [(256, 5e-4), (256, 1e-3), (256, 2e-3), (512, 1e-3), (512, 2e-3), (1024, 2e-3)]
 
 
 @dataclass(frozen=True)

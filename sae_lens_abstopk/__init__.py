@@ -6,6 +6,8 @@ from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAEConfig,
     BatchAbsTopKTrainingSAE,
     BatchAbsTopKTrainingSAEConfig,
+    MatryoshkaBatchAbsTopKTrainingSAE,
+    MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
 )
@@ -18,6 +20,8 @@ __all__ = [
     "BatchAbsTopKTrainingSAE",
     "BatchAbsTopKTrainingSAEConfig",
     "ConfigError",
+    "MatryoshkaBatchAbsTopKTrainingSAE",
+    "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
     "load_config",

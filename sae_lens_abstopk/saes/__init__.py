@@ -4,6 +4,7 @@ from sae_lens import register_sae_class, register_sae_training_class
 
 from sae_lens_abstopk.saes.abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
+from sae_lens_abstopk.saes.matryoshka import MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.topk import (
     SparseBatchTopKTrainingSAE,
@@ -16,6 +17,9 @@ register_sae_training_class("sparse_abstopk", AbsTopKTrainingSAE, AbsTopKTrainin
 register_sae_training_class("sparse_topk", SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig)
 register_sae_training_class("sparse_batchtopk", SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig)
 register_sae_training_class("batch_abstopk", BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig)
+register_sae_training_class(
+    "matryoshka_batch_abstopk", MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
+)
 register_sae_class("signed_jumprelu", SignedJumpReLUSAE, SignedJumpReLUSAEConfig)
 
 __all__ = [
@@ -23,6 +27,8 @@ __all__ = [
     "AbsTopKTrainingSAEConfig",
     "BatchAbsTopKTrainingSAE",
     "BatchAbsTopKTrainingSAEConfig",
+    "MatryoshkaBatchAbsTopKTrainingSAE",
+    "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
     "SparseBatchTopKTrainingSAE",

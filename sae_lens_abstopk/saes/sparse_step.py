@@ -1,6 +1,7 @@
 """One training step of a sparse-code SAE on the sparse kernels: what SAELens's dense step computes, at less cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from sae_lens import TopKTrainingSAE
@@ -12,7 +13,7 @@ Select = Callable[[EncoderWeights, torch.Tensor], SparseCodes]
 
 
 def sparse_training_step(
-    sae: TopKTrainingSAE, step_input: TrainStepInput, select: Select, *, signed: bool
+    sae: TopKTrainingSAE, step_input: TrainStepInput, select: Select, *, signed: bool, inner_widths: Sequence[int] = ()
 ) -> TrainStepOutput:
     """
     Encode, select, decode and add up the losses, with gradients only where latents are on.
@@ -25,6 +26,7 @@ def sparse_training_step(
         step_input: As the trainer gives it.
         select: Chooses the entries, given the encoder and centred inputs.
         signed: Whether latents are ranked by magnitude.
+        inner_widths: Prefixes of the latents whose reconstructions have losses of their own (Matryoshka), increasing.
 
     Returns:
         As SAELens's step; ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] its pre-activations alone.
@@ -37,9 +39,12 @@ def sparse_training_step(
         norms_F = sae.W_dec.detach().norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
         encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed)
         codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, select(encoder, x_BD - centre_D.detach()))
-        recons = sae.hook_sae_recons(sparse_decode(codes, sae.W_dec) + sae.b_dec)
+        *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, inner_widths))
+        recons = sae.hook_sae_recons(whole)
         sae_out = sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
         losses = {"mse_loss": (sae_out - step_input.sae_in).square().sum(-1).mean()}
+        for width, partial in zip(inner_widths, inner, strict=True):
+            losses[f"inner_mse_loss_{width}"] = (partial - step_input.sae_in).square().sum(-1).mean()
         if sae.cfg.aux_loss_coefficient and step_input.dead_neuron_mask is not None:
             residual = (step_input.sae_in - sae_out).detach()
             losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
@@ -54,6 +59,15 @@ def sparse_training_step(
         loss=torch.stack(list(losses.values())).sum(),
         losses=losses,
     )
+
+
+def nested_decodes(codes: SparseCodes, W_dec: torch.Tensor, inner_widths: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Decodes [B, D] of the latents under each inner width, then of all; each latent is decoded once."""
+    decoded: torch.Tensor | float = 0.0
+    for start, stop in pairwise((0, *inner_widths, len(W_dec))):
+        part = codes if not inner_widths else codes.between(start, stop)
+        decoded = decoded + sparse_decode(part, W_dec)
+        yield decoded
 
 
 def dead_latent_loss(

@@ -73,6 +73,11 @@ class SparseTrainingSAE(TopKTrainingSAE):
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
     signed = False
 
+    @property
+    def inner_widths(self) -> tuple[int, ...]:
+        """Numbers of leading latents that are to reconstruct by themselves too."""
+        return ()
+
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
         """The entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
         raise NotImplementedError(f"{type(self).__name__} must say how it selects its code")
@@ -84,7 +89,9 @@ class SparseTrainingSAE(TopKTrainingSAE):
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         if self.takes_sparse_step():
-            return sparse_training_step(self, step_input, self.select, signed=self.signed)
+            return sparse_training_step(
+                self, step_input, self.select, signed=self.signed, inner_widths=self.inner_widths
+            )
         return super().training_forward_pass(step_input)
 
     def takes_sparse_step(self) -> bool:

@@ -26,6 +26,15 @@ class SparseCodes(NamedTuple):
         tokens = torch.arange(len(counts), device=counts.device)
         return torch.repeat_interleave(tokens, counts, output_size=len(self.latents))
 
+    def between(self, start: int, stop: int) -> "SparseCodes":
+        """The entries of the latents from ``start`` up to but not including ``stop``."""
+        return self.where((self.latents >= start) & (self.latents < stop))
+
+    def where(self, keep: torch.Tensor) -> "SparseCodes":
+        """The entries for which the boolean ``keep`` [N] is true."""
+        counts = torch.bincount(self.rows[keep], minlength=len(self.offsets) - 1)
+        return SparseCodes(self.values[keep], self.latents[keep], offsets_of(counts))
+
     def to_coo(self, d_sae: int) -> torch.Tensor:
         """Codes [B, F] as a sparse COO tensor."""
         size = (len(self.offsets) - 1, d_sae)
@@ -38,6 +47,11 @@ class SparseCodes(NamedTuple):
         dense = self.values.new_zeros(len(self.offsets) - 1, d_sae)
         dense[self.rows, self.latents] = self.values
         return dense
+
+
+def offsets_of(counts: torch.Tensor) -> torch.Tensor:
+    """Offsets of groups of the given sizes, int64 [len(counts) + 1]."""
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 def even_offsets(n_tokens: int, k: int, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from sae_lens_abstopk.sparse.codes import SparseCodes, even_offsets
+from sae_lens_abstopk.sparse.codes import SparseCodes, even_offsets, offsets_of
 
 # Pre-activations held at a time. On a CPU a block stays in its cache; on a GPU it only has to fit.
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
@@ -43,7 +43,7 @@ def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> Spa
         latents.append(best_bK)
     kept = torch.cat(values).flatten()
     codes = SparseCodes(kept, torch.cat(latents).flatten(), even_offsets(len(x_BD), k, x_BD.device))
-    return codes if encoder.signed else _positive_only(codes)
+    return codes if encoder.signed else codes.where(codes.values > 0)
 
 
 @torch.no_grad()
@@ -72,9 +72,8 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
     if not encoder.signed:
         kept = kept[pool.scores[kept] > 0]
     kept = kept[pool.rows[kept].argsort()]
-    offsets = torch.zeros(n_tokens + 1, dtype=torch.int64, device=x_BD.device)
-    offsets[1:] = torch.bincount(pool.rows[kept], minlength=n_tokens).cumsum(0)
-    return SparseCodes(pool.values[kept], pool.latents[kept], offsets)
+    counts = torch.bincount(pool.rows[kept], minlength=n_tokens)
+    return SparseCodes(pool.values[kept], pool.latents[kept], offsets_of(counts))
 
 
 class _Pool(NamedTuple):
@@ -114,12 +113,3 @@ def _offers(encoder: EncoderWeights, x_BD: torch.Tensor, rows_b: torch.Tensor, w
         best = score_bF.topk(width, sorted=False)
         blocks.append((best.indices, u_bF.gather(1, best.indices), best.values))
     return _Offers(rows_b, *(torch.cat(parts) for parts in zip(*blocks, strict=True)))
-
-
-def _positive_only(codes: SparseCodes) -> SparseCodes:
-    on = codes.values > 0
-    if on.all():
-        return codes
-    counts = torch.bincount(codes.rows[on], minlength=len(codes.offsets) - 1)
-    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return SparseCodes(codes.values[on], codes.latents[on], offsets)

@@ -1,5 +1,6 @@
 """The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
 
+import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -14,6 +15,7 @@ from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
+RESERVED_NAMES = ("sae", "checkpoints", "wandb")
 SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
 
 
@@ -76,6 +78,12 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         checkpoint_path = self.checkpoint_path
         self.device = _resolve_device(self.device)
         _check_ranges(self)
+        for name in self.companions:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in RESERVED_NAMES:
+                raise ConfigError(
+                    f"companions: the name {name!r} cannot be that of a folder in the run; use letters, digits, - and _, "
+                    f"and none of {', '.join(RESERVED_NAMES)}."
+                )
         for name, sae in self.all_saes.items():
             check_sae(sae, where="sae" if name == "sae" else f"companions.{name}")
             if sae.d_in != self.sae.d_in:

@@ -30,10 +30,11 @@ EXTRA = {
     "sae.architecture": (
         "str",
         "abstopk",
-        "abstopk, batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains.",
+        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
     "sae.expansion_factor": ("float", "none", "d_sae as a multiple of d_in, in place of d_sae."),
+    "sae.matryoshka_widths": ("list[int]", "[d_sae/16, d_sae/4, d_sae]", "Numbers of latents of the nested prefixes."),
     "sae.l1_coefficient": ("float", "1.0", "Weight of the L1 penalty."),
     "sae.l1_warm_up_steps": ("int", "0", "Steps over which the L1 penalty is warmed up."),
     "sae.lp_norm": ("float", "1.0", "Power of the sparsity penalty."),

@@ -10,6 +10,8 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk.saes import (
+    MatryoshkaBatchAbsTopKTrainingSAE,
+    MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SparseBatchTopKTrainingSAE,
     SparseBatchTopKTrainingSAEConfig,
     SparseTopKTrainingSAE,
@@ -37,9 +39,23 @@ def batchtopk(**options: Any) -> SparseBatchTopKTrainingSAE:
     return with_random_weights(SparseBatchTopKTrainingSAE(cfg))
 
 
+def matryoshka(**options: Any) -> MatryoshkaBatchAbsTopKTrainingSAE:
+    cfg = MatryoshkaBatchAbsTopKTrainingSAEConfig(
+        **{"d_in": 8, "d_sae": 24, "k": 5, "matryoshka_widths": [3, 10]} | options
+    )
+    return with_random_weights(MatryoshkaBatchAbsTopKTrainingSAE(cfg))
+
+
+CASES = [
+    (make, options)
+    for make in (per_token, per_batch, topk, batchtopk, matryoshka)
+    for options in OPTIONS
+    if not (make is matryoshka and "normalize_activations" in options)  # which it refuses
+]
+
+
 @pytest.mark.parametrize("n_dead", [0, 3, 15])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk])
+@pytest.mark.parametrize(("make", "options"), CASES)
 def test_losses_codes_and_gradients_are_those_of_the_dense_step(
     make: Any, options: dict[str, Any], n_dead: int
 ) -> None:
@@ -52,6 +68,9 @@ def test_losses_codes_and_gradients_are_those_of_the_dense_step(
         torch.testing.assert_close(a.feature_acts.to_dense(), b.feature_acts)
         torch.testing.assert_close(a.sae_out, b.sae_out)
         torch.testing.assert_close(a.loss, b.loss)
+        assert set(a.losses) == set(b.losses)
+        for name in a.losses:
+            torch.testing.assert_close(a.losses[name], b.losses[name], msg=name)
         if sparse.signed:
             assert torch.equal(sparse.pole_counts, dense.pole_counts)
     if make in (per_batch, batchtopk):
@@ -79,7 +98,7 @@ def test_the_unsigned_twins_are_saelens_own_saes(make: Any, tmp_path: Path) -> N
     torch.testing.assert_close(ours.encode(x), theirs.encode(x))
 
 
-@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk])
+@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk, matryoshka])
 def test_300_steps_agree_with_the_dense_path(make: Any) -> None:
     generator = torch.Generator().manual_seed(5)
     axes = torch.randn(40, 16, generator=generator)
@@ -89,7 +108,7 @@ def test_300_steps_agree_with_the_dense_path(make: Any) -> None:
     ]
     losses, fired = {}, {}
     for backend in ("sparse", "dense"):
-        sae = make(d_in=16, d_sae=64, k=4, sparse_backend=backend)
+        sae = make(d_in=16, d_sae=64, k=4, decoder_init_norm=0.1, sparse_backend=backend)
         cfg = SAETrainerConfig(
             total_training_samples=300 * 128, train_batch_size_samples=128, lr=1e-3, lr_end=1e-3, dead_feature_window=20
         )

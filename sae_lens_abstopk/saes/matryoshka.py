@@ -1,0 +1,57 @@
+"""Matryoshka batch AbsTopK: nested prefixes of the latents that each reconstruct by themselves, signed."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
+from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
+
+
+@dataclass(kw_only=True)
+class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, MatryoshkaBatchTopKTrainingSAEConfig):
+    """
+    Config for training nested signed SAEs (arXiv 2503.17547) with batch-level selection; saved as ``signed_jumprelu``.
+
+    Args:
+        matryoshka_widths: Numbers of latents of the nested prefixes, increasing; ``d_sae`` is the last, given or not. By
+            default a sixteenth, a quarter, and all.
+    """
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return "matryoshka_batch_abstopk"
+
+    @override
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        widths = list(self.matryoshka_widths) or [max(1, self.d_sae // 16), max(2, self.d_sae // 4)]
+        widths += [self.d_sae] if widths[-1] != self.d_sae else []
+        if widths[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(widths)):
+            raise ConfigError(
+                f"matryoshka_widths={self.matryoshka_widths!r} must be whole numbers that increase from at least 1 to at "
+                f"most d_sae={self.d_sae}."
+            )
+        if self.use_matryoshka_aux_loss:
+            raise ConfigError("use_matryoshka_aux_loss=True is not there for signed codes; leave it at False.")
+        if self.normalize_activations in RUN_TIME_NORMALISATIONS:
+            raise ConfigError(
+                f"normalize_activations={self.normalize_activations!r} can be undone once a step, and nested losses need "
+                "it several times; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
+            )
+        self.matryoshka_widths = widths
+
+
+class MatryoshkaBatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):
+    """Training SAE whose loss adds up the reconstruction errors of all prefixes of its latents."""
+
+    cfg: MatryoshkaBatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
+
+    @property
+    @override
+    def inner_widths(self) -> tuple[int, ...]:
+        return tuple(self.cfg.matryoshka_widths[:-1])
