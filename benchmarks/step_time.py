@@ -10,7 +10,6 @@ parameters, gradients and optimiser state. Run it on an idle machine.
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -94,9 +93,16 @@ def peak_memory(name: str, size: Size) -> int:
     """Bytes that a step needs at its peak above parameters, gradients and optimiser state; one process measures once."""
     trainer = make_trainer(name, size)
     take_step(trainer, torch.randn(8, size[0]))  # parameters, gradients and optimiser state are there after this
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is in use
+    before = resident("VmRSS")
     take_step(trainer, torch.randn(size[3], size[0]))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> int:
+    """Resident bytes of this process: ``VmRSS`` now, ``VmHWM`` at the peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The README's commands and Python blocks run, on a tiny model in place of the Hub's."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -37,6 +39,28 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 120
 
 
+def test_its_numbers_are_those_of_the_recorded_run() -> None:
+    recorded = json.loads((ROOT / "evals" / "results" / "quickstart.json").read_text())
+    text = " ".join(README.split())
+    signed, plain = recorded["saes"]["batch_abstopk"], recorded["saes"]["topk"]
+    assert f"{signed['tokens']:,} held-out tokens" in text
+    assert f"{signed['training']['training_tokens']:,} tokens" in text
+    for sae in (signed, plain):
+        assert f"{sae['fvu']:.3f} at L0 {sae['l0']:.1f}" in text
+        assert f"{sae['loss']['recovered_zero']:.3f}" in text
+
+
+def test_the_table_of_step_times_is_the_recorded_one() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "step_time.json").read_text())
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    for size in recorded["sizes"]:
+        for name, seconds in size["seconds"].items():
+            memory = f"{size['peak_bytes'][name] / 2**20:,.0f} MiB" if name in size["peak_bytes"] else "-"
+            ratio = f"{size['sae_lens_abstopk_over'][name]:.1f}"
+            row = f"| {size['d_sae']:,} | {name} | {seconds['median']:.3f} ({seconds['least']:.3f} to {seconds['most']:.3f}) |"
+            assert f"{row} {ratio} | {memory} |" in table
+
+
 def test_the_commands_run(
     tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,7 +74,7 @@ def test_the_commands_run(
         done = CliRunner().invoke(app, [*arguments, *extra])
         assert done.exit_code == 0, done.output
     makes = [arguments[1] for arguments in commands if arguments[0] == "make"]
-    makefile = (Path(__file__).parents[1] / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     assert makes == ["quickstart", "test"]
     assert all(f"\n{target}: " in makefile for target in makes)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_lens import SAE
+from sae_lens import SAE, StandardTrainingSAEConfig
 from sae_lens.constants import SAE_CFG_FILENAME
 from safetensors import SafetensorError
 
@@ -14,10 +14,11 @@ from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config, read_raw
 from sae_lens_abstopk.training.language_model import load_language_model
-from sae_lens_abstopk.training.runner import CONFIG_FILENAME, token_batches
+from sae_lens_abstopk.training.runner import CONFIG_FILENAME
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def evaluation_config(
         raise ConfigError(f"{folder}: the metadata name no model or hook; give --model NAME.")
     hooks_hf_module = "hook_" not in metadata.hook_name
     return TrainingConfig(
-        sae=_placeholder_sae(sae),
+        sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
         model_name=model_name or metadata.model_name,
         model_class_name=metadata.model_class_name
         or ("AutoModelForCausalLM" if hooks_hf_module else "TransformerBridge"),
@@ -176,12 +177,6 @@ def evaluation_config(
         shuffle=False,
         perf_log_freq=0,
     )
-
-
-def _placeholder_sae(sae: SAE[Any]) -> Any:
-    from sae_lens import StandardTrainingSAEConfig
-
-    return StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae)
 
 
 def _training_record(sae: SAE[Any]) -> dict[str, Any]:

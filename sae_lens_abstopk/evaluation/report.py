@@ -117,12 +117,13 @@ def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) 
     )
     for pole, name in enumerate(POLE_NAMES):
         for context in sae.contexts.of(latent, pole):
-            console.print(Text(f"  {name} {context.code:+9.1f}  ").append_text(highlighted(context, pole, tokenizer)))
+            line = Text(f"  {name} {context.code:+9.1f}  ").append_text(highlighted(context, pole, tokenizer))
+            console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def highlighted(context: Context, pole: int, tokenizer: Any) -> Text:
     """A context on one line, its token in the colour of the pole."""
-    text = Text(_one_line(tokenizer, context.before), overflow="ellipsis", no_wrap=True)
+    text = Text(_one_line(tokenizer, context.before))
     text.append(_one_line(tokenizer, (context.token,)), style=POLE_STYLES[pole])
     return text.append(_one_line(tokenizer, context.after))
 

@@ -1,14 +1,21 @@
 """SAELens's activation store with massive tokens left out and a check that activations are finite."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self, cast
 
+import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
 from sae_lens import ActivationsStore
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.text import Part, load_text
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
 NORM_CALIBRATION_BATCHES = 4
@@ -63,3 +70,36 @@ class FilteredActivationsStore(ActivationsStore):
         if self.max_norm is not None:
             state["max_norm"] = torch.tensor(self.max_norm, dtype=torch.float64)
         return state
+
+
+def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:
+    """Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over."""
+    with saelens_notes_off():
+        store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, part))
+    per_batch = cfg.store_batch_size_prompts * cfg.context_size
+    batches = []
+    try:
+        while len(batches) * per_batch < n_tokens:
+            batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
+    except StopIteration:
+        pass  # all there is
+    if not batches:
+        raise ConfigError(
+            f"the {part.replace('_', '-')} text of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; "
+            f"lower held_out_every={cfg.held_out_every}, store_batch_size_prompts or context_size, or give more text."
+        )
+    return batches
+
+
+@contextmanager
+def saelens_notes_off() -> Iterator[None]:
+    """SAELens warns that a text is not tokenised and that model and data were passed in, which is how it is meant here."""
+    level = sae_lens.logger.level
+    sae_lens.logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
+            warnings.filterwarnings("ignore", message="The training dataset contains fewer samples")
+            yield
+    finally:
+        sae_lens.logger.setLevel(level)

@@ -16,8 +16,8 @@ class TrainingProgress:
     def __init__(self, console: Console, total_tokens: int) -> None:
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[speed]}"),
             TimeRemainingColumn(),
             console=console,

@@ -1,16 +1,10 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
-import logging
-import signal
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import sae_lens
 import torch
 import wandb
 from rich.console import Console
@@ -24,14 +18,20 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import LossRecovered, ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
-from sae_lens_abstopk.training.activations import FilteredActivationsStore, NonFiniteActivationsError
+from sae_lens_abstopk.training.activations import (
+    FilteredActivationsStore,
+    NonFiniteActivationsError,
+    saelens_notes_off,
+    token_batches,
+)
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import dump_config
+from sae_lens_abstopk.training.interruption import stop_on_signals
 from sae_lens_abstopk.training.language_model import check_hook, load_language_model
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger, WandbLogger, start_wandb
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress
-from sae_lens_abstopk.training.text import Part, load_text
+from sae_lens_abstopk.training.text import load_text
 
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
@@ -45,10 +45,6 @@ class TrainingResult:
     """Folder of each SAE: ``"sae"`` and the companions by name."""
     saes: dict[str, TrainingSAE[Any]]
     """The SAEs in their training form, scale folded into the weights."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM, after a checkpoint was saved."""
 
 
 class TrainingRun(LanguageModelSAETrainingRunner):
@@ -78,7 +74,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.console = console or Console()
         cfg.checkpoint_path = cfg.checkpoint_path or str(self.output / "checkpoints")
         sae = None if cfg.from_pretrained_path else new_sae(cfg.sae, cfg.seed)
-        with _quiet():
+        with saelens_notes_off():
             model = load_language_model(cfg)
             super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
             store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
@@ -103,18 +99,19 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self._resume(Path(self.cfg.resume_from_checkpoint))
         loggers = {name: self._loggers(name) for name in self.saes}
         try:
-            with _stop_on_signals():
-                self._fit(loggers)
-        except (KeyboardInterrupt, NonFiniteActivationsError):
-            self.console.print(f"stopped; progress is in [bold]{self._save_checkpoint()}[/]")
-            raise
+            try:
+                with stop_on_signals():
+                    self._fit(loggers)
+            except (KeyboardInterrupt, NonFiniteActivationsError):
+                self.console.print(f"stopped; progress is in [bold]{self._save_checkpoint()}[/]")
+                raise
+            for name, sae in self.saes.items():
+                self.save_final_sae(sae, str(self.folder(name)), self.trainers[name].log_feature_sparsity)
         finally:
             for logger in loggers.values():
                 logger.close()
-        for name, sae in self.saes.items():
-            self.save_final_sae(sae, str(self.folder(name)), self.trainers[name].log_feature_sparsity)
-        if self.cfg.logger.log_to_wandb:
-            wandb.finish()
+            if self.cfg.logger.log_to_wandb:
+                wandb.finish()
         return self.sae
 
     def folder(self, name: str) -> Path:
@@ -290,25 +287,6 @@ def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
     return trainer
 
 
-def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:
-    """Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over."""
-    with _quiet():
-        store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, part))
-    per_batch = cfg.store_batch_size_prompts * cfg.context_size
-    batches = []
-    try:
-        while len(batches) * per_batch < n_tokens:
-            batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
-    except StopIteration:
-        pass  # all there is
-    if not batches:
-        raise ConfigError(
-            f"the {part.replace('_', '-')} text of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; "
-            f"lower held_out_every={cfg.held_out_every}, store_batch_size_prompts or context_size, or give more text."
-        )
-    return batches
-
-
 def _refuse_to_overwrite(output: Path, cfg: TrainingConfig) -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output_path={str(output)!r} is a file; name a folder.")
@@ -318,36 +296,3 @@ def _refuse_to_overwrite(output: Path, cfg: TrainingConfig) -> None:
             f"output_path={str(output)!r} already holds a run ({', '.join(taken)}); choose another folder, move that "
             "one away, or go on with it by resume_from_checkpoint."
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """SAELens warns that a text is not tokenised and that model and data were passed in, which is how it is meant here."""
-    level = sae_lens.logger.level
-    sae_lens.logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
-            warnings.filterwarnings("ignore", message="The training dataset contains fewer samples")
-            yield
-    finally:
-        sae_lens.logger.setLevel(level)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise :class:`Interrupted`, in the main thread, where Python takes signals."""
-
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise Interrupted(signal.Signals(number).name)
-
-    try:
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
