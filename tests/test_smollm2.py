@@ -26,7 +26,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, flo
         [sys.executable, "-m", "sae_lens_abstopk", "quickstart"],
         capture_output=True,
         text=True,
-        env={**environment, "HF_HUB_OFFLINE": "1", "COLUMNS": "100"},
+        env={**environment, "HF_HUB_OFFLINE": "1", "COLUMNS": "80"},
         cwd=folder,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -53,7 +53,7 @@ def test_it_prints_both_rows_two_sided_latents_and_how_to_load(quickstart: tuple
     rows = {
         line.split()[0]: line.split()[1:]
         for line in printed.splitlines()
-        if line.strip().startswith(("batch_abstopk  ", "topk  ")) and "4,608" in line
+        if line.startswith(("batch_abstopk ", "topk ")) and "4,608" in line
     }
     assert set(rows) == {"batch_abstopk", "topk"}
     for _, l0, fvu, _, recovered_zero, recovered_mean, dead, *_ in rows.values():

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -42,22 +41,14 @@ def metrics_table(inspection: Inspection) -> Table:
     table = Table(
         title=f"{inspection.model_name}, {inspection.hook_name}",
         title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
+        box=None,
+        pad_edge=False,
+        header_style="bold underline",
     )
-    table.add_column("SAE", no_wrap=True)
-    for heading in (
-        "latents",
-        "L0",
-        "FVU",
-        "nMSE",
-        "recov.\nzero",
-        "recov.\nmean",
-        "dead",
-        "dead\npoles",
-        "two-\nsided",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("SAE", vertical="bottom", overflow="fold")
+    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "two-\nsided")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for sae in inspection.saes:
         found = sae.reconstruction
         live = max(found.poles.live_latents, 1)
@@ -117,15 +108,18 @@ def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) 
     )
     for pole, name in enumerate(POLE_NAMES):
         for context in sae.contexts.of(latent, pole):
-            line = Text(f"  {name} {context.code:+9.1f}  ").append_text(highlighted(context, pole, tokenizer))
+            line = Text(f"  {name} {context.code:+9.1f}  ")
+            line.append_text(highlighted(context, pole, tokenizer, width=console.width - len(line)))
             console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def highlighted(context: Context, pole: int, tokenizer: Any) -> Text:
-    """A context on one line, its token in the colour of the pole."""
-    text = Text(_one_line(tokenizer, context.before))
-    text.append(_one_line(tokenizer, (context.token,)), style=POLE_STYLES[pole])
-    return text.append(_one_line(tokenizer, context.after))
+def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100) -> Text:
+    """A context on one line of at most ``width``, its token in the colour of the pole and never cut off."""
+    before, token, after = (_one_line(tokenizer, ids) for ids in (context.before, (context.token,), context.after))
+    room = max(width - len(token) - min(len(after), width // 4), 0)
+    text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
+    text.append(token, style=POLE_STYLES[pole])
+    return text.append(after)
 
 
 def _one_line(tokenizer: Any, ids: Sequence[int]) -> str:

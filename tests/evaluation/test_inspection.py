@@ -13,8 +13,9 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
-from sae_lens_abstopk.evaluation.report import as_json, print_inspection
+from sae_lens_abstopk.evaluation.report import as_json, highlighted, print_inspection
 from sae_lens_abstopk.training.config_file import build_config
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -43,7 +44,11 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     print_inspection(found, Console(file=out, width=80), latents=2)
     assert "batch_abstopk" in out.getvalue()
     assert out.getvalue().count("fired") == 3  # the footnote and two latents
-    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80
+    lines = out.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    row = next(line.split() for line in lines if line.startswith("topk "))
+    assert row[:3] == ["topk", "64", "4.0"]
+    assert row[3:7] == [f"{value:.3f}" for value in (plain.fvu, plain.nmse, plain.loss.zero, plain.loss.mean)]
     numbers = json.loads(as_json(found))
     assert numbers["saes"]["topk"]["l0"] == 4
     assert torch.__version__.startswith(numbers["environment"]["torch"])
@@ -94,3 +99,13 @@ def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path
     cfg.write_text(cfg.read_text().replace("model.layers.2", "model.layers.3"))
     with pytest.raises(ConfigError, match="read different hooks"):
         inspect_saes([folders[0], tmp_path / "other"])
+
+
+@pytest.mark.parametrize("width", [20, 40, 100])
+def test_the_token_of_a_context_is_never_cut_off(tokenizer: Any, width: int) -> None:
+    ids = tokenizer("The old lighthouse keeper had not spoken to anyone for three weeks when she arrived.")["input_ids"]
+    context = Context(code=1.0, before=tuple(ids[:-6]), token=ids[-6], after=tuple(ids[-5:]))
+    shown = highlighted(context, 0, tokenizer, width=width)
+    shown.truncate(width, overflow="ellipsis")
+    assert any(span.end <= width and "on blue" in str(span.style) for span in shown.spans)
+    assert tokenizer.decode([ids[-6]]) in shown.plain
