@@ -17,7 +17,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.language_model import model_width
+from sae_lens_abstopk.training.language_model import model_shape
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
@@ -149,7 +149,8 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
         batch = values.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         values["training_tokens"] = values.pop("training_steps") * batch
     if sections["sae"].get("d_in") is None:
-        sections["sae"]["d_in"] = model_width(values.get("model_name", ""))
+        model_class = values.get("model_class_name", TrainingConfig.model_class_name)
+        sections["sae"]["d_in"] = model_shape(values.get("model_name", ""), model_class).width
     companions = {
         name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")
         for name, changes in sections["companions"].items()

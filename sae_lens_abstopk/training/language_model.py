@@ -4,12 +4,13 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from sae_lens.load_model import load_model
 from transformer_lens.HookedRootModule import HookedRootModule
+from transformer_lens.loading_from_pretrained import get_pretrained_model_config
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from sae_lens_abstopk.errors import ConfigError
@@ -37,9 +38,24 @@ def read_model_config(model_name: str) -> PreTrainedConfig:
         raise ConfigError(_why_no_model(model_name, error)) from error
 
 
-def model_width(model_name: str) -> int:
-    """Width of the residual stream of a model, from its config."""
-    return int(read_model_config(model_name).get_text_config().hidden_size)
+class ModelShape(NamedTuple):
+    """Sizes of a model, known without its weights."""
+
+    layers: int
+    width: int
+    """Of the residual stream."""
+
+
+def model_shape(model_name: str, model_class_name: str) -> ModelShape:
+    """Sizes of a model from its config; HookedTransformer has names of its own, which are understood too."""
+    if model_class_name == "HookedTransformer":
+        try:
+            config = get_pretrained_model_config(model_name)
+        except (OSError, ValueError) as error:
+            raise ConfigError(_why_no_model(model_name, error)) from error
+        return ModelShape(config.n_layers, config.d_model)
+    text = read_model_config(model_name).get_text_config()
+    return ModelShape(int(text.num_hidden_layers), int(text.hidden_size))
 
 
 def check_hook(cfg: TrainingConfig) -> None:
@@ -49,12 +65,10 @@ def check_hook(cfg: TrainingConfig) -> None:
     Raises:
         ConfigError: naming the hook and the nearest ones that exist, or both widths.
     """
-    config = read_model_config(cfg.model_name)
-    width = int(config.get_text_config().hidden_size)
-    layers = int(config.get_text_config().num_hidden_layers)
+    layers, width = model_shape(cfg.model_name, cfg.model_class_name)
     if cfg.model_class_name == "AutoModelForCausalLM":
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(read_model_config(cfg.model_name))
         _check_name(cfg, [name for name, _ in model.named_modules() if name], layers)
         reads_residual = LAYER_MODULE.search(cfg.hook_name)
     else:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from huggingface_hub.errors import GatedRepoError
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import language_model
 from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.language_model import check_hook, load_language_model, model_width
+from sae_lens_abstopk.training.language_model import ModelShape, check_hook, load_language_model, model_shape
 from tests.training.test_config_file import changed
 
 
@@ -61,12 +62,12 @@ def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hoo
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"without a config\.json"):
-        model_width(str(tmp_path))
+        model_shape(str(tmp_path), "AutoModelForCausalLM")
 
 
 def test_a_model_that_is_nowhere_is_refused() -> None:
     with pytest.raises(ConfigError, match="check the name and the connection, or give the path of a local folder"):
-        model_width("nobody/no-such-model")
+        model_shape("nobody/no-such-model", "AutoModelForCausalLM")
 
 
 @pytest.mark.parametrize(("token", "state"), [("", "HF_TOKEN is not set"), ("x", "HF_TOKEN is set but has no access")])
@@ -81,8 +82,24 @@ def test_a_gated_model_asks_for_the_token(monkeypatch: pytest.MonkeyPatch, token
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr(language_model.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ConfigError, match=state):
-        model_width("google/gemma-2-2b")
+        model_shape("google/gemma-2-2b", "AutoModelForCausalLM")
 
 
 def test_the_fixture_model_is_what_its_config_says(tiny_llama: Path) -> None:
-    assert model_width(str(tiny_llama)) == json.loads((tiny_llama / "config.json").read_text())["hidden_size"]
+    config = json.loads((tiny_llama / "config.json").read_text())
+    found = model_shape(str(tiny_llama), "AutoModelForCausalLM")
+    assert found == ModelShape(config["num_hidden_layers"], config["hidden_size"])
+
+
+def test_a_name_that_hooked_transformer_does_not_know_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no-such-model.*not found"):
+        model_shape("no-such-model", "HookedTransformer")
+
+
+def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        language_model, "get_pretrained_model_config", lambda _: SimpleNamespace(n_layers=6, d_model=32)
+    )
+    cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
+    with pytest.raises(ConfigError, match="which has layers 0 to 5"):
+        check_hook(cfg)
