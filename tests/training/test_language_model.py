@@ -92,7 +92,7 @@ def test_the_fixture_model_is_what_its_config_says(tiny_llama: Path) -> None:
 
 
 def test_a_name_that_hooked_transformer_does_not_know_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no-such-model.*not found"):
+    with pytest.raises(ConfigError, match=r"no-such-model.*not found"):
         model_shape("no-such-model", "HookedTransformer")
 
 
