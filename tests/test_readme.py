@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sae_lens_abstopk import load_config
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.training.language_model import check_hook
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,6 +79,15 @@ def test_the_commands_run(
     makefile = (ROOT / "Makefile").read_text()
     assert makes == ["quickstart", "test"]
     assert all(f"\n{target}: " in makefile for target in makes)
+
+
+def test_another_model_is_one_override_away(tiny_models: dict[str, Path]) -> None:
+    arguments = re.findall(r'ARGS="([^"]*)"', README)
+    assert len(arguments) == 1
+    overrides = arguments[0].replace("EleutherAI/pythia-70m", str(tiny_models["pythia-70m"])).split()
+    cfg = load_config("quickstart", overrides)
+    check_hook(cfg)
+    assert (cfg.hook_name, cfg.sae.d_in) == ("gpt_neox.layers.3", 32)
 
 
 def test_the_python_blocks_run(

@@ -160,6 +160,16 @@ def test_ctrl_c_saves_a_checkpoint_that_the_run_can_go_on_from(
     assert steps == [1, 2, 3, 4, *range(6, 41)]
 
 
+def test_a_transformer_bridge_trains_on_the_same_activations(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    bridge = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_post"}
+    metrics = []
+    for name, changes in (("transformers", {}), ("bridge", bridge)):
+        result = train(build_config(raw_config | changes | {"output_path": str(tmp_path / name)}), console=QUIET)
+        metrics.append(rows(result.folders["sae"])[-1])
+    assert float(metrics[0]["fvu"]) == pytest.approx(float(metrics[1]["fvu"]), rel=1e-3)
+    assert float(metrics[0]["ce_zero"]) == pytest.approx(float(metrics[1]["ce_zero"]), rel=1e-3)
+
+
 def test_a_run_works_outside_the_main_thread(raw_config: dict[str, Any]) -> None:
     thread = threading.Thread(target=lambda: train(build_config(raw_config), console=QUIET))
     thread.start()
