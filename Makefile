@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup quickstart test test-fast lint check build clean
+.PHONY: help setup quickstart test test-fast lint check bench build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -37,6 +37,10 @@ lint: setup ## ruff, ruff format, pyright
 	$(RUN) pyright
 
 check: lint test ## what CI runs
+
+bench: setup ## time and memory against SAELens, on an idle machine; writes benchmarks/results
+	$(RUN) python benchmarks/step_time.py --out benchmarks/results/step_time.json
+	$(RUN) python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
 
 build: setup ## wheel and source distribution, in dist/
 	$(UV) build

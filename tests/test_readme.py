@@ -63,6 +63,13 @@ def test_the_table_of_step_times_is_the_recorded_one() -> None:
             assert f"{row} {ratio} | {memory} |" in table
 
 
+def test_the_speed_of_a_whole_run_is_the_recorded_one() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "end_to_end.json").read_text())["tokens_per_second"]
+    table = (ROOT / "benchmarks" / "README.md").read_text()
+    for row, name in (("`abstopk train`", "ours"), ("SAELens's runner", "sae_lens")):
+        assert f"| {row} | {recorded[name]:,.0f} |" in table
+
+
 def test_the_commands_run(
     tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
