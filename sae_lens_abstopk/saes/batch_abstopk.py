@@ -4,15 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, SAEConfig
-from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from sae_lens import SAEConfig
 from torch import nn
 from typing_extensions import override
 
+from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
-from sae_lens_abstopk.saes.sparse_training import check_mean_k
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch
 
 
 class BatchAbsTopK(nn.Module):
@@ -29,17 +27,8 @@ class BatchAbsTopK(nn.Module):
 
 
 @dataclass(kw_only=True)
-class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchTopKTrainingSAEConfig):
-    """
-    Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``.
-
-    Args:
-        k: Mean number of active latents a token; need not be an integer.
-        topk_threshold_lr: Share by which each batch moves the running threshold.
-    """
-
-    k: float = 100  # type: ignore[assignment]
-    topk_threshold_lr: float = 0.01
+class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfig):
+    """Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``."""
 
     @override
     @classmethod
@@ -50,12 +39,8 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchTopKTrainingSA
     def get_inference_config_class(self) -> type[SAEConfig]:
         return SignedJumpReLUSAEConfig
 
-    @override
-    def _check_k(self) -> None:
-        check_mean_k(self.k, self.d_sae, self.topk_threshold_lr)
 
-
-class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchTopKTrainingSAE):
+class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     """
     Training SAE with batch-level signed selection.
 
@@ -68,18 +53,6 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchTopKTrainingSAE):
     @override
     def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return BatchAbsTopK(self.cfg.k)
-
-    @override
-    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
-        return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
-
-    @override
-    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        output = super().training_forward_pass(step_input)
-        if output.feature_acts.is_sparse:  # SAELens's dense step has moved it already
-            self.update_topk_threshold(output.feature_acts._values())
-        output.metrics["topk_threshold"] = self.topk_threshold
-        return output
 
     @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:

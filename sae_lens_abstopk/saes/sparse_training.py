@@ -135,12 +135,3 @@ def require_k_in_range(k: float, d_sae: int) -> None:
     """Refuse a k that no code can have."""
     if k < 1 or k > d_sae:
         raise ConfigError(f"k={k!r} must lie between 1 and d_sae={d_sae}; a token cannot keep more latents than exist.")
-
-
-def check_mean_k(k: object, d_sae: int, topk_threshold_lr: float) -> None:
-    """Checks of the architectures that select over a batch."""
-    if isinstance(k, bool) or not isinstance(k, int | float):
-        raise ConfigError(f"k={k!r} must be a number: the mean count of active latents a token.")
-    require_k_in_range(k, d_sae)
-    if not 0 < topk_threshold_lr <= 1:
-        raise ConfigError(f"topk_threshold_lr={topk_threshold_lr!r} must be above 0 and at most 1.")

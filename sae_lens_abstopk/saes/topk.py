@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, JumpReLUSAEConfig, SAEConfig, TopKSAEConfig
+from sae_lens import JumpReLUSAEConfig, SAEConfig, TopKSAEConfig
 from sae_lens.saes.batchtopk_sae import BatchTopK
-from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from sae_lens.saes.topk_sae import TopK
 from typing_extensions import override
 
-from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, check_mean_k
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch, select_per_token
+from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
 
 
 @dataclass(kw_only=True)
@@ -43,15 +43,8 @@ class SparseTopKTrainingSAE(SparseTrainingSAE):
 
 
 @dataclass(kw_only=True)
-class SparseBatchTopKTrainingSAEConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
-    """
-    Config for training a BatchTopK SAE on the sparse kernels, saved as SAELens's own ``jumprelu``.
-
-    Args:
-        k: Mean number of active latents a token; need not be an integer.
-    """
-
-    k: float = 100  # type: ignore[assignment]
+class SparseBatchTopKTrainingSAEConfig(BatchSelectionConfig):
+    """Config for training a BatchTopK SAE on the sparse kernels, saved as SAELens's own ``jumprelu``."""
 
     @override
     @classmethod
@@ -62,12 +55,8 @@ class SparseBatchTopKTrainingSAEConfig(SparseTrainingSAEConfig, BatchTopKTrainin
     def get_inference_config_class(self) -> type[SAEConfig]:
         return JumpReLUSAEConfig
 
-    @override
-    def _check_k(self) -> None:
-        check_mean_k(self.k, self.d_sae, self.topk_threshold_lr)
 
-
-class SparseBatchTopKTrainingSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
+class SparseBatchTopKTrainingSAE(BatchSelectionSAE):
     """Training SAE that keeps the k * B largest positive latents of a batch of B tokens."""
 
     cfg: SparseBatchTopKTrainingSAEConfig  # type: ignore[assignment]
@@ -75,15 +64,3 @@ class SparseBatchTopKTrainingSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
     @override
     def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return BatchTopK(self.cfg.k)
-
-    @override
-    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
-        return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
-
-    @override
-    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        output = super().training_forward_pass(step_input)
-        if output.feature_acts.is_sparse:  # SAELens's dense step has moved the threshold already
-            self.update_topk_threshold(output.feature_acts._values())
-        output.metrics["topk_threshold"] = self.topk_threshold
-        return output

@@ -1,0 +1,52 @@
+"""What the SAEs that select over a batch share: a mean k, and a threshold that follows the selection."""
+
+from dataclasses import dataclass
+
+import torch
+from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_k_in_range
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch
+
+
+@dataclass(kw_only=True)
+class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
+    """
+    Options of the SAEs that select over a batch.
+
+    Args:
+        k: Mean number of active latents a token; need not be an integer.
+        topk_threshold_lr: Share by which each batch moves the running threshold.
+    """
+
+    k: float = 100  # type: ignore[assignment]
+    topk_threshold_lr: float = 0.01
+
+    @override
+    def _check_k(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int | float):
+            raise ConfigError(f"k={self.k!r} must be a number: the mean count of active latents a token.")
+        require_k_in_range(self.k, self.d_sae)
+        if not 0 < self.topk_threshold_lr <= 1:
+            raise ConfigError(f"topk_threshold_lr={self.topk_threshold_lr!r} must be above 0 and at most 1.")
+
+
+class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
+    """Keeps the ``int(k * B)`` entries of a batch of B tokens that rank highest."""
+
+    cfg: BatchSelectionConfig  # type: ignore[assignment]
+
+    @override
+    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
+        return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
+
+    @override
+    def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
+        output = super().training_forward_pass(step_input)
+        if output.feature_acts.is_sparse:  # SAELens's dense step has moved the threshold already
+            self.update_topk_threshold(output.feature_acts._values())
+        output.metrics["topk_threshold"] = self.topk_threshold
+        return output
