@@ -89,6 +89,32 @@ def times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
     }
 
 
+def times_alone(size: Size, rounds: int = 2) -> dict[str, list[float]]:
+    """Median seconds of a step of each SAE in a fresh process that holds nothing else, round after round."""
+    taken: dict[str, list[float]] = {name: [] for name in saes()}
+    for _ in range(rounds):
+        for name, values in taken.items():
+            values.append(float(in_fresh_process("--time-of", name, size)))
+    return taken
+
+
+def median_time(name: str, size: Size, repeats: int = 5) -> float:
+    """Median seconds of a step, measured in this process."""
+    trainer, batch = make_trainer(name, size), torch.randn(size[3], size[0])
+    taken = []
+    for _ in range(WARM_UP + repeats):
+        started = time.perf_counter()
+        take_step(trainer, batch)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken[WARM_UP:])
+
+
+def in_fresh_process(flag: str, name: str, size: Size) -> str:
+    """What this script prints for one SAE at one size."""
+    command = [sys.executable, __file__, flag, name, *map(str, size)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+
+
 def peak_memory(name: str, size: Size) -> int:
     """Bytes that a step needs at its peak above parameters, gradients and optimiser state; one process measures once."""
     trainer = make_trainer(name, size)
@@ -110,10 +136,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory-of", nargs=5, help="internal: measure memory of one SAE at one size and print it")
+    parser.add_argument("--time-of", nargs=5, help="internal: time one SAE at one size and print it")
+    parser.add_argument(
+        "--alone", action="store_true", help="time the first size with each SAE in a process of its own"
+    )
     args = parser.parse_args()
     if args.memory_of:
         name, *size = args.memory_of
         print(peak_memory(name, tuple(map(int, size))))  # type: ignore[arg-type]
+        return
+    if args.time_of:
+        name, *size = args.time_of
+        print(median_time(name, tuple(map(int, size))))  # type: ignore[arg-type]
         return
     record: dict[str, Any] = {
         "command": "python benchmarks/step_time.py",
@@ -125,13 +159,15 @@ def main() -> None:
         },
         "sizes": [],
     }
-    for size in SIZES:
+    if args.alone:
+        record["command"] += " --alone"
+        record["sizes"].append({"d_sae": SIZES[0][1], "seconds": times_alone(SIZES[0])})
+        print(json.dumps(record, indent=1))
+    for size in [] if args.alone else SIZES:
         seconds = times(size, args.repeats)
         memory = {}
         for name in saes():
-            command = [sys.executable, __file__, "--memory-of", name, *map(str, size)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            memory[name] = int(done.stdout.split()[-1])
+            memory[name] = int(in_fresh_process("--memory-of", name, size))
         base = seconds["sae_lens abstopk"]["median"]
         ratios = {name: base / value["median"] for name, value in seconds.items()}
         entry = {"d_in": size[0], "d_sae": size[1], "k": size[2], "tokens": size[3]}

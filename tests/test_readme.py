@@ -63,6 +63,16 @@ def test_the_table_of_step_times_is_the_recorded_one() -> None:
             assert f"{row} {ratio} | {memory} |" in table
 
 
+def test_the_step_times_of_processes_of_their_own_are_the_recorded_ones() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "step_time_alone.json").read_text())["sizes"][0]["seconds"]
+    text = " ".join((ROOT / "benchmarks" / "README.md").read_text().split())
+    stock = recorded["sae_lens abstopk"]
+    for name in ("abstopk", "batch_abstopk"):
+        seconds = recorded[name]
+        ratios = f"({min(stock) / max(seconds):.1f} to {max(stock) / min(seconds):.1f}"
+        assert f"{name} {min(seconds):.2f} to {max(seconds):.2f} s {ratios}" in text
+
+
 def test_the_speed_of_a_whole_run_is_the_recorded_one() -> None:
     recorded = json.loads((ROOT / "benchmarks" / "results" / "end_to_end.json").read_text())["tokens_per_second"]
     table = (ROOT / "benchmarks" / "README.md").read_text()
