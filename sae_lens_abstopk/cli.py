@@ -1,4 +1,4 @@
-"""The ``abstopk`` command: a thin layer over the Python API; everything heavy is imported when it is needed."""
+"""The ``abstopk`` command: a thin layer over the Python API."""
 
 import sys
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.activations import NonFiniteActivationsError
 
 app = typer.Typer(
     help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
@@ -131,9 +132,7 @@ def _errors_as_sentences() -> Iterator[Console]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except RuntimeError as error:
-        if type(error).__name__ != "NonFiniteActivationsError":
-            raise
+    except NonFiniteActivationsError as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 

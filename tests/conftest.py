@@ -97,6 +97,22 @@ def tiny_llama(tiny_models: dict[str, Path]) -> Path:
     return tiny_models["llama-3.1-8b"]
 
 
+def small_run(model: Path, texts: Path) -> list[str]:
+    """Overrides that turn a preset into two quick steps on a tiny model."""
+    return [
+        f"model_name={model}",
+        f"dataset_path={texts}",
+        "device=cpu",
+        "sae.d_in=32",
+        "training_steps=2",
+        "train_batch_size_tokens=64",
+        "context_size=32",
+        "store_batch_size_prompts=4",
+        "n_batches_in_buffer=8",
+        "perf_tokens=128",
+    ]
+
+
 @pytest.fixture
 def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
     """A config file's content for a run of six quick steps."""

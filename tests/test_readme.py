@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from sae_lens_abstopk import load_config
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.training.language_model import check_hook
+from tests.conftest import small_run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,22 +20,6 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def small(tiny_models: dict[str, Path], texts: Path) -> list[str]:
-    return [
-        f"model_name={tiny_models['pythia-70m']}",
-        f"dataset_path={texts}",
-        "device=cpu",
-        "sae.d_in=32",
-        "sae.k=4",
-        "training_steps=2",
-        "train_batch_size_tokens=64",
-        "context_size=32",
-        "store_batch_size_prompts=4",
-        "n_batches_in_buffer=8",
-        "perf_tokens=128",
-    ]
 
 
 def test_the_readme_is_short() -> None:
@@ -88,7 +73,7 @@ def test_the_commands_run(
     ours = [arguments[1:] for arguments in commands if arguments[0] == "abstopk"]
     assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "sweep"]
     for arguments in ours:
-        extra = small(tiny_models, texts) if arguments[0] == "train" else []
+        extra = [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"] if arguments[0] == "train" else []
         extra += ["--tokens", "128"] if arguments[0] == "inspect" else []
         done = CliRunner().invoke(app, [*arguments, *extra])
         assert done.exit_code == 0, done.output
@@ -113,7 +98,7 @@ def test_the_python_blocks_run(
     monkeypatch.chdir(tmp_path)
     load, train, direct = blocks("python")
     scope: dict[str, Any] = {}
-    extra = ", ".join(repr(override) for override in small(tiny_models, texts))
+    extra = ", ".join(repr(override) for override in [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"])
     exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/quickstart", {extra}'), scope)
     assert scope["result"].saes["sae"].cfg.k == 4
     exec(load, scope)

@@ -38,7 +38,11 @@ class ScaledCodec:
 
 @dataclass(frozen=True)
 class LossRecovered:
-    """Next-token cross-entropy (nats) with the hook as it is, through the SAE, and ablated; kept tokens only."""
+    """
+    Mean next-token cross-entropy (nats) over all predicted tokens: with the hook as it is, through the SAE, and ablated.
+
+    Only activations of kept tokens are replaced; the others stay as they are in every pass.
+    """
 
     n_tokens: int
     """Predicted tokens."""
@@ -97,7 +101,6 @@ class ReconstructionSums:
         self.n_tokens = 0
         self.squared_error = 0.0
         self.relative_error = 0.0
-        self.n_active = 0
         self.sum_x: torch.Tensor | float = 0.0
         self.sum_squared_x = 0.0
         self.counts: torch.Tensor | None = None
@@ -116,7 +119,6 @@ class ReconstructionSums:
         if codes is not None:
             counts = pole_counts(codes).cpu()
             self.counts = counts if self.counts is None else self.counts + counts
-            self.n_active += int(counts.sum())
 
     @property
     def mean_x(self) -> torch.Tensor:
@@ -139,7 +141,7 @@ class ReconstructionSums:
             mse=self.mse(),
             nmse=self.nmse(),
             fvu=self.fvu(),
-            l0=self.n_active / max(self.n_tokens, 1),
+            l0=int(self.counts.sum()) / max(self.n_tokens, 1),
             pole_counts=self.counts,
             loss=loss,
         )

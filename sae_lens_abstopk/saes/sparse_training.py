@@ -1,5 +1,6 @@
 """Base of the training SAEs whose step runs on the sparse kernels: options that are checked, and the switch back."""
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -78,13 +79,13 @@ class SparseTrainingSAE(TopKTrainingSAE):
         """Numbers of leading latents that are to reconstruct by themselves too."""
         return ()
 
+    @abstractmethod
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
         """The entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
-        raise NotImplementedError(f"{type(self).__name__} must say how it selects its code")
 
+    @abstractmethod
     @override
-    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        raise NotImplementedError(f"{type(self).__name__} must say how it selects its code")
+    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]: ...
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:

@@ -64,13 +64,6 @@ class FilteredActivationsStore(ActivationsStore):
             )
         return activations if self.max_norm is None else activations[norms <= self.max_norm]
 
-    @override
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        state: dict[str, Any] = super().state_dict()
-        if self.max_norm is not None:
-            state["max_norm"] = torch.tensor(self.max_norm, dtype=torch.float64)
-        return state
-
 
 def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:
     """Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over."""

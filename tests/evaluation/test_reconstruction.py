@@ -1,6 +1,5 @@
 """Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,7 +164,3 @@ def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE
     assert fast.loss is None
     assert (fast.fvu, fast.l0) == (pytest.approx(full.fvu), full.l0)
     assert torch.equal(fast.pole_counts, full.pole_counts)
-
-
-def test_the_fixture_text_is_there(texts: Path) -> None:
-    assert texts.stat().st_size > 1000

@@ -9,25 +9,9 @@ from rich.console import Console
 from sae_lens_abstopk import load_config, train
 from sae_lens_abstopk.training.config_file import preset_names, variant_names
 from sae_lens_abstopk.training.sweep import load_sweep
+from tests.conftest import small_run
 
 MODELS = [name for name in preset_names() if name != "quickstart"]
-
-
-def small(tiny_models: dict[str, Path], model: str, texts: Path, output: Path) -> list[str]:
-    return [
-        f"model_name={tiny_models[model]}",
-        f"dataset_path={texts}",
-        f"output_path={output}",
-        "device=cpu",
-        "sae.d_in=32",
-        "training_steps=2",
-        "train_batch_size_tokens=64",
-        "context_size=32",
-        "store_batch_size_prompts=4",
-        "n_batches_in_buffer=8",
-        "perf_tokens=128",
-        "lr_warm_up_steps=0",
-    ]
 
 
 @pytest.mark.parametrize("variant", ["abstopk", "batch_abstopk"])
@@ -35,7 +19,7 @@ def small(tiny_models: dict[str, Path], model: str, texts: Path, output: Path) -
 def test_a_preset_trains_on_a_model_of_its_class(
     model: str, variant: str, tiny_models: dict[str, Path], texts: Path, tmp_path: Path
 ) -> None:
-    overrides = [*small(tiny_models, model, texts, tmp_path / "run"), "sae.k=4"]
+    overrides = [*small_run(tiny_models[model], texts), f"output_path={tmp_path / 'run'}", "sae.k=4"]
     result = train(load_config(f"{model}/{variant}", overrides), console=Console(quiet=True))
     last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[-1].split(",")
     assert last[0] == "2"
@@ -47,7 +31,7 @@ def test_a_preset_trains_on_a_model_of_its_class(
 def test_a_baseline_trains_from_its_variant(
     variant: str, tiny_models: dict[str, Path], texts: Path, tmp_path: Path
 ) -> None:
-    overrides = small(tiny_models, "pythia-70m", texts, tmp_path / "run")
+    overrides = [*small_run(tiny_models["pythia-70m"], texts), f"output_path={tmp_path / 'run'}"]
     overrides += ["sae.k=4"] if variant in ("topk", "batchtopk", "jumprelu") else []
     result = train(load_config(f"pythia-70m/{variant}", overrides), console=Console(quiet=True))
     assert result.saes["sae"].cfg.architecture() == variant
