@@ -13,7 +13,13 @@ Select = Callable[[EncoderWeights, torch.Tensor], SparseCodes]
 
 
 def sparse_training_step(
-    sae: TopKTrainingSAE, step_input: TrainStepInput, select: Select, *, signed: bool, inner_widths: Sequence[int] = ()
+    sae: TopKTrainingSAE,
+    step_input: TrainStepInput,
+    select: Select,
+    *,
+    signed: bool,
+    inner_widths: Sequence[int] = (),
+    half_precision: bool = False,
 ) -> TrainStepOutput:
     """
     Encode, select, decode and add up the losses, with gradients only where latents are on.
@@ -26,6 +32,7 @@ def sparse_training_step(
         step_input: As the trainer gives it.
         select: Chooses the entries, given the encoder and centred inputs.
         signed: Whether latents are ranked by magnitude.
+        half_precision: Whether candidates are looked for in bfloat16; the codes are the same.
         inner_widths: Prefixes of the latents whose reconstructions have losses of their own (Matryoshka), increasing.
 
     Returns:
@@ -37,7 +44,7 @@ def sparse_training_step(
         x_BD = sae.run_time_activation_norm_fn_in(sae_in)
         centre_D = sae.b_dec if sae.cfg.apply_b_dec_to_input else torch.zeros_like(sae.b_dec)
         norms_F = sae.W_dec.detach().norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
-        encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed)
+        encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed, half_precision)
         codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, select(encoder, x_BD - centre_D.detach()))
         *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, inner_widths))
         recons = sae.hook_sae_recons(whole)

@@ -13,8 +13,10 @@ from typing_extensions import override
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.sparse_step import sparse_training_step
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
+from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
 SPARSE_BACKENDS = ("sparse", "dense")
+SELECTION_DTYPES = ("auto", "float32", "bfloat16")
 # The dead-latent loss compares a decoder output with a residual in the units of the raw activation; these two
 # normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
@@ -28,6 +30,9 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
     Args:
         sparse_backend: ``"sparse"`` trains on the kernels of :mod:`sae_lens_abstopk.sparse`; ``"dense"`` on SAELens's
             own step, which gives the same numbers. Half-precision parameters and hooks on the codes always take it.
+        selection_dtype: In which the sparse step looks for the latents to keep. ``"bfloat16"`` finds candidates in half
+            precision, then computes them and proves the choice in float32: the same latents and values as
+            ``"float32"``. ``"auto"`` takes it where the processor multiplies bfloat16 matrices fast.
 
     Raises:
         ConfigError: (a ``ValueError``) for a value out of range or a combination that SAELens would only refuse
@@ -35,6 +40,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
     """
 
     sparse_backend: Literal["sparse", "dense"] = "sparse"
+    selection_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
     @override
     def __post_init__(self) -> None:
@@ -44,6 +50,10 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         if self.sparse_backend not in SPARSE_BACKENDS:
             raise ConfigError(
                 f"sparse_backend={self.sparse_backend!r} is not known; use one of {', '.join(SPARSE_BACKENDS)}."
+            )
+        if self.selection_dtype not in SELECTION_DTYPES:
+            raise ConfigError(
+                f"selection_dtype={self.selection_dtype!r} is not known; use one of {', '.join(SELECTION_DTYPES)}."
             )
         if self.aux_loss_coefficient < 0:
             raise ConfigError(f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more; 0 turns it off.")
@@ -91,7 +101,12 @@ class SparseTrainingSAE(TopKTrainingSAE):
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         if self.takes_sparse_step():
             return sparse_training_step(
-                self, step_input, self.select, signed=self.signed, inner_widths=self.inner_widths
+                self,
+                step_input,
+                self.select,
+                signed=self.signed,
+                inner_widths=self.inner_widths,
+                half_precision=self.selects_in_half_precision(),
             )
         return super().training_forward_pass(step_input)
 
@@ -100,6 +115,11 @@ class SparseTrainingSAE(TopKTrainingSAE):
         on_codes = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
         hooked = any(point._forward_hooks or point._backward_hooks for point in on_codes)
         return self.cfg.sparse_backend == "sparse" and self.dtype in (torch.float32, torch.float64) and not hooked
+
+    def selects_in_half_precision(self) -> bool:
+        """Whether the sparse step looks for its candidates in bfloat16."""
+        asked = self.cfg.selection_dtype
+        return bfloat16_is_fast(self.device) if asked == "auto" else asked == "bfloat16"
 
     @override
     def calculate_aux_loss(

@@ -5,10 +5,15 @@ from typing import NamedTuple
 
 import torch
 
+from sae_lens_abstopk.sparse.candidates import SLACK, HalfPrecisionEncoder, dot_products
 from sae_lens_abstopk.sparse.codes import SparseCodes, even_offsets, offsets_of
 
 # Pre-activations held at a time. On a CPU a block stays in its cache; on a GPU it only has to fit.
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
+# Tokens that are computed in both precisions to learn how many candidates it takes.
+PROBED_TOKENS = 32
+# Looking for candidates is given up where it takes more than this share of the latents.
+MOST_CANDIDATES = 0.25
 
 
 class EncoderWeights(NamedTuple):
@@ -22,27 +27,86 @@ class EncoderWeights(NamedTuple):
     """[F], the decoder norms where codes are rescaled by them."""
     signed: bool = True
     """Rank by magnitude; otherwise by value, and entries that are not positive are left out (as TopK does)."""
+    half_precision: bool = False
+    """Look for candidates in bfloat16 (see :mod:`.candidates`); float32 weights alone."""
 
-    def blocks(self, x_BD: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Pre-activations u and rank scores of block after block of tokens, both [b, F]."""
-        budget = CUDA_BLOCK if x_BD.is_cuda else CPU_BLOCK
-        rows = max(1, budget // self.W_enc.shape[1])
-        for start in range(0, len(x_BD), rows):
-            u_bF = torch.addmm(self.b_enc, x_BD[start : start + rows], self.W_enc)
-            score_bF = u_bF if self.scale is None else u_bF * self.scale
-            yield u_bF, score_bF.abs() if self.signed else score_bF.relu()
+    def row_blocks(self, n_tokens: int) -> Iterator[slice]:
+        """Blocks of tokens whose pre-activations fit together."""
+        rows = max(1, (CUDA_BLOCK if self.W_enc.is_cuda else CPU_BLOCK) // self.W_enc.shape[1])
+        for start in range(0, n_tokens, rows):
+            yield slice(start, min(start + rows, n_tokens))
+
+    def scores(self, u: torch.Tensor, latents: torch.Tensor | None = None) -> torch.Tensor:
+        """What pre-activations are ranked by: [..., F], or the shape of ``latents``."""
+        if self.scale is not None:
+            u = u * (self.scale if latents is None else self.scale[latents])
+        return u.abs() if self.signed else u.relu()
+
+
+class Offers(NamedTuple):
+    """Entries of each token that may be kept, in no order: [B, W] each, float32 scores and values."""
+
+    latents: torch.Tensor
+    values: torch.Tensor
+    """Pre-activations, before ``scale``."""
+    scores: torch.Tensor
+    """What they are ranked by."""
+    bound: torch.Tensor
+    """No other entry of the token ranks above this: [B]."""
+
+
+def best_offers(encoder: EncoderWeights, x_BD: torch.Tensor, width: int) -> Offers:
+    """The ``width`` entries of each token that rank highest."""
+    parts = []
+    for rows in encoder.row_blocks(len(x_BD)):
+        u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
+        best = encoder.scores(u_bF).topk(width, sorted=False)
+        parts.append((best.indices, u_bF.gather(1, best.indices), best.values))
+    latents, values, scores = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Offers(latents, values, scores, scores.amin(1))
+
+
+def candidate_offers(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *, per_token: bool) -> Offers | None:
+    """
+    Offers found in bfloat16 and computed in float32, as many as prove the choice for nearly all tokens.
+
+    Some tokens, computed both ways, tell how many that takes. None where it takes so many that nothing is gained.
+
+    Args:
+        encoder: Its ``half_precision`` says whether to do this at all.
+        x_BD: float32.
+        n_keep: Entries that will be kept, of each token or of all together.
+        per_token: Which of the two.
+    """
+    if not encoder.half_precision or x_BD.dtype != torch.float32:
+        return None
+    W_FD = encoder.W_enc.T.contiguous()
+    half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
+    sample = torch.arange(0, len(x_BD), max(1, len(x_BD) // PROBED_TOKENS), device=x_BD.device)
+    exact = encoder.scores(torch.addmm(encoder.b_enc, x_BD[sample], encoder.W_enc))
+    n_kept = n_keep if per_token else max(1, n_keep * len(sample) // len(x_BD))
+    least_kept = (exact if per_token else exact.flatten()).topk(n_kept, sorted=False).values.amin(-1, keepdim=True)
+    needed = (half.bounds(sample, signed=encoder.signed) * SLACK >= least_kept).sum(1)
+    width = int(1.1 * needed.float().quantile(0.95)) + 8
+    if width > MOST_CANDIDATES * encoder.W_enc.shape[1]:
+        return None
+    parts = [half.candidates(rows, width, signed=encoder.signed) for rows in encoder.row_blocks(len(x_BD))]
+    latents, bound = (torch.cat(part) for part in zip(*parts, strict=True))
+    values = dot_products(x_BD, W_FD, latents) + encoder.b_enc[latents]
+    return Offers(latents, values, encoder.scores(values, latents), bound)
 
 
 @torch.no_grad()
 def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
     """The k entries of each token of x [B, D] that rank highest, with their u as values (before ``scale``)."""
-    values, latents = [], []
-    for u_bF, score_bF in encoder.blocks(x_BD):
-        best_bK = score_bF.topk(k, sorted=False).indices
-        values.append(u_bF.gather(1, best_bK))
-        latents.append(best_bK)
-    kept = torch.cat(values).flatten()
-    codes = SparseCodes(kept, torch.cat(latents).flatten(), even_offsets(len(x_BD), k, x_BD.device))
+    offers = candidate_offers(encoder, x_BD, k, per_token=True) or best_offers(encoder, x_BD, k)
+    best = offers.scores.topk(k, sorted=False)
+    latents, values = offers.latents.gather(1, best.indices), offers.values.gather(1, best.indices)
+    unproven = (offers.bound > best.values.amin(1)).nonzero().squeeze(1)
+    if len(unproven):
+        again = best_offers(encoder, x_BD[unproven], k)
+        latents[unproven], values[unproven] = again.latents, again.values
+    codes = SparseCodes(values.flatten(), latents.flatten(), even_offsets(len(x_BD), k, x_BD.device))
     return codes if encoder.signed else codes.where(codes.values > 0)
 
 
@@ -51,23 +115,24 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
     """
     The ``n_keep`` entries of the whole batch that rank highest, with their u as values (before ``scale``).
 
-    Each token offers its best entries, twice the mean number that will be kept; a token whose last offer would still be
-    kept may have more to offer, and is asked again for twice as many. What is left is exact.
+    Each token offers its best entries, twice the mean number that will be kept; a token that may have more to offer is
+    asked again for twice as many. What is left is exact.
     """
     n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
-    width = min(d_sae, 2 * -(-n_keep // n_tokens))
+    offers = candidate_offers(encoder, x_BD, n_keep, per_token=False)
+    if offers is None:
+        offers = best_offers(encoder, x_BD, min(d_sae, 2 * -(-n_keep // n_tokens)))
     asked = torch.arange(n_tokens, device=x_BD.device)
-    offers = _offers(encoder, x_BD, asked, width)
-    pool = offers.pool()
+    pool = _Pool.of(asked, offers)
+    width = offers.latents.shape[1]
     while width < d_sae:
         least_kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).values.min()
-        last_offers = offers.scores_bW.amin(1)
-        asked = asked[(last_offers >= least_kept) & (last_offers > 0)]
+        asked = asked[(offers.bound >= least_kept) & (offers.bound > 0)]
         if len(asked) == 0:
             break
         width = min(d_sae, 2 * width)
-        offers = _offers(encoder, x_BD, asked, width)
-        pool = pool.without(asked, n_tokens).joined_with(offers.pool())
+        offers = best_offers(encoder, x_BD[asked], width)
+        pool = pool.without(asked, n_tokens).joined_with(_Pool.of(asked, offers))
     kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).indices
     if not encoder.signed:
         kept = kept[pool.scores[kept] > 0]
@@ -84,6 +149,12 @@ class _Pool(NamedTuple):
     values: torch.Tensor
     scores: torch.Tensor
 
+    @classmethod
+    def of(cls, rows: torch.Tensor, offers: Offers) -> "_Pool":
+        """The offers of the tokens ``rows``."""
+        entries = (offers.latents, offers.values, offers.scores)
+        return cls(rows.repeat_interleave(offers.latents.shape[1]), *(part.flatten() for part in entries))
+
     def without(self, rows: torch.Tensor, n_tokens: int) -> "_Pool":
         out = torch.zeros(n_tokens, dtype=torch.bool, device=rows.device)
         out[rows] = True
@@ -92,24 +163,3 @@ class _Pool(NamedTuple):
 
     def joined_with(self, other: "_Pool") -> "_Pool":
         return _Pool(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
-
-
-class _Offers(NamedTuple):
-    """The best entries of some tokens, ``width`` each: [b] rows and [b, width] entries."""
-
-    rows_b: torch.Tensor
-    latents_bW: torch.Tensor
-    values_bW: torch.Tensor
-    scores_bW: torch.Tensor
-
-    def pool(self) -> _Pool:
-        rows = self.rows_b.repeat_interleave(self.latents_bW.shape[1])
-        return _Pool(rows, self.latents_bW.flatten(), self.values_bW.flatten(), self.scores_bW.flatten())
-
-
-def _offers(encoder: EncoderWeights, x_BD: torch.Tensor, rows_b: torch.Tensor, width: int) -> _Offers:
-    blocks = []
-    for u_bF, score_bF in encoder.blocks(x_BD if len(rows_b) == len(x_BD) else x_BD[rows_b]):
-        best = score_bF.topk(width, sorted=False)
-        blocks.append((best.indices, u_bF.gather(1, best.indices), best.values))
-    return _Offers(rows_b, *(torch.cat(parts) for parts in zip(*blocks, strict=True)))

@@ -1,5 +1,9 @@
 """Sparse kernels against plain references: selection, values, gradients."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +74,68 @@ def test_selection_over_a_batch_equals_topk_on_everything(n_keep: int, scaled: b
     expected = keep(u.flatten(), scores.flatten().topk(n_keep).indices, signed).view_as(u)
     assert_same_codes(codes.to_dense(17), expected)
     assert codes.offsets[-1] == len(codes.latents)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.sampled_from([1, 7, 40]),
+    signed=st.booleans(),
+    scaled=st.booleans(),
+    spread=st.sampled_from([0.0, 1.0, 3.0]),
+    alike=st.sampled_from([0.0, 0.9, 1.0]),
+)
+def test_candidates_in_half_precision_give_the_selection_of_float32(
+    seed: int, k: int, signed: bool, scaled: bool, spread: float, alike: float
+) -> None:
+    # rows of very different norms, and rows so alike that rounding to bfloat16 cannot tell them apart
+    generator = torch.Generator().manual_seed(seed)
+    d, f = 24, 300
+    x = torch.randn(40, d, generator=generator) * torch.randn(40, 1, generator=generator).mul(spread).exp()
+    x[0] = 0
+    W = torch.randn(d, f, generator=generator) * torch.randn(f, generator=generator).mul(spread).exp()
+    W = alike * W[:, :1] + (1 - alike) * W + 1e-3 * torch.randn(d, f, generator=generator)
+    b = torch.randn(f, generator=generator)
+    scale = torch.rand(f, generator=generator) + 0.1 if scaled else None
+    plain = EncoderWeights(W, b, scale, signed)
+    u = x @ W + b
+    # float32 sums in another order differ in the last bits, which may swap entries that are equal but for those
+    tolerance = {"rtol": 1e-5, "atol": 1e-5 * float(x.norm(dim=1).max() * W.norm(dim=0).max())}
+    with always_by_candidates():
+        for select, n in ((select_per_token, k), (select_over_batch, 40 * k)):
+            slow, fast = select(plain, x, n), select(plain._replace(half_precision=True), x, n)
+            torch.testing.assert_close(fast.values, u[fast.rows, fast.latents], **tolerance)
+            scores = [plain.scores(codes.values, codes.latents).sort().values for codes in (slow, fast)]
+            common = min(len(part) for part in scores)  # unsigned: an entry at the last bit above zero or below
+            torch.testing.assert_close(scores[0][-common:], scores[1][-common:], **tolerance)
+            assert abs(len(scores[0]) - len(scores[1])) <= (0 if signed else 2)
+            assert len(torch.unique(fast.rows * f + fast.latents)) == len(fast.latents)
+
+
+@contextmanager
+def always_by_candidates() -> Iterator[None]:
+    before = selection.MOST_CANDIDATES, selection.PROBED_TOKENS
+    selection.MOST_CANDIDATES, selection.PROBED_TOKENS = 1.0, 5
+    try:
+        yield
+    finally:
+        selection.MOST_CANDIDATES, selection.PROBED_TOKENS = before
+
+
+def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 64, generator=generator)
+    W = torch.randn(64, 500, generator=generator)
+    # the tokens that are probed need few candidates; the others cannot be told apart in bfloat16
+    hard = torch.arange(64) % 2 == 1
+    x[hard, 32:] = 0
+    W[:32] = torch.randn(32, 1, generator=generator) + 1e-4 * W[:32]
+    plain = EncoderWeights(W, torch.zeros(500))
+    exact = select_per_token(plain, x, 5).to_dense(500)
+    proven = select_per_token(plain._replace(half_precision=True), x, 5).to_dense(500)
+    assert torch.equal(proven != 0, exact != 0)
+    monkeypatch.setattr("sae_lens_abstopk.sparse.candidates.SLACK", 0.0)  # everything passes for proven
+    guessed = select_per_token(plain._replace(half_precision=True), x, 5).to_dense(500)
+    assert not torch.equal(guessed != 0, exact != 0)
 
 
 def uneven(p: dict[str, torch.Tensor]) -> SparseCodes:

@@ -1,0 +1,49 @@
+"""The mixing buffer against SAELens's."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sae_lens.training.mixing_buffer import mixing_buffer
+
+from sae_lens_abstopk.training.mixing import mixed_batches
+
+
+def blocks(sizes: list[int]) -> Iterator[torch.Tensor]:
+    start = 0
+    for size in sizes:
+        yield torch.arange(start, start + size)[:, None] * torch.ones(1, 3)
+        start += size
+
+
+@given(
+    sizes=st.lists(st.integers(0, 40), max_size=12),
+    buffer_size=st.integers(8, 60),
+    batch_size=st.integers(1, 8),
+    mix_fraction=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_batches_are_those_of_saelens(
+    sizes: list[int], buffer_size: int, batch_size: int, mix_fraction: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    expected = list(mixing_buffer(buffer_size, batch_size, blocks(sizes), mix_fraction))
+    torch.manual_seed(seed)
+    found = list(
+        mixed_batches(blocks(sizes), buffer_size=buffer_size, batch_size=batch_size, mix_fraction=mix_fraction)
+    )
+    assert len(found) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_no_more_than_the_buffer_and_one_block_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    allocated = []
+    new_empty = torch.Tensor.new_empty
+    monkeypatch.setattr(
+        torch.Tensor, "new_empty", lambda self, *size: allocated.append(size[0]) or new_empty(self, *size)
+    )
+    batches = list(mixed_batches(blocks([10] * 50), buffer_size=40, batch_size=5, mix_fraction=0.5))
+    assert allocated == [50]
+    assert torch.equal(torch.cat(batches)[:, 0].sort().values, torch.arange(500.0))
