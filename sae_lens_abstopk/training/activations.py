@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
@@ -10,15 +10,21 @@ import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
 from sae_lens import ActivationsStore
+from safetensors.torch import load_file
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.mixing import mixed_batches
+from sae_lens_abstopk.training.prefetch import prefetched
 from sae_lens_abstopk.training.text import Part, load_text
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
 NORM_CALIBRATION_BATCHES = 4
+# contexts that are tokenised ahead of their use
+READ_AHEAD = 256
 
 
 class NonFiniteActivationsError(RuntimeError):
@@ -31,17 +37,32 @@ class FilteredActivationsStore(ActivationsStore):
 
     Some models put a few tokens at a hundred times the usual norm (a "massive activation", often on the first
     position); those few then hold most of the variance, and an SAE spends its latents on them.
+
+    As a data loader it reads ahead: text is tokenised in a thread, and the language model is handed its next batch
+    before the last one is filtered, so that a GPU does not wait for the host. Batches come from a buffer that is
+    allocated once, in SAELens's order.
     """
 
     max_norm: float | None = None
     n_llm_batches: int = 0
+    n_blocks: int = 0
+    """Blocks that went into the buffer."""
+    cache: ActivationCache | None = None
+    _reads_ahead: bool = False
+    _n_documents_read: int = 0
 
     @classmethod
     def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, dataset: Dataset | IterableDataset) -> Self:
         """The store of a run; with ``max_norm_multiple`` set, the first batches of text are read for their median."""
         store = cast(Self, cls.from_config(model, cfg, override_dataset=dataset))
+        store.cache = None if cfg.activation_cache is None else ActivationCache.of_run(cfg)
+        if store.cache is not None and not store.cache.is_new:
+            store.max_norm = store.cache.manifest["max_norm"]
+            return store
         if cfg.max_norm_multiple is not None:
             store.max_norm = cfg.max_norm_multiple * store.median_norm()
+        if store.cache is not None:
+            store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
         return store
 
     def median_norm(self, n_batches: int = NORM_CALIBRATION_BATCHES) -> float:
@@ -51,7 +72,12 @@ class FilteredActivationsStore(ActivationsStore):
 
     @override
     def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:
-        activations = super().get_filtered_llm_batch(raise_on_epoch_end=raise_on_epoch_end)
+        return self._filtered(self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))
+
+    def _filtered(self, batch: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
+        activations, token_ids = batch
+        if token_ids is not None and self.exclude_special_tokens is not None:
+            activations = activations[~torch.isin(token_ids, self.exclude_special_tokens)]
         self.n_llm_batches += 1
         norms = activations.float().norm(dim=-1)
         # NaN and infinity both make the sum of the norms non-finite: one number to wait for on a GPU
@@ -63,6 +89,103 @@ class FilteredActivationsStore(ActivationsStore):
                 "(autocast_lm=false, or a float32 or bfloat16 model) or leave that text out."
             )
         return activations if self.max_norm is None else activations[norms <= self.max_norm]
+
+    @override
+    def get_data_loader(self) -> Iterator[torch.Tensor]:
+        if not self._reads_ahead:
+            self._reads_ahead = True
+            self.iterable_sequences = self._counted(prefetched(self._numbered(self.iterable_sequences), READ_AHEAD))
+        return mixed_batches(
+            self._counted_blocks(),
+            buffer_size=self.n_batches_in_buffer * self.training_context_size,
+            batch_size=self.train_batch_size_tokens,
+            mix_fraction=self.activations_mixing_fraction,
+        )
+
+    def close(self) -> None:
+        """Stop reading ahead, and store what a cache is still to be given."""
+        for source in (self._dataloader, self.iterable_sequences):
+            if isinstance(source, Generator):
+                source.close()
+        self._dataloader = None
+
+    @override
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return super().state_dict() | {"n_blocks": torch.tensor(self.n_blocks)}
+
+    @override
+    def load(self, file_path: str) -> None:
+        if self.cache is None:
+            super().load(file_path)
+        else:
+            self.n_blocks = int(load_file(file_path)["n_blocks"])
+
+    def _counted_blocks(self) -> Iterator[torch.Tensor]:
+        if self.cache is None:
+            blocks = self._iterate_filtered_activations()
+        else:
+            blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
+        for block in blocks:
+            self.n_blocks += 1
+            yield block
+
+    @override
+    def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:
+        batches = self._raw_batches()
+        waiting = next(batches)
+        for launched in batches:
+            yield self._filtered(waiting)
+            waiting = launched
+
+    def _raw_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        while True:
+            try:
+                yield self.get_raw_llm_batch(raise_on_epoch_end=True)
+            except StopIteration:
+                warnings.warn(
+                    "All samples in the training dataset have been exhausted, beginning new epoch.", stacklevel=2
+                )
+                try:
+                    yield self.get_raw_llm_batch()
+                except StopIteration:
+                    raise ConfigError(
+                        "the training text does not fill one batch of the language model; give more text, or lower "
+                        f"store_batch_size_prompts={self.store_batch_size_prompts} or context_size={self.context_size}."
+                    ) from None
+
+    def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
+        """Filtered blocks after those of a cache, whose text is passed over."""
+        assert self.cache is not None
+        for _ in range(self.cache.manifest["skipped_batches"] + n_batches - self.n_llm_batches):
+            self.get_batch_tokens()
+        return self._iterate_filtered_activations()
+
+    @override
+    def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
+        assert self.dataset is not None
+        for row in self.dataset:
+            yield cast(dict[str, Any], row)[self.tokens_column]
+            self._n_documents_read += 1
+            if not self._reads_ahead:
+                self.n_dataset_processed = self._n_documents_read
+
+    @override
+    def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
+        sequences = super()._iterate_tokenized_sequences()
+        if self._reads_ahead:
+            yield from self._counted(prefetched(self._numbered(sequences), READ_AHEAD))
+        else:
+            yield from sequences
+
+    def _numbered(self, sequences: Iterator[torch.Tensor]) -> Iterator[tuple[torch.Tensor, int]]:
+        for sequence in sequences:
+            yield sequence, self._n_documents_read
+
+    def _counted(self, numbered: Iterator[tuple[torch.Tensor, int]]) -> Generator[torch.Tensor, None, None]:
+        """Sequences, counting documents as they are used and not as they are read: a checkpoint notes the count."""
+        for sequence, n_documents in numbered:
+            self.n_dataset_processed = n_documents
+            yield sequence
 
 
 def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:

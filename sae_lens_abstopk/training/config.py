@@ -42,6 +42,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             or zeros; the signed ones have a key of this name in `sae`.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
+        activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
+            first, read by those that come after it with the same model, hook, text and filters.
         companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 measures it never in training.
         perf_tokens (int): Held-out tokens for each such measurement.
@@ -62,6 +64,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     device: str = "auto"
     b_dec_init_method: str = "mean"
     max_norm_multiple: float | None = None
+    activation_cache: str | None = None
     companions: dict[str, TrainingSAEConfig] = field(default_factory=dict)
     perf_log_freq: int = 1000
     perf_tokens: int = 16_384

@@ -63,6 +63,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
+    activations_store: FilteredActivationsStore
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         if cfg.output_path is None:
@@ -108,6 +109,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             for name, sae in self.saes.items():
                 self.save_final_sae(sae, str(self.folder(name)), self.trainers[name].log_feature_sparsity)
         finally:
+            self.activations_store.close()
             for logger in loggers.values():
                 logger.close()
             if self.cfg.logger.log_to_wandb:

@@ -1,0 +1,204 @@
+"""Activations of one hook on disk, filled by the first run that needs them and read by those after it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+
+MANIFEST = "activations.json"
+# LM batches of a shard: some tens of MiB at the usual sizes
+BATCHES_IN_SHARD = 64
+# what decides which activations come in which order
+DEFINING_KEYS = (
+    "model_name",
+    "model_class_name",
+    "model_from_pretrained_kwargs",
+    "hook_name",
+    "hook_head_index",
+    "dataset_path",
+    "dataset_name",
+    "split",
+    "column_name",
+    "shuffle",
+    "seed",
+    "streaming",
+    "held_out_every",
+    "context_size",
+    "prepend_bos",
+    "sequence_separator_token",
+    "disable_concat_sequences",
+    "use_chat_formatting",
+    "seqpos_slice",
+    "exclude_special_tokens",
+    "store_batch_size_prompts",
+    "max_norm_multiple",
+    "autocast_lm",
+)
+
+
+class Shard(NamedTuple):
+    """One file of a cache."""
+
+    file: str
+    rows: tuple[int, ...]
+    """Tokens of each LM batch in it."""
+    sha256: str
+
+
+class ActivationCache:
+    """
+    Blocks of activations, one an LM batch, in bfloat16 safetensors shards.
+
+    A shard is written under another name, renamed and only then entered in the manifest, so that an interrupted run
+    leaves whole shards, from which the next one goes on. Rows are rounded to bfloat16 for the run that computes them
+    too: a run sees the same activations whether the cache was empty or full.
+
+    Args:
+        folder: Made if missing.
+        defined_by: What the activations depend on; a folder that was filled otherwise is refused.
+
+    Raises:
+        ConfigError: the folder holds other activations, or another process is filling it.
+    """
+
+    def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = {"defined_by": defined_by, "max_norm": None, "skipped_batches": 0, "shards": []}
+        path = folder / MANIFEST
+        if path.is_file():
+            self.manifest = _read_manifest(path)
+            theirs = self.manifest["defined_by"]
+            other = [key for key in defined_by if theirs.get(key) != defined_by[key]]
+            if other:
+                differences = "; ".join(
+                    f"{key} is {theirs.get(key)!r} there, {defined_by[key]!r} here" for key in other
+                )
+                raise ConfigError(
+                    f"activation_cache={str(folder)!r} holds other activations: {differences}. Name another folder, or "
+                    "delete that one."
+                )
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(
+                f"activation_cache={str(folder)!r} is there and has no {MANIFEST}; name a new or empty folder."
+            )
+
+    @classmethod
+    def of_run(cls, cfg: TrainingConfig) -> "ActivationCache":
+        """The cache that ``cfg.activation_cache`` names."""
+        assert cfg.activation_cache is not None
+        values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
+        text = Path(cfg.dataset_path)
+        files = [text] if text.is_file() else sorted(path for path in text.rglob("*") if path.is_file())
+        values["text files"] = [[path.name, path.stat().st_size] for path in files]
+        return cls(Path(cfg.activation_cache), json.loads(json.dumps(values, default=str)))
+
+    @property
+    def shards(self) -> list[Shard]:
+        """What has been written."""
+        return [Shard(entry["file"], tuple(entry["rows"]), entry["sha256"]) for entry in self.manifest["shards"]]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been decided about its content yet."""
+        return not (self.folder / MANIFEST).is_file()
+
+    def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
+        """Record the norm above which tokens are left out, and how many LM batches were read to find it."""
+        self.manifest |= {"max_norm": max_norm, "skipped_batches": skipped_batches}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_manifest()
+
+    def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
+        """
+        Blocks [n, d_in], float32: those on disk, then new ones, which are stored as they come.
+
+        Args:
+            compute_from: Gives the blocks from a number of LM batches on.
+            start: Blocks to pass over.
+        """
+        n_seen = n_shards = 0
+        while n_shards < len(self.shards):
+            shard = self.shards[n_shards]
+            yield from self._stored(shard, start - n_seen)
+            n_seen, n_shards = n_seen + len(shard.rows), n_shards + 1
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                self.manifest = _read_manifest(self.folder / MANIFEST)  # another process may have gone on
+                for shard in self.shards[n_shards:]:
+                    yield from self._stored(shard, start - n_seen)
+                    n_seen += len(shard.rows)
+                yield from self._computed(compute_from(n_seen), start - n_seen)
+        except Timeout:
+            raise ConfigError(
+                f"activation_cache={str(self.folder)!r} is being filled by another process; wait for it, or name "
+                "another folder."
+            ) from None
+
+    def _stored(self, shard: Shard, skip: int) -> Iterator[torch.Tensor]:
+        if skip < len(shard.rows):
+            for block in self._load(shard).split(shard.rows)[max(0, skip) :]:
+                yield block.float()
+
+    def _computed(self, blocks: Iterator[torch.Tensor], skip: int) -> Iterator[torch.Tensor]:
+        pending: list[torch.Tensor] = []
+        try:
+            for i, block in enumerate(blocks):
+                pending.append(block.bfloat16())
+                if len(pending) == BATCHES_IN_SHARD:
+                    self._append(pending)
+                    pending = []
+                if i >= skip:
+                    yield block.bfloat16().float()
+        finally:  # the run has all that it needs
+            if pending:
+                self._append(pending)
+
+    def _load(self, shard: Shard) -> torch.Tensor:
+        path = self.folder / shard.file
+        try:
+            if _sha256(path) == shard.sha256:
+                return load_file(path)["activations"]
+            problem = "is not what was written (its SHA-256 differs)"
+        except (OSError, SafetensorError, KeyError) as error:
+            problem = f"cannot be read ({error})"
+        raise ConfigError(f"activation_cache: {path} {problem}; delete the folder and let it be filled again.")
+
+    def _append(self, blocks: list[torch.Tensor]) -> None:
+        file = f"activations-{len(self.manifest['shards']):05d}.safetensors"
+        partial = self.folder / f"{file}.partial"
+        save_file({"activations": torch.cat(blocks).cpu()}, partial)
+        entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": _sha256(partial)}
+        partial.replace(self.folder / file)
+        self.manifest["shards"].append(entry)
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        partial = self.folder / f"{MANIFEST}.partial"
+        partial.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
+        partial.replace(self.folder / MANIFEST)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        shards = manifest["shards"]
+        if all(set(shard) == {"file", "rows", "sha256"} for shard in shards) and {"defined_by"} < set(manifest):
+            return manifest
+        problem = "it lacks keys"
+    except (ValueError, KeyError, TypeError) as error:
+        problem = str(error)
+    raise ConfigError(f"{path} is no manifest of an activation cache ({problem}); delete the folder.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

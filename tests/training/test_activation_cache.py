@@ -1,0 +1,128 @@
+"""Activations on disk: the same for the run that fills them, for those that read them, and after an interruption."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import activation_cache
+from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.runner import TrainingRun
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activation_cache, "BATCHES_IN_SHARD", 3)
+
+
+def train(raw: dict[str, Any], output: Path, **changes: Any) -> TrainingRun:
+    cfg = build_config(raw | {"output_path": str(output), "perf_log_freq": 0} | changes)
+    run = TrainingRun(cfg, console=Console(quiet=True))
+    run.run()
+    return run
+
+
+def weights(run: TrainingRun) -> torch.Tensor:
+    return run.sae.W_dec.detach()
+
+
+def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = raw_config | {"activation_cache": str(tmp_path / "cache"), "max_norm_multiple": 1.2}
+    filling = train(raw, tmp_path / "a")
+    shards = sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors"))
+    assert len(shards) > 1
+    monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
+    reading = train(raw, tmp_path / "b")
+    assert torch.equal(weights(filling), weights(reading))
+    assert reading.max_norm == filling.max_norm
+    assert sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors")) == shards
+
+
+def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw = raw_config | {"max_norm_multiple": 1.2}
+    train(raw, tmp_path / "short", activation_cache=str(tmp_path / "cache"))
+    extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
+    whole = train(raw, tmp_path / "b", activation_cache=str(tmp_path / "other"), training_tokens=1280)
+    assert torch.equal(weights(extended), weights(whole))
+
+
+def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache"))
+    plain = train(raw_config, tmp_path / "b")
+    torch.testing.assert_close(weights(cached), weights(plain), rtol=0.02, atol=0.02)
+    assert not torch.equal(weights(cached), weights(plain))
+
+
+def numbered(n: int, start: int = 0) -> Iterator[torch.Tensor]:
+    for i in range(start, n):
+        yield torch.full((i % 3 + 1, 4), float(i))
+
+
+def numbers(blocks: Iterator[torch.Tensor]) -> list[int]:
+    return [int(block[0, 0]) for block in blocks]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ActivationCache:
+    cache = ActivationCache(tmp_path / "cache", {"seed": 1})
+    cache.begin(max_norm=None, skipped_batches=0)
+    return cache
+
+
+@pytest.mark.parametrize("start", [0, 2, 4, 7, 9])
+def test_blocks_can_start_anywhere(cache: ActivationCache, start: int) -> None:
+    list(islice(cache.blocks(lambda n: numbered(20, n)), 5))
+    assert numbers(islice(cache.blocks(lambda n: numbered(20, n), start=start), 4)) == list(range(start, start + 4))
+
+
+def test_what_was_written_before_a_crash_is_kept(cache: ActivationCache) -> None:
+    def dies(n: int) -> Iterator[torch.Tensor]:
+        yield from numbered(7, n)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(cache.blocks(dies))
+    (cache.folder / "activations-00009.safetensors.partial").write_bytes(b"half")
+    again = ActivationCache(cache.folder, {"seed": 1})
+    assert [len(shard.rows) for shard in again.shards] == [3, 3, 1]
+    assert numbers(again.blocks(lambda n: numbered(9, n))) == list(range(9))
+
+
+def test_two_processes_do_not_fill_one_cache(cache: ActivationCache) -> None:
+    with FileLock(cache.folder / ".lock"), pytest.raises(ConfigError, match="filled by another process"):
+        list(ActivationCache(cache.folder, {"seed": 1}).blocks(numbered))
+
+
+def test_what_another_process_added_is_read(cache: ActivationCache) -> None:
+    other = ActivationCache(cache.folder, {"seed": 1})
+    list(other.blocks(lambda n: numbered(4, n)))
+    assert numbers(cache.blocks(lambda n: numbered(6, n))) == list(range(6))
+
+
+def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) -> None:
+    list(cache.blocks(lambda n: numbered(4, n)))
+    with pytest.raises(ConfigError, match=r"holds other activations: seed is 1 there, 2 here\. Name another folder"):
+        ActivationCache(cache.folder, {"seed": 2})
+    shard = cache.folder / "activations-00000.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ConfigError, match=r"activations-00000\.safetensors is not what was written"):
+        list(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(4, n)))
+    shard.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        list(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(4, n)))
+    for content in ("{", "[]", json.dumps({"shards": [{}], "defined_by": {}})):
+        (cache.folder / "activations.json").write_text(content)
+        with pytest.raises(ConfigError, match="no manifest of an activation cache"):
+            ActivationCache(cache.folder, {"seed": 1})
+    with pytest.raises(ConfigError, match=r"has no activations\.json; name a new or empty folder"):
+        ActivationCache(tmp_path, {"seed": 1})
