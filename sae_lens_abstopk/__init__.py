@@ -11,6 +11,7 @@ from sae_lens_abstopk.saes import (
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
 )
+from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.runner import train
 
@@ -24,6 +25,8 @@ __all__ = [
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
+    "decode_topk",
+    "encode_topk",
     "load_config",
     "train",
 ]

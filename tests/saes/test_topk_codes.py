@@ -1,0 +1,70 @@
+"""Codes as values and latents, against SAELens's encode and decode."""
+
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, AbsTopKSAEConfig, JumpReLUSAEConfig, StandardSAEConfig, TopKSAEConfig
+from sae_lens.registry import get_sae_class
+
+from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig, ConfigError, SignedJumpReLUSAEConfig
+from sae_lens_abstopk import decode_topk as decode
+from sae_lens_abstopk import encode_topk as encode
+
+
+def build(cfg: Any) -> SAE[Any]:
+    sae = get_sae_class(cfg.architecture())[0](cfg)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in sae.named_parameters():
+        random = torch.randn(parameter.shape, generator=generator)
+        parameter.data = (random.abs() if name == "threshold" else random).to(parameter.dtype)
+    return sae
+
+
+SIZES = {"d_in": 8, "d_sae": 40}
+CONFIGS = [
+    AbsTopKSAEConfig(**SIZES, k=5),
+    AbsTopKSAEConfig(**SIZES, k=5, rescale_acts_by_decoder_norm=True),
+    AbsTopKSAEConfig(**SIZES, k=5, normalize_activations="layer_norm"),
+    AbsTopKSAEConfig(**SIZES, k=5, apply_b_dec_to_input=False, dtype="float64"),
+    TopKSAEConfig(**SIZES, k=30),  # fewer than 30 are positive
+    TopKSAEConfig(**SIZES, k=5, rescale_acts_by_decoder_norm=True),
+    SignedJumpReLUSAEConfig(**SIZES),
+    SignedJumpReLUSAEConfig(**SIZES, normalize_activations="constant_norm_rescale"),
+    JumpReLUSAEConfig(**SIZES),
+]
+
+
+@pytest.mark.parametrize("shape", [(13,), (3, 5), (1,)])
+@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: cfg.architecture())
+@torch.no_grad()
+def test_codes_and_reconstructions_are_those_of_saelens(cfg: Any, shape: tuple[int, ...]) -> None:
+    sae = build(cfg)
+    x = torch.randn(*shape, 8, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
+    expected = sae.encode(x)
+    expected_output = sae.decode(expected)
+    codes = encode(sae, x)
+    assert codes.values.shape[:-1] == shape
+    dense = torch.zeros_like(expected).scatter_add(-1, codes.indices, codes.values)
+    torch.testing.assert_close(dense, expected)
+    torch.testing.assert_close(decode(sae, codes), expected_output)
+
+
+def test_a_training_sae_has_them_too() -> None:
+    sae = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(**SIZES, k=5))
+    x = torch.randn(6, 8)
+    codes = encode(sae, x)
+    torch.testing.assert_close(torch.zeros(6, 40).scatter(1, codes.indices, codes.values), sae.encode(x).detach())
+
+
+def test_a_token_for_which_nothing_is_on_decodes_to_the_bias() -> None:
+    sae = build(SignedJumpReLUSAEConfig(**SIZES))
+    sae.threshold.data.fill_(1e9)
+    codes = encode(sae, torch.randn(4, 8))
+    assert codes.values.shape == (4, 0)
+    torch.testing.assert_close(decode(sae, codes), sae.b_dec.detach().expand(4, 8))
+
+
+def test_codes_without_bound_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'standard' has no bound on its codes; known: abstopk"):
+        encode(build(StandardSAEConfig(**SIZES)), torch.randn(2, 8))
