@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn.functional import embedding_bag
 
-from sae_lens_abstopk.sparse.codes import SparseCodes, offsets_of
+from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
 
 
 class _SparseEncode(torch.autograd.Function):
@@ -47,7 +47,7 @@ class _SparseEncode(torch.autograd.Function):
             # entries of one latent side by side: its row of the gradient is then a weighted sum of tokens
             by_latent = latents.argsort()
             rows = SparseCodes(grad_N, latents, offsets).rows[by_latent]
-            bounds = offsets_of(torch.bincount(latents, minlength=d_sae))
+            bounds = offsets_of(count_each(latents, d_sae))
             grad_FD = weighted_sums(x_BD, rows, bounds, grad_N[by_latent])
             grad_W = grad_FD.addr_(grad_b, centre_D, alpha=-1).T
         if ctx.needs_input_grad[1]:

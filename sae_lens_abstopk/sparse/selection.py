@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from sae_lens_abstopk.sparse.candidates import SLACK, HalfPrecisionEncoder, dot_products
-from sae_lens_abstopk.sparse.codes import SparseCodes, even_offsets, offsets_of
+from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets, offsets_of
 
 # Pre-activations held at a time. On a CPU a block stays in its cache; on a GPU it only has to fit.
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
@@ -99,13 +99,15 @@ def candidate_offers(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *
 @torch.no_grad()
 def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
     """The k entries of each token of x [B, D] that rank highest, with their u as values (before ``scale``)."""
-    offers = candidate_offers(encoder, x_BD, k, per_token=True) or best_offers(encoder, x_BD, k)
-    best = offers.scores.topk(k, sorted=False)
-    latents, values = offers.latents.gather(1, best.indices), offers.values.gather(1, best.indices)
-    unproven = (offers.bound > best.values.amin(1)).nonzero().squeeze(1)
-    if len(unproven):
-        again = best_offers(encoder, x_BD[unproven], k)
-        latents[unproven], values[unproven] = again.latents, again.values
+    offers = candidate_offers(encoder, x_BD, k, per_token=True)
+    if offers is None:
+        latents, values = best_offers(encoder, x_BD, k)[:2]
+    else:
+        best = offers.scores.topk(k, sorted=False)
+        latents, values = offers.latents.gather(1, best.indices), offers.values.gather(1, best.indices)
+        unproven = (offers.bound > best.values.amin(1)).nonzero().squeeze(1)
+        if len(unproven):
+            latents[unproven], values[unproven] = best_offers(encoder, x_BD[unproven], k)[:2]
     codes = SparseCodes(values.flatten(), latents.flatten(), even_offsets(len(x_BD), k, x_BD.device))
     return codes if encoder.signed else codes.where(codes.values > 0)
 
@@ -137,7 +139,7 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
     if not encoder.signed:
         kept = kept[pool.scores[kept] > 0]
     kept = kept[pool.rows[kept].argsort()]
-    counts = torch.bincount(pool.rows[kept], minlength=n_tokens)
+    counts = count_each(pool.rows[kept], n_tokens)
     return SparseCodes(pool.values[kept], pool.latents[kept], offsets_of(counts))
 
 
