@@ -10,6 +10,7 @@ import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
 from sae_lens import ActivationsStore
+from sae_lens.training.prefetch import PrefetchingIterator
 from safetensors.torch import load_file
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
@@ -18,7 +19,6 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.mixing import mixed_batches
-from sae_lens_abstopk.training.prefetch import prefetched
 from sae_lens_abstopk.training.text import Part, load_text
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
@@ -94,7 +94,7 @@ class FilteredActivationsStore(ActivationsStore):
     def get_data_loader(self) -> Iterator[torch.Tensor]:
         if not self._reads_ahead:
             self._reads_ahead = True
-            self.iterable_sequences = self._counted(prefetched(self._numbered(self.iterable_sequences), READ_AHEAD))
+            self.iterable_sequences = self._read_ahead(self.iterable_sequences)
         return mixed_batches(
             self._counted_blocks(),
             buffer_size=self.n_batches_in_buffer * self.training_context_size,
@@ -173,19 +173,20 @@ class FilteredActivationsStore(ActivationsStore):
     def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
         sequences = super()._iterate_tokenized_sequences()
         if self._reads_ahead:
-            yield from self._counted(prefetched(self._numbered(sequences), READ_AHEAD))
+            yield from self._read_ahead(sequences)
         else:
             yield from sequences
 
-    def _numbered(self, sequences: Iterator[torch.Tensor]) -> Iterator[tuple[torch.Tensor, int]]:
-        for sequence in sequences:
-            yield sequence, self._n_documents_read
-
-    def _counted(self, numbered: Iterator[tuple[torch.Tensor, int]]) -> Generator[torch.Tensor, None, None]:
-        """Sequences, counting documents as they are used and not as they are read: a checkpoint notes the count."""
-        for sequence, n_documents in numbered:
-            self.n_dataset_processed = n_documents
-            yield sequence
+    def _read_ahead(self, sequences: Iterator[torch.Tensor]) -> Generator[torch.Tensor, None, None]:
+        """Sequences tokenised in a thread; documents are counted as they are used, which a checkpoint notes."""
+        numbered = ((sequence, self._n_documents_read) for sequence in sequences)
+        ahead = PrefetchingIterator(numbered, READ_AHEAD)
+        try:
+            for sequence, n_documents in ahead:
+                self.n_dataset_processed = n_documents
+                yield sequence
+        finally:
+            ahead.close()
 
 
 def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:

@@ -1,6 +1,7 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
+from sae_lens.training.prefetch import PrefetchingIterator
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
@@ -99,6 +101,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if self.cfg.resume_from_checkpoint is not None:
             self._resume(Path(self.cfg.resume_from_checkpoint))
         loggers = {name: self._loggers(name) for name in self.saes}
+        self.batches: Iterator[torch.Tensor] = self.activations_store
+        if self.cfg.prefetch_llm_batches:
+            self.batches = PrefetchingIterator(self.activations_store, int(self.cfg.prefetch_llm_batches))
         try:
             try:
                 with stop_on_signals():
@@ -109,6 +114,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             for name, sae in self.saes.items():
                 self.save_final_sae(sae, str(self.folder(name)), self.trainers[name].log_feature_sparsity)
         finally:
+            if isinstance(self.batches, PrefetchingIterator):
+                self.batches.close()
             self.activations_store.close()
             for logger in loggers.values():
                 logger.close()
@@ -127,6 +134,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             data_provider=self.activations_store,
             save_checkpoint_fn=self.save_checkpoint if name == "sae" else None,
         )
+        if self.cfg.compile_sae:
+            compiled = torch.compile(sae.training_forward_pass, mode=self.cfg.sae_compilation_mode)
+            sae.training_forward_pass = compiled  # type: ignore[method-assign]
         return use_fused_adam(trainer)
 
     def _loggers(self, name: str) -> Loggers:
@@ -148,7 +158,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
             while first.n_training_steps < cfg.total_training_steps:
-                batch = next(self.activations_store)
+                batch = next(self.batches)
                 outputs: dict[str, TrainStepOutput] = {}
                 for name, trainer in trainers.items():
                     if trainer.n_training_steps == 0:
@@ -186,12 +196,14 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         for name, trainer in self.trainers.items():
             trainer.sae.eval()
             codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
-        results = evaluate_reconstruction(
-            ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm),
-            codecs,
-            self.held_out,
-            token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
-        )
+        prefetching = isinstance(self.batches, PrefetchingIterator)
+        with self.batches.paused() if prefetching else nullcontext():  # its thread runs the same model
+            results = evaluate_reconstruction(
+                ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm),
+                codecs,
+                self.held_out,
+                token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
+            )
         for trainer in self.trainers.values():
             trainer.sae.train()
         return {name: result.loss for name, result in results.items() if result.loss is not None}
@@ -209,7 +221,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if not due:
             return
         n = self.cfg.n_batches_for_norm_estimate
-        batches = [next(self.activations_store) for _ in range(n)]
+        batches = [next(self.batches) for _ in range(n)]
         for trainer in due:
             scaler = trainer.activation_scaler
             estimate = (

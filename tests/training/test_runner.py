@@ -230,3 +230,26 @@ def test_saelens_own_runner_takes_our_configs_unmodified(
     saved = SAE.load_from_disk(tmp_path / "out")
     assert saved.cfg.architecture() == trained.cfg.get_inference_config_class().architecture()
     assert list((tmp_path / "checkpoints").rglob("trainer_state.pt"))
+
+
+def test_prefetching_changes_no_number(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    weights = []
+    for depth in (0, 2):
+        raw = raw_config | {"prefetch_llm_batches": depth, "output_path": str(tmp_path / str(depth))}
+        run = TrainingRun(build_config(raw), console=QUIET)
+        weights.append(run.run().W_dec.detach())
+    assert torch.equal(*weights)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler looks at attributes that warn
+def test_a_compiled_run_agrees_with_a_plain_one(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    weights = []
+    for compiled in (False, True):
+        raw = raw_config | {
+            "compile_sae": compiled,
+            "compile_llm": compiled,
+            "output_path": str(tmp_path / str(compiled)),
+        }
+        weights.append(TrainingRun(build_config(raw), console=QUIET).run().W_dec.detach())
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
