@@ -1,32 +1,40 @@
-"""Time and memory of one training step: ours against SAELens's, alternating on the same inputs.
+"""Time and memory of a training step and of inference: ours against SAELens's and others'.
 
-    python benchmarks/step_time.py --out benchmarks/results/step_time.json
+    python benchmarks/step_time.py --peers .venv-peers/bin/python --out benchmarks/results/step_time.json
 
-For each size (D, F, K, B) and SAE, the median and range of ``--repeats`` whole steps (forward, backward, clipping, Adam)
-in float32, the encoder product of that size alone as the floor, and, each in a fresh process, the peak memory above
-parameters, gradients and optimiser state. Run it on an idle machine.
+For each size (D, F, K, B) and SAE, in float32 on random tokens:
+
+- whole steps (forward, backward, clipping, Adam), alternating in one process on the same inputs, and the encoder product
+  of that size alone as the floor;
+- at the first size, the same steps with each SAE in a process of its own, in turn, and with ``--peers`` those of
+  eai-sparsify and dictionary-learning in their environment;
+- encode and decode without gradients, alternating;
+- the peak memory of a step above parameters, gradients and optimiser state, each in a fresh process.
+
+``--curves`` varies F, K and B around the first size instead. Run it on an idle machine.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from sae_lens import AbsTopKSAE, AbsTopKSAEConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig, TrainingSAE
 from sae_lens import (
     AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE,
 )
 from sae_lens import (
     AbsTopKTrainingSAEConfig as SAELensAbsTopKTrainingSAEConfig,
 )
-from sae_lens import SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig, TrainingSAE
 from sae_lens.config import SAETrainerConfig
 
 from sae_lens_abstopk import (
@@ -34,13 +42,44 @@ from sae_lens_abstopk import (
     AbsTopKTrainingSAEConfig,
     BatchAbsTopKTrainingSAE,
     BatchAbsTopKTrainingSAEConfig,
+    decode_topk,
+    encode_topk,
 )
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
+from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.training.runner import use_fused_adam
 
-SIZES = [(576, 9216, 57, 4096), (768, 24576, 76, 4096)]
-WARM_UP = 2
 Size = tuple[int, int, int, int]
+SIZES: list[Size] = [(576, 9216, 57, 4096), (768, 24576, 76, 4096), (2304, 36864, 230, 4096)]
+CURVES: dict[str, list[Size]] = {
+    "d_sae": [(576, f, 57, 4096) for f in (2304, 4608, 9216, 18432)],
+    "k": [(576, 9216, k, 4096) for k in (14, 29, 57, 115)],
+    "tokens": [(576, 9216, 57, b) for b in (1024, 2048, 4096, 8192)],
+}
+SAELENS, OURS = "sae_lens abstopk", "abstopk"
+PEERS = ("sparsify", "dictionary_learning")
+WARM_UP = 1
+
+
+class Shape(NamedTuple):
+    """Sizes by name."""
+
+    d_in: int
+    d_sae: int
+    k: int
+    tokens: int
+
+
+def processor() -> str:
+    """Name of the processor, where Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def commit() -> str:
+    """The commit that is measured."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
@@ -68,14 +107,8 @@ def take_step(trainer: SAETrainer[Any, Any], batch: torch.Tensor) -> None:
     trainer.n_training_steps += 1
 
 
-def times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
-    """Median, least and most seconds of a step of each SAE, and of the encoder product."""
-    d, f, _, b = size
-    batch, weights = torch.randn(b, d), torch.randn(f, d)
-    steps: dict[str, Callable[[], object]] = {"float32 encoder product": lambda: batch @ weights.T}
-    for name in saes():
-        trainer = make_trainer(name, size)
-        steps[name] = lambda trainer=trainer: take_step(trainer, batch)
+def alternating(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
+    """Median, least and most seconds of each step, taken in turn."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(WARM_UP + repeats):
         for name, step in steps.items():
@@ -89,29 +122,56 @@ def times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
     }
 
 
-def times_alone(size: Size, rounds: int = 2) -> dict[str, list[float]]:
+def step_times(size: Size, repeats: int, names: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+    """Seconds of a training step of each SAE, and of the encoder product."""
+    d, f, _, b = size
+    batch, weights = torch.randn(b, d), torch.randn(f, d)
+    steps: dict[str, Callable[[], object]] = {"float32 encoder product": lambda: batch @ weights.T}
+    for name in names or list(saes()):
+        trainer = make_trainer(name, size)
+        steps[name] = lambda trainer=trainer: take_step(trainer, batch)
+    return alternating(steps, repeats)
+
+
+@torch.no_grad()
+def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds of encode and decode: SAELens's on its own ``abstopk``, and ``encode_topk``, ``decode_topk`` on the same SAE."""
+    d, f, k, b = size
+    sae, batch = AbsTopKSAE(AbsTopKSAEConfig(d_in=d, d_sae=f, k=k)), torch.randn(b, d)
+    sae.W_enc.data = torch.randn(f, d).T / d**0.5
+    steps = {
+        SAELENS: lambda: sae.decode(sae.encode(batch)),
+        OURS: lambda: decode_topk(sae, encode_topk(sae, batch)),
+    }
+    return alternating(steps, repeats)
+
+
+def times_alone(size: Size, repeats: int, peers: Path | None, rounds: int = 2) -> dict[str, list[float]]:
     """Median seconds of a step of each SAE in a fresh process that holds nothing else, round after round."""
-    taken: dict[str, list[float]] = {name: [] for name in saes()}
+    names = [*saes(), *(PEERS if peers else ())]
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
-        for name, values in taken.items():
-            values.append(float(in_fresh_process("--time-of", name, size)))
+        for name in names:
+            if name in PEERS:
+                command = [str(peers), str(Path(__file__).with_name("peer_step.py")), name, *map(str, size)]
+                command += ["--repeats", str(repeats)]
+                environment = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}  # its kernels need a GPU
+                output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+                taken[name].append(float(output.split()[-1]))
+            else:
+                taken[name].append(float(in_fresh_process("--time-of", name, size, repeats)))
     return taken
 
 
-def median_time(name: str, size: Size, repeats: int = 5) -> float:
+def median_time(name: str, size: Size, repeats: int) -> float:
     """Median seconds of a step, measured in this process."""
     trainer, batch = make_trainer(name, size), torch.randn(size[3], size[0])
-    taken = []
-    for _ in range(WARM_UP + repeats):
-        started = time.perf_counter()
-        take_step(trainer, batch)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken[WARM_UP:])
+    return alternating({name: lambda: take_step(trainer, batch)}, repeats)[name]["median"]
 
 
-def in_fresh_process(flag: str, name: str, size: Size) -> str:
+def in_fresh_process(flag: str, name: str, size: Size, repeats: int = 1) -> str:
     """What this script prints for one SAE at one size."""
-    command = [sys.executable, __file__, flag, name, *map(str, size)]
+    command = [sys.executable, __file__, flag, name, *map(str, size), "--repeats", str(repeats)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
 
 
@@ -131,53 +191,59 @@ def resident(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
+def measure(size: Size, repeats: int, peers: Path | None) -> dict[str, Any]:
+    """Everything about one size; at the largest, a step of SAELens's takes most of a minute, and TopK is left out."""
+    names = [name for name in saes() if size != SIZES[-1] or "topk" not in name.replace("abstopk", "")]
+    seconds = step_times(size, repeats, names)
+    found: dict[str, Any] = {
+        "d_in": size[0],
+        "d_sae": size[1],
+        "k": size[2],
+        "tokens": size[3],
+        "seconds": seconds,
+        "sae_lens_abstopk_over": {n: seconds[SAELENS]["median"] / value["median"] for n, value in seconds.items()},
+        "seconds_alone": times_alone(size, repeats, peers) if size == SIZES[0] else {},
+        "seconds_of_inference": inference_times(size, repeats),
+        "peak_bytes": {name: int(in_fresh_process("--memory-of", name, size)) for name in names},
+    }
+    print(json.dumps(found, indent=1), flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="at the first size; the others take fewer")
+    parser.add_argument("--peers", type=Path, help="Python of an environment with eai-sparsify and dictionary-learning")
+    parser.add_argument("--curves", action="store_true", help="vary F, K and B")
     parser.add_argument("--memory-of", nargs=5, help="internal: measure memory of one SAE at one size and print it")
     parser.add_argument("--time-of", nargs=5, help="internal: time one SAE at one size and print it")
-    parser.add_argument(
-        "--alone", action="store_true", help="time the first size with each SAE in a process of its own"
-    )
     args = parser.parse_args()
-    if args.memory_of:
-        name, *size = args.memory_of
-        print(peak_memory(name, tuple(map(int, size))))  # type: ignore[arg-type]
-        return
-    if args.time_of:
-        name, *size = args.time_of
-        print(median_time(name, tuple(map(int, size))))  # type: ignore[arg-type]
+    if args.memory_of or args.time_of:
+        name, *numbers = args.memory_of or args.time_of
+        size: Size = tuple(map(int, numbers))  # type: ignore[assignment]
+        print(peak_memory(name, size) if args.memory_of else median_time(name, size, args.repeats))
         return
     record: dict[str, Any] = {
-        "command": "python benchmarks/step_time.py",
+        "command": "python benchmarks/step_time.py" + (" --curves" if args.curves else ""),
         "environment": {
             "python": platform.python_version(),
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
+            "bfloat16 selection": bfloat16_is_fast(torch.device("cpu")),
+            "commit": commit(),
             **{package: version(package) for package in ("torch", "sae-lens", "sae-lens-abstopk")},
         },
-        "sizes": [],
     }
-    if args.alone:
-        record["command"] += " --alone"
-        record["sizes"].append({"d_sae": SIZES[0][1], "seconds": times_alone(SIZES[0])})
-        print(json.dumps(record, indent=1))
-    for size in [] if args.alone else SIZES:
-        seconds = times(size, args.repeats)
-        memory = {}
-        for name in saes():
-            memory[name] = int(in_fresh_process("--memory-of", name, size))
-        base = seconds["sae_lens abstopk"]["median"]
-        ratios = {name: base / value["median"] for name, value in seconds.items()}
-        entry = {"d_in": size[0], "d_sae": size[1], "k": size[2], "tokens": size[3]}
-        record["sizes"].append(entry | {"seconds": seconds, "sae_lens_abstopk_over": ratios, "peak_bytes": memory})
-        for name, value in seconds.items():
-            share = f"{memory[name] / memory['sae_lens abstopk']:.2f} of the memory" if name in memory else ""
-            print(
-                f"{size}  {name:24} {value['median']:.3f} s ({value['least']:.3f} to {value['most']:.3f})  {ratios[name]:.2f}x  {share}",
-                flush=True,
-            )
+    if args.curves:
+        record["curves"] = {
+            varied: [{varied: getattr(Shape(*size), varied), **step_times(size, 3, [SAELENS, OURS])} for size in sizes]
+            for varied, sizes in CURVES.items()
+        }
+        print(json.dumps(record["curves"], indent=1))
+    else:
+        repeats = [args.repeats, max(2, args.repeats // 2), 2]
+        record["sizes"] = [measure(size, n, args.peers) for size, n in zip(SIZES, repeats, strict=True)]
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(record, indent=1) + "\n")
