@@ -13,6 +13,7 @@ from typing_extensions import override
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
+from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 RESERVED_NAMES = ("sae", "checkpoints", "wandb")
@@ -45,6 +46,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
             first, read by those that come after it with the same model, hook, text and filters.
         companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
+        target_l0 (dict): Mean number of active latents a token that an SAE is held at, by the name of the SAE (`sae` or that
+            of a companion); its L0 or L1 coefficient is only where the correction starts.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 measures it never in training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
@@ -66,6 +69,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     max_norm_multiple: float | None = None
     activation_cache: str | None = None
     companions: dict[str, TrainingSAEConfig] = field(default_factory=dict)
+    target_l0: dict[str, float] = field(default_factory=dict)
     perf_log_freq: int = 1000
     perf_tokens: int = 16_384
     checkpoint_freq: int = 5000
@@ -93,6 +97,16 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 raise ConfigError(
                     f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
                 )
+        for name, target in self.target_l0.items():
+            if name not in self.all_saes:
+                raise ConfigError(f"target_l0 names {name!r}, which is not trained; SAEs: {', '.join(self.all_saes)}.")
+            sae = self.all_saes[name]
+            if sparsity_coefficient(sae) is None:
+                raise ConfigError(
+                    f"target_l0.{name}: {sae.architecture()} has no sparsity coefficient to steer; its L0 is k."
+                )
+            if not 0 < target <= sae.d_sae:
+                raise ConfigError(f"target_l0.{name}={target!r} must be above 0 and at most d_sae={sae.d_sae}.")
         super().__post_init__()
         # SAELens appends a random id to the path, which a run folder of its own makes superfluous.
         self.checkpoint_path = checkpoint_path

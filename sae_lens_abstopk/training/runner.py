@@ -20,6 +20,7 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import LossRecovered, ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
+from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import (
     FilteredActivationsStore,
     NonFiniteActivationsError,
@@ -33,6 +34,7 @@ from sae_lens_abstopk.training.language_model import check_hook, load_language_m
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger, WandbLogger, start_wandb
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress
+from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.text import load_text
 
 CONFIG_FILENAME = "config.yaml"
@@ -154,7 +156,11 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def _fit(self, loggers: Mapping[str, Loggers]) -> None:
         cfg, trainers = self.cfg, self.trainers
         first = trainers["sae"]
-        self._estimate_scales()
+        controllers = {
+            name: L0Controller(trainers[name], target, cfg.total_training_steps)
+            for name, target in cfg.target_l0.items()
+        }
+        estimate_scales(trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
             while first.n_training_steps < cfg.total_training_steps:
@@ -165,6 +171,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                         self._center(trainer, batch)
                     trainer.maybe_reset_sparsity()
                     outputs[name] = trainer.step(batch)
+                    if name in controllers:
+                        controllers[name].update(outputs[name])
                     trainer.n_training_steps += 1
                 step = first.n_training_steps
                 last = step == cfg.total_training_steps
@@ -178,8 +186,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 progress.advance_to(first.n_training_samples)
                 if cfg.checkpoint_freq and step % cfg.checkpoint_freq == 0 and not last:
                     self._save_checkpoint()
-        self._fold_scales()
         for trainer in trainers.values():
+            fold_scale(trainer)
             trainer.set_final_sae_metadata()
 
     def _center(self, trainer: SAETrainer[Any, Any], batch: torch.Tensor) -> None:
@@ -207,40 +215,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         for trainer in self.trainers.values():
             trainer.sae.train()
         return {name: result.loss for name, result in results.items() if result.loss is not None}
-
-    def _estimate_scales(self) -> None:
-        """Estimate activation statistics on batches that all SAEs share; what a checkpoint brought along is kept."""
-        kinds = {"expected_average_only_in", "covariance_whitening"}
-        due = [
-            trainer
-            for trainer in self.trainers.values()
-            if trainer.sae.cfg.normalize_activations in kinds
-            and trainer.activation_scaler.scaling_factor is None
-            and trainer.activation_scaler.whitening is None
-        ]
-        if not due:
-            return
-        n = self.cfg.n_batches_for_norm_estimate
-        batches = [next(self.batches) for _ in range(n)]
-        for trainer in due:
-            scaler = trainer.activation_scaler
-            estimate = (
-                scaler.estimate_whitening
-                if trainer.sae.cfg.normalize_activations == "covariance_whitening"
-                else scaler.estimate_scaling_factor
-            )
-            estimate(d_in=trainer.sae.cfg.d_in, data_provider=iter(batches), n_batches_for_norm_estimate=n)
-
-    def _fold_scales(self) -> None:
-        for trainer in self.trainers.values():
-            scaler = trainer.activation_scaler
-            if scaler.scaling_factor is not None:
-                trainer.sae.fold_activation_norm_scaling_factor(scaler.scaling_factor)
-                scaler.scaling_factor = None
-            if scaler.whitening is not None:
-                whitening = scaler.whitening
-                trainer.sae.fold_activation_whitening(whitening.mean, whitening.matrix, whitening.inverse_matrix)
-                scaler.whitening = None
 
     @override
     def _set_sae_metadata(self) -> None:

@@ -1,0 +1,134 @@
+"""Comparisons: several variants trained in one pass over the same activations, for several k and seeds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import build_sae_config, data_folder, load_config, read_yaml
+from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
+
+FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
+VARIANT_KEYS = {"times_wider"}
+"""Keys of a variant that are not keys of its SAE."""
+
+
+@dataclass(frozen=True)
+class ComparisonRun:
+    """One pass over the activations: all variants at one k and one seed."""
+
+    name: str
+    """Also the name of its folder."""
+    k: float
+    seed: int
+    config: TrainingConfig
+
+    def folders(self) -> dict[str, Path]:
+        """Where each variant is written, by name."""
+        assert self.config.output_path is not None
+        output = Path(self.config.output_path)
+        first, *others = [self.config.sae.metadata.variant, *self.config.companions]
+        return {first: output, **{name: output / name for name in others}}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison file asks for."""
+
+    runs: tuple[ComparisonRun, ...]
+    suite: str
+    """Name of the evaluation suite that the trained SAEs go through."""
+
+
+def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path) -> Comparison:
+    """
+    Read and check a comparison file: a training config, and variants of its SAE that share everything else.
+
+    A variant is a section of SAE keys; ``d_in`` and ``d_sae`` are those of the config, ``times_wider`` multiplies
+    ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, else as the L0 that its sparsity
+    coefficient is steered to.
+
+    Args:
+        source: A YAML file, or the name of one in ``training_configs/comparisons``.
+        overrides: ``key=value`` changes to the training config.
+        output: Folder of the runs.
+
+    Raises:
+        ConfigError: the file is missing, or a key, a variant or the config is not understood.
+    """
+    path = Path(source)
+    if not path.is_file():
+        path = data_folder("training_configs") / "comparisons" / f"{source}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise ConfigError(f"comparison {source!r} is neither a file nor one of {', '.join(known)}.")
+    raw = read_yaml(path)
+    missing, unknown = {"config", "k", "seeds", "variants"} - set(raw), set(raw) - FILE_KEYS
+    if missing or unknown:
+        raise ConfigError(
+            f"{path}: a comparison has the keys {', '.join(sorted(FILE_KEYS))}; "
+            f"missing: {', '.join(sorted(missing)) or 'none'}; unknown: {', '.join(sorted(unknown)) or 'none'}."
+        )
+    ks, seeds, variants = raw["k"], raw["seeds"], raw["variants"]
+    for key, values in (("k", ks), ("seeds", seeds)):
+        if not isinstance(values, list) or not values or not all(isinstance(value, int) for value in values):
+            raise ConfigError(f"{path}: {key}={values!r} must be a list of whole numbers.")
+    if not isinstance(variants, dict) or not variants or not all(isinstance(v, dict) for v in variants.values()):
+        raise ConfigError(f"{path}: variants must map a name to a section of SAE keys; got {variants!r}.")
+    base = load_config(raw["config"], [*overrides, "companions={}"])
+    runs = []
+    for k in ks:
+        for seed in seeds:
+            name = f"k{k}_seed{seed}"
+            changes = [*overrides, f"seed={seed}", f"output_path={output / name}"]
+            changes += _variants_as_overrides(variants, base, k, where=str(path))
+            cfg = load_config(raw["config"], changes)
+            cfg.sae.metadata.variant = next(iter(variants))
+            runs.append(ComparisonRun(name, k, seed, cfg))
+    return Comparison(tuple(runs), raw.get("suite", "full"))
+
+
+def run_comparison(comparison: Comparison, *, console: Console) -> None:
+    """Train the runs that have no SAEs yet, one after the other."""
+    for i, run in enumerate(comparison.runs, 1):
+        done = all((folder / "sae_weights.safetensors").is_file() for folder in run.folders().values())
+        console.print(
+            f"[{i}/{len(comparison.runs)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False
+        )
+        if not done:
+            train(run.config, console=console)
+
+
+def _variants_as_overrides(
+    variants: Mapping[str, Mapping[str, Any]], base: TrainingConfig, k: float, *, where: str
+) -> list[str]:
+    saes, targets = {}, {}
+    for name, options in variants.items():
+        wider = options.get("times_wider", 1)
+        if isinstance(wider, bool) or not isinstance(wider, int | float) or wider <= 0:
+            raise ConfigError(f"{where}: variants.{name}.times_wider={wider!r} must be a number above 0.")
+        section = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * wider)}
+        section |= {key: value for key, value in options.items() if key not in VARIANT_KEYS}
+        try:
+            probe = build_sae_config(section, where=f"variants.{name}")
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if sparsity_coefficient(probe) is None:
+            section["k"] = k
+        else:
+            targets[name] = float(k)
+        saes[name] = section
+    first, *others = saes
+    companions = {name: {"remove": sorted(saes[first]), **saes[name]} for name in others}
+    named = {"sae" if name == first else name: target for name, target in targets.items()}
+    return [
+        f"sae={json.dumps(saes[first])}",
+        f"companions={json.dumps(companions)}",
+        f"target_l0={json.dumps(named)}",
+    ]

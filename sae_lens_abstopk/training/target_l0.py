@@ -1,0 +1,50 @@
+"""Steering the sparsity coefficient of an SAE towards an L0, so that architectures can be compared at equal L0."""
+
+import math
+from typing import Any
+
+import torch
+from sae_lens import SAETrainer
+from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
+
+# weight of the newest batch in the running L0
+NEWEST = 0.1
+# over a whole run with the L0 off by a factor of e, the coefficient would change by the exponential of this
+REACH = 20.0
+LARGEST_LOG_RATIO = 1.0
+
+
+def sparsity_coefficient(cfg: TrainingSAEConfig) -> str | None:
+    """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
+    return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
+
+
+class L0Controller:
+    """
+    Multiplies the coefficient of the sparsity loss, step by step, by (L0 / target) to a small power.
+
+    The power is ``REACH`` over the number of steps, so that long and short runs have the same room for correction; the
+    L0 is a running mean over about ten batches.
+
+    Args:
+        trainer: Of an SAE with an L0 or L1 coefficient.
+        target: Mean number of active latents a token.
+        total_steps: Of the run.
+    """
+
+    def __init__(self, trainer: SAETrainer[Any, Any], target: float, total_steps: int) -> None:
+        name = sparsity_coefficient(trainer.sae.cfg)
+        assert name is not None  # the config has been checked
+        self.scheduler = trainer.coefficient_schedulers[name]
+        self.target = target
+        self.power = REACH / total_steps
+        self.running_l0: float | None = None
+
+    @torch.no_grad()
+    def update(self, output: TrainStepOutput) -> None:
+        """Correct the coefficient after a step."""
+        l0 = output.feature_acts.count_nonzero().item() / len(output.sae_in)
+        self.running_l0 = l0 if self.running_l0 is None else (1 - NEWEST) * self.running_l0 + NEWEST * l0
+        log_ratio = math.log(max(self.running_l0, 1e-3) / self.target)
+        log_ratio = max(-LARGEST_LOG_RATIO, min(LARGEST_LOG_RATIO, log_ratio))
+        self.scheduler.final_value *= math.exp(self.power * log_ratio)

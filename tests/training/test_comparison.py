@@ -1,0 +1,112 @@
+"""Comparisons: variants that share everything but their SAE, and L0s that are held at a target."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from sae_lens import JumpReLUTrainingSAE
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.runner import TrainingRun
+
+QUIET = Console(quiet=True)
+VARIANTS = {
+    "abstopk": {"architecture": "abstopk"},
+    "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
+    "standard": {"architecture": "standard", "l1_coefficient": 0.1},
+}
+
+
+def written(raw_config: dict[str, Any], folder: Path, **changes: Any) -> str:
+    base = folder / "base.yaml"
+    base.write_text(yaml.safe_dump(raw_config))
+    content = {"config": str(base), "k": [3, 5], "seeds": [0, 1], "variants": VARIANTS, **changes}
+    (folder / "comparison.yaml").write_text(yaml.safe_dump(content))
+    return str(folder / "comparison.yaml")
+
+
+def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    comparison = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
+    assert [run.name for run in comparison.runs] == ["k3_seed0", "k3_seed1", "k5_seed0", "k5_seed1"]
+    run_comparison(comparison, console=QUIET)
+    for run in comparison.runs:
+        assert list(run.folders()) == list(VARIANTS)
+        cfgs = {name: json.loads((path / "cfg.json").read_text()) for name, path in run.folders().items()}
+        assert [cfg["architecture"] for cfg in cfgs.values()] == ["abstopk", "topk", "standard"]
+        assert [cfg["d_sae"] for cfg in cfgs.values()] == [64, 128, 64]
+        assert cfgs["abstopk"]["k"] == run.k
+        assert run.config.target_l0 == {"standard": run.k}
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    again = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
+    run_comparison(again, console=QUIET)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ks": [1]}, "unknown: ks"),
+        ({"k": 3}, r"k=3 must be a list of whole numbers"),
+        ({"seeds": []}, r"seeds=\[\] must be a list of whole numbers"),
+        ({"variants": {"a": 3}}, "variants must map a name to a section of SAE keys"),
+        ({"variants": {"a": {"architecture": "abstopp"}}}, "did you mean 'abstopk'"),
+        ({"variants": {"a": {"times_wider": -1}}}, r"variants\.a\.times_wider=-1 must be a number above 0"),
+        ({"k": [65]}, "k=65 must lie between 1 and d_sae=64"),
+    ],
+)
+def test_a_bad_comparison_is_refused_before_anything_is_trained(
+    raw_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_comparison(written(raw_config, tmp_path, **changes), output=tmp_path / "runs")
+
+
+def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="neither a file nor one of signed-or-not"):
+        load_comparison("nothing", output=tmp_path)
+
+
+@pytest.mark.parametrize("coefficient", [1e-4, 10.0])
+@pytest.mark.parametrize(
+    "sae",
+    [
+        {"architecture": "standard", "l1_coefficient": None},
+        {"architecture": "jumprelu", "l0_coefficient": None},
+        {"architecture": "gated", "l1_coefficient": None},
+    ],
+    ids=lambda sae: sae["architecture"],
+)
+def test_the_l0_reaches_its_target_from_a_coefficient_far_off(
+    raw_config: dict[str, Any], sae: dict[str, Any], coefficient: float
+) -> None:
+    section = {key: coefficient if value is None else value for key, value in sae.items()} | {"d_in": 32, "d_sae": 64}
+    raw = raw_config | {"sae": section, "target_l0": {"sae": 8.0}, "training_tokens": 64 * 400, "perf_log_freq": 0}
+    run = TrainingRun(build_config(raw), console=QUIET)
+    trained = run.run()
+    if isinstance(trained, JumpReLUTrainingSAE):
+        assert (trained.threshold > 0).all()
+    batches = torch.cat([next(run.activations_store) for _ in range(8)])
+    l0 = (trained.eval().encode(batches) != 0).sum(-1).float().mean().item()
+    assert 6 < l0 < 10.5
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
+        ({"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
+    ],
+)
+def test_a_target_that_cannot_be_steered_to_is_refused(
+    raw_config: dict[str, Any], target: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_config(raw_config | {"target_l0": target})
