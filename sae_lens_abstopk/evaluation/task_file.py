@@ -39,7 +39,10 @@ def merged(task: TaskFile) -> Rows:
 
 def _explain(error: ValidationError, raw: Mapping[Any, Any]) -> str:
     """The first complaint, as ``key=value: what is wrong; what the key takes``."""
-    first = error.errors()[0]
+    found = error.errors()
+    # where a text or a section is allowed and there is a section, what the section lacks is the better complaint
+    better = [e for e in found if not (e["type"] == "string_type" and isinstance(e["input"], Mapping))]
+    first = (better or found)[0]
     at: Any = raw
     keys: list[str] = []
     description = ""

@@ -27,7 +27,8 @@ def hub_rows(part: Part) -> Iterator[Row]:
         raise ConfigError(
             f"hub={part.hub!r}, split={part.split!r}: {error} Or read files: load_task(..., local=PATH)."
         ) from error
-    yield from dataset
+    for row in dataset:
+        yield dict(row)
 
 
 def file_rows(path: Path) -> list[Row]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ def build_task(task: TaskFile, *, where: str, folder: Path, local: Path | None =
 def _from_templates(task: TaskFile) -> Iterator[_Found]:
     used: set[str] = set()
     for number, given in enumerate(task.templates or ()):
-        template = given if isinstance(given, Template) else Template(text=given)
+        template = given if isinstance(given, Template) else Template.model_validate({"text": given})
         fillers = {**task.fillers, **template.fillers}
         names = filler_names(template.text, fillers)
         used |= names
@@ -170,7 +170,7 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
         yield _Found(Example(text, pole, group, marker), split)
 
 
-def _mapped(value: Any, names: dict[Any, str | None], key: str, where: str) -> str | None:
+def _mapped(value: Any, names: Mapping[Any, str | None], key: str, where: str) -> str | None:
     """YAML and CSV write the same label as number and text, so both are compared as text."""
     by_text = {str(k): v for k, v in names.items()}
     if str(value) not in by_text:

@@ -96,9 +96,8 @@ class Task:
             return TaskSplit(**named)
         if len(named) == 2:
             folds = self._folds(named["train"], seed)
-            return TaskSplit(
-                train=np.sort(np.concatenate(folds[1:])), val=folds[0], test=named.get("test", named.get("val"))
-            )
+            test = named["test" if "test" in named else "val"]
+            return TaskSplit(train=np.sort(np.concatenate(folds[1:])), val=folds[0], test=test)
         folds = self._folds(everything, seed)
         return TaskSplit(train=np.sort(np.concatenate(folds[2:])), val=folds[0], test=folds[1])
 
