@@ -37,7 +37,7 @@ class Part(_Section):
     hub: str | None = Field(None, description="the id of a Hub data set, e.g. stanfordnlp/sst2")
     config: str | None = Field(None, description="the configuration of the Hub data set")
     split: str = Field("train", description="the split of the Hub data set")
-    use: Split | None = Field(None, description="use all of it as train, val or test; left out: we split")
+    use: Split | None = Field(None, description="train, val or test, for all of it; left out: split by group")
     pole: str | None = Field(None, description="all of it belongs to this pole")
 
 
@@ -59,7 +59,7 @@ class _Columns(_Section):
     extract: dict[str, str] | None = Field(
         None, description="from a column to a regular expression whose named groups become columns"
     )
-    limit: int | None = Field(None, ge=1, description="at most this many texts a pole and split, whole groups")
+    limit: int | None = Field(None, ge=1, description="the most texts of a pole and split, a whole number; groups stay whole")
 
     @field_validator("extract")
     @classmethod
@@ -101,7 +101,7 @@ class SteeringSection(_Section):
     """What steering along the concept is judged on."""
 
     prompts: list[str] = Field(min_length=4, description="at least 4 prompts that lean to neither pole")
-    tokens: dict[str, list[str]] = Field(description="for each pole, continuations with their leading space")
+    tokens: dict[str, list[str]] = Field(description="a list of continuations for each pole, with their leading space")
     scorer: dict[str, Any] | None = Field(
         None, description="{kind: words, POLE_A: [...], POLE_B: [...]} or {kind: prefixes, POLE_A: [...]}"
     )
@@ -127,7 +127,7 @@ class TaskFile(_Section):
     fillers: dict[str, list[str] | list[list[str]]] = Field(
         default={}, description="from the name of a slot to a list of texts, or of rows of texts"
     )
-    expansions: int | None = Field(None, ge=1, description="at most this many fillings a template")
+    expansions: int | None = Field(None, ge=1, description="the most fillings of one template, a whole number")
     rows: Rows | None = Field(None, description="texts from files or the Hub")
     local: Local | None = Field(None, description="where the files are that replace the Hub, and how they differ")
     steering: SteeringSection | None = Field(None, description="prompts, tokens, scorer, chat")
