@@ -59,7 +59,9 @@ class _Columns(_Section):
     extract: dict[str, str] | None = Field(
         None, description="from a column to a regular expression whose named groups become columns"
     )
-    limit: int | None = Field(None, ge=1, description="the most texts of a pole and split, a whole number; groups stay whole")
+    limit: int | None = Field(
+        None, ge=1, description="the most texts of a pole and split, a whole number; groups stay whole"
+    )
 
     @field_validator("extract")
     @classmethod
