@@ -1,6 +1,7 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.difference_in_means import DifferenceInMeans
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
@@ -21,6 +22,7 @@ __all__ = [
     "BatchAbsTopKTrainingSAE",
     "BatchAbsTopKTrainingSAEConfig",
     "ConfigError",
+    "DifferenceInMeans",
     "MatryoshkaBatchAbsTopKTrainingSAE",
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
