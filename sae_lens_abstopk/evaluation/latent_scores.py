@@ -1,0 +1,61 @@
+"""How well each latent by itself tells two poles apart, in one pass over chunks of columns."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_lens_abstopk.evaluation.auroc import column_auroc
+
+Floats = npt.NDArray[np.float64]
+# columns ranked in one go: the sort needs a few times the bytes of its codes
+_COLUMNS = 512
+
+
+@dataclass(frozen=True)
+class LatentScores:
+    """Scores of every latent on some texts; [d_sae] each."""
+
+    auroc: Floats
+    """AUROC of the code for pole B; below 0.5, its negative side goes with B."""
+    positive_auroc: Floats
+    """AUROC of the positive side alone, max(z, 0)."""
+    negative_auroc: Floats
+    """AUROC of the negative side alone, max(-z, 0)."""
+    mean_difference: Floats
+    """(mean over B - mean over A) / standard deviation over both; 0 for a latent that never varies."""
+    coverage: Floats
+    """Pole coverage with the positive side for B (see :mod:`pole_coverage`)."""
+    flipped_coverage: Floats
+    """Pole coverage with the negative side for B."""
+
+    @property
+    def best(self) -> int:
+        """The latent of largest |AUROC - 0.5|; among equals, of largest |mean difference|."""
+        return int(np.lexsort((np.abs(self.mean_difference), np.abs(self.auroc - 0.5)))[-1])
+
+    def strongest(self, k: int) -> list[int]:
+        """The ``k`` latents of largest |mean difference|, strongest first, as Gurnee et al. (2305.01610) rank neurons."""
+        return np.argsort(-np.abs(self.mean_difference), kind="stable")[:k].tolist()
+
+
+def score_latents(chunks: Iterable[npt.NDArray[np.float32]], labels: npt.NDArray[np.integer]) -> LatentScores:
+    """Scores from ``chunks`` of columns [n, c] of codes, in order, and the poles ``labels`` [n] of the texts."""
+    parts = [
+        _score(chunk[:, start : start + _COLUMNS], labels)
+        for chunk in chunks
+        for start in range(0, chunk.shape[1], _COLUMNS)
+    ]
+    return LatentScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _score(codes: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> tuple[Floats, ...]:
+    aurocs = column_auroc(codes, labels)
+    a, b = codes[labels == 0], codes[labels == 1]
+    spread = codes.std(0, dtype=np.float64)
+    difference = b.mean(0, dtype=np.float64) - a.mean(0, dtype=np.float64)
+    standardised = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0)
+    coverage = ((a < 0).mean(0) + (b > 0).mean(0)) / 2
+    flipped = ((a > 0).mean(0) + (b < 0).mean(0)) / 2
+    return aurocs.signed, aurocs.positive, aurocs.negative, standardised, coverage, flipped

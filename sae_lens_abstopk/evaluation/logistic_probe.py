@@ -1,0 +1,58 @@
+"""L2 logistic regression whose strength is chosen on validation texts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+
+from sae_lens_abstopk.evaluation.auroc import auroc
+
+Floats = npt.NDArray[np.floating]
+Labels = npt.NDArray[np.integer]
+# inverse strengths of the penalty, on standardised inputs
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class LogisticProbe:
+    """Called with features [n, d], gives the log-odds of pole B [n]; above 0 is called B."""
+
+    weights: npt.NDArray[np.float64]
+    """[d], for features as they come."""
+    bias: float
+    strength: float
+    """The C (inverse penalty, on features standardised over train) that was chosen on val."""
+
+    def __call__(self, features: Floats) -> npt.NDArray[np.float64]:
+        return features.astype(np.float64) @ self.weights + self.bias
+
+
+def fit_logistic(
+    train: tuple[Floats, Labels],
+    val: tuple[Floats, Labels],
+    *,
+    strengths: tuple[float, ...] = STRENGTHS,
+) -> LogisticProbe:
+    """
+    Fit on ``train`` (features [n, d] and poles [n]) for each strength; keep the one of highest AUROC on ``val``.
+
+    Features are standardised by the mean and standard deviation over train. Among equals the strongest penalty wins.
+    """
+    features, labels = train
+    mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    spread[spread == 0] = 1
+    standardised = (features.astype(np.float64) - mean) / spread
+    # each fit starts from the one before: from strong penalties to weak ones, little changes at a time
+    model = LogisticRegression(max_iter=5000, tol=1e-4, warm_start=True)
+    best: tuple[float, LogisticProbe] | None = None
+    for strength in sorted(strengths):
+        model.set_params(C=strength).fit(standardised, labels)
+        weights = model.coef_[0] / spread
+        bias = np.ravel(model.intercept_)[0] - mean @ weights
+        probe = LogisticProbe(weights, float(bias), strength)
+        score = auroc(probe(val[0]), val[1])
+        if best is None or score > best[0]:
+            best = score, probe
+    assert best is not None
+    return best[1]

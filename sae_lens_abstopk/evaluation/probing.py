@@ -1,0 +1,152 @@
+"""
+Bidirectional probing: does one latent tell two opposite poles apart, and with a side for each?
+
+Everything is chosen on train and val and measured once on test; the formulas are in ``docs/protocols.md``.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.activation_probes import ActivationProbes, probe_activations
+from sae_lens_abstopk.evaluation.code_probes import SPARSITIES, CodeProbes, probe_codes
+from sae_lens_abstopk.evaluation.probe_score import Labelled, ProbeScore, Split
+from sae_lens_abstopk.evaluation.representations import Representations
+
+
+@dataclass(frozen=True)
+class BestLatent:
+    """The best single latent of an SAE for a pair of poles, as steering wants it."""
+
+    latent: int
+    orientation: int
+    """+1 if its positive side goes with pole B, -1 if its negative side does."""
+    read: str
+    train_auroc: float
+    """Of orientation * code: at least 0.5."""
+    val_auroc: float
+    test_auroc: float
+
+
+@dataclass(frozen=True)
+class TaskProbes:
+    """One SAE, one pair of poles: every probe and its controls."""
+
+    sae_name: str
+    reads: tuple[str, ...]
+    """Read positions that val could choose from."""
+    seed: int
+    n: tuple[int, int, int]
+    """Texts in train, val and test."""
+    n_test_groups: int
+    majority: float
+    """Share of the larger pole on test: the accuracy of always saying the same."""
+    codes: CodeProbes
+    activations: ActivationProbes
+    permuted_codes: CodeProbes
+    """Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected."""
+    permuted_activations: ActivationProbes
+    untrained: CodeProbes | None
+    """Control: the same procedure on the codes of an SAE with fresh weights."""
+
+    @property
+    def best_latent(self) -> BestLatent:
+        single = self.codes.single
+        return BestLatent(
+            single.latent,
+            single.orientation,
+            single.score.read,
+            single.score.train_auroc,
+            single.score.val_auroc,
+            single.score.auroc.value,
+        )
+
+    def scores(self) -> dict[str, ProbeScore]:
+        """Every method by name, controls last, for tables."""
+        found = _by_name(self.codes, self.activations)
+        found |= {
+            f"{name}, permuted": score
+            for name, score in _by_name(self.permuted_codes, self.permuted_activations).items()
+        }
+        if self.untrained is not None:
+            found |= {f"{name}, untrained SAE": score for name, score in _by_name(self.untrained, None).items()}
+        return found
+
+
+def probe_task(
+    representations: Representations,
+    labels: Sequence[int] | npt.NDArray[np.integer],
+    split: Split,
+    sae_name: str,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    untrained_name: str | None = None,
+    activations: TaskProbes | None = None,
+    reads: Sequence[str] | None = None,
+    sparsities: Sequence[int] = SPARSITIES,
+    seed: int = 0,
+) -> TaskProbes:
+    """
+    Probe one SAE for one pair of poles.
+
+    Args:
+        representations: Of the texts, by :func:`~.representations.represent`.
+        labels: 0 (pole A) or 1 (pole B) of each text.
+        split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
+            and penalties from val; test is measured on, once.
+        sae_name: Which of the represented SAEs.
+        groups: Template or document of each text: parts must not share one, and intervals resample them.
+        untrained_name: The represented SAE with fresh weights (see :func:`~.untrained.untrained_sae`).
+        activations: Result for another SAE on the same texts, split and seed, to take the probes on x from.
+        reads: Read positions to choose from; by default all that were represented.
+        sparsities: The k of the k-sparse probes.
+        seed: Of the permutation and the resampling.
+
+    Raises:
+        ConfigError: an unknown SAE or read position, or labels, groups and split that do not fit (see
+            :meth:`~.probe_score.Labelled.check`).
+    """
+    reads = tuple(reads or representations.reads)
+    for name in filter(None, (sae_name, untrained_name)):
+        for read in reads:
+            representations.codes(name, read)  # says what is there, if it is not
+    data = Labelled(np.asarray(labels, dtype=np.int64), split, groups, seed)
+    data.check(representations.n)
+    n = (len(split.train), len(split.val), len(split.test))
+    if activations is not None and (activations.n, activations.seed, activations.reads) != (n, seed, reads):
+        raise ConfigError(
+            f"activations= holds probes of {activations.n} texts, seed {activations.seed}, reads {activations.reads}; "
+            f"these are {n}, {seed}, {reads}: leave it out."
+        )
+    shuffled = data.permuted()
+    test = data.of(split.test)
+    options = {"reads": reads, "sparsities": sparsities}
+    return TaskProbes(
+        sae_name=sae_name,
+        reads=reads,
+        seed=seed,
+        n=n,
+        n_test_groups=len(set(data.test_groups or split.test.tolist())),
+        majority=float(max(test.mean(), 1 - test.mean())),
+        codes=probe_codes(representations, data, sae_name, **options),
+        activations=activations.activations if activations else probe_activations(representations, data, reads=reads),
+        permuted_codes=probe_codes(representations, shuffled, sae_name, **options),
+        permuted_activations=activations.permuted_activations
+        if activations
+        else probe_activations(representations, shuffled, reads=reads),
+        untrained=probe_codes(representations, data, untrained_name, **options) if untrained_name else None,
+    )
+
+
+def _by_name(codes: CodeProbes, activations: ActivationProbes | None) -> dict[str, ProbeScore]:
+    found = {"single latent": codes.single.score, "pair": codes.pair.score}
+    found |= {f"{probe.k}-sparse": probe.score for probe in codes.sparse}
+    if activations is not None:
+        found |= {
+            "difference in means": activations.difference_in_means.score,
+            "logistic regression": activations.dense.score,
+        }
+    return found

@@ -1,0 +1,85 @@
+"""The control that never saw data: an SAE of the same config with fresh weights, as sparse as the trained one."""
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError
+
+# codes that are in memory at once, in bytes
+_CHUNK_BYTES = 64 * 2**20
+# what decides whether a latent is on, where it is a parameter, and its sign: on where u > threshold, or u + bias > 0
+_GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
+_ARCHITECTURES_WITH_GATE = {
+    "jumprelu": "threshold",
+    "signed_jumprelu": "threshold",
+    "gated": "b_gate",
+    "standard": "b_enc",
+}
+
+
+class Untrained(NamedTuple):
+    """An SAE with fresh weights, and how it was made comparable."""
+
+    sae: SAE[Any]
+    l0: float
+    """Mean number of latents that are on in the sample."""
+    trained_l0: float
+    how: str
+    """In words, for the record."""
+
+
+@torch.no_grad()
+def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained:
+    """
+    Make ``sae`` anew: SAELens's own initialisation of its architecture, as before the first training step.
+
+    ``b_dec`` is set to the mean of ``x``, where training of signed SAEs starts, so that the latents are not all spent
+    on the mean. Where a parameter decides what is on (a threshold or a gate's bias), one value for all latents is
+    chosen such that the L0 on ``x`` is that of ``sae``; TopK-like architectures have it from their config.
+
+    Args:
+        sae: Any SAELens SAE for inference.
+        x: A sample of activations [n, d_in] that the SAE was trained for; not from test texts.
+        seed: Of the weights.
+
+    Raises:
+        ConfigError: there are no activations in the sample.
+    """
+    if len(x) == 0:
+        raise ConfigError("a sample of activations is needed to give the untrained SAE the trained one's L0; got none.")
+    x = x.to(sae.device, sae.dtype)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = type(sae)(deepcopy(sae.cfg)).to(sae.device).eval()
+    fresh.b_dec.copy_(x.float().mean(0))
+    wanted = _l0(sae, x)
+    how = f"{sae.cfg.architecture()} with weights of seed {seed}, b_dec at the mean of {len(x):,} activations"
+    gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
+    if gate is not None:
+        level = _level(fresh, x, wanted, signed=bool((sae.encode(x[:64]) < 0).any()))
+        getattr(fresh, gate).fill_(_GATES[gate] * level)
+        how += f", {gate} at {_GATES[gate] * level:.4g} for all latents to match the trained L0"
+    reached = _l0(fresh, x)
+    return Untrained(fresh, reached, wanted, f"{how} (L0 {reached:.1f}, trained {wanted:.1f})")
+
+
+def _chunks(sae: SAE[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return x.split(max(1, _CHUNK_BYTES // (4 * sae.cfg.d_sae)))
+
+
+def _l0(sae: SAE[Any], x: torch.Tensor) -> float:
+    return sum(int((sae.encode(part) != 0).sum()) for part in _chunks(sae, x)) / len(x)
+
+
+def _level(fresh: SAE[Any], x: torch.Tensor, wanted: float, *, signed: bool) -> float:
+    """What pre-activations must exceed (in magnitude, if signed) for ``wanted`` of them a token to be on."""
+    n_on = round(wanted * len(x))
+    largest = torch.zeros(0, device=x.device)
+    for part in _chunks(fresh, x):
+        u = (fresh.process_sae_in(part) @ fresh.W_enc).float()
+        everything = torch.cat([largest, (u.abs() if signed else u).flatten()])
+        largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
+    return largest[-1].item()
