@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from sae_lens_abstopk.evaluation.auroc import auroc
-
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 # inverse strengths of the penalty, on standardised inputs
@@ -35,9 +33,10 @@ def fit_logistic(
     strengths: tuple[float, ...] = STRENGTHS,
 ) -> LogisticProbe:
     """
-    Fit on ``train`` (features [n, d] and poles [n]) for each strength; keep the one of highest AUROC on ``val``.
+    Fit on ``train`` (features [n, d] and poles [n]) for each strength; keep the one of lowest log loss on ``val``.
 
-    Features are standardised by the mean and standard deviation over train. Among equals the strongest penalty wins.
+    (AUROC would not do: of one latent it is the same for every strength.) Features are standardised by the mean and
+    standard deviation over train.
     """
     features, labels = train
     mean, spread = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
@@ -51,8 +50,13 @@ def fit_logistic(
         weights = model.coef_[0] / spread
         bias = np.ravel(model.intercept_)[0] - mean @ weights
         probe = LogisticProbe(weights, float(bias), strength)
-        score = auroc(probe(val[0]), val[1])
-        if best is None or score > best[0]:
-            best = score, probe
+        loss = _log_loss(probe(val[0]), val[1])
+        if best is None or loss < best[0]:
+            best = loss, probe
     assert best is not None
     return best[1]
+
+
+def _log_loss(log_odds: Floats, labels: Labels) -> float:
+    """Mean negative log-likelihood (nats) of the poles."""
+    return float(np.logaddexp(0, np.where(labels == 1, -log_odds, log_odds)).mean())
