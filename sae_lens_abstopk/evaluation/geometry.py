@@ -1,0 +1,186 @@
+"""Cosines between decoder rows: antipodal pairs and nearest rows, block by block."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+
+ANTIPODAL = -0.7
+BLOCK_ROWS = 2048
+# entries of the largest block of cosines at one time: 64 MiB in float32
+BLOCK_ENTRIES = 2**24
+# A product of unit rows in float32, or in TF32 where a GPU takes that, is off by less than this. Pairs closer to the
+# threshold are settled in double precision.
+SLACK = 2e-3
+REFINED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class AntipodalPairs:
+    """Pairs of latents whose decoder rows point in opposite directions, the most opposed first."""
+
+    first: torch.Tensor
+    """The smaller index of each pair, int64 [n]."""
+    second: torch.Tensor
+    """The larger index, int64 [n]."""
+    cosine: torch.Tensor
+    """cos(d_first, d_second), float64 [n], ascending."""
+    total: int
+    """Pairs below the threshold; more than ``n`` only where ``limit`` cut the list."""
+    threshold: float
+    n_latents: int
+    """Latents of the dictionary."""
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def latents(self) -> int:
+        """Latents that are in at least one listed pair."""
+        return len(torch.cat([self.first, self.second]).unique())
+
+
+@dataclass(frozen=True)
+class NearestDecoders:
+    """For some latents, the decoder rows most aligned with theirs and those most opposed to it."""
+
+    latents: torch.Tensor
+    """The latents asked about, int64 [n]."""
+    nearest: torch.Tensor
+    """The k most aligned latents of each, int64 [n, k], by falling cosine; -1 for a latent whose row is zero."""
+    nearest_cosine: torch.Tensor
+    """Their cosines, float32 [n, k]; NaN for a latent whose row is zero."""
+    opposed: torch.Tensor
+    """The k most opposed latents of each, int64 [n, k], by rising cosine; -1 as above."""
+    opposed_cosine: torch.Tensor
+    """Their cosines, float32 [n, k]; NaN as above."""
+
+
+@torch.no_grad()
+def antipodal_pairs(
+    W_dec: torch.Tensor, *, threshold: float = ANTIPODAL, limit: int = 1_000_000, block_rows: int = BLOCK_ROWS
+) -> AntipodalPairs:
+    """
+    All pairs i < j with cos(d_i, d_j) < ``threshold``, exactly: pairs near it are settled in double precision.
+
+    Every pair of rows is looked at once, in blocks of at most ``block_rows`` rows by as many columns as keep a block
+    within ``BLOCK_ENTRIES`` entries; no [F, F] matrix is held. A row of norm zero has no direction and is in no pair.
+
+    Args:
+        W_dec: Decoder rows [F, D] of any float type and scale, on any device.
+        threshold: Cosine below which two rows are antipodal, between -1 and 0.
+        limit: Pairs listed at most, the most opposed ones; all are counted.
+        block_rows: Rows of one block.
+
+    Returns:
+        The pairs, on the CPU.
+
+    Raises:
+        ConfigError: ``W_dec`` is not a matrix of finite numbers, or an option is out of range.
+    """
+    if not -1 < threshold < 0:
+        raise ConfigError(f"threshold={threshold!r} must lie between -1 and 0: opposed rows have a negative cosine.")
+    for name, value in (("limit", limit), ("block_rows", block_rows)):
+        if value < 1:
+            raise ConfigError(f"{name}={value!r} must be at least 1.")
+    unit = unit_rows(W_dec)
+    first = second = torch.empty(0, dtype=torch.int64)
+    cosine, total = torch.empty(0, dtype=torch.float64), 0
+    for rows, columns, block in _upper_blocks(unit, block_rows):
+        i, j = (block < threshold + SLACK).nonzero(as_tuple=True)
+        i, j = i + rows, j + columns
+        exact = _exact_cosines(W_dec, i, j)
+        found = (i < j) & (exact < threshold)
+        total += int(found.sum())
+        first = torch.cat([first, i[found].cpu()])
+        second = torch.cat([second, j[found].cpu()])
+        cosine = torch.cat([cosine, exact[found].cpu()])
+        if len(cosine) > limit:
+            best = cosine.argsort(stable=True)[:limit]
+            first, second, cosine = first[best], second[best], cosine[best]
+    order = cosine.argsort(stable=True)
+    return AntipodalPairs(first[order], second[order], cosine[order], total, threshold, len(W_dec))
+
+
+@torch.no_grad()
+def nearest_decoders(W_dec: torch.Tensor, k: int = 5, *, latents: torch.Tensor | None = None) -> NearestDecoders:
+    """
+    The ``k`` most aligned and the ``k`` most opposed decoder rows of each latent, itself left out.
+
+    Args:
+        W_dec: Decoder rows [F, D] of any float type and scale, on any device.
+        k: Neighbours of each kind.
+        latents: Indices of the latents to look at; all by default.
+
+    Returns:
+        Indices and cosines, on the CPU. Rows of norm zero are no one's neighbours and have none.
+
+    Raises:
+        ConfigError: ``W_dec`` is not a matrix of finite numbers, has no ``k`` rows besides each latent's own, or lacks
+            one of ``latents``.
+    """
+    unit = unit_rows(W_dec)
+    zero = ~unit.any(1)
+    room = int((~zero).sum()) - 1
+    if not 1 <= k <= room:
+        raise ConfigError(f"k={k!r} must lie between 1 and {room}, the other decoder rows with a direction.")
+    asked = torch.arange(len(unit)) if latents is None else torch.as_tensor(latents, dtype=torch.int64).cpu()
+    if len(asked) and not (int(asked.min()) >= 0 and int(asked.max()) < len(unit)):
+        raise ConfigError(f"latents must lie between 0 and {len(unit) - 1}; got {asked.min()} to {asked.max()}.")
+    n_rows = max(BLOCK_ENTRIES // len(unit), 1)
+    nearest, opposed = [], []
+    for chunk in asked.to(unit.device).split(n_rows):
+        block = unit[chunk] @ unit.T
+        itself = torch.arange(len(chunk), device=unit.device), chunk
+        for found, sign in ((nearest, 1), (opposed, -1)):
+            block[:, zero] = -sign * torch.inf
+            block[itself] = -sign * torch.inf
+            best = block.topk(k, dim=1, largest=sign > 0)
+            empty = zero[chunk, None]
+            found.append((best.indices.masked_fill(empty, -1).cpu(), best.values.masked_fill(empty, torch.nan).cpu()))
+    (near, near_cosine), (away, away_cosine) = _stacked(nearest, k), _stacked(opposed, k)
+    return NearestDecoders(asked, near, near_cosine, away, away_cosine)
+
+
+def unit_rows(rows: torch.Tensor) -> torch.Tensor:
+    """
+    Rows [n, D] scaled to norm 1, in float32; a row of norm zero stays zero.
+
+    Raises:
+        ConfigError: ``rows`` is not a matrix, or holds a number that is not finite.
+    """
+    if rows.ndim != 2:
+        raise ConfigError(f"rows of shape {tuple(rows.shape)} are no matrix; give one direction a row, [n, D].")
+    unit = rows.to(torch.float32, copy=True)
+    largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
+    bad = int((~largest.isfinite()).sum())
+    if bad:
+        raise ConfigError(f"{bad} of {len(rows)} rows hold numbers that are not finite; a cosine needs finite ones.")
+    # first by the largest entry, so that no square leaves the range of float32
+    unit.div_(largest.masked_fill_(largest == 0, 1))
+    norms = torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    return unit.div_(norms.masked_fill_(norms == 0, 1))
+
+
+def _upper_blocks(unit: torch.Tensor, block_rows: int) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """(first row, first column, cosines) of blocks that cover every pair i < j."""
+    n_columns = max(BLOCK_ENTRIES // block_rows, 1)
+    for row in range(0, len(unit), block_rows):
+        for column in range(row, len(unit), n_columns):
+            yield row, column, unit[row : row + block_rows] @ unit[column : column + n_columns].T
+
+
+def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+    """cos(rows[i], rows[j]) in double precision, float64 [n]."""
+    parts = [torch.empty(0, dtype=torch.float64, device=rows.device)]
+    for a, b in zip(i.split(REFINED_AT_ONCE), j.split(REFINED_AT_ONCE), strict=True):
+        x, y = rows[a].double(), rows[b].double()
+        parts.append((x / x.norm(dim=1, keepdim=True) * (y / y.norm(dim=1, keepdim=True))).sum(1).clamp(-1, 1))
+    return torch.cat(parts)
+
+
+def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]], k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    indices = torch.cat([torch.empty(0, k, dtype=torch.int64), *(part[0] for part in parts)])
+    return indices, torch.cat([torch.empty(0, k), *(part[1] for part in parts)]).clamp(-1, 1)
