@@ -122,6 +122,7 @@ def inspect_saes(
         dict(zip(names, saes, strict=True)),
         batches,
         token_filter=TokenFilter.of_sae(saes[0], getattr(model, "tokenizer", None)),
+        with_kl=True,
         observer=lambda name, codes, where, tokens: poles[name].update(codes, where, tokens),
         on_pass=tick,
     )

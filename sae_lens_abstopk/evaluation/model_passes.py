@@ -9,8 +9,11 @@ import torch
 from sae_lens.load_model import HookedProxyLM
 from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import kl_div, log_softmax, nll_loss
 from transformer_lens.HookedRootModule import HookedRootModule
+
+# predictions scored at one time: 128 MiB of float32
+SCORED_ENTRIES = 2**25
 
 
 class CleanPass(NamedTuple):
@@ -20,6 +23,17 @@ class CleanPass(NamedTuple):
     """Cross-entropy of each predicted token (nats), flat, float64, on the CPU."""
     activations: torch.Tensor
     """[batch, context, d_in] at the hook."""
+    logits: torch.Tensor | None = None
+    """[batch, context, vocabulary] as the model gave them, where they were to be kept."""
+
+
+class ReplacedPass(NamedTuple):
+    """One pass with another activation at the hook."""
+
+    losses: torch.Tensor
+    """As in :class:`CleanPass`."""
+    divergences: torch.Tensor | None
+    """KL(clean || this) of the prediction of each predicted token (nats), flat, float64, on the CPU."""
 
 
 class ModelPasses:
@@ -37,15 +51,15 @@ class ModelPasses:
         self._below = layers_up_to(model, hook_name) if skip_below else []
 
     @torch.no_grad()
-    def clean(self, tokens: torch.Tensor) -> CleanPass:
-        """Losses and activations of token ids [batch, context]."""
+    def clean(self, tokens: torch.Tensor, *, keep_logits: bool = False) -> CleanPass:
+        """Losses and activations of token ids [batch, context]; the logits too where :meth:`replaced` needs them."""
         seen: list[torch.Tensor] = []
 
         def look(activations: torch.Tensor, hook: Any) -> None:  # noqa: ARG001  # TransformerLens names it
             seen.append(activations)
 
-        losses = self._losses(tokens, look)
-        return CleanPass(losses, seen[0].flatten(2))
+        logits = self._logits(tokens, look)
+        return CleanPass(_scores(logits, tokens).losses, seen[0].flatten(2), logits if keep_logits else None)
 
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -59,25 +73,51 @@ class ModelPasses:
             )
         return cache[self.hook_name].flatten(2)
 
-    @torch.no_grad()
     def losses_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
         """Losses, as in :class:`CleanPass`, with ``activations`` [batch, context, d_in] in place of the hook's."""
+        return self.replaced(tokens, activations).losses
+
+    @torch.no_grad()
+    def replaced(
+        self, tokens: torch.Tensor, activations: torch.Tensor, *, clean_logits: torch.Tensor | None = None
+    ) -> ReplacedPass:
+        """
+        A pass with ``activations`` [batch, context, d_in] in place of the hook's.
+
+        With the ``clean_logits`` of these tokens, also how far the predictions moved from them.
+        """
 
         def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
             return activations.to(original.dtype).view_as(original)
 
         with _skipped(self._below, activations):
-            return self._losses(tokens, replace)
+            logits = self._logits(tokens, replace)
+        return _scores(logits, tokens, clean_logits)
 
-    def _losses(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
+    def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
         with self._autocast(tokens):
-            logits = self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
-        targets = tokens[:, 1:].to(logits.device)
-        losses = cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none")
-        return losses.double().cpu()
+            return self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
 
     def _autocast(self, tokens: torch.Tensor) -> torch.autocast:
         return torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+
+
+def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:
+    """Losses of logits [batch, context, vocabulary], and their divergence from those of the clean pass."""
+    losses, divergences = [], []
+    # float32 log-probabilities of some predictions at a time: those of a whole batch can outgrow the model
+    n = max(SCORED_ENTRIES // logits.shape[-1], 1)
+    for row, ids in enumerate(tokens.to(logits.device)):
+        for start in range(0, len(ids) - 1, n):
+            scored = slice(start, min(start + n, len(ids) - 1))
+            log_p = log_softmax(logits[row, scored].float(), dim=-1)
+            losses.append(nll_loss(log_p, ids[1:][scored], reduction="none"))
+            if clean is not None:
+                log_clean = log_softmax(clean[row, scored].float(), dim=-1)
+                divergences.append(kl_div(log_p, log_clean, log_target=True, reduction="none").sum(-1))
+    return ReplacedPass(
+        torch.cat(losses).double().cpu(), torch.cat(divergences).double().cpu() if clean is not None else None
+    )
 
 
 def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from sae_lens.training.activation_scaler import ActivationScaler
 
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
@@ -37,34 +39,6 @@ class ScaledCodec:
 
 
 @dataclass(frozen=True)
-class LossRecovered:
-    """
-    Mean next-token cross-entropy (nats) over all predicted tokens: with the hook as it is, through the SAE, and ablated.
-
-    Only activations of kept tokens are replaced; the others stay as they are in every pass.
-    """
-
-    n_tokens: int
-    """Predicted tokens."""
-    ce_clean: float
-    ce_sae: float
-    ce_zero: float
-    """Kept activations replaced by zero."""
-    ce_mean: float
-    """Kept activations replaced by their mean over the evaluated tokens."""
-
-    @property
-    def zero(self) -> float:
-        """Share of the loss that zero-ablation adds and the SAE does not: 1 is perfect."""
-        return _recovered(self.ce_clean, self.ce_sae, self.ce_zero)
-
-    @property
-    def mean(self) -> float:
-        """The same against mean-ablation."""
-        return _recovered(self.ce_clean, self.ce_sae, self.ce_mean)
-
-
-@dataclass(frozen=True)
 class Reconstruction:
     """What one SAE loses on one set of tokens."""
 
@@ -76,6 +50,8 @@ class Reconstruction:
     """Mean over tokens of ||x - x_hat||^2 / ||x||^2 (the paper's nMSE)."""
     fvu: float
     """Fraction of variance unexplained: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
+    cosine: float
+    """Mean over tokens of cos(x, x_hat); 0 where either is zero."""
     l0: float
     """Mean number of non-zero codes a token, of any sign."""
     pole_counts: torch.Tensor
@@ -87,6 +63,11 @@ class Reconstruction:
     def dead_latents(self) -> int:
         """Latents that fired on neither side in ``n_tokens``."""
         return self.pole_counts.shape[1] - self.poles.live_latents
+
+    @property
+    def density(self) -> torch.Tensor:
+        """Share of the tokens on which the positive and the negative pole fired, float64 [2, d_sae]."""
+        return self.pole_counts.double() / max(self.n_tokens, 1)
 
     @property
     def poles(self) -> PoleStatistics:
@@ -101,6 +82,7 @@ class ReconstructionSums:
         self.n_tokens = 0
         self.squared_error = 0.0
         self.relative_error = 0.0
+        self.cosines = 0.0
         self.sum_x: torch.Tensor | float = 0.0
         self.sum_squared_x = 0.0
         self.counts: torch.Tensor | None = None
@@ -111,7 +93,9 @@ class ReconstructionSums:
         x, x_hat = x.float(), x_hat.float()
         errors = (x - x_hat).square().sum(-1).double()
         squares = x.square().sum(-1).double()
+        norms = (squares * x_hat.square().sum(-1).double()).sqrt()
         self.n_tokens += len(x)
+        self.cosines += ((x * x_hat).sum(-1).double() / norms.clamp(min=1e-30)).sum().item()
         self.squared_error += errors.sum().item()
         self.relative_error += (errors / squares.clamp(min=1e-30)).sum().item()
         self.sum_x = self.sum_x + x.sum(0).double().cpu()
@@ -130,6 +114,9 @@ class ReconstructionSums:
     def nmse(self) -> float:
         return self.relative_error / max(self.n_tokens, 1)
 
+    def cosine(self) -> float:
+        return self.cosines / max(self.n_tokens, 1)
+
     def fvu(self) -> float:
         variance = self.sum_squared_x - self.n_tokens * self.mean_x.square().sum().item()
         return self.squared_error / variance if variance > 0 else float("nan")
@@ -141,6 +128,7 @@ class ReconstructionSums:
             mse=self.mse(),
             nmse=self.nmse(),
             fvu=self.fvu(),
+            cosine=self.cosine(),
             l0=int(self.counts.sum()) / max(self.n_tokens, 1),
             pole_counts=self.counts,
             loss=loss,
@@ -163,6 +151,7 @@ def evaluate_reconstruction(
     *,
     token_filter: TokenFilter,
     with_loss: bool = True,
+    with_kl: bool = False,
     observer: Observer | None = None,
     on_pass: Callable[[], None] | None = None,
 ) -> dict[str, Reconstruction]:
@@ -175,20 +164,28 @@ def evaluate_reconstruction(
         batches: Token ids [batch, context] each; at least 50,000 tokens in all for a Loss Recovered to be reported.
         token_filter: Tokens left out here keep their activation when the others are replaced.
         with_loss: Also run the model with every SAE and both ablations.
+        with_kl: With the loss, also measure how far the predictions move. Holds the clean logits of one batch.
         observer: Shown every code.
         on_pass: Called after each pass of the model over a batch: ``2 + len(saes)`` times a batch and once more for
             the mean ablation.
 
     Returns:
         Name to result.
+
+    Raises:
+        ConfigError: ``with_kl`` without ``with_loss``.
     """
+    if with_kl and not with_loss:
+        raise ConfigError("with_kl=True compares the passes that with_loss=True runs; ask for both.")
     sums = {name: ReconstructionSums() for name in saes}
     losses: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+    divergences: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     left_alone: list[tuple[torch.Tensor, torch.Tensor]] = []
     tick = on_pass or (lambda: None)
     for tokens in batches:
+        logits = None
         if with_loss:
-            clean_losses, activations = passes.clean(tokens)
+            clean_losses, activations, logits = passes.clean(tokens, keep_logits=with_kl)
             losses[CLEAN].append(clean_losses)
         else:
             activations = passes.activations(tokens)
@@ -205,8 +202,12 @@ def evaluate_reconstruction(
         if with_loss:
             left_alone.append((kept, activations[~kept]))
             for name, x_hat in replacements.items():
-                losses[name].append(passes.losses_with(tokens, _spliced(kept, x_hat, activations[~kept])))
+                replaced = passes.replaced(tokens, _spliced(kept, x_hat, activations[~kept]), clean_logits=logits)
+                losses[name].append(replaced.losses)
+                if replaced.divergences is not None:
+                    divergences[name].append(replaced.divergences)
                 tick()
+        del logits  # before the next clean pass makes its own
     if with_loss:
         # the mean is known only now; what was not kept is all that this pass needs of the activations
         mean_x = next(iter(sums.values())).mean_x
@@ -214,11 +215,15 @@ def evaluate_reconstruction(
             constant = mean_x.to(others).expand(int(kept.sum()), -1)
             losses[MEAN].append(passes.losses_with(tokens, _spliced(kept, constant, others)))
             tick()
-    means = {name: torch.cat(values).mean().item() for name, values in losses.items()}
+    ce, kl = (
+        {name: torch.cat(values).mean().item() for name, values in found.items()} for found in (losses, divergences)
+    )
     n_predicted = sum(len(values) for values in losses[CLEAN])
     return {
         name: total.result(
-            LossRecovered(n_predicted, means[CLEAN], means[name], means[ZERO], means[MEAN]) if with_loss else None
+            LossRecovered(n_predicted, ce[CLEAN], ce[name], ce[ZERO], ce[MEAN], kl.get(name), kl.get(ZERO))
+            if with_loss
+            else None
         )
         for name, total in sums.items()
     }
@@ -230,7 +235,3 @@ def _spliced(kept: torch.Tensor, replaced: torch.Tensor, others: torch.Tensor) -
     whole[kept] = replaced
     whole[~kept] = others.to(replaced.dtype)
     return whole
-
-
-def _recovered(clean: float, sae: float, ablated: float) -> float:
-    return (ablated - sae) / (ablated - clean) if ablated != clean else float("nan")

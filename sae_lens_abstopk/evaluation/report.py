@@ -79,10 +79,12 @@ def as_json(inspection: Inspection) -> str:
             "mse": found.mse,
             "nmse": found.nmse,
             "fvu": found.fvu,
+            "cosine": found.cosine,
             "l0": found.l0,
             "dead_latents": found.dead_latents,
             "dead_poles": found.poles.dead_poles,
             "two_sidedness": found.poles.mean_two_sidedness,
+            "two_sidedness_histogram": found.poles.two_sidedness_histogram.tolist(),
             "loss": loss and {**asdict(loss), "recovered_zero": loss.zero, "recovered_mean": loss.mean},
             "training": sae.training,
         }

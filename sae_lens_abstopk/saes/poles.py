@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 DEAD_POLE_SHARE = 0.01
+HISTOGRAM_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,12 @@ class PoleStatistics:
     """Live latents whose weaker pole holds under 1 % of their firings."""
     two_sidedness: torch.Tensor
     """min(p+, p-) / (p+ + p-) of each latent, [d_sae]: 0 is one-sided, 0.5 even; NaN where it never fired."""
+
+    @property
+    def two_sidedness_histogram(self) -> torch.Tensor:
+        """Live latents by two-sidedness, int64 [10]: equal bins from 0 to 0.5, the last one closed on both ends."""
+        live = self.two_sidedness[~self.two_sidedness.isnan()]
+        return torch.histc(live.float().cpu(), bins=HISTOGRAM_BINS, min=0, max=0.5).long()
 
     @property
     def mean_two_sidedness(self) -> float:
@@ -46,3 +53,9 @@ def pole_statistics(counts: torch.Tensor) -> PoleStatistics:
         dead_poles=int((live & (weaker < DEAD_POLE_SHARE * total)).sum()),
         two_sidedness=torch.where(live, weaker / total.clamp(min=1), torch.nan),
     )
+
+
+def live_poles(counts: torch.Tensor) -> torch.Tensor:
+    """Which poles are alive, bool [2, d_sae]: those with at least 1 % of the firings of a latent that fired at all."""
+    total = counts.sum(0)
+    return (total > 0) & (counts >= DEAD_POLE_SHARE * total)

@@ -16,8 +16,9 @@ from sae_lens.training.prefetch import PrefetchingIterator
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.reconstruction import LossRecovered, ScaledCodec, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.reconstruction import ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale

@@ -51,6 +51,11 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     assert row[3:7] == [f"{value:.3f}" for value in (plain.fvu, plain.nmse, plain.loss.zero, plain.loss.mean)]
     numbers = json.loads(as_json(found))
     assert numbers["saes"]["topk"]["l0"] == 4
+    for name, result in (("batch_abstopk", signed), ("topk", plain)):
+        shown = numbers["saes"][name]
+        assert shown["cosine"] == result.cosine
+        assert shown["loss"]["kl_sae"] == result.loss.kl_sae > 0
+        assert sum(shown["two_sidedness_histogram"]) == result.poles.live_latents
     assert torch.__version__.startswith(numbers["environment"]["torch"])
 
 

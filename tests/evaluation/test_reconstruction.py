@@ -1,24 +1,29 @@
 """Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sae_lens import ActivationsStore, TopKSAE, TopKSAEConfig
-from sae_lens.evals import get_downstream_reconstruction_metrics
+from sae_lens import SAE, ActivationsStore, TopKSAE, TopKSAEConfig
+from sae_lens.evals import get_downstream_reconstruction_metrics, get_recons_loss
+from sae_lens.load_model import load_model
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.activation_scaler import ActivationScaler
 
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation import model_passes
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
-from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
+from sae_lens_abstopk.saes.poles import live_poles, pole_counts, pole_statistics
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from tests.conftest import VOCABULARY
 from tests.saes.test_signed_saes import with_random_weights
 
 HOOK = "model.layers.2"
+FOREIGN = {"llama-3.1-8b": "model.layers.3", "gpt2": "transformer.h.3", "pythia-70m": "gpt_neox.layers.3"}
 
 
 def token_batches(n: int = 3) -> list[torch.Tensor]:
@@ -47,6 +52,7 @@ def test_streamed_sums_equal_the_formulas() -> None:
     assert sums.mse() == pytest.approx(errors.mean().item(), rel=1e-5)
     assert sums.nmse() == pytest.approx((errors / x.square().sum(-1)).mean().item(), rel=1e-5)
     assert sums.fvu() == pytest.approx((errors.sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-5)
+    assert sums.cosine() == pytest.approx(torch.nn.functional.cosine_similarity(x, x_hat).mean().item(), rel=1e-5)
 
 
 def test_pole_statistics_of_known_codes() -> None:
@@ -58,6 +64,13 @@ def test_pole_statistics_of_known_codes() -> None:
     assert found.dead_poles == 2  # the one-sided latent, and the one with 1 firing of 201 on its weaker side
     torch.testing.assert_close(found.two_sidedness, torch.tensor([0.25, 0.0, torch.nan, 1 / 201]), equal_nan=True)
     assert found.mean_two_sidedness == pytest.approx((0.25 + 1 / 201) / 3)
+    assert found.two_sidedness_histogram.tolist() == [2, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert live_poles(counts).tolist() == [[True, False, False, True], [True, True, False, False]]
+
+
+def test_an_even_latent_is_in_the_last_bin() -> None:
+    counts = torch.tensor([[7, 44, 0], [7, 56, 3]])
+    assert pole_statistics(counts).two_sidedness_histogram.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
 
 
 def test_an_exact_reconstruction_recovers_everything(passes: ModelPasses) -> None:
@@ -66,6 +79,8 @@ def test_an_exact_reconstruction_recovers_everything(passes: ModelPasses) -> Non
 
     found = evaluate_reconstruction(passes, {"id": Identity()}, token_batches(), token_filter=TokenFilter())["id"]
     assert (found.mse, found.nmse, found.fvu) == (0, 0, 0)
+    assert found.cosine == pytest.approx(1)
+    torch.testing.assert_close(found.density.sum(0), torch.ones(32).double())  # its codes are never zero
     assert found.loss is not None
     assert found.loss.zero == pytest.approx(1)
     assert found.loss.mean == pytest.approx(1)
@@ -115,6 +130,81 @@ def test_loss_recovered_is_saelens_score_on_the_same_tokens(passes: ModelPasses,
     assert found.zero == pytest.approx(theirs["ce_loss_score"], abs=1e-4)
     assert found.ce_clean == pytest.approx(theirs["ce_loss_without_sae"], abs=1e-5)
     assert found.ce_zero == pytest.approx(theirs["ce_loss_with_ablation"], abs=1e-5)
+
+
+def test_divergence_is_saelens_on_the_predicted_tokens(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches = token_batches()
+    found = evaluate_reconstruction(passes, {"sae": sae}, batches, token_filter=TokenFilter(), with_kl=True)["sae"].loss
+    theirs = [get_recons_loss(sae, passes.model, ActivationScaler(), tokens, True, False) for tokens in batches]
+    # SAELens also counts the last position of a context, where no token is predicted
+    with_sae, ablated = (
+        torch.cat([one[key][:, :-1] for one in theirs]).mean().item()
+        for key in ("kl_div_with_sae", "kl_div_with_ablation")
+    )
+    assert found is not None
+    assert found.kl_sae == pytest.approx(with_sae, rel=1e-4)
+    assert found.kl_zero == pytest.approx(ablated, rel=1e-4)
+    assert with_sae > 1e-3
+
+
+def test_divergence_is_measured_for_each_sae_and_leaves_the_losses_alone(passes: ModelPasses, sae: TopKSAE) -> None:
+    class Identity:
+        encode = decode = staticmethod(lambda x: x)
+
+    saes: dict[str, Any] = {"sae": sae, "id": Identity()}
+    with_kl = evaluate_reconstruction(passes, saes, token_batches(), token_filter=TokenFilter(), with_kl=True)
+    without = evaluate_reconstruction(passes, saes, token_batches(), token_filter=TokenFilter())
+    for name in saes:
+        found, plain = with_kl[name].loss, without[name].loss
+        assert found is not None
+        assert plain is not None
+        assert (plain.kl_sae, plain.kl_zero) == (None, None)
+        assert (found.ce_clean, found.ce_sae, found.ce_mean) == (plain.ce_clean, plain.ce_sae, plain.ce_mean)
+    assert with_kl["id"].loss is not None
+    assert with_kl["id"].loss.kl_sae == pytest.approx(0, abs=1e-6)
+
+
+def test_scoring_a_few_predictions_at_a_time_changes_nothing(
+    passes: ModelPasses, sae: TopKSAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = token_batches(1)[0]
+    clean = passes.clean(tokens, keep_logits=True)
+    at_once = passes.replaced(tokens, sae(clean.activations), clean_logits=clean.logits)
+    monkeypatch.setattr(model_passes, "SCORED_ENTRIES", 4 * VOCABULARY)
+    in_parts = passes.replaced(tokens, sae(clean.activations), clean_logits=clean.logits)
+    assert len(at_once.losses) == tokens[:, 1:].numel()
+    torch.testing.assert_close(in_parts, at_once)
+
+
+def test_divergence_without_the_passes_it_compares_is_refused(passes: ModelPasses, sae: TopKSAE) -> None:
+    with pytest.raises(ConfigError, match="with_kl=True compares the passes that with_loss=True runs"):
+        evaluate_reconstruction(
+            passes, {"s": sae}, token_batches(), token_filter=TokenFilter(), with_loss=False, with_kl=True
+        )
+
+
+@pytest.mark.parametrize(("preset", "hook"), FOREIGN.items())
+def test_a_stock_sae_on_a_model_of_another_class_needs_nothing_else(
+    preset: str, hook: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    made = with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=8, metadata=SAEMetadata(hook_name=hook))))
+    made.save_model(tmp_path)
+    stock = SAE.load_from_disk(tmp_path)
+    model = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[hook]).eval()
+    passes, batches = ModelPasses(model, hook), token_batches()
+    found = evaluate_reconstruction(
+        passes, {"s": stock}, batches, token_filter=TokenFilter.of_sae(stock, None), with_kl=True
+    )["s"]
+    x = torch.cat([passes.activations(tokens).flatten(0, 1) for tokens in batches])
+    assert found.fvu == pytest.approx(((x - stock(x)).square().sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-4)
+    assert found.l0 == pytest.approx((stock.encode(x) != 0).sum().item() / len(x), rel=1e-6)
+    assert int(found.pole_counts[1].sum()) == 0
+    theirs = [get_recons_loss(stock, model, ActivationScaler(), tokens, True, True) for tokens in batches]
+    ce, kl = (torch.cat([one[key] for one in theirs]) for key in ("ce_loss_with_sae", "kl_div_with_sae"))
+    assert found.loss is not None
+    assert found.loss.ce_sae == pytest.approx(ce.mean().item(), abs=1e-5)
+    assert found.loss.kl_sae == pytest.approx(kl[:, :-1].mean().item(), rel=1e-4)
+    assert found.loss.kl_sae > 1e-3
 
 
 def test_tokens_that_are_left_out_keep_their_activation(passes: ModelPasses) -> None:

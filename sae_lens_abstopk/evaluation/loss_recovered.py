@@ -1,0 +1,42 @@
+"""What a reconstruction costs the language model: next-token loss and divergence, against ablations."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LossRecovered:
+    """
+    Mean next-token cross-entropy (nats) over all predicted tokens: with the hook as it is, through the SAE, and ablated.
+
+    Only activations of kept tokens are replaced; the others stay as they are in every pass.
+    """
+
+    n_tokens: int
+    """Predicted tokens."""
+    ce_clean: float
+    ce_sae: float
+    ce_zero: float
+    """Kept activations replaced by zero."""
+    ce_mean: float
+    """Kept activations replaced by their mean over the evaluated tokens."""
+    kl_sae: float | None = None
+    """
+    Mean over the predicted tokens of KL(clean || through the SAE), in nats; None where it was not asked for. SAELens's
+    ``kl_div_with_sae`` is the same mean with the last position of each context, which predicts no token of it.
+    """
+    kl_zero: float | None = None
+    """The same with kept activations replaced by zero, as a scale for ``kl_sae``."""
+
+    @property
+    def zero(self) -> float:
+        """Share of the loss that zero-ablation adds and the SAE does not: 1 is perfect."""
+        return _recovered(self.ce_clean, self.ce_sae, self.ce_zero)
+
+    @property
+    def mean(self) -> float:
+        """The same against mean-ablation."""
+        return _recovered(self.ce_clean, self.ce_sae, self.ce_mean)
+
+
+def _recovered(clean: float, sae: float, ablated: float) -> float:
+    return (ablated - sae) / (ablated - clean) if ablated != clean else float("nan")
