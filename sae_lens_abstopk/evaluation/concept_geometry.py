@@ -45,7 +45,7 @@ class ConceptPCA:
     mean: torch.Tensor
     """Mean activation, the origin of the coordinates, float64 [D]."""
     difference_in_means: torch.Tensor
-    """Unit vector from the mean of pole A to that of pole B in these components, float64 [c]."""
+    """The unit vector along the difference in means, from pole A to pole B, in these components, float64 [c]."""
     latents: torch.Tensor
     """Latents whose decoder rows were projected, int64 [m]."""
     decoder_rows: torch.Tensor
@@ -53,7 +53,7 @@ class ConceptPCA:
 
     @property
     def alignment(self) -> float:
-        """Share of the difference in means that lies along the first component, as an absolute cosine."""
+        """Absolute cosine of the difference in means with the first component: near 1 where the poles are what varies most."""
         return abs(self.difference_in_means[0].item())
 
 
