@@ -1,0 +1,268 @@
+"""What an evaluation writes: one JSON document, whose schema is published in ``evals/results.schema.json``."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.intervals import Estimate
+
+SCHEMA_VERSION = 1
+
+
+class Record(BaseModel):
+    """Part of a results file; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=True, ser_json_inf_nan="null")
+
+
+class Interval(Record):
+    """A number with its 95 % bootstrap interval; null where there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n_units: int = Field(description="Groups (templates, documents, prompts) that were resampled.")
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> "Interval":
+        """From an estimate; NaN becomes null."""
+        value, low, high = (None if x != x else x for x in (estimate.value, estimate.low, estimate.high))
+        return cls(value=value, low=low, high=high, n_units=estimate.n_units)
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class SAERecord(Record):
+    """Which SAE a name stands for."""
+
+    folder: str = Field(description="Name of its folder, or its Hub release and id.")
+    architecture: str
+    d_in: int
+    d_sae: int
+    weights_sha256: str | None
+    training: dict[str, Any] = Field(description="What its metadata say of its training: architecture, tokens, ...")
+    group: str | None = Field(default=None, description="Variant that it is one seed of, in a comparison.")
+
+
+class LossRecord(Record):
+    """Next-token loss in nats through the SAE and with the hook ablated."""
+
+    tokens: int
+    ce_clean: float
+    ce_sae: float
+    ce_zero: float
+    ce_mean: float
+    recovered_zero: float
+    recovered_mean: float
+    kl: float | None = Field(description="Mean KL(clean || with SAE), nats a token.")
+
+
+class ReconstructionRecord(Record):
+    """What an SAE loses of activations, and of the model's predictions."""
+
+    tokens: int
+    mse: float
+    nmse: float
+    fvu: float
+    cosine: float
+    l0: float
+    dead_latents: int = Field(description="Fired on neither side in these tokens.")
+    dead_poles: int = Field(description="Live latents whose weaker side holds under 1 % of their firings.")
+    live_latents: int
+    two_sidedness: float = Field(description="Mean of min(p+, p-) / (p+ + p-) over live latents.")
+    two_sidedness_histogram: list[int] = Field(description="Live latents in ten bins from 0 to 0.5.")
+    density_quantiles: dict[str, list[float]] = Field(
+        description="Firings a token of the positive and the negative pole: quantiles 0.05, 0.25, 0.5, 0.75, 0.95."
+    )
+    loss: LossRecord | None
+
+
+class GeometryRecord(Record):
+    """The decoder by itself."""
+
+    antipodal_pairs: int = Field(description="Pairs of latents with cosine below the threshold.")
+    antipodal_threshold: float
+    latents_in_antipodal_pairs: int
+    decoder_norm_quantiles: list[float] = Field(description="0.05, 0.25, 0.5, 0.75, 0.95.")
+
+
+class StabilityRecord(Record):
+    """Two seeds of one variant, matched latent by latent by (absolute) cosine."""
+
+    first: str
+    second: str
+    mean_cosine: float
+    share_above_0_7: float
+    share_above_0_9: float
+
+
+class ProbeRecord(Record):
+    """One way to tell the poles of a task apart, on test."""
+
+    read: str = Field(description="Read position, chosen on val.")
+    auroc: Interval
+    accuracy: Interval
+    train_auroc: float
+    val_auroc: float
+
+
+class LatentRecord(Record):
+    """The best single latent, chosen on train."""
+
+    latent: int
+    orientation: int = Field(description="+1 if its positive side goes with pole B.")
+    coverage: Interval = Field(description="Pole coverage on test.")
+
+
+class PairRecord(Record):
+    """The best pair of sides, one a pole, chosen on train."""
+
+    latent_a: int
+    sign_a: int
+    latent_b: int
+    sign_b: int
+    coverage: Interval
+
+
+class SAETaskRecord(Record):
+    """One SAE on one task."""
+
+    probes: dict[str, ProbeRecord] = Field(description="By method; controls end in ', permuted' or ', untrained SAE'.")
+    latent: LatentRecord
+    pair: PairRecord
+    best_coverage: LatentRecord = Field(description="The latent of largest pole coverage on train.")
+
+
+class PCARecord(Record):
+    """Texts of a task in the first two principal components of the activations."""
+
+    coordinates: list[tuple[float, float]]
+    labels: list[int]
+    explained: list[float]
+
+
+class TaskRecord(Record):
+    """One task and every SAE on it."""
+
+    poles: tuple[str, str]
+    digest: str = Field(description="sha256 of the examples.")
+    source: str
+    licence: str
+    texts: tuple[int, int, int] = Field(description="In train, val and test.")
+    test_groups: int
+    majority: float = Field(description="Accuracy of always naming the larger pole of test.")
+    saes: dict[str, SAETaskRecord]
+    pca: PCARecord | None = None
+
+
+class DoseRecord(Record):
+    """One strength of one intervention, means over test prompts."""
+
+    strength: float
+    added_norm: float
+    log_odds: float = Field(description="log p(B's tokens) - log p(A's tokens).")
+    score: float | None = Field(description="Of generated text, by the task's scorer.")
+    generated_nll: float = Field(description="Unsteered model's nats a token of the generated text.")
+    neutral_nll: float = Field(description="Steered model's nats a token of neutral text.")
+    text: str = Field(description="One generated text.")
+
+
+class PoleEffectRecord(Record):
+    """One direction at the strength chosen on val, on test prompts."""
+
+    strength: float
+    reached: bool = Field(description="Whether any strength that was tried costs as much as the budget.")
+    log_odds: Interval
+    score: Interval | None
+    generated_cost: Interval
+    neutral_cost: Interval
+    log_odds_area: Interval
+
+
+class InterventionRecord(Record):
+    """One way to steer."""
+
+    doses: list[DoseRecord] = Field(description="By rising strength; positive is towards pole B.")
+    towards_a: PoleEffectRecord
+    towards_b: PoleEffectRecord
+    symmetry: Interval = Field(description="min(|effect+|, |effect-|) / max of the log-odds.")
+
+
+class SteeringRecord(Record):
+    """Steering one concept with one SAE."""
+
+    latent: int
+    latent_chosen_by: str
+    strength_chosen_by: str
+    prompts: tuple[int, int] = Field(description="In val and test.")
+    samples: int
+    baseline_log_odds: float
+    baseline_generated_nll: float
+    baseline_neutral_nll: float
+    interventions: dict[str, InterventionRecord]
+
+
+class Results(Record):
+    """A results file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str
+    command: str
+    commit: str | None
+    environment: dict[str, str]
+    model: str
+    hook: str
+    text: str
+    held_out: bool = Field(description="Whether the text was kept from the SAEs in training.")
+    suite: str
+    settings: dict[str, Any] = Field(description="Everything that the suite sets.")
+    seed: int
+    saes: dict[str, SAERecord]
+    reconstruction: dict[str, ReconstructionRecord]
+    geometry: dict[str, GeometryRecord]
+    stability: list[StabilityRecord] = []
+    concept_cosines: dict[str, dict[str, float]] = Field(
+        default={}, description="Cosines between the difference-in-means directions of the tasks."
+    )
+    tasks: dict[str, TaskRecord]
+    steering: dict[str, dict[str, SteeringRecord]] = Field(description="By task, then by SAE.")
+
+    def write(self, path: Path) -> None:
+        """As JSON; the file is there whole or not at all."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+
+def read_results(path: Path) -> Results:
+    """
+    A results file.
+
+    Raises:
+        ConfigError: it is missing, no JSON, or not in this format; the first key that is wrong is named.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such results file; `abstopk eval` writes one as results.json.")
+    try:
+        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise ConfigError(
+            f"{path} is no results file of this version: {where}: {first['msg'].lower()}; write it again with `abstopk eval`."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no text, so it is no results file.") from None
+
+
+def schema() -> str:
+    """The JSON schema of a results file."""
+    return json.dumps(Results.model_json_schema(), indent=1) + "\n"
