@@ -1,0 +1,70 @@
+"""Models of every kind that steering works on, and SAEs for them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import HookedSAETransformer, TopKSAE, TopKSAEConfig
+from sae_lens.load_model import HookedProxyLM
+from sae_lens.saes.sae import SAEMetadata
+from transformer_lens import HookedTransformerConfig
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from tests.conftest import VOCABULARY
+from tests.saes.test_signed_saes import with_random_weights
+
+HOOKS = {
+    "pythia-70m": "gpt_neox.layers.3",
+    "gpt2": "transformer.h.3",
+    "gemma-2-2b": "model.layers.3",
+    "qwen3-4b": "model.layers.3",
+    "gemma-3-12b": "model.language_model.layers.3",
+    "llama-3.1-8b": "model.layers.3",
+}
+KINDS = [*HOOKS, "proxy", "bridge", "hooked"]
+
+
+def random_tokens(rows: int = 2, width: int = 7, seed: int = 0) -> torch.Tensor:
+    return torch.randint(2, VOCABULARY, (rows, width), generator=torch.Generator().manual_seed(seed))
+
+
+def model_of(kind: str, folders: dict[str, Path]) -> Any:
+    """A tiny model: a preset's transformers class, or Llama as ``proxy`` or ``bridge``, or a HookedSAETransformer."""
+    if kind == "hooked":
+        torch.manual_seed(0)
+        sizes = {"n_layers": 5, "d_model": 32, "n_ctx": 64, "d_head": 16, "n_heads": 2, "d_vocab": VOCABULARY}
+        return HookedSAETransformer(HookedTransformerConfig(**sizes, act_fn="gelu", device="cpu")).eval()  # pyright: ignore
+    folder = str(folders[kind if kind in folders else "llama-3.1-8b"])
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    if kind in HOOKS:
+        return model
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if kind == "proxy":
+        return HookedProxyLM(model, tokenizer, hook_names=["model.layers.3"])
+    return TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=tokenizer, device="cpu")
+
+
+def hook_of(kind: str) -> str:
+    return HOOKS.get(kind, "model.layers.3" if kind == "proxy" else "blocks.3.hook_resid_post")
+
+
+def signed_sae(hook: str = "model.layers.3", **metadata: Any) -> SignedJumpReLUSAE:
+    """A signed SAE, 32 wide, on which most latents fire on most tokens."""
+    cfg = SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=SAEMetadata(hook_name=hook, **metadata))
+    sae = with_random_weights(SignedJumpReLUSAE(cfg))
+    sae.threshold.data.fill_(1e-3)
+    return sae
+
+
+def topk_sae(hook: str = "model.layers.3", **options: Any) -> TopKSAE:
+    cfg = TopKSAEConfig(d_in=32, d_sae=64, k=8, metadata=SAEMetadata(hook_name=hook), **options)
+    return with_random_weights(TopKSAE(cfg))
+
+
+def logits_of(model: Any, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    """Logits [batch, width, vocabulary] of any of the models."""
+    with torch.no_grad():
+        out = model(tokens, **kwargs)
+    return out if isinstance(out, torch.Tensor) else out.logits
