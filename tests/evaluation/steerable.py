@@ -34,7 +34,9 @@ def model_of(kind: str, folders: dict[str, Path]) -> Any:
     """A tiny model: a preset's transformers class, or Llama as ``proxy`` or ``bridge``, or a HookedSAETransformer."""
     if kind == "hooked":
         torch.manual_seed(0)
-        sizes = {"n_layers": 5, "d_model": 32, "n_ctx": 64, "d_head": 16, "n_heads": 2, "d_vocab": VOCABULARY}
+        # without a tokenizer, its generate counts learned positions twice (TransformerLens 3.9); rotary ones are right
+        sizes: dict[str, Any] = {"positional_embedding_type": "rotary", "rotary_dim": 16}
+        sizes |= {"n_layers": 5, "d_model": 32, "n_ctx": 64, "d_head": 16, "n_heads": 2, "d_vocab": VOCABULARY}
         return HookedSAETransformer(HookedTransformerConfig(**sizes, act_fn="gelu", device="cpu")).eval()  # pyright: ignore
     folder = str(folders[kind if kind in folders else "llama-3.1-8b"])
     model = AutoModelForCausalLM.from_pretrained(folder).eval()

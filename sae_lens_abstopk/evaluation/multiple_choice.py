@@ -1,0 +1,82 @@
+"""Accuracy on multiple-choice questions, steered or not, by lm-evaluation-harness."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config_file import data_folder
+
+TASK_FILE = "abstopk_multiple_choice.yaml"
+
+
+@dataclass(frozen=True)
+class MultipleChoiceScore:
+    """What lm_eval found."""
+
+    accuracy: float
+    """Share of questions whose right answer has the highest log-likelihood."""
+    accuracy_stderr: float
+    normalised_accuracy: float
+    """The same with log-likelihoods divided by the answers' lengths in bytes."""
+    n: int
+    """Questions."""
+    steering: str | None
+    """Name of the steering file."""
+
+
+def multiple_choice(
+    pretrained: str,
+    *,
+    questions: Path | None = None,
+    steering: Path | None = None,
+    batch_size: int = 16,
+    limit: int | None = None,
+    device: str = "cpu",
+) -> MultipleChoiceScore:
+    """
+    Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` where a file of steering is given.
+
+    Args:
+        pretrained: Name or folder of a transformers model.
+        questions: JSONL with ``question``, ``choices`` and ``answer`` (an index); the shipped ones by default.
+        steering: What :func:`export_for_lm_eval` wrote.
+        batch_size: Requests at once.
+        limit: Questions from the start; all by default.
+        device: For the model.
+
+    Raises:
+        ConfigError: lm_eval is not installed, or a file is missing.
+    """
+    try:
+        from lm_eval import simple_evaluate
+    except ImportError:
+        raise ConfigError("multiple choice needs lm_eval; pip install 'sae-lens-abstopk[lm-eval]'.") from None
+    task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
+    shipped = data_folder("evals").parent / task["dataset_kwargs"]["data_files"]["test"]
+    for file in (questions or shipped, *([steering] if steering else [])):
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file.")
+    task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
+    arguments: dict[str, Any] = {"pretrained": pretrained}
+    found: Any = simple_evaluate(
+        model="steered" if steering else "hf",
+        model_args=arguments | ({"steer_path": str(steering)} if steering else {}),
+        tasks=[task],
+        batch_size=batch_size,
+        limit=limit,
+        device=device,
+        bootstrap_iters=0,
+    )
+    (scores,) = found["results"].values()
+    (samples,) = found["samples"].values()
+    n, accuracy = len({sample["doc_id"] for sample in samples}), scores["acc,none"]
+    return MultipleChoiceScore(
+        accuracy=accuracy,
+        accuracy_stderr=(accuracy * (1 - accuracy) / max(n - 1, 1)) ** 0.5,
+        normalised_accuracy=scores["acc_norm,none"],
+        n=n,
+        steering=steering.name if steering else None,
+    )
