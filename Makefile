@@ -38,12 +38,19 @@ lint: setup ## ruff, ruff format, pyright
 
 check: lint test ## what CI runs
 
-bench: setup ## time and memory against SAELens, on an idle machine; writes benchmarks/results
-	$(RUN) python benchmarks/step_time.py --out benchmarks/results/step_time.json
+.venv-peers/.synced: benchmarks/peers.txt
+	$(UV) venv --quiet --clear .venv-peers
+	VIRTUAL_ENV=.venv-peers $(UV) pip install --quiet -r benchmarks/peers.txt
+	@touch $@
+
+bench: setup .venv-peers/.synced ## time and memory against SAELens and others, on an idle machine; writes benchmarks/results
+	$(RUN) python benchmarks/step_time.py --peers .venv-peers/bin/python --out benchmarks/results/step_time.json
+	$(RUN) python benchmarks/step_time.py --curves --out benchmarks/results/curves.json
 	$(RUN) python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
+	$(RUN) python benchmarks/chart.py
 
 build: setup ## wheel and source distribution, in dist/
 	$(UV) build
 
 clean: ## remove the environment and what was built
-	rm -rf .venv .uv dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .uv dist build .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,8 @@
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.difference_in_means import DifferenceInMeans
+from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.tasks import load_task
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
@@ -29,6 +31,8 @@ __all__ = [
     "SignedJumpReLUSAEConfig",
     "decode_topk",
     "encode_topk",
+    "evaluate",
     "load_config",
+    "load_task",
     "train",
 ]

@@ -1,16 +1,20 @@
 """The ``abstopk`` command: a thin layer over the Python API."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.activations import NonFiniteActivationsError
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.evaluation.results import Results
 
 app = typer.Typer(
     help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
@@ -116,6 +120,106 @@ def sweep(
 
         runs = load_sweep(file, list(overrides or ()))
         run_sweep(runs, output, console=console, dry_run=dry_run)
+
+
+@app.command("eval")
+def evaluate(
+    saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
+    suite: Annotated[str, typer.Option(help="A suite (quick, probing, full, public) or a YAML file.")] = "full",
+    quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results; what is done there is kept.")] = Path("results"),
+    model: Annotated[
+        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
+    ] = None,
+    local: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, samples and intervals.")] = 0,
+) -> None:
+    """Probe, steer and measure SAEs by a suite; write results.json, report.md and report.html."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.training.progress import stages_bar
+
+        with stages_bar(console) as on_progress:
+            results = run_evaluation(
+                _named(saes, "SAE"),
+                suite="quick" if quick else suite,
+                out=out,
+                model_name=model,
+                text=text,
+                local=_pairs(local or [], "--local"),
+                seed=seed,
+                on_progress=on_progress,
+            )
+        _write_reports([results], out, console)
+
+
+@app.command()
+def compare(
+    file: Annotated[str, typer.Argument(help="A comparison file, or one of training_configs/comparisons.")],
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the results.")] = Path(
+        "runs/comparison"
+    ),
+    suite: Annotated[
+        str | None, typer.Option(help="Suite in place of the one that the file names.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+) -> None:
+    """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.evaluation.suite import load_suite
+        from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+        from sae_lens_abstopk.training.progress import stages_bar
+
+        comparison = load_comparison(file, list(overrides or ()), output=output)
+        chosen = load_suite(suite or comparison.suite)
+        run_comparison(comparison, console=console, dry_run=dry_run)
+        if dry_run:
+            return
+        saes, groups = comparison.saes_and_groups()
+        with stages_bar(console) as on_progress:
+            results = run_evaluation(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)
+        _write_reports([results], output / "results", console)
+
+
+def _write_reports(results: "Sequence[Results]", out: Path, console: Console) -> None:
+    from sae_lens_abstopk.evaluation.html_report import write_html_report
+    from sae_lens_abstopk.evaluation.markdown_report import markdown_report
+
+    markdown = markdown_report(results)
+    (out / "report.md").write_text(markdown, encoding="utf-8")
+    write_html_report(results, out / "report.html")
+    console.print(Markdown(markdown))
+    console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _named(saes: list[str], what: str) -> list[str] | dict[str, str]:
+    """SAEs by name where all are given as NAME=SAE."""
+    named = ["=" in sae for sae in saes]
+    if not any(named):
+        return saes
+    if not all(named):
+        raise ConfigError(f"name every {what} as NAME=PATH, or none.")
+    return _pairs(saes, what)
+
+
+def _pairs(texts: list[str], what: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise ConfigError(f"{what} {text!r} must have the form NAME=PATH.")
+        if name in pairs:
+            raise ConfigError(f"{what} {name!r} is given twice.")
+        pairs[name] = path
+    return pairs
 
 
 @contextmanager

@@ -103,11 +103,12 @@ class FilteredActivationsStore(ActivationsStore):
         )
 
     def close(self) -> None:
-        """Stop reading ahead, and store what a cache is still to be given."""
+        """Stop reading ahead, and store what a cache is still to be given; read on, the text starts again."""
         for source in (self._dataloader, self.iterable_sequences):
             if isinstance(source, Generator):
                 source.close()
-        self._dataloader = None
+        self._dataloader, self._reads_ahead = None, False
+        self.iterable_sequences = self._iterate_tokenized_sequences()
 
     @override
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -10,7 +10,13 @@ from rich.console import Console
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import build_sae_config, data_folder, load_config, read_yaml
+from sae_lens_abstopk.training.config_file import (
+    build_sae_config,
+    data_folder,
+    load_config,
+    read_yaml,
+    sae_config_class,
+)
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
 
@@ -44,6 +50,17 @@ class Comparison:
     runs: tuple[ComparisonRun, ...]
     suite: str
     """Name of the evaluation suite that the trained SAEs go through."""
+
+    def saes_and_groups(self) -> tuple[dict[str, Path], dict[str, str]]:
+        """Folders of all SAEs, and of each the variant (with its k, where there are several) that it is a seed of."""
+        several = len({run.k for run in self.runs}) > 1
+        saes, groups = {}, {}
+        for run in self.runs:
+            for variant, folder in run.folders().items():
+                group = f"{variant} k={run.k:g}" if several else variant
+                saes[f"{group} seed {run.seed}"] = folder
+                groups[f"{group} seed {run.seed}"] = group
+        return saes, groups
 
 
 def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path) -> Comparison:
@@ -94,14 +111,14 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
     return Comparison(tuple(runs), raw.get("suite", "full"))
 
 
-def run_comparison(comparison: Comparison, *, console: Console) -> None:
-    """Train the runs that have no SAEs yet, one after the other."""
+def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = False) -> None:
+    """Train the runs that have no SAEs yet, one after the other; with ``dry_run`` only list them."""
     for i, run in enumerate(comparison.runs, 1):
         done = all((folder / "sae_weights.safetensors").is_file() for folder in run.folders().values())
         console.print(
             f"[{i}/{len(comparison.runs)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False
         )
-        if not done:
+        if not done and not dry_run:
             train(run.config, console=console)
 
 
@@ -116,13 +133,14 @@ def _variants_as_overrides(
         section = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * wider)}
         section |= {key: value for key, value in options.items() if key not in VARIANT_KEYS}
         try:
-            probe = build_sae_config(section, where=f"variants.{name}")
+            config_class = sae_config_class(str(options.get("architecture", "abstopk")), where=f"variants.{name}")
+            if sparsity_coefficient(config_class) is None:
+                section["k"] = k
+            else:
+                targets[name] = float(k)
+            build_sae_config(section, where=f"variants.{name}")
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
-        if sparsity_coefficient(probe) is None:
-            section["k"] = k
-        else:
-            targets[name] = float(k)
         saes[name] = section
     first, *others = saes
     companions = {name: {"remove": sorted(saes[first]), **saes[name]} for name in others}

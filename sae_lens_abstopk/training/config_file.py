@@ -164,12 +164,7 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     """The checked SAE config of a section ``sae``, shorthands resolved; errors say ``where.key``."""
     raw = {key: value for key, value in raw.items() if key != "metadata"}
     name = str(raw.pop("architecture", "abstopk"))
-    offered = sorted({"abstopk", *SAE_TRAINING_CLASS_REGISTRY} - set(OUR_NAMES.values()))
-    if name not in offered and name not in OUR_NAMES.values():
-        raise ConfigError(
-            f"{where}.architecture={name!r} is not known{_nearest(name, offered)}; use one of {', '.join(offered)}."
-        )
-    config_class = SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(name, name)][1]
+    config_class = sae_config_class(name, where=where)
     hints = _hints(config_class) | SAE_SHORTHANDS
     aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
     if aims_at_k:
@@ -187,6 +182,17 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
         return config_class(**values)
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}") from None
+
+
+def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
+    """The config class of an architecture by the name that it has in a config file."""
+    offered = sorted({"abstopk", *SAE_TRAINING_CLASS_REGISTRY} - set(OUR_NAMES.values()))
+    if architecture not in offered and architecture not in OUR_NAMES.values():
+        raise ConfigError(
+            f"{where}.architecture={architecture!r} is not known{_nearest(architecture, offered)}; "
+            f"use one of {', '.join(offered)}."
+        )
+    return SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(architecture, architecture)][1]
 
 
 def dump_config(cfg: TrainingConfig) -> str:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
@@ -72,3 +72,29 @@ def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], No
     task = bar.add_task(title, total=None)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each stage that is told (what, done, in all); off a terminal, a line as each stage ends."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    stages: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in stages:
+            stages[what] = bar.add_task(what, total=total)
+        bar.update(stages[what], completed=done, total=total)
+        if done >= total:
+            bar.remove_task(stages.pop(what))
+            console.print(f"[dim]{what}: done[/]", highlight=False)
+
+    with bar:
+        yield show

@@ -10,11 +10,11 @@ from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
 # weight of the newest batch in the running L0
 NEWEST = 0.1
 # over a whole run with the L0 off by a factor of e, the coefficient would change by the exponential of this
-REACH = 20.0
+REACH = 30.0
 LARGEST_LOG_RATIO = 1.0
 
 
-def sparsity_coefficient(cfg: TrainingSAEConfig) -> str | None:
+def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
     """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
     return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
 

@@ -14,7 +14,8 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.evaluation.contexts import Context
-from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.report import as_json, highlighted, print_inspection
 from sae_lens_abstopk.training.config_file import build_config
 from tests.saes.test_signed_saes import with_random_weights

@@ -1,0 +1,93 @@
+"""Draws the recorded curves of ``step_time.py --curves`` and writes the tables of ``benchmarks/README.md``.
+
+    python benchmarks/chart.py
+
+Reads ``benchmarks/results``; nothing is measured.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parent
+LABELS = {"d_sae": "latents F", "k": "latents kept K", "tokens": "tokens B"}
+SERIES = {
+    "sae_lens abstopk": ("SAELens abstopk", "#b35806"),
+    "abstopk": ("abstopk (this package)", "#2166ac"),
+    "float32 encoder product": ("float32 encoder product alone", "#888888"),
+}
+
+
+def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """One panel for each size that varies, on logarithmic axes."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(10, 3.2), sharey=True, layout="constrained")
+    for axis, (varied, points) in zip(axes, curves.items(), strict=True):
+        sizes = [point[varied] for point in points]
+        for name, (label, colour) in SERIES.items():
+            axis.plot(sizes, [point[name]["median"] for point in points], marker="o", color=colour, label=label)
+        axis.set(xscale="log", yscale="log", xlabel=LABELS[varied])
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
+        axis.grid(alpha=0.25)
+    axes[0].set_ylabel("seconds a training step")
+    axes[0].legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def table(sizes: list[dict[str, Any]]) -> str:
+    """The step times as Markdown."""
+    lines = ["| d_sae | SAE | seconds | times faster | memory |", "|---|---|---|---|---|"]
+    for size in sizes:
+        for name, seconds in size["seconds"].items():
+            memory = size["peak_bytes"].get(name)
+            lines.append(
+                f"| {size['d_sae']:,} | {name} | {seconds['median']:.3f} ({seconds['least']:.3f} to {seconds['most']:.3f}) "
+                f"| {size['sae_lens_abstopk_over'][name]:.1f} | {f'{memory / 2**20:,.0f} MiB' if memory else '-'} |"
+            )
+    return "\n".join(lines)
+
+
+def alone_table(size: dict[str, Any]) -> str:
+    """Step times of SAEs in processes of their own as Markdown."""
+    alone = size["seconds_alone"]
+    lines = ["| one process each | seconds, two rounds | times ours |", "|---|---|---|"]
+    for name, seconds in alone.items():
+        ratios = sorted(value / own for value, own in zip(seconds, alone["abstopk"], strict=True))
+        told = "1" if name == "abstopk" else f"{ratios[0]:.1f} to {ratios[-1]:.1f}"
+        lines.append(f"| {name} | {', '.join(f'{value:.3f}' for value in seconds)} | {told} |")
+    return "\n".join(lines)
+
+
+def inference_table(sizes: list[dict[str, Any]]) -> str:
+    """Times of encode and decode as Markdown."""
+    lines = ["| d_sae | SAELens encode, decode | encode_topk, decode_topk | times faster |", "|---|---|---|---|"]
+    for size in sizes:
+        theirs, ours = (size["seconds_of_inference"][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
+        lines.append(f"| {size['d_sae']:,} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} |")
+    return "\n".join(lines)
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between the marks of ``name`` replaced."""
+    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{content}\n{end}{after}"
+
+
+def main() -> None:
+    steps = json.loads((ROOT / "results" / "step_time.json").read_text())
+    draw(json.loads((ROOT / "results" / "curves.json").read_text())["curves"], ROOT / "results" / "curves.svg")
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    text = replaced(text, "steps", table(steps["sizes"]))
+    text = replaced(text, "alone", alone_table(steps["sizes"][0]))
+    text = replaced(text, "inference", inference_table(steps["sizes"]))
+    readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

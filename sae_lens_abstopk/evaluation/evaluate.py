@@ -1,0 +1,228 @@
+"""The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
+
+import itertools
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
+from sae_lens_abstopk.evaluation.parts import Parts
+from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
+from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.evaluation.records import (
+    geometry_record,
+    reconstruction_record,
+    sae_record,
+)
+from sae_lens_abstopk.evaluation.results import (
+    GeometryRecord,
+    ReconstructionRecord,
+    Results,
+    StabilityRecord,
+    SteeringRecord,
+)
+from sae_lens_abstopk.evaluation.stability import match_dictionaries
+from sae_lens_abstopk.evaluation.steered_task import steer_on_task
+from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.evaluation.tasks import Task, load_task
+
+RESULTS_FILENAME = "results.json"
+SIGNED = ("abstopk", "signed_jumprelu")
+"""Inference architectures whose codes have a sign."""
+
+
+def evaluate(
+    saes: Sequence[str | Path] | Mapping[str, str | Path],
+    *,
+    suite: str | Path | Suite = "quick",
+    out: str | Path,
+    model_name: str | None = None,
+    text: str | None = None,
+    local: Mapping[str, str | Path] | None = None,
+    groups: Mapping[str, str] | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> Results:
+    """
+    Run a suite on SAEs that read one hook of one model and write ``results.json``.
+
+    Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task or the
+    suite's settings have changed.
+
+    Args:
+        saes: Folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
+        suite: Name, YAML file, or a :class:`Suite`.
+        out: Folder of the results.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+        local: By task, a file or folder that replaces its Hub data set.
+        groups: By SAE, the variant that it is one seed of.
+        seed: Of splits, samples and intervals.
+        on_progress: See ``Progress``.
+
+    Raises:
+        ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used.
+    """
+    suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    unknown = set(local or {}) - set(suite.tasks)
+    if unknown:
+        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
+    tasks = {
+        _key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
+        for name in suite.tasks
+    }
+    for name in suite.steering.tasks if suite.steering else ():
+        if tasks[_key(name)].steering is None:
+            raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
+    subjects = open_subjects(saes, model_name=model_name, text=text)
+    run = _Evaluation(subjects, suite, tasks, Path(out), groups or {}, seed, on_progress or (lambda *_: None))
+    results = run.results()
+    results.write(Path(out) / RESULTS_FILENAME)
+    return results
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    subjects: Subjects
+    suite: Suite
+    tasks: dict[str, Task]
+    out: Path
+    groups: Mapping[str, str]
+    seed: int
+    on_progress: Progress
+
+    def results(self) -> Results:
+        subjects = self.subjects
+        saes = {
+            name: sae_record(sae, subjects.sources[name], group=self.groups.get(name))
+            for name, sae in subjects.saes.items()
+        }
+        parts = Parts(
+            self.out / "parts",
+            {
+                "model": subjects.cfg.model_name,
+                "hook": subjects.cfg.hook_name,
+                "seed": self.seed,
+                "saes": {name: [record.folder, record.weights_sha256] for name, record in saes.items()},
+            },
+        )
+        text = [subjects.cfg.dataset_path, subjects.held_out, self.suite.reconstruction.model_dump()]
+        reconstruction = parts.get("reconstruction", dict[str, ReconstructionRecord], text, self._reconstruction)
+        geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
+        stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
+        probed = {
+            name: parts.get(
+                f"task-{name}",
+                ProbedTask,
+                [task.digest, self.suite.untrained, self.suite.texts_per_pole],
+                lambda name=name: probe_on_task(
+                    subjects,
+                    self.tasks[name],
+                    untrained=self.suite.untrained,
+                    seed=self.seed,
+                    on_progress=self.on_progress,
+                ),
+            )
+            for name, task in self.tasks.items()
+        }
+        steering: dict[str, dict[str, SteeringRecord]] = {}
+        options = self.suite.steering
+        for name in map(_key, options.tasks if options else ()):
+            settings = [
+                self.tasks[name].digest,
+                options and options.model_dump(exclude={"tasks"}),
+                probed[name].candidates,
+            ]
+            steering[name] = parts.get(
+                f"steering-{name}",
+                dict[str, SteeringRecord],
+                settings,
+                lambda name=name: steer_on_task(
+                    subjects, self.tasks[name], probed[name], options, seed=self.seed, on_progress=self.on_progress
+                ),
+            )
+        return Results(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=shlex.join(["abstopk", *sys.argv[1:]]),
+            commit=commit(),
+            environment=environment(),
+            model=subjects.model_name,
+            hook=subjects.cfg.hook_name,
+            text=subjects.text_name,
+            held_out=subjects.held_out,
+            suite=self.suite.name,
+            settings=self.suite.model_dump(exclude={"name"}),
+            seed=self.seed,
+            saes=saes,
+            reconstruction=reconstruction,
+            geometry=geometry,
+            stability=stability,
+            concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
+            tasks={name: found.record for name, found in probed.items()},
+            steering=steering,
+        )
+
+    def _reconstruction(self) -> dict[str, ReconstructionRecord]:
+        batches = self.subjects.batches(self.suite.reconstruction.tokens)
+        total, done = len(batches) * (3 + len(self.subjects.saes)), itertools.count(1)
+        found = evaluate_reconstruction(
+            self.subjects.passes,
+            self.subjects.saes,
+            batches,
+            token_filter=self.subjects.token_filter,
+            with_kl=True,
+            on_pass=lambda: self.on_progress("reconstruction", next(done), total),
+        )
+        return {name: reconstruction_record(result) for name, result in found.items()}
+
+    def _geometry(self) -> dict[str, GeometryRecord]:
+        found = {}
+        for i, (name, sae) in enumerate(self.subjects.saes.items(), 1):
+            found[name] = geometry_record(sae)
+            self.on_progress("geometry", i, len(self.subjects.saes))
+        return found
+
+    def _stability(self) -> list[StabilityRecord]:
+        by_group: dict[str, list[str]] = {}
+        for name, group in self.groups.items():
+            by_group.setdefault(group, []).append(name)
+        pairs = [pair for names in by_group.values() for pair in itertools.combinations(names, 2)]
+        found = []
+        for i, (first, second) in enumerate(pairs, 1):
+            rows = [self.subjects.saes[name].W_dec.detach().float().cpu() for name in (first, second)]
+            # the gauge of a signed latent is arbitrary, so its direction is one up to sign
+            signed = self.subjects.saes[first].cfg.architecture() in SIGNED
+            match = match_dictionaries(*rows, signed=signed)
+            found.append(
+                StabilityRecord(
+                    first=first,
+                    second=second,
+                    mean_cosine=match.mean_matched_cosine,
+                    share_above_0_7=match.share_above(0.7),
+                    share_above_0_9=match.share_above(0.9),
+                )
+            )
+            self.on_progress("stability", i, len(pairs))
+        return found
+
+
+def _key(task: str) -> str:
+    """What a task is called in the results: its name, or that of its file."""
+    return Path(task).stem if task.endswith((".yaml", ".yml")) else task
+
+
+def _cosines(directions: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    if not directions:
+        return {}
+    vectors = torch.tensor(list(directions.values()))
+    matrix = torch.nn.functional.cosine_similarity(vectors[:, None], vectors[None], dim=-1)
+    return {
+        name: dict(zip(directions, row.tolist(), strict=True)) for name, row in zip(directions, matrix, strict=True)
+    }

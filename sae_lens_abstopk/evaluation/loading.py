@@ -1,0 +1,180 @@
+"""SAEs with the model and the text that they are evaluated on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from sae_lens import SAE, StandardTrainingSAEConfig
+from sae_lens.constants import SAE_CFG_FILENAME
+from safetensors import SafetensorError
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import build_config, read_raw
+from sae_lens_abstopk.training.language_model import load_language_model
+from sae_lens_abstopk.training.runner import CONFIG_FILENAME
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """SAEs that read one hook of one model, with that model and text for it."""
+
+    saes: dict[str, SAE[Any]]
+    sources: dict[str, str]
+    """Folder, or release and id, of each SAE."""
+    cfg: TrainingConfig
+    """Of the model, the hook and the text."""
+    model: HookedRootModule
+    token_filter: TokenFilter
+    """Of the first SAE."""
+    held_out: bool
+    """Whether the text was kept from the first SAE in training."""
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.model.tokenizer
+
+    @property
+    def passes(self) -> ModelPasses:
+        """Passes of the model around the hook."""
+        return ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm)
+
+    @property
+    def model_name(self) -> str:
+        """Without the path of a local folder."""
+        return Path(self.cfg.model_name).name if Path(self.cfg.model_name).exists() else self.cfg.model_name
+
+    @property
+    def text_name(self) -> str:
+        """Without the path of a local file."""
+        return Path(self.cfg.dataset_path).name if Path(self.cfg.dataset_path).exists() else self.cfg.dataset_path
+
+    def batches(self, n_tokens: int) -> list[torch.Tensor]:
+        """Token ids [batch, context] of at least ``n_tokens`` tokens of the text."""
+        return token_batches(self.model, self.cfg, n_tokens, part="held_out" if self.held_out else "all")
+
+
+def open_subjects(
+    sources: Sequence[str | Path] | Mapping[str, str | Path], *, model_name: str | None = None, text: str | None = None
+) -> Subjects:
+    """
+    Load SAEs and what they are evaluated on.
+
+    Args:
+        sources: SAEs as :func:`load_sae` takes them, by name if they are to be called other than their labels or
+            folders; run settings come from the ``config.yaml`` in the first or in the folder above it.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+
+    Raises:
+        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
+    """
+    listed = list(sources.values()) if isinstance(sources, Mapping) else list(sources)
+    saes = [load_sae(source) for source in listed]
+    hooks = {sae.cfg.metadata.hook_name for sae in saes}
+    if len(hooks) > 1:
+        raise ConfigError(
+            f"the SAEs read different hooks ({', '.join(sorted(map(str, hooks)))}); take those of one hook at a time."
+        )
+    if isinstance(sources, Mapping):
+        names = list(sources)
+    else:
+        names = [sae.cfg.metadata.label or Path(source).name for sae, source in zip(saes, listed, strict=True)]
+        names = [str(source) for source in listed] if len(set(names)) < len(names) else names
+    if len(set(names)) < len(names):
+        raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
+    cfg = evaluation_config(Path(listed[0]), saes[0], model_name=model_name, text=text)
+    model = load_language_model(cfg)
+    for sae in saes:
+        sae.to(cfg.device)
+    return Subjects(
+        saes=dict(zip(names, saes, strict=True)),
+        sources={name: str(source) for name, source in zip(names, listed, strict=True)},
+        cfg=cfg,
+        model=model,
+        token_filter=TokenFilter.of_sae(saes[0], getattr(model, "tokenizer", None)),
+        held_out=text is None,
+    )
+
+
+def load_sae(source: str | Path) -> SAE[Any]:
+    """
+    An SAE from a folder in SAELens's format, or ``RELEASE:SAE_ID`` by ``SAE.from_pretrained``.
+
+    Raises:
+        ConfigError: it is missing, incomplete, damaged, or of an architecture that is not registered.
+    """
+    folder = Path(source)
+    if not folder.exists() and ":" in str(source):
+        return _from_release(str(source))
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; an SAE of the Hub is named RELEASE:SAE_ID.")
+    if not (folder / SAE_CFG_FILENAME).is_file():
+        raise ConfigError(
+            f"{folder} holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done."
+        )
+    try:
+        return SAE.load_from_disk(folder)
+    except KeyError as error:
+        raise ConfigError(
+            f"{folder}: SAELens knows no architecture {error}; import the package that registers it."
+        ) from None
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
+
+
+def evaluation_config(
+    folder: Path, sae: SAE[Any], *, model_name: str | None = None, text: str | None = None
+) -> TrainingConfig:
+    """The config that model and text are loaded by: that of the run, or one made from the SAE's metadata."""
+    for candidate in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
+        if candidate.is_file():
+            raw, where = read_raw(candidate)
+            raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
+            raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
+            raw |= {"model_name": model_name} if model_name else {}
+            raw |= {"dataset_path": text, "dataset_name": None, "split": "train"} if text else {}
+            return build_config(raw, where=where)
+    metadata = sae.cfg.metadata
+    if text is None:
+        raise ConfigError(
+            f"{folder} has no {CONFIG_FILENAME} that names its held-out text; give --text FILE_OR_DATASET."
+        )
+    if not (model_name or metadata.model_name) or not metadata.hook_name:
+        raise ConfigError(f"{folder}: the metadata name no model or hook; give --model NAME.")
+    hooks_hf_module = "hook_" not in metadata.hook_name
+    return TrainingConfig(
+        sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
+        model_name=model_name or metadata.model_name,
+        model_class_name=metadata.model_class_name
+        or ("AutoModelForCausalLM" if hooks_hf_module else "TransformerBridge"),
+        hook_name=metadata.hook_name,
+        hook_head_index=metadata.hook_head_index,
+        dataset_path=text,
+        context_size=metadata.context_size or 128,
+        prepend_bos=True if metadata.prepend_bos is None else metadata.prepend_bos,
+        seqpos_slice=tuple(metadata.seqpos_slice or (None,)),
+        store_batch_size_prompts=8,
+        train_batch_size_tokens=1,
+        shuffle=False,
+        perf_log_freq=0,
+    )
+
+
+def _from_release(source: str) -> SAE[Any]:
+    release, _, sae_id = source.partition(":")
+    try:
+        return SAE.from_pretrained(release, sae_id)
+    except (ValueError, OSError, KeyError, HfHubHTTPError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"{source!r} is no folder, and no SAE of that release could be loaded ({first}); check the name and the "
+            "connection, or give a local folder."
+        ) from error

@@ -1,0 +1,43 @@
+"""Finished parts of an evaluation on disk, so that one that was stopped goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+class Parts:
+    """
+    One JSON file a part, with a digest of everything that the part depends on; a part of other inputs is made again.
+
+    Args:
+        folder: Made if missing.
+        common: What every part depends on.
+    """
+
+    def __init__(self, folder: Path, common: Any) -> None:
+        self.folder, self.common = folder, common
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str, kind: type[T] | Any, depends_on: Any, make: Callable[[], T]) -> T:
+        """The part ``name`` of type ``kind``: read if it is there for the same inputs, else made and written."""
+        path = self.folder / f"{name.replace('/', '-')}.json"
+        digest = hashlib.sha256(json.dumps([self.common, depends_on], sort_keys=True, default=str).encode()).hexdigest()
+        adapter = TypeAdapter(kind)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["digest"] == digest:
+                return adapter.validate_python(stored["part"])
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+            pass  # not there, of an older version or torn: it is made again
+        made = make()
+        partial = path.with_suffix(".partial")
+        content = {"digest": digest, "part": adapter.dump_python(made, mode="json")}
+        partial.write_text(json.dumps(content), encoding="utf-8")
+        partial.replace(path)
+        return made

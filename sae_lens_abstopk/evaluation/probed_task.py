@@ -1,0 +1,141 @@
+"""One task of a suite, probed on every SAE."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.concept_geometry import concept_pca
+from sae_lens_abstopk.evaluation.loading import Subjects
+from sae_lens_abstopk.evaluation.probing import TaskProbes, probe_task
+from sae_lens_abstopk.evaluation.records import task_record
+from sae_lens_abstopk.evaluation.representations import represent
+from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
+from sae_lens_abstopk.evaluation.tasks import Task
+from sae_lens_abstopk.evaluation.text_batches import ReadingRules
+from sae_lens_abstopk.evaluation.untrained import untrained_sae
+
+# text that untrained SAEs are centred on and given their L0 by
+UNTRAINED_TOKENS = 4096
+PCA_TEXTS = 200
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+class ProbedTask(BaseModel):
+    """A task that was probed, and what steering takes from it."""
+
+    record: TaskRecord
+    candidates: dict[str, list[int]]
+    """Best latents on train, by SAE."""
+    direction: list[float]
+    """mean(B) - mean(A) of the activations on train, [d_in]."""
+
+
+def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
+    """A task with at most ``texts_per_pole`` texts of each pole."""
+    if texts_per_pole is None:
+        return task
+    poles = np.array([example.pole for example in task.examples])
+    order = np.random.default_rng(seed).permutation(len(poles))
+    rows = np.sort(np.concatenate([order[poles[order] == pole][:texts_per_pole] for pole in (0, 1)]))
+    own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
+    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
+
+
+def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int, on_progress: Progress) -> ProbedTask:
+    """Probe every SAE on one task; ``untrained`` adds the control with fresh weights."""
+    saes, name = subjects.saes, task.name
+    labels = np.array([example.pole for example in task.examples])
+    split = task.split(seed)
+    fresh_saes = _untrained(subjects, seed) if untrained else {}
+    controls = {f"{sae}, untrained": fresh for sae, fresh in fresh_saes.items()}
+    with represent(
+        subjects.passes,
+        subjects.tokenizer,
+        {**saes, **controls},
+        [example.text for example in task.examples],
+        reads=task.reads,
+        markers=[example.marker for example in task.examples],
+        rules=_rules(subjects),
+        on_progress=lambda done, total: on_progress(f"{name}: texts", done, total),
+    ) as representations:
+        probes: dict[str, TaskProbes] = {}
+        for i, sae in enumerate(saes, 1):
+            probes[sae] = probe_task(
+                representations,
+                labels,
+                split,
+                sae,
+                groups=[example.group for example in task.examples],
+                untrained_name=f"{sae}, untrained" if controls else None,
+                activations=next(iter(probes.values()), None),
+                seed=seed,
+            )
+            on_progress(f"{name}: probes", i, len(saes))
+        first = next(iter(probes.values()))
+        means = first.activations.difference_in_means
+        rows = np.random.default_rng(seed).permutation(len(labels))[:PCA_TEXTS]
+        pca = concept_pca(
+            torch.from_numpy(representations.x(means.score.read, rows)),
+            torch.from_numpy(labels[rows]),
+            next(iter(saes.values())).W_dec.detach(),
+            latents=[first.best_latent.latent],
+            poles=task.poles,
+        )
+    return ProbedTask(
+        record=TaskRecord(
+            poles=task.poles,
+            digest=task.digest,
+            source=task.source,
+            licence=task.licence,
+            texts=first.n,
+            test_groups=first.n_test_groups,
+            majority=first.majority,
+            saes={sae: task_record(found) for sae, found in probes.items()},
+            pca=PCARecord(
+                coordinates=[(float(x), float(y)) for x, y in pca.coordinates],
+                labels=labels[rows].tolist(),
+                explained=pca.explained_variance_ratio.tolist(),
+            ),
+        ),
+        candidates={sae: _candidates(found) for sae, found in probes.items()},
+        direction=(np.array(means.direction) * means.norm).tolist(),
+    )
+
+
+def _rules(subjects: Subjects) -> ReadingRules:
+    """Of the first SAE; the others must agree but for the norm limit, an estimate that differs between seeds."""
+    tokenizer = subjects.tokenizer
+    rules = {name: ReadingRules.of_saes({name: sae}, tokenizer) for name, sae in subjects.saes.items()}
+    first = next(iter(rules.values()))
+    without_limit = {
+        name: replace(found, token_filter=replace(found.token_filter, max_norm=None)) for name, found in rules.items()
+    }
+    if len(set(without_limit.values())) > 1:
+        told = "; ".join(f"{name}: {found}" for name, found in without_limit.items())
+        raise ConfigError(f"the SAEs were trained on different kinds of tokens ({told}); evaluate them one by one.")
+    return first
+
+
+@torch.no_grad()
+def _untrained(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
+    tokens = subjects.batches(UNTRAINED_TOKENS)
+    kept = []
+    for batch in tokens:
+        activations = subjects.passes.activations(batch)
+        kept.append(activations[subjects.token_filter.keep(batch, activations)].float())
+    x = torch.cat(kept)
+    return {name: untrained_sae(sae, x, seed=seed).sae for name, sae in subjects.saes.items()}
+
+
+def _candidates(probes: TaskProbes) -> list[int]:
+    """Latents that do well on train, the best first."""
+    ranked = [probes.codes.single.latent, probes.codes.best_coverage.latent, *probes.codes.sparse[-1].latents]
+    return list(dict.fromkeys(ranked))

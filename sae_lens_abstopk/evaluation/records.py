@@ -1,0 +1,184 @@
+"""From what was measured to the records of a results file."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+
+from sae_lens_abstopk.evaluation.code_probes import CoveringLatent, SingleLatent
+from sae_lens_abstopk.evaluation.dose_response import DoseResponse
+from sae_lens_abstopk.evaluation.doses import Dose
+from sae_lens_abstopk.evaluation.geometry import antipodal_pairs
+from sae_lens_abstopk.evaluation.inspection import training_record
+from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.probing import TaskProbes
+from sae_lens_abstopk.evaluation.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation.results import (
+    DoseRecord,
+    GeometryRecord,
+    Interval,
+    InterventionRecord,
+    LatentRecord,
+    LossRecord,
+    PairRecord,
+    PoleEffectRecord,
+    ProbeRecord,
+    ReconstructionRecord,
+    SAERecord,
+    SAETaskRecord,
+    SteeringRecord,
+)
+from sae_lens_abstopk.evaluation.steering_summary import PoleEffect
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:
+    """What identifies an SAE."""
+    weights = Path(source) / SAE_WEIGHTS_FILENAME
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    return SAERecord(
+        folder=Path(source).name if digest else source,
+        architecture=sae.cfg.architecture(),
+        d_in=sae.cfg.d_in,
+        d_sae=sae.cfg.d_sae,
+        weights_sha256=digest,
+        training=training_record(sae),
+        group=group,
+    )
+
+
+def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
+    """Of a :class:`Reconstruction`."""
+    loss = found.loss and LossRecord(
+        tokens=found.loss.n_tokens,
+        ce_clean=found.loss.ce_clean,
+        ce_sae=found.loss.ce_sae,
+        ce_zero=found.loss.ce_zero,
+        ce_mean=found.loss.ce_mean,
+        recovered_zero=found.loss.zero,
+        recovered_mean=found.loss.mean,
+        kl=found.loss.kl_sae,
+    )
+    return ReconstructionRecord(
+        tokens=found.n_tokens,
+        mse=found.mse,
+        nmse=found.nmse,
+        fvu=found.fvu,
+        cosine=found.cosine,
+        l0=found.l0,
+        dead_latents=found.dead_latents,
+        dead_poles=found.poles.dead_poles,
+        live_latents=found.poles.live_latents,
+        two_sidedness=found.poles.mean_two_sidedness,
+        two_sidedness_histogram=found.poles.two_sidedness_histogram.tolist(),
+        density_quantiles={
+            pole: _quantiles(density) for pole, density in zip(("positive", "negative"), found.density, strict=True)
+        },
+        loss=loss,
+    )
+
+
+def geometry_record(sae: SAE[Any], threshold: float = -0.7) -> GeometryRecord:
+    """Of the decoder of an SAE."""
+    rows = sae.W_dec.detach().float()
+    pairs = antipodal_pairs(rows, threshold=threshold)
+    return GeometryRecord(
+        antipodal_pairs=pairs.total,
+        antipodal_threshold=threshold,
+        latents_in_antipodal_pairs=pairs.latents,
+        decoder_norm_quantiles=_quantiles(rows.norm(dim=1)),
+    )
+
+
+def task_record(probes: TaskProbes) -> SAETaskRecord:
+    """Of one SAE on one task."""
+    codes = probes.codes
+    return SAETaskRecord(
+        probes={
+            name: ProbeRecord(
+                read=score.read,
+                auroc=Interval.of(score.auroc),
+                accuracy=Interval.of(score.accuracy),
+                train_auroc=score.train_auroc,
+                val_auroc=score.val_auroc,
+            )
+            for name, score in probes.scores().items()
+        },
+        latent=_latent(codes.single),
+        pair=PairRecord(
+            latent_a=codes.pair.pole_a.latent,
+            sign_a=codes.pair.pole_a.sign,
+            latent_b=codes.pair.pole_b.latent,
+            sign_b=codes.pair.pole_b.sign,
+            coverage=Interval.of(codes.pair.coverage),
+        ),
+        best_coverage=_latent(codes.best_coverage),
+    )
+
+
+def steering_record(found: DoseResponse, *, latent: int) -> SteeringRecord:
+    """Of a dose-response."""
+    baseline = found.baseline[1]
+    interventions = {}
+    for curve, summary in zip(found.test, found.summaries, strict=True):
+        interventions[curve.intervention] = InterventionRecord(
+            doses=[_dose(dose) for dose in curve.doses],
+            towards_a=_effect(summary.towards_a),
+            towards_b=_effect(summary.towards_b),
+            symmetry=Interval.of(summary.log_odds_symmetry),
+        )
+    return SteeringRecord(
+        latent=latent,
+        latent_chosen_by=found.protocol.latent_chosen_by,
+        strength_chosen_by=found.protocol.strength_chosen_by,
+        prompts=(len(found.protocol.prompts.val), len(found.protocol.prompts.test)),
+        samples=found.protocol.samples,
+        baseline_log_odds=_mean(baseline.log_odds),
+        baseline_generated_nll=_mean(baseline.generated_nll),
+        baseline_neutral_nll=_mean(baseline.neutral_nll),
+        interventions=interventions,
+    )
+
+
+def _latent(found: SingleLatent | CoveringLatent) -> LatentRecord:
+    return LatentRecord(latent=found.latent, orientation=found.orientation, coverage=Interval.of(found.coverage))
+
+
+def _dose(dose: Dose) -> DoseRecord:
+    return DoseRecord(
+        strength=dose.strength,
+        added_norm=dose.added_norm,
+        log_odds=_mean(dose.log_odds),
+        score=None if dose.scores is None else _mean(dose.scores),
+        generated_nll=_mean(dose.generated_nll),
+        neutral_nll=_mean(dose.neutral_nll),
+        text=dose.texts[0][0],
+    )
+
+
+def _effect(found: PoleEffect) -> PoleEffectRecord:
+    return PoleEffectRecord(
+        strength=found.strength,
+        reached=found.reached,
+        log_odds=Interval.of(found.log_odds),
+        score=_or_none(found.score),
+        generated_cost=Interval.of(found.generated_cost),
+        neutral_cost=Interval.of(found.neutral_cost),
+        log_odds_area=Interval.of(found.log_odds_area),
+    )
+
+
+def _or_none(estimate: Estimate | None) -> Interval | None:
+    return None if estimate is None else Interval.of(estimate)
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    return sum(values) / len(values)
+
+
+def _quantiles(values: torch.Tensor) -> list[float]:
+    return torch.quantile(values.double().cpu(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()

@@ -1,0 +1,68 @@
+"""One task of a suite, steered with every SAE."""
+
+import torch
+
+from sae_lens_abstopk.evaluation.dose_response import dose_response
+from sae_lens_abstopk.evaluation.interventions import equal_norm_interventions
+from sae_lens_abstopk.evaluation.latent_choice import choose_latent
+from sae_lens_abstopk.evaluation.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.loading import Subjects
+from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress
+from sae_lens_abstopk.evaluation.records import steering_record
+from sae_lens_abstopk.evaluation.results import SteeringRecord
+from sae_lens_abstopk.evaluation.suite import SteeringOptions
+from sae_lens_abstopk.evaluation.tasks import Task
+
+# tokens that the scale of a latent is estimated on
+SCALE_TOKENS = 16_384
+
+
+def steer_on_task(
+    subjects: Subjects,
+    task: Task,
+    probed: ProbedTask,
+    options: SteeringOptions,
+    *,
+    seed: int,
+    on_progress: Progress,
+) -> dict[str, SteeringRecord]:
+    """Steer with the best latent of every SAE; an SAE none of whose candidates fires on the text is left out."""
+    part = task.steering
+    assert part is not None  # checked before anything runs
+    shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
+    found = {}
+    for sae_name, sae in subjects.saes.items():
+        scales = latent_scale(
+            subjects.model,
+            sae,
+            subjects.batches(SCALE_TOKENS),
+            latents=probed.candidates[sae_name][: options.candidates],
+            token_filter=subjects.token_filter,
+        )
+        firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
+        if not firing:
+            continue  # a latent that the text never turns on has no scale to steer by
+        choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
+        response = dose_response(
+            subjects.model,
+            sae,
+            part,
+            equal_norm_interventions(
+                sae,
+                latent=choice.latent,
+                scale=choice.scale,
+                orientation=choice.orientation,
+                difference_in_means=torch.tensor(probed.direction),
+                n_random=options.random_directions,
+                seed=seed,
+            ),
+            latent_chosen_by=str(choice),
+            strengths=options.strengths,
+            budget=options.budget,
+            samples=options.samples,
+            max_new_tokens=options.max_new_tokens,
+            on_progress=lambda done, total: on_progress(f"{task.name}: steering {sae_name}", done, total),  # noqa: B023
+            **shared,
+        )
+        found[sae_name] = steering_record(response, latent=choice.latent)
+    return found

@@ -1,0 +1,83 @@
+"""Suites: which tasks an evaluation runs, on how much text."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config_file import data_folder, read_yaml
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReconstructionPart(_Section):
+    """How reconstruction is measured."""
+
+    tokens: Count = 51_200
+    """Of the run's held-out text, rounded up to whole batches; 50,000 at least for a Loss Recovered to be reported."""
+
+
+class SteeringOptions(_Section):
+    """How steering is measured (see :func:`~.dose_response.dose_response`)."""
+
+    tasks: tuple[str, ...]
+    """Of the suite's tasks, those that are steered."""
+    strengths: tuple[Positive, ...] = (0.5, 1.0, 2.0, 4.0)
+    samples: Count = 3
+    max_new_tokens: Count = 24
+    budget: Positive = 0.5
+    """Nats a token at which effects are matched."""
+    random_directions: Annotated[int, Field(ge=0)] = 3
+    candidates: Count = 8
+    """Latents, the best on train texts, among which val prompts choose."""
+
+
+class Suite(_Section):
+    """What an evaluation runs."""
+
+    name: str = ""
+    reconstruction: ReconstructionPart = ReconstructionPart()
+    tasks: tuple[str, ...] = ()
+    texts_per_pole: Count | None = None
+    """Texts drawn of each pole; all where None."""
+    untrained: bool = True
+    """Probe SAEs with fresh weights too, as a control."""
+    steering: SteeringOptions | None = None
+
+
+def suite_names() -> list[str]:
+    """Suites that ship with the package."""
+    return sorted(path.stem for path in (data_folder("evals") / "suites").glob("*.yaml"))
+
+
+def load_suite(source: str | Path) -> Suite:
+    """
+    A suite by name, or from a YAML file.
+
+    Raises:
+        ConfigError: it is missing, or a key or value is not understood.
+    """
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        path = data_folder("evals") / "suites" / f"{source}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"suite {str(source)!r} is neither a .yaml file nor one of {', '.join(suite_names())}.")
+    try:
+        suite = Suite.model_validate({"name": path.stem, **read_yaml(path)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        allowed = Suite.model_fields if len(first["loc"]) == 1 else SteeringOptions.model_fields
+        raise ConfigError(f"{path}: {key}: {first['msg'].lower()}; keys: {', '.join(allowed)}.") from None
+    others = set(suite.steering.tasks) - set(suite.tasks) if suite.steering else set()
+    if others:
+        raise ConfigError(
+            f"{path}: steering.tasks names {', '.join(sorted(others))}, which tasks does not: latents come from probing."
+        )
+    return suite

@@ -1,0 +1,192 @@
+"""The evaluation suite on tiny models: whole documents, resumption, and what is refused before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from sae_lens import TopKSAE, TopKSAEConfig
+
+from sae_lens_abstopk import ConfigError, evaluate
+from sae_lens_abstopk.evaluation import evaluate as evaluation
+from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
+from sae_lens_abstopk.evaluation.tasks import task_names
+from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.runner import train
+
+QUIET = Console(quiet=True)
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "reconstruction": {"tokens": 256},
+    "tasks": ("CONCEPT",),
+    "texts_per_pole": 30,
+    "steering": {
+        "tasks": ("CONCEPT",),
+        "strengths": (1.0, 3.0),
+        "samples": 2,
+        "max_new_tokens": 4,
+        "random_directions": 1,
+        "candidates": 3,
+    },
+}
+
+
+CONCEPT = """\
+name: temperature
+poles: [hot, cold]
+licence: MIT
+source: written for this test
+reads: [last, mean]
+fillers:
+  thing: [soup, tea, bath, stone, river, room]
+templates:
+  - "The {thing} was {hot|cold}."
+  - "We found the {thing} {warm|cool}."
+  - "A {boiling|freezing} {thing} stood there."
+  - "Nobody touched the {scalding|icy} {thing}."
+  - "The {thing} felt {hot|cold} to her."
+  - "He said the {thing} was {warm|cool} again."
+  - "Every {thing} here is {hot|cold} at night."
+steering:
+  prompts: ["The water is", "This room feels", "The stone is", "It was"]
+  tokens: {hot: ["x"], cold: ["q"]}
+  scorer: {kind: words, hot: [hot, warm], cold: [cold, cool]}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> dict[str, Any]:
+    """Keys of a suite of one concept."""
+    path = tmp_path / "temperature.yaml"
+    path.write_text(CONCEPT)
+    return {**SMALL, "tasks": (str(path),), "steering": {**SMALL["steering"], "tasks": (str(path),)}}
+
+
+@pytest.fixture
+def trained(raw_config: dict[str, Any]) -> Path:
+    return train(build_config(raw_config), console=QUIET).folders["sae"]
+
+
+def test_a_suite_measures_everything_and_leaves_one_file(trained: Path, small: dict[str, Any], tmp_path: Path) -> None:
+    stages = set()
+    results = evaluate(
+        {"mine": trained},
+        suite=Suite(**small),
+        out=tmp_path / "out",
+        on_progress=lambda what, _done, _total: stages.add(what),
+    )
+    assert read_results(tmp_path / "out" / "results.json") == results
+    assert results.reconstruction["mine"].tokens > 0
+    assert results.reconstruction["mine"].loss is not None
+    concept = results.tasks["temperature"].saes["mine"]
+    for method in ("single latent", "pair", "5-sparse", "difference in means", "logistic regression"):
+        assert concept.probes[method].auroc.n_units == results.tasks["temperature"].test_groups
+    assert {"single latent, permuted", "single latent, untrained SAE"} < set(concept.probes)
+    steering = results.steering["temperature"]["mine"]
+    assert set(steering.interventions) == {"latent", "clamp", "difference_in_means", "random_0"}
+    assert [dose.strength for dose in steering.interventions["latent"].doses] == [-3, -1, 0, 1, 3]
+    assert stages == {
+        "reconstruction",
+        "geometry",
+        "temperature: texts",
+        "temperature: probes",
+        "temperature: steering mine",
+    }
+
+
+def test_finished_parts_are_not_computed_again_unless_their_inputs_changed(
+    trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probing = {**small, "steering": None, "untrained": False}
+    first = evaluate([trained], suite=Suite(**probing), out=tmp_path / "out")
+    (tmp_path / "out" / "parts" / "geometry.json").write_text("{torn")
+    with monkeypatch.context() as broken:
+        for name in ("evaluate_reconstruction", "probe_on_task"):
+            broken.setattr(evaluation, name, lambda *_, **__: pytest.fail("computed again"))
+        again = evaluate([trained], suite=Suite(**probing), out=tmp_path / "out")
+        assert again.tasks == first.tasks
+        assert again.geometry == first.geometry
+        with pytest.raises(pytest.fail.Exception, match="computed again"):
+            evaluate([trained], suite=Suite(**{**probing, "texts_per_pole": 31}), out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("preset", ["llama-3.1-8b", "gpt2", "pythia-70m"])
+def test_stock_saes_and_models_from_outside_are_measured_unchanged(
+    preset: str, tiny_models: dict[str, Path], texts: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    hook = {"llama-3.1-8b": "model.layers.2", "gpt2": "transformer.h.2", "pythia-70m": "gpt_neox.layers.2"}[preset]
+    torch.manual_seed(0)
+    sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=4))
+    torch.nn.init.normal_(sae.W_enc)
+    torch.nn.init.normal_(sae.W_dec)
+    sae.cfg.metadata.hook_name = hook
+    sae.cfg.metadata.model_name = str(tiny_models[preset])
+    sae.cfg.metadata.model_class_name = "AutoModelForCausalLM"
+    sae.cfg.metadata.context_size = 32
+    sae.save_model(tmp_path / "stock")
+    results = evaluate([tmp_path / "stock"], suite=Suite(**small), out=tmp_path / "out", text=str(texts))
+    (measured,) = results.tasks["temperature"].saes.values()
+    coverage = measured.latent.coverage.value
+    assert coverage is not None
+    assert coverage <= 0.5  # a non-negative latent has one side
+    assert not results.held_out
+
+
+def test_seeds_of_a_comparison_are_matched_with_each_other(
+    raw_config: dict[str, Any], small: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config | {"max_norm_multiple": 3.0}))
+    content = {
+        "config": str(tmp_path / "base.yaml"),
+        "k": [3],
+        "seeds": [0, 1],
+        "variants": {"abstopk": {"architecture": "abstopk"}, "topk": {"architecture": "sparse_topk"}},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
+    comparison = load_comparison(str(tmp_path / "c.yaml"), output=tmp_path / "runs")
+    run_comparison(comparison, console=QUIET)
+    saes, groups = comparison.saes_and_groups()
+    suite = Suite(**{**small, "steering": None, "untrained": False})
+    results = evaluate(saes, suite=suite, out=tmp_path / "out", groups=groups)
+    assert [(pair.first, pair.second) for pair in results.stability] == [
+        ("abstopk seed 0", "abstopk seed 1"),
+        ("topk seed 0", "topk seed 1"),
+    ]
+    assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
+
+
+def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> None:
+    assert {"quick", "full"} < set(suite_names())
+    for name in suite_names():
+        assert set(load_suite(name).tasks) <= set(task_names())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("task: [gender]", "task: extra inputs are not permitted; keys: name, reconstruction, tasks"),
+        ("texts_per_pole: 0", "texts_per_pole: input should be greater than or equal to 1"),
+        ("steering: {tasks: [gender], strengths: [0]}", "strengths.0: input should be greater than 0"),
+        ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks names gender, which tasks does not"),
+        ("- 1", "the top level must be a mapping"),
+    ],
+)
+def test_a_bad_suite_is_refused(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
+        load_suite(tmp_path / "s.yaml")
+
+
+def test_what_does_not_exist_is_refused_before_anything_runs(
+    tmp_path: Path, small: dict[str, Any], trained: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"suite 'ful' is neither a \.yaml file nor one of full, probing"):
+        evaluate([trained], suite="ful", out=tmp_path)
+    with pytest.raises(ConfigError, match="not among the tasks .*temperature"):
+        evaluate([trained], suite=Suite(**small), out=tmp_path, local={"sst2": tmp_path})
+    with pytest.raises(ConfigError, match="no such folder; an SAE of the Hub is named RELEASE:SAE_ID"):
+        evaluate([tmp_path / "nothing"], suite=Suite(**small), out=tmp_path)
