@@ -186,7 +186,7 @@ def test_what_does_not_exist_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(ConfigError, match=r"suite 'ful' is neither a \.yaml file nor one of full, probing"):
         evaluate([trained], suite="ful", out=tmp_path)
-    with pytest.raises(ConfigError, match="not among the tasks .*temperature"):
+    with pytest.raises(ConfigError, match=r"not among the tasks .*temperature"):
         evaluate([trained], suite=Suite(**small), out=tmp_path, local={"sst2": tmp_path})
     with pytest.raises(ConfigError, match="no such folder; an SAE of the Hub is named RELEASE:SAE_ID"):
         evaluate([tmp_path / "nothing"], suite=Suite(**small), out=tmp_path)
