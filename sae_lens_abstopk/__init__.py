@@ -15,6 +15,8 @@ from sae_lens_abstopk.saes import (
     SignedJumpReLUSAEConfig,
 )
 from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
+from sae_lens_abstopk.saes.gauge import canonical_gauge
+from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.runner import train
 
@@ -34,5 +36,9 @@ __all__ = [
     "evaluate",
     "load_config",
     "load_task",
+    "canonical_gauge",
+    "load_config",
+    "mirror",
     "train",
+    "unmirror",
 ]

@@ -99,6 +99,49 @@ def inspect(
 
 
 @app.command()
+def mirror(
+    sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    prune_dead_poles: Annotated[
+        bool, typer.Option("--prune-dead-poles", help="Leave out the poles that hold under 1 % of a latent's firings.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model to count firings on, instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Text to count firings on, instead of the run's held-out text.", show_default=False),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to count firings on.", min=1)] = 51_200,
+) -> None:
+    """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, whose codes are not negative."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.mirror_folder import mirror_folder
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        with passes_bar(console, "counting firings") as on_progress:
+            made = mirror_folder(
+                sae,
+                out,
+                prune_dead_poles=prune_dead_poles,
+                model_name=model,
+                text=text,
+                n_tokens=tokens,
+                on_progress=on_progress,
+            )
+        record = made.cfg.metadata["mirror"]
+        console.print(
+            f"{out}: {made.cfg.architecture()}, {made.cfg.d_sae:,} latents for the {2 * record['d_sae']:,} poles of "
+            f"{record['architecture']}; loads with SAELens alone",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if prune_dead_poles:
+            dropped = record["dropped_share_of_firings"]
+            console.print(f"the poles left out held {dropped:.4%} of all firings", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def quickstart(overrides: Overrides = None, output: Output = None) -> None:
     """Fetch a small real model, train a signed and a TopK SAE in one pass, and look at both."""
     with _errors_as_sentences() as console:

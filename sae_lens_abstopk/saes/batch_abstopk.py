@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from sae_lens import SAEConfig
@@ -29,6 +30,8 @@ class BatchAbsTopK(nn.Module):
 @dataclass(kw_only=True)
 class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfig):
     """Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``."""
+
+    pole_thresholds: ClassVar[bool] = False  # SAELens copies every option of the inference config from this one
 
     @override
     @classmethod

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
+from torch import nn
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.load_note import write_load_note
@@ -12,7 +13,15 @@ from sae_lens_abstopk.saes.load_note import write_load_note
 
 @dataclass
 class SignedJumpReLUSAEConfig(JumpReLUSAEConfig):
-    """Config of an SAE with z = u * 1[|u| > threshold]; the options are SAELens's JumpReLU options."""
+    """
+    Config of an SAE with z = u * 1[|u| > threshold]; the other options are SAELens's JumpReLU options.
+
+    Args:
+        pole_thresholds: Whether the negative pole has a threshold of its own. Trained SAEs have one for both;
+            :func:`sae_lens_abstopk.merge_antipodal` needs two, as a latent without an opposite keeps one side.
+    """
+
+    pole_thresholds: bool = False
 
     @override
     @classmethod
@@ -25,18 +34,37 @@ class SignedJumpReLUSAE(JumpReLUSAE):
     Inference form of the batch-level signed SAEs: z_j = u_j * 1[|u_j| > threshold_j], threshold [d_sae].
 
     The code of a token depends on that token alone, never on its batch. Equal to SAELens's JumpReLU SAE on the
-    doubled dictionary ([u, -u], [W_dec; -W_dec]).
+    doubled dictionary ([u, -u], [W_dec; -W_dec]). With ``pole_thresholds``, z_j = u_j where u_j > threshold_j or
+    -u_j > negative_threshold_j [d_sae]; infinity there makes a latent one-sided.
     """
 
     cfg: SignedJumpReLUSAEConfig  # type: ignore[assignment]
+    negative_threshold: nn.Parameter
+
+    @override
+    def initialize_weights(self) -> None:
+        super().initialize_weights()
+        if self.cfg.pole_thresholds:
+            self.negative_threshold = nn.Parameter(torch.zeros_like(self.threshold))
 
     @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes [..., d_sae] of activations [..., d_in]."""
         sae_in = self.process_sae_in(x)
         hidden_pre = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc)
-        is_on = hidden_pre.abs() > self.threshold
+        if self.cfg.pole_thresholds:
+            is_on = (hidden_pre > self.threshold) | (-hidden_pre > self.negative_threshold)
+        else:
+            is_on = hidden_pre.abs() > self.threshold
         return self.hook_sae_acts_post(hidden_pre * is_on.to(hidden_pre.dtype))
+
+    @override
+    @torch.no_grad()
+    def fold_W_dec_norm(self) -> None:
+        norms = self.get_W_dec_norm()
+        super().fold_W_dec_norm()
+        if self.cfg.pole_thresholds:
+            self.negative_threshold.mul_(norms)
 
     @override
     def save_model(self, path: str | Path) -> tuple[Path, Path]:

@@ -1,0 +1,83 @@
+"""How often and how strongly each pole of each latent fires, added up over streaming codes."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.gauge import flipped_latents
+from sae_lens_abstopk.saes.poles import pole_counts
+
+POLE_ACTIVITY_FILENAME = "pole_activity.safetensors"
+
+
+@dataclass(frozen=True)
+class PoleActivity:
+    """Firings and energy of both poles of every latent over some tokens."""
+
+    counts: torch.Tensor
+    """Firings, int64 [2, d_sae], positive row first."""
+    energy: torch.Tensor
+    """Sum of z^2 over the tokens, float64 [2, d_sae], positive row first."""
+    n_tokens: int
+    """Tokens behind both."""
+
+    def in_canonical_gauge(self) -> Self:
+        """The same for the SAE that ``canonical_gauge`` makes of these energies."""
+        flipped = flipped_latents(self.energy, self.energy.shape[1])
+        swapped = (torch.where(flipped, rows.flip(0), rows) for rows in (self.counts, self.energy))
+        return type(self)(*swapped, self.n_tokens)
+
+    def save(self, folder: Path) -> Path:
+        """Write ``pole_activity.safetensors`` into ``folder``, beside the weights."""
+        path = folder / POLE_ACTIVITY_FILENAME
+        tensors = {"counts": self.counts.contiguous(), "energy": self.energy.contiguous()}
+        save_file(tensors, path, metadata={"n_tokens": json.dumps(self.n_tokens)})
+        return path
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """
+        What :meth:`save` wrote into ``folder``.
+
+        Raises:
+            ConfigError: there is no such file, or it is damaged.
+        """
+        path = folder / POLE_ACTIVITY_FILENAME
+        if not path.is_file():
+            raise ConfigError(f"{path} does not exist; measure_poles() measures what it would hold.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                n_tokens = json.loads(file.metadata()["n_tokens"])
+                return cls(file.get_tensor("counts"), file.get_tensor("energy"), n_tokens)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path} is damaged ({error}); delete it and measure again.") from error
+
+
+class PoleActivitySums:
+    """Adds up :class:`PoleActivity`; nothing grows with the number of tokens."""
+
+    def __init__(self, d_sae: int) -> None:
+        self._counts = torch.zeros(2, d_sae, dtype=torch.int64)
+        self._energy = torch.zeros(2, d_sae, dtype=torch.float64)
+        self._n_tokens = 0
+
+    def update(self, codes: torch.Tensor) -> Self:
+        """Add codes [..., d_sae]."""
+        flat = codes.detach().flatten(0, -2)
+        self._counts += pole_counts(flat).cpu()
+        for pole, sign in enumerate((1, -1)):
+            # float32 squares, float64 sums: half precision would lose the small codes beside the large
+            self._energy[pole] += (sign * flat).clamp(min=0).float().square().sum(0, dtype=torch.float64).cpu()
+        self._n_tokens += len(flat)
+        return self
+
+    @property
+    def result(self) -> PoleActivity:
+        """What was added up so far."""
+        return PoleActivity(self._counts.clone(), self._energy.clone(), self._n_tokens)
