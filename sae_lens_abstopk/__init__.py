@@ -15,6 +15,7 @@ from sae_lens_abstopk.saes import (
     SignedJumpReLUSAEConfig,
 )
 from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
+from sae_lens_abstopk.saes.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.training.config_file import load_config
@@ -38,6 +39,7 @@ __all__ = [
     "load_task",
     "canonical_gauge",
     "load_config",
+    "merge_antipodal",
     "mirror",
     "train",
     "unmirror",

@@ -1,0 +1,69 @@
+"""The threshold at which a code has a wanted mean number of active latents, from streaming magnitudes."""
+
+from typing import Self
+
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+
+# Positive floats sort as their bits do. Sign, exponent and 12 bits of mantissa place a value to 1 part in 4,096.
+DROPPED_BITS = 11
+N_BINS = 2 ** (31 - DROPPED_BITS)
+
+
+class ThresholdFitter:
+    """
+    Finds theta such that on average ``k`` magnitudes a token exceed it.
+
+    A histogram over the bits of float32 holds what was seen, so memory does not grow with the number of tokens, and
+    theta is exact to 1 part in 4,096, on the side of fewer active latents.
+
+    Args:
+        k: Wanted mean number of active latents a token.
+
+    Raises:
+        ConfigError: ``k`` is not above 0.
+    """
+
+    def __init__(self, k: float) -> None:
+        if not k > 0:
+            raise ConfigError(f"k={k!r} must be above 0: the mean number of active latents a token.")
+        self.k = k
+        self._bins = torch.zeros(N_BINS, dtype=torch.int64)
+        self._n_tokens = 0
+
+    def update(self, magnitudes: torch.Tensor) -> Self:
+        """
+        Add magnitudes [n, d_sae]; what is 0 or below, or cannot be a code, may be given as 0.
+
+        Raises:
+            ConfigError: a magnitude is NaN or infinite.
+        """
+        values = magnitudes.detach().float()
+        if not values.isfinite().all():
+            raise ConfigError("the activations give pre-activations that are NaN or infinite; leave those tokens out.")
+        positive = values[values > 0]
+        places = positive.view(torch.int32).long() >> DROPPED_BITS
+        self._bins += torch.bincount(places, minlength=N_BINS).cpu()
+        self._n_tokens += len(values)
+        return self
+
+    @property
+    def result(self) -> float:
+        """
+        theta; 0 where even all positive magnitudes are fewer than ``k`` a token.
+
+        Raises:
+            ConfigError: nothing was added.
+        """
+        if self._n_tokens == 0:
+            raise ConfigError("a threshold cannot be estimated from no activations; give at least one token.")
+        wanted = int(self.k * self._n_tokens)
+        at_least = self._bins.flip(0).cumsum(0).flip(0)
+        if at_least[0] <= wanted:
+            return 0.0
+        # the lowest bin such that no more than wanted lie in it and above
+        lowest = int((at_least <= wanted).nonzero()[0])
+        edge = torch.tensor(lowest << DROPPED_BITS, dtype=torch.int32).view(torch.float32)
+        # values at the edge itself are to be on
+        return torch.nextafter(edge, torch.tensor(0.0)).item()
