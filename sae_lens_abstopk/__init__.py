@@ -4,6 +4,8 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.difference_in_means import DifferenceInMeans
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.tasks import load_task
+from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.hub import publish, pull
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
@@ -28,6 +30,7 @@ __all__ = [
     "BatchAbsTopKTrainingSAEConfig",
     "ConfigError",
     "DifferenceInMeans",
+    "HubError",
     "MatryoshkaBatchAbsTopKTrainingSAE",
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
@@ -41,6 +44,8 @@ __all__ = [
     "load_config",
     "merge_antipodal",
     "mirror",
+    "publish",
+    "pull",
     "train",
     "unmirror",
 ]

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.training.activations import NonFiniteActivationsError
 
 if TYPE_CHECKING:
@@ -139,6 +139,113 @@ def mirror(
         if prune_dead_poles:
             dropped = record["dropped_share_of_firings"]
             console.print(f"the poles left out held {dropped:.4%} of all firings", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def publish(
+    saes: Annotated[
+        list[str],
+        typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id is the folder's name where none is given."),
+    ],
+    repo: Annotated[str, typer.Option("--repo", help="Repository, USER/NAME; made where there is none.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch to publish to; made where there is none.")] = "main",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each, as ID_mirror.")
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Numbers for the card: a file of `abstopk inspect --json`.", show_default=False)
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure numbers, contexts and the sign gauge now, on the run's held-out text."),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model to measure on, instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to measure on, instead of the run's held-out text.", show_default=False)
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the model, where the SAE names a folder.", show_default=False)
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).", show_default=False),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the repository that differ.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the release into a folder, show it, and ask nothing of the Hub.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the dry run (NAME-release).", show_default=False)
+    ] = None,
+) -> None:
+    """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.hub import publish as run_publish
+        from sae_lens_abstopk.hub.results import results_from_json
+        from sae_lens_abstopk.hub.show import files_tree
+        from sae_lens_abstopk.hub.sources import measure as measure_saes
+        from sae_lens_abstopk.hub.sources import named_folders
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        folders = named_folders(saes)
+        numbers = {} if results is None else results_from_json(results)
+        poles = {}
+        if measure:
+            with passes_bar(console, "measuring") as on_progress:
+                measured, poles = measure_saes(
+                    folders, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress
+                )
+            numbers = measured | numbers
+        folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
+        done = run_publish(
+            folders,
+            repo,
+            private=private,
+            revision=revision,
+            with_mirror=mirror,
+            results=numbers,
+            poles=poles,
+            license=license,
+            base_model=base_model,
+            overwrite=overwrite,
+            dry_run=folder,
+        )
+        console.print(files_tree(repo, done.files), highlight=False)
+        if folder is not None:
+            console.print(f"{folder}: written; nothing was sent", highlight=False, soft_wrap=True)
+        elif done.changed:
+            console.print(
+                f"{repo} at {done.commit}: {len(done.changed)} files in one commit", highlight=False, soft_wrap=True
+            )
+        else:
+            console.print(f"{repo} at {done.commit} has all of this already", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="Repository, USER/NAME.")],
+    sae_id: Annotated[str, typer.Argument(help="Id of the SAE in it.")],
+    revision: Annotated[str, typer.Option(help="Branch or commit.")] = "main",
+) -> None:
+    """Download a published SAE, check the hash of every file, and show the numbers of its card."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.hub import pull as run_pull
+        from sae_lens_abstopk.hub.show import pulled_table
+
+        pulled = run_pull(repo, sae_id, revision=revision)
+        console.print(pulled_table(pulled), highlight=False)
+        console.print(
+            f"{len(pulled.record.files)} files have the hashes of {repo} at {pulled.commit}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(str(pulled.folder), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -279,7 +386,7 @@ def _errors_as_sentences() -> Iterator[Console]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except NonFiniteActivationsError as error:
+    except (HubError, NonFiniteActivationsError) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 

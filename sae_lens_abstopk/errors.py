@@ -1,5 +1,9 @@
-"""The one exception that this package raises on purpose."""
+"""The exceptions that this package raises on purpose."""
 
 
 class ConfigError(ValueError):
     """A setting, file or model that cannot be used: what was wrong, where, what is allowed, what to do."""
+
+
+class HubError(RuntimeError):
+    """The Hub, or the way to it, said no: what was being done, what came back, what to do."""

@@ -125,7 +125,7 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     }
     label = mirrored.cfg.metadata.label
     metadata = metadata_of_other_latents(mirrored.cfg.metadata, label=label and label.removesuffix(LABEL_END))
-    del metadata.mirror
+    delattr(metadata, METADATA_KEY)
     cfg: dict[str, Any] = {"d_sae": d_sae, "metadata": metadata}
     if isinstance(mirrored, TopKSAE):
         return derive(AbsTopKSAE, AbsTopKSAEConfig, mirrored, weights, **cfg, k=record["k"])

@@ -30,8 +30,8 @@ class PoleActivity:
     def in_canonical_gauge(self) -> Self:
         """The same for the SAE that ``canonical_gauge`` makes of these energies."""
         flipped = flipped_latents(self.energy, self.energy.shape[1])
-        swapped = (torch.where(flipped, rows.flip(0), rows) for rows in (self.counts, self.energy))
-        return type(self)(*swapped, self.n_tokens)
+        counts, energy = (torch.where(flipped, rows.flip(0), rows) for rows in (self.counts, self.energy))
+        return type(self)(counts, energy, self.n_tokens)
 
     def save(self, folder: Path) -> Path:
         """Write ``pole_activity.safetensors`` into ``folder``, beside the weights."""

@@ -1,0 +1,140 @@
+"""``abstopk.json``: what a release holds, the hash of every file, and the numbers that its card shows."""
+
+import hashlib
+import platform
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from sae_lens_abstopk.errors import ConfigError
+
+MANIFEST_FILENAME = "abstopk.json"
+CARD_FILENAME = "README.md"
+FORMAT = 1
+PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured value and, where there is one, its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ContextExample:
+    """One firing of a latent in its text."""
+
+    latent: int
+    pole: Literal[0, 1]
+    """0 for the positive pole, 1 for the negative one."""
+    code: float
+    before: str
+    token: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured of one SAE."""
+
+    tokens: int
+    """Kept tokens behind the numbers."""
+    text: str
+    """Name of the text."""
+    held_out: bool
+    """Whether the text was kept from the SAE in training."""
+    numbers: dict[str, Number]
+    """By name, as ``RESULT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
+    examples: tuple[ContextExample, ...] = ()
+    """Contexts of both poles of some latents, grouped by latent."""
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One file of a release."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class PublishedSAE:
+    """One SAE of a release."""
+
+    architecture: str
+    d_in: int
+    d_sae: int
+    dtype: str
+    gauge: Literal["canonical", "as trained"]
+    """Whether the pole with more activation energy is positive in every latent."""
+    mirror_of: str | None
+    """For a mirrored SAE the id of the signed one in the same release."""
+    training: dict[str, Any]
+    """Model, hook, text and options, from the SAE's metadata."""
+    results: Results | None
+    files: dict[str, PublishedFile]
+    """By path in the repository."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The release as a whole; the card is made from this alone."""
+
+    saes: dict[str, PublishedSAE]
+    """By SAE id, in the order in which they were published."""
+    license: str | None = None
+    """Licence of the weights, as the Hub spells it."""
+    base_model: str | None = None
+    """Hub id of the model whose activations the SAEs read."""
+    card: PublishedFile | None = None
+    """The card that was written along, so that one edited by hand is not overwritten."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Python and packages that published last."""
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """The text of ``abstopk.json``."""
+        return TypeAdapter(Manifest).dump_json(self, indent=1).decode() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Self:
+        """
+        The manifest in ``text``; ``where`` names it in errors.
+
+        Raises:
+            ConfigError: it is damaged, or of a later format than this version knows.
+        """
+        try:
+            found = TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ConfigError(f"{where} is damaged: {place or 'the text'}: {first['msg']}.") from None
+        if found.format > FORMAT:
+            raise ConfigError(
+                f"{where} has format {found.format}, and this version of sae-lens-abstopk knows {FORMAT}; install a newer one."
+            )
+        return found
+
+    def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None, base_model: str | None) -> Self:
+        """This release with ``saes`` added or replaced, by the versions that run now."""
+        return replace(
+            self,
+            saes=self.saes | saes,
+            license=license or self.license,
+            base_model=base_model or self.base_model,
+            versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        )
+
+
+def published_file(path: Path) -> PublishedFile:
+    """Hash and size of the file at ``path``."""
+    with path.open("rb") as file:
+        return PublishedFile(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)

@@ -1,0 +1,88 @@
+"""The README of a release, made from its manifest alone."""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from huggingface_hub import ModelCardData
+from jinja2 import Environment, StrictUndefined
+
+from sae_lens_abstopk.hub.manifest import Manifest, Number
+from sae_lens_abstopk.hub.plot import PLOT_FILENAME
+from sae_lens_abstopk.hub.results import RESULT_NAMES
+from sae_lens_abstopk.saes.load_note import STOCK_ARCHITECTURES
+
+TEMPLATE = "model_card.md.jinja"
+TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
+SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")
+
+
+def model_card(manifest: Manifest, repo_id: str) -> str:
+    """The text of ``README.md`` of the release ``manifest`` in the repository ``repo_id``."""
+    saes = manifest.saes
+    signed = [sae_id for sae_id, sae in saes.items() if sae.architecture in SIGNED_ARCHITECTURES]
+    own = {sae_id: sae for sae_id, sae in saes.items() if sae.mirror_of is None}
+    measured = {sae_id: sae for sae_id, sae in own.items() if sae.results is not None}
+    numbers = [number for sae in measured.values() if sae.results for number in sae.results.numbers.values()]
+    models = sorted({str(sae.training["model_name"]) for sae in own.values() if "model_name" in sae.training})
+    plots = {sae_id: f"{sae_id}/{PLOT_FILENAME}" for sae_id in own}
+    metadata = ModelCardData(
+        library_name="saelens",
+        license=manifest.license,
+        base_model=manifest.base_model,
+        tags=TAGS + (["abstopk"] if signed else []),
+    )
+    environment = Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(files("sae_lens_abstopk.hub").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        metadata=metadata.to_yaml().strip(),
+        title=repo_id.rpartition("/")[2],
+        repo_id=repo_id,
+        model=", ".join(models) or "a language model whose name was not recorded",
+        saes=saes,
+        own=own,
+        signed=[f"`{sae_id}`" for sae_id in signed],
+        stock=[sae_id for sae_id, sae in saes.items() if sae.architecture in STOCK_ARCHITECTURES],
+        registered=[sae_id for sae_id, sae in saes.items() if sae.architecture not in STOCK_ARCHITECTURES],
+        mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
+        measured=measured,
+        intervals=any(number.low is not None for number in numbers),
+        plots={sae_id: path for sae_id, path in plots.items() if path in own[sae_id].files},
+        canonical=[f"`{sae_id}`" for sae_id in signed if saes[sae_id].gauge == "canonical"],
+        as_trained=[f"`{sae_id}`" for sae_id in signed if saes[sae_id].gauge == "as trained"],
+        names=[(key, heading, form) for key, (heading, form) in RESULT_NAMES.items()],
+        number=number_text,
+        cell=cell_text,
+        training=training_text,
+        license=manifest.license,
+        versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+    )
+
+
+def number_text(number: Number | None, form: str) -> str:
+    """A number with its interval where there is one."""
+    if number is None:
+        return "-"
+    if number.low is None or number.high is None:
+        return f"{number.value:{form}}"
+    return f"{number.value:{form}} [{number.low:{form}}, {number.high:{form}}]"
+
+
+def cell_text(text: str) -> str:
+    """Text for a table cell: on one line, with nothing that Markdown or HTML would take for its own."""
+    text = text.replace("\n", "⏎").replace("\t", " ")
+    text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def training_text(training: Mapping[str, Any]) -> str:
+    """What is recorded of a training, as one sentence."""
+    options = training.get("training_architecture_details") or {}
+    facts = {key: value for key, value in training.items() if key not in ("hook_name", "training_architecture_details")}
+    text = ", ".join(
+        f"{key} {value:,}" if key == "training_tokens" else f"{key} {value}" for key, value in facts.items()
+    )
+    return (text or "nothing is recorded") + "".join(f"; {key} {value}" for key, value in options.items()) + "."

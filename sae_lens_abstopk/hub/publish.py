@@ -1,0 +1,164 @@
+"""Publish SAEs: everything is checked on this machine first, and then arrives in one commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.hub.manifest import (
+    CARD_FILENAME,
+    MANIFEST_FILENAME,
+    Manifest,
+    PublishedFile,
+    Results,
+    published_file,
+)
+from sae_lens_abstopk.hub.model_card import model_card
+from sae_lens_abstopk.hub.remote import Remote
+from sae_lens_abstopk.hub.requests import ask
+from sae_lens_abstopk.hub.staging import Staged, stage
+from sae_lens_abstopk.saes.pole_activity import PoleActivity
+
+
+@dataclass(frozen=True)
+class Published:
+    """What :func:`publish` did."""
+
+    repo_id: str
+    revision: str
+    commit: str | None
+    """The commit that holds the release; None after a dry run."""
+    changed: tuple[str, ...]
+    """Paths that this commit wrote; none where all was there already."""
+    files: dict[str, PublishedFile]
+    """Every file of these SAEs, the card and the manifest, by path."""
+
+
+def publish(
+    saes: Mapping[str, SAE[Any] | Path | str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str = "main",
+    with_mirror: bool = False,
+    results: Mapping[str, Results] | None = None,
+    poles: Mapping[str, PoleActivity] | None = None,
+    license: str | None = None,
+    base_model: str | None = None,
+    overwrite: bool = False,
+    dry_run: Path | None = None,
+) -> Published:
+    """
+    Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them.
+
+    The token comes from ``HF_TOKEN`` or the login cache. SAEs that the repository has already stay; the card and
+    ``abstopk.json`` then describe them all. Running it again after it was cut off sends only what is missing.
+
+    Args:
+        saes: SAE, or folder of one, by the id that it is to have in the repository.
+        repo_id: ``user/name``; made where there is none.
+        private: Make it a private one.
+        revision: Branch; made where there is none.
+        with_mirror: Also publish the mirror of each, as ``<id>_mirror``.
+        results: What was measured, by SAE id or by the label in the SAE's metadata.
+        poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
+        license: Licence of the weights, as the Hub spells it.
+        base_model: Hub id of the model, where the metadata name a folder.
+        overwrite: Replace files that are there with other content.
+        dry_run: Write the whole release into this folder, new or empty, and ask nothing of the Hub.
+
+    Raises:
+        ConfigError: an SAE or a name cannot be used, or a file is there already and is another one; nothing was sent.
+        HubError: the Hub, or the way to it, said no; nothing was committed.
+    """
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("the name of the user or organisation is missing")
+    except HFValidationError as error:
+        raise ConfigError(f"--repo {repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
+    with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
+        folder = Path(temporary) if dry_run is None else _empty(dry_run)
+        staged = stage(saes, folder, with_mirror=with_mirror, results=results, poles=poles, base_model=base_model)
+        if dry_run is not None:
+            paths = _with_card(Manifest({}), staged, folder, repo_id, license=license, base_model=base_model)
+            files = {path: published_file(file) for path, file in paths.items()}
+            return Published(repo_id, revision, None, tuple(paths), files)
+        remote = Remote.find_or_create(repo_id, revision, private=private)
+        before = _manifest_at(remote)
+        paths = _with_card(before, staged, folder, repo_id, license=license, base_model=base_model)
+        same = remote.same(paths)
+        if not overwrite:
+            _refuse_other_files(remote, same, before)
+        changed = [path for path in paths if not same.get(path, False)]
+        gone = _left_over(before, staged)
+        commit = remote.commit
+        if changed or gone:
+            message = f"Publish {', '.join(staged.saes)}"
+            commit = remote.commit_files({path: paths[path] for path in changed}, gone, message)
+        files = {path: published_file(file) for path, file in paths.items()}
+        return Published(repo_id, revision, commit, tuple(changed), files)
+
+
+def _empty(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not an empty folder; give another for the dry run, or empty it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _manifest_at(remote: Remote) -> Manifest:
+    """The manifest of the release that is there, or an empty one."""
+    if remote.commit is None or MANIFEST_FILENAME not in remote.hashes([MANIFEST_FILENAME]):
+        return Manifest({})
+    path = ask(
+        lambda: hf_hub_download(remote.repo_id, MANIFEST_FILENAME, revision=remote.commit),
+        doing=f"reading {MANIFEST_FILENAME} of {remote.repo_id}",
+        repo_id=remote.repo_id,
+    )
+    return Manifest.from_json(Path(path).read_bytes(), f"{MANIFEST_FILENAME} of {remote.repo_id}")
+
+
+def _with_card(
+    before: Manifest, staged: Staged, folder: Path, repo_id: str, *, license: str | None, base_model: str | None
+) -> dict[str, Path]:
+    """Write the card and the manifest too; all files by path."""
+    manifest = before.with_saes(staged.saes, license=license, base_model=base_model)
+    (folder / CARD_FILENAME).write_text(model_card(manifest, repo_id), encoding="utf-8")
+    manifest = replace(manifest, card=published_file(folder / CARD_FILENAME))
+    (folder / MANIFEST_FILENAME).write_text(manifest.to_json(), encoding="utf-8")
+    return staged.paths | {name: folder / name for name in (CARD_FILENAME, MANIFEST_FILENAME)}
+
+
+def _refuse_other_files(remote: Remote, same: Mapping[str, bool], before: Manifest) -> None:
+    """Refuse where a file is there with other content, save a manifest, and a card that nobody has edited."""
+    other = [path for path, is_same in same.items() if not is_same and path != MANIFEST_FILENAME]
+    if CARD_FILENAME in other and before.card is not None and _card_is_ours(remote, before.card):
+        other.remove(CARD_FILENAME)
+    if other:
+        raise ConfigError(
+            f"{remote.repo_id} ({remote.revision}) has other files at {', '.join(sorted(other))}; give another SAE id or "
+            "repository, or --overwrite to replace them."
+        )
+
+
+def _card_is_ours(remote: Remote, card: PublishedFile) -> bool:
+    path = ask(
+        lambda: hf_hub_download(remote.repo_id, CARD_FILENAME, revision=remote.commit),
+        doing=f"reading the card of {remote.repo_id}",
+        repo_id=remote.repo_id,
+    )
+    return published_file(Path(path)) == card
+
+
+def _left_over(before: Manifest, staged: Staged) -> list[str]:
+    """Files of an earlier version of these SAEs that this version has not."""
+    earlier = {path for sae_id in staged.saes if sae_id in before.saes for path in before.saes[sae_id].files}
+    return sorted(earlier - set(staged.paths))

@@ -1,0 +1,88 @@
+"""Get a published SAE, with the hash of every file checked against the manifest of the release."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.evaluation.inspection import load_sae
+from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, Manifest, PublishedSAE, published_file
+from sae_lens_abstopk.hub.requests import ask, status_of
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """An SAE from the Hub."""
+
+    sae: SAE[Any]
+    folder: Path
+    """Where its files lie, in the Hub's cache."""
+    commit: str
+    """The commit that they are of."""
+    record: PublishedSAE
+    """What the manifest says of it."""
+    manifest: Manifest
+
+
+def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
+    """
+    Download the SAE ``sae_id`` of ``repo_id`` into the Hub's cache, check it, and load it.
+
+    A file whose hash is not that of the manifest is downloaded once more, and refused if it still differs.
+
+    Raises:
+        ConfigError: the repository was not published by this package, or has no such SAE.
+        HubError: the Hub, or the way to it, said no, or a file arrived damaged twice.
+    """
+    doing = f"pulling {sae_id} of {repo_id}"
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"{repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
+    # one commit for all files, also while somebody publishes
+    commit = ask(lambda: HfApi().model_info(repo_id, revision=revision).sha, doing=doing, repo_id=repo_id)
+    if commit is None:
+        raise ConfigError(f"{repo_id} is empty.")
+
+    def download(path: str, *, again: bool = False) -> Path:
+        return Path(
+            ask(
+                lambda: hf_hub_download(repo_id, path, revision=commit, force_download=again),
+                doing=f"downloading {path} of {repo_id}",
+                repo_id=repo_id,
+            )
+        )
+
+    try:
+        manifest_path = download(MANIFEST_FILENAME)
+    except HubError as error:
+        if error.__cause__ is None or status_of(error.__cause__) != 404:
+            raise
+        raise ConfigError(
+            f"{repo_id} has no {MANIFEST_FILENAME}, so there is nothing to check it against; load it with "
+            f'SAE.from_pretrained("{repo_id}", "{sae_id}").'
+        ) from None
+    where = f"{MANIFEST_FILENAME} of {repo_id}"
+    try:
+        manifest = Manifest.from_json(manifest_path.read_bytes(), where)
+    except ConfigError:
+        manifest = Manifest.from_json(download(MANIFEST_FILENAME, again=True).read_bytes(), where)
+    if sae_id not in manifest.saes:
+        raise ConfigError(f"{repo_id} has no SAE {sae_id!r}; it has {', '.join(manifest.saes)}.")
+    record = manifest.saes[sae_id]
+    for path, expected in record.files.items():
+        found = download(path)
+        if published_file(found) != expected:
+            found = download(path, again=True)
+        if (arrived := published_file(found)) != expected:
+            raise HubError(
+                f"{path} of {repo_id} arrived damaged twice ({arrived.size} bytes of {expected.size}, sha256 "
+                f"{arrived.sha256[:12]} for {expected.sha256[:12]}); it is not loaded. Try again later, and tell the publisher."
+            )
+    folder = manifest_path.parent / sae_id
+    return Pulled(load_sae(folder), folder, commit, record, manifest)

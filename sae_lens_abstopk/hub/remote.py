@@ -1,0 +1,146 @@
+"""A repository on the Hub: what it holds, and one commit on top of that."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.hf_api import RepoFile
+
+from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.hub.requests import ask, status_of
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A branch of a model repository, and the commit that it was looked at."""
+
+    repo_id: str
+    revision: str
+    commit: str | None
+    """Its head; None only in a repository without any commit."""
+
+    @classmethod
+    def find_or_create(cls, repo_id: str, revision: str, *, private: bool) -> "Remote":
+        """
+        The branch ``revision`` of ``repo_id``; both are made where they are missing.
+
+        Raises:
+            ConfigError: the repository is there and public, and a private one was asked for.
+            HubError: the Hub said no.
+        """
+        api, doing = HfApi(), f"publishing to {repo_id}"
+        head = cls._head(repo_id, "main", doing)
+        if head is None:
+            ask(lambda: api.create_repo(repo_id, private=private, exist_ok=True), doing=doing, repo_id=repo_id)
+            head = cls._head(repo_id, "main", doing)
+        elif private and not ask(lambda: api.model_info(repo_id), doing=doing, repo_id=repo_id).private:
+            raise ConfigError(
+                f"{repo_id} is there already and is public; make it private on the Hub, or leave --private out."
+            )
+        if revision != "main":
+            head = cls._head(repo_id, revision, doing)
+            if head is None:
+                ask(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True), doing=doing, repo_id=repo_id)
+                head = cls._head(repo_id, revision, doing)
+        return cls(repo_id, revision, head)
+
+    @staticmethod
+    def _head(repo_id: str, revision: str, doing: str) -> str | None:
+        """The commit that ``revision`` points to; None where there is no such repository or revision."""
+
+        def head() -> str | None:
+            try:
+                return HfApi().model_info(repo_id, revision=revision).sha
+            except Exception as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+
+        return ask(head, doing=doing, repo_id=repo_id)
+
+    def hashes(self, paths: Iterable[str], *, commit: str | None = None) -> dict[str, str]:
+        """The hashes of those of ``paths`` that are there: sha256 of large files, git's sha1 of small ones."""
+        wanted, at = list(paths), commit or self.commit
+        found = ask(
+            lambda: HfApi().get_paths_info(self.repo_id, wanted, revision=at),
+            doing=f"looking at {self.repo_id}",
+            repo_id=self.repo_id,
+        )
+        return {
+            file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in found if isinstance(file, RepoFile)
+        }
+
+    def same(self, files: Mapping[str, Path], *, commit: str | None = None) -> dict[str, bool]:
+        """For those of ``files`` that are there already, by path, whether they have the same bytes."""
+        there = self.hashes(files, commit=commit)
+        return {path: digest in local_hashes(files[path]) for path, digest in there.items()}
+
+    def commit_files(self, files: Mapping[str, Path], deleted: Iterable[str], message: str) -> str:
+        """
+        Put ``files`` there and take ``deleted`` away, in one commit on top of the one that was looked at.
+
+        Bytes that the Hub has from an earlier try are not sent again. Where the answer to a commit was lost, the
+        repository is asked whether it went through, so it is neither made twice nor reported as failed.
+
+        Returns:
+            The new commit.
+
+        Raises:
+            HubError: nothing was committed, or what arrived is not what was sent.
+        """
+        operations = [
+            *(CommitOperationAdd(path, path_or_fileobj=file) for path, file in files.items()),
+            *(CommitOperationDelete(path, is_folder=False) for path in deleted),
+        ]
+
+        def commit() -> str:
+            try:
+                return (
+                    HfApi()
+                    .create_commit(
+                        self.repo_id,
+                        operations,
+                        commit_message=message,
+                        revision=self.revision,
+                        parent_commit=self.commit,
+                    )
+                    .oid
+                )
+            except Exception as error:
+                if status_of(error) in (401, 403, 404, 429):
+                    raise
+                landed = self._landed(files)
+                if landed is None:
+                    raise
+                return landed
+
+        try:
+            made = ask(commit, doing=f"publishing to {self.repo_id}", repo_id=self.repo_id)
+        except HubError as error:
+            raise HubError(f"{error} Nothing was committed.") from error
+        wrong = [path for path in files if not self.same(files, commit=made).get(path, False)]
+        if wrong:
+            raise HubError(
+                f"{self.repo_id} at {made} holds other bytes than were sent for {', '.join(wrong)}; run the same command "
+                "again with --overwrite, and do not use that commit."
+            )
+        return made
+
+    def _landed(self, files: Mapping[str, Path]) -> str | None:
+        """The head of the branch, if it has moved and holds all of ``files``."""
+        try:
+            head = self._head(self.repo_id, self.revision, "looking for the commit")
+            if head is None or head == self.commit:
+                return None
+            there = self.same(files, commit=head)
+        except HubError:
+            return None
+        return head if len(there) == len(files) and all(there.values()) else None
+
+
+def local_hashes(path: Path) -> tuple[str, str]:
+    """The two hashes by which the Hub may know the file at ``path``: sha256, and git's sha1."""
+    content = path.read_bytes()
+    return hashlib.sha256(content).hexdigest(), hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

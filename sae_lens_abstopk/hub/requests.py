@@ -1,0 +1,108 @@
+"""Calls to the Hub: a bounded number of retries where one may help, and one clear sentence where none does."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+from sae_lens_abstopk.errors import ConfigError, HubError
+
+T = TypeVar("T")
+ATTEMPTS = 4
+LONGEST_WAIT = 120.0
+MAY_PASS = (408, 429, 500, 502, 503, 504)
+# huggingface_hub has changed its HTTP library twice; its own error still derives from that of the library
+TRANSPORT_ERRORS = tuple(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ in ("HTTPError", "RequestException"))
+
+
+def ask(call: Callable[[], T], *, doing: str, repo_id: str, attempts: int = ATTEMPTS) -> T:
+    """
+    The result of ``call``, tried again where the Hub is busy or failing, or the connection was lost.
+
+    Args:
+        call: One that may be repeated.
+        doing: What it does, for the error: "publishing to user/name".
+        repo_id: The repository.
+        attempts: How often to try in all.
+
+    Raises:
+        HubError: it failed for good.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return call()
+        except (HubError, ConfigError):
+            raise
+        except Exception as error:  # the Hub's client raises errors of many libraries
+            if attempt == attempts or not is_passing(error):
+                raise HubError(f"{doing} failed: {explain(error, repo_id)}") from error
+            time.sleep(wait_before_retry(error, attempt))
+    raise AssertionError("unreachable")
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status behind ``error``, if there was an answer at all."""
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if response is not None:
+            return response.status_code
+    return None
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may work a little later."""
+    status = status_of(error)
+    if status is not None:
+        return status in MAY_PASS
+    return _connection_lost(error)
+
+
+def wait_before_retry(error: BaseException, attempt: int) -> float:
+    """Seconds: what the Hub asks for in Retry-After, else 1, 2, 4 ..."""
+    for cause in _causes(error):
+        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
+        asked = headers.get("Retry-After", "")
+        if asked.isdigit():
+            return min(float(asked), LONGEST_WAIT)
+    return float(2 ** (attempt - 1))
+
+
+def explain(error: BaseException, repo_id: str) -> str:
+    """What came back and what to do, in a sentence or two without the token."""
+    status = status_of(error)
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
+        return "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it."
+    if status == 401:
+        return (
+            f"the Hub does not know who you are (401), or {repo_id} is not there for you; set HF_TOKEN or run "
+            "`hf auth login`."
+        )
+    if status == 403:
+        return f"the token may not do that to {repo_id} (403); use one with write access to it."
+    if status == 404:
+        return (
+            f"{repo_id}, or the revision or file asked for, is not on the Hub (404), or it is private and the token "
+            "may not see it; check the name."
+        )
+    if status in (409, 412):
+        return f"{repo_id} has changed meanwhile ({status}); look at it and run the same command again."
+    if status == 429:
+        return f"the Hub limits the rate of requests (429), and still did after {ATTEMPTS} tries; try again later."
+    if status is not None and status >= 500:
+        return f"the Hub answered {status} {ATTEMPTS} times; try again later."
+    if status is None and _connection_lost(error):
+        return f"the connection to {constants.ENDPOINT} was lost or could not be made; check the network and try again."
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no more is known'}"
+
+
+def _connection_lost(error: BaseException) -> bool:
+    kinds = (*TRANSPORT_ERRORS, ConnectionError, TimeoutError, LocalEntryNotFoundError)
+    return any(isinstance(cause, kinds) and not isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,55 @@
+"""A release on the terminal: its files and sizes, and the numbers of one SAE."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from rich.tree import Tree
+
+from sae_lens_abstopk.hub.manifest import PublishedFile
+from sae_lens_abstopk.hub.model_card import number_text
+from sae_lens_abstopk.hub.pull import Pulled
+from sae_lens_abstopk.hub.results import RESULT_NAMES
+
+
+def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
+    """The files of a release as a tree, with their sizes."""
+    total = sum(file.size for file in files.values())
+    tree = Tree(f"{repo_id}  {size_text(total)}")
+    folders: dict[str, Tree] = {"": tree}
+    for path, file in sorted(files.items()):
+        *parents, name = path.split("/")
+        for depth, parent in enumerate(parents, 1):
+            place = "/".join(parents[:depth])
+            if place not in folders:
+                folders[place] = folders["/".join(parents[: depth - 1])].add(f"{parent}/")
+        folders["/".join(parents)].add(f"{name}  {size_text(file.size)}")
+    return tree
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people."""
+    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= bytes_each:
+            return f"{size / bytes_each:.1f} {unit}"
+    return f"{size} B"
+
+
+def pulled_table(pulled: Pulled) -> Table:
+    """What the manifest says of a pulled SAE."""
+    record = pulled.record
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("architecture", record.architecture + (f", mirror of {record.mirror_of}" if record.mirror_of else ""))
+    table.add_row("latents", f"{record.d_sae:,} on {record.d_in} dimensions, {record.dtype}")
+    table.add_row("signs", "canonical gauge" if record.gauge == "canonical" else "as trained")
+    for key in ("model_name", "hook_name", "training_tokens"):
+        if key in record.training:
+            value = record.training[key]
+            table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    if record.results is not None:
+        results = record.results
+        for key, (heading, form) in RESULT_NAMES.items():
+            if key in results.numbers:
+                table.add_row(heading, number_text(results.numbers[key], form))
+        held_out = "held out" if results.held_out else "not held out"
+        table.add_row("measured on", f"{results.tokens:,} tokens of {results.text}, {held_out}")
+    return table

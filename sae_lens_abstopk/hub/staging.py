@@ -1,0 +1,152 @@
+"""The folder of one SAE as it will be published: checked, in the canonical gauge, and loaded back before it counts."""
+
+import copy
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from sae_lens import SAE
+from sae_lens.constants import SPARSITY_FILENAME
+from sae_lens.saes.sae import SAEMetadata
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.inspection import load_sae
+from sae_lens_abstopk.hub.manifest import CARD_FILENAME, PublishedSAE, Results, published_file
+from sae_lens_abstopk.hub.plot import PLOT_FILENAME, two_sidedness_svg
+from sae_lens_abstopk.hub.results import in_gauge
+from sae_lens_abstopk.saes.derive import SignedSAE, derive
+from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
+from sae_lens_abstopk.saes.mirror import mirror
+from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
+
+MIRROR_END = "_mirror"
+SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+# of the metadata, what the card and the manifest repeat
+TRAINING_KEYS = (
+    "model_name",
+    "hook_name",
+    "dataset_path",
+    "context_size",
+    "training_tokens",
+    "training_architecture",
+    "training_architecture_details",
+    "sae_lens_version",
+    "sae_lens_training_version",
+)
+
+
+class Staged(NamedTuple):
+    """SAEs in the layout of a repository, in a folder."""
+
+    saes: dict[str, PublishedSAE]
+    """By SAE id."""
+    paths: dict[str, Path]
+    """Files by path in the repository."""
+
+
+def stage(
+    saes: Mapping[str, SAE[Any] | Path | str],
+    folder: Path,
+    *,
+    with_mirror: bool = False,
+    results: Mapping[str, Results] | None = None,
+    poles: Mapping[str, PoleActivity] | None = None,
+    base_model: str | None = None,
+) -> Staged:
+    """
+    Write SAEs into ``folder`` as they are to be published.
+
+    Raises:
+        ConfigError: an id or a folder cannot be used; an SAE has no weights, has values that are not finite, or does
+            not load back as it was.
+    """
+    if not saes:
+        raise ConfigError("no SAE was given to publish.")
+    for sae_id in saes:
+        if not SAE_ID.fullmatch(sae_id) or sae_id == CARD_FILENAME:
+            raise ConfigError(
+                f"{sae_id!r} cannot be an SAE id; use letters, digits, '.', '_' and '-', and '/' between folders."
+            )
+    staged: dict[str, PublishedSAE] = {}
+    for sae_id, source in saes.items():
+        origin = None if isinstance(source, SAE) else Path(source)
+        loaded = source if isinstance(source, SAE) else load_sae(Path(source))
+        activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
+        measured = (results or {}).get(sae_id) or (results or {}).get(loaded.cfg.metadata.label or "")
+        sae = _for_publication(loaded, base_model)
+        if activity is not None and isinstance(sae, SignedSAE):
+            flipped = flipped_latents(activity.energy, sae.cfg.d_sae)
+            measured = measured and in_gauge(measured, flipped)
+            sae, activity = canonical_gauge(sae, activity.energy), activity.in_canonical_gauge()
+        _write(sae, folder / sae_id, where=sae_id)
+        if origin is not None and (origin / SPARSITY_FILENAME).is_file():
+            shutil.copyfile(origin / SPARSITY_FILENAME, folder / sae_id / SPARSITY_FILENAME)
+        if activity is not None:
+            activity.save(folder / sae_id)
+            (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(activity.counts), encoding="utf-8")
+        staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=activity is not None)
+        if with_mirror:
+            mirrored = mirror(sae)
+            _write(mirrored, folder / f"{sae_id}{MIRROR_END}", where=f"the mirror of {sae_id}")
+            staged[f"{sae_id}{MIRROR_END}"] = _record(
+                mirrored, folder, f"{sae_id}{MIRROR_END}", None, in_gauge=activity is not None, mirror_of=sae_id
+            )
+    return Staged(staged, {path: folder / path for sae in staged.values() for path in sae.files})
+
+
+def _for_publication(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
+    """A copy of ``sae`` on the CPU whose metadata name the model as others can find it, and no folder of this machine."""
+    metadata = SAEMetadata(**copy.deepcopy(sae.cfg.metadata.to_dict()))
+    for key in ("model_name", "dataset_path"):
+        value = metadata.get(key)
+        if isinstance(value, str) and (Path(value).is_absolute() or Path(value).exists()):
+            metadata[key] = Path(value).name
+    if base_model is not None:
+        metadata["model_name"] = base_model
+    return derive(type(sae), type(sae.cfg), sae, sae.state_dict(), metadata=metadata).to("cpu")
+
+
+def _recorded_activity(origin: Path | None) -> PoleActivity | None:
+    if origin is None or not (origin / POLE_ACTIVITY_FILENAME).is_file():
+        return None
+    return PoleActivity.load(origin)
+
+
+def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:
+    """Save ``sae`` into ``folder``, once its weights are finite, and make sure that it loads back as it is."""
+    for name, weight in sae.state_dict().items():
+        # a threshold of infinity makes a latent one-sided
+        bad = weight.isnan() if name.endswith("threshold") else ~weight.isfinite()
+        if bad.any():
+            raise ConfigError(
+                f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; such an SAE is "
+                "not published. Train it again, or take an earlier checkpoint."
+            )
+    sae.save_model(folder)
+    (folder / CARD_FILENAME).unlink(missing_ok=True)  # the card of the repository says how to load it
+    loaded = load_sae(folder)
+    state, again = sae.state_dict(), loaded.state_dict()
+    same = state.keys() == again.keys() and all(torch.equal(state[name], again[name]) for name in state)
+    if not same or loaded.cfg.to_dict() != sae.cfg.to_dict():
+        raise ConfigError(f"{where}: the SAE that loads from what was written is another one; it is not published.")
+
+
+def _record(
+    sae: SAE[Any], folder: Path, sae_id: str, results: Results | None, *, in_gauge: bool, mirror_of: str | None = None
+) -> PublishedSAE:
+    metadata = sae.cfg.metadata
+    written = sorted(path for path in (folder / sae_id).iterdir() if path.is_file())
+    return PublishedSAE(
+        architecture=sae.cfg.architecture(),
+        d_in=sae.cfg.d_in,
+        d_sae=sae.cfg.d_sae,
+        dtype=sae.cfg.dtype,
+        gauge="canonical" if in_gauge else "as trained",
+        mirror_of=mirror_of,
+        training={key: metadata[key] for key in TRAINING_KEYS if metadata.get(key) is not None},
+        results=results,
+        files={path.relative_to(folder).as_posix(): published_file(path) for path in written},
+    )

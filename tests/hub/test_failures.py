@@ -1,0 +1,251 @@
+"""A Hub that refuses, stumbles or damages: one clear error or a retry, never half a release or another SAE."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+from sae_lens import SAE
+
+from sae_lens_abstopk import ConfigError, HubError, publish, pull
+from tests.hub.server import READER, Fault, HubServer
+from tests.hub.test_round_trip import REPO, saved
+from tests.test_cli import invoke
+
+COMMIT, PREUPLOAD, BATCH, CDN = r"/commit/main$", r"/preupload/main$", r"objects/batch$", r"/cdn/"
+
+
+def published_files(hub: HubServer) -> set[str]:
+    return set(hub.repos[REPO].files()) - {".gitattributes"} if REPO in hub.repos else set()
+
+
+def refused(hub: HubServer, folder: Path, sentence: str) -> None:
+    """Publishing fails with ``sentence`` and leaves nothing behind."""
+    with pytest.raises(HubError, match=sentence):
+        publish({"mine": folder}, REPO)
+    assert published_files(hub) == set()
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [
+        (None, r"does not know who you are \(401\).*set HF_TOKEN or run `hf auth login`"),
+        ("hf_wrongwrongwrong", r"does not know who you are \(401\)"),
+        (READER, r"may not do that to someone/signed-saes \(403\); use one with write access"),
+    ],
+)
+def test_who_may_not_write_is_told_so_and_the_token_is_not_shown(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str | None, sentence: str
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    if token is not None:
+        monkeypatch.setenv("HF_TOKEN", token)
+    refused(hub, saved(tmp_path), sentence)
+    done = invoke("publish", str(saved(tmp_path)), "--repo", REPO)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: publishing to someone/signed-saes failed")
+    assert "Traceback" not in done.output
+    assert "hf_" not in done.output.replace("hf_hub", "")
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(
+    ("method", "path", "status", "sentence"),
+    [
+        ("POST", COMMIT, 403, r"\(403\).* Nothing was committed\."),
+        ("POST", COMMIT, 409, r"has changed meanwhile \(409\).*run the same command again\. Nothing was committed\."),
+        ("POST", PREUPLOAD, 404, r"is not on the Hub \(404\).* Nothing was committed\."),
+        ("POST", BATCH, 403, r"\(403\).* Nothing was committed\."),
+        ("POST", "/api/repos/create", 403, r"\(403\)"),
+        ("POST", COMMIT, 500, r"answered 500 4 times; try again later\. Nothing was committed\."),
+        ("POST", BATCH, 503, r"answered 503 4 times"),
+        ("PUT", CDN, 500, r"answered 500 4 times; try again later\. Nothing was committed\."),
+        ("POST", COMMIT, 429, r"limits the rate of requests \(429\)"),
+        ("POST", "paths-info", 500, r"looking at someone/signed-saes failed: the Hub answered 500"),
+    ],
+)
+def test_what_the_hub_refuses_for_good_is_one_error_and_no_release(
+    hub: HubServer, tmp_path: Path, method: str, path: str, status: int, sentence: str
+) -> None:
+    fault = hub.add_fault(method, path, status=status)
+    refused(hub, saved(tmp_path), sentence)
+    assert fault.met >= 1
+    hub.faults.clear()
+    publish({"mine": saved(tmp_path)}, REPO)
+    assert pull(REPO, "mine").sae.cfg.d_sae == 24
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "failure"),
+    [
+        ("POST", COMMIT, {"status": 500, "times": 2}),
+        ("POST", COMMIT, {"drop": "before", "times": 1}),
+        ("POST", COMMIT, {"drop": "after", "times": 1}),
+        ("PUT", CDN, {"status": 500, "times": 1}),
+        ("PUT", CDN, {"drop": "before", "times": 1}),
+        ("POST", PREUPLOAD, {"status": 502, "times": 1}),
+        ("POST", "/api/repos/create", {"status": 500, "times": 1}),
+        ("POST", "/api/repos/create", {"drop": "after", "times": 1}),
+        ("POST", "validate-yaml", {"drop": "before", "times": 1}),
+    ],
+)
+def test_what_passes_is_tried_again_and_commits_once(
+    hub: HubServer, tmp_path: Path, waits: list[float], method: str, path: str, failure: dict[str, Any]
+) -> None:
+    fault = hub.add_fault(method, path, **failure)
+    done = publish({"mine": saved(tmp_path)}, REPO)
+    assert fault.met == failure["times"]
+    assert len(hub.repos[REPO].commits) == 2, "the first of the repository, and ours"
+    assert done.commit == hub.repos[REPO].branches["main"] == pull(REPO, "mine").commit
+    assert all(seconds <= 8 for seconds in waits)
+
+
+def test_a_limited_rate_is_waited_for_as_long_as_the_hub_asks(
+    hub: HubServer, tmp_path: Path, waits: list[float]
+) -> None:
+    hub.add_fault("POST", COMMIT, status=429, headers={"Retry-After": "17"}, times=2)
+    publish({"mine": saved(tmp_path)}, REPO)
+    assert waits.count(17) == 2
+
+
+@pytest.mark.usefixtures("waits")
+def test_after_a_failure_midway_only_what_is_missing_is_sent_again(hub: HubServer, tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    hub.add_fault("POST", COMMIT, status=500)
+    refused(hub, folder, "Nothing was committed")
+    assert hub.count("PUT", CDN) == 1
+    hub.faults.clear()
+    publish({"mine": folder}, REPO)
+    assert hub.count("PUT", CDN) == 1, "the weights were there already"
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_commit_of_somebody_else_in_between_is_not_overwritten(hub: HubServer, tmp_path: Path) -> None:
+    publish({"theirs": saved(tmp_path, "abstopk")}, REPO)
+    repo = hub.repos[REPO]
+    moved: list[str] = []
+
+    class Moving(Fault):
+        """Lets somebody commit just before ours arrives."""
+
+        @property
+        def status(self) -> int | None:  # type: ignore[override]
+            if not moved:
+                moved.append(repo.commit("main", dict(repo.files())))
+            return None
+
+        @status.setter
+        def status(self, value: int | None) -> None: ...
+
+    hub.faults.append(Moving("POST", COMMIT))
+    with pytest.raises(HubError, match=r"has changed meanwhile \(412\).*Nothing was committed"):
+        publish({"mine": saved(tmp_path)}, REPO)
+    assert repo.branches["main"] == moved[0]
+
+
+@pytest.mark.usefixtures("waits")
+def test_no_connection_and_offline_mode_are_told_apart(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused(hub, saved(tmp_path), "HF_HUB_OFFLINE is set")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    refused(hub, saved(tmp_path), r"the connection to http://127\.0\.0\.1:9 was lost or could not be made")
+
+
+def flipped_bit(content: bytes) -> bytes:
+    return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+
+
+def cut_off(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("path", [CDN, r"/resolve/\w+/mine/cfg\.json$"])
+def test_a_damaged_download_is_fetched_again_and_then_refused(hub: HubServer, tmp_path: Path, path: str) -> None:
+    folder = saved(tmp_path)
+    publish({"mine": folder}, REPO)
+    once = hub.add_fault("GET", path, damage=flipped_bit, times=1)
+    sae = pull(REPO, "mine").sae
+    assert once.met == 1
+    for name, weight in SAE.load_from_disk(folder).state_dict().items():
+        assert torch.equal(sae.state_dict()[name], weight)
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_download_that_is_always_damaged_is_never_loaded(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    hub.add_fault("GET", CDN, damage=flipped_bit)
+    with pytest.raises(HubError, match=r"mine/sae_weights\.safetensors of .* arrived damaged twice .* not loaded"):
+        pull(REPO, "mine")
+    hub.faults.clear()
+    assert pull(REPO, "mine").sae.cfg.d_sae == 24, "what was damaged does not stay in the cache"
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_download_that_ends_early_is_continued_and_one_that_always_does_is_refused(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    hub.add_fault("GET", CDN, damage=cut_off, times=1)
+    assert pull(REPO, "mine").sae.cfg.d_sae == 24
+    assert hub.count("GET", CDN) == 2, "cut off, and continued from there"
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_download_that_never_arrives_whole_is_an_error(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    hub.add_fault("GET", CDN, damage=lambda _: b"")
+    with pytest.raises(HubError, match=r"downloading mine/sae_weights\.safetensors of .* failed: the connection"):
+        pull(REPO, "mine")
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_damaged_manifest_is_fetched_again_and_then_refused(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    hub.add_fault("GET", r"abstopk\.json$", damage=lambda content: b"x" * len(content))
+    with pytest.raises(ConfigError, match=r"abstopk\.json of someone/signed-saes is damaged"):
+        pull(REPO, "mine")
+    hub.faults.clear()
+    assert pull(REPO, "mine").record.d_sae == 24, "what was damaged does not stay in the cache"
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (401, r"\(401\)"),
+        (403, r"\(403\)"),
+        (404, r"is not on the Hub \(404\)"),
+        (500, "answered 500"),
+        (429, r"\(429\)"),
+    ],
+)
+def test_what_cannot_be_pulled_is_one_sentence(hub: HubServer, tmp_path: Path, status: int, sentence: str) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    hub.add_fault("GET", "/api/models/", status=status)
+    with pytest.raises(HubError, match=rf"pulling mine of someone/signed-saes failed: .*{sentence}"):
+        pull(REPO, "mine")
+    hub.faults.clear()
+    hub.add_fault("HEAD", "resolve", status=status)
+    with pytest.raises((HubError, ConfigError)):
+        pull(REPO, "mine")
+
+
+@pytest.mark.usefixtures("waits")
+def test_bytes_that_arrive_differently_are_noticed_after_the_commit(hub: HubServer, tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    hub.lfs = Swapped()
+    with pytest.raises(HubError, match=r"holds other bytes than were sent for mine/sae_weights\.safetensors"):
+        publish({"mine": folder}, REPO)
+
+
+class Swapped(dict[str, bytes]):
+    """A store that gives back other bytes than it was given."""
+
+    def __getitem__(self, oid: str) -> bytes:
+        return flipped_bit(super().__getitem__(oid))

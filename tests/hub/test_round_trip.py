@@ -1,0 +1,292 @@
+"""What is published loads again, bit for bit: here, with SAELens alone, and by the commands."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from sae_lens import SAE, JumpReLUSAE
+from sae_lens.saes.sae import SAEMetadata
+
+from sae_lens_abstopk import ConfigError, publish, pull, train
+from sae_lens_abstopk.hub.manifest import Manifest
+from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.training.config_file import build_config
+from tests.hub.server import READER, WRITER, HubServer
+from tests.saes.test_mirror import F, inputs, poles_of, signed
+from tests.test_cli import invoke
+
+REPO = "someone/signed-saes"
+
+
+def an_sae(architecture: str = "signed_jumprelu", **options: Any) -> Any:
+    metadata = SAEMetadata(
+        hook_name="model.layers.3",
+        model_name="/home/me/models/tiny",
+        dataset_path="/home/me/texts.jsonl",
+        training_tokens=204_800,
+        label="mine",
+    )
+    return signed(architecture, metadata=metadata, **options)
+
+
+def saved(tmp_path: Path, architecture: str = "signed_jumprelu", **options: Any) -> Path:
+    folder = tmp_path / architecture.replace(" ", "-")
+    an_sae(architecture, **options).save_model(folder)
+    return folder
+
+
+def activity(sae: Any) -> PoleActivity:
+    return PoleActivitySums(F).update(sae.encode(inputs(torch.float32, 200))).result
+
+
+@pytest.mark.parametrize("architecture", ["abstopk", "abstopk rescaled", "signed_jumprelu"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_come_back_equal_to_the_bit(hub: HubServer, tmp_path: Path, architecture: str, dtype: str) -> None:
+    folder = saved(tmp_path, architecture, dtype=dtype)
+    done = publish({"layer3/mine": folder}, REPO)
+    source = SAE.load_from_disk(folder)
+    for sae in (pull(REPO, "layer3/mine").sae, SAE.from_pretrained(REPO, "layer3/mine", dtype=dtype)):
+        assert type(sae) is type(source)
+        for name, weight in source.state_dict().items():
+            assert torch.equal(sae.state_dict()[name], weight), name
+    assert len(hub.repos[REPO].commits) == 2, "the first of the repository, and ours"
+    assert done.commit == hub.repos[REPO].branches["main"]
+    assert set(done.files) == set(hub.repos[REPO].files()) - {".gitattributes"}
+
+
+@pytest.mark.usefixtures("hub")
+def test_measured_poles_put_it_into_the_canonical_gauge_and_are_published() -> None:
+    sae = an_sae()
+    publish({"mine": sae}, REPO, poles={"mine": activity(sae)}, with_mirror=True)
+    pulled = pull(REPO, "mine")
+    x = inputs()
+    assert torch.equal(pulled.sae(x), sae(x))
+    energy = activity(pulled.sae).energy
+    assert (energy[0] >= energy[1]).all()
+    assert torch.equal(PoleActivity.load(pulled.folder).energy, energy)
+    assert pulled.record.gauge == "canonical"
+    assert (pulled.folder / "two_sidedness.svg").read_text().startswith("<svg")
+    mirrored = pull(REPO, "mine_mirror")
+    assert isinstance(mirrored.sae, JumpReLUSAE)
+    torch.testing.assert_close(mirrored.sae.encode(x), poles_of(pulled.sae.encode(x)), rtol=1e-5, atol=1e-5)
+    assert mirrored.record.mirror_of == "mine"
+
+
+def test_nothing_of_this_machine_or_of_the_token_is_published(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO, base_model="someone/tiny", with_mirror=True)
+    for path, blob in hub.repos[REPO].files().items():
+        for secret in (b"/home/me", WRITER.encode(), str(tmp_path).encode()):
+            assert secret not in blob.content, path
+    metadata = pull(REPO, "mine").sae.cfg.metadata
+    assert (metadata.model_name, metadata.dataset_path) == ("someone/tiny", "texts.jsonl")
+    assert "base_model: someone/tiny" in hub.repos[REPO].files()["README.md"].content.decode()
+    sent_elsewhere = {token for _, path, token in hub.requests if path.startswith("/cdn/")}
+    assert sent_elsewhere == {None}, "the token goes to the Hub alone"
+
+
+def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_path: Path) -> None:
+    publish({"one": saved(tmp_path)}, REPO, license="mit")
+    publish({"two": saved(tmp_path, "abstopk")}, REPO)
+    manifest = Manifest.from_json(hub.repos[REPO].files()["abstopk.json"].content, "here")
+    assert list(manifest.saes) == ["one", "two"]
+    assert manifest.license == "mit"
+    card = hub.repos[REPO].files()["README.md"].content.decode()
+    assert "| `one` |" in card
+    assert "| `two` |" in card
+    assert pull(REPO, "one").sae.cfg.architecture() == "signed_jumprelu"
+    assert len(hub.repos[REPO].commits) == 3
+
+
+def test_publishing_the_same_again_changes_nothing(hub: HubServer, tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    first = publish({"mine": folder}, REPO)
+    again = publish({"mine": folder}, REPO)
+    assert (again.commit, again.changed) == (first.commit, ())
+    assert len(hub.repos[REPO].commits) == 2
+
+
+def test_a_branch_of_its_own_leaves_main_alone(hub: HubServer, tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    done = publish({"mine": folder}, REPO, revision="v2", private=True)
+    assert hub.repos[REPO].private
+    assert set(hub.repos[REPO].files("main")) == {".gitattributes"}
+    assert pull(REPO, "mine", revision="v2").commit == done.commit
+    with pytest.raises(ConfigError, match=r"has no abstopk\.json"):
+        pull(REPO, "mine")
+
+
+def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": an_sae()}, REPO, poles={"mine": activity(an_sae())})
+    other = saved(tmp_path, "abstopk")
+    with pytest.raises(
+        ConfigError, match=r"has other files at mine/cfg\.json, mine/sae_weights\.safetensors; .*--overwrite"
+    ):
+        publish({"mine": other}, REPO)
+    assert pull(REPO, "mine").sae.cfg.architecture() == "signed_jumprelu"
+    publish({"mine": other}, REPO, overwrite=True)
+    assert pull(REPO, "mine").sae.cfg.architecture() == "abstopk"
+    assert "mine/pole_activity.safetensors" not in hub.repos[REPO].files(), "no file of the old one is left"
+
+
+def test_a_card_that_was_edited_by_hand_is_not_overwritten(hub: HubServer, tmp_path: Path) -> None:
+    publish({"one": saved(tmp_path)}, REPO)
+    hub.repos[REPO].files()["README.md"].content += b"\nAnd a note.\n"
+    with pytest.raises(ConfigError, match=r"has other files at README\.md"):
+        publish({"two": saved(tmp_path, "abstopk")}, REPO)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_public_repository_is_not_taken_for_a_private_one(tmp_path: Path) -> None:
+    publish({"one": saved(tmp_path)}, REPO)
+    with pytest.raises(ConfigError, match="is there already and is public"):
+        publish({"two": saved(tmp_path, "abstopk")}, REPO, private=True)
+
+
+def test_a_dry_run_writes_the_release_and_asks_nothing_of_the_hub(hub: HubServer, tmp_path: Path) -> None:
+    folder = saved(tmp_path)
+    done = invoke("publish", str(folder), "--repo", REPO, "--mirror", "--dry-run", "--out", str(tmp_path / "release"))
+    assert done.exit_code == 0, done.output
+    assert hub.requests == []
+    assert re.search(r"someone/signed-saes  \d+\.\d kB", done.output)
+    assert re.search(r"sae_weights\.safetensors  \d\.\d kB", done.output)
+    assert "nothing was sent" in done.output
+    assert SAE.load_from_disk(tmp_path / "release" / "signed_jumprelu_mirror").cfg.architecture() == "jumprelu"
+    again = invoke("publish", str(folder), "--repo", REPO, "--dry-run", "--out", str(tmp_path / "release"))
+    assert again.exit_code == 2
+    assert "is not an empty folder" in again.stderr
+
+
+def not_finite(folder: Path) -> None:
+    sae = SAE.load_from_disk(folder)
+    sae.W_dec.data[3, 2] = torch.nan
+    sae.save_model(folder)
+
+
+def changed_width(folder: Path) -> None:
+    cfg = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps(cfg | {"d_sae": 12}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: (folder / "sae_weights.safetensors").unlink(), "could not be loaded as an SAE"),
+        (lambda folder: (folder / "cfg.json").unlink(), r"cfg\.json is missing"),
+        (not_finite, r"mine: 1 of 192 values of W_dec are NaN or infinite"),
+        (changed_width, "could not be loaded as an SAE"),
+    ],
+)
+def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(
+    hub: HubServer, tmp_path: Path, damage: Any, sentence: str
+) -> None:
+    folder = saved(tmp_path)
+    damage(folder)
+    with pytest.raises(ConfigError, match=sentence):
+        publish({"mine": folder}, REPO)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("saes", "repo", "sentence"),
+    [
+        (["a", "b/a"], REPO, "would both be 'a'; give ids"),
+        (["../x=a"], REPO, "cannot be an SAE id"),
+        (["README.md=a"], REPO, "cannot be an SAE id"),
+        (["a"], "signed-saes", "is USER/NAME"),
+        (["a"], "some one/x", "is USER/NAME"),
+        (["a"], REPO, "no such folder"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(
+    hub: HubServer, saes: list[str], repo: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = invoke("publish", *saes, "--repo", repo)
+    assert done.exit_code == 2, done.output
+    assert sentence in done.stderr
+    assert hub.requests == []
+
+
+@pytest.mark.usefixtures("hub")
+def test_an_unknown_sae_or_a_repository_of_others_is_named(tmp_path: Path) -> None:
+    publish({"one": saved(tmp_path)}, REPO)
+    with pytest.raises(ConfigError, match="has no SAE 'three'; it has one"):
+        pull(REPO, "three")
+
+
+@pytest.fixture
+def run(raw_config: dict[str, Any]) -> Path:
+    raw_config["sae"]["architecture"] = "batch_abstopk"
+    raw_config["companions"] = {"abstopk": {"architecture": "abstopk"}}
+    return train(build_config(raw_config), console=Console(quiet=True)).folders["sae"]
+
+
+def stranger(
+    script: str, server: HubServer, cache: Path, token: str | None = READER
+) -> subprocess.CompletedProcess[str]:
+    """Another process with the real HF_ENDPOINT, and its own empty cache."""
+    env = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
+    env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    env.pop("HF_TOKEN", None)
+    env |= {} if token is None else {"HF_TOKEN": token}
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, cwd=cache.parent)
+
+
+def test_a_run_is_measured_published_and_loaded_by_the_code_of_its_card(
+    hub: HubServer, run: Path, tmp_path: Path
+) -> None:
+    done = invoke(
+        "publish",
+        f"batch={run}",
+        f"token={run / 'abstopk'}",
+        *("--repo", REPO, "--mirror", "--measure", "--tokens", "256", "--license", "mit"),
+    )
+    assert done.exit_code == 0, done.output
+    card = hub.repos[REPO].files()["README.md"].content.decode()
+    header = yaml.safe_load(card.split("---")[1])
+    assert header == {
+        "library_name": "saelens",
+        "license": "mit",
+        "tags": ["saelens", "sparse-autoencoder", "mechanistic-interpretability", "abstopk"],
+    }
+    alone, with_package = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "sae_lens_abstopk" not in alone
+    x = torch.randn(20, 32, generator=torch.Generator().manual_seed(0))
+    expected = {sae_id: pull(REPO, sae_id).sae.encode(x) for sae_id in ("batch", "token")}
+    torch.save({"x": x, **expected}, tmp_path / "expected.pt")
+    script = f"""
+import sys, torch
+{alone}
+expected = torch.load({str(tmp_path / "expected.pt")!r}, weights_only=True)
+x = expected["x"]
+both = lambda codes: torch.cat([codes.relu(), (-codes).relu()], -1)
+close = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+close(sae.encode(x), both(expected["batch"]))
+close(SAE.from_pretrained({REPO!r}, "token").encode(x), expected["token"])
+close(SAE.from_pretrained({REPO!r}, "token_mirror").encode(x), both(expected["token"]))
+assert "sae_lens_abstopk" not in sys.modules
+{with_package}
+close(sae.encode(x), expected["batch"])
+"""
+    loaded = stranger(script, hub, tmp_path / "home")
+    assert loaded.returncode == 0, loaded.stderr
+    shown = invoke("pull", REPO, "batch")
+    assert shown.exit_code == 0, shown.output
+    record = pull(REPO, "batch").record
+    assert record.results is not None
+    assert f"{record.results.numbers['fvu'].value:.3f}" in shown.output
+    assert f"| {record.results.numbers['fvu'].value:.3f} |" in card
+    assert "canonical gauge" in shown.output
+    assert "256 tokens" not in card
+    examples = record.results.examples
+    assert examples
+    assert all((example.code > 0) == (example.pole == 0) for example in examples)
+    assert f"| {examples[0].latent} | positive |" in card
