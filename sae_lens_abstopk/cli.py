@@ -142,6 +142,39 @@ def mirror(
 
 
 @app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    activations: Annotated[
+        Path | None,
+        typer.Option(help="File with one tensor [n, d_in], to estimate a missing threshold on.", show_default=False),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model, for the metadata.", show_default=False)] = None,
+    hook: Annotated[str | None, typer.Option(help="Hook, for the metadata.", show_default=False)] = None,
+) -> None:
+    """Convert a signed SAE of another project into SAELens's format."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.saes.converters import convert as run_convert
+        from sae_lens_abstopk.saes.load_note import write_load_note
+
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"{out} is not an empty folder; give another with --out, or empty it.")
+        sae = run_convert(source, activations=activations, model_name=model, hook_name=hook)
+        sae.save_model(out)
+        write_load_note(out, sae.cfg.architecture())
+        console.print(
+            f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
 def publish(
     saes: Annotated[
         list[str],

@@ -120,7 +120,8 @@ class Remote:
             made = ask(commit, doing=f"publishing to {self.repo_id}", repo_id=self.repo_id)
         except HubError as error:
             raise HubError(f"{error} Nothing was committed.") from error
-        wrong = [path for path in files if not self.same(files, commit=made).get(path, False)]
+        arrived = self.same(files, commit=made)
+        wrong = [path for path in files if not arrived.get(path, False)]
         if wrong:
             raise HubError(
                 f"{self.repo_id} at {made} holds other bytes than were sent for {', '.join(wrong)}; run the same command "

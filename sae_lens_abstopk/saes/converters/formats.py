@@ -1,0 +1,59 @@
+"""Which format a path holds, and its conversion."""
+
+from pathlib import Path
+
+import torch
+from sae_lens import AbsTopKSAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.converters.checkpoint import PICKLED, read_tensors
+from sae_lens_abstopk.saes.converters.reference import convert_reference
+from sae_lens_abstopk.saes.converters.sparsify import convert_sparsify
+from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
+
+
+def convert(
+    source: Path,
+    *,
+    activations: torch.Tensor | Path | None = None,
+    model_name: str | None = None,
+    hook_name: str | None = None,
+) -> AbsTopKSAE | SignedJumpReLUSAE:
+    """
+    A signed SAE of another project, as one of SAELens.
+
+    Args:
+        source: A folder of EleutherAI's ``sae`` (sparsify) with ``signed: true``, or a weights file of the AbsTopK
+            reference code.
+        activations: [n, d_in] at the hook, or a file that holds one such tensor; for the reference code's SAEs, which
+            have no threshold.
+        model_name: Model, for the metadata, where the source does not name it.
+        hook_name: Hook, likewise.
+
+    Raises:
+        ConfigError: the source is of neither format or damaged, or activations are missing.
+    """
+    if source.is_dir():
+        return convert_sparsify(source, model_name=model_name, hook_name=hook_name)
+    if source.suffix not in (".safetensors", *PICKLED):
+        raise ConfigError(
+            f"{source}: no such format; give a folder of sparsify with cfg.json and sae.safetensors, or the "
+            "sae_STEP.safetensors of the AbsTopK reference code."
+        )
+    if not source.is_file():
+        raise ConfigError(f"{source}: no such file.")
+    if activations is None:
+        raise ConfigError(
+            f"{source}: the reference code selects over the batch and keeps no threshold; give activations of the hook "
+            "to estimate it on (--activations FILE, a tensor [n, d_in])."
+        )
+    if isinstance(activations, Path):
+        tensors = read_tensors(activations)
+        if len(tensors) != 1:
+            raise ConfigError(f"{activations} holds {len(tensors)} tensors; give a file with one, [n, d_in].")
+        activations = next(iter(tensors.values()))
+    sae = convert_reference(source, activations)
+    for key, value in (("model_name", model_name), ("hook_name", hook_name)):
+        if value is not None:
+            sae.cfg.metadata[key] = value
+    return sae

@@ -1,0 +1,96 @@
+"""
+The AbsTopK paper's own checkpoints (``batchabsolutek``), whose selection over the batch leaves no threshold.
+
+The format is that of ``save_checkpoint`` in the authors' ``src/trainer.py`` (arXiv 2510.00404):
+``sae_STEP.safetensors`` with ``W_enc`` [D, F], ``W_dec`` [F, D], ``b_dec`` [D] and ``b_enc`` [F], and
+``config_STEP.json`` beside it. ``BatchAbsoluteKSAE.forward`` normalises each token to mean 0 and deviation 1
+(``input_unit_norm``), subtracts ``b_dec``, never adds ``b_enc``, and keeps the k * B largest magnitudes of a batch of B
+tokens. SAELens's ``layer_norm`` is the same normalisation, to the epsilon.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens.saes.sae import SAEMetadata
+from sae_lens.util import dtype_to_str
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.converters.checkpoint import read_settings, read_tensors, require_shapes, setting
+from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.threshold import ThresholdFitter
+
+SAE_NAME = "batchabsolutek"
+BLOCK = 512
+
+
+@torch.no_grad()
+def convert_reference(weights: Path, activations: torch.Tensor, *, settings: Path | None = None) -> SignedJumpReLUSAE:
+    """
+    The SAE in ``weights`` as a ``signed_jumprelu`` SAE, whose one threshold is estimated on ``activations``.
+
+    The threshold is the magnitude that k pre-activations a token exceed on average, over all of ``activations``: what
+    the batch selection keeps in the limit of one large batch. A token's code then no longer depends on its batch.
+
+    Args:
+        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file.
+        activations: [n, d_in] at the hook, as the language model gives them; a few thousand tokens.
+        settings: ``config_STEP.json``; by default the one beside the weights.
+
+    Raises:
+        ConfigError: the files are of another format or damaged, or the activations have another width.
+    """
+    settings = settings or weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
+    found = read_settings(settings)
+    if found.get("sae_name") != SAE_NAME:
+        raise ConfigError(
+            f"{settings}: sae_name={found.get('sae_name')!r} is not {SAE_NAME!r}, the only signed SAE of that trainer "
+            "that computes anything."
+        )
+    d_in, d_sae, k = (setting(found, key, settings) for key in ("act_size", "dict_size", "k"))
+    tensors = read_tensors(weights)
+    shapes = {"W_enc": (d_in, d_sae), "b_enc": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    require_shapes(tensors, shapes, weights)
+    if activations.ndim != 2 or activations.shape[1] != d_in:
+        raise ConfigError(f"activations have the shape {list(activations.shape)}; this SAE needs [n, {d_in}].")
+    sae = SignedJumpReLUSAE(
+        SignedJumpReLUSAEConfig(
+            d_in=d_in,
+            d_sae=d_sae,
+            dtype=dtype_to_str(tensors["W_dec"].dtype),
+            normalize_activations="layer_norm" if found.get("input_unit_norm", False) else "none",
+            metadata=_metadata(found, len(activations)),
+        )
+    )
+    sae.load_state_dict(
+        {
+            "W_enc": tensors["W_enc"],
+            "b_enc": torch.zeros_like(tensors["b_enc"]),  # never added in the forward pass that trained it
+            "W_dec": tensors["W_dec"],
+            "b_dec": tensors["b_dec"],
+            "threshold": torch.zeros_like(tensors["b_enc"]),
+        }
+    )
+    fitter = ThresholdFitter(k)
+    for x in activations.split(BLOCK):
+        fitter.update((sae.process_sae_in(x) @ sae.W_enc).abs())
+    sae.threshold.fill_(fitter.result)
+    return sae
+
+
+def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
+    names = {
+        "model_name": "model_name",
+        "hook_point": "hook_name",
+        "dataset": "dataset_path",
+        "seq_len": "context_size",
+    }
+    facts = {name: found[key] for key, name in names.items() if key in found}
+    return SAEMetadata(
+        **facts,
+        model_class_name="HookedTransformer",
+        training_architecture=SAE_NAME,
+        training_architecture_details={"k": found["k"]},
+        converted_from="AbsTopK reference code",
+        threshold_tokens=n_tokens,
+    )

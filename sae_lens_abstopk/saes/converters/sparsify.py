@@ -1,0 +1,76 @@
+"""
+EleutherAI's ``sae``, later sparsify, with ``signed: true``: per-token selection by magnitude, saved as ``abstopk``.
+
+The format is that of ``Sae.save_to_disk`` in https://github.com/EleutherAI/sae (``sae/sae.py``, 2024): ``cfg.json`` and
+``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the k
+largest magnitudes of (x - b_dec) W^T + b, signs kept. Today's sparsify drops the key ``signed`` when it reads such a
+folder, and SAELens's own loader gives a ``topk`` SAE, whose codes are other ones.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
+from sae_lens.constants import SPARSIFY_WEIGHTS_FILENAME
+from sae_lens.saes.sae import SAEMetadata
+from sae_lens.util import dtype_to_str
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.converters.checkpoint import read_settings, read_tensors, require_shapes, setting
+
+SETTINGS_FILENAME = "cfg.json"
+# options of later versions that change what the SAE computes
+OTHER_COMPUTATIONS = ("transcode", "skip_connection", "multi_topk")
+
+
+def convert_sparsify(folder: Path, *, model_name: str | None = None, hook_name: str | None = None) -> AbsTopKSAE:
+    """
+    The SAE in ``folder``, with equal codes and reconstructions.
+
+    Args:
+        folder: Has ``cfg.json`` and ``sae.safetensors``; EleutherAI names it after the module, such as ``layers.5``.
+        model_name: Model, for the metadata; the folder does not name it.
+        hook_name: Hook in SAELens's words; by default read from a folder name like ``layers.5`` as
+            ``model.layers.5``, which is the output of the block in most models of ``transformers``.
+
+    Raises:
+        ConfigError: the folder is of another format, not signed, or damaged.
+    """
+    path = folder / SETTINGS_FILENAME
+    settings = read_settings(path)
+    if settings.get("signed") is not True:
+        raise ConfigError(
+            f"{path} does not say signed: true, so its codes are not signed; SAELens loads it: "
+            "SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)."
+        )
+    if other := [key for key in OTHER_COMPUTATIONS if settings.get(key)]:
+        raise ConfigError(f"{path}: {', '.join(other)} changes what the SAE computes, and has no form in SAELens.")
+    d_in, k = setting(settings, "d_in", path), setting(settings, "k", path)
+    d_sae = settings.get("num_latents") or d_in * setting(settings, "expansion_factor", path)
+    if k > d_sae:
+        raise ConfigError(f"{path}: k={k} is more than the {d_sae} latents.")
+    weights = folder / SPARSIFY_WEIGHTS_FILENAME
+    tensors = read_tensors(weights)
+    shapes = {"encoder.weight": (d_sae, d_in), "encoder.bias": (d_sae,), "W_dec": (d_sae, d_in), "b_dec": (d_in,)}
+    require_shapes(tensors, shapes, weights)
+    dtype = dtype_to_str(tensors["W_dec"].dtype)
+    metadata = _metadata(folder, model_name, hook_name)
+    sae = AbsTopKSAE(AbsTopKSAEConfig(d_in=d_in, d_sae=d_sae, k=k, dtype=dtype, metadata=metadata))
+    sae.load_state_dict(
+        {
+            "W_enc": tensors["encoder.weight"].T,
+            "b_enc": tensors["encoder.bias"],
+            "W_dec": tensors["W_dec"],
+            "b_dec": tensors["b_dec"],
+        }
+    )
+    return sae
+
+
+def _metadata(folder: Path, model_name: str | None, hook_name: str | None) -> SAEMetadata:
+    layer = re.fullmatch(r"layers[._](\d+)", folder.resolve().name)
+    if hook_name is None and layer is not None:
+        hook_name = f"model.layers.{layer[1]}"
+    facts: dict[str, Any] = {"converted_from": "sparsify, signed", "model_name": model_name, "hook_name": hook_name}
+    return SAEMetadata(**{key: value for key, value in facts.items() if value is not None})

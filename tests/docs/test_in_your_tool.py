@@ -1,0 +1,49 @@
+"""The page on other tools: its blocks run in order, on a tiny model in place of the one named."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE
+from sae_lens.saes.sae import SAEMetadata
+
+from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from tests.saes.test_signed_saes import with_random_weights
+from tests.test_cli import invoke
+
+PAGE = (Path(__file__).parents[2] / "docs" / "in-your-tool.md").read_text()
+
+
+def blocks() -> list[tuple[str, str]]:
+    return re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_blocks_run(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cfg = SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=SAEMetadata(hook_name="model.layers.15"))
+    sae = with_random_weights(SignedJumpReLUSAE(cfg))
+    sae.threshold.data.fill_(4.0)
+    sae.save_model("runs/quickstart")
+    scope: dict[str, Any] = {}
+    assert [kind for kind, _ in blocks()] == ["bash", "python", "python", "python", "python", "python"]
+    for kind, code in blocks():
+        if kind == "bash":
+            done = invoke(*shlex.split(code)[1:])
+            assert done.exit_code == 0, done.output
+        else:
+            exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)), scope)
+    assert (scope["codes"] < 0).any()
+    assert (scope["codes"] > 0).any()
+    assert torch.equal(scope["signed"].W_enc, SAE.load_from_disk("runs/quickstart").W_enc)
+    assert scope["text"].shape[1] == scope["tokens"].shape[1] + 8
+
+
+def test_its_commands_exist() -> None:
+    commands = set(re.findall(r"abstopk (\w+)", PAGE))
+    assert {"mirror", "convert", "publish", "pull"} <= commands
+    for command in commands - {"lib"}:
+        assert invoke(command, "--help").exit_code == 0, command
