@@ -240,6 +240,7 @@ def stranger(
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env, cwd=cache.parent)
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_published_and_loaded_by_the_code_of_its_card(
     hub: HubServer, run: Path, tmp_path: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_a_mirrored_sae_shares_no_state_with_its_source() -> None:
     assert sae.cfg.metadata.seqpos_slice == [1, None]
 
 
+@pytest.mark.slow
 def test_in_a_process_with_sae_lens_alone_it_gives_the_codes_of_the_signed_sae(tmp_path: Path) -> None:
     sae, x = signed("signed_jumprelu"), inputs()
     mirror(sae).save_model(tmp_path / "sae")
