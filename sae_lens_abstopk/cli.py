@@ -184,7 +184,7 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
     revision: Annotated[str, typer.Option(help="Branch to publish to; made where there is none.")] = "main",
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each, as ID_mirror.")
+        bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
     ] = False,
     results: Annotated[
         Path | None, typer.Option(help="Numbers for the card: a file of `abstopk inspect --json`.", show_default=False)

@@ -66,7 +66,7 @@ def publish(
         repo_id: ``user/name``; made where there is none.
         private: Make it a private one.
         revision: Branch; made where there is none.
-        with_mirror: Also publish the mirror of each, as ``<id>_mirror``.
+        with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
         results: What was measured, by SAE id or by the label in the SAE's metadata.
         poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
         license: Licence of the weights, as the Hub spells it.

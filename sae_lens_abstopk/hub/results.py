@@ -68,7 +68,7 @@ def results_of(inspection: Inspection, *, latents: int = 4, contexts: int = 2) -
     return found
 
 
-def in_gauge(results: Results, flipped: torch.Tensor) -> Results:
+def results_in_gauge(results: Results, flipped: torch.Tensor) -> Results:
     """``results`` for the SAE whose latents ``flipped`` [d_sae] have changed sign."""
     examples = [
         replace(example, pole=1 - example.pole, code=-example.code) if flipped[example.latent] else example

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from sae_lens_abstopk.hub.manifest import PublishedFile
-from sae_lens_abstopk.hub.model_card import number_text
+from sae_lens_abstopk.hub.model_card import SIGNED_ARCHITECTURES, number_text
 from sae_lens_abstopk.hub.pull import Pulled
 from sae_lens_abstopk.hub.results import RESULT_NAMES
 
@@ -40,7 +40,8 @@ def pulled_table(pulled: Pulled) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("architecture", record.architecture + (f", mirror of {record.mirror_of}" if record.mirror_of else ""))
     table.add_row("latents", f"{record.d_sae:,} on {record.d_in} dimensions, {record.dtype}")
-    table.add_row("signs", "canonical gauge" if record.gauge == "canonical" else "as trained")
+    if record.architecture in SIGNED_ARCHITECTURES:
+        table.add_row("signs", "canonical gauge" if record.gauge == "canonical" else "as trained")
     for key in ("model_name", "hook_name", "training_tokens"):
         if key in record.training:
             value = record.training[key]

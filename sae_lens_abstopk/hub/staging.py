@@ -16,7 +16,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.inspection import load_sae
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, PublishedSAE, Results, published_file
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME, two_sidedness_svg
-from sae_lens_abstopk.hub.results import in_gauge
+from sae_lens_abstopk.hub.results import results_in_gauge
 from sae_lens_abstopk.saes.derive import SignedSAE, derive
 from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import mirror
@@ -77,9 +77,10 @@ def stage(
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
         measured = (results or {}).get(sae_id) or (results or {}).get(loaded.cfg.metadata.label or "")
         sae = _for_publication(loaded, base_model)
+        in_gauge = activity is not None and isinstance(sae, SignedSAE)
         if activity is not None and isinstance(sae, SignedSAE):
             flipped = flipped_latents(activity.energy, sae.cfg.d_sae)
-            measured = measured and in_gauge(measured, flipped)
+            measured = measured and results_in_gauge(measured, flipped)
             sae, activity = canonical_gauge(sae, activity.energy), activity.in_canonical_gauge()
         _write(sae, folder / sae_id, where=sae_id)
         if origin is not None and (origin / SPARSITY_FILENAME).is_file():
@@ -87,13 +88,18 @@ def stage(
         if activity is not None:
             activity.save(folder / sae_id)
             (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(activity.counts), encoding="utf-8")
-        staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=activity is not None)
-        if with_mirror:
+        staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=in_gauge)
+        if with_mirror and isinstance(sae, SignedSAE):  # the codes of the others are not negative as they are
             mirrored = mirror(sae)
             _write(mirrored, folder / f"{sae_id}{MIRROR_END}", where=f"the mirror of {sae_id}")
             staged[f"{sae_id}{MIRROR_END}"] = _record(
-                mirrored, folder, f"{sae_id}{MIRROR_END}", None, in_gauge=activity is not None, mirror_of=sae_id
+                mirrored, folder, f"{sae_id}{MIRROR_END}", None, in_gauge=in_gauge, mirror_of=sae_id
             )
+    if results and not any(sae.results for sae in staged.values()):
+        raise ConfigError(
+            f"the results are of {', '.join(results)}, and no SAE here has such an id or label ({', '.join(saes)}); name "
+            "the SAEs as the results do, as in ID=FOLDER."
+        )
     return Staged(staged, {path: folder / path for sae in staged.values() for path in sae.files})
 
 

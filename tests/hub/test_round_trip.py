@@ -12,11 +12,12 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
-from sae_lens import SAE, JumpReLUSAE
+from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
-from sae_lens_abstopk.hub.manifest import Manifest
+from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedSAE, Results
+from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.config_file import build_config
 from tests.hub.server import READER, WRITER, HubServer
@@ -103,6 +104,16 @@ def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_
     assert "| `two` |" in card
     assert pull(REPO, "one").sae.cfg.architecture() == "signed_jumprelu"
     assert len(hub.repos[REPO].commits) == 3
+
+
+def test_a_non_negative_sae_goes_along_without_a_mirror(hub: HubServer, tmp_path: Path) -> None:
+    plain = TopKSAE(TopKSAEConfig(d_in=8, d_sae=F, k=3))
+    publish({"mine": saved(tmp_path), "topk": plain}, REPO, with_mirror=True)
+    manifest = Manifest.from_json(hub.repos[REPO].files()["abstopk.json"].content, "here")
+    assert list(manifest.saes) == ["mine", "mine_mirror", "topk"]
+    card = hub.repos[REPO].files()["README.md"].content.decode()
+    assert "The codes of `mine` are **signed**" in card
+    assert "The signs of `mine` are as training left them" in card
 
 
 def test_publishing_the_same_again_changes_nothing(hub: HubServer, tmp_path: Path) -> None:
@@ -220,6 +231,52 @@ def test_an_unknown_sae_or_a_repository_of_others_is_named(tmp_path: Path) -> No
     publish({"one": saved(tmp_path)}, REPO)
     with pytest.raises(ConfigError, match="has no SAE 'three'; it has one"):
         pull(REPO, "three")
+
+
+def inspection_json(path: Path, name: str) -> Path:
+    """As ``abstopk inspect --json`` writes it."""
+    loss = {"n_tokens": 51_000, "ce_clean": 3.0, "recovered_zero": 0.982, "recovered_mean": 0.97}
+    sae = {"tokens": 50_610, "fvu": 0.1921, "nmse": 0.2, "l0": 58.8, "dead_latents": 44, "dead_poles": 3, "loss": loss}
+    path.write_text(
+        json.dumps({"text": "novels.jsonl", "held_out": True, "saes": {name: sae | {"two_sidedness": 0.4}}})
+    )
+    return path
+
+
+def test_numbers_of_an_inspection_are_on_the_card_and_are_shown_by_pull(hub: HubServer, tmp_path: Path) -> None:
+    numbers = inspection_json(tmp_path / "n.json", "mine")  # the label of the SAE
+    done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
+    assert done.exit_code == 0, done.output
+    card = hub.repos[REPO].files()["README.md"].content.decode()
+    assert (
+        "| `layer3` | 58.8 | 0.192 | 0.200 | 0.982 | 0.970 | 44 | 3 | 0.40 | 50,610 of novels.jsonl, held out |" in card
+    )
+    assert "One run on one set of tokens: there are no intervals." in card
+    shown = invoke("pull", REPO, "layer3")
+    assert re.search(r"FVU +0\.192", shown.output)
+    assert re.search(r"measured on +50,610 tokens of novels\.jsonl, held out", shown.output)
+
+
+def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = inspection_json(tmp_path / "n.json", "another")
+    done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers), "--dry-run")
+    assert done.exit_code == 2
+    assert "the results are of another, and no SAE here has such an id or label (layer3)" in done.stderr
+    numbers.write_text("[]")
+    again = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
+    assert "is not what `abstopk inspect --json` writes" in again.stderr
+
+
+def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
+    example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\n<i>", token="`x`", after=" $5")
+    results = Results(10, "t", False, {"fvu": Number(0.2, 0.18, 0.22)}, (example,))
+    sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
+    card = model_card(Manifest({"mine": sae}), REPO)
+    assert "0.200 [0.180, 0.220]" in card
+    assert "Brackets: 95 % intervals." in card
+    assert r"| 3 | negative | -2.5 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
+    assert "The publisher has named no licence" in card
 
 
 @pytest.fixture
