@@ -1,5 +1,6 @@
 """What ``abstopk publish`` is given: folders with or without an id, and what is measured of them on the way."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -48,11 +49,20 @@ def measure(
     """
     results: dict[str, Results] = {}
     poles: dict[str, PoleActivity] = {}
-    for sae_id, folder in folders.items():
+    saes = {sae_id: load_sae(folder) for sae_id, folder in folders.items()}
+    together: defaultdict[tuple[object, object], list[str]] = defaultdict(list)
+    for sae_id, sae in saes.items():
+        together[sae.cfg.metadata.model_name, sae.cfg.metadata.hook_name].append(sae_id)
+    for ids in together.values():  # SAEs of one hook share the passes of the model
         inspection = inspect_saes(
-            [folder], model_name=model_name, text=text, n_tokens=n_tokens, on_progress=on_progress
+            [folders[sae_id] for sae_id in ids],
+            model_name=model_name,
+            text=text,
+            n_tokens=n_tokens,
+            on_progress=on_progress,
         )
-        results[sae_id] = next(iter(results_of(inspection).values()))
-        if isinstance(load_sae(folder), SignedSAE):
-            poles[sae_id] = measure_poles(folder, model_name=model_name, text=text, n_tokens=n_tokens)
+        results |= dict(zip(ids, results_of(inspection).values(), strict=True))
+    for sae_id, sae in saes.items():
+        if isinstance(sae, SignedSAE):
+            poles[sae_id] = measure_poles(folders[sae_id], model_name=model_name, text=text, n_tokens=n_tokens)
     return results, poles
