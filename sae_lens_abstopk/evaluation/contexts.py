@@ -1,8 +1,13 @@
-"""The strongest contexts of both poles of every latent, collected while codes stream by."""
+"""Contexts of both poles of every latent, collected while codes stream by: the strongest, or a uniform sample."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+
+from sae_lens_abstopk.evaluation.code_batch import CodeBatch
+from sae_lens_abstopk.evaluation.group_top import GroupTop, Payload
 
 # a latent that is on for more than this share of the tokens has contexts of every kind
 DENSE = 0.05
@@ -20,59 +25,68 @@ class Context:
     """Token ids up to the token."""
     token: int
     after: tuple[int, ...]
+    codes: tuple[float, ...] = ()
+    """The latent's codes at all of these tokens in order; NaN where a token was left out."""
 
 
 class PoleContexts:
     """
-    Keeps the ``n`` strongest firings of each pole of each latent.
+    Keeps ``n`` firings of each pole of each latent with the tokens around them.
 
-    Holds [2, d_sae, n] values and places, and the tokens themselves; codes are not kept.
+    Holds [2 * d_sae, n, before + 1 + after] tokens and codes, however long the text. Pole 0 is the positive one.
     """
 
-    def __init__(self, d_sae: int, n: int = 3) -> None:
-        self.n = n
-        self.strength = torch.zeros(2, d_sae, n)
-        self.place = torch.full((2, d_sae, n), -1, dtype=torch.int64)
+    def __init__(self, d_sae: int, n: int = 3, *, before: int = 12, after: int = 4) -> None:
+        self.d_sae, self.before, self.after = d_sae, before, after
+        width = before + 1 + after
+        self.top = GroupTop(2 * d_sae, n, {"tokens": ((width,), torch.int32), "codes": ((width,), torch.float32)})
         self.fires = torch.zeros(2, d_sae, dtype=torch.int64)
         self.n_tokens = 0
-        self._tokens: list[torch.Tensor] = []
-        self._contexts_seen = 0
 
     def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
-        width = tokens.shape[1]
-        place = ((where[:, 0] + self._contexts_seen) * width + where[:, 1]).cpu()
-        for pole, sign in enumerate((1, -1)):
-            strength = (sign * codes).clamp(min=0).float().cpu()
-            self.fires[pole] += (strength > 0).sum(0)
-            best = strength.topk(min(self.n, len(strength)), dim=0)
-            values = torch.cat([self.strength[pole], best.values.T], dim=1)
-            places = torch.cat([self.place[pole], place[best.indices].T], dim=1)
-            top = values.topk(self.n, dim=1)
-            self.strength[pole] = top.values
-            self.place[pole] = places.gather(1, top.indices)
-        self.n_tokens += len(codes)
-        self._tokens.append(tokens.cpu())
-        self._contexts_seen += len(tokens)
+        self.add(CodeBatch.of(codes, where, tokens))
 
-    def of(self, latent: int, pole: int, *, before: int = 12, after: int = 4) -> list[Context]:
-        """Strongest first: contexts of pole 0 (positive) or 1 (negative) of ``latent``."""
-        tokens = torch.cat(self._tokens)
+    def add(self, batch: CodeBatch, scores: torch.Tensor | None = None) -> None:
+        """Add a batch; ``scores`` [N] of its firings decide what is kept, where it is not their strength."""
+        firings = batch.firings
+
+        def windows(chosen: torch.Tensor) -> Payload:
+            return batch.windows(chosen, before=self.before, after=self.after)._asdict()
+
+        groups = firings.poles * self.d_sae + firings.latents
+        self.fires += torch.bincount(groups, minlength=2 * self.d_sae).view(2, -1)
+        self.top.update(groups, firings.values.abs() if scores is None else scores, windows)
+        self.n_tokens += batch.n_tokens
+
+    def of(self, latent: int, pole: int) -> list[Context]:
+        """Highest score first: contexts of pole 0 (positive) or 1 (negative) of ``latent``."""
+        group = pole * self.d_sae + latent
         found = []
-        for strength, place in zip(self.strength[pole, latent], self.place[pole, latent], strict=True):
-            if strength == 0:
+        for score, ids, codes in zip(
+            self.top.scores[group], self.top.payload["tokens"][group], self.top.payload["codes"][group], strict=True
+        ):
+            if score == -torch.inf:
                 continue
-            row, position = divmod(int(place), tokens.shape[1])
-            ids = tokens[row].tolist()
+            inside = ids >= 0
+            before = ids[: self.before][inside[: self.before]]
+            after = ids[self.before + 1 :][inside[self.before + 1 :]]
             found.append(
                 Context(
-                    code=float(strength) * (1 if pole == 0 else -1),
-                    before=tuple(ids[max(0, position - before) : position]),
-                    token=ids[position],
-                    after=tuple(ids[position + 1 : position + 1 + after]),
+                    code=float(codes[self.before]),
+                    before=tuple(before.tolist()),
+                    token=int(ids[self.before]),
+                    after=tuple(after.tolist()),
+                    codes=tuple(codes[inside].tolist()),
                 )
             )
         return found
+
+    @property
+    def strength(self) -> torch.Tensor:
+        """|code| of what is kept of each pole, [2, d_sae, n]; 0 where a pole fired fewer times."""
+        strength = self.top.payload["codes"][..., self.before].abs()
+        return strength.view(2, self.d_sae, -1)
 
     def most_two_sided(self, n: int) -> list[int]:
         """
@@ -87,3 +101,12 @@ class PoleContexts:
         reads_well = (total <= DENSE * self.n_tokens) & (self.fires.min(0).values >= EVEN * total)
         score = torch.where(reads_well, weaker_peak, weaker_peak - 2 * weaker_peak.max())
         return score.topk(min(n, len(score))).indices.tolist()
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes."""
+        return {"top": self.top.state(), "fires": self.fires, "n_tokens": self.n_tokens}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.top.restore(state["top"])
+        self.fires, self.n_tokens = state["fires"], state["n_tokens"]

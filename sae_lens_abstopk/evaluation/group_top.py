@@ -1,0 +1,63 @@
+"""The entries with the highest scores of each of many groups, kept while entries stream by."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+Payload = Mapping[str, torch.Tensor]
+
+
+class GroupTop:
+    """
+    Keeps the ``n`` entries of highest score in each group, with what belongs to them.
+
+    Memory is [n_groups, n] scores and as much of each payload, however many entries are shown. With scores drawn
+    uniformly at random the kept entries are a uniform sample of all that were shown.
+    """
+
+    def __init__(self, n_groups: int, n: int, payload: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+        """``payload``: name to (shape, dtype) of what is kept with each entry."""
+        self.n = n
+        self.scores = torch.full((n_groups, n), -torch.inf)
+        self.payload = {name: torch.zeros(n_groups, n, *shape, dtype=kind) for name, (shape, kind) in payload.items()}
+        self._least = torch.full((n_groups,), -torch.inf)
+
+    def update(
+        self, groups: torch.Tensor, scores: torch.Tensor, payload: Callable[[torch.Tensor], Payload]
+    ) -> None:
+        """
+        Show entries of ``groups`` [N] with finite ``scores`` [N].
+
+        ``payload`` is called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
+        """
+        chosen = (scores > self._least[groups]).nonzero()[:, 0]
+        if len(chosen) == 0:
+            return
+        chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
+        chosen = chosen[groups[chosen].argsort(stable=True)]
+        touched, counts = groups[chosen].unique_consecutive(return_counts=True)
+        rank = torch.arange(len(chosen)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        row = torch.arange(len(touched)).repeat_interleave(counts)
+        chosen, row, rank = (part[rank < self.n] for part in (chosen, row, rank))
+
+        offered = torch.full((len(touched), self.n), -torch.inf)
+        offered[row, rank] = scores[chosen]
+        best = torch.cat([self.scores[touched], offered], dim=1).topk(self.n, dim=1)
+        self.scores[touched] = best.values
+        self._least[touched] = best.values[:, -1]
+        for name, new in payload(chosen).items():
+            kept = self.payload[name]
+            candidates = kept.new_zeros(len(touched), 2 * self.n, *kept.shape[2:])
+            candidates[:, : self.n] = kept[touched]
+            candidates[row, self.n + rank] = new.to(kept.dtype)
+            kept[touched] = candidates[torch.arange(len(touched))[:, None], best.indices]
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes."""
+        return {"scores": self.scores, "payload": self.payload}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.scores, self.payload = state["scores"], dict(state["payload"])
+        self._least = self.scores.min(dim=1).values
