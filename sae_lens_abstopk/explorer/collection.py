@@ -1,0 +1,213 @@
+"""One streaming pass over a text: what the latents of one or several SAEs react to, on either side."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.code_batch import CodeBatch
+from sae_lens_abstopk.evaluation.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.group_top import GroupTop
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.explorer.cofiring import CofiringSample
+from sae_lens_abstopk.explorer.histograms import GrowingHistograms
+
+CHECKPOINT_EVERY = 100
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """How much is kept of each latent: with d_sae these alone bound the memory."""
+
+    strongest: int = 8
+    """Strongest contexts of each pole."""
+    sampled: int = 12
+    """Contexts of each pole drawn uniformly from its firings; the pages show some of them, by strength."""
+    before: int = 20
+    """Tokens shown before the one at which the latent fired."""
+    after: int = 8
+    tokens_sampled: int = 32
+    """Firings of each pole, drawn uniformly, whose tokens say what the pole fires on most."""
+    bins: int = 32
+    """Histogram bins a pole; even."""
+    cofiring_tokens: int = 20_000
+    """Tokens on which joint firings are counted."""
+    reconstruction_tokens: int = 50_000
+    """Tokens on which the reconstruction is measured; the codes are decoded for nothing else."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            least = 0 if name in ("before", "after", "seed") else 1
+            if value < least:
+                raise ConfigError(f"{name}={value!r} must be at least {least}.")
+        if self.bins % 2:
+            raise ConfigError(f"bins={self.bins!r} must be even: bins are merged in pairs.")
+
+
+class Collector:
+    """What is known of one SAE's latents; grows no further once every pole is full."""
+
+    def __init__(self, d_sae: int, settings: CollectionSettings) -> None:
+        window = {"before": settings.before, "after": settings.after}
+        self.d_sae, self.settings = d_sae, settings
+        self.n_batches = 0
+        self.strongest = PoleContexts(d_sae, settings.strongest, **window)
+        self.sampled = PoleContexts(d_sae, settings.sampled, **window)
+        self.tokens = GroupTop(
+            2 * d_sae, settings.tokens_sampled, {"token": ((), torch.int32), "code": ((), torch.float32)}
+        )
+        self.histograms = GrowingHistograms(d_sae, settings.bins)
+        self.cofiring = CofiringSample(d_sae, settings.cofiring_tokens)
+        self.sums = ReconstructionSums()
+
+    @property
+    def pole_counts(self) -> torch.Tensor:
+        """Firings of the positive and of the negative pole, int64 [2, d_sae]."""
+        return self.strongest.fires
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens seen, those that were left out not counted."""
+        return self.strongest.n_tokens
+
+    def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
+        # the draws depend on the number of the batch alone, so that a pass taken up again draws what one pass would
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.n_batches)
+        batch = CodeBatch.of(codes, where, tokens)
+        firings = batch.firings
+        priority = torch.rand(len(firings.values), generator=generator)
+        self.strongest.add(batch)
+        self.sampled.add(batch, priority)
+        self.tokens.update(
+            firings.poles * self.d_sae + firings.latents,
+            priority,
+            lambda chosen: {"token": batch.token_ids(chosen), "code": firings.values[chosen]},
+        )
+        self.histograms.add(firings.poles, firings.latents, firings.values.abs())
+        self.cofiring.add(batch, generator)
+        self.n_batches += 1
+
+    def state(self) -> dict[str, Any]:
+        """Plain containers and tensors that :meth:`restore` takes."""
+        return {
+            "n_batches": self.n_batches,
+            "sums": vars(self.sums),
+            **{name: getattr(self, name).state() for name in _PARTS},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.n_batches = state["n_batches"]
+        vars(self.sums).update(state["sums"])
+        for name in _PARTS:
+            getattr(self, name).restore(state[name])
+
+
+_PARTS = ("strongest", "sampled", "tokens", "histograms", "cofiring")
+
+
+@torch.no_grad()
+def collect(
+    passes: ModelPasses,
+    saes: Mapping[str, SAE[Any]],
+    batches: Sequence[torch.Tensor],
+    *,
+    token_filter: TokenFilter,
+    settings: CollectionSettings,
+    model_name: str = "",
+    checkpoint: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Collector]:
+    """
+    Run ``batches`` of token ids [batch, context] once and collect for each of ``saes``, which read one hook.
+
+    Args:
+        passes: The language model and the hook.
+        saes: Name to SAE.
+        batches: Token ids.
+        token_filter: Which tokens count.
+        settings: How much is kept.
+        model_name: Told apart by, in ``checkpoint``.
+        checkpoint: File that the pass is saved in now and then and at its end, and taken up from where it holds the
+            same SAEs, settings, and text as far as it goes.
+        on_progress: Called with (batches done, batches in all).
+    """
+    collectors = {name: Collector(sae.cfg.d_sae, settings) for name, sae in saes.items()}
+    identity = _identity(saes, settings) | {
+        "model": model_name,
+        "hook": passes.hook_name,
+        "filter": repr(token_filter),
+    }
+    done = _restore(checkpoint, collectors, identity, batches) if checkpoint else 0
+    digest = _digest(batches[:done])
+    for number, tokens in enumerate(batches[done:], start=done + 1):
+        activations = passes.activations(tokens)
+        kept = token_filter.keep(tokens, activations).to(activations.device)
+        x, where = activations[kept].float(), kept.nonzero()
+        for name, sae in saes.items():
+            codes = sae.encode(x)
+            sums = collectors[name].sums
+            if sums.n_tokens < settings.reconstruction_tokens:
+                sums.update(x, sae.decode(codes).float(), codes)
+            collectors[name].update(codes, where, tokens)
+        digest.update(_bytes(tokens))
+        if checkpoint and (number % CHECKPOINT_EVERY == 0 or number == len(batches)):
+            _save(checkpoint, collectors, identity | {"text": digest.hexdigest()})
+        if on_progress is not None:
+            on_progress(number, len(batches))
+    return collectors
+
+
+def _identity(saes: Mapping[str, SAE[Any]], settings: CollectionSettings) -> dict[str, Any]:
+    """What has to be the same for a pass to be taken up again."""
+    weights = hashlib.sha256()
+    for sae in saes.values():
+        for name, tensor in sorted(sae.state_dict().items()):
+            weights.update(name.encode())
+            weights.update(_bytes(tensor))
+    return {"saes": list(saes), "weights": weights.hexdigest(), "settings": asdict(settings)}
+
+
+def _restore(
+    checkpoint: Path, collectors: Mapping[str, Collector], identity: Mapping[str, Any], batches: Sequence[torch.Tensor]
+) -> int:
+    """Batches that ``checkpoint`` already holds; 0 where it is of another pass."""
+    if not checkpoint.is_file():
+        return 0
+    saved = torch.load(checkpoint, weights_only=True)
+    done = saved["n_batches"]
+    expected = dict(identity) | {"text": _digest(batches[:done]).hexdigest()}
+    if done > len(batches) or saved["identity"] != expected:
+        return 0
+    for name, collector in collectors.items():
+        collector.restore(saved["collectors"][name])
+    return done
+
+
+def _save(checkpoint: Path, collectors: Mapping[str, Collector], identity: Mapping[str, Any]) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    n_batches = next(iter(collectors.values())).n_batches
+    states = {name: collector.state() for name, collector in collectors.items()}
+    unfinished = checkpoint.with_suffix(".tmp")
+    torch.save({"identity": dict(identity), "n_batches": n_batches, "collectors": states}, unfinished)
+    unfinished.replace(checkpoint)
+
+
+def _digest(batches: Sequence[torch.Tensor]) -> Any:
+    digest = hashlib.sha256()
+    for tokens in batches:
+        digest.update(_bytes(tokens))
+    return digest
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

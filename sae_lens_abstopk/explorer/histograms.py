@@ -1,0 +1,67 @@
+"""Signed histograms of the codes of every latent, over a range that grows with what is seen."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+# the first range of a latent is the power of two above its first firing's strength over this many doublings; bins that
+# turn out too narrow are merged exactly, bins too wide cannot be split
+HEADROOM = 3
+
+
+class GrowingHistograms:
+    """
+    Counts of |code| in ``bins`` equal bins from 0 to ``limit`` for both poles of each latent.
+
+    When a code exceeds a latent's ``limit``, the limit doubles and neighbouring bins merge, which loses nothing but
+    resolution. Both poles share one limit, so that a signed histogram is symmetric about zero.
+    """
+
+    def __init__(self, d_sae: int, bins: int = 32) -> None:
+        self.bins = bins
+        self.counts = torch.zeros(2, d_sae, bins, dtype=torch.int32)
+        """Pole 0 is the positive one."""
+        self.limit = torch.zeros(d_sae)
+
+    def add(self, poles: torch.Tensor, latents: torch.Tensor, strengths: torch.Tensor) -> None:
+        """Add firings: poles, latents and |code| [N] each, all codes non-zero."""
+        largest = torch.zeros_like(self.limit).scatter_reduce_(0, latents, strengths, "amax")
+        new = (self.limit == 0) & (largest > 0)
+        self.limit[new] = torch.exp2(largest[new].log2().floor() + 1 - HEADROOM)
+        while len(small := (largest > self.limit).nonzero()[:, 0]):
+            merged = self.counts[:, small].unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)
+            self.counts[:, small] = torch.cat([merged, torch.zeros_like(merged)], dim=-1)
+            self.limit[small] *= 2
+        index = (strengths * (self.bins / self.limit[latents])).long().clamp(max=self.bins - 1)
+        flat = (poles * len(self.limit) + latents) * self.bins + index
+        self.counts += torch.bincount(flat, minlength=self.counts.numel()).view_as(self.counts).int()
+
+    def quantile(self, q: float) -> torch.Tensor:
+        """The ``q``-quantile of |code| over the firings of both poles, to within a bin: [d_sae]; 0 where none."""
+        cumulative = self.counts.sum(0).double().cumsum(-1)
+        wanted = q * cumulative[:, -1:]
+        bin_ = (cumulative < wanted).sum(-1)
+        below = torch.where(bin_ > 0, cumulative.gather(1, (bin_ - 1).clamp(min=0)[:, None])[:, 0], 0.0)
+        inside = cumulative.gather(1, bin_[:, None])[:, 0] - below
+        share = torch.where(inside > 0, (wanted[:, 0] - below) / inside.clamp(min=1), 0.0)
+        return ((bin_ + share) / self.bins * self.limit).float()
+
+    def share_below(self, pole: int, latent: int, strength: float) -> float:
+        """Share of a pole's firings that are weaker than ``strength``, to within a bin; NaN where it never fired."""
+        counts = self.counts[pole, latent].double()
+        total = counts.sum()
+        if total == 0:
+            return float("nan")
+        place = min(strength / float(self.limit[latent]) * self.bins, self.bins)
+        whole = int(place)
+        part = float(counts[whole]) * (place - whole) if whole < self.bins else 0.0
+        return (float(counts[:whole].sum()) + part) / float(total)
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes."""
+        return {"counts": self.counts, "limit": self.limit}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.counts, self.limit = state["counts"], state["limit"]

@@ -1,0 +1,231 @@
+"""Everything that is shown of one latent, put together from a collection, the decoder and the model's unembedding."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.evaluation.contexts import Context
+from sae_lens_abstopk.evaluation.geometry import NearestDecoders
+from sae_lens_abstopk.explorer.axes import AxisMatches
+from sae_lens_abstopk.explorer.cofiring import Cofiring
+from sae_lens_abstopk.explorer.collection import Collector
+from sae_lens_abstopk.explorer.labels import TopToken, label_of, top_tokens
+from sae_lens_abstopk.explorer.logit_lens import TokenEffects
+from sae_lens_abstopk.explorer.token_text import TokenText
+
+# of the sampled contexts, those at these quantiles of the sample's strength are shown
+SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
+# the strength that steering counts in
+SCALE_QUANTILE = 0.99
+
+
+@dataclass(frozen=True)
+class ShownContext:
+    """A firing of the latent, in its text."""
+
+    tokens: tuple[str, ...]
+    codes: tuple[float, ...]
+    """The latent's code at each token; NaN where the token was left out of the SAE's input."""
+    at: int
+    """Index of the token that the context was chosen for."""
+    share_below: float
+    """Share of the pole's firings that are weaker, to within a histogram bin."""
+
+    @property
+    def code(self) -> float:
+        return self.codes[self.at]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A token whose logit a direction changes."""
+
+    text: str
+    by: float
+    """In standard deviations over the vocabulary."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another latent and the cosine of its direction."""
+
+    latent: int
+    cosine: float
+    pole: int = 0
+    """The pole of that latent whose direction is meant."""
+
+
+@dataclass(frozen=True)
+class Pole:
+    """One side of a latent."""
+
+    label: str
+    fires: int
+    """Firings in the text."""
+    density: float
+    """Share of the tokens."""
+    tokens: tuple[TopToken, ...]
+    strongest: tuple[ShownContext, ...]
+    sampled: tuple[ShownContext, ...]
+    """Drawn uniformly from the firings, strong to weak."""
+    histogram: tuple[int, ...]
+    """Firings by |code|, in equal bins from 0 to the latent's ``limit``."""
+    promoted: tuple[Effect, ...]
+    """What the pole's direction (+d or -d) promotes; empty where no logit lens applies."""
+    demoted: tuple[Effect, ...]
+    match: Neighbour | None
+    """The nearest direction of the SAE that this one is compared with."""
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One latent with both sides."""
+
+    index: int
+    positive: Pole
+    negative: Pole
+    two_sidedness: float
+    """min(p+, p-) / (p+ + p-); NaN if it never fired."""
+    scale: float
+    """99th percentile of |code| over its firings, to within a histogram bin."""
+    limit: float
+    """End of the histograms."""
+    norm: float
+    """Of the decoder row."""
+    aligned: tuple[Neighbour, ...]
+    opposed: tuple[Neighbour, ...]
+    cofiring: tuple[Cofiring, ...]
+
+    @property
+    def poles(self) -> tuple[Pole, Pole]:
+        return self.positive, self.negative
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a collection was made on."""
+
+    model: str
+    """Name to show."""
+    model_source: str
+    """Name or folder to load it from."""
+    hook: str
+    text: str
+    held_out: bool
+    """Whether the text was kept from the SAEs in training."""
+
+
+class Catalogue:
+    """The latents of one SAE; each is put together when it is asked for."""
+
+    def __init__(
+        self,
+        name: str,
+        sae: SAE[Any],
+        collected: Collector,
+        text_of: TokenText,
+        *,
+        source: str,
+        nearest: NearestDecoders,
+        effects: TokenEffects | None = None,
+        compared_with: str | None = None,
+        matches: AxisMatches | None = None,
+    ) -> None:
+        self.name, self.collected, self.source = name, collected, source
+        self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
+        self.compared_with, self.matches = compared_with, matches
+        self.scale = collected.histograms.quantile(SCALE_QUANTILE)
+        self.norms = sae.W_dec.detach().float().norm(dim=1).cpu()
+        self._text_of, self._nearest, self._effects = text_of, nearest, effects
+        self._cofiring = list(collected.cofiring.top(len(nearest.nearest[0]) if len(nearest.nearest) else 1))
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether any latent fired on its negative side."""
+        return bool(self.collected.pole_counts[1].any())
+
+    def __len__(self) -> int:
+        return self.d_sae
+
+    def __getitem__(self, index: int) -> Latent:
+        """
+        One latent.
+
+        Raises:
+            IndexError: there is none of this number.
+        """
+        if not 0 <= index < self.d_sae:
+            raise IndexError(f"latent {index} is not one of the {self.d_sae} of {self.name}, 0 to {self.d_sae - 1}.")
+        counts = self.collected.pole_counts[:, index]
+        total = int(counts.sum())
+        near, cosines = self._nearest, (self._nearest.nearest_cosine[index], self._nearest.opposed_cosine[index])
+        return Latent(
+            index=index,
+            positive=self._pole(index, 0),
+            negative=self._pole(index, 1),
+            two_sidedness=int(counts.min()) / total if total else math.nan,
+            scale=float(self.scale[index]),
+            limit=float(self.collected.histograms.limit[index]),
+            norm=float(self.norms[index]),
+            aligned=_neighbours(near.nearest[index], cosines[0]),
+            opposed=_neighbours(near.opposed[index], cosines[1]),
+            cofiring=tuple(self._cofiring[index]),
+        )
+
+    def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
+        """What one pole fires on, from a uniform sample of its firings."""
+        kept, group = self.collected.tokens, pole * self.d_sae + index
+        there = kept.scores[group] > -torch.inf
+        tokens, codes = kept.payload["token"][group][there].tolist(), kept.payload["code"][group][there].tolist()
+        return top_tokens((self._text_of(token), code) for token, code in zip(tokens, codes, strict=True))
+
+    def _pole(self, index: int, pole: int) -> Pole:
+        fires = int(self.collected.pole_counts[pole, index])
+        tokens = self.pole_tokens(index, pole)
+        promoted, demoted = self._effects_of(index, pole)
+        sampled = sorted(self.collected.sampled.of(index, pole), key=lambda context: -abs(context.code))
+        shown = sorted({round((1 - q) * (len(sampled) - 1)) for q in SHOWN_QUANTILES}) if sampled else []
+        return Pole(
+            label=label_of(tokens),
+            fires=fires,
+            density=fires / max(self.collected.n_tokens, 1),
+            tokens=tuple(tokens[:8]),
+            strongest=tuple(self._shown(index, pole, c) for c in self.collected.strongest.of(index, pole)),
+            sampled=tuple(self._shown(index, pole, sampled[i]) for i in shown),
+            histogram=tuple(self.collected.histograms.counts[pole, index].tolist()),
+            promoted=promoted,
+            demoted=demoted,
+            match=self._match(index, pole),
+        )
+
+    def _shown(self, index: int, pole: int, context: Context) -> ShownContext:
+        ids = (*context.before, context.token, *context.after)
+        return ShownContext(
+            tokens=tuple(self._text_of(token) for token in ids),
+            codes=context.codes,
+            at=len(context.before),
+            share_below=self.collected.histograms.share_below(pole, index, abs(context.code)),
+        )
+
+    def _effects_of(self, index: int, pole: int) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
+        if self._effects is None:
+            return (), ()
+        effects, sign = self._effects, 1 if pole == 0 else -1
+        up = zip(effects.promoted[index].tolist(), effects.promoted_by[index].tolist(), strict=True)
+        down = zip(effects.demoted[index].tolist(), effects.demoted_by[index].tolist(), strict=True)
+        both = [tuple(Effect(self._text_of(token), sign * by) for token, by in side) for side in (up, down)]
+        return (both[0], both[1]) if pole == 0 else (both[1], both[0])
+
+    def _match(self, index: int, pole: int) -> Neighbour | None:
+        if self.matches is None:
+            return None
+        latent, at, cosine = (part[pole, index].item() for part in self.matches)
+        return Neighbour(latent=int(latent), cosine=float(cosine), pole=int(at))
+
+
+def _neighbours(latents: torch.Tensor, cosines: torch.Tensor) -> tuple[Neighbour, ...]:
+    pairs = zip(latents.tolist(), cosines.tolist(), strict=True)
+    return tuple(Neighbour(latent, cosine) for latent, cosine in pairs if latent >= 0)

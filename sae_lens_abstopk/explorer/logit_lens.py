@@ -1,0 +1,78 @@
+"""Which tokens a decoder row promotes and demotes when it is added to the residual stream."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+BLOCK = 256
+
+
+class TokenEffects(NamedTuple):
+    """For each latent, the tokens whose logits +d raises most and lowers most; -d does the reverse."""
+
+    promoted: torch.Tensor
+    """Token ids by falling effect, int64 [n_latents, k]."""
+    promoted_by: torch.Tensor
+    """Their effects in standard deviations over the vocabulary, float32 [n_latents, k]."""
+    demoted: torch.Tensor
+    """Token ids by rising effect."""
+    demoted_by: torch.Tensor
+
+
+@torch.no_grad()
+def token_effects(model: Any, W_dec: torch.Tensor, k: int = 8) -> TokenEffects | None:
+    """
+    The logit lens on decoder rows [F, D]: what each does to the logits if it reaches the end of the model unchanged.
+
+    The row goes through the final norm as if it were the whole residual stream, which scales it and applies the norm's
+    weights; the constant that the norm adds is taken out. Only the order and the relative size of effects mean anything,
+    so they are given in standard deviations over the vocabulary. None where the rows are not of the residual stream's
+    width, or the model has no unembedding that can be found.
+    """
+    readout = _readout(model, W_dec.shape[1])
+    if readout is None:
+        return None
+    parts: list[tuple[torch.Tensor, ...]] = []
+    for rows in W_dec.detach().split(BLOCK):
+        logits = readout(rows)
+        effect = (logits - logits.mean(-1, keepdim=True)) / logits.std(-1, keepdim=True).clamp(min=1e-12)
+        up, down = effect.topk(k), effect.topk(k, largest=False)
+        parts.append((up.indices.cpu(), up.values.cpu(), down.indices.cpu(), down.values.cpu()))
+    return TokenEffects(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _readout(model: Any, width: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Directions [n, width] to logits [n, vocabulary], final norm included."""
+    if hasattr(model, "W_U"):  # HookedTransformer and TransformerBridge
+        norm, unembed = model.ln_final, model.W_U.T
+    else:
+        head = model.model.get_output_embeddings()
+        if head is None:
+            return None
+        norm, unembed = _final_norm(model), head.weight
+    if unembed.shape[1] != width or norm is None:
+        return None
+
+    def read(rows: torch.Tensor) -> torch.Tensor:
+        x = rows.to(unembed)[None]
+        return ((norm(x) - norm(torch.zeros_like(x)))[0] @ unembed.T).float()
+
+    return read
+
+
+def _final_norm(model: Any) -> torch.nn.Module | None:
+    """The norm that runs last in a forward pass of a transformers model, whatever the model calls it."""
+    last: list[torch.nn.Module] = []
+
+    def note(module: torch.nn.Module, args: Any, output: Any) -> None:  # noqa: ARG001  # torch calls it so
+        last[:] = [module]
+
+    norms = [module for module in model.model.modules() if type(module).__name__.endswith(("Norm", "RMSNorm"))]
+    handles = [module.register_forward_hook(note) for module in norms]
+    try:
+        model.model(torch.zeros(1, 1, dtype=torch.int64, device=next(model.model.parameters()).device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return last[0] if last else None

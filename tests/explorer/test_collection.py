@@ -1,0 +1,171 @@
+"""The streaming pass: exact where it counts, the same however it is cut, and bounded."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sae_lens import TopKSAE, TopKSAEConfig
+
+from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.evaluation.code_batch import CodeBatch
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.explorer.cofiring import CofiringSample
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.histograms import GrowingHistograms
+from tests.saes.test_signed_saes import with_random_weights
+
+SMALL = CollectionSettings(strongest=3, sampled=4, before=4, after=2, tokens_sampled=5, bins=8)
+
+
+class FakePasses:
+    """Activations that are a fixed function of the token and its position."""
+
+    hook_name = "hook"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def activations(self, tokens: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        table = torch.randn(50, 8, generator=torch.Generator().manual_seed(1))
+        return table[tokens] + torch.linspace(0, 1, tokens.shape[1])[None, :, None]
+
+
+@pytest.fixture
+def saes() -> dict[str, Any]:
+    signed = with_random_weights(SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=8, d_sae=20)))
+    with torch.no_grad():
+        signed.threshold.fill_(5.0)
+    return {"signed": signed, "topk": with_random_weights(TopKSAE(TopKSAEConfig(d_in=8, d_sae=16, k=3)))}
+
+
+@pytest.fixture
+def batches() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.randint(0, 50, (3, 12), generator=generator) for _ in range(6)]
+
+
+def run(saes: dict[str, Any], batches: list[torch.Tensor], **options: Any) -> dict[str, Collector]:
+    passes: Any = options.pop("passes", None) or FakePasses()
+    token_filter = TokenFilter(seqpos_slice=(1, None))
+    return collect(passes, saes, batches, **{"token_filter": token_filter, "settings": SMALL} | options)
+
+
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a.nan_to_num(), b.nan_to_num())
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def test_counts_samples_and_reconstruction_agree_with_all_codes_at_once(
+    saes: dict[str, Any], batches: list[torch.Tensor]
+) -> None:
+    found = run(saes, batches)["signed"]
+    tokens = torch.cat(batches)
+    x = FakePasses().activations(tokens)[:, 1:].flatten(0, 1)
+    codes = saes["signed"].encode(x).detach()
+    assert found.n_tokens == len(codes) == 18 * 11
+    assert torch.equal(found.pole_counts, torch.stack([(codes > 0).sum(0), (codes < 0).sum(0)]))
+    assert found.sums.n_tokens == len(codes)
+    error = (x - saes["signed"].decode(codes).detach()).square().sum()
+    assert found.sums.fvu() == pytest.approx(float(error / (x - x.mean(0)).square().sum()), rel=1e-4)
+    for latent in range(20):
+        values = set(codes[:, latent].tolist())
+        for pole, sign in enumerate((1, -1)):
+            kept = [context.code for context in found.sampled.of(latent, pole)]
+            assert len(kept) == min(4, int(found.pole_counts[pole, latent]))
+            assert all(code in values and code * sign > 0 for code in kept)
+
+
+def test_a_pass_taken_up_again_ends_where_one_pass_ends(
+    saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path
+) -> None:
+    whole = run(saes, batches)
+    run(saes, batches[:4], checkpoint=tmp_path / "c.pt")
+    passes, steps = FakePasses(), []
+    resumed = run(
+        saes,
+        batches,
+        passes=passes,
+        checkpoint=tmp_path / "c.pt",
+        on_progress=lambda done, total: steps.append((done, total)),
+    )
+    assert passes.calls == 2
+    assert steps == [(5, 6), (6, 6)]
+    for name in saes:
+        assert equal(resumed[name].state(), whole[name].state())
+
+
+@pytest.mark.parametrize("change", ["weights", "settings", "text", "model"])
+def test_a_pass_of_something_else_is_not_taken_up(
+    change: str, saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path
+) -> None:
+    run(saes, batches[:4], checkpoint=tmp_path / "c.pt", model_name="one")
+    options: dict[str, Any] = {"checkpoint": tmp_path / "c.pt", "model_name": "one"}
+    if change == "weights":
+        with torch.no_grad():
+            saes["topk"].W_dec[0, 0] += 1
+    elif change == "settings":
+        options["settings"] = CollectionSettings(strongest=2)
+    elif change == "text":
+        batches[0][0, 0] += 1
+    else:
+        options["model_name"] = "two"
+    passes = FakePasses()
+    run(saes, batches, passes=passes, **options)
+    assert passes.calls == 6
+
+
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=60), st.integers(1, 60))
+def test_a_histogram_that_grew_counts_like_one_that_knew(strengths: list[float], cut: int) -> None:
+    values = torch.tensor(strengths)
+    grown = GrowingHistograms(2, bins=8)
+    for part in (values[:cut], values[cut:]):
+        grown.add(torch.zeros(len(part), dtype=torch.int64), torch.ones(len(part), dtype=torch.int64), part)
+    limit = float(grown.limit[1])
+    assert float(values.max()) <= limit
+    index = (values * (8 / limit)).long().clamp(max=7)
+    assert grown.counts[0, 1].tolist() == torch.bincount(index, minlength=8).tolist()
+    assert grown.counts[:, 0].sum() == grown.counts[1].sum() == 0
+    for q in (0.1, 0.5, 0.99):
+        exact = values.sort().values[math.ceil(q * len(values) - 1e-9) - 1]  # the least value with a share q up to it
+        assert abs(float(grown.quantile(q)[1]) - float(exact)) <= limit / 8 * 1.001
+    below = float((values < values.median()).float().mean())
+    in_bin = float(grown.counts[0, 1, int(values.median() * (8 / limit))]) / len(values)
+    assert abs(grown.share_below(0, 1, float(values.median())) - below) <= in_bin + 1e-6
+    assert math.isnan(grown.share_below(1, 1, 1.0))
+
+
+def test_joint_firings_are_counted_with_their_sides() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.zeros(40, 4)
+    codes[:20, 0] = torch.randn(20, generator=generator)
+    codes[:20, 1] = -codes[:20, 0]  # always with 0, on the other side
+    codes[:10, 2] = codes[:10, 0]  # half of the time, on the same side
+    codes[:2, 3] = 1.0  # too seldom to say
+    where = torch.stack([torch.zeros(40, dtype=torch.int64), torch.arange(40)], dim=1)
+    sample = CofiringSample(4, 100)
+    sample.add(CodeBatch.of(codes, where, torch.zeros(1, 40, dtype=torch.int64)), generator)
+    first, second, third, last = sample.top(3)
+    assert [(c.latent, c.together) for c in first] == [(1, 20), (2, 10)]
+    assert first[0].overlap == pytest.approx(1)
+    assert first[1].overlap == pytest.approx(10 / math.sqrt(200))
+    assert [c.same_side for c in first] == [0, 1]
+    assert [c.latent for c in second] == [0, 2]
+    assert [c.latent for c in third] == [0, 1]
+    assert last == []
+
+
+def test_settings_that_keep_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match="strongest=0 must be at least 1"):
+        CollectionSettings(strongest=0)
+    with pytest.raises(ConfigError, match="bins=7 must be even"):
+        CollectionSettings(bins=7)
