@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup quickstart test test-fast lint check bench build clean
+.PHONY: help setup quickstart test test-fast test-browser lint check bench build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -25,18 +25,21 @@ setup: .venv/.synced ## make the environment
 quickstart: setup ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
 	$(RUN) abstopk quickstart $(ARGS)
 
-test: setup ## all tests, the slow ones included
-	$(RUN) pytest
+test: setup ## all tests but those in a browser, the slow ones included
+	$(RUN) pytest -m "not browser"
 
 test-fast: setup ## the tests that take seconds
 	$(RUN) pytest -m "not slow"
+
+test-browser: setup ## the explorer's pages in a Chromium, which has to be installed (apt-get install chromium)
+	$(RUN) pytest -m browser
 
 lint: setup ## ruff, ruff format, pyright
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) pyright
 
-check: lint test ## what CI runs
+check: lint test test-browser ## what CI runs
 
 .venv-peers/.synced: benchmarks/peers.txt
 	$(UV) venv --quiet --clear .venv-peers

@@ -6,6 +6,7 @@ from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.tasks import load_task
 from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.hub import publish, pull
+from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "decode_topk",
     "encode_topk",
     "evaluate",
+    "explore",
     "load_config",
     "load_task",
     "canonical_gauge",

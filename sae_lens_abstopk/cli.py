@@ -282,6 +282,37 @@ def pull(
 
 
 @app.command()
+def explore(
+    saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("explorer"),
+    tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
+    serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
+    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
+) -> None:
+    """Write a site with both poles of every latent, which opens from disk; a pass that was cut short is taken up."""
+    with _errors_as_sentences() as console:
+        from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.explorer.serve import serve_until_interrupted
+        from sae_lens_abstopk.explorer.site import CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        check_site_folder(out)
+        with passes_bar(console, "collecting") as on_progress:
+            found = run_explore(
+                saes, model=model, text=text, n_tokens=tokens, checkpoint=out / CHECKPOINT, on_progress=on_progress
+            )
+        console.print(str(found.write(out)), highlight=False, soft_wrap=True)
+        if serve:
+            serve_until_interrupted(out, port=port, console=console)
+
+
+@app.command()
 def quickstart(overrides: Overrides = None, output: Output = None) -> None:
     """Fetch a small real model, train a signed and a TopK SAE in one pass, and look at both."""
     with _errors_as_sentences() as console:

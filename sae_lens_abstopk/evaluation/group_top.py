@@ -23,9 +23,7 @@ class GroupTop:
         self.payload = {name: torch.zeros(n_groups, n, *shape, dtype=kind) for name, (shape, kind) in payload.items()}
         self._least = torch.full((n_groups,), -torch.inf)
 
-    def update(
-        self, groups: torch.Tensor, scores: torch.Tensor, payload: Callable[[torch.Tensor], Payload]
-    ) -> None:
+    def update(self, groups: torch.Tensor, scores: torch.Tensor, payload: Callable[[torch.Tensor], Payload]) -> None:
         """
         Show entries of ``groups`` [N] with finite ``scores`` [N].
 

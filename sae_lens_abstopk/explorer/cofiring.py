@@ -78,7 +78,7 @@ class CofiringSample:
                         same_side=float((1 + agreement[i, j] / together[i, j]) / 2),
                         together=int(together[i, j]),
                     )
-                    for j in sorted(row, key=lambda j: (-overlap[i, j], j))  # noqa: B023  # used in this turn only
+                    for j in sorted(row, key=lambda j: (-overlap[i, j], j))
                     if overlap[i, j] > 0
                 ]
 

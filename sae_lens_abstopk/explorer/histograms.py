@@ -56,7 +56,8 @@ class GrowingHistograms:
         place = min(strength / float(self.limit[latent]) * self.bins, self.bins)
         whole = int(place)
         part = float(counts[whole]) * (place - whole) if whole < self.bins else 0.0
-        return (float(counts[:whole].sum()) + part) / float(total)
+        # at most all but the firing itself
+        return min(float(counts[:whole].sum()) + part, float(total) - 1) / float(total)
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` takes."""

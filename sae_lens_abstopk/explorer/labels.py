@@ -1,13 +1,15 @@
 """A label for a pole from the tokens that it fires on: the same every time, and no model asked."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from sae_lens_abstopk.explorer.token_text import PIECE
+
 WORDS = 3
-# with less than this share of the strength on its words, a label would pretend to more than there is
-COVERS = 0.25
-NEVER, MIXED = "never fires", "mixed: "
+# a word below this share of a pole's energy does not characterise it
+LEAST_SHARE = 0.08
+NEVER, MIXED = "never fires", "mixed"
 
 
 class TopToken(NamedTuple):
@@ -15,36 +17,52 @@ class TopToken(NamedTuple):
 
     text: str
     share: float
-    """Its share of the sum of |code| over the pole's sampled firings."""
+    """Its share of the sum of code^2 over the pole's sampled firings."""
+    firings: int
+    """How many of them it is."""
 
 
-def top_tokens(firings: Iterable[tuple[str, float]], n: int | None = None) -> list[TopToken]:
-    """The tokens of ``firings`` (text, code) by their share of the strength; ties go by the text."""
-    strength: defaultdict[str, float] = defaultdict(float)
+def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
+    """The tokens of ``firings`` (text, code) by their share of the energy; ties go by the text."""
+    energy: defaultdict[str, float] = defaultdict(float)
+    count: Counter[str] = Counter()
     for text, code in firings:
-        strength[text] += abs(code)
-    total = sum(strength.values())
-    ranked = sorted(strength.items(), key=lambda item: (-item[1], item[0]))
-    return [TopToken(text, value / total) for text, value in ranked[:n]]
+        energy[text] += code * code
+        count[text] += 1
+    total = sum(energy.values())
+    ranked = sorted(energy.items(), key=lambda item: (-item[1], item[0]))
+    return [TopToken(text, value / total, count[text]) for text, value in ranked]
 
 
 def label_of(tokens: Sequence[TopToken]) -> str:
     """
     Up to three words, joined by a dot: tokens that differ in case or in the space before them are one word.
 
-    Marked as mixed where the words hold under a quarter of the pole's strength.
+    A word counts with 8 % of the pole's energy and, where the pole fired more than a few times in the sample, with two
+    firings. Where none does, the label is "mixed" with the two strongest tokens.
     """
     if not tokens:
         return NEVER
     share: defaultdict[str, float] = defaultdict(float)
+    count: Counter[str] = Counter()
     for token in tokens:
-        share[visible(token.text).casefold()] += token.share
-    words = sorted(share, key=lambda word: (-share[word], word))[:WORDS]
-    covered = sum(share[word] for word in words)
-    return ("" if covered >= COVERS else MIXED) + " · ".join(words)
+        if PIECE not in token.text:
+            word = visible(token.text).casefold()
+            share[word] += token.share
+            count[word] += token.firings
+    ranked = sorted(share, key=lambda word: (-share[word], word))
+    least = 1 if sum(token.firings for token in tokens) <= WORDS else 2
+    words = [word for word in ranked if share[word] >= LEAST_SHARE and count[word] >= least]
+    if words:
+        return " · ".join(words[:WORDS])
+    return f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}" if ranked else MIXED
 
 
 def visible(text: str) -> str:
     """A token's text without outer spaces, and with signs in place of what cannot be seen."""
-    shown = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥").strip()
-    return shown or "␣"
+    return signs(text).strip() or "␣"
+
+
+def signs(text: str) -> str:
+    """Text with signs in place of line breaks and tabs."""
+    return text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")

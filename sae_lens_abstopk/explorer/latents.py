@@ -27,8 +27,9 @@ class ShownContext:
     """A firing of the latent, in its text."""
 
     tokens: tuple[str, ...]
+    """Text of the tokens; those that make up one character are one."""
     codes: tuple[float, ...]
-    """The latent's code at each token; NaN where the token was left out of the SAE's input."""
+    """The latent's code at each; NaN where the token was left out of the SAE's input."""
     at: int
     """Index of the token that the context was chosen for."""
     share_below: float
@@ -202,11 +203,14 @@ class Catalogue:
         )
 
     def _shown(self, index: int, pole: int, context: Context) -> ShownContext:
-        ids = (*context.before, context.token, *context.after)
+        pieces = self._text_of.pieces((*context.before, context.token, *context.after))
+        codes = [max((context.codes[i] for i in there), key=_strength) for _, there in pieces]
+        at = next(i for i, (_, there) in enumerate(pieces) if len(context.before) in there)
+        codes[at] = context.code
         return ShownContext(
-            tokens=tuple(self._text_of(token) for token in ids),
-            codes=context.codes,
-            at=len(context.before),
+            tokens=tuple(text for text, _ in pieces),
+            codes=tuple(codes),
+            at=at,
             share_below=self.collected.histograms.share_below(pole, index, abs(context.code)),
         )
 
@@ -224,6 +228,10 @@ class Catalogue:
             return None
         latent, at, cosine = (part[pole, index].item() for part in self.matches)
         return Neighbour(latent=int(latent), cosine=float(cosine), pole=int(at))
+
+
+def _strength(code: float) -> float:
+    return -1.0 if math.isnan(code) else abs(code)
 
 
 def _neighbours(latents: torch.Tensor, cosines: torch.Tensor) -> tuple[Neighbour, ...]:

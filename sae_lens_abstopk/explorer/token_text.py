@@ -1,6 +1,11 @@
-"""Token ids as the text that they stand for, each by itself."""
+"""Token ids as the text that they stand for."""
 
+from collections.abc import Sequence
 from typing import Any
+
+PIECE = "\ufffd"
+# a character is four bytes at most, so as many byte tokens
+LONGEST = 4
 
 
 class TokenText:
@@ -20,3 +25,19 @@ class TokenText:
                 text = f" {text}"
             self._known[token] = text
         return text
+
+    def pieces(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
+        """Text of a run of tokens: a text and the indices of its tokens, several where they make up one character."""
+        found: list[tuple[str, range]] = []
+        start = 0
+        while start < len(tokens):
+            text, stop = self(tokens[start]), start + 1
+            if PIECE in text:
+                for end in range(start + 2, min(start + LONGEST, len(tokens)) + 1):
+                    joined = self._tokenizer.decode(list(tokens[start:end]), clean_up_tokenization_spaces=False)
+                    if PIECE not in joined:
+                        text, stop = joined, end
+                        break
+            found.append((text, range(start, stop)))
+            start = stop
+        return found

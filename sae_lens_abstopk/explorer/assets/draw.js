@@ -1,0 +1,113 @@
+// The two drawings: a signed histogram (SVG) and the scatter of all latents (canvas).
+"use strict";
+
+const SVG = "http://www.w3.org/2000/svg";
+function svg(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// Firings by code: bins of both poles on a common axis, zero in the middle; heights are square roots, so that the few
+// strong firings can be seen beside the many weak ones.
+function histogram(latent) {
+  const all = latent.poles[POSITIVE].histogram.length;
+  const bins = 1 + Math.max(...latent.poles.map((pole) => pole.histogram.findLastIndex((count) => count > 0)));
+  const limit = (latent.limit * bins) / all;
+  const tallest = Math.sqrt(Math.max(1, ...latent.poles.flatMap((pole) => pole.histogram)));
+  const bars = SIDES.flatMap((side) => latent.poles[side].histogram.slice(0, bins).map((count, bin) => {
+    if (!count) return null;
+    const height = Math.max(1, (100 * Math.sqrt(count)) / tallest);
+    const x = side === POSITIVE ? bins + bin : bins - 1 - bin;
+    const [from, to] = [bin, bin + 1].map((edge) => number((edge * limit) / bins));
+    return svg("rect", { class: `${SIDE_NAMES[side]}-bar`, x: x + 0.06, width: 0.88, y: 100 - height, height },
+      svg("title", {}, `${count.toLocaleString("en-US")} firings, ${side === POSITIVE ? "" : "−"}${from} to ${side === POSITIVE ? "" : "−"}${to}`));
+  }).filter(Boolean));
+  const label = `Signed histogram of the codes: ${SIDES.map((side) =>
+    `${latent.poles[side].fires.toLocaleString("en-US")} firings on the ${SIDE_NAMES[side]} side`).join(", ")}`;
+  return h("figure", { class: "histogram" },
+    svg("svg", { viewBox: `0 0 ${2 * bins} 100`, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars,
+      svg("line", { x1: bins, x2: bins, y1: 0, y2: 100, class: "zero", "vector-effect": "non-scaling-stroke" })),
+    h("div", { class: "axis", "aria-hidden": "true" }, [-1, -0.5, 0, 0.5, 1].map((part) =>
+      h("span", {}, part < 0 ? `−${number(-part * limit)}` : number(part * limit)))),
+    h("figcaption", {}, "Firings by code; bar heights are square roots of counts."));
+}
+
+// Two-sidedness against density (log). Returns the figure and a way to redraw it with some latents faded.
+function scatter(data, sae) {
+  const count = data.scale.length;
+  const total = data.fires[0].map((a, i) => a + data.fires[1][i]);
+  const live = [...total.keys()].filter((i) => total[i] > 0);
+  const decade = (value) => Math.log10(value / data.tokens);
+  const [low, high] = [Math.floor(decade(1)), 0];
+  const canvas = h("canvas", { role: "img", "aria-label":
+    `Two-sidedness against density of ${live.length.toLocaleString("en-US")} latents that fired; the table has the same numbers` });
+  const tip = h("div", { class: "tip", hidden: true });
+  const figure = h("figure", { class: "scatter" }, h("div", { class: "plot" }, canvas, tip),
+    h("figcaption", {}, "Share of tokens on which a latent fires, and share of its firings on the weaker side. Select a dot to open it."));
+  const pad = { left: 34, right: 8, top: 8, bottom: 30 };
+  let shown = null, box = null;
+  const x = (i) => pad.left + ((decade(total[i]) - low) / (high - low)) * (box.width - pad.left - pad.right);
+  const y = (i) => box.height - pad.bottom - (twoSidedness(data.fires, i) / 0.5) * (box.height - pad.top - pad.bottom);
+
+  function draw(list = shown) {
+    shown = list;
+    box = canvas.getBoundingClientRect();
+    if (!box.width) return;
+    const scale = devicePixelRatio || 1;
+    canvas.width = box.width * scale;
+    canvas.height = box.height * scale;
+    const style = getComputedStyle(canvas);
+    const context = canvas.getContext("2d");
+    context.scale(scale, scale);
+    context.font = "11px system-ui, sans-serif";
+    context.fillStyle = style.getPropertyValue("color");
+    context.strokeStyle = style.borderTopColor;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    for (const tick of [0, 0.25, 0.5]) {
+      const at = box.height - pad.bottom - (tick / 0.5) * (box.height - pad.top - pad.bottom);
+      context.fillText(String(tick), pad.left - 6, at);
+      context.beginPath(); context.moveTo(pad.left, at); context.lineTo(box.width - pad.right, at); context.stroke();
+    }
+    context.textAlign = "center";
+    for (let power = low; power <= high; power++) {
+      const at = pad.left + ((power - low) / (high - low)) * (box.width - pad.left - pad.right);
+      context.fillText(`${Number((100 * 10 ** power).toPrecision(1))} %`, Math.min(at, box.width - 18), box.height - pad.bottom + 14);
+    }
+    const chosen = list && list.length < count ? new Set(list) : null;
+    for (const faded of [true, false]) {
+      context.globalAlpha = faded ? 0.12 : 0.55;
+      context.fillStyle = faded ? style.getPropertyValue("color") : style.outlineColor;
+      for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25, y(i) - 1.25, 2.5, 2.5);
+    }
+  }
+  function nearest(event) {
+    const at = canvas.getBoundingClientRect();
+    const [px, py] = [event.clientX - at.left, event.clientY - at.top];
+    let best = null, distance = 12 ** 2;
+    for (const i of shown ?? live) {
+      if (!total[i]) continue;
+      const d = (x(i) - px) ** 2 + (y(i) - py) ** 2;
+      if (d < distance) [best, distance] = [i, d];
+    }
+    return best;
+  }
+  canvas.addEventListener("pointermove", (event) => {
+    const i = nearest(event);
+    tip.hidden = i === null;
+    canvas.style.cursor = i === null ? "" : "pointer";
+    if (i === null) return;
+    tip.textContent = `${i}: ${data.labels[NEGATIVE][i]} ↔ ${data.labels[POSITIVE][i]}`;
+    tip.style.top = `${y(i) + 10}px`;
+    x(i) < box.width / 2 ? (tip.style.left = `${x(i)}px`, tip.style.right = "") : (tip.style.right = `${box.width - x(i)}px`, tip.style.left = "");
+  });
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+  canvas.addEventListener("click", (event) => {
+    const i = nearest(event);
+    if (i !== null) location.hash = latentAddress(sae, i);
+  });
+  new ResizeObserver(() => draw()).observe(canvas);
+  return { figure, draw };
+}

@@ -1,0 +1,106 @@
+// The page of one latent, and the page that puts it beside the directions of another SAE that share its axis.
+"use strict";
+
+// A context with its tokens coloured; the space before a word stays outside its colour, so that lines break between words.
+function context([code, at, below, tokens, steps], strings, ranked) {
+  return h("li", { class: "context" },
+    h("p", { class: "text" }, tokens.map((id, n) => {
+      const [, space, word] = /^( *)([^]*)$/.exec(visible(n ? strings[id] : strings[id].trimStart() || strings[id]));
+      const step = steps[n];
+      const name = [step && `${step > 0 ? "positive" : "negative"}-shade`, n === at && "here"].filter(Boolean).join(" ");
+      return name ? [word && space, h("span", { class: name, style: step && `--step: ${Math.min(Math.abs(step), meta.steps)}` }, word || space)] : space + word;
+    })),
+    h("p", { class: "value" }, number(code), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
+}
+
+function tokenList(title, tokens, strings, show) {
+  return tokens.length > 0 && h("div", { class: "tokens" }, h("h3", {}, title),
+    h("ul", {}, tokens.map(([id, value]) => h("li", {}, h("span", { class: "token" }, visible(strings[id])), " ", h("span", { class: "by" }, show(value))))));
+}
+
+const signedNumber = (value) => `${value < 0 ? "−" : "+"}${fixed(Math.abs(value), 1)}`;
+
+function poleColumn(latent, side, { short = false, heading, link } = {}) {
+  const pole = latent.poles[side];
+  const name = SIDE_NAMES[side];
+  const d = side === POSITIVE ? "+d" : "−d";
+  const contexts = (list, ranked) => h("ol", { class: "contexts" }, list.map((each) => context(each, latent.strings, ranked)));
+  const body = pole.fires === 0
+    ? h("p", { class: "nothing" }, `Never fires on this side in this text.`)
+    : [
+      !short && tokenList("Fires on", pole.tokens, latent.strings, percent),
+      h("h3", {}, "Strongest"), contexts(short ? pole.contexts.slice(0, 5) : pole.contexts),
+      !short && pole.sampled.length > 0 && [h("h3", {}, "By strength, above this share of the firings"), contexts(pole.sampled, true)],
+    ];
+  return h("section", { class: `pole ${name}`, "aria-label": heading ?? `${name} pole` },
+    h("h2", {}, h("span", { class: "side" }, heading ?? `${side === POSITIVE ? "Positive" : "Negative"} pole`), h("span", { class: `${name}-text label` }, link ? h("a", { href: link }, visible(pole.label)) : visible(pole.label))),
+    h("p", { class: "note" }, `fires on ${percent(pole.density)} of tokens (${pole.fires.toLocaleString("en-US")})`),
+    body,
+    !short && tokenList(`${d} promotes`, pole.promoted, latent.strings, signedNumber),
+    !short && tokenList(`${d} demotes`, pole.demoted, latent.strings, signedNumber));
+}
+
+function linkedList(title, note, sae, data, items, describe) {
+  return h("section", { class: "linked" }, h("h3", {}, title), h("p", { class: "note" }, note),
+    items.length === 0 ? h("p", { class: "nothing" }, "None.") : h("ul", {}, items.map((item) => h("li", {},
+      h("a", { href: latentAddress(sae, item[0]) }, String(item[0])), " ",
+      h("span", { class: "pair" }, data.signed && [h("span", { class: "negative-text" }, visible(data.labels[NEGATIVE][item[0]])), " ↔ "],
+        h("span", { class: "positive-text" }, visible(data.labels[POSITIVE][item[0]]))),
+      h("span", { class: "by" }, describe(item))))));
+}
+
+function titleRow(sae, index, data, address, latent, extra) {
+  const { signed, scale: { length: count } } = data;
+  const [before, after] = [-1, 1].map((step) => beside(sae, index, step, count));
+  const step = (target, rel, text) => target === null
+    ? h("span", { class: "step off" }, text)
+    : h("a", { class: "step", rel, href: address(target), "aria-keyshortcuts": rel === "prev" ? "ArrowLeft" : "ArrowRight" }, text);
+  return h("div", { class: "title" },
+    h("div", { class: "steps" }, step(before, "prev", "← previous"), step(after, "next", "next →"), extra),
+    h("h1", {}, h("span", { class: "kind" }, `Latent ${index}`),
+      signed && [h("span", { class: "negative-text" }, visible(latent.poles[NEGATIVE].label)), h("span", { class: "versus" }, "↔")],
+      h("span", { class: "positive-text" }, visible(latent.poles[POSITIVE].label))));
+}
+
+async function latentPage(sae, asked) {
+  const data = await explorer.overview(sae);
+  const count = data.scale.length;
+  const index = checked(asked, count);
+  const latent = await explorer.latent(sae, index);
+  const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], ["+ fires", percent(latent.poles[POSITIVE].density)],
+    ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)]].filter(Boolean);
+  const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale ?? "1.0");
+  const element = h("article", { class: "page" },
+    titleRow(sae, index, data, (target) => latentAddress(sae, target), latent,
+      data.comparedWith && sae === 0 && h("a", { class: "step", href: `#/compare/${index}` }, `beside ${data.comparedWith}`)),
+    h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    latent.limit > 0 && histogram(latent),
+    h("div", { class: data.signed ? "poles" : null }, (data.signed ? SIDES : [POSITIVE]).map((side) => poleColumn(latent, side))),
+    h("div", { class: "three" },
+      linkedList("Nearest decoders", "cosine with +d", sae, data, latent.aligned, (item) => fixed(item[1])),
+      linkedList("Most opposed decoders", "cosine with +d; below −0.7 the two are an antipodal pair", sae, data, latent.opposed, (item) => fixed(item[1])),
+      linkedList("On together", "overlap of firings, and how often on the same side", sae, data, latent.cofiring,
+        (item) => `${fixed(item[1])}, ${percent(item[2])} same side`)),
+    h("section", { class: "snippet" }, h("h3", {}, "Load and steer"),
+      h("button", { type: "button", onclick: (event) => copy(code, event.target) }, "Copy code"), h("pre", { tabindex: 0 }, code)));
+  return { element, title: `${index}: ${(data.signed ? SIDES : [POSITIVE]).map((side) => latent.poles[side].label).join(" ↔ ")}` };
+}
+
+async function comparePage(asked) {
+  if (meta.saes.length < 2) throw new Error("This explorer holds one SAE, so there is nothing to compare it with.");
+  const data = await explorer.overview(0);
+  const index = checked(asked ?? 0, data.scale.length);
+  const latent = await explorer.latent(0, index);
+  const others = await Promise.all(SIDES.map((side) => explorer.latent(1, latent.poles[side].match[0])));
+  const column = (n, side) => {
+    const [match, cosine, pole] = latent.poles[side].match;
+    return poleColumn(others[n], pole, { short: true, link: latentAddress(1, match),
+      heading: `${meta.saes[1].name} ${match}, cosine ${fixed(cosine)} with ${side === POSITIVE ? "+d" : "−d"}` });
+  };
+  const element = h("article", { class: "page" },
+    titleRow(0, index, data, (target) => `#/compare/${target}`, latent,
+      h("a", { class: "step", href: latentAddress(0, index) }, `latent ${index} alone`)),
+    h("p", { class: "note" }, `In the middle both poles of one latent of ${meta.saes[0].name}; outside, the directions of ${meta.saes[1].name} nearest to each.`),
+    h("div", { class: "four" }, column(0, NEGATIVE), ...SIDES.map((side) => poleColumn(latent, side, { short: true, heading: `${meta.saes[0].name}, ${SIDE_NAMES[side]} pole` })), column(1, POSITIVE)));
+  return { element, title: `${index} beside ${meta.saes[1].name}` };
+}

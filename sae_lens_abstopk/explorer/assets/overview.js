@@ -1,0 +1,141 @@
+// The table of all latents: sorted, filtered, and only as many rows in the page as can be seen.
+"use strict";
+
+const ROW = 36; // px, as in the style sheet
+const FILTERS = [
+  ["two", "two-sided at least", (d, i) => twoSidedness(d.fires, i) ?? -1, 0.05],
+  ["neg", "negative fires at least, %", (d, i) => (100 * d.fires[NEGATIVE][i]) / d.tokens, 0.01],
+  ["pos", "positive fires at least, %", (d, i) => (100 * d.fires[POSITIVE][i]) / d.tokens, 0.01],
+  ["scale", "scale at least", (d, i) => d.scale[i], 1],
+];
+
+function columnsOf(data) {
+  const share = (side) => (i) => data.fires[side][i] / data.tokens;
+  return [
+    { key: "latent", name: "Latent", value: (i) => i, cell: (i, sae) => h("a", { href: latentAddress(sae, i) }, String(i)), numeric: true, up: true },
+    data.signed && { key: "negative", name: "Negative pole", class: "label", value: (i) => data.labels[NEGATIVE][i], text: true, up: true,
+      cell: (i) => h("span", { class: "negative-text" }, visible(data.labels[NEGATIVE][i])) },
+    { key: "positive", name: "Positive pole", class: "label", value: (i) => data.labels[POSITIVE][i], text: true, up: true,
+      cell: (i) => h("span", { class: "positive-text" }, visible(data.labels[POSITIVE][i])) },
+    data.signed && { key: "two", name: "Two-sided", value: (i) => surelyTwoSided(data.fires, i), numeric: true,
+      cell: (i) => [balance(data, i), fixed(twoSidedness(data.fires, i))] },
+    data.signed && { key: "neg", name: "− fires", class: "wide", value: share(NEGATIVE), cell: (i) => percent(share(NEGATIVE)(i)), numeric: true },
+    { key: "pos", name: "+ fires", class: "wide", value: share(POSITIVE), cell: (i) => percent(share(POSITIVE)(i)), numeric: true },
+    { key: "scale", name: "Scale", class: "wide", value: (i) => data.scale[i], cell: (i) => number(data.scale[i]), numeric: true },
+    data.axis && { key: "axis", name: "Axis shared", class: "wide", value: (i) => data.axis[i] ?? -2, cell: (i) => fixed(data.axis[i]), numeric: true },
+  ].filter(Boolean);
+}
+
+function balance(data, i) {
+  const total = data.fires[0][i] + data.fires[1][i];
+  return h("span", { class: "balance", "aria-hidden": "true" }, total > 0 && SIDES.map((side) =>
+    h("span", { class: `${SIDE_NAMES[side]}-fill`, style: `inline-size: ${(100 * data.fires[side][i]) / total}%` })));
+}
+
+// Latents whose number, labels or top tokens have the words searched for.
+function matching(data, search) {
+  const needle = search.trim().toLowerCase();
+  if (!needle) return null;
+  const tokens = new Set(data.strings.flatMap((text, n) => (text.toLowerCase().includes(needle) ? [n] : [])));
+  return (i) => String(i) === needle || SIDES.some((side) =>
+    data.labels[side][i].toLowerCase().includes(needle) || data.top[side][i].some((n) => tokens.has(n)));
+}
+
+async function overviewPage(sae, query) {
+  const data = await explorer.overview(sae);
+  const count = data.scale.length;
+  const columns = columnsOf(data);
+  const suggested = { key: "", up: true, value: (() => {
+    const rank = new Array(count);
+    data.suggested.forEach((i, n) => { rank[i] = n; });
+    return (i) => rank[i];
+  })() };
+  const state = { sort: query.get("sort") ?? "", up: query.get("dir") === "up", q: query.get("q") ?? "" };
+  for (const [key] of FILTERS) state[key] = query.get(key) ?? "";
+  if (!columns.some((column) => column.key === state.sort)) state.sort = "";
+  if (!state.sort) state.up = true;
+  let list = [];
+
+  const search = h("input", { id: "search", type: "search", placeholder: "Search labels and top tokens", "aria-label": "Search labels, top tokens or a number", autocomplete: "off",
+    oninput: (event) => { state.q = event.target.value; update(); },
+    onkeydown: (event) => { if (event.key === "Enter" && list.length) location.hash = latentAddress(sae, list[0]); } });
+  search.value = state.q;
+  const inputs = FILTERS.map(([key, name, , step]) => {
+    const input = h("input", { type: "number", min: 0, step, name: key, oninput: (event) => { state[key] = event.target.value; update(); } });
+    input.value = state[key];
+    return h("label", {}, h("span", {}, name), input);
+  });
+  const found = h("p", { class: "found", role: "status" });
+  const back = h("button", { type: "button", class: "plain", hidden: true, onclick: () => sortBy(suggested) }, "suggested order");
+  const body = h("tbody");
+  const headings = columns.map((column) => h("th", { scope: "col", class: classOf(column) },
+    h("button", { type: "button", onclick: () => sortBy(column) }, column.name, h("span", { class: "arrow", "aria-hidden": "true" }))));
+  const table = h("table", {}, h("caption", { class: "unseen" }, `Latents of ${meta.saes[sae].name}`), h("thead", {}, h("tr", {}, headings)), body);
+  const scroller = h("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Table of latents", onscroll: () => render() }, table);
+  const plot = scatter(data, sae);
+
+  function classOf(column) { return [column.key, column.class, column.numeric && "numeric"].filter(Boolean).join(" "); }
+
+  function sortBy(column) {
+    state.up = state.sort === column.key ? !state.up : Boolean(column.up);
+    state.sort = column.key;
+    update();
+  }
+
+  function update() {
+    const column = columns.find((each) => each.key === state.sort) ?? suggested;
+    const matches = matching(data, state.q);
+    const least = FILTERS.filter(([key]) => state[key] !== "" && Number.isFinite(Number(state[key])));
+    const keys = Array.from({ length: count }, (_, i) => column.value(i));
+    const sign = state.up ? 1 : -1;
+    list = [...keys.keys()].filter((i) => (!matches || matches(i)) && least.every(([key, , value]) => value(data, i) >= Number(state[key])));
+    list.sort((a, b) => (keys[a] < keys[b] ? -sign : keys[a] > keys[b] ? sign : a - b));
+    order = { sae, list };
+    headings.forEach((heading, n) => {
+      const sorted = columns[n] === column;
+      sorted ? heading.setAttribute("aria-sort", state.up ? "ascending" : "descending") : heading.removeAttribute("aria-sort");
+      heading.querySelector(".arrow").textContent = sorted ? (state.up ? "▲" : "▼") : "";
+    });
+    table.setAttribute("aria-rowcount", list.length + 1);
+    found.textContent = list.length === count ? `${count.toLocaleString("en-US")} latents` : `${list.length.toLocaleString("en-US")} of ${count.toLocaleString("en-US")} latents`;
+    const address = new URLSearchParams();
+    if (state.sort) { address.set("sort", state.sort); if (state.up) address.set("dir", "up"); }
+    back.hidden = !state.sort;
+    for (const key of ["q", ...FILTERS.map(([each]) => each)]) if (state[key]) address.set(key, state[key]);
+    history.replaceState(null, "", `#/overview/${sae}${address.size ? `?${address}` : ""}`);
+    scroller.scrollTop = 0;
+    render();
+    plot.draw(list);
+  }
+
+  function render() {
+    const height = scroller.clientHeight || 800;
+    const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - 10);
+    const last = Math.min(list.length, first + Math.ceil(height / ROW) + 20);
+    const space = (rows) => rows > 0 && h("tr", { class: "space", "aria-hidden": "true", style: `block-size: ${rows * ROW}px` }, h("td"));
+    const rows = list.slice(first, last).map((i, n) => h("tr", { "aria-rowindex": first + n + 2, onclick: () => { location.hash = latentAddress(sae, i); } },
+      columns.map((column) => h("td", { class: classOf(column) }, column.cell(i, sae)))));
+    const nothing = list.length === 0 && h("tr", {}, h("td", { colspan: columns.length, class: "nothing" }, "No latent matches. Shorten the search or clear a filter."));
+    body.replaceChildren(...[space(first), ...rows, space(list.length - last), nothing].filter(Boolean));
+  }
+
+  const s = data.summary;
+  const figures = [["FVU", fixed(s.fvu, 3)], ["nMSE", fixed(s.nmse, 3)], ["L0", fixed(s.l0, 1)],
+    ["dead latents", s.dead.toLocaleString("en-US")], ["dead poles", s.deadPoles.toLocaleString("en-US")], ["mean two-sided", fixed(s.twoSided)]];
+  const element = h("div", { class: "overview" },
+    h("section", { class: "list", "aria-label": "Latents" },
+      h("div", { class: "head" }, h("h1", {}, meta.saes[sae].name), found, back),
+      h("div", { class: "controls" }, search, h("details", { open: FILTERS.some(([key]) => state[key]) }, h("summary", {}, "Filters"), h("div", { class: "filters" }, inputs))),
+      scroller),
+    h("aside", { "aria-label": "Summary" },
+      h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+      h("p", { class: "note" }, `${data.architecture}, ${data.tokens.toLocaleString("en-US")} tokens; FVU and nMSE on ${s.reconstructed.toLocaleString("en-US")} of them.`),
+      plot.figure));
+  return {
+    element, title: `${meta.saes[sae].name} · latents`,
+    shown() {
+      update();
+      if (focusSearch) { focusSearch = false; search.focus(); }
+    },
+  };
+}

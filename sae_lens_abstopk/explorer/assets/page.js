@@ -1,0 +1,165 @@
+// The frame of the explorer: data files, addresses, keys, and how elements are made. Text of the model only ever goes
+// into text nodes.
+"use strict";
+
+const meta = JSON.parse(document.getElementById("meta").textContent);
+const main = document.getElementById("main");
+const NEGATIVE = 1, POSITIVE = 0;
+const SIDES = [NEGATIVE, POSITIVE]; // as they stand on the page, left to right
+const SIDE_NAMES = ["positive", "negative"];
+
+const explorer = {
+  data: new Map(),
+  waiting: new Map(),
+  take(key, value) { explorer.data.set(key, value); },
+  // A page on disk may load scripts but not JSON.
+  load(key) {
+    if (explorer.data.has(key)) return Promise.resolve(explorer.data.get(key));
+    if (!explorer.waiting.has(key)) {
+      explorer.waiting.set(key, new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        script.src = `data/${key}.js`;
+        script.onload = () => resolve(explorer.data.get(key));
+        script.onerror = () => reject(new Error(`data/${key}.js is missing from this folder`));
+        document.head.append(script);
+      }));
+    }
+    return explorer.waiting.get(key);
+  },
+  overview(sae) { return explorer.load(`${sae}/overview`); },
+  async latent(sae, index) {
+    const shard = await explorer.load(`${sae}/shard-${Math.floor(index / meta.shard)}`);
+    return { ...shard.latents[index % meta.shard], strings: shard.strings };
+  },
+};
+
+// h("a", {href: "..."}, "text", node): an element; false and null children are left out
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value == null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== false && child != null));
+  return element;
+}
+
+const percent = (share) =>
+  share == null ? "–" : share === 0 ? "0 %" : share < 0.0001 ? "<0.01 %" : `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+const minus = (text) => text.replace("-", "−");
+const number = (value, digits = 3) => (value == null ? "–" : minus(Number(value.toPrecision(digits)).toLocaleString("en-US")));
+const fixed = (value, digits = 2) => (value == null ? "–" : minus(value.toFixed(digits)));
+const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥");
+const twoSidedness = (fires, index) => {
+  const [a, b] = [fires[0][index], fires[1][index]];
+  return a + b ? Math.min(a, b) / (a + b) : null;
+};
+
+// The lower end of the 95 % Wilson interval of the two-sidedness, to sort by: a latent that fired once on each side has
+// shown less than one that fired a thousand times.
+function surelyTwoSided(fires, index) {
+  const n = fires[0][index] + fires[1][index], p = twoSidedness(fires, index);
+  if (!n) return -1;
+  return (p + 1.92 / n - 1.96 * Math.sqrt((p * (1 - p)) / n + 0.96 / n ** 2)) / (1 + 3.84 / n);
+}
+
+// #/overview/0?sort=scale, #/latent/0/123, #/compare/123
+function readAddress() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [view = "overview", ...rest] = path.split("/");
+  return { view: view || "overview", numbers: rest.map(Number), query: new URLSearchParams(query) };
+}
+
+const latentAddress = (sae, index) => `#/latent/${sae}/${index}`;
+let order = { sae: 0, list: null }; // the list last looked at, that the arrow keys go through
+let turn = 0;
+
+async function show() {
+  const mine = ++turn;
+  const { view, numbers, query } = readAddress();
+  const sae = view === "compare" ? 0 : Math.min(numbers[0] || 0, meta.saes.length - 1);
+  for (const link of document.querySelectorAll("nav a")) {
+    const here = link.dataset.sae === (view === "compare" ? "compare" : String(sae));
+    here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+  }
+  try {
+    const page = await (view === "latent" ? latentPage(sae, numbers[1]) :
+      view === "compare" ? comparePage(numbers[0]) : overviewPage(sae, query));
+    if (mine !== turn) return; // another address was asked for meanwhile
+    main.replaceChildren(page.element);
+    document.title = page.title;
+    page.shown?.();
+    if (view !== "overview") { window.scrollTo(0, 0); main.focus({ preventScroll: true }); }
+  } catch (error) {
+    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Nothing here"), h("p", {}, String(error.message)),
+      h("p", {}, h("a", { href: "#/overview/0" }, "All latents"))));
+  }
+}
+
+function checked(index, count) {
+  if (Number.isInteger(index) && index >= 0 && index < count) return index;
+  throw new Error(`There is no such latent: they go from 0 to ${count - 1}.`);
+}
+
+// The latent before or after this one in the list last looked at, else by number.
+function beside(sae, index, step, count) {
+  const list = order.sae === sae && order.list?.includes(index) ? order.list : null;
+  if (!list) return index + step >= 0 && index + step < count ? index + step : null;
+  return list[list.indexOf(index) + step] ?? null;
+}
+
+function say(text) { document.getElementById("status").textContent = text; }
+
+async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = h("textarea", { class: "unseen" }); // pages on disk may have no clipboard
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  const before = button.textContent;
+  button.textContent = "Copied";
+  say("Copied");
+  setTimeout(() => { button.textContent = before; }, 1200);
+}
+
+const THEMES = ["system", "light", "dark"];
+function setTheme(name) {
+  document.documentElement.style.colorScheme = name === "system" ? "light dark" : name;
+  document.getElementById("theme").textContent = `Theme: ${name}`;
+  document.getElementById("theme").dataset.theme = name;
+  try { localStorage.setItem("theme", name); } catch { /* storage may be off; the theme then lasts for the page */ }
+  dispatchEvent(new Event("themechange"));
+}
+
+addEventListener("DOMContentLoaded", () => {
+  const help = document.getElementById("help");
+  let theme = "system";
+  try { theme = localStorage.getItem("theme") || theme; } catch { /* as above */ }
+  setTheme(THEMES.includes(theme) ? theme : "system");
+  document.getElementById("theme").addEventListener("click", (event) =>
+    setTheme(THEMES[(THEMES.indexOf(event.target.dataset.theme) + 1) % THEMES.length]));
+  document.getElementById("link").addEventListener("click", (event) => copy(location.href, event.target));
+  document.getElementById("help-button").addEventListener("click", () => help.showModal());
+  addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, textarea, select, dialog");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "?") help.showModal();
+    else if (event.key === "/") {
+      event.preventDefault();
+      const search = document.getElementById("search");
+      if (search) search.focus();
+      else { focusSearch = true; location.hash = `#/overview/${readAddress().view === "latent" ? readAddress().numbers[0] : 0}`; }
+    } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+      document.querySelector(event.key === "ArrowLeft" ? "a[rel=prev]" : "a[rel=next]")?.click();
+    }
+  });
+  addEventListener("hashchange", show);
+  show();
+});
+let focusSearch = false;

@@ -1,0 +1,63 @@
+"""Latents as cards in a notebook: plain HTML without scripts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment
+
+from sae_lens_abstopk.explorer.labels import signs
+from sae_lens_abstopk.explorer.latents import Catalogue, Latent, Provenance
+from sae_lens_abstopk.explorer.site import environment
+from sae_lens_abstopk.saes.poles import pole_statistics
+
+CARDS = 3
+
+
+@dataclass(frozen=True)
+class LatentCard:
+    """One latent, with its contexts; displays itself in a notebook."""
+
+    sae: str
+    """Name of its SAE."""
+    latent: Latent
+    signed: bool
+    """Whether the negative side is shown: only that of a signed SAE means anything."""
+    contexts: int = 8
+    """Contexts shown of each pole."""
+
+    def _repr_html_(self) -> str:
+        cards = _environment().get_template("cards.html.j2").module
+        return str(cards.card(self.sae, self.latent, self.signed, self.contexts))  # type: ignore[attr-defined]
+
+
+def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
+    """The numbers of each SAE and a few cards of the first."""
+    rows = []
+    for sae in saes:
+        found = pole_statistics(sae.collected.pole_counts)
+        l0 = int(sae.collected.pole_counts.sum()) / max(sae.collected.n_tokens, 1)
+        rows.append(
+            (
+                sae.name,
+                f"{len(sae):,}",
+                f"{l0:.1f}",
+                f"{sae.collected.sums.fvu():.3f}",
+                f"{len(sae) - found.live_latents:,}",
+                f"{found.dead_poles:,}",
+                f"{found.mean_two_sidedness:.2f}",
+            )
+        )
+    first = saes[0]
+    latents = [(first.name, first[i], first.is_signed) for i in first.collected.strongest.most_two_sided(CARDS)]
+    return _environment().get_template("notebook.html.j2").render(about=about, rows=rows, latents=latents)
+
+
+def _environment() -> Environment:
+    found = environment()
+    found.filters["visible"] = signs
+    found.filters["strongest"] = _strongest
+    return found
+
+
+def _strongest(latent: Latent) -> float:
+    return max((abs(c.code) for pole in latent.poles for c in pole.strongest), default=1.0)

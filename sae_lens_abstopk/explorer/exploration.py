@@ -1,0 +1,155 @@
+"""``explore``: collect what the latents of an SAE react to and show both poles of each, in a notebook or as a site."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_lens import SAE
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.geometry import nearest_decoders
+from sae_lens_abstopk.evaluation.inspection import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.explorer.axes import axis_matches
+from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
+from sae_lens_abstopk.explorer.logit_lens import token_effects
+from sae_lens_abstopk.explorer.site import write_site
+from sae_lens_abstopk.explorer.token_text import TokenText
+from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training.language_model import load_language_model
+
+NEIGHBOURS = 6
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What :func:`explore` collected; displays itself in a notebook."""
+
+    saes: dict[str, Catalogue]
+    """By name, the first one asked for first."""
+    about: Provenance
+    """The model, hook and text that it was collected on."""
+
+    def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
+        """
+        A card of one latent, of the first SAE unless ``sae`` names another.
+
+        Raises:
+            ConfigError: there is no such SAE or latent.
+        """
+        name = sae or next(iter(self.saes))
+        if name not in self.saes:
+            raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(self.saes)}.")
+        try:
+            return LatentCard(name, self.saes[name][index], signed=self.saes[name].is_signed)
+        except IndexError as error:
+            raise ConfigError(str(error)) from None
+
+    def write(self, folder: str | Path) -> Path:
+        """Write a static site that opens from disk; returns its first page."""
+        return write_site(list(self.saes.values()), self.about, Path(folder))
+
+    def _repr_html_(self) -> str:
+        return exploration_html(list(self.saes.values()), self.about)
+
+
+def explore(
+    sae: SAE[Any] | str | Path | Sequence[SAE[Any] | str | Path],
+    *,
+    model: str | HookedRootModule | None = None,
+    text: str | None = None,
+    n_tokens: int = 204_800,
+    settings: CollectionSettings | None = None,
+    checkpoint: str | Path | None = None,
+    on_progress: Progress | None = None,
+) -> Exploration:
+    """
+    Collect, in one pass over a text, what both poles of every latent react to.
+
+    Args:
+        sae: An SAE, its folder, or two of either that read one hook and are to be compared.
+        model: Name or folder of the language model, or the model itself, loaded; what the SAE records by default.
+        text: Dataset or file; the held-out text of the SAE's run by default.
+        n_tokens: Tokens to read, rounded up to whole batches.
+        settings: How much is kept of each latent.
+        checkpoint: File that the pass is saved in, and taken up from.
+        on_progress: Called with (batches done, batches in all).
+
+    Raises:
+        ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, or model or text
+            are unknown.
+    """
+    sources = list(sae) if isinstance(sae, Sequence) and not isinstance(sae, str) else [sae]
+    saes = _loaded(sources)
+    first = next(iter(saes.values()))
+    model_name = model if isinstance(model, str) else None
+    cfg = evaluation_config(_folder(sources[0]), first, model_name=model_name, text=text)
+    language_model = load_language_model(cfg) if model is None or isinstance(model, str) else model
+    for each in saes.values():
+        each.to(cfg.device)
+    batches = token_batches(language_model, cfg, n_tokens, part="held_out" if text is None else "all")
+    collected = collect(
+        ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm),
+        saes,
+        batches,
+        token_filter=TokenFilter.of_sae(first, language_model.tokenizer),
+        settings=settings or CollectionSettings(),
+        model_name=cfg.model_name,
+        checkpoint=Path(checkpoint) if checkpoint else None,
+        on_progress=on_progress,
+    )
+    about = Provenance(
+        model=Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name,
+        model_source=cfg.model_name,
+        hook=cfg.hook_name,
+        text=Path(cfg.dataset_path).name,
+        held_out=text is None,
+    )
+    folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
+    return Exploration(_catalogues(saes, collected, folders, language_model), about)
+
+
+def _loaded(sources: Sequence[SAE[Any] | str | Path]) -> dict[str, SAE[Any]]:
+    if not 1 <= len(sources) <= 2:
+        raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
+    saes = [source if isinstance(source, SAE) else load_sae(Path(source)) for source in sources]
+    hooks = {each.cfg.metadata.hook_name for each in saes}
+    if len(hooks) > 1:
+        raise ConfigError(f"the SAEs read different hooks ({', '.join(sorted(map(str, hooks)))}); explore them apart.")
+    names = [each.cfg.metadata.label or _folder(source).name for each, source in zip(saes, sources, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]
+    return dict(zip(names, saes, strict=True))
+
+
+def _folder(source: SAE[Any] | str | Path) -> Path:
+    """Where an SAE came from; a name to speak of where it was never on disk."""
+    return Path(source.cfg.architecture()) if isinstance(source, SAE) else Path(source)
+
+
+def _catalogues(
+    saes: dict[str, SAE[Any]], collected: dict[str, Collector], folders: dict[str, str], model: HookedRootModule
+) -> dict[str, Catalogue]:
+    text_of = TokenText(model.tokenizer)
+    signed = {name: bool(collected[name].pole_counts[1].any()) for name in saes}
+    found = {}
+    for name, sae in saes.items():
+        other = next((each for each in saes if each != name), None)
+        found[name] = Catalogue(
+            name,
+            sae,
+            collected[name],
+            text_of,
+            source=folders.get(name, "PATH_OF_THE_SAE"),
+            nearest=nearest_decoders(sae.W_dec, min(NEIGHBOURS, sae.cfg.d_sae - 1)),
+            effects=token_effects(model, sae.W_dec),
+            compared_with=other,
+            matches=axis_matches(sae.W_dec, saes[other].W_dec, other_is_signed=signed[other]) if other else None,
+        )
+    return found

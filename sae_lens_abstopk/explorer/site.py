@@ -1,0 +1,197 @@
+"""
+The explorer as a folder of static files that opens from disk.
+
+Browsers let a page on disk load scripts but not JSON, so every data file is a script that hands one JSON value to the
+page: ``data/S/overview.js`` for SAE number S, and ``data/S/shard-N.js`` for each run of ``SHARD`` latents. Text of the
+model is only ever data; the page puts it in text nodes.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.explorer.labels import label_of
+from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbour, Pole, Provenance, ShownContext
+from sae_lens_abstopk.explorer.snippet import snippet
+from sae_lens_abstopk.saes.poles import pole_statistics
+
+SHARD = 128
+# what the pass is taken up from; the pages do not need it
+CHECKPOINT = ".collection.pt"
+SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js")
+TOKENS_TO_SEARCH = 6
+# codes of a context are shown as colours: a hundred steps a side are more than an eye tells apart
+STEPS = 100
+
+
+class Strings:
+    """Strings by number, so that each is written once a file."""
+
+    def __init__(self) -> None:
+        self.table: list[str] = []
+        self._number: dict[str, int] = {}
+
+    def __call__(self, text: str) -> int:
+        number = self._number.setdefault(text, len(self.table))
+        if number == len(self.table):
+            self.table.append(text)
+        return number
+
+
+def environment() -> Environment:
+    """Templates of the explorer; everything that is put into them is escaped."""
+    return Environment(
+        loader=PackageLoader("sae_lens_abstopk.explorer", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_site(saes: Sequence[Catalogue], about: Provenance, folder: Path) -> Path:
+    """
+    Write the site of one or two SAEs into ``folder`` and return its first page.
+
+    Raises:
+        ConfigError: ``folder`` holds files that are not an explorer's.
+    """
+    check_site_folder(folder)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    for number, sae in enumerate(saes):
+        data = folder / "data" / str(number)
+        data.mkdir(parents=True)
+        _write_data(data / "overview.js", f"{number}/overview", overview(sae))
+        for start in range(0, len(sae), SHARD):
+            latents = [sae[index] for index in range(start, min(start + SHARD, len(sae)))]
+            _write_data(data / f"shard-{start // SHARD}.js", f"{number}/shard-{start // SHARD}", shard(latents))
+    with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
+        for script in SCRIPTS:
+            shutil.copyfile(assets / script, folder / script)
+        style = (assets / "explorer.css").read_text(encoding="utf-8")
+    meta = {
+        "shard": SHARD,
+        "steps": STEPS,
+        "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
+    }
+    page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
+    index = folder / "index.html"
+    index.write_text(page, encoding="utf-8")
+    return index
+
+
+def check_site_folder(folder: Path) -> None:
+    """Refuse to write among files that are not an explorer's, before anything is collected."""
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; give a folder for the site.")
+    ours = folder / "page.js"
+    if folder.is_dir() and any(path.name != CHECKPOINT for path in folder.iterdir()) and not ours.is_file():
+        raise ConfigError(f"{folder} is not empty and holds no explorer; give a new folder, or an explorer's to renew.")
+
+
+def overview(sae: Catalogue) -> dict[str, Any]:
+    """What the first page knows of all latents, column by column; poles in the order positive, negative."""
+    collected = sae.collected
+    found = pole_statistics(collected.pole_counts)
+    strings = Strings()
+    tokens: tuple[list[list[int]], ...] = ([], [])
+    labels: tuple[list[str], ...] = ([], [])
+    for index in range(len(sae)):
+        for pole in (0, 1):
+            found_tokens = sae.pole_tokens(index, pole)
+            labels[pole].append(label_of(found_tokens))
+            tokens[pole].append([strings(token.text) for token in found_tokens[:TOKENS_TO_SEARCH]])
+    return {
+        "architecture": sae.architecture,
+        "tokens": collected.n_tokens,
+        "signed": sae.is_signed,
+        "summary": {
+            "fvu": _short(collected.sums.fvu()),
+            "nmse": _short(collected.sums.nmse()),
+            "reconstructed": collected.sums.n_tokens,
+            "l0": _short(int(collected.pole_counts.sum()) / max(collected.n_tokens, 1)),
+            "dead": len(sae) - found.live_latents,
+            "deadPoles": found.dead_poles,
+            "twoSided": _short(found.mean_two_sidedness),
+        },
+        "fires": collected.pole_counts.tolist(),
+        # the order of first sight: sparse latents whose weaker side is strongest, as `abstopk inspect` lists them
+        "suggested": collected.strongest.most_two_sided(len(sae)),
+        "scale": [_short(value) for value in sae.scale.tolist()],
+        "labels": labels,
+        "strings": strings.table,
+        "top": tokens,
+        "comparedWith": sae.compared_with,
+        # an axis is shared as far as its less well matched side is
+        "axis": None if sae.matches is None else [_short(v) for v in sae.matches.cosine.min(0).values.tolist()],
+    }
+
+
+def shard(latents: Iterable[Latent]) -> dict[str, Any]:
+    """Pages of some latents, with their strings apart."""
+    strings = Strings()
+    pages = [_latent(latent, strings) for latent in latents]
+    return {"strings": strings.table, "latents": pages}
+
+
+def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
+    strongest = max((abs(c.code) for pole in latent.poles for c in pole.strongest), default=1.0)
+    return {
+        "index": latent.index,
+        "twoSided": _short(latent.two_sidedness),
+        "scale": _short(latent.scale),
+        "limit": _short(latent.limit),
+        "norm": _short(latent.norm),
+        "strongest": _short(strongest),
+        "poles": [_pole(pole, strongest, strings) for pole in latent.poles],
+        "aligned": [_neighbour(each) for each in latent.aligned],
+        "opposed": [_neighbour(each) for each in latent.opposed],
+        "cofiring": [[c.latent, _short(c.overlap), _short(c.same_side), c.together] for c in latent.cofiring],
+    }
+
+
+def _pole(pole: Pole, strongest: float, strings: Strings) -> dict[str, Any]:
+    return {
+        "label": pole.label,
+        "fires": pole.fires,
+        "density": _short(pole.density),
+        "tokens": [[strings(token.text), _short(token.share)] for token in pole.tokens],
+        "histogram": pole.histogram,
+        "contexts": [_context(context, strongest, strings) for context in pole.strongest],
+        "sampled": [_context(context, strongest, strings) for context in pole.sampled],
+        "promoted": [_effect(effect, strings) for effect in pole.promoted],
+        "demoted": [_effect(effect, strings) for effect in pole.demoted],
+        "match": _neighbour(pole.match) if pole.match else None,
+    }
+
+
+def _context(context: ShownContext, strongest: float, strings: Strings) -> list[Any]:
+    steps = [None if math.isnan(code) else round(STEPS * code / strongest) for code in context.codes]
+    tokens = [strings(text) for text in context.tokens]
+    return [_short(context.code), context.at, _short(context.share_below), tokens, steps]
+
+
+def _effect(effect: Effect, strings: Strings) -> list[Any]:
+    return [strings(effect.text), _short(effect.by)]
+
+
+def _neighbour(neighbour: Neighbour) -> list[Any]:
+    return [neighbour.latent, _short(neighbour.cosine), neighbour.pole]
+
+
+def _short(value: float) -> float | None:
+    """Four digits, which is what a page shows at most; JSON knows no NaN."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def _write_data(path: Path, key: str, value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # a lone surrogate is no UTF-8
+    path.write_bytes(f"explorer.take({json.dumps(key)},{text});\n".encode(errors="replace"))

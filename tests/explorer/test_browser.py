@@ -1,0 +1,308 @@
+"""The site in a real browser, from disk: what a reader does, what must never happen, and who must be able to read it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
+from tests.explorer.conftest import D_SAE, PLANTED, QUIET, exploration_of
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+VIEWS = ("#/overview/0", f"#/latent/0/{PLANTED}", f"#/latent/0/{QUIET}", "#/latent/1/3", f"#/compare/{PLANTED}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.fail("no Chromium: apt-get install chromium, or name one in CHROMIUM; -m 'not browser' leaves these out")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+class Reader:
+    """A page that remembers what went wrong on it."""
+
+    def __init__(self, browser: Browser, site: Path, **context: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | context)
+        self.page: Page = self.context.new_page()
+        self.site = site.as_uri()
+        self.wrong: list[str] = []
+        self.page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.wrong.append(f"dialog: {dialog.message}"))
+        self.page.on("request", self._look_at)
+
+    def _look_at(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            self.wrong.append(f"asked for {request.url}")
+
+    def open(self, address: str) -> Page:
+        self.page.goto("about:blank")
+        self.page.goto(self.site + address)
+        self.page.wait_for_selector("main h1")
+        return self.page
+
+
+@pytest.fixture
+def reader(browser: Browser, site: Path) -> Iterator[Reader]:
+    made = Reader(browser, site)
+    yield made
+    made.context.close()
+    assert made.wrong == []
+
+
+def first_latent(page: Page) -> str:
+    return page.locator("tbody tr:not(.space) td:first-child").first.inner_text()
+
+
+@pytest.mark.parametrize("address", VIEWS)
+def test_every_view_opens_from_disk_and_asks_for_nothing_outside(reader: Reader, address: str) -> None:
+    page = reader.open(address)
+    assert "Nothing here" not in page.inner_text("main")
+    assert page.title() != ""
+
+
+def test_text_of_the_model_stays_text(reader: Reader) -> None:
+    for address in VIEWS:
+        page = reader.open(address)
+        assert page.locator("main img, main script, main b").count() == 0
+    assert "<script>alert(1)</script>" in page.inner_text("main")
+    assert "&amp;" in page.inner_text("main")
+    assert "words <b>" in page.inner_text("header")
+
+
+def test_both_poles_stand_side_by_side_the_negative_one_left(reader: Reader) -> None:
+    page = reader.open(f"#/latent/0/{PLANTED}")
+    negative, positive = (page.locator(f".pole.{side}") for side in ("negative", "positive"))
+    left, right = negative.bounding_box(), positive.bounding_box()
+    assert left is not None
+    assert right is not None
+    assert left["x"] + left["width"] <= right["x"]
+    assert left["y"] == right["y"]
+    assert negative.locator(".here").first.inner_text().strip() == "he"
+    assert positive.locator(".here").first.inner_text().strip() == "she"
+    assert negative.locator(".here.negative-shade").count() == positive.locator(".here.positive-shade").count() > 0
+    assert page.locator("svg[role=img] rect").count() == 2  # each pole has one strength
+    assert page.locator(".snippet pre").inner_text().count(f"latent={PLANTED},") == 1
+
+
+def test_search_finds_tokens_labels_and_numbers(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    expect(page.locator(".found")).to_have_text(f"{D_SAE} latents")
+    page.keyboard.press("/")
+    page.keyboard.type("SCRIPT>alert")
+    expect(page.locator(".found")).to_contain_text(f"of {D_SAE} latents")
+    assert "script" in page.inner_text("tbody")
+    page.fill("#search", str(PLANTED))
+    expect(page.locator(".found")).to_have_text(f"1 of {D_SAE} latents")
+    page.fill("#search", "no such word")
+    expect(page.locator("tbody .nothing")).to_be_visible()
+    page.fill("#search", str(PLANTED))
+    page.keyboard.press("Enter")
+    expect(page.locator("main h1")).to_contain_text(f"Latent {PLANTED}")
+
+
+def test_columns_sort_both_ways_and_say_so(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    for name, key in (("Scale", "scale"), ("Latent", "latent"), ("− fires", "neg")):
+        heading = page.locator("thead th", has_text=name)
+        heading.locator("button").click()
+        way = heading.get_attribute("aria-sort")
+        one = first_latent(page)
+        heading.locator("button").click()
+        assert {way, heading.get_attribute("aria-sort")} == {"ascending", "descending"}
+        assert first_latent(page) != one
+        assert f"sort={key}" in page.url
+    page.locator("thead th", has_text="Latent").locator("button").click()
+    assert first_latent(page) == "0"
+
+
+def test_filters_narrow_the_list_and_a_link_brings_them_back(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    page.click("summary")
+    page.fill("input[name=two]", "0.3")
+    page.fill("#search", "she")
+    page.locator("thead th", has_text="Scale").locator("button").click()
+    shown, rows = page.inner_text(".found"), page.inner_text("tbody")
+    assert shown != f"{D_SAE} latents"
+    link = page.url
+    other = reader.context.new_page()
+    other.goto(link)
+    other.wait_for_selector("tbody tr")
+    assert other.inner_text(".found") == shown
+    assert other.inner_text("tbody") == rows
+    assert other.input_value("input[name=two]") == "0.3"
+    other.close()
+
+
+def test_only_rows_in_sight_are_in_the_page_and_all_can_be_reached(reader: Reader) -> None:
+    page = reader.open("#/overview/0?sort=latent&dir=up")
+    assert page.locator("tbody tr").count() < 80
+    assert page.get_attribute("table", "aria-rowcount") == str(D_SAE + 1)
+    page.eval_on_selector(".scroller", "e => e.scrollTop = e.scrollHeight")
+    expect(page.locator(f"tbody a[href='#/latent/0/{D_SAE - 1}']")).to_be_visible()
+
+
+def test_arrow_keys_go_through_the_list_last_looked_at(reader: Reader) -> None:
+    page = reader.open("#/latent/0/5")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("main h1")).to_contain_text("Latent 6")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("main h1")).to_contain_text("Latent 5")
+    page = reader.open("#/overview/0?sort=scale")
+    in_order = page.locator("tbody tr:not(.space) td:first-child").all_inner_texts()[:2]
+    page.locator("tbody tr:not(.space)").first.click()
+    expect(page.locator("main h1")).to_contain_text(f"Latent {in_order[0]}")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("main h1")).to_contain_text(f"Latent {in_order[1]}")
+    page.go_back()
+    page.go_back()
+    expect(page.locator("tbody")).to_be_visible()
+    assert "sort=scale" in page.url
+
+
+def test_help_opens_with_a_key_and_closes_with_escape(reader: Reader) -> None:
+    page = reader.open(f"#/latent/0/{PLANTED}")
+    page.keyboard.press("?")
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#help")).to_be_hidden()
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+
+
+def test_neighbours_and_axes_lead_to_their_latents(reader: Reader) -> None:
+    page = reader.open(f"#/latent/0/{PLANTED}")
+    link = page.locator(".linked a").first
+    target = link.inner_text()
+    link.click()
+    expect(page.locator("main h1")).to_contain_text(f"Latent {target}")
+    page = reader.open(f"#/latent/0/{PLANTED}")
+    page.click("text=beside topk")
+    expect(page.locator(".pole")).to_have_count(4)
+    sides = page.locator(".pole .side").all_inner_texts()
+    assert sides[0] == "topk 3, cosine 1.00 with −d"
+    assert sides[3] == "topk 4, cosine 1.00 with +d"
+
+
+def test_an_address_of_nothing_says_so(reader: Reader) -> None:
+    page = reader.open("#/latent/0/100000")
+    assert f"0 to {D_SAE - 1}" in page.inner_text("main")
+
+
+def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    box = page.locator("canvas").bounding_box()
+    assert box is not None
+    for x in range(int(box["width"]) - 20, 40, -6):
+        page.mouse.move(box["x"] + x, box["y"] + box["height"] - 30)
+        page.wait_for_timeout(40)  # Chromium hands moves on once a frame
+        if page.locator(".tip").is_visible():
+            break
+    index = page.inner_text(".tip").partition(":")[0]
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator("main h1")).to_contain_text(f"Latent {index}")
+
+
+def test_code_and_link_are_copied(browser: Browser, site: Path) -> None:
+    made = Reader(browser, site, permissions=["clipboard-read", "clipboard-write"])
+    page = made.open(f"#/latent/0/{PLANTED}")
+    page.click("text=Copy code")
+    expect(page.locator(".snippet button")).to_have_text("Copied")
+    compile(page.evaluate("navigator.clipboard.readText()"), "snippet", "exec")
+    page.click("#link")
+    page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
+    made.context.close()
+    assert made.wrong == []
+
+
+def test_dark_follows_the_system_and_the_button_overrides_it(browser: Browser, site: Path) -> None:
+    background = "getComputedStyle(document.documentElement).backgroundColor"
+    seen = {}
+    for scheme in ("light", "dark"):
+        made = Reader(browser, site, color_scheme=scheme)
+        page = made.open("#/overview/0")
+        seen[scheme] = page.evaluate(background)
+        page.click("#theme")  # light
+        assert page.evaluate(background) == seen["light"]
+        page.click("#theme")  # dark
+        assert page.evaluate(background) != seen["light"]
+        assert made.wrong == []
+        made.context.close()
+    assert seen["light"] != seen["dark"]
+
+
+@pytest.mark.parametrize("width", [360, 768, 3840])
+def test_nothing_overflows_sideways(browser: Browser, site: Path, width: int) -> None:
+    made = Reader(browser, site, viewport={"width": width, "height": 800})
+    for address in VIEWS:
+        page = made.open(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+    page = made.open("#/overview/0")
+    narrowest = min(page.locator("td.label").nth(n).bounding_box()["width"] for n in range(4))  # type: ignore[index]
+    assert narrowest >= 80
+    made.context.close()
+    assert made.wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(browser: Browser, site: Path, scheme: str) -> None:
+    made = Reader(browser, site, color_scheme=scheme)
+    for address in VIEWS:
+        page = made.open(address)
+        found = Axe().run(page).response["violations"]
+        serious = [
+            (rule["id"], node["html"], node.get("failureSummary"))
+            for rule in found
+            if rule["impact"] in ("serious", "critical")
+            for node in rule["nodes"]
+        ]
+        assert serious == [], address
+    page.keyboard.press("?")
+    assert [rule for rule in Axe().run(page).response["violations"] if rule["impact"] in ("serious", "critical")] == []
+    made.context.close()
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site of 9,216 latents with random codes."""
+    generator = torch.Generator().manual_seed(0)
+    collector = Collector(9216, CollectionSettings(strongest=1, sampled=1, before=3, after=1, tokens_sampled=6))
+    for _ in range(4):
+        codes = torch.randn(256, 9216, generator=generator) * (torch.rand(256, 9216, generator=generator) < 0.01)
+        where = torch.stack([torch.arange(4).repeat_interleave(64), torch.arange(64).repeat(4)], dim=1)
+        collector.update(codes, where, torch.randint(0, 8, (4, 64), generator=generator))
+    return exploration_of(collector).write(tmp_path_factory.mktemp("large") / "site")
+
+
+def test_nine_thousand_latents_paint_within_a_second_and_nothing_jumps(browser: Browser, large: Path) -> None:
+    made = Reader(browser, large)
+    made.page.add_init_script(
+        "window.shifts = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
+        ".observe({ type: 'layout-shift', buffered: true });"
+    )
+    page = made.open("#/overview/0")
+    page.wait_for_selector("tbody tr")
+    rows_at = page.evaluate("performance.now()")
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    page.wait_for_timeout(300)
+    assert painted < 1000
+    assert rows_at < 3000
+    assert page.evaluate("window.shifts") < 0.05
+    page.fill("#search", "river")
+    assert "9,216" in page.inner_text(".found")
+    made.context.close()
+    assert made.wrong == []

@@ -1,0 +1,114 @@
+"""``explore`` on tiny language models, from Python and from the command line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from sae_lens.load_model import load_model
+from typer.testing import CliRunner
+
+from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
+from sae_lens_abstopk.explorer.axes import axis_matches
+from sae_lens_abstopk.explorer.logit_lens import token_effects
+from sae_lens_abstopk.training.config_file import build_config
+
+
+@pytest.fixture
+def folders(raw_config: dict[str, Any]) -> list[Path]:
+    raw_config["sae"]["architecture"] = "batch_abstopk"
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())
+
+
+def test_it_agrees_with_inspect_on_the_same_text(folders: list[Path]) -> None:
+    found, inspected = explore(folders, n_tokens=512), inspect_saes(folders, n_tokens=512)
+    assert list(found.saes) == [sae.name for sae in inspected.saes] == ["batch_abstopk", "topk"]
+    for sae in inspected.saes:
+        collected = found.saes[sae.name].collected
+        assert torch.equal(collected.pole_counts, sae.reconstruction.pole_counts)
+        assert collected.sums.fvu() == pytest.approx(sae.reconstruction.fvu)
+        for latent in range(0, 64, 7):
+            for pole in (0, 1):
+                shown = [context.code for context in found.saes[sae.name].collected.strongest.of(latent, pole)[:3]]
+                assert shown == [context.code for context in sae.contexts.of(latent, pole)]
+    assert found.about.held_out
+    assert "batch_abstopk" in found._repr_html_()
+
+
+def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: Path, texts: Path) -> None:
+    sae = load_sae(folders[0])
+    model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=["model.layers.2"])
+    found = explore(sae, model=model, text=str(texts), n_tokens=256)
+    assert not found.about.held_out
+    assert found.saes["batch_abstopk"].collected.n_tokens > 200
+    assert found.saes["batch_abstopk"][3].positive.match is None
+
+
+def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path], tmp_path: Path) -> None:
+    def run(tokens: int) -> Any:
+        arguments = ["explore", str(folders[0]), "--out", str(tmp_path / "site"), "--tokens", str(tokens)]
+        return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, arguments)
+
+    done = run(256)
+    assert done.exit_code == 0, done.output
+    assert done.output.strip().endswith("index.html")
+    overview = tmp_path / "site" / "data" / "0" / "overview.js"
+    first = overview.read_text()
+    assert run(256).exit_code == 0
+    assert overview.read_text() == first
+    assert run(512).exit_code == 0
+    assert overview.read_text() != first
+
+
+def test_mistakes_are_answered_before_anything_runs(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3 SAEs were given"):
+        explore([*folders, folders[0]])
+    (tmp_path / "mine.txt").write_text("")
+    done = CliRunner().invoke(app, ["explore", str(folders[0]), "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    done = CliRunner().invoke(app, ["explore", str(tmp_path / "nowhere"), "--out", str(tmp_path / "new")])
+    assert done.exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("preset", ["pythia-70m", "gpt2", "gemma-2-2b", "llama-3.1-8b"])
+def test_the_logit_lens_is_what_the_direction_does_to_the_logits(preset: str, tiny_models: dict[str, Path]) -> None:
+    model: Any = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[])
+    rows = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    effects, opposite = token_effects(model, rows, k=4), token_effects(model, -rows, k=4)
+    assert effects is not None
+    assert opposite is not None
+    # the last hidden state of transformers is after the final norm: its difference to that of no stream at all
+    norms = [module for name, module in model.model.named_modules() if type(module).__name__.endswith("Norm")]
+    final = norms[-1]
+    with torch.no_grad():
+        logits = model.model.get_output_embeddings()(final(1e3 * rows)) - model.model.get_output_embeddings()(
+            final(torch.zeros_like(rows))
+        )
+    assert effects.promoted.tolist() == logits.topk(4).indices.tolist()
+    assert torch.equal(effects.promoted, opposite.demoted)
+    assert torch.allclose(effects.promoted_by, -opposite.demoted_by, atol=1e-4)
+
+
+def test_directions_of_another_width_have_no_lens(tiny_llama: Path) -> None:
+    model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[])
+    assert token_effects(model, torch.randn(3, 48)) is None
+
+
+def test_the_nearest_direction_of_either_sign_is_found() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = torch.randn(30, 6, generator=generator), torch.randn(50, 6, generator=generator)
+    unit = torch.nn.functional.normalize(ours) @ torch.nn.functional.normalize(theirs).T
+    for signed in (False, True):
+        found = axis_matches(ours, theirs, other_is_signed=signed)
+        for side, sign in enumerate((1, -1)):
+            cosines = torch.stack([sign * unit, -sign * unit], dim=-1)  # by pole of the other
+            best = (cosines if signed else cosines[..., :1]).flatten(1).max(1)
+            assert torch.allclose(found.cosine[side], best.values)
+            n_poles = 2 if signed else 1
+            assert found.latent[side].tolist() == (best.indices // n_poles).tolist()
+            assert found.pole[side].tolist() == (best.indices % n_poles).tolist()

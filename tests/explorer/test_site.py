@@ -1,0 +1,133 @@
+"""What the site's files hold, without a browser."""
+
+import json
+import re
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.explorer.labels import label_of, top_tokens
+from sae_lens_abstopk.explorer.serve import server
+from sae_lens_abstopk.explorer.token_text import TokenText
+from tests.explorer.conftest import D_SAE, PLANTED, QUIET
+
+
+def data(path: Path) -> Any:
+    """The value that a data file hands to the page."""
+    found = re.fullmatch(r'explorer\.take\("([^"]+)",(.*)\);\n', path.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    assert path.as_posix().endswith(f"data/{found[1]}.js")
+    return json.loads(found[2])
+
+
+def test_shards_hold_every_latent_once(site: Path) -> None:
+    shards = [data(site.parent / "data" / "0" / f"shard-{n}.js") for n in range(3)]
+    assert [latent["index"] for shard in shards for latent in shard["latents"]] == list(range(D_SAE))
+    assert not (site.parent / "data" / "0" / "shard-3.js").exists()
+
+
+def test_the_overview_agrees_with_the_collection(site: Path, exploration: Exploration) -> None:
+    found, sae = data(site.parent / "data" / "0" / "overview.js"), exploration.saes["signed"]
+    assert found["fires"] == sae.collected.pole_counts.tolist()
+    assert found["summary"]["dead"] == int((sae.collected.pole_counts.sum(0) == 0).sum()) > 0
+    assert found["summary"]["l0"] == pytest.approx(sum(map(sum, found["fires"])) / found["tokens"], rel=1e-3)
+    assert sorted(found["suggested"]) == list(range(D_SAE))
+    assert (found["labels"][1][PLANTED], found["labels"][0][PLANTED]) == ("he", "she")
+    assert found["labels"][0][QUIET] == "never fires"
+
+
+def test_a_planted_latent_shows_both_sides(exploration: Exploration) -> None:
+    latent = exploration.saes["signed"][PLANTED]
+    assert [c.tokens[c.at] for c in latent.positive.strongest] == [" she"] * 4
+    assert [c.tokens[c.at] for c in latent.negative.strongest] == [" he"] * 4
+    assert {c.code for c in latent.positive.strongest} == {2.0}
+    assert {c.code for c in latent.negative.strongest} == {-2.0}
+    assert latent.positive.promoted[0].text == latent.negative.demoted[0].text == " she"
+    assert latent.negative.promoted[0].by == -latent.positive.demoted[0].by > 0
+    assert (latent.positive.match, latent.negative.match) != (None, None)
+    assert latent.positive.match is not None
+    assert latent.negative.match is not None
+    assert (latent.positive.match.latent, latent.negative.match.latent) == (4, 3)
+    assert latent.positive.match.cosine == pytest.approx(1)
+    back = exploration.saes["topk"][3].positive.match  # its direction is the negative pole of the planted latent
+    assert back is not None
+    assert (back.latent, back.pole) == (PLANTED, 1)
+
+
+def test_nothing_outside_is_named_and_model_text_is_no_markup(site: Path) -> None:
+    for path in site.parent.rglob("*.*"):
+        text = path.read_text(encoding="utf-8") if path.suffix in (".html", ".js") else ""
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), path
+    page = site.read_text(encoding="utf-8")
+    assert "words &lt;b&gt;" in page
+    assert "innerHTML" not in "".join(path.read_text() for path in site.parent.glob("*.js"))
+
+
+def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, site: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="is not empty and holds no explorer"):
+        exploration.write(tmp_path)
+    with pytest.raises(ConfigError, match="is a file"):
+        exploration.write(tmp_path / "thesis.tex")
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    exploration.write(site.parent)  # an explorer is renewed
+
+
+def test_cards_escape_text_and_need_no_script(exploration: Exploration) -> None:
+    for html in (exploration._repr_html_(), exploration.latent(PLANTED)._repr_html_()):
+        assert "<script" not in html
+        assert "<img" not in html
+        assert "&lt;script&gt;" in html
+    card = exploration.latent(PLANTED)._repr_html_()
+    assert card.index("negative") < card.index("positive")
+    one_sided = exploration.latent(3, sae="topk")._repr_html_()
+    assert "negative" not in one_sided
+
+
+def test_a_latent_that_is_not_there_is_named(exploration: Exploration) -> None:
+    with pytest.raises(ConfigError, match="latent 300 is not one of the 300 of signed, 0 to 299"):
+        exploration.latent(300)
+    with pytest.raises(ConfigError, match="use one of signed, topk"):
+        exploration.latent(0, sae="other")
+
+
+def test_the_server_serves_the_folder_and_says_when_a_port_is_taken(site: Path) -> None:
+    with server(site.parent) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.server_port}/") as answer:
+            assert answer.read() == site.read_bytes()
+        with pytest.raises(ConfigError, match=f"port={running.server_port} cannot be served on"):
+            server(site.parent, port=running.server_port)
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("firings", "label"),
+    [
+        ([], "never fires"),
+        ([(" he", 3.0), ("He", 2.0), (" x", 0.1), (" x", 0.1)], "he"),
+        ([(" a", 1.0), (" a", 1.0), (" b", 2.0), (" b", 2.0)], "b · a"),
+        ([(f" {c}", 1.0) for c in "abcdefghijklmnopqrst"], "mixed: a · b"),
+        ([("\n", 2.0)], "⏎"),
+        ([("\ufffd", 9.0), (" he", 3.0)], "he"),
+        ([("\ufffd", 9.0)], "mixed"),
+    ],
+)
+def test_labels_are_the_words_with_the_energy(firings: list[tuple[str, float]], label: str) -> None:
+    assert label_of(top_tokens(firings)) == label
+    assert label_of(top_tokens(firings[::-1])) == label
+
+
+def test_bytes_of_one_character_are_shown_as_one(tokenizer: Any) -> None:
+    text = "the 猫 sat"
+    ids = tokenizer(text)["input_ids"]
+    pieces = TokenText(tokenizer).pieces(ids)
+    assert "".join(piece for piece, _ in pieces) == text
+    assert ("猫" in [piece.strip() for piece, _ in pieces]) or any("猫" in piece for piece, _ in pieces)
+    assert [i for _, there in pieces for i in there] == list(range(len(ids)))
+    assert "\ufffd" in TokenText(tokenizer).pieces(ids[: len(ids) // 2])[-1][0] or len(ids) < 4
