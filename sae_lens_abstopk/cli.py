@@ -292,6 +292,11 @@ def explore(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("explorer"),
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt to go on with at five strengths of a latent; may be repeated.", show_default=False),
+    ] = None,
+    latents: Annotated[int, typer.Option(help="Latents to steer with, in the suggested order.", min=1)] = 20,
     serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
     port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
 ) -> None:
@@ -303,9 +308,17 @@ def explore(
         from sae_lens_abstopk.training.progress import passes_bar
 
         check_site_folder(out)
-        with passes_bar(console, "collecting") as on_progress:
+        with passes_bar(console, "collecting") as on_progress, passes_bar(console, "steering") as on_steered:
             found = run_explore(
-                saes, model=model, text=text, n_tokens=tokens, checkpoint=out / CHECKPOINT, on_progress=on_progress
+                saes,
+                model=model,
+                text=text,
+                n_tokens=tokens,
+                checkpoint=out / CHECKPOINT,
+                prompts=steer or (),
+                steered_latents=latents,
+                on_progress=on_progress,
+                on_steered=on_steered,
             )
         console.print(str(found.write(out)), highlight=False, soft_wrap=True)
         if serve:

@@ -16,9 +16,10 @@ from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
-from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
+from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
+from sae_lens_abstopk.explorer.steered import SteeredText, encode_prompts, steered_texts
 from sae_lens_abstopk.explorer.token_text import TokenText
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.language_model import load_language_model
@@ -67,7 +68,10 @@ def explore(
     n_tokens: int = 204_800,
     settings: CollectionSettings | None = None,
     checkpoint: str | Path | None = None,
+    prompts: Sequence[str] = (),
+    steered_latents: int = 20,
     on_progress: Progress | None = None,
+    on_steered: Progress | None = None,
 ) -> Exploration:
     """
     Collect, in one pass over a text, what both poles of every latent react to.
@@ -79,11 +83,15 @@ def explore(
         n_tokens: Tokens to read, rounded up to whole batches.
         settings: How much is kept of each latent.
         checkpoint: File that the pass is saved in, and taken up from.
+        prompts: Prompts to go on with while a latent of the first SAE is pushed to either side, if any.
+        steered_latents: Latents that this is done with: the first of the suggested order.
         on_progress: Called with (batches done, batches in all).
+        on_steered: Called with (latents steered, latents to steer).
 
     Raises:
         ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, or model or text
-            are unknown.
+            are unknown,
+            or a prompt is empty.
     """
     sources = list(sae) if isinstance(sae, Sequence) and not isinstance(sae, str) else [sae]
     saes = _loaded(sources)
@@ -91,6 +99,7 @@ def explore(
     model_name = model if isinstance(model, str) else None
     cfg = evaluation_config(_folder(sources[0]), first, model_name=model_name, text=text)
     language_model = load_language_model(cfg) if model is None or isinstance(model, str) else model
+    encode_prompts(language_model, prompts)  # a prompt that cannot be used is refused before the pass
     for each in saes.values():
         each.to(cfg.device)
     batches = token_batches(language_model, cfg, n_tokens, part="held_out" if text is None else "all")
@@ -112,7 +121,14 @@ def explore(
         held_out=text is None,
     )
     folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
-    return Exploration(_catalogues(saes, collected, folders, language_model), about)
+    steered = {}
+    if prompts:
+        name = next(iter(saes))
+        chosen = collected[name].strongest.most_two_sided(steered_latents)
+        scale = collected[name].histograms.quantile(SCALE_QUANTILE)
+        scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
+        steered[name] = steered_texts(language_model, first, scales, prompts, on_progress=on_steered)
+    return Exploration(_catalogues(saes, collected, folders, language_model, steered), about)
 
 
 def _loaded(sources: Sequence[SAE[Any] | str | Path]) -> dict[str, SAE[Any]]:
@@ -134,7 +150,11 @@ def _folder(source: SAE[Any] | str | Path) -> Path:
 
 
 def _catalogues(
-    saes: dict[str, SAE[Any]], collected: dict[str, Collector], folders: dict[str, str], model: HookedRootModule
+    saes: dict[str, SAE[Any]],
+    collected: dict[str, Collector],
+    folders: dict[str, str],
+    model: HookedRootModule,
+    steered: dict[str, dict[int, tuple[SteeredText, ...]]],
 ) -> dict[str, Catalogue]:
     text_of = TokenText(model.tokenizer)
     signed = {name: bool(collected[name].pole_counts[1].any()) for name in saes}
@@ -151,5 +171,6 @@ def _catalogues(
             effects=token_effects(model, sae.W_dec),
             compared_with=other,
             matches=axis_matches(sae.W_dec, saes[other].W_dec, other_is_signed=signed[other]) if other else None,
+            steered=steered.get(name),
         )
     return found

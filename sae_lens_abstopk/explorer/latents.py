@@ -1,6 +1,7 @@
 """Everything that is shown of one latent, put together from a collection, the decoder and the model's unembedding."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.labels import TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
+from sae_lens_abstopk.explorer.steered import SteeredText
 from sae_lens_abstopk.explorer.token_text import TokenText
 
 # of the sampled contexts, those at these quantiles of the sample's strength are shown
@@ -99,6 +101,8 @@ class Latent:
     aligned: tuple[Neighbour, ...]
     opposed: tuple[Neighbour, ...]
     cofiring: tuple[Cofiring, ...]
+    steered: tuple[SteeredText, ...]
+    """Texts written with the latent pushed to either side; empty where none were asked for."""
 
     @property
     def poles(self) -> tuple[Pole, Pole]:
@@ -134,13 +138,14 @@ class Catalogue:
         effects: TokenEffects | None = None,
         compared_with: str | None = None,
         matches: AxisMatches | None = None,
+        steered: Mapping[int, tuple[SteeredText, ...]] | None = None,
     ) -> None:
         self.name, self.collected, self.source = name, collected, source
         self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.histograms.quantile(SCALE_QUANTILE)
         self.norms = sae.W_dec.detach().float().norm(dim=1).cpu()
-        self._text_of, self._nearest, self._effects = text_of, nearest, effects
+        self._text_of, self._nearest, self._effects, self._steered = text_of, nearest, effects, steered or {}
         self._cofiring = list(collected.cofiring.top(len(nearest.nearest[0]) if len(nearest.nearest) else 1))
 
     @property
@@ -174,6 +179,7 @@ class Catalogue:
             aligned=_neighbours(near.nearest[index], cosines[0]),
             opposed=_neighbours(near.opposed[index], cosines[1]),
             cofiring=tuple(self._cofiring[index]),
+            steered=self._steered.get(index, ()),
         )
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:

@@ -20,6 +20,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.labels import label_of
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbour, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.snippet import snippet
+from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.saes.poles import pole_statistics
 
 SHARD = 128
@@ -79,6 +80,7 @@ def write_site(saes: Sequence[Catalogue], about: Provenance, folder: Path) -> Pa
     meta = {
         "shard": SHARD,
         "steps": STEPS,
+        "strengths": STRENGTHS,
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
     page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
@@ -154,6 +156,7 @@ def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
         "aligned": [_neighbour(each) for each in latent.aligned],
         "opposed": [_neighbour(each) for each in latent.opposed],
         "cofiring": [[c.latent, _short(c.overlap), _short(c.same_side), c.together] for c in latent.cofiring],
+        "steered": [[each.prompt, each.texts] for each in latent.steered],
     }
 
 

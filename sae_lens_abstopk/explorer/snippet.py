@@ -12,7 +12,7 @@ def snippet(source: str, about: Provenance) -> str:
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import steer
+from sae_lens_abstopk.evaluation.steering import steer
 
 sae = SAE.load_from_disk({source!r})
 model = AutoModelForCausalLM.from_pretrained({about.model_source!r})

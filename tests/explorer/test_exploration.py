@@ -7,6 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 from sae_lens.load_model import load_model
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, explore, train
@@ -14,6 +15,8 @@ from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.logit_lens import token_effects
+from sae_lens_abstopk.explorer.snippet import snippet
+from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.training.config_file import build_config
 
 
@@ -62,6 +65,42 @@ def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path]
     assert overview.read_text() == first
     assert run(512).exit_code == 0
     assert overview.read_text() != first
+
+
+def test_steered_texts_are_those_of_the_model_with_the_row_added(
+    folders: list[Path], tiny_llama: Path, tokenizer: Any
+) -> None:
+    found = explore(folders, n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
+    sae = found.saes["batch_abstopk"]
+    steered = [latent for latent in sae if latent.steered]
+    assert [latent.index for latent in steered] == sorted(sae.collected.strongest.most_two_sided(2))
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    for latent in steered:
+        assert [row.prompt for row in latent.steered] == ["The old lighthouse", "He"]
+        ids = tokenizer("The old lighthouse", return_tensors="pt")["input_ids"]
+        for text, strength in zip(latent.steered[0].texts, STRENGTHS, strict=True):
+            row = load_sae(folders[0]).W_dec[latent.index].detach()
+
+            def add(_: Any, __: Any, output: Any, added: Any = strength * latent.scale * row) -> Any:
+                hidden = output[0] if isinstance(output, tuple) else output
+                hidden[:, 1 if hidden.shape[1] > 1 else 0 :] += added  # the first position is left alone
+                return output
+
+            hook = model.model.layers[2].register_forward_hook(add)
+            whole = model.generate(ids, max_new_tokens=24, do_sample=False, pad_token_id=1)
+            hook.remove()
+            assert tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True) == text
+    with pytest.raises(ConfigError, match="holds no token"):
+        explore(folders[0], n_tokens=128, prompts=[""])
+
+
+def test_the_snippet_of_a_page_runs(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    found = explore(folders[0], n_tokens=128)
+    code = snippet(found.saes["batch_abstopk"].source, found.about).replace("{latent}", "3").replace("{scale}", "5.0")
+    exec(code, {})
+    printed = capsys.readouterr().out
+    assert printed.startswith("-4.0 I think that")
+    assert "\n4.0 I think that" in printed
 
 
 def test_mistakes_are_answered_before_anything_runs(folders: list[Path], tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ function linkedList(title, note, sae, data, items, describe) {
       h("span", { class: "by" }, describe(item))))));
 }
 
+// What the model writes with the latent pushed to either side, strength by strength.
+function steeredTexts(steered) {
+  return h("section", { class: "steered" }, h("h3", {}, "Steered"),
+    h("p", { class: "note" }, "Greedy continuations with strength × scale of the latent added on every token; 0 is the model left alone."),
+    steered.map(([prompt, texts]) => h("div", {}, h("p", { class: "prompt" }, prompt), h("ol", {}, texts.map((text, n) => {
+      const strength = meta.strengths[n];
+      const side = strength < 0 ? "negative" : strength > 0 ? "positive" : "";
+      return h("li", { class: side || null }, h("span", { class: `strength ${side && `${side}-text`}` }, strength > 0 ? `+${strength}` : minus(String(strength))), text);
+    })))));
+}
+
 function titleRow(sae, index, data, address, latent, extra) {
   const { signed, scale: { length: count } } = data;
   const [before, after] = [-1, 1].map((step) => beside(sae, index, step, count));
@@ -81,6 +92,7 @@ async function latentPage(sae, asked) {
       linkedList("Most opposed decoders", "cosine with +d; below −0.7 the two are an antipodal pair", sae, data, latent.opposed, (item) => fixed(item[1])),
       linkedList("On together", "overlap of firings, and how often on the same side", sae, data, latent.cofiring,
         (item) => `${fixed(item[1])}, ${percent(item[2])} same side`)),
+    latent.steered.length > 0 && steeredTexts(latent.steered),
     h("section", { class: "snippet" }, h("h3", {}, "Load and steer"),
       h("button", { type: "button", onclick: (event) => copy(code, event.target) }, "Copy code"), h("pre", { tabindex: 0 }, code)));
   return { element, title: `${index}: ${(data.signed ? SIDES : [POSITIVE]).map((side) => latent.poles[side].label).join(" ↔ ")}` };

@@ -90,6 +90,7 @@ async function show() {
     main.replaceChildren(page.element);
     document.title = page.title;
     page.shown?.();
+    performance.mark(view === "overview" ? "rows" : "page");
     if (view !== "overview") { window.scrollTo(0, 0); main.focus({ preventScroll: true }); }
   } catch (error) {
     main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Nothing here"), h("p", {}, String(error.message)),

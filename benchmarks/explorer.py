@@ -1,0 +1,197 @@
+"""The explorer: what collecting costs beside the language model's own pass, and how soon a large site can be read.
+
+    python benchmarks/explorer.py --out benchmarks/results/explorer.json
+
+Collecting: SmolLM2-135M-Instruct at layer 15 in bfloat16, a signed JumpReLU SAE with random weights whose threshold lets
+57 codes a token through, over the packaged text. Each size runs in a process of its own, the bare pass and the collecting
+one over the same batches. Reading: sites of random codes, opened from disk in Chromium at 1440 x 900, medians of five;
+beside them the time that plotly takes for the same scatter. Run it on an idle machine.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.evaluation.geometry import nearest_decoders
+from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
+from sae_lens_abstopk.explorer.site import write_site
+from sae_lens_abstopk.explorer.token_text import TokenText
+from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.language_model import load_language_model
+
+L0 = 57
+
+
+def random_sae(d_in: int, d_sae: int, x: torch.Tensor) -> SignedJumpReLUSAE:
+    """An SAE that lets 57 codes a token of ``x`` through."""
+    sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=d_in, d_sae=d_sae))
+    rows = torch.nn.functional.normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        sae.W_dec.copy_(rows)
+        sae.W_enc.copy_(rows.T)
+        sae.b_dec.copy_(x.mean(0))
+        magnitudes = ((x[:200] - sae.b_dec) @ sae.W_enc).abs().flatten()
+        sae.threshold.fill_(magnitudes.topk(200 * L0).values[-1].item())
+    return sae
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def collecting(model: Path, d_sae: int, tokens: int) -> dict[str, float]:
+    """Seconds of the bare and of the collecting pass, and by how much collecting raises the process's peak memory."""
+    cfg = load_config("quickstart", [f"model_name={model}"])
+    language_model = load_language_model(cfg)
+    passes = ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm)
+    batches = token_batches(language_model, cfg, tokens, part="all")
+    x = passes.activations(batches[0])[:, 1:].flatten(0, 1).float()
+    sae = random_sae(x.shape[1], d_sae, x)
+    started = time.perf_counter()
+    for batch in batches:
+        passes.activations(batch)
+    bare, before = time.perf_counter() - started, peak_mib()
+    token_filter, settings = TokenFilter(seqpos_slice=(1, None)), CollectionSettings()
+    started = time.perf_counter()
+    found = collect(passes, {"sae": sae}, batches, token_filter=token_filter, settings=settings)["sae"]
+    seconds = time.perf_counter() - started
+    return {
+        "d_sae": d_sae,
+        "tokens": sum(batch.numel() for batch in batches),
+        "l0": int(found.pole_counts.sum()) / found.n_tokens,
+        "bare_seconds": bare,
+        "collecting_seconds": seconds,
+        "times_bare": seconds / bare,
+        "added_peak_mib": peak_mib() - before,
+    }
+
+
+class Numbers:
+    """A tokenizer whose tokens are numbers."""
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join(f" {i}" for i in ids)
+
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return str(token)
+
+
+def random_site(d_sae: int, folder: Path) -> dict[str, float]:
+    """Write a site of random codes; seconds and size."""
+    generator = torch.Generator().manual_seed(0)
+    collector = Collector(d_sae, CollectionSettings())
+    for _ in range(40):
+        codes = torch.randn(508, d_sae, generator=generator)
+        codes *= torch.rand(508, d_sae, generator=generator) < L0 / d_sae
+        where = torch.stack([torch.arange(4).repeat_interleave(127), torch.arange(1, 128).repeat(4)], dim=1)
+        collector.update(codes, where, torch.randint(0, 49_152, (4, 128), generator=generator))
+    sae = random_sae(64, d_sae, torch.randn(200, 64, generator=generator))
+    catalogue = Catalogue(
+        "random", sae, collector, TokenText(Numbers()), source="random", nearest=nearest_decoders(sae.W_dec, 6)
+    )
+    started = time.perf_counter()
+    write_site([catalogue], Provenance("random", "random", "hook", "random", held_out=True), folder)
+    seconds = time.perf_counter() - started
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {"seconds_to_write": seconds, "mib": size / 2**20}
+
+
+PLOTLY = """<!doctype html><script src="plotly.min.js"></script><div id=p style="width:380px;height:320px"></div><script>
+const n = %d, x = Array.from({length: n}, (_, i) => Math.sin(i)), y = Array.from({length: n}, (_, i) => Math.cos(3 * i));
+Plotly.newPlot("p", [{x, y, type: "scattergl", mode: "markers"}]).then(() => { window.drawn = performance.now(); });</script>"""
+
+
+def reading(d_sae: int) -> dict[str, Any]:
+    """Milliseconds to the first paint, to the rows of the table, of a search, and of opening a latent."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        folder = Path(temporary) / "site"
+        written = random_site(d_sae, folder)
+        spec = importlib.util.find_spec("plotly")
+        if spec is not None and spec.origin is not None:
+            shutil.copyfile(Path(spec.origin).parent / "package_data" / "plotly.min.js", folder / "plotly.min.js")
+            (folder / "plotly.html").write_text(PLOTLY % d_sae)
+        for _ in range(5):
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto((folder / "index.html").as_uri())
+            page.wait_for_selector("tbody tr")
+            page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+            paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+            measured = {
+                "first_paint_ms": page.evaluate(paint),
+                "rows_ms": page.evaluate("performance.getEntriesByName('rows')[0].startTime"),
+                "search_ms": page.evaluate(
+                    "(() => { const s = document.getElementById('search'); s.value = '77'; const t = performance.now();"
+                    "s.dispatchEvent(new Event('input')); return performance.now() - t; })()"
+                ),
+            }
+            started = time.perf_counter()
+            page.evaluate(f"location.hash = '#/latent/0/{d_sae // 2}'")
+            page.wait_for_selector("article h1")
+            measured["latent_ms"] = 1000 * (time.perf_counter() - started)
+            if (folder / "plotly.html").is_file():
+                page.goto((folder / "plotly.html").as_uri())
+                page.wait_for_function("window.drawn")
+                measured["plotly_ms"] = page.evaluate("window.drawn")
+            browser.close()
+            for name, value in measured.items():
+                times.setdefault(name, []).append(value)
+    return {"d_sae": d_sae, **written, **{name: statistics.median(values) for name, values in times.items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--tokens", type=int, default=204_800)
+    parser.add_argument("--one", type=int, help="measure collecting for this d_sae alone and print it")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(collecting(quickstart_model(lambda _: None), arguments.one, arguments.tokens)))
+        return
+    sizes = []
+    for d_sae in (4608, 9216):
+        command = [sys.executable, __file__, "--one", str(d_sae), "--tokens", str(arguments.tokens)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        sizes.append(json.loads(done.stdout.splitlines()[-1]))
+    packages = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
+    document = {
+        "environment": {
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+            **{name: version(name) for name in packages},
+        },
+        "collecting": sizes,
+        "reading": [reading(d_sae) for d_sae in (9216, 16_384)],
+    }
+    text = json.dumps(document, indent=1) + "\n"
+    if arguments.out:
+        arguments.out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""What the model writes when a latent is pushed to either side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from sae_lens.load_model import HookedProxyLM
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.steering import steer
+
+STRENGTHS = (-4.0, -2.0, 0.0, 2.0, 4.0)
+NEW_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class SteeredText:
+    """One prompt, gone on with at each of :data:`STRENGTHS`."""
+
+    prompt: str
+    texts: tuple[str, ...]
+    """What was written after the prompt, strongest negative push first."""
+
+
+@torch.no_grad()
+def steered_texts(
+    model: Any,
+    sae: SAE[Any],
+    scales: Mapping[int, float],
+    prompts: Sequence[str],
+    *,
+    new_tokens: int = NEW_TOKENS,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[int, tuple[SteeredText, ...]]:
+    """
+    Greedy continuations of ``prompts`` with ``strength * scale`` of a latent added on every token.
+
+    Args:
+        model: The language model, with a tokenizer.
+        sae: Its SAE.
+        scales: Latent to the size of a code that a strength of 1 stands for.
+        prompts: Plain text.
+        new_tokens: Tokens that are written.
+        on_progress: Called with (latents done, latents in all).
+
+    Returns:
+        Latent to one text a prompt.
+
+    Raises:
+        ConfigError: a prompt holds no token.
+    """
+    encoded = encode_prompts(model, prompts)
+    unsteered = [_written(model, ids, new_tokens) for ids in encoded]
+    found: dict[int, tuple[SteeredText, ...]] = {}
+    for number, (latent, scale) in enumerate(scales.items(), start=1):
+        rows: list[list[str]] = [[] for _ in prompts]
+        for strength in STRENGTHS:
+            if strength == 0:
+                for row, text in zip(rows, unsteered, strict=True):
+                    row.append(text)
+                continue
+            with steer(model, sae, latent=latent, strength=strength, scale=scale):
+                for row, ids in zip(rows, encoded, strict=True):
+                    row.append(_written(model, ids, new_tokens))
+        found[latent] = tuple(SteeredText(prompt, tuple(row)) for prompt, row in zip(prompts, rows, strict=True))
+        if on_progress is not None:
+            on_progress(number, len(scales))
+    return found
+
+
+def encode_prompts(model: Any, prompts: Sequence[str]) -> list[torch.Tensor]:
+    """
+    Token ids [1, n] of each prompt.
+
+    Raises:
+        ConfigError: a prompt holds no token.
+    """
+    encoded = [model.tokenizer(prompt, return_tensors="pt")["input_ids"] for prompt in prompts]
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        if ids.shape[1] == 0:
+            raise ConfigError(f"the prompt {prompt!r} holds no token, so there is nothing to go on with.")
+    return encoded
+
+
+def _written(model: Any, ids: torch.Tensor, new_tokens: int) -> str:
+    if isinstance(model, HookedProxyLM):
+        network: Any = model.model
+        ids = ids.to(next(network.parameters()).device)
+        whole = network.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=model.tokenizer.pad_token_id or 0,
+        )
+    else:  # HookedTransformer and TransformerBridge
+        whole = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, verbose=False)
+    return str(model.tokenizer.decode(whole[0, ids.shape[1] :].tolist(), skip_special_tokens=True))
