@@ -15,6 +15,7 @@ from sae_lens_abstopk.training.activations import NonFiniteActivationsError
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.evaluation.results import Results
+    from sae_lens_abstopk.explorer.labeler import Estimate
 
 app = typer.Typer(
     help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
@@ -296,18 +297,30 @@ def explore(
         list[str] | None,
         typer.Option(help="Prompt to go on with at five strengths of a latent; may be repeated.", show_default=False),
     ] = None,
-    latents: Annotated[int, typer.Option(help="Latents to steer with, in the suggested order.", min=1)] = 20,
+    labeler: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible address that names the poles.", show_default=False)
+    ] = None,
+    labeler_model: Annotated[str | None, typer.Option(help="Model to ask there.", show_default=False)] = None,
+    labeler_prompt: Annotated[
+        Path | None, typer.Option(help="File with a question of your own.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask the labeler without asking you first.")] = False,
+    latents: Annotated[int, typer.Option(help="Latents to steer with and to label, as suggested.", min=1)] = 20,
     serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
     port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
 ) -> None:
     """Write a site with both poles of every latent, which opens from disk; a pass that was cut short is taken up."""
     with _errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.explorer.labeler import Labeler
         from sae_lens_abstopk.explorer.serve import serve_until_interrupted
-        from sae_lens_abstopk.explorer.site import CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
         from sae_lens_abstopk.training.progress import passes_bar
 
         check_site_folder(out)
+        if labeler and not labeler_model:
+            raise ConfigError(f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME.")
+        asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None
         with passes_bar(console, "collecting") as on_progress, passes_bar(console, "steering") as on_steered:
             found = run_explore(
                 saes,
@@ -320,7 +333,14 @@ def explore(
                 on_progress=on_progress,
                 on_steered=on_steered,
             )
-        console.print(str(found.write(out)), highlight=False, soft_wrap=True)
+        if asked:
+            chosen = found.suggested(latents)
+            if yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen])):
+                with passes_bar(console, "labelling") as on_progress:
+                    found = found.labelled(asked, chosen, on_progress=on_progress)
+        with passes_bar(console, "writing") as on_progress:
+            page = found.write(out, on_progress=on_progress)
+        console.print(str(page), highlight=False, soft_wrap=True)
         if serve:
             serve_until_interrupted(out, port=port, console=console)
 
@@ -466,6 +486,14 @@ def _errors_as_sentences() -> Iterator[Console]:
     except (HubError, NonFiniteActivationsError) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _agreed(estimate: "Estimate") -> bool:
+    """Whether the user lets the labeler be asked."""
+    return typer.confirm(
+        f"The labeler is to be asked {estimate.requests} questions ({estimate.cached} more are answered already): about "
+        f"{estimate.prompt_tokens:,} tokens to read and {estimate.answer_tokens:,} to write. Ask?"
+    )
 
 
 def _plain(error: Exception) -> str:

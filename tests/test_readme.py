@@ -58,10 +58,10 @@ def test_the_commands_run(
     monkeypatch.chdir(tmp_path)
     commands = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
     ours = [arguments[1:] for arguments in commands if arguments[0] == "abstopk"]
-    assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "sweep"]
+    assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "explore", "sweep"]
     for arguments in ours:
         extra = [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"] if arguments[0] == "train" else []
-        extra += ["--tokens", "128"] if arguments[0] == "inspect" else []
+        extra += ["--tokens", "128"] if arguments[0] in ("inspect", "explore") else []
         done = CliRunner().invoke(app, [*arguments, *extra])
         assert done.exit_code == 0, done.output
     makes = [arguments[1] for arguments in commands if arguments[0] == "make"]

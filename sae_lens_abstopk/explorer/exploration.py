@@ -1,9 +1,9 @@
 """``explore``: collect what the latents of an SAE react to and show both poles of each, in a notebook or as a site."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.labeler import Labeler
 from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
@@ -52,9 +53,29 @@ class Exploration:
         except IndexError as error:
             raise ConfigError(str(error)) from None
 
-    def write(self, folder: str | Path) -> Path:
-        """Write a static site that opens from disk; returns its first page."""
-        return write_site(list(self.saes.values()), self.about, Path(folder))
+    def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: Progress | None = None) -> Self:
+        """
+        The same with ``latents`` of the first SAE named by a language model, which is checked on planted ones first.
+
+        Errors are those of :meth:`Labeler.judge`.
+        """
+        name = next(iter(self.saes))
+        checked = labeler.check()
+        judgements = labeler.judge([self.saes[name][index] for index in latents], on_progress=on_progress)
+        judge = (
+            f"{len(judgements):,} latents named and judged by {labeler.model}, "
+            f"right on {checked.right} of {checked.total} planted ones"
+        )
+        saes = self.saes | {name: self.saes[name].judged(judgements)}
+        return replace(self, saes=saes, about=replace(self.about, judge=judge))
+
+    def suggested(self, n: int, *, sae: str | None = None) -> list[int]:
+        """The first ``n`` latents of the suggested order: sparse ones whose weaker side is strongest."""
+        return self.saes[sae or next(iter(self.saes))].collected.strongest.most_two_sided(n)
+
+    def write(self, folder: str | Path, *, on_progress: Progress | None = None) -> Path:
+        """Write a static site that opens from disk; returns its first page. Errors are those of :func:`write_site`."""
+        return write_site(list(self.saes.values()), self.about, Path(folder), on_progress=on_progress)
 
     def _repr_html_(self) -> str:
         return exploration_html(list(self.saes.values()), self.about)

@@ -1,9 +1,10 @@
 """Everything that is shown of one latent, put together from a collection, the decoder and the model's unembedding."""
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from sae_lens import SAE
@@ -84,6 +85,17 @@ class Pole:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a judge says of both poles."""
+
+    positive: str
+    """Name of the positive pole."""
+    negative: str
+    relation: str
+    """opposites, related, unrelated or one-sided."""
+
+
+@dataclass(frozen=True)
 class Latent:
     """One latent with both sides."""
 
@@ -103,6 +115,8 @@ class Latent:
     cofiring: tuple[Cofiring, ...]
     steered: tuple[SteeredText, ...]
     """Texts written with the latent pushed to either side; empty where none were asked for."""
+    relation: str | None
+    """How the poles relate, where a judge was asked."""
 
     @property
     def poles(self) -> tuple[Pole, Pole]:
@@ -121,6 +135,8 @@ class Provenance:
     text: str
     held_out: bool
     """Whether the text was kept from the SAEs in training."""
+    judge: str | None = None
+    """Who named the poles, and how the judge did on latents whose sides are known."""
 
 
 class Catalogue:
@@ -146,6 +162,7 @@ class Catalogue:
         self.scale = collected.histograms.quantile(SCALE_QUANTILE)
         self.norms = sae.W_dec.detach().float().norm(dim=1).cpu()
         self._text_of, self._nearest, self._effects, self._steered = text_of, nearest, effects, steered or {}
+        self.judgements: Mapping[int, Judgement] = {}
         self._cofiring = list(collected.cofiring.top(len(nearest.nearest[0]) if len(nearest.nearest) else 1))
 
     @property
@@ -180,7 +197,25 @@ class Catalogue:
             opposed=_neighbours(near.opposed[index], cosines[1]),
             cofiring=tuple(self._cofiring[index]),
             steered=self._steered.get(index, ()),
+            relation=self.relation(index),
         )
+
+    def judged(self, judgements: Mapping[int, Judgement]) -> Self:
+        """The same latents under the names that a judge gave them."""
+        renamed = copy.copy(self)
+        renamed.judgements = {**self.judgements, **judgements}
+        return renamed
+
+    def relation(self, index: int) -> str | None:
+        """How the poles of a latent relate, where a judge was asked."""
+        return self.judgements[index].relation if index in self.judgements else None
+
+    def label(self, index: int, pole: int) -> str:
+        """The judge's name of a pole, or the words that it fires on."""
+        if index in self.judgements and int(self.collected.pole_counts[pole, index]) > 0:
+            judgement = self.judgements[index]
+            return (judgement.positive, judgement.negative)[pole]
+        return label_of(self.pole_tokens(index, pole))
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
         """What one pole fires on, from a uniform sample of its firings."""
@@ -196,7 +231,7 @@ class Catalogue:
         sampled = sorted(self.collected.sampled.of(index, pole), key=lambda context: -abs(context.code))
         shown = sorted({round((1 - q) * (len(sampled) - 1)) for q in SHOWN_QUANTILES}) if sampled else []
         return Pole(
-            label=label_of(tokens),
+            label=self.label(index, pole),
             fires=fires,
             density=fires / max(self.collected.n_tokens, 1),
             tokens=tuple(tokens[:8]),

@@ -9,7 +9,7 @@ model is only ever data; the page puts it in text nodes.
 import json
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.explorer.labels import label_of
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbour, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
@@ -26,6 +25,8 @@ from sae_lens_abstopk.saes.poles import pole_statistics
 SHARD = 128
 # what the pass is taken up from; the pages do not need it
 CHECKPOINT = ".collection.pt"
+# what a labeler answered
+ANSWERS = ".labels.jsonl"
 SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js")
 TOKENS_TO_SEARCH = 6
 # codes of a context are shown as colours: a hundred steps a side are more than an eye tells apart
@@ -57,15 +58,24 @@ def environment() -> Environment:
     )
 
 
-def write_site(saes: Sequence[Catalogue], about: Provenance, folder: Path) -> Path:
+def write_site(
+    saes: Sequence[Catalogue],
+    about: Provenance,
+    folder: Path,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
     """
     Write the site of one or two SAEs into ``folder`` and return its first page.
+
+    ``on_progress`` is called with (latents written, latents in all).
 
     Raises:
         ConfigError: ``folder`` holds files that are not an explorer's.
     """
     check_site_folder(folder)
     shutil.rmtree(folder / "data", ignore_errors=True)
+    done, total = 0, sum(len(sae) for sae in saes)
     for number, sae in enumerate(saes):
         data = folder / "data" / str(number)
         data.mkdir(parents=True)
@@ -73,6 +83,9 @@ def write_site(saes: Sequence[Catalogue], about: Provenance, folder: Path) -> Pa
         for start in range(0, len(sae), SHARD):
             latents = [sae[index] for index in range(start, min(start + SHARD, len(sae)))]
             _write_data(data / f"shard-{start // SHARD}.js", f"{number}/shard-{start // SHARD}", shard(latents))
+            done += len(latents)
+            if on_progress is not None:
+                on_progress(done, total)
     with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
         for script in SCRIPTS:
             shutil.copyfile(assets / script, folder / script)
@@ -81,6 +94,7 @@ def write_site(saes: Sequence[Catalogue], about: Provenance, folder: Path) -> Pa
         "shard": SHARD,
         "steps": STEPS,
         "strengths": STRENGTHS,
+        "judge": about.judge,
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
     page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
@@ -94,7 +108,11 @@ def check_site_folder(folder: Path) -> None:
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; give a folder for the site.")
     ours = folder / "page.js"
-    if folder.is_dir() and any(path.name != CHECKPOINT for path in folder.iterdir()) and not ours.is_file():
+    if (
+        folder.is_dir()
+        and any(path.name not in (CHECKPOINT, ANSWERS) for path in folder.iterdir())
+        and not ours.is_file()
+    ):
         raise ConfigError(f"{folder} is not empty and holds no explorer; give a new folder, or an explorer's to renew.")
 
 
@@ -108,7 +126,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
     for index in range(len(sae)):
         for pole in (0, 1):
             found_tokens = sae.pole_tokens(index, pole)
-            labels[pole].append(label_of(found_tokens))
+            labels[pole].append(sae.label(index, pole))
             tokens[pole].append([strings(token.text) for token in found_tokens[:TOKENS_TO_SEARCH]])
     return {
         "architecture": sae.architecture,
@@ -128,6 +146,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
         "suggested": collected.strongest.most_two_sided(len(sae)),
         "scale": [_short(value) for value in sae.scale.tolist()],
         "labels": labels,
+        "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,
         "strings": strings.table,
         "top": tokens,
         "comparedWith": sae.compared_with,
@@ -156,6 +175,7 @@ def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
         "aligned": [_neighbour(each) for each in latent.aligned],
         "opposed": [_neighbour(each) for each in latent.opposed],
         "cofiring": [[c.latent, _short(c.overlap), _short(c.same_side), c.together] for c in latent.cofiring],
+        "relation": latent.relation,
         "steered": [[each.prompt, each.texts] for each in latent.steered],
     }
 

@@ -112,6 +112,11 @@ def test_mistakes_are_answered_before_anything_runs(folders: list[Path], tmp_pat
     done = CliRunner().invoke(app, ["explore", str(tmp_path / "nowhere"), "--out", str(tmp_path / "new")])
     assert done.exit_code == 2
     assert not (tmp_path / "new").exists()
+    done = CliRunner().invoke(
+        app, ["explore", str(folders[0]), "--labeler", "http://x/v1", "-o", str(tmp_path / "new")]
+    )
+    assert done.exit_code == 2
+    assert "--labeler-model NAME" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("preset", ["pythia-70m", "gpt2", "gemma-2-2b", "llama-3.1-8b"])

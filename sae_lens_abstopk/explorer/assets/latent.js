@@ -79,7 +79,7 @@ async function latentPage(sae, asked) {
   const index = checked(asked, count);
   const latent = await explorer.latent(sae, index);
   const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], ["+ fires", percent(latent.poles[POSITIVE].density)],
-    ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)]].filter(Boolean);
+    ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)], latent.relation && ["judged", latent.relation]].filter(Boolean);
   const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale ?? "1.0");
   const element = h("article", { class: "page" },
     titleRow(sae, index, data, (target) => latentAddress(sae, target), latent,

@@ -22,6 +22,7 @@ function columnsOf(data) {
     data.signed && { key: "neg", name: "− fires", class: "wide", value: share(NEGATIVE), cell: (i) => percent(share(NEGATIVE)(i)), numeric: true },
     { key: "pos", name: "+ fires", class: "wide", value: share(POSITIVE), cell: (i) => percent(share(POSITIVE)(i)), numeric: true },
     { key: "scale", name: "Scale", class: "wide", value: (i) => data.scale[i], cell: (i) => number(data.scale[i]), numeric: true },
+    data.relations && { key: "relation", name: "Judged", class: "wide", value: (i) => data.relations[i] ?? "~", text: true, up: true, cell: (i) => data.relations[i] ?? "" },
     data.axis && { key: "axis", name: "Axis shared", class: "wide", value: (i) => data.axis[i] ?? -2, cell: (i) => fixed(data.axis[i]), numeric: true },
   ].filter(Boolean);
 }
@@ -130,6 +131,7 @@ async function overviewPage(sae, query) {
     h("aside", { "aria-label": "Summary" },
       h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       h("p", { class: "note" }, `${data.architecture}, ${data.tokens.toLocaleString("en-US")} tokens; FVU and nMSE on ${s.reconstructed.toLocaleString("en-US")} of them.`),
+      meta.judge && sae === 0 && h("p", { class: "note" }, `${meta.judge}.`),
       plot.figure));
   return {
     element, title: `${meta.saes[sae].name} · latents`,

@@ -1,0 +1,172 @@
+"""The labeler against an HTTP server that stands in for a language model."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.explorer.labeler import RELATIONS, Labeler, planted
+from tests.explorer.conftest import PLANTED, QUIET
+
+
+class StandIn(ThreadingHTTPServer):
+    """Answers what ``script`` says, in turn, then what ``always`` says; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.script: list[tuple[int, str]] = []
+        self.always = '{"a": "men", "b": "women", "relation": "opposites"}'
+        super().__init__(("127.0.0.1", 0), Answers)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: StandIn
+
+    def do_POST(self) -> None:
+        assert self.path == "/v1/chat/completions"
+        self.server.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.server.headers.append(dict(self.headers))
+        status, text = self.server.script.pop(0) if self.server.script else (200, self.server.always)
+        content = json.dumps({"choices": [{"message": {"content": text}}]}) if status == 200 else text
+        self.send_response(status)
+        self.send_header("retry-after", "0")
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with StandIn() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def labeler(stand_in: StandIn, tmp_path: Path) -> Iterator[Labeler]:
+    with Labeler(stand_in.address, "model", cache=tmp_path / "answers.jsonl") as made:
+        yield made
+
+
+def test_both_poles_are_named_from_their_contexts_and_judged(
+    stand_in: StandIn, labeler: Labeler, exploration: Exploration
+) -> None:
+    found = labeler.judge([exploration.saes["signed"][PLANTED]])[PLANTED]
+    assert (found.negative, found.positive, found.relation) == ("men", "women", "opposites")
+    question = stand_in.asked[0]["messages"][0]["content"]
+    side_a, side_b = question.partition("Excerpts of side A:")[2].split("Excerpts of side B:")
+    assert side_a.count("<<he>>") == 4
+    assert side_b.count("<<she>>") == 4
+    assert "<<she>>" not in side_a
+    assert stand_in.asked[0]["temperature"] == 0
+
+
+def test_a_question_is_asked_once_even_by_another_labeler(
+    stand_in: StandIn, labeler: Labeler, exploration: Exploration, tmp_path: Path
+) -> None:
+    latents = [exploration.saes["signed"][i] for i in (PLANTED, 11)]
+    assert labeler.estimate(latents).requests == 2 + len(planted())
+    labeler.judge(latents)
+    assert len(stand_in.asked) == 2
+    with Labeler(stand_in.address, "model", cache=tmp_path / "answers.jsonl") as again:
+        estimate = again.estimate(latents)
+        assert (estimate.requests, estimate.cached) == (len(planted()), 2)
+        assert estimate.prompt_tokens > 100 * len(planted())
+        assert again.judge(latents) == labeler.judge(latents)
+    assert len(stand_in.asked) == 2
+    with Labeler(stand_in.address, "another", cache=tmp_path / "answers.jsonl") as other:
+        other.judge(latents)
+    assert len(stand_in.asked) == 4
+
+
+def test_the_check_on_planted_latents_counts_what_is_right(stand_in: StandIn, labeler: Labeler) -> None:
+    known = [relation for relation, _, _ in planted()]
+    assert set(known) == set(RELATIONS)
+    answers = [*known[:-1], "opposites"]
+    stand_in.script = [(200, json.dumps({"a": "x", "b": "y", "relation": relation})) for relation in answers]
+    checked = labeler.check()
+    assert (checked.right, checked.total) == (len(known) - 1, len(known))
+    assert checked.wrong == (("one-sided", "opposites"),)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["no JSON", '{"a": "x", "b": "y", "relation": "friends"}', '{"a": "x", "relation": "related"}', "{broken}", "[1]"],
+)
+def test_an_answer_that_cannot_be_read_leaves_the_latent_unnamed(
+    answer: str, stand_in: StandIn, labeler: Labeler, exploration: Exploration
+) -> None:
+    stand_in.script = [(200, answer)]
+    assert labeler.judge([exploration.saes["signed"][PLANTED]]) == {}
+
+
+def test_an_answer_in_a_fence_is_read(stand_in: StandIn, labeler: Labeler, exploration: Exploration) -> None:
+    stand_in.script = [(200, '```json\n{"a": "x", "b": "y", "relation": "related"}\n```')]
+    assert labeler.judge([exploration.saes["signed"][PLANTED]])[PLANTED].relation == "related"
+
+
+def test_a_busy_endpoint_is_asked_again(stand_in: StandIn, labeler: Labeler, exploration: Exploration) -> None:
+    stand_in.script = [(429, "busy"), (503, "busy")]
+    assert PLANTED in labeler.judge([exploration.saes["signed"][PLANTED]])
+    assert len(stand_in.asked) == 3
+
+
+def test_what_goes_wrong_is_said(
+    stand_in: StandIn, labeler: Labeler, exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = [exploration.saes["signed"][PLANTED]]
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    stand_in.script = [(401, "who are you?")]
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+        labeler.judge(latents)
+    stand_in.script = [(404, "no such model")]
+    with pytest.raises(ConfigError, match="answered 404: no such model"):
+        labeler.judge(latents)
+    with pytest.raises(ConfigError, match="is no address"):
+        Labeler("localhost:8000", "model", cache=tmp_path / "a")
+    (tmp_path / "bad.txt").write_text("{{ nothing }}")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        Labeler(stand_in.address, "model", cache=tmp_path / "a", prompt=tmp_path / "bad.txt")
+    with (
+        Labeler("http://127.0.0.1:9", "model", cache=tmp_path / "a") as nobody,
+        pytest.raises(ConfigError, match="cannot be reached"),
+    ):
+        nobody.judge(latents)
+
+
+def test_the_key_is_sent_and_written_nowhere(
+    stand_in: StandIn, labeler: Labeler, exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-secret")
+    labeler.judge([exploration.saes["signed"][PLANTED]])
+    assert stand_in.headers[0]["Authorization"] == "Bearer a-secret"
+    assert "a-secret" not in (tmp_path / "answers.jsonl").read_text()
+
+
+def test_names_and_judgements_reach_the_site(labeler: Labeler, exploration: Exploration, tmp_path: Path) -> None:
+    named = exploration.labelled(labeler, [PLANTED, QUIET])
+    latent = named.saes["signed"][PLANTED]
+    assert (latent.negative.label, latent.positive.label, latent.relation) == ("men", "women", "opposites")
+    assert named.saes["signed"][QUIET].positive.label == "never fires"
+    assert exploration.saes["signed"][PLANTED].relation is None
+    assert named.about.judge == f"2 latents named and judged by model, right on 4 of {len(planted())} planted ones"
+    named.write(tmp_path / "site")
+    overview = (tmp_path / "site" / "data" / "0" / "overview.js").read_text()
+    assert '"opposites"' in overview
+    assert '"women"' in overview
