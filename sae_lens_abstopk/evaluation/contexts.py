@@ -94,12 +94,14 @@ class PoleContexts:
 
         Ranked by the mean of the strongest codes of the weaker pole. Latents that fire on more than ``DENSE`` of the
         tokens, and those with under ``EVEN`` of their firings on the weaker side, come last: the first are on
-        everywhere and hard to read, the second one-sided. The ranking says nothing about meaning.
+        everywhere and hard to read, the second one-sided; dead ones come after both. The ranking says nothing about
+        meaning.
         """
         total = self.fires.sum(0)
         weaker_peak = self.strength.mean(-1).min(0).values
         reads_well = (total <= DENSE * self.n_tokens) & (self.fires.min(0).values >= EVEN * total)
         score = torch.where(reads_well, weaker_peak, weaker_peak - 2 * weaker_peak.max())
+        score[total == 0] = -torch.inf
         return score.topk(min(n, len(score))).indices.tolist()
 
     def state(self) -> dict[str, Any]:

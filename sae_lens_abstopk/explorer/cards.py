@@ -48,7 +48,7 @@ def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
             )
         )
     first = saes[0]
-    latents = [(first.name, first[i], first.is_signed) for i in first.collected.strongest.most_two_sided(CARDS)]
+    latents = [(first.name, first[i], first.is_signed) for i in first.collected.suggested(CARDS)]
     return _environment().get_template("notebook.html.j2").render(about=about, rows=rows, latents=latents)
 
 

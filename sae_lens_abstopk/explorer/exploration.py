@@ -70,8 +70,8 @@ class Exploration:
         return replace(self, saes=saes, about=replace(self.about, judge=judge))
 
     def suggested(self, n: int, *, sae: str | None = None) -> list[int]:
-        """The first ``n`` latents of the suggested order: sparse ones whose weaker side is strongest."""
-        return self.saes[sae or next(iter(self.saes))].collected.strongest.most_two_sided(n)
+        """The ``n`` latents to look at first, as :meth:`Collector.suggested` ranks them."""
+        return self.saes[sae or next(iter(self.saes))].collected.suggested(n)
 
     def write(self, folder: str | Path, *, on_progress: Progress | None = None) -> Path:
         """Write a static site that opens from disk; returns its first page. Errors are those of :func:`write_site`."""
@@ -145,7 +145,7 @@ def explore(
     steered = {}
     if prompts:
         name = next(iter(saes))
-        chosen = collected[name].strongest.most_two_sided(steered_latents)
+        chosen = collected[name].suggested(steered_latents)
         scale = collected[name].histograms.quantile(SCALE_QUANTILE)
         scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
         steered[name] = steered_texts(language_model, first, scales, prompts, on_progress=on_steered)

@@ -23,7 +23,7 @@ KEY = "OPENAI_API_KEY"
 EXCERPTS = 6
 # what an answer takes, and characters a token: rough, and meant to be on the high side
 ANSWER_TOKENS, CHARACTERS_A_TOKEN = 60, 3.5
-RETRIES, SECONDS = 4, 120.0
+RETRIES, SECONDS = 3, 120.0
 
 
 @dataclass(frozen=True)
@@ -150,14 +150,12 @@ class Labeler:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
         key = os.environ.get(KEY)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = self._post(body, headers)
         for attempt in range(RETRIES):
-            try:
-                answer = self._client.post(f"{self.endpoint}/chat/completions", json=body, headers=headers)
-            except httpx.HTTPError as error:
-                raise ConfigError(f"labeler={self.endpoint} cannot be reached: {error}.") from error
-            if answer.status_code not in (429, 500, 502, 503, 504) or attempt == RETRIES - 1:
+            if answer.status_code not in (429, 500, 502, 503, 504):
                 break
             time.sleep(_seconds_to_wait(answer, attempt))
+            answer = self._post(body, headers)
         if answer.status_code in (401, 403):
             state = "is set but was refused" if key else "is not set"
             raise ConfigError(f"labeler={self.endpoint} wants a key, and {KEY} {state}.")
@@ -169,6 +167,12 @@ class Labeler:
             raise ConfigError(
                 f"labeler={self.endpoint} does not answer as an OpenAI-compatible endpoint does: {answer.text[:200]}"
             ) from None
+
+    def _post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> httpx.Response:
+        try:
+            return self._client.post(f"{self.endpoint}/chat/completions", json=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise ConfigError(f"labeler={self.endpoint} cannot be reached: {error}.") from error
 
 
 def excerpt(context: ShownContext) -> str:

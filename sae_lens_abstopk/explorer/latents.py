@@ -163,7 +163,7 @@ class Catalogue:
         self.norms = sae.W_dec.detach().float().norm(dim=1).cpu()
         self._text_of, self._nearest, self._effects, self._steered = text_of, nearest, effects, steered or {}
         self.judgements: Mapping[int, Judgement] = {}
-        self._cofiring = list(collected.cofiring.top(len(nearest.nearest[0]) if len(nearest.nearest) else 1))
+        self._cofiring = list(collected.cofiring.top(nearest.nearest.shape[1]))
 
     @property
     def is_signed(self) -> bool:

@@ -142,8 +142,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
             "twoSided": _short(found.mean_two_sidedness),
         },
         "fires": collected.pole_counts.tolist(),
-        # the order of first sight: sparse latents whose weaker side is strongest, as `abstopk inspect` lists them
-        "suggested": collected.strongest.most_two_sided(len(sae)),
+        "suggested": collected.suggested(len(sae)),
         "scale": [_short(value) for value in sae.scale.tolist()],
         "labels": labels,
         "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,

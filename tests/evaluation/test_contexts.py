@@ -68,3 +68,14 @@ def test_random_scores_keep_a_uniform_sample() -> None:
     assert counts.min() > 100 - 4 * 9
     assert counts.max() < 100 + 4 * 9
     assert all(len(set(row)) == 4 for row in kept.payload["index"].tolist())
+
+
+def test_dead_latents_are_the_last_to_be_looked_at() -> None:
+    codes = torch.zeros(100, 4)
+    codes[0, 0], codes[1, 0] = 3.0, -3.0  # sparse, on both sides
+    codes[:, 1] = torch.tensor([5.0, -5.0]).repeat(50)  # dense
+    codes[0, 2] = 9.0  # one-sided; 3 is dead
+    where = torch.stack([torch.zeros(100, dtype=torch.int64), torch.arange(100)], dim=1)
+    collected = PoleContexts(4, n=1)
+    collected.update(codes, where, torch.zeros(1, 100, dtype=torch.int64))
+    assert collected.most_two_sided(4) == [0, 1, 2, 3]

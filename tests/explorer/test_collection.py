@@ -169,3 +169,13 @@ def test_settings_that_keep_nothing_are_refused() -> None:
         CollectionSettings(strongest=0)
     with pytest.raises(ConfigError, match="bins=7 must be even"):
         CollectionSettings(bins=7)
+
+
+def test_of_a_one_sided_sae_the_strongest_sparse_latents_are_suggested() -> None:
+    codes = torch.zeros(100, 4)
+    codes[:, 0] = 9.0  # dense
+    codes[0, 1], codes[1, 3] = 2.0, 3.0  # 2 is dead
+    where = torch.stack([torch.zeros(100, dtype=torch.int64), torch.arange(100)], dim=1)
+    collector = Collector(4, CollectionSettings(strongest=1, sampled=1, tokens_sampled=1))
+    collector.update(codes, where, torch.zeros(1, 100, dtype=torch.int64))
+    assert collector.suggested(4) == [3, 1, 0, 2]
