@@ -1,12 +1,11 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.evaluation.difference_in_means import DifferenceInMeans
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.tasks import load_task
-from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.hub import publish, pull
 from sae_lens_abstopk.explorer.exploration import explore
+from sae_lens_abstopk.hub import publish, pull
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
@@ -17,10 +16,10 @@ from sae_lens_abstopk.saes import (
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
 )
-from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
 from sae_lens_abstopk.saes.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
+from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.runner import train
 
@@ -36,14 +35,13 @@ __all__ = [
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
+    "canonical_gauge",
     "decode_topk",
     "encode_topk",
     "evaluate",
     "explore",
     "load_config",
     "load_task",
-    "canonical_gauge",
-    "load_config",
     "merge_antipodal",
     "mirror",
     "publish",

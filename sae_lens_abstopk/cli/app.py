@@ -1,0 +1,69 @@
+"""The ``abstopk`` command itself, and what its subcommands share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.training.activations import NonFiniteActivationsError
+
+app = typer.Typer(
+    help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, e.g. sae.k=32 lr=1e-3.", show_default=False),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.", show_default=False)]
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[Console]:
+    """A console to print on; what the user can mend ends the command with one sentence and no traceback."""
+    from transformers.utils.logging import disable_progress_bar
+
+    errors = Console(stderr=True)
+    disable_progress_bar()  # a bar for every file that is read drowns the one that matters
+    try:
+        yield Console()
+    except ConfigError as error:
+        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (HubError, NonFiniteActivationsError) as error:
+        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _plain(error: Exception) -> str:
+    return str(error).replace("[", r"\[")
+
+
+def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
+    """SAEs by name where all are given as NAME=SAE."""
+    named = ["=" in sae for sae in saes]
+    if not any(named):
+        return saes
+    if not all(named):
+        raise ConfigError(f"name every {what} as NAME=PATH, or none.")
+    return pairs(saes, what)
+
+
+def pairs(texts: list[str], what: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise ConfigError(f"{what} {text!r} must have the form NAME=PATH.")
+        if name in pairs:
+            raise ConfigError(f"{what} {name!r} is given twice.")
+        pairs[name] = path
+    return pairs

@@ -1,0 +1,161 @@
+"""Subcommands that measure and show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from sae_lens_abstopk.cli.app import app, errors_as_sentences, named, pairs
+from sae_lens_abstopk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.evaluation.results import Results
+    from sae_lens_abstopk.explorer.labeler import Estimate
+
+
+@app.command()
+def inspect(
+    saes: Annotated[list[Path], typer.Argument(help="SAE folders that read the same hook of the same model.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to evaluate on.", min=1)] = 51_200,
+    latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
+    json: Annotated[Path | None, typer.Option(help="Also write the numbers to this file.", show_default=False)] = None,
+) -> None:
+    """Show the numbers of SAEs and the contexts of their most two-sided latents."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.inspection import inspect_saes
+        from sae_lens_abstopk.evaluation.report import as_json, print_inspection
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        with passes_bar(console, "measuring") as on_progress:
+            found = inspect_saes(saes, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress)
+        print_inspection(found, console, latents=latents)
+        if json is not None:
+            json.write_text(as_json(found), encoding="utf-8")
+
+
+@app.command("eval")
+def evaluate(
+    saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
+    suite: Annotated[str, typer.Option(help="A suite (quick, probing, full, public) or a YAML file.")] = "full",
+    quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the results; what is done there is kept.")] = Path("results"),
+    model: Annotated[
+        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
+    ] = None,
+    local: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of splits, samples and intervals.")] = 0,
+) -> None:
+    """Probe, steer and measure SAEs by a suite; write results.json, report.md and report.html."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.training.progress import stages_bar
+
+        with stages_bar(console) as on_progress:
+            results = run_evaluation(
+                named(saes, "SAE"),
+                suite="quick" if quick else suite,
+                out=out,
+                model_name=model,
+                text=text,
+                local=pairs(local or [], "--local"),
+                seed=seed,
+                on_progress=on_progress,
+            )
+        write_reports([results], out, console)
+
+
+@app.command()
+def explore(
+    saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("explorer"),
+    tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt to go on with at five strengths of a latent; may be repeated.", show_default=False),
+    ] = None,
+    labeler: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible address that names the poles.", show_default=False)
+    ] = None,
+    labeler_model: Annotated[str | None, typer.Option(help="Model to ask there.", show_default=False)] = None,
+    labeler_prompt: Annotated[
+        Path | None, typer.Option(help="File with a question of your own.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask the labeler without asking you first.")] = False,
+    latents: Annotated[int, typer.Option(help="Latents to steer with and to label, as suggested.", min=1)] = 20,
+    serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
+    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
+) -> None:
+    """Write a site with both poles of every latent, which opens from disk; a pass that was cut short is taken up."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.explorer.labeler import Labeler
+        from sae_lens_abstopk.explorer.serve import serve_until_interrupted
+        from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        check_site_folder(out)
+        if labeler and not labeler_model:
+            raise ConfigError(f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME.")
+        asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None
+        with passes_bar(console, "collecting") as on_progress, passes_bar(console, "steering") as on_steered:
+            found = run_explore(
+                saes,
+                model=model,
+                text=text,
+                n_tokens=tokens,
+                checkpoint=out / CHECKPOINT,
+                prompts=steer or (),
+                steered_latents=latents,
+                on_progress=on_progress,
+                on_steered=on_steered,
+            )
+        if asked:
+            chosen = found.suggested(latents)
+            if yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen])):
+                with passes_bar(console, "labelling") as on_progress:
+                    found = found.labelled(asked, chosen, on_progress=on_progress)
+        with passes_bar(console, "writing") as on_progress:
+            page = found.write(out, on_progress=on_progress)
+        console.print(str(page), highlight=False, soft_wrap=True)
+        if serve:
+            serve_until_interrupted(out, port=port, console=console)
+
+
+def _agreed(estimate: "Estimate") -> bool:
+    """Whether the user lets the labeler be asked."""
+    return typer.confirm(
+        f"The labeler is to be asked {estimate.requests} questions ({estimate.cached} more are answered already): about "
+        f"{estimate.prompt_tokens:,} tokens to read and {estimate.answer_tokens:,} to write. Ask?"
+    )
+
+
+def write_reports(results: "Sequence[Results]", out: Path, console: Console) -> None:
+    from sae_lens_abstopk.evaluation.html_report import write_html_report
+    from sae_lens_abstopk.evaluation.markdown_report import markdown_report
+
+    markdown = markdown_report(results)
+    (out / "report.md").write_text(markdown, encoding="utf-8")
+    write_html_report(results, out / "report.html")
+    console.print(Markdown(markdown))
+    console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)

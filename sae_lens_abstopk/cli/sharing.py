@@ -1,0 +1,195 @@
+"""Subcommands that publish, fetch and convert."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sae_lens_abstopk.cli.app import app, errors_as_sentences
+from sae_lens_abstopk.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def mirror(
+    sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    prune_dead_poles: Annotated[
+        bool, typer.Option("--prune-dead-poles", help="Leave out the poles that hold under 1 % of a latent's firings.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model to count firings on, instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Text to count firings on, instead of the run's held-out text.", show_default=False),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to count firings on.", min=1)] = 51_200,
+) -> None:
+    """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, whose codes are not negative."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.mirror_folder import mirror_folder
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        with passes_bar(console, "counting firings") as on_progress:
+            made = mirror_folder(
+                sae,
+                out,
+                prune_dead_poles=prune_dead_poles,
+                model_name=model,
+                text=text,
+                n_tokens=tokens,
+                on_progress=on_progress,
+            )
+        record = made.cfg.metadata["mirror"]
+        console.print(
+            f"{out}: {made.cfg.architecture()}, {made.cfg.d_sae:,} latents for the {2 * record['d_sae']:,} poles of "
+            f"{record['architecture']}; loads with SAELens alone",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if prune_dead_poles:
+            dropped = record["dropped_share_of_firings"]
+            console.print(f"the poles left out held {dropped:.4%} of all firings", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    activations: Annotated[
+        Path | None,
+        typer.Option(help="File with one tensor [n, d_in], to estimate a missing threshold on.", show_default=False),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model, for the metadata.", show_default=False)] = None,
+    hook: Annotated[str | None, typer.Option(help="Hook, for the metadata.", show_default=False)] = None,
+) -> None:
+    """Convert a signed SAE of another project into SAELens's format."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.saes.converters import convert as run_convert
+        from sae_lens_abstopk.saes.load_note import write_load_note
+
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"{out} is not an empty folder; give another with --out, or empty it.")
+        sae = run_convert(source, activations=activations, model_name=model, hook_name=hook)
+        sae.save_model(out)
+        write_load_note(out, sae.cfg.architecture())
+        console.print(
+            f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def publish(
+    saes: Annotated[
+        list[str],
+        typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id is the folder's name where none is given."),
+    ],
+    repo: Annotated[str, typer.Option("--repo", help="Repository, USER/NAME; made where there is none.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch to publish to; made where there is none.")] = "main",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Numbers for the card: a file of `abstopk inspect --json`.", show_default=False)
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure numbers, contexts and the sign gauge now, on the run's held-out text."),
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model to measure on, instead of the one recorded.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text to measure on, instead of the run's held-out text.", show_default=False)
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the model, where the SAE names a folder.", show_default=False)
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).", show_default=False),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of the repository that differ.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the release into a folder, show it, and ask nothing of the Hub.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the dry run (NAME-release).", show_default=False)
+    ] = None,
+) -> None:
+    """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.hub import publish as run_publish
+        from sae_lens_abstopk.hub.results import results_from_json
+        from sae_lens_abstopk.hub.show import files_tree
+        from sae_lens_abstopk.hub.sources import measure as measure_saes
+        from sae_lens_abstopk.hub.sources import named_folders
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        folders = named_folders(saes)
+        numbers = {} if results is None else results_from_json(results)
+        poles = {}
+        if measure:
+            with passes_bar(console, "measuring") as on_progress:
+                measured, poles = measure_saes(
+                    folders, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress
+                )
+            numbers = measured | numbers
+        folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
+        done = run_publish(
+            folders,
+            repo,
+            private=private,
+            revision=revision,
+            with_mirror=mirror,
+            results=numbers,
+            poles=poles,
+            license=license,
+            base_model=base_model,
+            overwrite=overwrite,
+            dry_run=folder,
+        )
+        console.print(files_tree(repo, done.files), highlight=False)
+        if folder is not None:
+            console.print(f"{folder}: written; nothing was sent", highlight=False, soft_wrap=True)
+        elif done.changed:
+            console.print(
+                f"{repo} at {done.commit}: {len(done.changed)} files in one commit", highlight=False, soft_wrap=True
+            )
+        else:
+            console.print(f"{repo} at {done.commit} has all of this already", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="Repository, USER/NAME.")],
+    sae_id: Annotated[str, typer.Argument(help="Id of the SAE in it.")],
+    revision: Annotated[str, typer.Option(help="Branch or commit.")] = "main",
+) -> None:
+    """Download a published SAE, check the hash of every file, and show the numbers of its card."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.hub import pull as run_pull
+        from sae_lens_abstopk.hub.show import pulled_table
+
+        pulled = run_pull(repo, sae_id, revision=revision)
+        console.print(pulled_table(pulled), highlight=False)
+        console.print(
+            f"{len(pulled.record.files)} files have the hashes of {repo} at {pulled.commit}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(str(pulled.folder), highlight=False, soft_wrap=True)

@@ -1,0 +1,111 @@
+"""Subcommands that train."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sae_lens_abstopk.cli.app import Output, Overrides, app, errors_as_sentences
+
+if TYPE_CHECKING:
+    pass
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, a preset (pythia-70m) or one with a variant (pythia-70m/topk).")
+    ],
+    overrides: Overrides = None,
+    output: Output = None,
+) -> None:
+    """Train the SAEs of a config and write a run folder."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.training.config_file import load_config
+        from sae_lens_abstopk.training.runner import train as run_training
+
+        changes = list(overrides or ())
+        if output is not None:
+            changes.append(f"output_path={output}")
+        cfg = load_config(config, changes)
+        if cfg.output_path is None:
+            cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
+        result = run_training(cfg, console=console)
+        for name, folder in result.folders.items():
+            console.print(f"{name}: {folder}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def configs(
+    name: Annotated[
+        str | None, typer.Argument(help="Preset to show, merged and with its comments.", show_default=False)
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key with meaning, type and default.")] = False,
+) -> None:
+    """List the presets, or show one of them."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.training import config_keys
+
+        if keys:
+            console.print(config_keys.keys_table())
+        elif name is None:
+            console.print(config_keys.presets_table())
+        else:
+            sys.stdout.write(config_keys.preset_text(name))
+
+
+@app.command()
+def quickstart(overrides: Overrides = None, output: Output = None) -> None:
+    """Fetch a small real model, train a signed and a TopK SAE in one pass, and look at both."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.quickstart import quickstart as run_quickstart
+
+        run_quickstart(list(overrides or ()), output=output, console=console)
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")] = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+) -> None:
+    """Train every combination of a sweep file, one after the other; runs that are done are skipped."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.training.sweep import load_sweep, run_sweep
+
+        runs = load_sweep(file, list(overrides or ()))
+        run_sweep(runs, output, console=console, dry_run=dry_run)
+
+
+@app.command()
+def compare(
+    file: Annotated[str, typer.Argument(help="A comparison file, or one of training_configs/comparisons.")],
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the results.")] = Path(
+        "runs/comparison"
+    ),
+    suite: Annotated[
+        str | None, typer.Option(help="Suite in place of the one that the file names.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+) -> None:
+    """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.evaluation.suite import load_suite
+        from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+        from sae_lens_abstopk.training.progress import stages_bar
+
+        comparison = load_comparison(file, list(overrides or ()), output=output)
+        chosen = load_suite(suite or comparison.suite)
+        run_comparison(comparison, console=console, dry_run=dry_run)
+        if dry_run:
+            return
+        saes, groups = comparison.saes_and_groups()
+        with stages_bar(console) as on_progress:
+            results = run_evaluation(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)
+        from sae_lens_abstopk.cli.evaluation import write_reports
+
+        write_reports([results], output / "results", console)
