@@ -53,7 +53,7 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
         found = _padded(values, codes.latents, codes.offsets)
     elif architecture in THRESHOLD:
         encoder = EncoderWeights(sae.W_enc, sae.b_enc, signed=THRESHOLD[architecture])
-        found = _above_threshold(encoder, sae.threshold, flat)
+        found = _above_threshold(encoder, sae.threshold, getattr(sae, "negative_threshold", sae.threshold), flat)
     else:
         known = ", ".join([*PER_TOKEN, *THRESHOLD])
         raise ConfigError(f"encode_topk: architecture {architecture!r} has no bound on its codes; known: {known}.")
@@ -74,12 +74,14 @@ def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
     return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 
-def _above_threshold(encoder: EncoderWeights, threshold_F: torch.Tensor, x_BD: torch.Tensor) -> TopKCodes:
+def _above_threshold(
+    encoder: EncoderWeights, threshold_F: torch.Tensor, negative_threshold_F: torch.Tensor, x_BD: torch.Tensor
+) -> TopKCodes:
     parts = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
         score_bF = encoder.scores(u_bF)
-        score_bF *= score_bF > threshold_F
+        score_bF *= (u_bF > threshold_F) | (-u_bF > negative_threshold_F)
         most = int((score_bF != 0).sum(1).max()) if len(score_bF) else 0
         best = score_bF.topk(most, sorted=False)
         on = best.values != 0

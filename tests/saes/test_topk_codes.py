@@ -17,7 +17,7 @@ def build(cfg: Any) -> SAE[Any]:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in sae.named_parameters():
         random = torch.randn(parameter.shape, generator=generator)
-        parameter.data = (random.abs() if name == "threshold" else random).to(parameter.dtype)
+        parameter.data = (random.abs() if name.endswith("threshold") else random).to(parameter.dtype)
     return sae
 
 
@@ -31,6 +31,7 @@ CONFIGS = [
     TopKSAEConfig(**SIZES, k=5, rescale_acts_by_decoder_norm=True),
     SignedJumpReLUSAEConfig(**SIZES),
     SignedJumpReLUSAEConfig(**SIZES, normalize_activations="constant_norm_rescale"),
+    SignedJumpReLUSAEConfig(**SIZES, pole_thresholds=True),
     JumpReLUSAEConfig(**SIZES),
 ]
 
