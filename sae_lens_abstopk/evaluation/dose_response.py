@@ -150,7 +150,9 @@ def dose_response(
     hook = hook_name or sae.cfg.metadata.hook_name
     find_place(model, hook)
     token_filter = token_filter or steering_filter(model, sae)
-    text_model = TextModel(model, tokenizer, chat=part.chat, autocast=autocast)
+    text_model = TextModel(
+        model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
+    )
     prompts = split_prompts(part.prompts, seed=seed)
     val, test = (
         DoseMeter(

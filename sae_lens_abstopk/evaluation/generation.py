@@ -43,11 +43,12 @@ class TextModel:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
         tokenizer: By default the model's own.
         chat: Prompts are user turns, put through the chat template.
+        prepend_bos: Whether a text starts with BOS; by default as the tokenizer has it. Of no account to chat turns.
         autocast: Run in bfloat16 autocast: twice as fast on a CPU, with logits that differ in the third digit.
         batch_size: Texts at once.
 
     Raises:
-        ConfigError: there is no tokenizer, or ``chat`` and no chat template.
+        ConfigError: there is no tokenizer, no chat template for ``chat``, or no BOS for ``prepend_bos``.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TextModel:
         tokenizer: Any = None,
         *,
         chat: bool = False,
+        prepend_bos: bool | None = None,
         autocast: bool = False,
         batch_size: int = 96,
     ) -> None:
@@ -64,7 +66,10 @@ class TextModel:
             raise ConfigError("this model brings no tokenizer; give tokenizer=.")
         if chat and not getattr(self.tokenizer, "chat_template", None):
             raise ConfigError("the prompts are chat turns and the tokenizer has no chat template; use a chat model.")
+        if prepend_bos and self.tokenizer.bos_token_id is None:
+            raise ConfigError("texts are to start with BOS and the tokenizer has none; give prepend_bos=False.")
         self.model, self.chat, self.autocast, self.batch_size = model, chat, autocast, batch_size
+        self._prepend_bos = prepend_bos
         self._hf: Any = transformers_model(model)
         # TransformerLens 3.9 on transformers 5.24: with a KV cache, the layers of a bridge see the newest token alone
         self._use_cache = not isinstance(model, TransformerBridge)
@@ -75,13 +80,15 @@ class TextModel:
         self._ends: list[int] = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
     def encode(self, texts: Sequence[str], *, chat: bool | None = None) -> TokenBatch:
-        """Token ids as the tokenizer makes them, BOS where it adds one."""
+        """Token ids of each text."""
         if self.chat if chat is None else chat:
             turns = [[{"role": "user", "content": text}] for text in texts]
             texts = [self.tokenizer.apply_chat_template(t, add_generation_prompt=True, tokenize=False) for t in turns]
             rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         else:
-            rows = self.tokenizer(list(texts))["input_ids"]
+            rows = self.tokenizer(list(texts), add_special_tokens=self._prepend_bos is None)["input_ids"]
+            if self._prepend_bos:
+                rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
         if not all(rows):
             raise ConfigError(f"{texts[rows.index([])]!r} has no tokens; leave empty texts out.")
         return self._padded(rows)

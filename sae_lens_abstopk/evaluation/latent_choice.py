@@ -75,7 +75,7 @@ def choose_latent(
     if not candidates:
         raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
     meter = DoseMeter(
-        TextModel(model, tokenizer, chat=part.chat, autocast=autocast),
+        TextModel(model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast),
         sae,
         part,
         split_prompts(part.prompts, seed=seed).val,

@@ -126,3 +126,9 @@ def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(
         TextModel(model)
     with pytest.raises(ConfigError, match="has no tokens"):
         TextModel(model, tokenizer).encode(["He", ""])
+
+
+def test_a_text_starts_with_bos_where_asked(tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    model = model_of("gpt2", tiny_models)
+    with_bos, without = (TextModel(model, tokenizer, prepend_bos=bos).encode(["He"]).ids for bos in (True, False))
+    assert with_bos.tolist() == [[tokenizer.bos_token_id, *without[0].tolist()]]
