@@ -12,7 +12,6 @@ from sae_lens_abstopk.cli.app import app, errors_as_sentences, named, pairs
 from sae_lens_abstopk.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sae_lens_abstopk.evaluation.results import Results
     from sae_lens_abstopk.explorer.labeler import Estimate
 
 
@@ -62,11 +61,12 @@ def evaluate(
 ) -> None:
     """Probe, steer and measure SAEs by a suite; write results.json, report.md and report.html."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.progress import stages_bar
 
         with stages_bar(console) as on_progress:
-            results = run_evaluation(
+            run_evaluation(
                 named(saes, "SAE"),
                 suite="quick" if quick else suite,
                 out=out,
@@ -76,7 +76,22 @@ def evaluate(
                 seed=seed,
                 on_progress=on_progress,
             )
-        write_reports([results], out, console)
+        write_reports([out / RESULTS_FILENAME], out, console)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULT.json...", help="Results files, of one or of different SAEs and suites."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write report.md and report.html into.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Show results as tables, and write them as Markdown and as one HTML page with plots."""
+    with errors_as_sentences() as console:
+        write_reports(results, out, console)
 
 
 @app.command()
@@ -150,12 +165,10 @@ def _agreed(estimate: "Estimate") -> bool:
     )
 
 
-def write_reports(results: "Sequence[Results]", out: Path, console: Console) -> None:
-    from sae_lens_abstopk.evaluation.html_report import write_html_report
-    from sae_lens_abstopk.evaluation.markdown_report import markdown_report
+def write_reports(results: Sequence[Path], out: Path, console: Console) -> None:
+    """Write the reports of results files, and print the tables."""
+    from sae_lens_abstopk.evaluation.report_files import write_reports as write
 
-    markdown = markdown_report(results)
-    (out / "report.md").write_text(markdown, encoding="utf-8")
-    write_html_report(results, out / "report.html")
-    console.print(Markdown(markdown))
-    console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)
+    written = write(results, out)
+    console.print(Markdown(written.markdown.read_text(encoding="utf-8")))
+    console.print(f"{written.markdown}\n{written.html}", highlight=False, soft_wrap=True)

@@ -93,6 +93,7 @@ def compare(
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.evaluation.suite import load_suite
         from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
@@ -105,7 +106,7 @@ def compare(
             return
         saes, groups = comparison.saes_and_groups()
         with stages_bar(console) as on_progress:
-            results = run_evaluation(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)
+            run_evaluation(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)
         from sae_lens_abstopk.cli.evaluation import write_reports
 
-        write_reports([results], output / "results", console)
+        write_reports([output / "results" / RESULTS_FILENAME], output / "results", console)

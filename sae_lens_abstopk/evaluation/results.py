@@ -2,14 +2,21 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import Estimate
 
 SCHEMA_VERSION = 1
+
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: float("nan") if value is None else value),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
+]
+"""A measured number: JSON has no NaN, so one that is not defined is null in the file and NaN in Python."""
 
 
 class Record(BaseModel):
@@ -56,12 +63,12 @@ class LossRecord(Record):
     """Next-token loss in nats through the SAE and with the hook ablated."""
 
     tokens: int
-    ce_clean: float
-    ce_sae: float
-    ce_zero: float
-    ce_mean: float
-    recovered_zero: float
-    recovered_mean: float
+    ce_clean: Number
+    ce_sae: Number
+    ce_zero: Number
+    ce_mean: Number
+    recovered_zero: Number
+    recovered_mean: Number
     kl: float | None = Field(description="Mean KL(clean || with SAE), nats a token.")
 
 
@@ -69,17 +76,17 @@ class ReconstructionRecord(Record):
     """What an SAE loses of activations, and of the model's predictions."""
 
     tokens: int
-    mse: float
-    nmse: float
-    fvu: float
-    cosine: float
-    l0: float
+    mse: Number
+    nmse: Number
+    fvu: Number
+    cosine: Number
+    l0: Number
     dead_latents: int = Field(description="Fired on neither side in these tokens.")
     dead_poles: int = Field(description="Live latents whose weaker side holds under 1 % of their firings.")
     live_latents: int
-    two_sidedness: float = Field(description="Mean of min(p+, p-) / (p+ + p-) over live latents.")
+    two_sidedness: Number = Field(description="Mean of min(p+, p-) / (p+ + p-) over live latents.")
     two_sidedness_histogram: list[int] = Field(description="Live latents in ten bins from 0 to 0.5.")
-    density_quantiles: dict[str, list[float]] = Field(
+    density_quantiles: dict[str, list[Number]] = Field(
         description="Firings a token of the positive and the negative pole: quantiles 0.05, 0.25, 0.5, 0.75, 0.95."
     )
     loss: LossRecord | None
@@ -91,7 +98,7 @@ class GeometryRecord(Record):
     antipodal_pairs: int = Field(description="Pairs of latents with cosine below the threshold.")
     antipodal_threshold: float
     latents_in_antipodal_pairs: int
-    decoder_norm_quantiles: list[float] = Field(description="0.05, 0.25, 0.5, 0.75, 0.95.")
+    decoder_norm_quantiles: list[Number] = Field(description="0.05, 0.25, 0.5, 0.75, 0.95.")
 
 
 class StabilityRecord(Record):
@@ -99,9 +106,9 @@ class StabilityRecord(Record):
 
     first: str
     second: str
-    mean_cosine: float
-    share_above_0_7: float
-    share_above_0_9: float
+    mean_cosine: Number
+    share_above_0_7: Number
+    share_above_0_9: Number
 
 
 class ProbeRecord(Record):
@@ -110,8 +117,8 @@ class ProbeRecord(Record):
     read: str = Field(description="Read position, chosen on val.")
     auroc: Interval
     accuracy: Interval
-    train_auroc: float
-    val_auroc: float
+    train_auroc: Number
+    val_auroc: Number
 
 
 class LatentRecord(Record):
@@ -146,7 +153,7 @@ class PCARecord(Record):
 
     coordinates: list[tuple[float, float]]
     labels: list[int]
-    explained: list[float]
+    explained: list[Number]
 
 
 class TaskRecord(Record):
@@ -158,7 +165,7 @@ class TaskRecord(Record):
     licence: str
     texts: tuple[int, int, int] = Field(description="In train, val and test.")
     test_groups: int
-    majority: float = Field(description="Accuracy of always naming the larger pole of test.")
+    majority: Number = Field(description="Accuracy of always naming the larger pole of test.")
     saes: dict[str, SAETaskRecord]
     pca: PCARecord | None = None
 
@@ -167,11 +174,11 @@ class DoseRecord(Record):
     """One strength of one intervention, means over test prompts."""
 
     strength: float
-    added_norm: float
-    log_odds: float = Field(description="log p(B's tokens) - log p(A's tokens).")
+    added_norm: Number
+    log_odds: Number = Field(description="log p(B's tokens) - log p(A's tokens).")
     score: float | None = Field(description="Of generated text, by the task's scorer.")
-    generated_nll: float = Field(description="Unsteered model's nats a token of the generated text.")
-    neutral_nll: float = Field(description="Steered model's nats a token of neutral text.")
+    generated_nll: Number = Field(description="Unsteered model's nats a token of the generated text.")
+    neutral_nll: Number = Field(description="Steered model's nats a token of neutral text.")
     text: str = Field(description="One generated text.")
 
 
@@ -204,9 +211,9 @@ class SteeringRecord(Record):
     strength_chosen_by: str
     prompts: tuple[int, int] = Field(description="In val and test.")
     samples: int
-    baseline_log_odds: float
-    baseline_generated_nll: float
-    baseline_neutral_nll: float
+    baseline_log_odds: Number
+    baseline_generated_nll: Number
+    baseline_neutral_nll: Number
     interventions: dict[str, InterventionRecord]
 
 
@@ -229,7 +236,7 @@ class Results(Record):
     reconstruction: dict[str, ReconstructionRecord]
     geometry: dict[str, GeometryRecord]
     stability: list[StabilityRecord] = []
-    concept_cosines: dict[str, dict[str, float]] = Field(
+    concept_cosines: dict[str, dict[str, Number]] = Field(
         default={}, description="Cosines between the difference-in-means directions of the tasks."
     )
     tasks: dict[str, TaskRecord]

@@ -1,0 +1,66 @@
+"""What a report says in words and cells, before it is Markdown or HTML."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sae_lens_abstopk.evaluation.results import Results
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """Cells as text; renderers escape them."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """A table without rows is left out of a report."""
+    note: str
+    """What the columns mean and what they do not show."""
+    labels: int = 1
+    """Leading columns that hold names; the others hold numbers."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """With ``digits`` decimals; "-" where there is none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def mean_and_range(values: Sequence[float | None], digits: int = 3) -> str:
+    """Mean and, of several values, the smallest and the largest."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    if not known:
+        return "-"
+    mean = f"{sum(known) / len(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ({min(known):.{digits}f} to {max(known):.{digits}f})"
+
+
+def without_empty_columns(table: ReportTable) -> ReportTable:
+    """Without the columns of numbers that have none in any row."""
+    kept = [
+        index
+        for index in range(len(table.columns))
+        if index < table.labels or any(row[index] != "-" for row in table.rows)
+    ]
+    return ReportTable(
+        title=table.title,
+        columns=tuple(table.columns[index] for index in kept),
+        rows=tuple(tuple(row[index] for index in kept) for row in table.rows),
+        note=table.note,
+        labels=table.labels,
+    )
+
+
+def provenance(document: Results) -> dict[str, str]:
+    """Where the numbers of a result come from, by heading."""
+    tokens = sorted({found.tokens for found in document.reconstruction.values()})
+    measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""
+    return {
+        "model": f"{document.model}, {document.hook}",
+        "text": f"{document.text}, {'kept from training' if document.held_out else 'perhaps seen in training'}{measured}",
+        "suite": f"{document.suite}, seed {document.seed}",
+        "commit": document.commit or "unknown",
+        "command": document.command,
+        "environment": ", ".join(f"{name} {version}" for name, version in document.environment.items()),
+        "created": document.created,
+    }
