@@ -7,7 +7,7 @@ from pathlib import Path
 from sae_lens import JumpReLUSAE, TopKSAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.inspection import load_sae
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror

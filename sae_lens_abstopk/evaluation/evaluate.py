@@ -30,7 +30,7 @@ from sae_lens_abstopk.evaluation.results import (
 )
 from sae_lens_abstopk.evaluation.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.steered_task import steer_on_task
-from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite
 from sae_lens_abstopk.evaluation.tasks import Task, load_task
 
 RESULTS_FILENAME = "results.json"
@@ -132,22 +132,7 @@ class _Evaluation:
             )
             for name, task in self.tasks.items()
         }
-        steering: dict[str, dict[str, SteeringRecord]] = {}
-        options = self.suite.steering
-        for name in map(_key, options.tasks if options else ()):
-            settings = [
-                self.tasks[name].digest,
-                options and options.model_dump(exclude={"tasks"}),
-                probed[name].candidates,
-            ]
-            steering[name] = parts.get(
-                f"steering-{name}",
-                dict[str, SteeringRecord],
-                settings,
-                lambda name=name: steer_on_task(
-                    subjects, self.tasks[name], probed[name], options, seed=self.seed, on_progress=self.on_progress
-                ),
-            )
+        steering = self._steering(parts, probed, self.suite.steering) if self.suite.steering else {}
         return Results(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             command=shlex.join(["abstopk", *sys.argv[1:]]),
@@ -168,6 +153,22 @@ class _Evaluation:
             tasks={name: found.record for name, found in probed.items()},
             steering=steering,
         )
+
+    def _steering(
+        self, parts: Parts, probed: Mapping[str, ProbedTask], options: SteeringOptions
+    ) -> dict[str, dict[str, SteeringRecord]]:
+        found = {}
+        for name in map(_key, options.tasks):
+            task, candidates = self.tasks[name], probed[name].candidates
+            found[name] = parts.get(
+                f"steering-{name}",
+                dict[str, SteeringRecord],
+                [task.digest, options.model_dump(exclude={"tasks"}), candidates],
+                lambda task=task, name=name: steer_on_task(
+                    self.subjects, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
+                ),
+            )
+        return found
 
     def _reconstruction(self) -> dict[str, ReconstructionRecord]:
         batches = self.subjects.batches(self.suite.reconstruction.tokens)

@@ -61,7 +61,7 @@ class TextModel:
         autocast: bool = False,
         batch_size: int = 96,
     ) -> None:
-        self.tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+        self.tokenizer: Any = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
         if self.tokenizer is None:
             raise ConfigError("this model brings no tokenizer; give tokenizer=.")
         if chat and not getattr(self.tokenizer, "chat_template", None):

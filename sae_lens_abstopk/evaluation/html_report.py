@@ -107,7 +107,7 @@ def _environment() -> Environment:
 
 def _figure_json(plot: Plot) -> Markup:
     """A figure as JSON that may stand in a script element, whatever text is in it."""
-    found = json.dumps(json.loads(plot.figure.to_json()), allow_nan=False, separators=(",", ":"))
+    found = json.dumps(json.loads(str(plot.figure.to_json())), allow_nan=False, separators=(",", ":"))
     return Markup(found.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 

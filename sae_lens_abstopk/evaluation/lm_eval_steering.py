@@ -58,8 +58,10 @@ def export_for_lm_eval(
         )
     if isinstance(model, str):
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(read_model_config(model))
-    hf = transformers_model(model)
+            loaded: Any = AutoModelForCausalLM.from_config(read_model_config(model))
+    else:
+        loaded = model
+    hf = transformers_model(loaded)
     if hf is None:
         raise ConfigError("lm_eval steers transformers models; give one, or its name, and not a HookedTransformer.")
     place = find_place(hf, hook_name or sae.cfg.metadata.hook_name)

@@ -51,7 +51,7 @@ def multiple_choice(
         ConfigError: lm_eval is not installed, or a file is missing.
     """
     try:
-        from lm_eval import simple_evaluate
+        import lm_eval
     except ImportError:
         raise ConfigError("multiple choice needs lm_eval; pip install 'sae-lens-abstopk[lm-eval]'.") from None
     task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
@@ -61,7 +61,8 @@ def multiple_choice(
             raise ConfigError(f"{file}: no such file.")
     task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
     arguments: dict[str, Any] = {"pretrained": pretrained}
-    found: Any = simple_evaluate(
+    simple_evaluate: Any = lm_eval.simple_evaluate
+    found = simple_evaluate(
         model="steered" if steering else "hf",
         model_args=arguments | ({"steer_path": str(steering)} if steering else {}),
         tasks=[task],

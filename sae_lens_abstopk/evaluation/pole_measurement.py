@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.inspection import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums

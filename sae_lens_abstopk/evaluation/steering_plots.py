@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from typing import Any, cast
 
 import plotly.graph_objects as go
 
@@ -136,7 +137,7 @@ def _line(
 ) -> None:
     colour, dash, symbol = style
     group = "random" if style is _RANDOM else shown_name(name)
-    first = not any(trace.legendgroup == group for trace in to.data)
+    first = not any(trace.legendgroup == group for trace in cast(Any, to.data))
     to.add_scatter(
         x=[None if value != value else value for value in x],
         y=[None if value != value else value for value in y],

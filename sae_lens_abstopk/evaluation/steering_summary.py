@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +104,7 @@ def summarise(
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
     """
-    settings = {"resamples": resamples, "seed": seed}
+    settings: Any = {"resamples": resamples, "seed": seed}
 
     def effect_of(sign: int, dose: Dose, was_reached: bool) -> PoleEffect:
         doses = sorted((d for d in curve if d.strength * sign >= 0), key=lambda d: abs(d.strength))

@@ -10,7 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.evaluation.inspection import load_sae
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, Manifest, PublishedSAE, published_file
 from sae_lens_abstopk.hub.requests import ask, status_of
 

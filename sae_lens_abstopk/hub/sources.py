@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.hub.manifest import Results
 from sae_lens_abstopk.hub.results import results_of

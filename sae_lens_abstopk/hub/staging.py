@@ -13,7 +13,7 @@ from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.inspection import load_sae
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, PublishedSAE, Results, published_file
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import results_in_gauge

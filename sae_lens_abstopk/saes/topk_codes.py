@@ -40,20 +40,22 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
         ConfigError: the architecture bounds no token's codes.
     """
     architecture = sae.cfg.architecture()
+    weights: Any = sae  # torch's modules do not tell the types of their parameters
     centred = sae.process_sae_in(x)
     flat = centred.reshape(-1, centred.shape[-1])
     if architecture in PER_TOKEN:
         norms = sae.W_dec.norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
         half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
-        encoder = EncoderWeights(sae.W_enc, sae.b_enc, norms, signed=True, half_precision=half_precision)
+        encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, signed=True, half_precision=half_precision)
         if not PER_TOKEN[architecture]:
             encoder = encoder._replace(signed=False)
         codes = select_per_token(encoder, flat, sae.cfg.k)
         values = codes.values if norms is None else codes.values * norms[codes.latents]
         found = _padded(values, codes.latents, codes.offsets)
     elif architecture in THRESHOLD:
-        encoder = EncoderWeights(sae.W_enc, sae.b_enc, signed=THRESHOLD[architecture])
-        found = _above_threshold(encoder, sae.threshold, getattr(sae, "negative_threshold", sae.threshold), flat)
+        encoder = EncoderWeights(sae.W_enc, weights.b_enc, signed=THRESHOLD[architecture])
+        negative_threshold = getattr(sae, "negative_threshold", weights.threshold)
+        found = _above_threshold(encoder, weights.threshold, negative_threshold, flat)
     else:
         known = ", ".join([*PER_TOKEN, *THRESHOLD])
         raise ConfigError(f"encode_topk: architecture {architecture!r} has no bound on its codes; known: {known}.")

@@ -68,7 +68,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
-    activations_store: FilteredActivationsStore
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         if cfg.output_path is None:
@@ -84,7 +83,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             model = load_language_model(cfg)
             super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
             store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
-        self.activations_store, self.max_norm = store, store.max_norm
+        self.activations_store = self.store = store
+        self.max_norm = store.max_norm
         self.saes: dict[str, TrainingSAE[Any]] = {"sae": self.sae}
         for name, sae_cfg in cfg.companions.items():
             self.saes[name] = new_sae(sae_cfg, cfg.seed).to(cfg.device)
@@ -119,7 +119,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         finally:
             if isinstance(self.batches, PrefetchingIterator):
                 self.batches.close()
-            self.activations_store.close()
+            self.store.close()
             for logger in loggers.values():
                 logger.close()
             if self.cfg.logger.log_to_wandb:
@@ -205,8 +205,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         for name, trainer in self.trainers.items():
             trainer.sae.eval()
             codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
-        prefetching = isinstance(self.batches, PrefetchingIterator)
-        with self.batches.paused() if prefetching else nullcontext():  # its thread runs the same model
+        # a prefetching thread runs the same model
+        with self.batches.paused() if isinstance(self.batches, PrefetchingIterator) else nullcontext():
             results = evaluate_reconstruction(
                 ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm),
                 codecs,

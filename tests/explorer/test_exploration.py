@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.evaluation.inspection import inspect_saes, load_sae
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
