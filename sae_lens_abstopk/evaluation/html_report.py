@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sae_lens_abstopk.evaluation.concept_plots import cosines_plot, pca_plot
@@ -84,7 +83,7 @@ def write_html_report(results: Sequence[Results], path: Path) -> None:
             heads=[provenance(document) for document in merged.results],
             names=merged.names,
             sections=[section for section in _sections(merged) if section],
-            plotly=Markup(get_plotlyjs()),
+            plotly=get_plotlyjs(),
         )
     )
     partial = path.with_suffix(".partial")
@@ -105,10 +104,10 @@ def _environment() -> Environment:
     return environment
 
 
-def _figure_json(plot: Plot) -> Markup:
+def _figure_json(plot: Plot) -> str:
     """A figure as JSON that may stand in a script element, whatever text is in it."""
     found = json.dumps(json.loads(str(plot.figure.to_json())), allow_nan=False, separators=(",", ":"))
-    return Markup(found.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
+    return found.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 
 def _sections(merged: MergedResults) -> Iterator[Section]:

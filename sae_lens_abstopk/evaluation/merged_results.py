@@ -12,6 +12,7 @@ from sae_lens_abstopk.evaluation.results import (
     Results,
     SAERecord,
     SAETaskRecord,
+    StabilityRecord,
     SteeringRecord,
     TaskRecord,
 )
@@ -53,6 +54,7 @@ class MergedResults:
     results: tuple[Results, ...]
     saes: tuple[MergedSAE, ...]
     tasks: tuple[MergedTask, ...]
+    stability: tuple[StabilityRecord, ...]
     concept_cosines: tuple[Mapping[str, Mapping[str, float]], ...]
     """One matrix for each set of activations that has one."""
 
@@ -75,11 +77,14 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         sources: What each is called in errors, such as its file; "result 1", ... by default.
 
     Raises:
-        ConfigError: there are no results, or two give the same SAE name to different weights.
+        ConfigError: there are no results, two give the same SAE name to different weights, or one measured an SAE that it
+            does not list.
     """
     if not results:
         raise ConfigError("a report needs at least one results file; got none.")
     called = list(sources) or [f"result {number}" for number in range(1, len(results) + 1)]
+    for source, document in zip(called, results, strict=True):
+        _refuse_unknown_names(source, document)
     for (a, first), (b, second) in combinations(zip(called, results, strict=True), 2):
         for name in first.saes.keys() & second.saes.keys():
             _refuse_other_weights(name, (a, first.saes[name]), (b, second.saes[name]))
@@ -96,8 +101,30 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         results=tuple(results),
         saes=tuple(_merged_saes(results, sae_label)),
         tasks=tuple(_merged_tasks(results, sae_label, task_label)),
+        stability=tuple(
+            pair.model_copy(update={"first": labels[pair.first], "second": labels[pair.second]})
+            for document, labels in zip(results, sae_label, strict=True)
+            for pair in document.stability
+        ),
         concept_cosines=tuple(matrix for i, matrix in enumerate(matrices) if matrix not in matrices[:i]),
     )
+
+
+def _refuse_unknown_names(source: str, document: Results) -> None:
+    named = {
+        "reconstruction": document.reconstruction.keys(),
+        "geometry": document.geometry.keys(),
+        "stability": {name for pair in document.stability for name in (pair.first, pair.second)},
+        **{f"tasks.{task}.saes": record.saes.keys() for task, record in document.tasks.items()},
+        **{f"steering.{task}": found.keys() for task, found in document.steering.items()},
+    }
+    for where, names in named.items():
+        for name in names - document.saes.keys():
+            raise ConfigError(
+                f"{source}: {where} names an SAE {name!r} that is none of saes: {', '.join(document.saes)}."
+            )
+    for task in document.steering.keys() - document.tasks.keys():
+        raise ConfigError(f"{source}: steering has a task {task!r} that is none of tasks: {', '.join(document.tasks)}.")
 
 
 def _refuse_other_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:
@@ -129,14 +156,13 @@ def _conflict(results: Sequence[Results], name: str) -> bool:
     for document in results:
         if name not in document.saes:
             continue
-        where = (document.model, document.hook)
         measured: dict[Hashable, object] = {}
         if name in document.reconstruction:
             measured["reconstruction"] = document.reconstruction[name].model_dump_json()
         if name in document.geometry:
             measured["geometry"] = document.geometry[name].model_dump_json()
         for task, record in document.tasks.items():
-            identity = (*where, *_task_identity(document, record), task)
+            identity = (*_task_identity(document, record), task)
             if name in record.saes:
                 measured[("probing", *identity)] = record.saes[name].model_dump_json()
             if name in document.steering.get(task, {}):

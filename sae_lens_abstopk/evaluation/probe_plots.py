@@ -28,7 +28,7 @@ from sae_lens_abstopk.evaluation.task_tables import (
 )
 
 _CONTROLS = {PERMUTED: Look(GREY, "circle-open"), UNTRAINED: Look(GREY, "x-thin-open")}
-_ON_X = Look("#4f7fa8", "diamond")
+_ON_X = Look("#4f7fa8", "hexagram")
 _COVERED = (("single latent", "circle"), ("latent of best coverage", "diamond"), ("pair", "square-open"))
 
 
@@ -57,7 +57,7 @@ def auroc_plot(merged: MergedResults, method: str) -> Plot | None:
     return Plot(
         f"AUROC of the {what}",
         f"How well the {what}, chosen on train, tells the poles apart on test texts, with 95 % intervals that resample "
-        "groups of texts; grey are controls (permuted poles; an SAE with fresh weights), the diamond is logistic regression on "
+        "groups of texts; grey are controls (permuted poles; an SAE with fresh weights), the blue star is logistic regression on "
         "the activations. A high AUROC needs no two sides: one that fires for a single pole has it too.",
         drawn,
     )

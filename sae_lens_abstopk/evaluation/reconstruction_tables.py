@@ -1,11 +1,14 @@
 """Tables about SAEs by themselves: reconstruction, variants over seeds, decoder geometry, stability."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.merged_results import MergedResults, MergedSAE
 from sae_lens_abstopk.evaluation.report_table import ReportTable, mean_and_range, number, without_empty_columns
 from sae_lens_abstopk.evaluation.results import LossRecord, ReconstructionRecord
+
+LOSS_TOKENS = 50_000
+"""Predicted tokens from which a Loss Recovered may be quoted."""
 
 
 def reconstruction_table(merged: MergedResults) -> ReportTable:
@@ -34,6 +37,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
             )
         )
     counts = sorted({sae.reconstruction.tokens for sae in merged.saes if sae.reconstruction})
+    predicted = sorted({found.loss.tokens for sae in merged.saes if (found := sae.reconstruction) and found.loss})
     table = ReportTable(
         title="By SAE",
         columns=(
@@ -41,13 +45,26 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
             *("KL", "dead", "dead poles", "two-sided"),
         ),
         rows=tuple(rows),
-        note=f"On {' or '.join(f'{count:,}' for count in counts)} kept tokens. recovered: Loss Recovered against zero and "
-        "mean ablation. KL: nats a predicted token. dead: latents that fired on neither side in these tokens. dead "
-        "poles: share of the live latents whose weaker side holds under 1 % of their firings. two-sided: mean of "
-        "min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites.",
+        note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
+        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. two-sided: mean "
+        "of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites.",
         labels=2,
     )
     return without_empty_columns(table)
+
+
+def _loss_note(predicted: Sequence[int]) -> str:
+    if not predicted:
+        return ""
+    few = f", under the {LOSS_TOKENS:,} that a number to quote takes" if predicted[0] < LOSS_TOKENS else ""
+    return (
+        f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} predicted tokens{few}. KL: "
+        "nats a predicted token. "
+    )
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return " or ".join(f"{count:,}" for count in counts)
 
 
 def variants_table(merged: MergedResults) -> ReportTable:
@@ -128,8 +145,7 @@ def stability_table(merged: MergedResults) -> ReportTable:
             f"{pair.share_above_0_7:.1%}",
             f"{pair.share_above_0_9:.1%}",
         )
-        for document in merged.results
-        for pair in document.stability
+        for pair in merged.stability
     )
     return ReportTable(
         title="Stability across seeds",

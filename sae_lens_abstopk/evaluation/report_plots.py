@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
@@ -17,6 +17,27 @@ GREY = "#868e96"
 _SAE_COLOURS = ("#8b6fd6", "#12978a", "#d0528f", "#7d8f2a", "#a8763e", "#5f7f9f", "#c2504a", "#4c9a4c")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 _LONGEST_LABEL = 28
+_GLYPHS = {
+    "circle": "●",
+    "square": "■",
+    "diamond": "◆",
+    "triangle-up": "▲",
+    "cross": "✚",
+    "star": "★",
+    "hexagram": "✶",
+    "circle-open": "○",
+    "square-open": "□",
+    "diamond-open": "◇",
+    "x-thin-open": "✕",
+}
+
+
+class LegendEntry(NamedTuple):
+    """What a colour and a marker stand for."""
+
+    glyph: str
+    colour: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,19 @@ class Plot:
     title: str
     caption: str
     figure: go.Figure
+
+    @property
+    def legend(self) -> list[LegendEntry]:
+        """Of the traces that are to be named, for the page to write."""
+        return [
+            LegendEntry(
+                glyph=_GLYPHS.get(trace.marker.symbol, "●") if isinstance(trace.marker.symbol, str) else "●",
+                colour=trace.marker.color or trace.line.color,
+                name=html.unescape(trace.name),
+            )
+            for trace in self.figure.data
+            if trace.showlegend
+        ]
 
 
 @dataclass(frozen=True)
@@ -37,12 +71,12 @@ class Look:
 
 
 def looks(merged: MergedResults) -> Mapping[str, Look]:
-    """By SAE."""
+    """By SAE; colours come with markers, for whoever cannot tell them apart."""
     variants: dict[str, list[str]] = {}
     for sae in merged.saes:
         variants.setdefault(sae.variant, []).append(sae.name)
     return {
-        name: Look(_SAE_COLOURS[index % len(_SAE_COLOURS)], _SYMBOLS[seed % len(_SYMBOLS)])
+        name: Look(_SAE_COLOURS[index % len(_SAE_COLOURS)], _SYMBOLS[(index + seed) % len(_SYMBOLS)])
         for index, names in enumerate(variants.values())
         for seed, name in enumerate(names)
     }
@@ -67,7 +101,7 @@ def figure(*, height: int, x: str | None = None, y: str | None = None, **layout:
             "font": {"family": "system-ui, sans-serif", "size": 13, "color": GREY},
             "xaxis": {**axis, "title": {"text": x, "font": {"size": 13}}},
             "yaxis": {**axis, "title": {"text": y, "font": {"size": 13}}},
-            "legend": {"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
+            "showlegend": False,  # a legend within it would take its room on a small screen; see Plot.legend
             "dragmode": False,  # a finger on a plot scrolls the page
         }
     )
@@ -144,4 +178,4 @@ def offsets(count: int) -> list[float]:
 
 def rows_height(rows: int, in_each: int) -> int:
     """Pixels that ``rows`` rows of ``in_each`` markers need."""
-    return 110 + rows * max(26, 13 * in_each + 8)
+    return 60 + rows * max(26, 13 * in_each + 8)

@@ -79,7 +79,7 @@ def test_a_suite_measures_everything_and_leaves_one_file(trained: Path, small: d
         out=tmp_path / "out",
         on_progress=lambda what, _done, _total: stages.add(what),
     )
-    assert read_results(tmp_path / "out" / "results.json") == results
+    assert read_results(tmp_path / "out" / "results.json").model_dump_json() == results.model_dump_json()
     assert results.reconstruction["mine"].tokens > 0
     assert results.reconstruction["mine"].loss is not None
     concept = results.tasks["temperature"].saes["mine"]

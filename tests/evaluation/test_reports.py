@@ -101,6 +101,15 @@ def test_the_markdown_says_where_the_numbers_come_from() -> None:
         assert part in head
 
 
+def test_a_loss_recovered_on_few_tokens_says_so() -> None:
+    document = results_document()
+    assert "over 51,000 predicted tokens. KL" in markdown_report([document])
+    for found in document.reconstruction.values():
+        assert found.loss is not None
+        found.loss.tokens = 2_000
+    assert "over 2,000 predicted tokens, under the 50,000" in markdown_report([document])
+
+
 def test_random_directions_share_a_row_with_their_range() -> None:
     document = results_document()
     cells = row(markdown_report([document]), "gender", "topk", "2 random")
@@ -147,13 +156,9 @@ def test_the_page_shows_every_part_with_a_caption_each(page: Callable[..., Page]
 
 def test_the_intervals_of_the_plot_are_those_of_the_document(page: Callable[..., Page]) -> None:
     document = results_document()
-    title = page(document).text["h3"].index("AUROC of the best single latent")
-    assert title == 3, "after the two plots and the table of reconstruction"
-    traces = {}
-    for figure in page(document).figures:
-        if figure["layout"]["xaxis"]["title"].get("text") == "AUROC on test":
-            traces = {trace["name"]: trace for trace in figure["data"]}
-            break
+    figures = page(document).figures
+    single = next(found for found in figures if found["layout"]["xaxis"]["title"].get("text") == "AUROC on test")
+    traces = {trace["name"]: trace for trace in single["data"]}
     measured = [document.tasks[task].saes["topk"].probes["single latent"].auroc for task in document.tasks]
     assert traces["topk"]["x"] == [each.value for each in measured]
     assert traces["topk"]["error_x"]["array"] == pytest.approx([(e.high or 0) - (e.value or 0) for e in measured])
@@ -247,6 +252,19 @@ def test_one_name_for_different_weights_is_refused() -> None:
         markdown_report([first, second])
     with pytest.raises(ConfigError, match="at least one results file"):
         markdown_report([])
+
+
+def test_measurements_of_what_is_not_listed_are_refused() -> None:
+    document = results_document()
+    del document.saes["topk"]
+    with pytest.raises(
+        ConfigError, match=r"result 1: reconstruction names an SAE 'topk' that is none of saes: batch_abstopk"
+    ):
+        merge_results([document])
+    document = results_document()
+    del document.tasks["gender"]
+    with pytest.raises(ConfigError, match="steering has a task 'gender' that is none of tasks: sentiment, tense"):
+        merge_results([document])
 
 
 def invoke(*arguments: str) -> Any:
