@@ -198,7 +198,9 @@ def _logistic(
     """Logistic regression on ``features`` of the rows, as a candidate."""
     train, val = data.split.train, data.split.val
     probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(features(rows)), 0.0, (chosen, tuple(probe.weights), probe.strength))
+    return Candidate(
+        read, lambda rows: probe(features(rows)), 0.0, (chosen, tuple(probe.weights.tolist()), probe.strength)
+    )
 
 
 def _best_coverage(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled) -> CoveringLatent:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from sae_lens_abstopk.evaluation.auroc import column_auroc
 
 Floats = npt.NDArray[np.float64]
-# columns ranked in one go: the sort needs a few times the bytes of its codes
-_COLUMNS = 512
+# codes that are ranked in one go: sorting takes some ten times their bytes
+_SORTED_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,9 @@ class LatentScores:
 
 def score_latents(chunks: Iterable[npt.NDArray[np.float32]], labels: npt.NDArray[np.integer]) -> LatentScores:
     """Scores from ``chunks`` of columns [n, c] of codes, in order, and the poles ``labels`` [n] of the texts."""
+    width = max(1, _SORTED_BYTES // (4 * len(labels)))
     parts = [
-        _score(chunk[:, start : start + _COLUMNS], labels)
-        for chunk in chunks
-        for start in range(0, chunk.shape[1], _COLUMNS)
+        _score(chunk[:, start : start + width], labels) for chunk in chunks for start in range(0, chunk.shape[1], width)
     ]
     return LatentScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 

@@ -39,6 +39,8 @@ class TaskProbes:
     reads: tuple[str, ...]
     """Read positions that val could choose from."""
     seed: int
+    digest: str
+    """sha256 of poles and split."""
     n: tuple[int, int, int]
     """Texts in train, val and test."""
     n_test_groups: int
@@ -115,11 +117,11 @@ def probe_task(
             representations.codes(name, read)  # says what is there, if it is not
     data = Labelled(np.asarray(labels, dtype=np.int64), split, groups, seed)
     data.check(representations.n)
-    n = (len(split.train), len(split.val), len(split.test))
-    if activations is not None and (activations.n, activations.seed, activations.reads) != (n, seed, reads):
+    asked = (data.digest, seed, reads)
+    if activations is not None and (activations.digest, activations.seed, activations.reads) != asked:
         raise ConfigError(
-            f"activations= holds probes of {activations.n} texts, seed {activations.seed}, reads {activations.reads}; "
-            f"these are {n}, {seed}, {reads}: leave it out."
+            f"activations= holds probes of poles and split {activations.digest[:8]}, seed {activations.seed}, reads "
+            f"{activations.reads}; these are {data.digest[:8]}, {seed}, {reads}: leave it out."
         )
     shuffled = data.permuted()
     test = data.of(split.test)
@@ -128,7 +130,8 @@ def probe_task(
         sae_name=sae_name,
         reads=reads,
         seed=seed,
-        n=n,
+        digest=data.digest,
+        n=(len(split.train), len(split.val), len(split.test)),
         n_test_groups=len(set(data.test_groups or split.test.tolist())),
         majority=float(max(test.mean(), 1 - test.mean())),
         codes=probe_codes(representations, data, sae_name, **options),

@@ -207,6 +207,8 @@ def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(fou
         assert [probe.k for probe in shared.codes.sparse] == [1, 3]
         with pytest.raises(ConfigError, match=r"activations= holds probes .* seed 0.* leave it out"):
             probe_task(stored, data.labels, data.split, "signed", activations=found, seed=1)
+        with pytest.raises(ConfigError, match=r"activations= holds probes of poles and split"):
+            probe_task(stored, 1 - data.labels, data.split, "signed", activations=found)
 
 
 def test_permuted_poles_keep_the_balance_of_each_part() -> None:
@@ -222,6 +224,7 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
     found: TaskProbes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sae_lens_abstopk.evaluation.representations.CHUNK_BYTES", 4 * 360 * 7)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.latent_scores._SORTED_BYTES", 4 * 360 * 3)
     assert planted().probe(untrained_name="noise") == found
 
 
