@@ -56,12 +56,16 @@ def test_the_commands_run(
     tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    suite = tmp_path / "small.yaml"
+    suite.write_text("{reconstruction: {tokens: 128}, tasks: [tense], texts_per_pole: 60, untrained: false}")
     commands = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
     ours = [arguments[1:] for arguments in commands if arguments[0] == "abstopk"]
-    assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "explore", "sweep"]
+    assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "explore", "sweep", "eval", "compare"]
     for arguments in ours:
         extra = [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"] if arguments[0] == "train" else []
         extra += ["--tokens", "128"] if arguments[0] in ("inspect", "explore") else []
+        extra += ["--suite", str(suite)] if arguments[0] == "eval" else []
+        extra += small_run(tiny_models["llama-3.1-8b"], texts) if arguments[0] == "compare" else []
         done = CliRunner().invoke(app, [*arguments, *extra])
         assert done.exit_code == 0, done.output
     makes = [arguments[1] for arguments in commands if arguments[0] == "make"]
