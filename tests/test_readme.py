@@ -60,7 +60,15 @@ def test_the_commands_run(
     suite.write_text("{reconstruction: {tokens: 128}, tasks: [tense], texts_per_pole: 60, untrained: false}")
     commands = [shlex.split(line, comments=True) for block in blocks("bash") for line in block.splitlines()]
     ours = [arguments[1:] for arguments in commands if arguments[0] == "abstopk"]
-    assert [arguments[0] for arguments in ours] == ["configs", "train", "inspect", "explore", "sweep", "eval", "compare"]
+    assert [arguments[0] for arguments in ours] == [
+        "configs",
+        "train",
+        "inspect",
+        "explore",
+        "sweep",
+        "eval",
+        "compare",
+    ]
     for arguments in ours:
         extra = [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"] if arguments[0] == "train" else []
         extra += ["--tokens", "128"] if arguments[0] in ("inspect", "explore") else []

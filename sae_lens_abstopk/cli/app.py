@@ -21,6 +21,12 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, e.g. sae.k=32 lr=1e-3.", show_default=False),
 ]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model to run instead of the one recorded.", show_default=False)
+]
+Text = Annotated[
+    str | None, typer.Option("--text", help="Text to read instead of the run's held-out text.", show_default=False)
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.", show_default=False)]
 
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from sae_lens_abstopk.cli.app import app, errors_as_sentences, named, pairs
+from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, named, pairs
 from sae_lens_abstopk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 @app.command()
 def inspect(
     saes: Annotated[list[Path], typer.Argument(help="SAE folders that read the same hook of the same model.")],
-    model: Annotated[
-        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
-    ] = None,
+    model: Model = None,
+    text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens to evaluate on.", min=1)] = 51_200,
     latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
     json: Annotated[Path | None, typer.Option(help="Also write the numbers to this file.", show_default=False)] = None,
@@ -47,12 +43,8 @@ def evaluate(
     suite: Annotated[str, typer.Option(help="A suite (quick, probing, full, public) or a YAML file.")] = "full",
     quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; what is done there is kept.")] = Path("results"),
-    model: Annotated[
-        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
-    ] = None,
+    model: Model = None,
+    text: Text = None,
     local: Annotated[
         list[str] | None,
         typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
@@ -97,12 +89,8 @@ def report(
 @app.command()
 def explore(
     saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
-    model: Annotated[
-        str | None, typer.Option(help="Model to run instead of the one recorded.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Text to read instead of the run's held-out text.", show_default=False)
-    ] = None,
+    model: Model = None,
+    text: Text = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("explorer"),
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
     steer: Annotated[

@@ -60,15 +60,7 @@ class TrainingProgress:
 @contextmanager
 def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that is told (done, in all), drawn on a terminal only."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
+    bar = _passing_bar(console)
     task = bar.add_task(title, total=None)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -77,15 +69,7 @@ def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], No
 @contextmanager
 def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """A bar for each stage that is told (what, done, in all); off a terminal, a line as each stage ends."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
+    bar = _passing_bar(console)
     stages: dict[str, TaskID] = {}
 
     def show(what: str, done: int, total: int) -> None:
@@ -98,3 +82,16 @@ def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
     with bar:
         yield show
+
+
+def _passing_bar(console: Console) -> Progress:
+    """Drawn on a terminal only, and gone when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
