@@ -3,6 +3,7 @@
 from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.evaluation.difference_in_means import DifferenceInMeans
 from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.steering import steer
 from sae_lens_abstopk.evaluation.tasks import load_task
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.hub import publish, pull
@@ -46,6 +47,7 @@ __all__ = [
     "mirror",
     "publish",
     "pull",
+    "steer",
     "train",
     "unmirror",
 ]

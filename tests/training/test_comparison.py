@@ -2,18 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
 from rich.console import Console
-from sae_lens import JumpReLUTrainingSAE
+from sae_lens import StandardTrainingSAEConfig
+from sae_lens.training.optim import CoefficientScheduler
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.target_l0 import L0Controller
 
 QUIET = Console(quiet=True)
 VARIANTS = {
@@ -74,30 +77,43 @@ def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> Non
         load_comparison("nothing", output=tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:All samples in the training dataset")
-@pytest.mark.parametrize("coefficient", [0.05, 2.0])
-@pytest.mark.parametrize(
-    "sae",
-    [
-        {"architecture": "standard", "l1_coefficient": None},
-        {"architecture": "jumprelu", "l0_coefficient": None},
-        {"architecture": "gated", "l1_coefficient": None},
-    ],
-    ids=lambda sae: sae["architecture"],
-)
-def test_the_l0_reaches_its_target_from_a_coefficient_far_off(
-    raw_config: dict[str, Any], sae: dict[str, Any], coefficient: float
+class SlowSAE:
+    """An SAE whose L0 follows its coefficient with a lag: twenty steps to go most of the way to 100 / coefficient."""
+
+    def __init__(self, coefficient: float) -> None:
+        self.cfg = StandardTrainingSAEConfig(d_in=2, d_sae=4)
+        self.scheduler = CoefficientScheduler(0, coefficient)
+        self.trainer = SimpleNamespace(sae=self, coefficient_schedulers={"l1": self.scheduler})
+        self.l0 = 100.0
+
+    def step(self) -> Any:
+        self.l0 += 0.05 * (100 / self.scheduler.step() - self.l0)
+        acts = torch.zeros(50, 2000)
+        acts[:, : round(self.l0)] = 1
+        return SimpleNamespace(feature_acts=acts, sae_in=torch.zeros(50, 2))
+
+
+@pytest.mark.parametrize("coefficient", [0.1, 1.0, 50.0])
+@pytest.mark.parametrize("target", [10.0, 60.0])
+def test_the_l0_is_brought_to_its_target_from_a_coefficient_far_off(coefficient: float, target: float) -> None:
+    sae: Any = SlowSAE(coefficient)
+    controller = L0Controller(sae.trainer, target, 600)
+    for _ in range(600):
+        controller.update(sae.step())
+    assert abs(sae.l0 / target - 1) < 0.05
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("standard", "l1"), ("gated", "l1"), ("jumprelu", "l0")])
+def test_in_training_the_coefficient_moves_towards_the_target(
+    raw_config: dict[str, Any], architecture: str, kind: str
 ) -> None:
-    section = {key: coefficient if value is None else value for key, value in sae.items()} | {"d_in": 32, "d_sae": 64}
-    section["normalize_activations"] = "expected_average_only_in"  # else the coefficient means nothing here
-    raw = raw_config | {"sae": section, "target_l0": {"sae": 8.0}, "training_tokens": 64 * 400, "perf_log_freq": 0}
-    run = TrainingRun(build_config(raw), console=QUIET)
-    trained = run.run()
-    if isinstance(trained, JumpReLUTrainingSAE):
-        assert (trained.threshold > 0).all()
-    batches = torch.cat([next(run.activations_store) for _ in range(8)])
-    l0 = (trained.eval().encode(batches) != 0).sum(-1).float().mean().item()
-    assert 6 < l0 < 10.5
+    moved = []
+    for target in (1.0, 63.0):
+        section = {"architecture": architecture, f"{kind}_coefficient": 1e-3, "d_in": 32, "d_sae": 64}
+        run = TrainingRun(build_config(raw_config | {"sae": section, "target_l0": {"sae": target}}), console=QUIET)
+        run.run()
+        moved.append(run.trainers["sae"].coefficient_schedulers[kind].final_value)
+    assert moved[0] > 1e-3 > moved[1]
 
 
 @pytest.mark.parametrize(
