@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 
 from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, named, pairs
 from sae_lens_abstopk.errors import ConfigError
@@ -156,7 +155,8 @@ def _agreed(estimate: "Estimate") -> bool:
 def write_reports(results: Sequence[Path], out: Path, console: Console) -> None:
     """Write the reports of results files, and print the tables."""
     from sae_lens_abstopk.evaluation.report_files import write_reports as write
+    from sae_lens_abstopk.evaluation.report_terminal import print_report
 
     written = write(results, out)
-    console.print(Markdown(written.markdown.read_text(encoding="utf-8")))
+    print_report(written.merged, console)
     console.print(f"{written.markdown}\n{written.html}", highlight=False, soft_wrap=True)

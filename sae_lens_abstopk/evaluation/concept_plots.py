@@ -51,7 +51,7 @@ def pca_plot(task: MergedTask) -> Plot | None:
             y=[at[1] for at in points],
             mode="markers",
             marker={"color": POLE_COLOURS[pole], "symbol": _MARKS[pole], "size": 6},
-            opacity=0.75,
+            opacity=0.9,
             name=f"{label(name)} ({'AB'[pole]})",
             hoverinfo="skip",
             showlegend=True,

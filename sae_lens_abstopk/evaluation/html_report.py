@@ -1,6 +1,5 @@
 """Results as one HTML file with plots, which needs nothing from outside."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ def _environment() -> Environment:
 
 def _figure_json(plot: Plot) -> str:
     """A figure as JSON that may stand in a script element, whatever text is in it."""
-    found = json.dumps(json.loads(str(plot.figure.to_json())), allow_nan=False, separators=(",", ":"))
+    found = str(plot.figure.to_json())
     return found.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
 
 

@@ -27,6 +27,11 @@ def markdown_report(results: Sequence[Results]) -> str:
         ConfigError: as :func:`merge_results`.
     """
     merged = merge_results(results)
+    return "\n\n".join(["# Evaluation", *_heads(merged), *map(_table, report_tables(merged))]) + "\n"
+
+
+def report_tables(merged: MergedResults) -> list[ReportTable]:
+    """Every table that has something to show, in the order of a report."""
     tables = (
         reconstruction_table(merged),
         variants_table(merged),
@@ -39,8 +44,7 @@ def markdown_report(results: Sequence[Results]) -> str:
         steering_table(merged),
         scores_table(merged),
     )
-    parts = ["# Evaluation", *_heads(merged), *(_table(table) for table in tables if table.rows)]
-    return "\n\n".join(parts) + "\n"
+    return [table for table in tables if table.rows]
 
 
 def _heads(merged: MergedResults) -> list[str]:

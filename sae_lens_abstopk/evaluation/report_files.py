@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.html_report import write_html_report
 from sae_lens_abstopk.evaluation.markdown_report import markdown_report
-from sae_lens_abstopk.evaluation.merged_results import merge_results
+from sae_lens_abstopk.evaluation.merged_results import MergedResults, merge_results
 from sae_lens_abstopk.evaluation.results import read_results
 
 
@@ -16,6 +16,8 @@ class ReportFiles(NamedTuple):
 
     markdown: Path
     html: Path
+    merged: MergedResults
+    """What they show."""
 
 
 def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
@@ -30,8 +32,8 @@ def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
     if repeated:
         raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
     results = [read_results(path) for path in paths]
-    merge_results(results, sources=[str(path) for path in paths])
-    written = ReportFiles(folder / "report.md", folder / "report.html")
+    merged = merge_results(results, sources=[str(path) for path in paths])
+    written = ReportFiles(folder / "report.md", folder / "report.html", merged)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         written.markdown.write_text(markdown_report(results), encoding="utf-8")

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import plotly.graph_objects as go
 
@@ -50,16 +50,18 @@ class Plot:
 
     @property
     def legend(self) -> list[LegendEntry]:
-        """Of the traces that are to be named, for the page to write."""
+        """Of the traces that are to be named, for the page to write; several seeds of a variant go by the first marker."""
+        named = [trace for trace in traces(self.figure) if trace.showlegend]
+        symbols = [mark if isinstance(mark, str) else mark[0] for mark in (trace.marker.symbol for trace in named)]
         return [
-            LegendEntry(
-                glyph=_GLYPHS.get(trace.marker.symbol, "●") if isinstance(trace.marker.symbol, str) else "●",
-                colour=trace.marker.color or trace.line.color,
-                name=html.unescape(trace.name),
-            )
-            for trace in self.figure.data
-            if trace.showlegend
+            LegendEntry(_GLYPHS[symbol], trace.marker.color or trace.line.color, html.unescape(trace.name))
+            for trace, symbol in zip(named, symbols, strict=True)
         ]
+
+
+def traces(of: go.Figure) -> Sequence[Any]:
+    """What is drawn in a figure; plotly's own attribute has no type to speak of."""
+    return cast("Sequence[Any]", of.data)
 
 
 @dataclass(frozen=True)

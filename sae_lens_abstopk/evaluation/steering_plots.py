@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Sequence
-from typing import Any, cast
 
 import plotly.graph_objects as go
 
@@ -20,6 +19,7 @@ from sae_lens_abstopk.evaluation.report_plots import (
     offsets,
     rows_axis,
     rows_height,
+    traces,
 )
 from sae_lens_abstopk.evaluation.results import DoseRecord, SteeringRecord
 from sae_lens_abstopk.evaluation.steering_tables import shown_name, split_random
@@ -45,7 +45,7 @@ def dose_response_plot(task: MergedTask, sae: str) -> Plot:
     for name, doses, style in _curves(record):
         _line(drawn, name, [dose.strength for dose in doses], [dose.log_odds for dose in doses], doses, style)
     return Plot(
-        f"{task.name}, {sae}: dose and response",
+        "Dose and response",
         f"Log-odds between the tokens of the poles after {record.prompts[1]} test prompts, at every strength of latent "
         f"{record.latent} and of directions added with the same norm; grey are random directions, the dotted line is the "
         "unsteered model. Means, without intervals: those are in the table.",
@@ -70,7 +70,7 @@ def effect_cost_plot(task: MergedTask, sae: str) -> Plot:
                 shown=side == 0,
             )
     return Plot(
-        f"{task.name}, {sae}: effect against cost",
+        "Effect against cost",
         "What a dose moves, up towards B and down towards A, against what it costs: the rise of the unsteered model's NLL of "
         "the generated text. Steeper is better; an effect at a cost of several nats is broken text.",
         drawn,
@@ -137,7 +137,7 @@ def _line(
 ) -> None:
     colour, dash, symbol = style
     group = "random" if style is _RANDOM else shown_name(name)
-    first = not any(trace.legendgroup == group for trace in cast(Any, to.data))
+    first = not any(trace.legendgroup == group for trace in traces(to))
     to.add_scatter(
         x=[None if value != value else value for value in x],
         y=[None if value != value else value for value in y],

@@ -1,5 +1,6 @@
 """What a person reads of results: numbers as measured, nothing from outside, nothing run that came as text."""
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.html_report import write_html_report
-from sae_lens_abstopk.evaluation.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.markdown_report import markdown_report, report_tables
 from sae_lens_abstopk.evaluation.merged_results import merge_results
+from sae_lens_abstopk.evaluation.report_terminal import print_report
 from sae_lens_abstopk.evaluation.results import Results
 from tests.evaluation.results_document import results_document
 
@@ -152,6 +155,8 @@ def test_the_page_shows_every_part_with_a_caption_each(page: Callable[..., Page]
     # 2 + 1 + (2 + coverage + 3 tasks) + (symmetry + 2 tasks, 2 SAEs, 2 plots) + (cosines + 3 tasks)
     assert len(found.figures) == 2 + 1 + 6 + 9 + 4
     assert len(found.text["figcaption"]) == len(found.figures)
+    drawn = sum(trace.get("showlegend", False) for figure in found.figures for trace in figure["data"])
+    assert len(found.text["li"]) == drawn, "each with a legend of what is drawn"
 
 
 def test_the_intervals_of_the_plot_are_those_of_the_document(page: Callable[..., Page]) -> None:
@@ -265,6 +270,22 @@ def test_measurements_of_what_is_not_listed_are_refused() -> None:
     del document.tasks["gender"]
     with pytest.raises(ConfigError, match="steering has a task 'gender' that is none of tasks: sentiment, tense"):
         merge_results([document])
+
+
+def test_on_a_narrow_terminal_no_number_is_cut() -> None:
+    document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
+    for width in (60, 80, 200):
+        console = Console(width=width, file=io.StringIO(), color_system=None)
+        print_report(merge_results([document]), console)
+        assert isinstance(console.file, io.StringIO)
+        shown = console.file.getvalue()
+        assert "…" not in shown
+        assert max(map(len, shown.splitlines())) <= width
+        words = set(shown.split())
+        for table in report_tables(merge_results([document])):
+            numbers = {word for row in table.rows for cell in row[table.labels :] for word in cell.split()}
+            assert numbers <= words, table.title
+        assert "[bold]" in shown, "a name is no markup"
 
 
 def invoke(*arguments: str) -> Any:
