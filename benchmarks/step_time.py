@@ -11,7 +11,8 @@ For each size (D, F, K, B) and SAE, in float32 on random tokens:
 - encode and decode without gradients, alternating;
 - the peak memory of a step above parameters, gradients and optimiser state, each in a fresh process.
 
-``--curves`` varies F, K and B around the first size instead. Run it on an idle machine.
+``--curves`` varies F, K and B around the first size instead, and ``--profile`` says where our step at the largest size
+spends its time. Run it on an idle machine.
 """
 
 import argparse
@@ -169,6 +170,16 @@ def median_time(name: str, size: Size, repeats: int) -> float:
     return alternating({name: lambda: take_step(trainer, batch)}, repeats)[name]["median"]
 
 
+def profile(size: Size) -> dict[str, float]:
+    """Seconds of one ``abstopk`` step by operation, the ten that take most."""
+    trainer, batch = make_trainer(OURS, size), torch.randn(size[3], size[0])
+    take_step(trainer, batch)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        take_step(trainer, batch)
+    by_time = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    return {event.key: event.self_cpu_time_total / 1e6 for event in by_time[:10]}
+
+
 def in_fresh_process(flag: str, name: str, size: Size, repeats: int = 1) -> str:
     """What this script prints for one SAE at one size."""
     command = [sys.executable, __file__, flag, name, *map(str, size), "--repeats", str(repeats)]
@@ -216,6 +227,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="at the first size; the others take fewer")
     parser.add_argument("--peers", type=Path, help="Python of an environment with eai-sparsify and dictionary-learning")
     parser.add_argument("--curves", action="store_true", help="vary F, K and B")
+    parser.add_argument("--profile", action="store_true", help="profile our step at the largest size")
     parser.add_argument("--memory-of", nargs=5, help="internal: measure memory of one SAE at one size and print it")
     parser.add_argument("--time-of", nargs=5, help="internal: time one SAE at one size and print it")
     args = parser.parse_args()
@@ -225,7 +237,8 @@ def main() -> None:
         print(peak_memory(name, size) if args.memory_of else median_time(name, size, args.repeats))
         return
     record: dict[str, Any] = {
-        "command": "python benchmarks/step_time.py" + (" --curves" if args.curves else ""),
+        "command": "python benchmarks/step_time.py"
+        + (" --curves" if args.curves else " --profile" if args.profile else ""),
         "environment": {
             "python": platform.python_version(),
             "processor": processor(),
@@ -241,6 +254,9 @@ def main() -> None:
             for varied, sizes in CURVES.items()
         }
         print(json.dumps(record["curves"], indent=1))
+    elif args.profile:
+        record["seconds_by_operation"] = profile(SIZES[-1])
+        print(json.dumps(record, indent=1))
     else:
         repeats = [args.repeats, max(2, args.repeats // 2), 2]
         record["sizes"] = [measure(size, n, args.peers) for size, n in zip(SIZES, repeats, strict=True)]
