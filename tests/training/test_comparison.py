@@ -105,12 +105,13 @@ def test_the_l0_is_brought_to_its_target_from_a_coefficient_far_off(coefficient:
 
 @pytest.mark.parametrize(("architecture", "kind"), [("standard", "l1"), ("gated", "l1"), ("jumprelu", "l0")])
 def test_in_training_the_coefficient_moves_towards_the_target(
-    raw_config: dict[str, Any], architecture: str, kind: str
+    raw_config: dict[str, Any], tmp_path: Path, architecture: str, kind: str
 ) -> None:
     moved = []
     for target in (1.0, 63.0):
         section = {"architecture": architecture, f"{kind}_coefficient": 1e-3, "d_in": 32, "d_sae": 64}
-        run = TrainingRun(build_config(raw_config | {"sae": section, "target_l0": {"sae": target}}), console=QUIET)
+        changes = {"sae": section, "target_l0": {"sae": target}, "output_path": str(tmp_path / str(target))}
+        run = TrainingRun(build_config(raw_config | changes), console=QUIET)
         run.run()
         moved.append(run.trainers["sae"].coefficient_schedulers[kind].final_value)
     assert moved[0] > 1e-3 > moved[1]
