@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -97,9 +98,12 @@ def latent_scale(
     token_filter: TokenFilter,
     quantile: float = QUANTILE,
     hook_name: str | None = None,
+    autocast: bool = False,
 ) -> LatentScales:
     """
     The scales s of ``latents``: 99th percentile of abs(z) over the tokens on which each fires.
+
+    The layers above the hook are not run.
 
     Args:
         model: As for :func:`steer`; it is run unsteered.
@@ -109,18 +113,24 @@ def latent_scale(
         token_filter: Tokens that count; that of the SAE, as a rule.
         quantile: Of abs(z).
         hook_name: The SAE's own by default.
+        autocast: Run the model in bfloat16 autocast.
     """
     fitter = LatentScaleFitter(latents, quantile=quantile)
 
     def look(activations: torch.Tensor) -> torch.Tensor:
         codes = sae.encode(activations.to(sae.device))
         fitter.update(codes.to_dense() if codes.is_sparse else codes)
-        return activations
+        raise _SeenError
 
     with intervene(model, hook_name or sae.cfg.metadata.hook_name, look, token_filter=token_filter):
         for tokens in batches:
-            model(tokens)
+            with suppress(_SeenError), torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
+                model(tokens)
     return fitter.result
+
+
+class _SeenError(Exception):
+    """Ends a forward pass once its activations were seen."""
 
 
 def _few(latents: tuple[int, ...]) -> str:
