@@ -39,13 +39,13 @@ class Dose:
     """Mean norm of the change at the steered tokens of the prompts."""
     log_odds: tuple[float, ...]
     """log p(pole B's tokens) - log p(pole A's) after each prompt."""
-    scores: tuple[float, ...] | None
-    """Mean :func:`pole_score` of each prompt's generated texts; None where the task has no scorer."""
-    generated_nll: tuple[float, ...]
-    """The unsteered model's nats a token of each prompt's generated texts, their mean."""
     neutral_nll: tuple[float, ...]
     """The steered model's nats a token of each neutral text."""
-    texts: tuple[tuple[str, ...], ...]
+    generated_nll: tuple[float, ...] | None
+    """The unsteered model's nats a token of each prompt's generated texts, their mean; None where none was generated."""
+    scores: tuple[float, ...] | None
+    """Mean :func:`pole_score` of each prompt's generated texts; None where the task has no scorer too."""
+    texts: tuple[tuple[str, ...], ...] | None
     """The generated texts of each prompt."""
 
 
@@ -101,26 +101,21 @@ class DoseMeter:
         self.n_prompts, self._samples = len(prompts), samples
         self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
 
-    def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
+    def measure(self, intervention: Intervention | None, strength: float = 0.0, *, generate: bool = True) -> Dose:
         """The dose of ``intervention`` at ``strength``; of nothing where it is None."""
         log_odds, added_norm = self.log_odds(intervention, strength)
         with self._steered(intervention, strength):
+            neutral = tuple(self._model.nll(self._neutral).tolist())
+        if not generate:
+            return Dose(strength, added_norm, log_odds, neutral, None, None, None)
+        with self._steered(intervention, strength):
             generated = self._model.generate(self._prompts, samples=self._samples, **self._sampling)
-            neutral = self._model.nll(self._neutral)
         cost = self._model.generated_nll(generated).view(self.n_prompts, -1).mean(1)
         texts = [generated.texts[i : i + self._samples] for i in range(0, len(generated.texts), self._samples)]
         scores = None
         if self._scorer is not None:
             scores = tuple(sum(pole_score(self._scorer, text) for text in row) / len(row) for row in texts)
-        return Dose(
-            strength=strength,
-            added_norm=added_norm,
-            log_odds=log_odds,
-            scores=scores,
-            generated_nll=tuple(cost.tolist()),
-            neutral_nll=tuple(neutral.tolist()),
-            texts=tuple(texts),
-        )
+        return Dose(strength, added_norm, log_odds, neutral, tuple(cost.tolist()), scores, tuple(texts))
 
     def log_odds(self, intervention: Intervention | None, strength: float) -> tuple[tuple[float, ...], float]:
         """Log-odds after each prompt, and the mean norm of what was changed in it; cheap beside :meth:`measure`."""

@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 from sae_lens_abstopk.evaluation.doses import Dose
 from sae_lens_abstopk.evaluation.intervals import Estimate, bootstrap, mean_estimate
 
-CostKind = Literal["generated", "neutral"]
+CostKind = Literal["neutral", "generated"]
 Floats = npt.NDArray[np.float64]
 _GRID = 101
 
@@ -153,6 +153,11 @@ def _scores(dose: Dose) -> tuple[float, ...]:
     return dose.scores
 
 
+def _generated_nll(dose: Dose) -> tuple[float, ...]:
+    assert dose.generated_nll is not None
+    return dose.generated_nll
+
+
 def _change(baseline: Dose, dose: Dose, kind: Callable[[Dose], tuple[float, ...]]) -> Floats:
     return np.subtract(kind(dose), kind(baseline))
 
@@ -160,7 +165,7 @@ def _change(baseline: Dose, dose: Dose, kind: Callable[[Dose], tuple[float, ...]
 def _cost(baseline: Dose, dose: Dose, kind: CostKind) -> Floats:
     """One cost a prompt, [n]; neutral texts belong to no prompt, so their mean stands for each."""
     if kind == "generated":
-        return np.subtract(dose.generated_nll, baseline.generated_nll)
+        return _change(baseline, dose, _generated_nll)
     return np.full(len(dose.log_odds), np.subtract(dose.neutral_nll, baseline.neutral_nll).mean())
 
 

@@ -84,6 +84,7 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
         latent_chosen_by="planted",
         tokenizer=tokenizer,
         max_new_tokens=6,
+        cost="generated",
         budget=0.3,
     )
 
@@ -148,12 +149,39 @@ def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse)
     assert low.scores is not None
     assert high.scores is not None
     assert sum(low.scores) < 0 < sum(high.scores)
-    assert len(high.texts) == 4
-    assert all(len(samples) == 3 for samples in high.texts)
+    assert high.texts is not None
+    assert [len(samples) for samples in high.texts] == [3] * 4
     unsteered = measured.baseline[1]
     for dose in (low, high):
-        assert sum(dose.generated_nll) > sum(unsteered.generated_nll)
-        assert sum(dose.neutral_nll) > sum(unsteered.neutral_nll)
+        assert sum(dose.generated_nll or ()) > sum(unsteered.generated_nll or ())
+        assert sum(dose.neutral_nll) != sum(unsteered.neutral_nll)
+
+
+def test_matched_at_neutral_cost_no_text_is_generated_on_val(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    progress: list[tuple[int, int]] = []
+    found = dose_response(
+        planted.model,
+        planted.sae,
+        planted.part,
+        [Intervention("latent", "add", 0.05, PLANTED), Intervention("clamp", "clamp", 0.05, PLANTED)],
+        latent_chosen_by="planted",
+        tokenizer=tokenizer,
+        strengths=[1, 2],
+        max_new_tokens=2,
+        samples=1,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert all(dose.texts is None and dose.generated_nll is None for curve in found.val for dose in curve.doses)
+    assert all(dose.texts is not None for curve in found.test for dose in curve.doses)
+    # two baselines; of each, four doses on val and on test and two matched ones; of the clamp, 0 twice as well
+    assert progress[-1] == (24, 24)
+    assert len(progress) == 24
+    towards_a = found.summary("latent").towards_a
+    on_val = next(curve for curve in found.val if curve.intervention == "latent").doses
+    rise = [sum(dose.neutral_nll) - sum(found.baseline[0].neutral_nll) for dose in on_val[:2]]
+    assert towards_a.reached == (max(rise) / 12 >= 0.1)
 
 
 def test_strengths_are_chosen_on_val_and_reported_on_test(measured: DoseResponse) -> None:
@@ -163,7 +191,8 @@ def test_strengths_are_chosen_on_val_and_reported_on_test(measured: DoseResponse
     assert protocol.latent_chosen_by == "planted"
     assert protocol.strength_chosen_by.startswith("generated cost of 0.3 nats a token on val prompts")
     on_val = next(curve for curve in measured.val if curve.intervention == "latent").doses
-    rises = [sum(d.generated_nll) / 4 - sum(measured.baseline[0].generated_nll) / 4 for d in on_val if d.strength > 0]
+    unsteered = sum(measured.baseline[0].generated_nll or ())
+    rises = [(sum(dose.generated_nll or ()) - unsteered) / 4 for dose in on_val if dose.strength > 0]
     chosen = measured.summary("latent").towards_b
     assert chosen.reached == (max(rises) >= 0.3)
     assert 0 < chosen.strength <= 4
@@ -225,7 +254,7 @@ def test_the_record_is_plain_json(measured: DoseResponse) -> None:
         ({"strengths": [0, 1]}, "must be different numbers above 0"),
         ({"strengths": []}, "must be different numbers above 0"),
         ({"budget": 0}, "budget=0 must be above 0"),
-        ({"cost": "time"}, "cost='time' must be one of generated, neutral"),
+        ({"cost": "time"}, "cost='time' must be one of neutral, generated"),
         ({"samples": 0}, "must be at least 1"),
         ({"hook_name": "model.layers.9"}, "model.layers.0 to model.layers.2"),
         ({"interventions": []}, "must have different names, and be at least one"),
