@@ -123,6 +123,7 @@ def task_record(probes: TaskProbes) -> SAETaskRecord:
 def steering_record(found: DoseResponse, *, latent: int) -> SteeringRecord:
     """Of a dose-response."""
     baseline = found.baseline[1]
+    assert baseline.generated_nll is not None  # texts are generated for test prompts
     interventions = {}
     for curve, summary in zip(found.test, found.summaries, strict=True):
         interventions[curve.intervention] = InterventionRecord(
@@ -149,6 +150,8 @@ def _latent(found: SingleLatent | CoveringLatent) -> LatentRecord:
 
 
 def _dose(dose: Dose) -> DoseRecord:
+    assert dose.generated_nll is not None  # texts are generated for test prompts
+    assert dose.texts is not None
     return DoseRecord(
         strength=dose.strength,
         added_norm=dose.added_norm,
