@@ -31,8 +31,8 @@ class SteeringOptions(_Section):
     strengths: tuple[Positive, ...] = (0.5, 1.0, 2.0, 4.0)
     samples: Count = 3
     max_new_tokens: Count = 24
-    budget: Positive = 0.5
-    """Nats a token at which effects are matched."""
+    budget: Positive = 0.1
+    """Nats a token of neutral text at which effects are matched."""
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
     """Latents, the best on train texts, among which val prompts choose."""
