@@ -38,6 +38,7 @@ def steer_on_task(
             subjects.batches(SCALE_TOKENS),
             latents=probed.candidates[sae_name][: options.candidates],
             token_filter=subjects.token_filter,
+            autocast=subjects.cfg.autocast_lm,
         )
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
         if not firing:
