@@ -70,6 +70,17 @@ def inference_table(sizes: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def run_table(record: dict[str, Any]) -> str:
+    """Speed of whole runs as Markdown."""
+    speed = record["tokens_per_second"]
+    rows = {
+        "`abstopk train`": speed["ours"],
+        "SAELens's runner": speed["sae_lens"],
+        "the language model alone, to the hook": record["pipeline"]["bare_tokens_per_second"],
+    }
+    return "\n".join(["| run | tokens a second |", "|---|---|", *(f"| {k} | {v:,.0f} |" for k, v in rows.items())])
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """``text`` with what stands between the marks of ``name`` replaced."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -86,6 +97,7 @@ def main() -> None:
     text = replaced(text, "steps", table(steps["sizes"]))
     text = replaced(text, "alone", alone_table(steps["sizes"][0]))
     text = replaced(text, "inference", inference_table(steps["sizes"]))
+    text = replaced(text, "run", run_table(json.loads((ROOT / "results" / "end_to_end.json").read_text())))
     readme.write_text(text)
 
 

@@ -3,19 +3,17 @@
     python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
 
 SmolLM2-135M-Instruct at layer 15, the language model in bfloat16 in both, an AbsTopK SAE of 9,216 latents with k = 57,
-4,096 tokens a step. Alternates between the two; the time is that of ``run()``, models loaded before. Run it on an idle
-machine.
+4,096 tokens a step. Alternates between the two; the time is that of ``run()``, models loaded before. Then what the
+activation pipeline takes above the bare language model. Run it on an idle machine.
 """
 
 import argparse
 import json
 import logging
-import platform
 import statistics
 import tempfile
 import time
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,13 @@ from sae_lens import (
     LanguageModelSAETrainingRunner,
     LoggingConfig,
 )
+from step_time import environment
 
 from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.text import load_text
 
@@ -43,16 +45,21 @@ SETTINGS: dict[str, Any] = {
     "train_batch_size_tokens": 4096,
     "lr": 1e-3,
 }
+WARM_UP = 2
+
+
+def our_config(model: Path, tokens: int, folder: str) -> TrainingConfig:
+    overrides = [f"{key}={str(value).lower()}" for key, value in SETTINGS.items()]
+    overrides += [f"model_name={model}", f"training_tokens={tokens}", f"output_path={folder}/run"]
+    overrides += ["companions={}", "max_norm_multiple=null", "seqpos_slice=[null]", "exclude_special_tokens=false"]
+    overrides += ["sae={architecture: abstopk, d_in: 576, d_sae: 9216, k: 57}"]
+    return load_config("quickstart", overrides)
 
 
 def ours(model: Path, tokens: int) -> float:
     """Seconds of `abstopk train`."""
     with tempfile.TemporaryDirectory() as folder:
-        overrides = [f"{key}={str(value).lower()}" for key, value in SETTINGS.items()]
-        overrides += [f"model_name={model}", f"training_tokens={tokens}", f"output_path={folder}/run"]
-        overrides += ["companions={}", "max_norm_multiple=null", "seqpos_slice=[null]", "exclude_special_tokens=false"]
-        overrides += ["sae={architecture: abstopk, d_in: 576, d_sae: 9216, k: 57}"]
-        run = TrainingRun(load_config("quickstart", overrides), console=Console(quiet=True))
+        run = TrainingRun(our_config(model, tokens, folder), console=Console(quiet=True))
         started = time.perf_counter()
         run.run()
         return time.perf_counter() - started
@@ -81,19 +88,48 @@ def theirs(model: Path, tokens: int) -> float:
         return time.perf_counter() - started
 
 
-def bare_forward(model: Path, n_batches: int = 8) -> float:
-    """Tokens a second of the language model alone, up to the hook."""
+def pipeline(model: Path, repeats: int) -> dict[str, Any]:
+    """
+    Seconds that the activation pipeline takes for a batch of the language model, beside those of the bare forward pass.
+
+    Training batches are drawn from the pipeline (text, language model, filter, mixing buffer) until it has refilled its
+    buffer once, then as many language-model batches go through the bare layers, and so on in turn: the speed of a
+    machine drifts by more than what is to be measured, so each refill is compared with the passes right after it.
+    """
     from transformers import AutoModelForCausalLM
 
-    layers: Any = AutoModelForCausalLM.from_pretrained(model).eval().model
-    layers.layers = layers.layers[:16]
-    tokens = torch.randint(3, 40_000, (8, 128))
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        layers(tokens)
-        started = time.perf_counter()
-        for _ in range(n_batches):
-            layers(tokens)
-    return n_batches * tokens.numel() / (time.perf_counter() - started)
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = our_config(model, 10**9, folder)
+        language_model = load_language_model(cfg)
+        with saelens_notes_off():
+            store = FilteredActivationsStore.for_training(language_model, cfg, load_text(cfg, "train"))
+        layers: Any = AutoModelForCausalLM.from_pretrained(model).eval().model
+        layers.layers = layers.layers[:16]
+        refill = (
+            SETTINGS["n_batches_in_buffer"] // 2 // SETTINGS["store_batch_size_prompts"]
+        )  # half of the buffer stays
+        tokens = [store.get_batch_tokens() for _ in range(refill)]
+        loader, drawn, bare = store.get_data_loader(), [], []
+        for i in range(WARM_UP + repeats):
+            before, started = store.n_llm_batches, time.perf_counter()
+            while store.n_llm_batches - before < refill:
+                next(loader)
+            seconds = (time.perf_counter() - started) / (store.n_llm_batches - before)
+            started = time.perf_counter()
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+                for batch in tokens:
+                    layers(batch)
+            if i >= WARM_UP:
+                drawn.append(seconds)
+                bare.append((time.perf_counter() - started) / refill)
+        store.close()
+    per_batch = SETTINGS["store_batch_size_prompts"] * SETTINGS["context_size"]
+    return {
+        "tokens_per_batch": per_batch,
+        "seconds_per_batch": {"pipeline": drawn, "bare language model to the hook": bare},
+        "overhead": statistics.median(with_it / alone for with_it, alone in zip(drawn, bare, strict=True)) - 1,
+        "bare_tokens_per_second": per_batch / statistics.median(bare),
+    }
 
 
 def main() -> None:
@@ -114,13 +150,10 @@ def main() -> None:
         "command": "python benchmarks/end_to_end.py",
         "tokens": args.tokens,
         "seconds": seconds,
-        "tokens_per_second": speed | {"bare language model to the hook": bare_forward(model)},
+        "tokens_per_second": speed,
         "ours_over_sae_lens": speed["ours"] / speed["sae_lens"],
-        "environment": {
-            "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
-            **{package: version(package) for package in ("torch", "sae-lens", "transformers", "sae-lens-abstopk")},
-        },
+        "pipeline": pipeline(model, repeats=10 * args.repeats),
+        "environment": environment(),
     }
     print(json.dumps(record, indent=1))
     if args.out:

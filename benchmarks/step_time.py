@@ -83,6 +83,18 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
+def environment() -> dict[str, Any]:
+    """What a record says of the machine and the software."""
+    return {
+        "python": platform.python_version(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "bfloat16 selection": bfloat16_is_fast(torch.device("cpu")),
+        "commit": commit(),
+        **{package: version(package) for package in ("torch", "sae-lens", "transformers", "sae-lens-abstopk")},
+    }
+
+
 def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
     return {
         "sae_lens abstopk": lambda d, f, k: SAELensAbsTopKTrainingSAE(
@@ -239,14 +251,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "command": "python benchmarks/step_time.py"
         + (" --curves" if args.curves else " --profile" if args.profile else ""),
-        "environment": {
-            "python": platform.python_version(),
-            "processor": processor(),
-            "threads": torch.get_num_threads(),
-            "bfloat16 selection": bfloat16_is_fast(torch.device("cpu")),
-            "commit": commit(),
-            **{package: version(package) for package in ("torch", "sae-lens", "sae-lens-abstopk")},
-        },
+        "environment": environment(),
     }
     if args.curves:
         record["curves"] = {

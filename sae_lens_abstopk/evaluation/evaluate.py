@@ -32,6 +32,7 @@ from sae_lens_abstopk.evaluation.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.steered_task import steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite
 from sae_lens_abstopk.evaluation.tasks import Task, load_task
+from sae_lens_abstopk.training.language_model import casts_shared
 
 RESULTS_FILENAME = "results.json"
 SIGNED = ("abstopk", "signed_jumprelu")
@@ -83,7 +84,8 @@ def evaluate(
             raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
     subjects = open_subjects(saes, model_name=model_name, text=text)
     run = _Evaluation(subjects, suite, tasks, Path(out), groups or {}, seed, on_progress or (lambda *_: None))
-    results = run.results()
+    with casts_shared():
+        results = run.results()
     results.write(Path(out) / RESULTS_FILENAME)
     return results
 

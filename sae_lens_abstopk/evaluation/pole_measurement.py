@@ -10,10 +10,11 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.language_model import load_language_model
+from sae_lens_abstopk.training.language_model import casts_shared, load_language_model
 
 
 @torch.no_grad()
+@casts_shared()
 def measure_poles(
     folder: Path,
     *,

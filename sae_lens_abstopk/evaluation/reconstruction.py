@@ -13,6 +13,7 @@ from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
+from sae_lens_abstopk.training.language_model import casts_shared
 
 CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 
@@ -144,6 +145,7 @@ class Observer(Protocol):
 
 
 @torch.no_grad()
+@casts_shared()
 def evaluate_reconstruction(
     passes: ModelPasses,
     saes: Mapping[str, Codec],

@@ -18,6 +18,7 @@ from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms
+from sae_lens_abstopk.training.language_model import casts_shared
 
 CHECKPOINT_EVERY = 100
 
@@ -128,6 +129,7 @@ _PARTS = ("strongest", "sampled", "tokens", "histograms", "cofiring")
 
 
 @torch.no_grad()
+@casts_shared()
 def collect(
     passes: ModelPasses,
     saes: Mapping[str, SAE[Any]],

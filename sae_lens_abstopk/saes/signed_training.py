@@ -14,6 +14,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_count
+from sae_lens_abstopk.saes.topk_codes import HasTopKCodes
 
 B_DEC_INIT_METHODS = ("mean", "geometric_median", "zeros")
 
@@ -48,7 +49,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
         super().__post_init__()
 
 
-class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
+class SignedTrainingSAE(HasTopKCodes, SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     """
     SAELens's AbsTopK training SAE with the options of :class:`SignedTrainingSAEConfig`.
 

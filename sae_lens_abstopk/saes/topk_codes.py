@@ -1,12 +1,13 @@
 """Codes as the few latents that are on: encode and decode without [..., d_sae]."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.sparse import EncoderWeights, select_per_token
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
 from sae_lens_abstopk.sparse.autoencode import weighted_sums
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
@@ -15,6 +16,8 @@ PER_TOKEN = {"abstopk": True, "sparse_abstopk": True, "topk": False, "sparse_top
 """Architectures that keep k latents a token, and whether these are signed."""
 THRESHOLD = {"signed_jumprelu": True, "jumprelu": False}
 """Architectures with a threshold for each latent."""
+OVER_BATCH = ("batch_abstopk", "matryoshka_batch_abstopk")
+"""Training architectures that keep k latents a token on average, in evaluation mode by one threshold."""
 
 
 class TopKCodes(NamedTuple):
@@ -31,9 +34,11 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     """
     What ``sae.encode(x)`` gives, as values and latents; hooks on the codes do not run.
 
+    The SAEs of this package have it as a method too; this function takes SAELens's own as well.
+
     Args:
-        sae: Of an architecture that keeps k latents a token (K is k) or has a threshold (K is the most that any of
-            these tokens keeps).
+        sae: Of an architecture that keeps k latents a token (K is k), or that has a threshold or selects over the batch
+            (K is the most that any of these tokens keeps).
         x: Activations [..., d_in].
 
     Raises:
@@ -43,21 +48,23 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     weights: Any = sae  # torch's modules do not tell the types of their parameters
     centred = sae.process_sae_in(x)
     flat = centred.reshape(-1, centred.shape[-1])
+    norms = sae.W_dec.norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
+    half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
+    encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, half_precision=half_precision)
     if architecture in PER_TOKEN:
-        norms = sae.W_dec.norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
-        half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
-        encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, signed=True, half_precision=half_precision)
-        if not PER_TOKEN[architecture]:
-            encoder = encoder._replace(signed=False)
-        codes = select_per_token(encoder, flat, sae.cfg.k)
-        values = codes.values if norms is None else codes.values * norms[codes.latents]
-        found = _padded(values, codes.latents, codes.offsets)
+        codes = select_per_token(encoder._replace(signed=PER_TOKEN[architecture]), flat, sae.cfg.k)
+        found = _padded(codes.scaled(norms))
     elif architecture in THRESHOLD:
+        positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
         encoder = EncoderWeights(sae.W_enc, weights.b_enc, signed=THRESHOLD[architecture])
-        negative_threshold = getattr(sae, "negative_threshold", weights.threshold)
-        found = _above_threshold(encoder, weights.threshold, negative_threshold, flat)
+        found = _passing(encoder, lambda u_bF: (u_bF > positive) | (-u_bF > negative), flat)
+    elif architecture in OVER_BATCH and (sae.training or weights.topk_threshold == 0):
+        found = _padded(weights.select(encoder, flat).scaled(norms))
+    elif architecture in OVER_BATCH:
+        found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) > weights.topk_threshold, flat)
+        found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
     else:
-        known = ", ".join([*PER_TOKEN, *THRESHOLD])
+        known = ", ".join([*PER_TOKEN, *THRESHOLD, *OVER_BATCH])
         raise ConfigError(f"encode_topk: architecture {architecture!r} has no bound on its codes; known: {known}.")
     return TopKCodes(*(part.reshape(*centred.shape[:-1], -1) for part in found))
 
@@ -76,14 +83,25 @@ def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
     return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 
-def _above_threshold(
-    encoder: EncoderWeights, threshold_F: torch.Tensor, negative_threshold_F: torch.Tensor, x_BD: torch.Tensor
-) -> TopKCodes:
+class HasTopKCodes:
+    """Methods of the SAEs of this package that give and take codes without [..., d_sae]."""
+
+    def encode_topk(self, x: torch.Tensor) -> TopKCodes:
+        """See :func:`encode_topk`."""
+        return encode_topk(cast(SAE[Any], self), x)
+
+    def decode_topk(self, codes: TopKCodes) -> torch.Tensor:
+        """See :func:`decode_topk`."""
+        return decode_topk(cast(SAE[Any], self), codes)
+
+
+def _passing(encoder: EncoderWeights, passes: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:
+    """The pre-activations that pass a test, padded to the widest token."""
     parts = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
         score_bF = encoder.scores(u_bF)
-        score_bF *= (u_bF > threshold_F) | (-u_bF > negative_threshold_F)
+        score_bF *= passes(u_bF)
         most = int((score_bF != 0).sum(1).max()) if len(score_bF) else 0
         best = score_bF.topk(most, sorted=False)
         on = best.values != 0
@@ -95,8 +113,8 @@ def _above_threshold(
     return TopKCodes(*(torch.cat(part) for part in zip(*padded, strict=True)))
 
 
-def _padded(values: torch.Tensor, latents: torch.Tensor, offsets: torch.Tensor) -> TopKCodes:
-    counts = offsets.diff()
+def _padded(codes: SparseCodes) -> TopKCodes:
+    values, latents, counts = codes.values, codes.latents, codes.offsets.diff()
     width = int(counts.max()) if len(counts) else 0
     if bool((counts == width).all()):
         return TopKCodes(values.view(len(counts), width), latents.view(len(counts), width))

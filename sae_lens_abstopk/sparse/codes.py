@@ -35,6 +35,10 @@ class SparseCodes(NamedTuple):
         counts = count_each(self.rows[keep], len(self.offsets) - 1)
         return SparseCodes(self.values[keep], self.latents[keep], offsets_of(counts))
 
+    def scaled(self, scale: torch.Tensor | None) -> "SparseCodes":
+        """Each value times the ``scale`` [F] of its latent."""
+        return self if scale is None else self._replace(values=self.values * scale[self.latents])
+
     def to_coo(self, d_sae: int) -> torch.Tensor:
         """Codes [B, F] as a sparse COO tensor."""
         size = (len(self.offsets) - 1, d_sae)

@@ -18,6 +18,7 @@ from typing_extensions import override
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.language_model import casts_shared
 from sae_lens_abstopk.training.mixing import mixed_batches
 from sae_lens_abstopk.training.text import Part, load_text
 
@@ -25,6 +26,12 @@ from sae_lens_abstopk.training.text import Part, load_text
 NORM_CALIBRATION_BATCHES = 4
 # contexts that are tokenised ahead of their use
 READ_AHEAD = 256
+# batches that a language model in autocast runs through after its weights have been cast; all are held at once
+BATCHES_PER_CAST = 8
+
+
+RawBatch = tuple[torch.Tensor, torch.Tensor | None]
+"""Activations [n_tokens, d_in] of a batch of the language model, and the token ids where these are needed."""
 
 
 class NonFiniteActivationsError(RuntimeError):
@@ -74,7 +81,7 @@ class FilteredActivationsStore(ActivationsStore):
     def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:
         return self._filtered(self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))
 
-    def _filtered(self, batch: tuple[torch.Tensor, torch.Tensor | None]) -> torch.Tensor:
+    def _filtered(self, batch: RawBatch) -> torch.Tensor:
         activations, token_ids = batch
         if token_ids is not None and self.exclude_special_tokens is not None:
             activations = activations[~torch.isin(token_ids, self.exclude_special_tokens)]
@@ -138,21 +145,24 @@ class FilteredActivationsStore(ActivationsStore):
             yield self._filtered(waiting)
             waiting = launched
 
-    def _raw_batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    def _raw_batches(self) -> Iterator[RawBatch]:
         while True:
-            try:
-                yield self.get_raw_llm_batch(raise_on_epoch_end=True)
-            except StopIteration:
-                warnings.warn(
-                    "All samples in the training dataset have been exhausted, beginning new epoch.", stacklevel=2
-                )
-                try:
-                    yield self.get_raw_llm_batch()
-                except StopIteration:
-                    raise ConfigError(
-                        "the training text does not fill one batch of the language model; give more text, or lower "
-                        f"store_batch_size_prompts={self.store_batch_size_prompts} or context_size={self.context_size}."
-                    ) from None
+            with casts_shared():
+                batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST if self.autocast_lm else 1)]
+            yield from batches
+
+    def _next_raw_batch(self) -> RawBatch:
+        try:
+            return self.get_raw_llm_batch(raise_on_epoch_end=True)
+        except StopIteration:
+            warnings.warn("All samples in the training dataset have been exhausted, beginning new epoch.", stacklevel=2)
+        try:
+            return self.get_raw_llm_batch()
+        except StopIteration:
+            raise ConfigError(
+                "the training text does not fill one batch of the language model; give more text, or lower "
+                f"store_batch_size_prompts={self.store_batch_size_prompts} or context_size={self.context_size}."
+            ) from None
 
     def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
         """Filtered blocks after those of a cache, whose text is passed over."""

@@ -149,3 +149,12 @@ def _why_no_model(model_name: str, error: Exception) -> str:
         f"({type(error).__name__}: {text.splitlines()[0] if text else 'no detail'}); check the name and the connection, "
         "or give the path of a local folder."
     )
+
+
+def casts_shared() -> torch.autocast:
+    """
+    A context, or decorator, in which the weights of a model that runs in autocast are cast once, not at every pass.
+
+    An autocast context forgets what it cast when the outermost one ends. Weights must not change inside this one.
+    """
+    return torch.autocast("cpu", enabled=False)  # the memory of casts is one for all kinds of devices

@@ -4,16 +4,22 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE, AbsTopKSAEConfig, JumpReLUSAEConfig, StandardSAEConfig, TopKSAEConfig
-from sae_lens.registry import get_sae_class
+from sae_lens import AbsTopKSAEConfig, JumpReLUSAEConfig, StandardSAEConfig, TopKSAEConfig
+from sae_lens.registry import get_sae_class, get_sae_training_class
 
-from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig, ConfigError, SignedJumpReLUSAEConfig
+from sae_lens_abstopk import (
+    AbsTopKTrainingSAEConfig,
+    BatchAbsTopKTrainingSAEConfig,
+    ConfigError,
+    MatryoshkaBatchAbsTopKTrainingSAEConfig,
+    SignedJumpReLUSAEConfig,
+)
 from sae_lens_abstopk import decode_topk as decode
 from sae_lens_abstopk import encode_topk as encode
 
 
-def build(cfg: Any) -> SAE[Any]:
-    sae = get_sae_class(cfg.architecture())[0](cfg)
+def build(cfg: Any, get_class: Any = get_sae_class) -> Any:
+    sae = get_class(cfg.architecture())[0](cfg)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in sae.named_parameters():
         random = torch.randn(parameter.shape, generator=generator)
@@ -51,11 +57,34 @@ def test_codes_and_reconstructions_are_those_of_saelens(cfg: Any, shape: tuple[i
     torch.testing.assert_close(decode(sae, codes), expected_output)
 
 
-def test_a_training_sae_has_them_too() -> None:
-    sae = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(**SIZES, k=5))
+TRAINING = [
+    AbsTopKTrainingSAEConfig(**SIZES, k=5),
+    BatchAbsTopKTrainingSAEConfig(**SIZES, k=4.5),
+    BatchAbsTopKTrainingSAEConfig(**SIZES, k=4.5, rescale_acts_by_decoder_norm=False),
+    MatryoshkaBatchAbsTopKTrainingSAEConfig(**SIZES, k=6),
+]
+
+
+@pytest.mark.parametrize("mode", ["training", "threshold", "no threshold yet"])
+@pytest.mark.parametrize("cfg", TRAINING, ids=lambda cfg: cfg.architecture())
+@torch.no_grad()
+def test_training_saes_have_them_as_methods(cfg: Any, mode: str) -> None:
+    sae = build(cfg, get_sae_training_class).train(mode == "training")
+    if mode == "threshold" and hasattr(sae, "topk_threshold"):
+        sae.topk_threshold.fill_(6.0)
+    x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
+    codes = sae.encode_topk(x)
+    dense = torch.zeros(2, 3, 40).scatter_add(-1, codes.indices, codes.values)
+    expected = sae.encode(x)
+    assert (expected < 0).any()
+    torch.testing.assert_close(dense, expected)
+    torch.testing.assert_close(sae.decode_topk(codes), sae.decode(expected))
+
+
+def test_the_inference_sae_has_them_as_methods() -> None:
+    sae = build(SignedJumpReLUSAEConfig(**SIZES))
     x = torch.randn(6, 8)
-    codes = encode(sae, x)
-    torch.testing.assert_close(torch.zeros(6, 40).scatter(1, codes.indices, codes.values), sae.encode(x).detach())
+    torch.testing.assert_close(sae.decode_topk(sae.encode_topk(x)), sae(x).detach())
 
 
 def test_a_token_for_which_nothing_is_on_decodes_to_the_bias() -> None:

@@ -13,13 +13,20 @@ import torch
 from rich.console import Console
 from sae_lens import SAE, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig
 from sae_lens.registry import get_sae_training_class
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.activations import NonFiniteActivationsError
+from sae_lens_abstopk.training.activations import (
+    BATCHES_PER_CAST,
+    FilteredActivationsStore,
+    NonFiniteActivationsError,
+    saelens_notes_off,
+)
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.text import load_text
 
 QUIET = Console(quiet=True)
 
@@ -239,6 +246,34 @@ def test_prefetching_changes_no_number(raw_config: dict[str, Any], tmp_path: Pat
         run = TrainingRun(build_config(raw), console=QUIET)
         weights.append(run.run().W_dec.detach())
     assert torch.equal(*weights)
+
+
+def test_a_model_in_autocast_is_cast_once_for_several_batches(raw_config: dict[str, Any]) -> None:
+    run = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET)
+    weights = {parameter.data_ptr() for parameter in run.model.parameters() if parameter.ndim == 2}
+
+    class CountCasts(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.n += func is torch.ops.aten._to_copy.default and args[0].data_ptr() in weights
+            return func(*args, **kwargs or {})
+
+    counts = []
+    for n_batches in (1, BATCHES_PER_CAST, BATCHES_PER_CAST + 1):
+        blocks = run.activations_store._iterate_filtered_activations()
+        with CountCasts() as casts:
+            together = [next(blocks) for _ in range(n_batches)]
+        counts.append(casts.n)
+        assert not torch.is_autocast_enabled("cpu")
+    assert counts[0] > 0
+    assert counts == [counts[0], 2 * counts[0], 2 * counts[0]]  # the last of a group waits for the first of the next
+    with saelens_notes_off():
+        text = load_text(run.cfg, "train")
+        alone, again = (FilteredActivationsStore.for_training(run.model, run.cfg, text) for _ in range(2))
+    blocks = again._iterate_filtered_activations()
+    for _ in together:
+        torch.testing.assert_close(next(blocks), alone.get_filtered_llm_batch(), rtol=0, atol=0)
 
 
 @pytest.mark.slow
