@@ -43,7 +43,7 @@ check: lint test test-browser ## what CI runs
 
 .venv-peers/.synced: benchmarks/peers.txt
 	$(UV) venv --quiet --clear .venv-peers
-	VIRTUAL_ENV=.venv-peers $(UV) pip install --quiet -r benchmarks/peers.txt
+	$(UV) pip install --quiet --python .venv-peers/bin/python -r benchmarks/peers.txt
 	@touch $@
 
 bench: setup .venv-peers/.synced ## time and memory against SAELens and others, on an idle machine; writes benchmarks/results
