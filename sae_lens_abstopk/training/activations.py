@@ -139,17 +139,17 @@ class FilteredActivationsStore(ActivationsStore):
 
     @override
     def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:
-        batches = self._raw_batches()
-        waiting = next(batches)
-        for launched in batches:
+        if self.autocast_lm:
+            while True:
+                with casts_shared():
+                    batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST)]
+                for batch in batches:
+                    yield self._filtered(batch)
+        waiting = self._next_raw_batch()
+        while True:
+            launched = self._next_raw_batch()
             yield self._filtered(waiting)
             waiting = launched
-
-    def _raw_batches(self) -> Iterator[RawBatch]:
-        while True:
-            with casts_shared():
-                batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST if self.autocast_lm else 1)]
-            yield from batches
 
     def _next_raw_batch(self) -> RawBatch:
         try:

@@ -267,7 +267,7 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(raw_config: dict[s
         counts.append(casts.n)
         assert not torch.is_autocast_enabled("cpu")
     assert counts[0] > 0
-    assert counts == [counts[0], 2 * counts[0], 2 * counts[0]]  # the last of a group waits for the first of the next
+    assert counts == [counts[0], counts[0], 2 * counts[0]]
     with saelens_notes_off():
         text = load_text(run.cfg, "train")
         alone, again = (FilteredActivationsStore.for_training(run.model, run.cfg, text) for _ in range(2))
