@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import LanguageModelSAERunnerConfig, LoggingConfig
+from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.constants import DTYPE_MAP
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
@@ -14,14 +15,11 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
+from sae_lens_abstopk.training.tracking import TrackingConfig
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
-RESERVED_NAMES = ("sae", "checkpoints", "wandb")
+RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
-
-
-def _no_wandb() -> LoggingConfig:
-    return LoggingConfig(log_to_wandb=False)
 
 
 @dataclass
@@ -78,7 +76,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     verbose: bool = False
     checkpoint_path: str | None = None
     output_path: str | None = None
-    logger: LoggingConfig = field(default_factory=_no_wandb)
+    logger: TrackingConfig = field(default_factory=TrackingConfig)  # type: ignore[assignment]
 
     @override
     def __post_init__(self) -> None:
@@ -130,6 +128,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
 def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
     """Refuse what SAELens's own architectures only refuse when a step is taken; ours have checked themselves."""
+    _check_choice(f"{where}.dtype", sae.dtype, tuple(DTYPE_MAP))
     k = getattr(sae, "k", None)
     if k is not None:
         if sae.architecture() == "topk" and (isinstance(k, bool) or not isinstance(k, int)):
@@ -174,6 +173,8 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         "lr_decay_steps": 0,
         "n_batches_for_norm_estimate": 1,
     }
+    if cfg.from_pretrained_path is not None and not Path(cfg.from_pretrained_path).is_dir():
+        raise ConfigError(f"from_pretrained_path={cfg.from_pretrained_path!r}: no such folder; give that of an SAE.")
     for key in ("model_name", "hook_name", "dataset_path"):
         if not getattr(cfg, key):
             raise ConfigError(f"{key} is missing; the config has to name it.")

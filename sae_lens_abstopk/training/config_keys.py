@@ -9,11 +9,11 @@ from typing import Any, get_type_hints
 
 import docstring_parser
 from rich.table import Table
-from sae_lens import LoggingConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import NOT_IN_FILES, data_folder, preset_names, variant_names
+from sae_lens_abstopk.training.tracking import TrackingConfig
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
 EXTRA = {
@@ -26,7 +26,7 @@ EXTRA = {
     ),
     "remove": ("list", "[]", "Keys of sae that this variant does not have."),
     "sae": ("section", "required", "The SAE and its architecture."),
-    "logger": ("section", "{}", "Logging, in SAELens's keys."),
+    "logger": ("section", "{}", "Logging, in SAELens's keys and a few more."),
     "sae.architecture": (
         "str",
         "abstopk",
@@ -46,7 +46,6 @@ EXTRA = {
     "sae.reshape_activations": ("str", "none", "hook_z flattens attention heads."),
     "sae.dtype": ("str", "float32", "Type of the parameters."),
     "sae.device": ("str", "cpu", "Set by the key device of the run."),
-    "logger.log_to_wandb": ("bool", "false", "Log to Weights & Biases."),
     "logger.wandb_log_frequency": ("int", "10", "Steps between two rows of metrics.csv and of every other logger."),
     "logger.wandb_project": ("str", "sae_lens_training", "Weights & Biases project."),
 }
@@ -73,7 +72,7 @@ def key_docs() -> dict[str, KeyDoc]:
     """Every key of a config file, by dotted name, sorted."""
     docs = {key: KeyDoc(key, *entry) for key, entry in EXTRA.items()}
     sae_classes = [config_class for _, config_class in SAE_TRAINING_CLASS_REGISTRY.values()]
-    for prefix, classes in (("", [TrainingConfig]), ("sae.", sae_classes), ("logger.", [LoggingConfig])):
+    for prefix, classes in (("", [TrainingConfig]), ("sae.", sae_classes), ("logger.", [TrackingConfig])):
         for config_class in classes:
             for doc in _class_docs(config_class, prefix):
                 docs.setdefault(doc.name, doc)

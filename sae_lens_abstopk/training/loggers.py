@@ -1,13 +1,11 @@
-"""Where the numbers of a run go: a protocol, and a logger for each place."""
+"""Where the numbers of a run go: a protocol, the file and the screen, and a container (see also :mod:`.tracking`)."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import wandb
 from rich.console import Console
-from sae_lens import LoggingConfig
 
 # Order of the columns of metrics.csv; a measurement that a row does not have stays empty.
 COLUMNS: tuple[str, ...] = (
@@ -30,6 +28,8 @@ COLUMNS: tuple[str, ...] = (
     "loss_recovered_zero",
     "loss_recovered_mean",
 )
+# failures in a row after which a logger is left alone
+GIVE_UP = 3
 
 
 class MetricLogger(Protocol):
@@ -75,43 +75,42 @@ class ConsoleLogger:
         pass
 
 
-class WandbLogger:
-    """Logs to the open Weights & Biases run, under the name of the SAE where there are several."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        wandb.log({f"{self._prefix}{key}": value for key, value in metrics.items()}, step=step)
-
-    def close(self) -> None:
-        pass
-
-
 class Loggers:
-    """Several loggers as one."""
+    """
+    Several loggers as one; a logger that fails is warned about once and never stops a run.
 
-    def __init__(self, loggers: Sequence[MetricLogger]) -> None:
-        self._loggers = list(loggers)
+    One that fails ``GIVE_UP`` times in a row is not called again, as each call may wait for a server that is gone.
+    """
+
+    def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:
+        self._loggers, self._warn = list(loggers), warn
+        self._failures: dict[int, int] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        for logger in self._loggers:
-            logger.log(metrics, step)
+        for number, logger in enumerate(self._loggers):
+            if self._failures.get(number, 0) < GIVE_UP:
+                self._try(number, logger, lambda logger=logger: logger.log(metrics, step))
 
     def close(self) -> None:
-        for logger in self._loggers:
-            logger.close()
+        for number, logger in enumerate(self._loggers):
+            self._try(number, logger, logger.close)
+
+    def _try(self, number: int, logger: MetricLogger, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # whatever a server or a full disk raises
+            if number not in self._failures:
+                self._warn(failure_note(type(logger).__name__, error))
+            self._failures[number] = self._failures.get(number, 0) + 1
+        else:
+            if number in self._failures:
+                self._failures[number] = 0
 
 
-def start_wandb(logger: LoggingConfig, config: dict[str, Any]) -> None:
-    """Open the Weights & Biases run that SAELens's logging config describes."""
-    wandb.init(
-        project=logger.wandb_project,
-        entity=logger.wandb_entity,
-        config=config,
-        name=logger.run_name,
-        id=logger.wandb_id,
-    )
+def failure_note(logger: str, error: Exception) -> str:
+    """One sentence about a logger that failed."""
+    why = " ".join(str(error).split())[:200]
+    return f"warning: {logger} failed ({type(error).__name__}: {why}); the run goes on without it."
 
 
 def _short(value: float) -> float | str:

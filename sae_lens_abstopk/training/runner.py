@@ -32,11 +32,12 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import dump_config
 from sae_lens_abstopk.training.interruption import stop_on_signals
 from sae_lens_abstopk.training.language_model import check_hook, load_language_model
-from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger, WandbLogger, start_wandb
+from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.text import load_text
+from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
@@ -74,6 +75,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
         self.output = Path(cfg.output_path)
         _refuse_to_overwrite(self.output, cfg)
+        cfg.logger.require_packages()
         check_hook(cfg)
         dataset = load_text(cfg, "train")
         self.console = console or Console()
@@ -146,9 +148,18 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name)))
-        if self.cfg.logger.log_to_wandb:
-            loggers.append(WandbLogger("" if len(self.saes) == 1 else f"{self.label(name)}/"))
-        return Loggers(loggers)
+        loggers += open_trackers(
+            self.cfg.logger,
+            self.label(name),
+            self.folder(name),
+            several=len(self.saes) > 1,
+            config=self.cfg.to_dict(),
+            warn=self._warn,
+        )
+        return Loggers(loggers, self._warn)
+
+    def _warn(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def label(self, name: str) -> str:
         """What the SAE ``name`` is called on screen."""

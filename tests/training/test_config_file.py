@@ -67,7 +67,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.normalize_activations", "z", "has the wrong type"),
         ("sae.use_sparse_activations", True, "has no effect here"),
         ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
-        ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, wandb"),
+        ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
         ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
         ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),

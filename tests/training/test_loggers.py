@@ -2,9 +2,10 @@ import csv
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers
+from sae_lens_abstopk.training.loggers import GIVE_UP, ConsoleLogger, CsvLogger, Loggers
 
 
 def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
@@ -22,8 +23,35 @@ def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
 
 def test_the_console_shows_every_tenth_row_and_each_loss_recovered() -> None:
     out = io.StringIO()
-    logger = Loggers([ConsoleLogger(Console(file=out, width=200), "topk")])
+    logger = Loggers([ConsoleLogger(Console(file=out, width=200), "topk")], pytest.fail)
     for step in range(1, 22):
         logger.log({"fvu": 0.5, **({"loss_recovered_zero": 0.9} if step == 5 else {})}, step)
     logger.close()
     assert [line.split()[2] for line in out.getvalue().splitlines()] == ["1", "5", "11", "21"]
+
+
+class Failing:
+    """Fails from step ``start`` on."""
+
+    def __init__(self, start: int = 1) -> None:
+        self.start, self.calls = start, 0
+
+    def log(self, metrics: object, step: int) -> None:  # noqa: ARG002
+        self.calls += 1
+        if step >= self.start:
+            raise ConnectionError("the server\nis gone")
+
+    def close(self) -> None:
+        raise ConnectionError("still gone")
+
+
+def test_a_logger_that_fails_warns_once_and_stops_nothing(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    failing, csv_logger = Failing(start=3), CsvLogger(tmp_path / "metrics.csv")
+    logger = Loggers([failing, csv_logger], warnings.append)
+    for step in range(1, 11):
+        logger.log({"fvu": 0.1}, step)
+    logger.close()
+    assert warnings == ["warning: Failing failed (ConnectionError: the server is gone); the run goes on without it."]
+    assert failing.calls == 2 + GIVE_UP
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 11

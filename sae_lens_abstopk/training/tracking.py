@@ -1,0 +1,195 @@
+"""Places outside the run folder that metrics go to: Weights & Biases, MLflow, TensorBoard."""
+
+import importlib.util
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import wandb
+from sae_lens import LoggingConfig
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
+
+ARTEFACTS = (
+    "cfg.json",
+    "config.yaml",
+    "metrics.csv",
+    "README.md",
+    "runner_cfg.json",
+    "sae_weights.safetensors",
+    "sparsity.safetensors",
+)
+"""Files of a run folder that are kept with a run where there is a place for files."""
+# MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
+_PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
+
+
+@dataclass
+class TrackingConfig(LoggingConfig):
+    """
+    SAELens's ``LoggingConfig`` with two places more.
+
+    Args:
+        log_to_wandb (bool): Log to Weights & Biases.
+        log_to_mlflow (bool): Log to MLflow (pip install 'sae-lens-abstopk[mlflow]'), one MLflow run for each SAE.
+        mlflow_tracking_uri (str, optional): Server, folder or database that MLflow writes to; by default that of the variable
+            MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
+        mlflow_experiment (str): MLflow experiment; made if it is not there.
+        log_to_tensorboard (bool): Write TensorBoard event files into the run folder (pip install
+            'sae-lens-abstopk[tensorboard]').
+    """
+
+    log_to_wandb: bool = False
+    log_to_mlflow: bool = False
+    mlflow_tracking_uri: str | None = None
+    mlflow_experiment: str = "sae_lens_training"
+    log_to_tensorboard: bool = False
+
+    def require_packages(self) -> None:
+        """
+        Refuse a place whose package is not installed.
+
+        Raises:
+            ConfigError: naming the key and what to install.
+        """
+        for package in ("mlflow", "tensorboard"):
+            if getattr(self, f"log_to_{package}") and importlib.util.find_spec(package) is None:
+                raise ConfigError(
+                    f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]', or set it to "
+                    "false."
+                )
+
+
+class WandbLogger:
+    """Logs to the open Weights & Biases run, under the name of the SAE where there are several."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        wandb.log({f"{self._prefix}{key}": value for key, value in metrics.items()}, step=step)
+
+    def close(self) -> None:
+        pass  # SAELens's runner logs the final SAE; the run is closed when all SAEs are done
+
+
+class MlflowLogger:
+    """
+    One MLflow run: the config as parameters, the metrics, and at the end the files of the run folder.
+
+    Args:
+        cfg: Where to.
+        name: Of the run.
+        folder: Run folder of the SAE.
+        parameters: The config, nested.
+    """
+
+    def __init__(self, cfg: TrackingConfig, name: str, folder: Path, parameters: Mapping[str, Any]) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        uri = (
+            cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+        )
+        self._folder, self._client = folder, MlflowClient(tracking_uri=uri)
+        experiment = self._client.get_experiment_by_name(cfg.mlflow_experiment)
+        experiment_id = (
+            experiment.experiment_id if experiment else self._client.create_experiment(cfg.mlflow_experiment)
+        )
+        self._run = self._client.create_run(experiment_id, run_name=name).info.run_id
+        flat = [Param(key, value[:_LONGEST_PARAMETER]) for key, value in _flat(parameters)]
+        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
+            self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(self._run, metrics=[Metric(key, float(v), now, step) for key, v in metrics.items()])
+
+    def close(self) -> None:
+        for name in ARTEFACTS:
+            if (self._folder / name).is_file():
+                self._client.log_artifact(self._run, str(self._folder / name))
+        is_whole = (self._folder / "sae_weights.safetensors").is_file()
+        self._client.set_terminated(self._run, "FINISHED" if is_whole else "KILLED")
+
+
+class TensorBoardLogger:
+    """Event files in ``tensorboard`` inside the run folder of the SAE, the config as a text beside the curves."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in _flat(config)))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for key, value in metrics.items():
+            self._writer.add_scalar(key, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def open_trackers(
+    cfg: TrackingConfig,
+    label: str,
+    folder: Path,
+    *,
+    several: bool,
+    config: Mapping[str, Any],
+    warn: Callable[[str], object],
+) -> list[MetricLogger]:
+    """
+    The loggers that ``cfg`` asks for; one that cannot be opened is warned about and left out.
+
+    Args:
+        cfg: Where to.
+        label: What the SAE is called.
+        folder: Its run folder.
+        several: Whether it is one of several in this run.
+        config: Of the run.
+        warn: Called with a sentence.
+    """
+    wanted: dict[str, Callable[[], MetricLogger]] = {}
+    if cfg.log_to_wandb:
+        wanted["WandbLogger"] = lambda: WandbLogger(f"{label}/" if several else "")
+    if cfg.log_to_mlflow:
+        run_name = f"{cfg.run_name}/{label}" if several else str(cfg.run_name)
+        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, run_name, folder, config)
+    if cfg.log_to_tensorboard:
+        wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config)
+    opened = []
+    for name, open_one in wanted.items():
+        try:
+            opened.append(open_one())
+        except Exception as error:  # a server that cannot be reached stops no run
+            warn(failure_note(name, error))
+    return opened
+
+
+def start_wandb(logger: LoggingConfig, config: dict[str, Any]) -> None:
+    """Open the Weights & Biases run that SAELens's logging config describes."""
+    wandb.init(
+        project=logger.wandb_project,
+        entity=logger.wandb_entity,
+        config=config,
+        name=logger.run_name,
+        id=logger.wandb_id,
+    )
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found = []
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", str(value)))
+    return found

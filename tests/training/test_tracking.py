@@ -1,0 +1,74 @@
+"""MLflow and TensorBoard by their own readers, on real runs of a tiny model."""
+
+import importlib.util
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.training.config_file import build_config
+
+QUIET = Console(quiet=True)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": uri, "mlflow_experiment": "signed"}
+    raw_config["companions"] = {"plain": {"architecture": "topk"}}
+    MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
+    train(build_config(raw_config), console=QUIET)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("signed")
+    assert experiment is not None
+    runs = {run.info.run_name.rpartition("/")[2]: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"abstopk", "plain"}
+    for run in runs.values():
+        assert run.info.status == "FINISHED"
+        assert run.data.params["sae.k"] == "4"
+        assert run.data.params["hook_name"] == "model.layers.2"
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "fvu")] == [1, 2, 3, 4, 5, 6]
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert {"sae_weights.safetensors", "cfg.json", "metrics.csv"} <= files
+    assert "config.yaml" in {file.path for file in client.list_artifacts(runs["abstopk"].info.run_id)}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_reads_the_curves_and_the_config(raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"log_to_tensorboard": True}
+    train(build_config(raw_config), console=QUIET)
+    events = EventAccumulator(str(Path(raw_config["output_path"]) / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("fvu")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("loss_recovered_zero")] == [3, 6]
+    (config,) = events.Tensors("config/text_summary")
+    assert b"sae.k: 4" in config.tensor_proto.string_val[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_server_that_is_not_there_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": "http://127.0.0.1:9"}
+    out = io.StringIO()
+    train(build_config(raw_config), console=Console(file=out, width=200))
+    (warning,) = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert "MlflowLogger failed" in warning
+    assert "the run goes on without it" in warning
+    assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("package", ["mlflow", "tensorboard"])
+def test_a_package_that_is_missing_is_named_before_anything_runs(
+    package: str, raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    raw_config["logger"] |= {f"log_to_{package}": True}
+    with pytest.raises(ConfigError, match=rf"log_to_{package}=true needs {package}: pip install"):
+        train(build_config(raw_config), console=QUIET)
+    assert not Path(raw_config["output_path"]).exists()
