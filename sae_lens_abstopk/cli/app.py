@@ -1,5 +1,6 @@
 """The ``abstopk`` command itself, and what its subcommands share."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+"""What a user can mend about a disk."""
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, e.g. sae.k=32 lr=1e-3.", show_default=False),
@@ -47,9 +50,16 @@ def errors_as_sentences() -> Iterator[Console]:
     except (HubError, NonFiniteActivationsError) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        remedy = "free some space, or choose a folder that can be written to"
+        errors.print(f"[bold red]error:[/] {_plain(what)}; {remedy}.", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
-def _plain(error: Exception) -> str:
+def _plain(error: Exception | str) -> str:
     return str(error).replace("[", r"\[")
 
 

@@ -44,7 +44,7 @@ class Subjects:
     @property
     def passes(self) -> ModelPasses:
         """Passes of the model around the hook."""
-        return ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm)
+        return ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm, d_in=self.cfg.sae.d_in)
 
     @property
     def model_name(self) -> str:
@@ -121,13 +121,19 @@ def load_sae(source: str | Path) -> SAE[Any]:
             f"{folder} holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done."
         )
     try:
-        return SAE.load_from_disk(folder)
+        sae = SAE.load_from_disk(folder)
     except KeyError as error:
         raise ConfigError(
             f"{folder}: SAELens knows no architecture {error}; import the package that registers it."
         ) from None
-    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
+    bad = [name for name, value in sae.state_dict().items() if value.is_floating_point() and value.isnan().any()]
+    if bad:
+        raise ConfigError(
+            f"{folder}: {', '.join(bad)} hold NaN, so every number would be; train it again or mend the file."
+        )
+    return sae
 
 
 def evaluation_config(

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.functional import kl_div, log_softmax, nll_loss
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from sae_lens_abstopk.errors import ConfigError
+
 # predictions scored at one time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
 
@@ -42,12 +44,19 @@ class ModelPasses:
 
     Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
     those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison.
+    With ``d_in``, activations of another width are refused (ConfigError).
     """
 
     def __init__(
-        self, model: HookedRootModule, hook_name: str, *, autocast: bool = False, skip_below: bool = True
+        self,
+        model: HookedRootModule,
+        hook_name: str,
+        *,
+        autocast: bool = False,
+        skip_below: bool = True,
+        d_in: int | None = None,
     ) -> None:
-        self.model, self.hook_name, self.autocast = model, hook_name, autocast
+        self.model, self.hook_name, self.autocast, self.d_in = model, hook_name, autocast, d_in
         self._below = layers_up_to(model, hook_name) if skip_below else []
 
     @torch.no_grad()
@@ -59,7 +68,8 @@ class ModelPasses:
             seen.append(activations)
 
         logits = self._logits(tokens, look)
-        return CleanPass(_scores(logits, tokens).losses, seen[0].flatten(2), logits if keep_logits else None)
+        activations = self._of_width(seen[0].flatten(2))
+        return CleanPass(_scores(logits, tokens).losses, activations, logits if keep_logits else None)
 
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -71,7 +81,7 @@ class ModelPasses:
                 stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(self.hook_name),
                 prepend_bos=False,
             )
-        return cache[self.hook_name].flatten(2)
+        return self._of_width(cache[self.hook_name].flatten(2))
 
     def losses_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
         """Losses, as in :class:`CleanPass`, with ``activations`` [batch, context, d_in] in place of the hook's."""
@@ -93,6 +103,14 @@ class ModelPasses:
         with _skipped(self._below, activations):
             logits = self._logits(tokens, replace)
         return _scores(logits, tokens, clean_logits)
+
+    def _of_width(self, activations: torch.Tensor) -> torch.Tensor:
+        if self.d_in not in (None, activations.shape[-1]):
+            raise ConfigError(
+                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the model "
+                "and the hook that it was trained on."
+            )
+        return activations
 
     def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
         with self._autocast(tokens):

@@ -125,7 +125,7 @@ def explore(
         each.to(cfg.device)
     batches = token_batches(language_model, cfg, n_tokens, part="held_out" if text is None else "all")
     collected = collect(
-        ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm),
+        ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm, d_in=cfg.sae.d_in),
         saes,
         batches,
         token_filter=TokenFilter.of_sae(first, language_model.tokenizer),

@@ -10,14 +10,15 @@ from typing import Any, get_type_hints
 
 import pydantic
 import yaml
-from sae_lens import LoggingConfig
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
+from typing_extensions import override
 
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import model_shape
+from sae_lens_abstopk.training.tracking import TrackingConfig
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
@@ -59,8 +60,8 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainingCo
         ConfigError: naming the file, the key, the value and what is allowed.
     """
     raw, where = read_raw(source)
-    for override in overrides:
-        _apply_override(raw, override)
+    for change in overrides:
+        _apply_override(raw, change)
     return build_config(raw, where=where)
 
 
@@ -109,7 +110,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``3e-4`` as a string; here, as everywhere else in Python, it is a number."""
+    """
+    YAML 1.1 reads ``3e-4`` as a string, and takes the last of two equal keys.
+
+    Here the first is a number, as everywhere else in Python, and the second an error.
+    """
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.YAMLError(f"the key {key.value!r} is there twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
@@ -315,8 +329,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             at.pop(other if last == one else one, None)
 
 
-def _build_logger(raw: Mapping[str, Any]) -> LoggingConfig:
-    hints = _hints(LoggingConfig)
+def _build_logger(raw: Mapping[str, Any]) -> TrackingConfig:
+    hints = _hints(TrackingConfig)
     _check_keys(raw, hints, section="logger")
     values = {key: _typed(f"logger.{key}", value, hints[key]) for key, value in raw.items()}
-    return LoggingConfig(**{"log_to_wandb": False, **values})
+    return TrackingConfig(**values)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from sae_lens.load_model import load_model
+from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.loading_from_pretrained import get_pretrained_model_config
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
@@ -115,7 +116,7 @@ def load_language_model(cfg: TrainingConfig) -> HookedRootModule:
                 model_from_pretrained_kwargs=kwargs,
                 hook_names=[cfg.hook_name],
             )
-    except (GatedRepoError, RepositoryNotFoundError, OSError) as error:
+    except (GatedRepoError, RepositoryNotFoundError, OSError, SafetensorError, ValueError) as error:
         raise ConfigError(_why_no_model(cfg.model_name, error)) from error
     return model.eval()
 

@@ -1,10 +1,12 @@
 """The text of a run: Hub datasets and local files, split by document into training and held-out parts."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from datasets import Dataset, IterableDataset, load_dataset
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from pyarrow import ArrowInvalid
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -66,7 +68,9 @@ def open_dataset(
         if local.exists():
             builder, files = _local_files(local)
             options: dict[str, Any] = {"sample_by": "document"} if builder == "text" else {}
-            return load_dataset(builder, data_files=files, split="train", streaming=streaming, **options)
+            if not re.match(r"train\b", split):
+                raise ConfigError(f"split={split!r}: local files have one split, train; take out the rest of the text.")
+            return load_dataset(builder, data_files=files, split=split, streaming=streaming, **options)
         if local.suffix in FORMATS or local.suffix == ".gz" or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
         extra: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
@@ -76,6 +80,8 @@ def open_dataset(
             f"dataset_path={path!r} could not be opened ({type(error).__name__}); check the name and the connection, "
             "or give a local file or folder."
         ) from error
+    except StopIteration:  # what the reader of JSON raises for an empty file
+        raise ConfigError(f"dataset_path={path!r} is empty.") from None
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
@@ -103,6 +109,9 @@ def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:
         first = next(iter(dataset), None)
     except UnicodeDecodeError as error:
         raise ConfigError(f"dataset_path={cfg.dataset_path!r} is not UTF-8 text: {error}.") from error
+    except (ArrowInvalid, DatasetGenerationError, RuntimeError) as error:  # an empty JSON file stops its reader
+        why = str(error.__cause__ or error) or "it is empty"
+        raise ConfigError(f"dataset_path={cfg.dataset_path!r} cannot be read: {why}.") from error
     if first is None:
         raise ConfigError(f"dataset_path={cfg.dataset_path!r} is empty.")
     if cfg.is_dataset_tokenized or cfg.use_chat_formatting:

@@ -1,0 +1,449 @@
+"""What a user gets wrong: one clear sentence, a non-zero exit, no traceback, and no file changed."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from sae_lens import TopKSAE, TopKSAEConfig
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+
+Arrange = Callable[[Path], object]
+
+# ---- configs: changes to a config that is right, and what is said about them
+
+CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": ({"learning_rate": 0.1}, "unknown key 'learning_rate'"),
+    "misspelt key": ({"hook_nam": "x"}, "did you mean 'hook_name'"),
+    "no sae": ({"sae": None}, "sae=None must be a section of keys"),
+    "sae is a number": ({"sae": 3}, "sae=3 must be a section of keys"),
+    "no model": ({"model_name": ""}, "model_name is missing"),
+    "no hook": ({"hook_name": ""}, "hook_name is missing"),
+    "no text": ({"dataset_path": ""}, "dataset_path is missing"),
+    "k is 0": ({"sae.k": 0}, "sae.k=0 must lie between 1 and d_sae=64"),
+    "k below 0": ({"sae.k": -1}, "sae.k=-1 must lie between 1 and d_sae=64"),
+    "k above d_sae": ({"sae.k": 65}, "sae.k=65 must lie between 1 and d_sae=64"),
+    "k is a word": ({"sae.k": "many"}, "sae.k='many' has the wrong type"),
+    "k is a share": ({"sae.k": 4.5}, r"sae\.k=4\.5 has the wrong type .*int"),
+    "k is true": ({"sae.k": True}, "sae.k=True has the wrong type"),
+    "no latents": ({"sae.d_sae": 0}, "sae.d_sae=0 must be a whole number of at least 1"),
+    "latents in words": ({"sae.d_sae": "x"}, "sae.d_sae='x' has the wrong type"),
+    "d_in of another model": ({"sae.d_in": 31}, "sae.d_in=31"),
+    "unknown key of sae": ({"sae.kk": 1}, "unknown key 'kk'"),
+    "unknown architecture": ({"sae.architecture": "abstop"}, "did you mean 'abstopk'"),
+    "architecture is a number": ({"sae.architecture": 3}, "architecture"),
+    "two widths": ({"sae.expansion_factor": 2}, "expansion_factor"),
+    "two k": ({"sae.k_fraction": 0.1}, "k_fraction"),
+    "k_fraction above 1": ({"sae.k": None, "sae.k_fraction": 3.0}, "k"),
+    "auxiliary loss below 0": ({"sae.aux_loss_coefficient": -1.0}, "aux_loss_coefficient=-1.0 must be 0 or more"),
+    "sparse activations": ({"sae.use_sparse_activations": True}, "use_sparse_activations=True has no effect"),
+    "layer norm with auxiliary loss": ({"sae.normalize_activations": "layer_norm"}, "cannot be combined with the dead"),
+    "unknown normalisation": ({"sae.normalize_activations": "max"}, "normalize_activations='max'"),
+    "unknown backend": ({"sae.sparse_backend": "fast"}, "sparse_backend='fast' .*'sparse' or 'dense'"),
+    "unknown selection": ({"sae.selection_dtype": "int8"}, "selection_dtype='int8' .*'auto', 'float32' or 'bfloat16'"),
+    "no pole window": ({"sae.pole_window": 0}, "pole_window=0 must be a whole number of at least 1"),
+    "unknown centring": ({"sae.b_dec_init_method": "median"}, "b_dec_init_method='median' .*geometric_median"),
+    "unknown dtype": ({"sae.dtype": "int8"}, "dtype='int8'"),
+    "threshold that never moves": (
+        {"sae.architecture": "batch_abstopk", "sae.topk_threshold_lr": 0.0},
+        "topk_threshold_lr=0.0 must be above 0 and at most 1",
+    ),
+    "prefixes that shrink": (
+        {"sae.architecture": "matryoshka_batch_abstopk", "sae.matryoshka_widths": [32, 16]},
+        r"matryoshka_widths=\[32, 16\] must be whole numbers that increase",
+    ),
+    "nested auxiliary loss": (
+        {"sae.architecture": "matryoshka_batch_abstopk", "sae.use_matryoshka_aux_loss": True},
+        "use_matryoshka_aux_loss=True is not there for signed codes",
+    ),
+    "a key that the architecture does not have": ({"sae.architecture": "standard"}, "unknown key 'k'"),
+    "learning rate 0": ({"lr": 0.0}, "lr=0.0 must be above 0"),
+    "learning rate below 0": ({"lr": -1.0}, "lr=-1.0 must be above 0"),
+    "learning rate in words": ({"lr": "fast"}, "lr='fast' has the wrong type"),
+    "beta of 1": ({"adam_beta1": 1.0}, "adam_beta1=1.0 must be at least 0 and below 1"),
+    "no tokens": ({"training_tokens": 0}, "training_tokens=0 must be at least 1"),
+    "tokens in words": ({"training_tokens": "1M"}, "training_tokens='1M' has the wrong type"),
+    "no step": ({"training_tokens": 32}, "not one step would be taken"),
+    "empty batch": ({"train_batch_size_tokens": 0}, "train_batch_size_tokens=0 must be at least 1"),
+    "context of one": ({"context_size": 1}, "context_size=1 must be at least 2"),
+    "no prompts": ({"store_batch_size_prompts": 0}, "store_batch_size_prompts=0 must be at least 1"),
+    "no buffer": ({"n_batches_in_buffer": 0}, "n_batches_in_buffer=0 must be at least 1"),
+    "a buffer under a batch": ({"n_batches_in_buffer": 1}, "exceeds the mixing buffer of 31 tokens"),
+    "a mixture of 2": ({"activations_mixing_fraction": 2.0}, r"activations_mixing_fraction=2.0 must lie in \[0, 1\]"),
+    "everything held out": ({"held_out_every": 1}, "held_out_every=1 must be at least 2"),
+    "norm limit under the median": ({"max_norm_multiple": 0.5}, "max_norm_multiple=0.5 must be above 1"),
+    "unknown model class": ({"model_class_name": "GPT"}, "model_class_name='GPT' .*HookedTransformer"),
+    "unknown schedule": ({"lr_scheduler_name": "linear"}, "lr_scheduler_name='linear'"),
+    "unknown run dtype": ({"dtype": "half"}, "dtype='half'"),
+    "unknown device": ({"device": "gpu"}, "device='gpu' is no torch device"),
+    "schedules longer than the run": ({"lr_warm_up_steps": 5, "lr_decay_steps": 5}, "exceed the run's 6 steps"),
+    "checkpoints below 0": ({"checkpoint_freq": -1}, "checkpoint_freq=-1 must be at least 0"),
+    "no tokens to measure on": ({"perf_tokens": 0}, "perf_tokens=0 must be at least 1"),
+    "centring of the run": ({"b_dec_init_method": "zero"}, "b_dec_init_method='zero' .*zeros"),
+    "seed in words": ({"seed": "one"}, "seed='one' has the wrong type"),
+    "positions in words": ({"seqpos_slice": "all"}, "seqpos_slice='all' has the wrong type"),
+    "no position": ({"seqpos_slice": [31, 31]}, r"\(31, 31\) results in an empty range"),
+    "companion called sae": ({"companions": {"sae": {}}}, "companions: the name 'sae' cannot be"),
+    "companion that leaves the folder": ({"companions": {"../x": {}}}, r"companions: the name '\.\./x' cannot be"),
+    "companion of unknown kind": ({"companions": {"a": {"architecture": "x"}}}, r"companions\.a\.architecture='x'"),
+    "companion of another width": ({"companions": {"a": {"d_in": 16}}}, r"companions\.a\.d_in=16 differs from"),
+    "companions is a list": ({"companions": ["topk"]}, "companions=.* must be a section of keys"),
+    "companion is a word": ({"companions": {"a": "topk"}}, r"companions\.a"),
+    "target of nothing": ({"target_l0": {"b": 3.0}}, "target_l0 names 'b', which is not trained; SAEs: sae"),
+    "target of a k": ({"target_l0": {"sae": 3.0}}, "has no sparsity coefficient to steer"),
+    "unknown key of logger": ({"logger": {"log_to_comet": True}}, "unknown key 'log_to_comet'"),
+    "logger is a word": ({"logger": "wandb"}, "logger='wandb' must be a section of keys"),
+    "layer without a place": ({"layer": 2}, "layer=2 has no effect"),
+    "place without a layer": ({"hook_name": "model.layers.{layer}"}, "set layer=N"),
+    "hook that is not there": ({"hook_name": "model.layer.2"}, "hook_name='model.layer.2'"),
+    "layer that is not there": ({"hook_name": "model.layers.99"}, "hook_name='model.layers.99'"),
+    "text that is not there": ({"dataset_path": "{dir}/none.jsonl"}, r"none\.jsonl"),
+    "column that is not there": ({"column_name": "body"}, "column_name='body'.*text"),
+    "split that is not there": ({"split": "validation"}, "split='validation'"),
+    "model folder that is not there": ({"model_name": "{dir}/none"}, "model_name='.*none'"),
+    "model folder without a model": ({"model_name": "{dir}/empty_folder"}, r"is a local path without a config\.json"),
+    "checkpoint that is not there": ({"resume_from_checkpoint": "{dir}/none"}, "none'?: no such folder"),
+    "SAE to go on with that is not there": ({"from_pretrained_path": "{dir}/none"}, "from_pretrained_path"),
+    "output path is a file": ({"output_path": "{dir}/a_file"}, "is a file; name a folder"),
+    "output path below a file": ({"output_path": "{dir}/a_file/run"}, "a_file"),
+    "output path with a run in it": ({"output_path": "{dir}/sae"}, "already holds a run"),
+}
+
+
+def changed(config: dict[str, Any], changes: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The config with dotted keys replaced; None takes a key of ``sae`` away."""
+    config = json.loads(json.dumps(config))
+    for key, value in changes.items():
+        section = config["sae"] if key.startswith("sae.") else config
+        name = key.removeprefix("sae.")
+        if value is None and key.startswith("sae."):
+            section.pop(name)
+        else:
+            section[name] = value.replace("{dir}", str(folder)) if isinstance(value, str) else value
+    return config
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_config_that_cannot_be_meant(case: str, desk: Path, raw_config: dict[str, Any]) -> None:
+    changes, sentence = CONFIGS[case]
+    (desk / "bad.yaml").write_text(yaml.safe_dump(changed(raw_config, changes, desk)))
+    refused(["train", str(desk / "bad.yaml")], sentence, desk)
+
+
+# ---- files: how one is spoilt, the command that meets it, and what is said
+
+
+def text_of(content: str | bytes, name: str = "text.jsonl") -> Arrange:
+    return lambda folder: (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Arrange:
+    def arrange(folder: Path) -> None:
+        state = load_file(folder / "sae" / "sae_weights.safetensors")
+        change(state)
+        save_file(state, folder / "sae" / "sae_weights.safetensors")
+
+    return arrange
+
+
+def config_of_sae(change: Callable[[dict[str, Any]], object]) -> Arrange:
+    def arrange(folder: Path) -> None:
+        path = folder / "sae" / "cfg.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return arrange
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "sae" / "sae_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def pickled(folder: Path) -> None:
+    torch.save({"W_dec": torch.ones(2)}, folder / "sae" / "sae_weights.safetensors")
+
+
+def model_with(change: Callable[[Path], object]) -> Arrange:
+    def arrange(folder: Path) -> None:
+        shutil.copytree(folder / "model", folder / "bad_model")
+        change(folder / "bad_model")
+
+    return arrange
+
+
+def edited_json(name: str, **changes: Any) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | changes))
+
+    return change
+
+
+def nothing(_: Path) -> None: ...
+
+
+TRAIN_ON = ["train", "{dir}/good.yaml", "dataset_path={dir}/text.jsonl"]
+TRAIN_WITH = ["train", "{dir}/good.yaml", "model_name={dir}/bad_model"]
+MEASURE = ["inspect", "{dir}/sae", "--model", "{dir}/model", "--text", "{dir}/good.jsonl", "--tokens", "64"]
+EVALUATE = ["eval", "{dir}/sae", "--model", "{dir}/model", "--text", "{dir}/good.jsonl", "--out", "{dir}/out"]
+TASK = {
+    "name": "t",
+    "poles": ["a", "b"],
+    "licence": "MIT",
+    "source": "here",
+    "reads": ["last"],
+    "templates": [f"It was {word} {{thing}} {{good|bad}}." for word in ("a", "the", "no", "one", "my", "his")],
+    "fillers": {"thing": ["cat", "dog", "cow", "hen"]},
+}
+
+
+def suite_with(task: Any, **suite: Any) -> Arrange:
+    def arrange(folder: Path) -> None:
+        (folder / "t.yaml").write_text(task if isinstance(task, str) else yaml.safe_dump(task))
+        content = {"reconstruction": {"tokens": 64}, "tasks": [str(folder / "t.yaml")], "untrained": False} | suite
+        (folder / "suite.yaml").write_text(yaml.safe_dump(content))
+
+    return arrange
+
+
+SUITE = [*EVALUATE, "--suite", "{dir}/suite.yaml"]
+FILES: dict[str, tuple[Arrange, list[str], str]] = {
+    "no such config": (nothing, ["train", "{dir}/none.yaml"], r"none\.yaml"),
+    "config is a folder": (nothing, ["train", "{dir}/empty_folder"], "empty_folder"),
+    "config is empty": (text_of("", "c.yaml"), ["train", "{dir}/c.yaml"], "the top level must be a mapping"),
+    "config is a list": (text_of("- 1", "c.yaml"), ["train", "{dir}/c.yaml"], "the top level must be a mapping"),
+    "config is no YAML": (text_of("a: [1", "c.yaml"), ["train", "{dir}/c.yaml"], r"c\.yaml.*line"),
+    "config is binary": (text_of(b"\xff\xfe\x00", "c.yaml"), ["train", "{dir}/c.yaml"], r"c\.yaml"),
+    "config builds an object": (
+        text_of("!!python/object/apply:os.system ['true']", "c.yaml"),
+        ["train", "{dir}/c.yaml"],
+        r"c\.yaml",
+    ),
+    "a key twice": (text_of("lr: 1.0\nlr: 2.0\n", "c.yaml"), ["train", "{dir}/c.yaml"], "lr"),
+    "override without a value": (nothing, ["train", "{dir}/good.yaml", "lr"], "'lr'.*KEY=VALUE|key=value"),
+    "override of nothing": (nothing, ["train", "{dir}/good.yaml", "lrr=1"], "unknown key 'lrr'"),
+    "override that is no YAML": (nothing, ["train", "{dir}/good.yaml", "lr=[1"], "lr"),
+    "text is empty": (text_of(""), TRAIN_ON, r"text\.jsonl"),
+    "text is binary": (text_of(bytes(range(256))), TRAIN_ON, r"text\.jsonl"),
+    "text is no UTF-8": (
+        text_of(b"\xff\xfehello\n", "text.txt"),
+        [*TRAIN_ON[:2], "dataset_path={dir}/text.txt"],
+        "text",
+    ),
+    "text is no JSON": (text_of("{not json}\n"), TRAIN_ON, r"text\.jsonl"),
+    "text is too short": (text_of('{"text": "short"}\n' * 30), TRAIN_ON, "does not fill one batch"),
+    "text of an unknown kind": (
+        text_of("x", "text.docx"),
+        [*TRAIN_ON[:2], "dataset_path={dir}/text.docx"],
+        r"text\.docx.*\.jsonl",
+    ),
+    "a folder without texts": (nothing, [*TRAIN_ON[:2], "dataset_path={dir}/empty_folder"], "empty_folder"),
+    "a data set while offline": (nothing, [*TRAIN_ON[:2], "dataset_path=no/such-set"], "no/such-set"),
+    "a model while offline": (nothing, [*TRAIN_ON[:2], "model_name=no/such-model"], "no/such-model"),
+    "model without weights": (
+        model_with(lambda folder: [path.unlink() for path in folder.glob("*.safetensors")]),
+        TRAIN_WITH,
+        "bad_model",
+    ),
+    "model with torn weights": (
+        model_with(lambda folder: [path.write_bytes(b"torn") for path in folder.glob("*.safetensors")]),
+        TRAIN_WITH,
+        "bad_model",
+    ),
+    "model of unknown kind": (model_with(edited_json("config.json", model_type="unheard")), TRAIN_WITH, "unheard"),
+    "model that is not causal": (
+        model_with(edited_json("config.json", model_type="bert", architectures=["BertModel"])),
+        TRAIN_WITH,
+        "bad_model",
+    ),
+    "model without a tokenizer": (
+        model_with(lambda folder: [path.unlink() for path in folder.glob("tokenizer*")]),
+        TRAIN_WITH,
+        "tokenizer",
+    ),
+    "config of the model is no JSON": (
+        model_with(lambda folder: (folder / "config.json").write_text("{")),
+        TRAIN_WITH,
+        "bad_model",
+    ),
+    "no such SAE": (nothing, ["inspect", "{dir}/none"], "none: no such folder"),
+    "SAE is a file": (nothing, ["inspect", "{dir}/a_file"], "a_file"),
+    "SAE without a config": (nothing, ["inspect", "{dir}/empty_folder"], r"cfg\.json"),
+    "SAE without weights": (
+        lambda folder: (folder / "sae" / "sae_weights.safetensors").unlink(),
+        MEASURE,
+        r"sae_weights\.safetensors",
+    ),
+    "SAE with torn weights": (truncated, MEASURE, "could not be loaded as an SAE: .*header"),
+    "SAE with pickled weights": (pickled, MEASURE, "could not be loaded as an SAE: .*header"),
+    "SAE without a decoder": (weights(lambda state: state.pop("W_dec")), MEASURE, "W_dec"),
+    "SAE with a decoder of another shape": (
+        weights(lambda state: state.update(W_dec=torch.ones(3, 32))),
+        MEASURE,
+        "W_dec",
+    ),
+    "SAE with NaN": (weights(lambda state: state["W_dec"].fill_(torch.nan)), MEASURE, "NaN"),
+    "SAE of an unknown architecture": (config_of_sae(lambda cfg: cfg.update(architecture="x")), MEASURE, "'x'"),
+    "SAE whose config is no JSON": (text_of("{", "sae/cfg.json"), MEASURE, "could not be loaded as an SAE"),
+    "SAE whose config lacks a key": (config_of_sae(lambda cfg: cfg.pop("d_sae")), MEASURE, "d_sae"),
+    "SAE that reads another width": (
+        config_of_sae(lambda cfg: cfg["metadata"].update(hook_name="lm_head")),
+        MEASURE,
+        "lm_head of this model is 300 wide and the SAE reads 32",
+    ),
+    "SAE without a model": (
+        config_of_sae(lambda cfg: cfg["metadata"].pop("model_name")),
+        ["inspect", "{dir}/sae"],
+        "give --text",
+    ),
+    "mirror of a non-negative SAE": (nothing, ["mirror", "{dir}/sae", "--out", "{dir}/out"], "topk"),
+    "mirror over a file": (nothing, ["mirror", "{dir}/sae", "--out", "{dir}/a_file"], "a_file|topk"),
+    "two hooks at once": (
+        lambda folder: (
+            shutil.copytree(folder / "sae", folder / "sae2"),
+            config_of_sae(lambda cfg: cfg["metadata"].update(hook_name="model.layers.1"))(folder),
+        ),
+        ["eval", "{dir}/sae", "{dir}/sae2", "--out", "{dir}/out"],
+        "the SAEs read different hooks",
+    ),
+    "three SAEs to explore": (
+        nothing,
+        ["explore", "{dir}/sae", "{dir}/sae", "{dir}/sae", "--out", "{dir}/out"],
+        "3 SAEs were given",
+    ),
+    "labeler without a model": (
+        nothing,
+        ["explore", "{dir}/sae", "--labeler", "http://x", "--out", "{dir}/out"],
+        "add --labeler-model NAME",
+    ),
+    "unknown suite": (nothing, [*EVALUATE, "--suite", "ful"], "suite 'ful' is neither"),
+    "suite with an unknown key": (suite_with(TASK, tokens=3), SUITE, "tokens: extra inputs are not permitted"),
+    "suite with an unknown task": (suite_with(TASK, tasks=["gendr"]), SUITE, "gendr"),
+    "suite that steers what it does not probe": (
+        suite_with(TASK, steering={"tasks": ["gender"]}),
+        SUITE,
+        "steering.tasks names gender",
+    ),
+    "suite that steers a task without prompts": (
+        lambda folder: suite_with(TASK, steering={"tasks": [str(folder / "t.yaml")]})(folder),
+        SUITE,
+        "has no steering part",
+    ),
+    "task is no YAML": (suite_with("a: [1"), SUITE, r"t\.yaml"),
+    "task without poles": (suite_with({k: v for k, v in TASK.items() if k != "poles"}), SUITE, r"t\.yaml.*poles"),
+    "task with one pole": (suite_with(TASK | {"poles": ["a"]}), SUITE, r"t\.yaml.*poles"),
+    "task with an unknown key": (suite_with(TASK | {"textes": []}), SUITE, r"t\.yaml.*textes"),
+    "task that reads nowhere": (suite_with(TASK | {"reads": ["first"]}), SUITE, r"t\.yaml.*reads"),
+    "task without texts": (suite_with({k: v for k, v in TASK.items() if k != "templates"}), SUITE, r"t\.yaml"),
+    "task with an unknown filler": (suite_with(TASK | {"fillers": {"person": ["he"]}}), SUITE, r"t\.yaml.*thing"),
+    "task with too few groups": (suite_with(TASK | {"templates": TASK["templates"][:1]}), SUITE, "group"),
+    "no such results": (nothing, ["report", "{dir}/none.json"], "no such results file"),
+    "results are no JSON": (text_of("{", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
+    "results of something else": (text_of("{}", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
+    "results are binary": (text_of(b"\xff\xfe", "r.json"), ["report", "{dir}/r.json"], "is no results file|is no text"),
+    "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a file"),
+    "no such sweep": (nothing, ["sweep", "none"], "none"),
+    "no such preset": (nothing, ["configs", "gpt3"], "did you mean 'gpt2'"),
+    "publishing to no name": (nothing, ["publish", "{dir}/sae", "--repo", "a b/c", "--dry-run"], "a b/c"),
+    "publishing without a token": (nothing, ["publish", "{dir}/sae", "--repo", "user/name"], "HF_HUB_OFFLINE is set"),
+    "publishing NaN": (
+        weights(lambda state: state["W_dec"].fill_(torch.nan)),
+        ["publish", "{dir}/sae", "--repo", "user/name", "--dry-run"],
+        "NaN",
+    ),
+    "pulling while offline": (nothing, ["pull", "user/name", "sae"], "user/name"),
+    "converting what is no checkpoint": (
+        nothing,
+        ["convert", "{dir}/empty_folder", "--out", "{dir}/out"],
+        "empty_folder",
+    ),
+    "unknown command": (nothing, ["trian"], "No such command 'trian'"),
+    "unknown option": (nothing, ["train", "{dir}/good.yaml", "--outptu", "x"], "No such option: --outptu"),
+    "no argument": (nothing, ["train"], "Missing argument 'config'"),
+    "no tokens": (nothing, ["inspect", "{dir}/sae", "--tokens", "0"], "--tokens.*greater than or equal to 1"),
+    "a port that is none": (
+        nothing,
+        ["explore", "{dir}/sae", "--port", "99999"],
+        "--port.*less than or equal to 65535",
+    ),
+    "tokens in words": (nothing, ["inspect", "{dir}/sae", "--tokens", "many"], "--tokens.*integer"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_or_argument_that_will_not_do(case: str, desk: Path) -> None:
+    arrange, arguments, sentence = FILES[case]
+    arrange(desk)
+    refused([argument.replace("{dir}", str(desk)) for argument in arguments], sentence, desk)
+
+
+def test_there_are_at_least_120_cases() -> None:
+    assert len(CONFIGS) + len(FILES) >= 120
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(28, "No space left on device"), (13, "Permission denied"), (30, "Read-only")]
+)
+def test_a_disk_that_takes_nothing_is_a_sentence(
+    number: int, words: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(number, f"{words} here", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    refused(
+        ["train", str(desk / "good.yaml"), f"output_path={desk}/out"], f"{words}.*config.yaml", desk, leaves={"out"}
+    )
+
+
+# ---- the desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, raw_config: dict[str, Any], tiny_llama: Path, texts: Path, monkeypatch: Any) -> Path:
+    """A folder with a config, a text, a model and an SAE that are right, and things that are none of these."""
+    folder = tmp_path / "desk"
+    (folder / "empty_folder").mkdir(parents=True)
+    (folder / "a_file").write_text("kept as it is")
+    (folder / "good.yaml").write_text(yaml.safe_dump(raw_config | {"output_path": str(folder / "run")}))
+    shutil.copy(texts, folder / "good.jsonl")
+    (folder / "model").symlink_to(tiny_llama)
+    sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=4))
+    metadata = {"hook_name": "model.layers.2", "model_name": str(tiny_llama), "context_size": 32}
+    for key, value in (metadata | {"model_class_name": "AutoModelForCausalLM"}).items():
+        sae.cfg.metadata[key] = value
+    sae.save_model(folder / "sae")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def refused(arguments: list[str], sentence: str, desk: Path, leaves: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+    before = contents(desk)
+    done = CliRunner(env={"COLUMNS": "400", "TERM": "dumb"}).invoke(app, arguments)
+    said = done.stderr
+    assert done.exit_code in (1, 2), said + done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit), repr(done.exception)
+    assert "Traceback" not in said
+    assert re.search(sentence, " ".join(said.split())), said
+    errors = [line for line in said.splitlines() if line.startswith("error:")]
+    assert len(errors) <= 1
+    assert len(errors) == 1 or "Usage:" in said, said
+    after = {name: digest for name, digest in contents(desk).items() if not any(f"/{part}/" in name for part in leaves)}
+    assert after == before, "a file was changed or written"
