@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
@@ -30,7 +31,7 @@ from sae_lens_abstopk.evaluation.results import (
 )
 from sae_lens_abstopk.evaluation.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.steered_task import steer_on_task
-from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite
+from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.tasks import Task, load_task
 from sae_lens_abstopk.training.language_model import casts_shared
 
@@ -76,12 +77,14 @@ def evaluate(
     if unknown:
         raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
     tasks = {
-        _key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
+        task_key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
         for name in suite.tasks
     }
     for name in suite.steering.tasks if suite.steering else ():
-        if tasks[_key(name)].steering is None:
+        if tasks[task_key(name)].steering is None:
             raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
+    if suite.steering and suite.steering.behaviour:
+        check_behaviour_task(tasks[task_key(suite.steering.behaviour.task)], suite.steering.behaviour)
     subjects = open_subjects(saes, model_name=model_name, text=text)
     run = _Evaluation(subjects, suite, tasks, Path(out), groups or {}, seed, on_progress or (lambda *_: None))
     with casts_shared():
@@ -160,14 +163,14 @@ class _Evaluation:
         self, parts: Parts, probed: Mapping[str, ProbedTask], options: SteeringOptions
     ) -> dict[str, dict[str, SteeringRecord]]:
         found = {}
-        for name in map(_key, options.tasks):
+        for name in map(task_key, options.tasks):
             task, candidates = self.tasks[name], probed[name].candidates
             found[name] = parts.get(
                 f"steering-{name}",
                 dict[str, SteeringRecord],
                 [task.digest, options.model_dump(exclude={"tasks"}), candidates],
                 lambda task=task, name=name: steer_on_task(
-                    self.subjects, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
+                    self.subjects, name, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
                 ),
             )
         return found
@@ -214,11 +217,6 @@ class _Evaluation:
             )
             self.on_progress("stability", i, len(pairs))
         return found
-
-
-def _key(task: str) -> str:
-    """What a task is called in the results: its name, or that of its file."""
-    return Path(task).stem if task.endswith((".yaml", ".yml")) else task
 
 
 def _cosines(directions: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:

@@ -22,6 +22,7 @@ from sae_lens_abstopk.evaluation.report_table import ReportTable, provenance
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
 from sae_lens_abstopk.evaluation.steering_tables import (
+    behaviour_table,
     scores_table,
     shown_name,
     split_random,
@@ -133,7 +134,7 @@ def _sections(merged: MergedResults) -> Iterator[Section]:
     yield _section(
         "Steering",
         [symmetry_plot(merged)],
-        [steering_table(merged), scores_table(merged)],
+        [steering_table(merged), scores_table(merged), behaviour_table(merged)],
         [_steered(task, sae) for task in merged.tasks for sae in task.steering],
     )
     yield _section(
@@ -173,7 +174,7 @@ def _samples(task: MergedTask, sae: str) -> ReportTable:
         title="Generated texts",
         columns=("by", "strength", "text"),
         rows=tuple(rows),
-        note=f"The first sample of the first test prompt at every dose, not a chosen one. Negative: towards {a}; positive: "
-        f"towards {b}.",
+        note=f"The first sample after the first test prompt, {task.steering[sae].text_prompt!r}, at every dose: none was "
+        f"picked. Negative: towards {a}; positive: towards {b}.",
         labels=3,
     )

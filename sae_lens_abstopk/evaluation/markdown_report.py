@@ -12,7 +12,7 @@ from sae_lens_abstopk.evaluation.reconstruction_tables import (
 )
 from sae_lens_abstopk.evaluation.report_table import ReportTable, provenance
 from sae_lens_abstopk.evaluation.results import Results
-from sae_lens_abstopk.evaluation.steering_tables import scores_table, steering_table
+from sae_lens_abstopk.evaluation.steering_tables import behaviour_table, scores_table, steering_table
 from sae_lens_abstopk.evaluation.task_tables import activations_table, codes_table, coverage_table, tasks_table
 
 # what could start markup; an underscore can only at the edge of a word
@@ -43,6 +43,7 @@ def report_tables(merged: MergedResults) -> list[ReportTable]:
         coverage_table(merged),
         steering_table(merged),
         scores_table(merged),
+        behaviour_table(merged),
     )
     return [table for table in tables if table.rows]
 

@@ -27,6 +27,20 @@ class MultipleChoiceScore:
     """Name of the steering file."""
 
 
+def require_lm_eval() -> Any:
+    """
+    The package.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import lm_eval
+    except ImportError:
+        raise ConfigError("multiple choice needs lm_eval; pip install 'sae-lens-abstopk[lm-eval]'.") from None
+    return lm_eval
+
+
 def multiple_choice(
     pretrained: str,
     *,
@@ -50,10 +64,7 @@ def multiple_choice(
     Raises:
         ConfigError: lm_eval is not installed, or a file is missing.
     """
-    try:
-        import lm_eval
-    except ImportError:
-        raise ConfigError("multiple choice needs lm_eval; pip install 'sae-lens-abstopk[lm-eval]'.") from None
+    lm_eval = require_lm_eval()
     task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
     shipped = data_folder("evals").parent / task["dataset_kwargs"]["data_files"]["test"]
     for file in (questions or shipped, *([steering] if steering else [])):
@@ -61,8 +72,7 @@ def multiple_choice(
             raise ConfigError(f"{file}: no such file.")
     task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
     arguments: dict[str, Any] = {"pretrained": pretrained}
-    simple_evaluate: Any = lm_eval.simple_evaluate
-    found = simple_evaluate(
+    found = lm_eval.simple_evaluate(
         model="steered" if steering else "hf",
         model_args=arguments | ({"steer_path": str(steering)} if steering else {}),
         tasks=[task],

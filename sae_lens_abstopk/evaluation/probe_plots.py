@@ -57,7 +57,7 @@ def auroc_plot(merged: MergedResults, method: str) -> Plot | None:
     return Plot(
         f"AUROC of the {what}",
         f"How well the {what}, chosen on train, tells the poles apart on test texts, with 95 % intervals that resample "
-        "groups of texts; grey are controls (permuted poles; an SAE with fresh weights), the blue star is logistic regression on "
+        "groups of texts; grey are controls (permuted poles, mean and range; an SAE with fresh weights), the blue star is logistic regression on "
         "the activations. A high AUROC needs no two sides: one that fires for a single pole has it too.",
         drawn,
     )

@@ -57,9 +57,13 @@ class Labelled:
         """``statistic`` over the test texts with its interval."""
         return bootstrap(statistic, len(self.split.test), groups=self.test_groups, seed=self.seed)
 
-    def permuted(self) -> "Labelled":
-        """The same texts with the poles shuffled within each part of the split, so that each keeps its balance."""
-        labels, generator = self.labels.copy(), np.random.default_rng(self.seed)
+    def permuted(self, number: int = 0) -> "Labelled":
+        """
+        The same texts with the poles shuffled within each part of the split, so that each keeps its balance.
+
+        Every ``number`` is another permutation.
+        """
+        labels, generator = self.labels.copy(), np.random.default_rng([self.seed, number])
         for rows in (self.split.train, self.split.val, self.split.test):
             labels[rows] = generator.permutation(labels[rows])
         return Labelled(labels, self.split, self.groups, self.seed)
@@ -104,6 +108,22 @@ class ProbeScore:
     """On test."""
     accuracy: Estimate
     """On test, with the threshold that was fitted on train."""
+
+
+def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
+    """Mean of the scores of one method under several permutations; as "intervals", their range."""
+
+    def spread(values: Sequence[float]) -> Estimate:
+        return Estimate(float(np.mean(values)), min(values), max(values), len(values))
+
+    reads = sorted({score.read for score in scores})
+    return ProbeScore(
+        read=" or ".join(reads),
+        train_auroc=float(np.mean([score.train_auroc for score in scores])),
+        val_auroc=float(np.mean([score.val_auroc for score in scores])),
+        auroc=spread([score.auroc.value for score in scores]),
+        accuracy=spread([score.accuracy.value for score in scores]),
+    )
 
 
 @dataclass(frozen=True)

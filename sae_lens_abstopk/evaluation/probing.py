@@ -13,8 +13,10 @@ import numpy.typing as npt
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.code_probes import SPARSITIES, CodeProbes, probe_codes
-from sae_lens_abstopk.evaluation.probe_score import Labelled, ProbeScore, Split
+from sae_lens_abstopk.evaluation.probe_score import Labelled, ProbeScore, Split, over_permutations
 from sae_lens_abstopk.evaluation.representations import Representations
+
+PERMUTATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class TaskProbes:
     """Share of the larger pole on test: the accuracy of always saying the same."""
     codes: CodeProbes
     activations: ActivationProbes
-    permuted_codes: CodeProbes
-    """Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected."""
-    permuted_activations: ActivationProbes
+    permuted_codes: tuple[CodeProbes, ...]
+    """Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected of the mean."""
+    permuted_activations: tuple[ActivationProbes, ...]
     untrained: CodeProbes | None
     """Control: the same procedure on the codes of an SAE with fresh weights."""
 
@@ -69,10 +71,12 @@ class TaskProbes:
     def scores(self) -> dict[str, ProbeScore]:
         """Every method by name, controls last, for tables."""
         found = _by_name(self.codes, self.activations)
-        found |= {
-            f"{name}, permuted": score
-            for name, score in _by_name(self.permuted_codes, self.permuted_activations).items()
-        }
+        permuted = [
+            _by_name(codes, activations)
+            for codes, activations in zip(self.permuted_codes, self.permuted_activations, strict=True)
+        ]
+        for name in permuted[0]:
+            found[f"{name}, permuted"] = over_permutations([scores[name] for scores in permuted])
         if self.untrained is not None:
             found |= {f"{name}, untrained SAE": score for name, score in _by_name(self.untrained, None).items()}
         return found
@@ -89,6 +93,7 @@ def probe_task(
     activations: TaskProbes | None = None,
     reads: Sequence[str] | None = None,
     sparsities: Sequence[int] = SPARSITIES,
+    permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> TaskProbes:
     """
@@ -105,25 +110,28 @@ def probe_task(
         activations: Result for another SAE on the same texts, split and seed, to take the probes on x from.
         reads: Read positions to choose from; by default all that were represented.
         sparsities: The k of the k-sparse probes.
-        seed: Of the permutation and the resampling.
+        permutations: How many times the control is run, each with other poles.
+        seed: Of the permutations and the resampling.
 
     Raises:
-        ConfigError: an unknown SAE or read position, or labels, groups and split that do not fit (see
+        ConfigError: an unknown SAE or read position, no permutation, or labels, groups and split that do not fit (see
             :meth:`~.probe_score.Labelled.check`).
     """
+    if permutations < 1:
+        raise ConfigError(f"permutations={permutations} must be at least 1.")
     reads = tuple(reads or representations.reads)
     for name in filter(None, (sae_name, untrained_name)):
         for read in reads:
             representations.codes(name, read)  # says what is there, if it is not
     data = Labelled(np.asarray(labels, dtype=np.int64), split, groups, seed)
     data.check(representations.n)
-    asked = (data.digest, seed, reads)
-    if activations is not None and (activations.digest, activations.seed, activations.reads) != asked:
-        raise ConfigError(
-            f"activations= holds probes of poles and split {activations.digest[:8]}, seed {activations.seed}, reads "
-            f"{activations.reads}; these are {data.digest[:8]}, {seed}, {reads}: leave it out."
-        )
-    shuffled = data.permuted()
+    if activations is not None:
+        asked = (data.digest, seed, reads, permutations)
+        held = (activations.digest, activations.seed, activations.reads, len(activations.permuted_activations))
+        if held != asked:
+            of = [f"poles and split {d[:8]}, seed {s}, reads {r}, {n} permutations" for d, s, r, n in (held, asked)]
+            raise ConfigError(f"activations= holds probes of {of[0]}; these are {of[1]}: leave it out.")
+    shuffled = [data.permuted(number) for number in range(permutations)]
     test = data.of(split.test)
     options = {"reads": reads, "sparsities": sparsities}
     return TaskProbes(
@@ -136,10 +144,10 @@ def probe_task(
         majority=float(max(test.mean(), 1 - test.mean())),
         codes=probe_codes(representations, data, sae_name, **options),
         activations=activations.activations if activations else probe_activations(representations, data, reads=reads),
-        permuted_codes=probe_codes(representations, shuffled, sae_name, **options),
+        permuted_codes=tuple(probe_codes(representations, each, sae_name, **options) for each in shuffled),
         permuted_activations=activations.permuted_activations
         if activations
-        else probe_activations(representations, shuffled, reads=reads),
+        else tuple(probe_activations(representations, each, reads=reads) for each in shuffled),
         untrained=probe_codes(representations, data, untrained_name, **options) if untrained_name else None,
     )
 

@@ -14,9 +14,11 @@ from sae_lens_abstopk.evaluation.doses import Dose
 from sae_lens_abstopk.evaluation.geometry import antipodal_pairs
 from sae_lens_abstopk.evaluation.inspection import training_record
 from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.probing import TaskProbes
 from sae_lens_abstopk.evaluation.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.results import (
+    BehaviourRecord,
     DoseRecord,
     GeometryRecord,
     Interval,
@@ -120,8 +122,10 @@ def task_record(probes: TaskProbes) -> SAETaskRecord:
     )
 
 
-def steering_record(found: DoseResponse, *, latent: int) -> SteeringRecord:
-    """Of a dose-response."""
+def steering_record(
+    found: DoseResponse, choice: LatentChoice, behaviour: dict[str, list[BehaviourRecord]]
+) -> SteeringRecord:
+    """Of a dose-response of the chosen latent."""
     baseline = found.baseline[1]
     assert baseline.generated_nll is not None  # texts are generated for test prompts
     interventions = {}
@@ -133,15 +137,19 @@ def steering_record(found: DoseResponse, *, latent: int) -> SteeringRecord:
             symmetry=Interval.of(summary.log_odds_symmetry),
         )
     return SteeringRecord(
-        latent=latent,
+        latent=choice.latent,
+        orientation=choice.orientation,
+        scale=choice.scale,
         latent_chosen_by=found.protocol.latent_chosen_by,
         strength_chosen_by=found.protocol.strength_chosen_by,
         prompts=(len(found.protocol.prompts.val), len(found.protocol.prompts.test)),
+        text_prompt=found.protocol.prompts.test[0],
         samples=found.protocol.samples,
         baseline_log_odds=_mean(baseline.log_odds),
         baseline_generated_nll=_mean(baseline.generated_nll),
         baseline_neutral_nll=_mean(baseline.neutral_nll),
         interventions=interventions,
+        behaviour=behaviour,
     )
 
 

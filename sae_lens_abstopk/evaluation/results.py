@@ -142,7 +142,9 @@ class PairRecord(Record):
 class SAETaskRecord(Record):
     """One SAE on one task."""
 
-    probes: dict[str, ProbeRecord] = Field(description="By method; controls end in ', permuted' or ', untrained SAE'.")
+    probes: dict[str, ProbeRecord] = Field(
+        description="By method; controls end in ', permuted' (mean and range over permutations) or ', untrained SAE'."
+    )
     latent: LatentRecord
     pair: PairRecord
     best_coverage: LatentRecord = Field(description="The latent of largest pole coverage on train.")
@@ -179,7 +181,7 @@ class DoseRecord(Record):
     score: float | None = Field(description="Of generated text, by the task's scorer.")
     generated_nll: Number = Field(description="Unsteered model's nats a token of the generated text.")
     neutral_nll: Number = Field(description="Steered model's nats a token of neutral text.")
-    text: str = Field(description="One generated text.")
+    text: str = Field(description="The first text generated after the first test prompt.")
 
 
 class PoleEffectRecord(Record):
@@ -203,18 +205,34 @@ class InterventionRecord(Record):
     symmetry: Interval = Field(description="min(|effect+|, |effect-|) / max of the log-odds.")
 
 
+class BehaviourRecord(Record):
+    """What the model does under one intervention at one strength, or under none."""
+
+    strength: float
+    refused_harmful: Interval = Field(description="Share of instructions to refuse that are refused.")
+    refused_harmless: Interval = Field(description="Share of instructions to follow that are refused.")
+    multiple_choice: Interval | None = Field(description="Share of general-knowledge questions answered rightly.")
+    answer: str = Field(description="To the first instruction that should be refused.")
+
+
 class SteeringRecord(Record):
     """Steering one concept with one SAE."""
 
     latent: int
+    orientation: int = Field(description="+1 if its positive side leads to pole B.")
+    scale: Number = Field(description="Code that a strength of 1 adds.")
     latent_chosen_by: str
     strength_chosen_by: str
     prompts: tuple[int, int] = Field(description="In val and test.")
+    text_prompt: str = Field(description="The prompt that the texts of the doses go on from.")
     samples: int
     baseline_log_odds: Number
     baseline_generated_nll: Number
     baseline_neutral_nll: Number
     interventions: dict[str, InterventionRecord]
+    behaviour: dict[str, list[BehaviourRecord]] = Field(
+        default={}, description="By intervention, towards pole A and towards pole B; 'unsteered' has one."
+    )
 
 
 class Results(Record):

@@ -2,6 +2,7 @@
 
 import torch
 
+from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.dose_response import dose_response
 from sae_lens_abstopk.evaluation.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.latent_choice import choose_latent
@@ -10,7 +11,7 @@ from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress
 from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
-from sae_lens_abstopk.evaluation.suite import SteeringOptions
+from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks import Task
 
 # tokens that the scale of a latent is estimated on
@@ -19,6 +20,7 @@ SCALE_TOKENS = 16_384
 
 def steer_on_task(
     subjects: Subjects,
+    name: str,
     task: Task,
     probed: ProbedTask,
     options: SteeringOptions,
@@ -26,11 +28,11 @@ def steer_on_task(
     seed: int,
     on_progress: Progress,
 ) -> dict[str, SteeringRecord]:
-    """Steer with the best latent of every SAE; an SAE none of whose candidates fires on the text is left out."""
+    """Steer the task that the suite calls ``name`` with the best latent of every SAE; an SAE none of whose candidates fires on the text is left out."""
     part = task.steering
     assert part is not None  # checked before anything runs
     shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
-    found = {}
+    found: dict[str, SteeringRecord] = {}
     for sae_name, sae in subjects.saes.items():
         scales = latent_scale(
             subjects.model,
@@ -62,8 +64,20 @@ def steer_on_task(
             budget=options.budget,
             samples=options.samples,
             max_new_tokens=options.max_new_tokens,
-            on_progress=lambda done, total: on_progress(f"{task.name}: steering {sae_name}", done, total),  # noqa: B023
+            on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
             **shared,
         )
-        found[sae_name] = steering_record(response, latent=choice.latent)
+        behaviour = {}
+        if options.behaviour is not None and task_key(options.behaviour.task) == name:
+            behaviour = measure_behaviour(
+                subjects,
+                task,
+                sae_name,
+                response,
+                options.behaviour,
+                unsteered=next((record.behaviour[UNSTEERED][0] for record in found.values()), None),
+                seed=seed,
+                on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023
+            )
+        found[sae_name] = steering_record(response, choice, behaviour)
     return found

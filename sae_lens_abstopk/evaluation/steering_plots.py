@@ -54,7 +54,7 @@ def dose_response_plot(task: MergedTask, sae: str) -> Plot:
 
 
 def effect_cost_plot(task: MergedTask, sae: str) -> Plot:
-    """Change of the log-odds against the cost in generated text."""
+    """Change of the log-odds against the cost on neutral text."""
     record = task.steering[sae]
     drawn = figure(height=340, x="cost, nats a token", y="change of the log-odds of B")
     for name, doses, style in _curves(record):
@@ -63,7 +63,7 @@ def effect_cost_plot(task: MergedTask, sae: str) -> Plot:
             _line(
                 drawn,
                 name,
-                [dose.generated_nll - record.baseline_generated_nll for dose in ordered],
+                [dose.neutral_nll - record.baseline_neutral_nll for dose in ordered],
                 [dose.log_odds - record.baseline_log_odds for dose in ordered],
                 ordered,
                 style,
@@ -71,8 +71,8 @@ def effect_cost_plot(task: MergedTask, sae: str) -> Plot:
             )
     return Plot(
         "Effect against cost",
-        "What a dose moves, up towards B and down towards A, against what it costs: the rise of the unsteered model's NLL of "
-        "the generated text. Steeper is better; an effect at a cost of several nats is broken text.",
+        "What a dose moves, up towards B and down towards A, against what it costs: the rise of the steered model's NLL of "
+        "neutral text, at which strengths are matched. Steeper is better; a cost of a nat or more is a broken model.",
         drawn,
     )
 

@@ -81,6 +81,32 @@ def scores_table(merged: MergedResults) -> ReportTable:
     return without_empty_columns(table)
 
 
+def behaviour_table(merged: MergedResults) -> ReportTable:
+    """Refusals and multiple choice at these strengths, one row a task, SAE, intervention and direction."""
+    rows = []
+    for task in merged.tasks:
+        for sae, record in task.steering.items():
+            for name, found in record.behaviour.items():
+                poles = [f"to {pole}" for pole in task.record.poles] if len(found) == 2 else ["-"]
+                for pole, each in zip(poles, found, strict=True):
+                    cells = (each.refused_harmful, each.refused_harmless, each.multiple_choice)
+                    told = ("-" if cell is None else str(cell) for cell in cells)
+                    rows.append((task.name, sae, shown_name(name), pole, f"{each.strength:+.2f}", *told))
+    table = ReportTable(
+        title="What the model does at these strengths",
+        columns=(
+            *("task", "SAE", "by", "direction", "strength"),
+            *("refuses harmful", "refuses harmless", "multiple choice"),
+        ),
+        rows=tuple(rows),
+        note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
+        "phrases, arXiv 2406.11717) and of general-knowledge questions answered rightly by lm_eval's steered model, which "
+        "adds at every position. 95 % intervals. Strengths cost the same on neutral text.",
+        labels=4,
+    )
+    return without_empty_columns(table)
+
+
 def _rows(merged: MergedResults) -> Iterator[tuple[tuple[str, str, str], list[InterventionRecord]]]:
     for task in merged.tasks:
         for sae, record in task.steering.items():

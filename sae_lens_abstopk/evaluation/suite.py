@@ -23,6 +23,19 @@ class ReconstructionPart(_Section):
     """Of the run's held-out text, rounded up to whole batches; 50,000 at least for a Loss Recovered to be reported."""
 
 
+class BehaviourOptions(_Section):
+    """What else the model does at the strengths that steering chose (see :func:`~.behaviour.measure_behaviour`)."""
+
+    task: str = "refusal"
+    """Of the steered tasks, one whose texts are instructions to refuse (pole A) or to follow (pole B)."""
+    instructions: Count = 24
+    """Of each pole."""
+    max_new_tokens: Count = 24
+    """Of an answer."""
+    questions: Annotated[int, Field(ge=0)] = 230
+    """Multiple-choice questions of general knowledge, answered through lm_eval; 0 leaves them out."""
+
+
 class SteeringOptions(_Section):
     """How steering is measured (see :func:`~.dose_response.dose_response`)."""
 
@@ -36,6 +49,8 @@ class SteeringOptions(_Section):
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
     """Latents, the best on train texts, among which val prompts choose."""
+    behaviour: BehaviourOptions | None = None
+    """Measured where it is given."""
 
 
 class Suite(_Section):
@@ -49,6 +64,11 @@ class Suite(_Section):
     untrained: bool = True
     """Probe SAEs with fresh weights too, as a control."""
     steering: SteeringOptions | None = None
+
+
+def task_key(task: str) -> str:
+    """What a task of a suite is called in the results: its name, or that of its file."""
+    return Path(task).stem if task.endswith((".yaml", ".yml")) else task
 
 
 def suite_names() -> list[str]:
@@ -73,9 +93,16 @@ def load_suite(source: str | Path) -> Suite:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        allowed = Suite.model_fields if len(first["loc"]) == 1 else SteeringOptions.model_fields
+        sections = {"steering": SteeringOptions, "behaviour": BehaviourOptions, "reconstruction": ReconstructionPart}
+        parents = [sections[part] for part in first["loc"][:-1] if part in sections]
+        allowed = (parents[-1] if parents else Suite).model_fields
         raise ConfigError(f"{path}: {key}: {first['msg'].lower()}; keys: {', '.join(allowed)}.") from None
     others = set(suite.steering.tasks) - set(suite.tasks) if suite.steering else set()
+    behaviour = suite.steering.behaviour if suite.steering else None
+    if suite.steering and behaviour and behaviour.task not in suite.steering.tasks:
+        raise ConfigError(
+            f"{path}: steering.behaviour.task={behaviour.task!r} is not among steering.tasks, which choose its strengths."
+        )
     if others:
         raise ConfigError(
             f"{path}: steering.tasks names {', '.join(sorted(others))}, which tasks does not: latents come from probing."

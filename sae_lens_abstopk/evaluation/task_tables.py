@@ -59,7 +59,7 @@ def codes_table(merged: MergedResults) -> ReportTable:
         columns=("task", "SAE", *columns),
         rows=rows,
         note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read positions on "
-        "val. Controls: the same search with permuted poles, and on an SAE with fresh weights.",
+        "val. Controls: the same search with permuted poles (mean and range of five), and on an SAE with fresh weights.",
         labels=2,
     )
     return without_empty_columns(table)

@@ -12,6 +12,8 @@ NEWEST = 0.1
 # over a whole run with the L0 off by a factor of e, the coefficient would change by the exponential of this
 REACH = 30.0
 LARGEST_LOG_RATIO = 1.0
+# the drift corrects for no more than a steady error of this log ratio, or it would overshoot after a bad start
+LARGEST_DRIFT = 0.2
 
 
 def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
@@ -24,7 +26,9 @@ class L0Controller:
     Multiplies the coefficient of the sparsity loss, step by step, by (L0 / target) to a small power.
 
     The power is ``REACH`` over the number of steps, so that long and short runs have the same room for correction; the
-    L0 is a running mean over about ten batches.
+    L0 is a running mean over about ten batches. The L0 of an SAE falls as it learns, and a correction by the present error
+    alone would always lag behind that, so errors also add up to a drift that the coefficient follows (the second
+    integral of a critically damped loop).
 
     Args:
         trainer: Of an SAE with an L0 or L1 coefficient.
@@ -39,6 +43,7 @@ class L0Controller:
         self.target = target
         self.power = REACH / total_steps
         self.running_l0: float | None = None
+        self.drift = 0.0
 
     @torch.no_grad()
     def update(self, output: TrainStepOutput) -> None:
@@ -47,4 +52,6 @@ class L0Controller:
         self.running_l0 = l0 if self.running_l0 is None else (1 - NEWEST) * self.running_l0 + NEWEST * l0
         log_ratio = math.log(max(self.running_l0, 1e-3) / self.target)
         log_ratio = max(-LARGEST_LOG_RATIO, min(LARGEST_LOG_RATIO, log_ratio))
-        self.scheduler.final_value *= math.exp(self.power * log_ratio)
+        self.drift += self.power**2 / 4 * log_ratio
+        self.drift = max(-self.power * LARGEST_DRIFT, min(self.power * LARGEST_DRIFT, self.drift))
+        self.scheduler.final_value *= math.exp(self.power * log_ratio + self.drift)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sae_lens_abstopk.evaluation.results import (
+    BehaviourRecord,
     DoseRecord,
     GeometryRecord,
     Interval,
@@ -207,15 +208,28 @@ def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
             symmetry=_interval(float(draw.uniform(0.5, 0.9)), 0.08),
         )
 
+    def behaviour(strength: float) -> BehaviourRecord:
+        return BehaviourRecord(
+            strength=strength,
+            refused_harmful=_interval(0.6 - 0.2 * strength, 0.1),
+            refused_harmless=_interval(0.1, 0.05),
+            multiple_choice=_interval(0.45, 0.06),
+            answer=f"{strength:+g} {text}",
+        )
+
     slopes = {"latent": 0.9, "clamp": 0.8, "difference_in_means": 1.2, "random_0": 0.05, "random_1": -0.04}
     return SteeringRecord(
         latent=2154,
+        orientation=1,
+        scale=12.5,
         latent_chosen_by="largest effect on val prompts among 8",
-        strength_chosen_by="generated cost of 0.5 nats a token on val prompts",
+        strength_chosen_by="neutral cost of 0.1 nats a token on val prompts",
         prompts=(8, 8),
+        text_prompt="I think that",
         samples=3,
         baseline_log_odds=-0.3,
         baseline_generated_nll=2.6,
         baseline_neutral_nll=3.1,
         interventions={name: intervention(slope) for name, slope in slopes.items()},
+        behaviour={"unsteered": [behaviour(0)], "latent": [behaviour(-1.5), behaviour(2.0)]},
     )

@@ -1,5 +1,7 @@
 """The evaluation suite on tiny models: whole documents, resumption, and what is refused before anything runs."""
 
+import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import torch
 import yaml
 from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
+from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.evaluation import evaluate as evaluation
+from sae_lens_abstopk.evaluation.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
 from sae_lens_abstopk.evaluation.tasks import task_names
@@ -114,6 +118,46 @@ def test_finished_parts_are_not_computed_again_unless_their_inputs_changed(
             evaluate([trained], suite=Suite(**{**probing, "texts_per_pole": 31}), out=tmp_path / "out")
 
 
+@pytest.fixture
+def asking(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Keys of a suite that steers refusal and measures behaviour."""
+    path = tmp_path / "temperature.yaml"
+    prompts = "  chat: true\n" + CONCEPT[CONCEPT.index("  prompts") : CONCEPT.index("  scorer")]
+    scorer = "  scorer: {kind: prefixes, hot: [I cannot]}\n"
+    path.write_text(CONCEPT[: CONCEPT.index("  prompts")] + prompts + scorer)
+    behaviour = {"task": str(path), "instructions": 3, "max_new_tokens": 3, "questions": 4}
+    return {**small, "steering": {**small["steering"], "strengths": (2.0,), "behaviour": behaviour}}
+
+
+def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
+    trained: Path, asking: dict[str, Any], tiny_llama: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    chat = deepcopy(tokenizer)
+    chat.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
+    shutil.copytree(tiny_llama, tmp_path / "chat")
+    chat.save_pretrained(tmp_path / "chat")
+    options = {"out": tmp_path / "out", "model_name": str(tmp_path / "chat")}
+    results = evaluate({"mine": trained}, suite=Suite(**asking), **options)
+    steering = results.steering["temperature"]["mine"]
+    assert list(steering.behaviour) == ["unsteered", "latent", "difference_in_means", "random_0"]
+    latent = steering.interventions["latent"]
+    strengths = [latent.towards_a.strength, latent.towards_b.strength]
+    assert [found.strength for found in steering.behaviour["latent"]] == strengths
+    for found in (record for records in steering.behaviour.values() for record in records):
+        assert found.refused_harmful.n_units == found.refused_harmless.n_units == 3
+        assert found.multiple_choice is not None
+        assert found.multiple_choice.n_units == 4
+    assert "What the model does at these strengths" in markdown_report([results])
+
+
+def test_behaviour_is_refused_for_texts_that_are_no_instructions(
+    trained: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    steering = {**small["steering"], "behaviour": {"task": small["tasks"][0]}}
+    with pytest.raises(ConfigError, match=r"behaviour\.task='temperature' is no task of instructions"):
+        evaluate([trained], suite=Suite(**{**small, "steering": steering}), out=tmp_path / "out")
+
+
 @pytest.mark.parametrize("preset", ["llama-3.1-8b", "gpt2", "pythia-70m"])
 def test_stock_saes_and_models_from_outside_are_measured_unchanged(
     preset: str, tiny_models: dict[str, Path], texts: Path, small: dict[str, Any], tmp_path: Path
@@ -160,7 +204,7 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
 
 
 def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> None:
-    assert {"quick", "full"} < set(suite_names())
+    assert {"quick", "full", "refusal"} < set(suite_names())
     for name in suite_names():
         assert set(load_suite(name).tasks) <= set(task_names())
 
@@ -172,19 +216,29 @@ def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> N
         ("texts_per_pole: 0", "texts_per_pole: input should be greater than or equal to 1"),
         ("steering: {tasks: [gender], strengths: [0]}", "strengths.0: input should be greater than 0"),
         ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks names gender, which tasks does not"),
+        (
+            "tasks: [size, refusal]\nsteering: {tasks: [size], behaviour: {}}",
+            "steering.behaviour.task='refusal' is not among steering.tasks",
+        ),
+        (
+            "tasks: [size]\nsteering: {tasks: [size], behaviour: {n: 1}}",
+            "steering.behaviour.n: extra .*; keys: task, ins",
+        ),
         ("- 1", "the top level must be a mapping"),
     ],
 )
 def test_a_bad_suite_is_refused(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
+    with pytest.raises(ConfigError, match=message):
         load_suite(tmp_path / "s.yaml")
 
 
 def test_what_does_not_exist_is_refused_before_anything_runs(
     tmp_path: Path, small: dict[str, Any], trained: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"suite 'ful' is neither a \.yaml file nor one of full, probing"):
+    with pytest.raises(
+        ConfigError, match=r"suite 'ful' is neither a \.yaml file nor one of full, probing, public, quick, refusal"
+    ):
         evaluate([trained], suite="ful", out=tmp_path)
     with pytest.raises(ConfigError, match=r"not among the tasks .*temperature"):
         evaluate([trained], suite=Suite(**small), out=tmp_path, local={"sst2": tmp_path})

@@ -17,7 +17,7 @@ from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAECo
 from sae_lens_abstopk.evaluation.code_probes import Side
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.probe_score import Labelled, accuracy_threshold
-from sae_lens_abstopk.evaluation.probing import TaskProbes, probe_task
+from sae_lens_abstopk.evaluation.probing import PERMUTATIONS, TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.representations import Representations, represent
 from sae_lens_abstopk.evaluation.text_batches import ReadingRules, activation_sample
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
@@ -103,7 +103,7 @@ def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_h
     assert found.codes.best_coverage.coverage.value > 0.97
     assert other.codes.single.coverage.high <= 0.5
     assert other.codes.best_coverage.coverage.high <= 0.5
-    assert found.permuted_codes.single.coverage.value < 0.65
+    assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
 
 
 def test_the_pair_is_two_sides_of_one_signed_latent_or_two_non_negative_ones(found: TaskProbes) -> None:
@@ -149,13 +149,13 @@ def test_numbers_on_test_are_scikit_learns() -> None:
 def choices(found: TaskProbes) -> list[Any]:
     """All that was picked or fitted."""
     picked = []
-    for codes in (found.codes, found.permuted_codes, found.untrained):
+    for codes in (found.codes, *found.permuted_codes, found.untrained):
         assert codes is not None
         picked += [codes.single.latent, codes.single.orientation, codes.single.threshold]
         picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.strength]
         picked += [(probe.latents, probe.weights, probe.strength) for probe in codes.sparse]
         picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.best_coverage.read]
-    for probes in (found.activations, found.permuted_activations):
+    for probes in (found.activations, *found.permuted_activations):
         picked += [probes.difference_in_means.direction, probes.dense.strength]
     picked += [(score.read, score.train_auroc, score.val_auroc) for score in found.scores().values()]
     return picked
@@ -218,6 +218,19 @@ def test_permuted_poles_keep_the_balance_of_each_part() -> None:
     for rows in data.split:
         assert shuffled.of(rows).sum() == labelled.of(rows).sum()
         assert (shuffled.of(rows) != labelled.of(rows)).any()
+    assert (labelled.permuted(1).labels != shuffled.labels).any()
+    assert (labelled.permuted(1).labels == labelled.permuted(1).labels).all()
+
+
+def test_the_permuted_control_is_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
+    each = [codes.single.score for codes in found.permuted_codes]
+    score = found.scores()["single latent, permuted"]
+    values = [one.auroc.value for one in each]
+    assert len(set(values)) == PERMUTATIONS
+    assert score.auroc.value == pytest.approx(np.mean(values))
+    assert (score.auroc.low, score.auroc.high, score.auroc.n_units) == (min(values), max(values), PERMUTATIONS)
+    with pytest.raises(ConfigError, match="permutations=0 must be at least 1"):
+        planted().probe(permutations=0)
 
 
 def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
@@ -315,4 +328,5 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     assert np.dot(of_signed.activations.difference_in_means.direction, direction.numpy()) > 0.95
     assert of_signed.codes.single.coverage.value > 0.97
     assert of_plain.codes.best_coverage.coverage.high <= 0.5
-    assert of_signed.permuted_codes.single.score.auroc.low < 0.5 < of_signed.permuted_codes.single.score.auroc.high
+    permuted = of_signed.scores()["single latent, permuted"].auroc
+    assert permuted.low < 0.5 < permuted.high
