@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.report_table import ReportTable, mean_and_range, without_empty_columns
+from sae_lens_abstopk.evaluation.report_table import ReportTable, mean_and_range, number, without_empty_columns
 from sae_lens_abstopk.evaluation.results import Interval, InterventionRecord, PoleEffectRecord, SteeringRecord
 
 RANDOM = "random"
@@ -30,14 +30,14 @@ def steering_table(merged: MergedResults) -> ReportTable:
         title="Steering at matched cost",
         columns=(
             *("task", "SAE", "by", "strength A / B", "log-odds to A", "log-odds to B"),
-            *("cost A", "cost B", "symmetry"),
+            *("cost A / B", "symmetry"),
         ),
         rows=tuple(
             (
                 *labels,
                 " / ".join(_strengths(found) for found in _directions(interventions)),
                 *(_interval(found, lambda effect: effect.log_odds) for found in _directions(interventions)),
-                *(_interval(found, lambda effect: effect.generated_cost) for found in _directions(interventions)),
+                _costs(interventions, lambda effect: effect.neutral_cost),
                 str(interventions[0].symmetry)
                 if len(interventions) == 1
                 else mean_and_range([found.symmetry.value for found in interventions]),
@@ -45,15 +45,15 @@ def steering_table(merged: MergedResults) -> ReportTable:
             for labels, interventions in _rows(merged)
         ),
         note=f"On test prompts {_protocol(merged)}. most: the largest strength that was tried, as none costs so much. log-odds to A, "
-        "B: rise of the log-odds of that pole's tokens. cost: rise of the unsteered model's NLL of the generated text, "
-        "nats a token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
+        "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
+        "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
         "prompts; of random directions the mean and the range.",
         labels=3,
     )
 
 
 def scores_table(merged: MergedResults) -> ReportTable:
-    """What the same strengths do to generated text and to neutral text."""
+    """What the same strengths do to generated text, and the areas under the curves."""
 
     def score(effect: PoleEffectRecord) -> Interval:
         return effect.score or Interval(value=None, low=None, high=None, n_units=0)
@@ -62,20 +62,20 @@ def scores_table(merged: MergedResults) -> ReportTable:
         (
             *labels,
             *(_interval(found, score) for found in _directions(interventions)),
-            *(_interval(found, lambda effect: effect.neutral_cost) for found in _directions(interventions)),
+            _costs(interventions, lambda effect: effect.generated_cost),
             *(_interval(found, lambda effect: effect.log_odds_area) for found in _directions(interventions)),
         )
         for labels, interventions in _rows(merged)
     ]
     table = ReportTable(
-        title="Generated and neutral text at these strengths",
+        title="Generated text at these strengths, and areas",
         columns=(
-            *("task", "SAE", "by", "score to A", "score to B", "neutral cost A", "neutral cost B"),
+            *("task", "SAE", "by", "score to A", "score to B", "generated cost A / B"),
             *("area to A", "area to B"),
         ),
         rows=tuple(rows),
-        note="score: change of the task's score of generated text, towards the pole. neutral cost: rise of the steered "
-        "model's NLL of text about nothing in particular. area: mean rise of the log-odds over costs from 0 to the budget.",
+        note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the unsteered "
+        "model's NLL of that text, nats a token. area: mean rise of the log-odds over costs from 0 to the budget.",
         labels=3,
     )
     return without_empty_columns(table)
@@ -125,6 +125,12 @@ def _interval(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecord
     """The interval of one; of several the mean and range of their values."""
     found = [value(effect) for effect in effects]
     return str(found[0]) if len(found) == 1 else mean_and_range([each.value for each in found])
+
+
+def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
+    """Mean towards A and towards B, without intervals: they are in the file."""
+    means = [fmean(value(effect).value or 0.0 for effect in found) for found in _directions(interventions)]
+    return " / ".join(number(mean) for mean in means)
 
 
 def _strengths(effects: list[PoleEffectRecord]) -> str:

@@ -296,7 +296,10 @@ def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any
 
 def _merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     """Lay ``variant`` over ``raw``; its list ``remove`` takes keys out that the new architecture does not have."""
-    for key in variant.get("remove") or ():
+    removed = variant.get("remove") or []
+    if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
+        raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
+    for key in removed:
         raw.get("sae", {}).pop(key, None)
     for key, value in variant.items():
         if key == "remove":
