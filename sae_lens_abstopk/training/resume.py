@@ -70,6 +70,12 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
     return folder
 
 
+def resume_if_started(cfg: TrainingConfig) -> None:
+    """Let a run go on where its folder holds the beginning of one."""
+    if (Path(cfg.output_path or "") / CONFIG_FILENAME).is_file():
+        cfg.resume_from_checkpoint = NEWEST
+
+
 def is_finished(cfg: TrainingConfig) -> bool:
     """Whether the run folder holds what a run leaves at its end."""
     return (Path(cfg.output_path or "") / WEIGHTS_FILENAME).exists()
