@@ -7,3 +7,7 @@ class ConfigError(ValueError):
 
 class HubError(RuntimeError):
     """The Hub, or the way to it, said no: what was being done, what came back, what to do."""
+
+
+class TrainingStopped(RuntimeError):
+    """A run that stopped itself: what had become unusable, where the last good state is, what to do."""

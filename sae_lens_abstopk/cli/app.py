@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.training.activations import NonFiniteActivationsError
+from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
 
 app = typer.Typer(
     help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
@@ -47,7 +46,7 @@ def errors_as_sentences() -> Iterator[Console]:
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except (HubError, NonFiniteActivationsError) as error:
+    except (HubError, TrainingStopped) as error:
         errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except OSError as error:

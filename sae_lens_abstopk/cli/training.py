@@ -2,27 +2,47 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+from typing_extensions import override
 
 from sae_lens_abstopk.cli.app import Output, Overrides, app, errors_as_sentences
 
-if TYPE_CHECKING:
-    pass
+
+class ResumableCommand(TyperCommand):
+    """A command whose ``--resume`` may stand alone or before a path; typer itself knows no such option."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for i, argument in enumerate(args):
+            following = args[i + 1] if i + 1 < len(args) else "--"
+            if argument == "--resume" and (following.startswith("-") or "=" in following):
+                args = [*args[:i], "--resume=newest", *args[i + 1 :]]
+        return super().parse_args(ctx, args)
 
 
-@app.command()
+@app.command(cls=ResumableCommand)
 def train(
     config: Annotated[
         str, typer.Argument(help="A YAML file, a preset (pythia-70m) or one with a variant (pythia-70m/topk).")
     ],
     overrides: Overrides = None,
     output: Output = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[PATH]",
+            help="Go on from the newest whole checkpoint of the run folder, or from the one at PATH; without any yet, start.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.training.config_file import load_config
+        from sae_lens_abstopk.training.resume import is_finished
         from sae_lens_abstopk.training.runner import train as run_training
 
         changes = list(overrides or ())
@@ -31,6 +51,11 @@ def train(
         cfg = load_config(config, changes)
         if cfg.output_path is None:
             cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
+        if resume is not None:
+            cfg.resume_from_checkpoint = resume
+            if is_finished(cfg):
+                console.print(f"the run in {cfg.output_path} is finished", highlight=False, soft_wrap=True)
+                return
         result = run_training(cfg, console=console)
         for name, folder in result.folders.items():
             console.print(f"{name}: {folder}", highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.text import text_files
 
 MANIFEST = "activations.json"
 # LM batches of a shard: some tens of MiB at the usual sizes
@@ -96,9 +97,7 @@ class ActivationCache:
         """The cache that ``cfg.activation_cache`` names."""
         assert cfg.activation_cache is not None
         values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
-        text = Path(cfg.dataset_path)
-        files = [text] if text.is_file() else sorted(path for path in text.rglob("*") if path.is_file())
-        values["text files"] = [[path.name, path.stat().st_size] for path in files]
+        values["text files"] = text_files(cfg.dataset_path)
         return cls(Path(cfg.activation_cache), json.loads(json.dumps(values, default=str)))
 
     @property

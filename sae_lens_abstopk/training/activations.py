@@ -2,24 +2,23 @@
 
 import logging
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
 from sae_lens import ActivationsStore
 from sae_lens.training.prefetch import PrefetchingIterator
-from safetensors.torch import load_file
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import casts_shared
-from sae_lens_abstopk.training.mixing import mixed_batches
+from sae_lens_abstopk.training.mixing import MixingBuffer
 from sae_lens_abstopk.training.text import Part, load_text
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
@@ -30,12 +29,27 @@ READ_AHEAD = 256
 BATCHES_PER_CAST = 8
 
 
+T = TypeVar("T")
 RawBatch = tuple[torch.Tensor, torch.Tensor | None]
 """Activations [n_tokens, d_in] of a batch of the language model, and the token ids where these are needed."""
 
 
-class NonFiniteActivationsError(RuntimeError):
+class NonFiniteActivationsError(TrainingStopped):
     """The language model produced NaN or infinite activations."""
+
+
+class StorePosition(NamedTuple):
+    """Where a store is in its text and its buffer: what it takes to go on from there with the same batches."""
+
+    n_blocks: int
+    """Batches of the language model that went into the buffer."""
+    max_norm: float | None
+    served: torch.Tensor
+    """Rows [n, d_in] that are to be served next, in their order."""
+    waiting: torch.Tensor
+    """Rows [m, d_in] that wait in the buffer to be mixed with what comes."""
+    generator: torch.Tensor
+    """State of what the buffer is shuffled by."""
 
 
 class FilteredActivationsStore(ActivationsStore):
@@ -55,6 +69,10 @@ class FilteredActivationsStore(ActivationsStore):
     n_blocks: int = 0
     """Blocks that went into the buffer."""
     cache: ActivationCache | None = None
+    generator: torch.Generator | None = None
+    """What the buffer is shuffled by; torch's own where there is none."""
+    _buffer: MixingBuffer | None = None
+    _blocks: Generator[torch.Tensor, None, None] | None = None
     _reads_ahead: bool = False
     _n_documents_read: int = 0
 
@@ -62,6 +80,8 @@ class FilteredActivationsStore(ActivationsStore):
     def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, dataset: Dataset | IterableDataset) -> Self:
         """The store of a run; with ``max_norm_multiple`` set, the first batches of text are read for their median."""
         store = cast(Self, cls.from_config(model, cfg, override_dataset=dataset))
+        # of its own, so that a thread which reads ahead and whatever else draws numbers do not depend on each other
+        store.generator = torch.Generator().manual_seed(cfg.seed)
         store.cache = None if cfg.activation_cache is None else ActivationCache.of_run(cfg)
         if store.cache is not None and not store.cache.is_new:
             store.max_norm = store.cache.manifest["max_norm"]
@@ -102,33 +122,59 @@ class FilteredActivationsStore(ActivationsStore):
         if not self._reads_ahead:
             self._reads_ahead = True
             self.iterable_sequences = self._read_ahead(self.iterable_sequences)
-        return mixed_batches(
-            self._counted_blocks(),
+        self._blocks = self._counted_blocks()
+        self._buffer = MixingBuffer(
+            self._blocks,
             buffer_size=self.n_batches_in_buffer * self.training_context_size,
             batch_size=self.train_batch_size_tokens,
             mix_fraction=self.activations_mixing_fraction,
+            generator=self.generator,
         )
+        return self._buffer
 
     def close(self) -> None:
         """Stop reading ahead, and store what a cache is still to be given; read on, the text starts again."""
-        for source in (self._dataloader, self.iterable_sequences):
+        for source in (self._blocks, self.iterable_sequences):
             if isinstance(source, Generator):
                 source.close()
-        self._dataloader, self._reads_ahead = None, False
+        self._dataloader = self._buffer = self._blocks = None
+        self._reads_ahead = False
         self.iterable_sequences = self._iterate_tokenized_sequences()
 
-    @override
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        return super().state_dict() | {"n_blocks": torch.tensor(self.n_blocks)}
+    def position(self) -> StorePosition:
+        """Where the store is, between two batches."""
+        assert self.generator is not None
+        served, waiting = (torch.empty(0, 0),) * 2 if self._buffer is None else self._buffer.rows()
+        return StorePosition(self.n_blocks, self.max_norm, served, waiting, self.generator.get_state())
 
-    @override
-    def load(self, file_path: str) -> None:
+    def go_to(self, position: StorePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
+        """
+        Bring a store of :meth:`for_training`, not read from yet, to where another one was.
+
+        The text is read and tokenised up to there; the language model does not run.
+        """
+        assert self.generator is not None
         if self.cache is None:
-            super().load(file_path)
-        else:
-            self.n_blocks = int(load_file(file_path)["n_blocks"])
+            self._pass_over(position.n_blocks, on_progress)
+        self.n_blocks, self.max_norm = position.n_blocks, position.max_norm
+        self._dataloader = self.get_data_loader()
+        assert self._buffer is not None
+        self._buffer.refill(position.served.to(self.device), position.waiting.to(self.device))
+        self.generator.set_state(position.generator)
 
-    def _counted_blocks(self) -> Iterator[torch.Tensor]:
+    def _pass_over(self, n_batches: int, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
+        for i in range(n_batches):
+            self._into_next_epoch(self._skip_batch)
+            on_progress(i + 1, n_batches)
+        self.n_llm_batches += n_batches
+
+    def _skip_batch(self, raise_on_epoch_end: bool = False) -> None:
+        if self.cached_activation_dataset is None:
+            self.get_batch_tokens(raise_at_epoch_end=raise_on_epoch_end, move_to_model_device=False)
+        else:
+            self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end)
+
+    def _counted_blocks(self) -> Generator[torch.Tensor, None, None]:
         if self.cache is None:
             blocks = self._iterate_filtered_activations()
         else:
@@ -152,12 +198,16 @@ class FilteredActivationsStore(ActivationsStore):
             waiting = launched
 
     def _next_raw_batch(self) -> RawBatch:
+        return self._into_next_epoch(self.get_raw_llm_batch)
+
+    def _into_next_epoch(self, read: Callable[[bool], T]) -> T:
+        """What ``read`` gives; at the end of the text, which it raises, from the start of the text again."""
         try:
-            return self.get_raw_llm_batch(raise_on_epoch_end=True)
+            return read(True)
         except StopIteration:
             warnings.warn("All samples in the training dataset have been exhausted, beginning new epoch.", stacklevel=2)
         try:
-            return self.get_raw_llm_batch()
+            return read(False)
         except StopIteration:
             raise ConfigError(
                 "the training text does not fill one batch of the language model; give more text, or lower "
@@ -167,8 +217,9 @@ class FilteredActivationsStore(ActivationsStore):
     def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
         """Filtered blocks after those of a cache, whose text is passed over."""
         assert self.cache is not None
-        for _ in range(self.cache.manifest["skipped_batches"] + n_batches - self.n_llm_batches):
+        for _ in range(self.cache.manifest["skipped_batches"] - self.n_llm_batches):
             self.get_batch_tokens()
+        self._pass_over(n_batches)
         return self._iterate_filtered_activations()
 
     @override

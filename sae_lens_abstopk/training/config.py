@@ -19,6 +19,8 @@ from sae_lens_abstopk.training.tracking import TrackingConfig
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
+NEWEST = "newest"
+"""Value of ``resume_from_checkpoint`` that means the newest whole checkpoint of the run folder."""
 SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
 
 
@@ -49,6 +51,12 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 measures it never in training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
+        checkpoints_kept (int): Newest checkpoints that are kept; older ones are deleted.
+        checkpoint_path (str, optional): Folder of the checkpoints; by default `checkpoints` in the run folder.
+        resume_from_checkpoint (str, optional): Checkpoint folder that the run goes on from, or "newest" for the newest whole
+            one of its run folder.
+        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median; null leaves NaN
+            and infinity.
         dataset_trust_remote_code (bool): Run code that comes with a dataset.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
@@ -71,6 +79,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     perf_log_freq: int = 1000
     perf_tokens: int = 16_384
     checkpoint_freq: int = 5000
+    checkpoints_kept: int = 3
+    divergence_factor: float | None = 10.0
     is_dataset_tokenized: bool = False
     dataset_trust_remote_code: bool = False
     verbose: bool = False
@@ -169,6 +179,7 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         "perf_log_freq": 0,
         "perf_tokens": 1,
         "checkpoint_freq": 0,
+        "checkpoints_kept": 1,
         "lr_warm_up_steps": 0,
         "lr_decay_steps": 0,
         "n_batches_for_norm_estimate": 1,
@@ -192,6 +203,10 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         raise ConfigError(f"held_out_every={cfg.held_out_every!r} must be at least 2, or null to hold nothing out.")
     if cfg.max_norm_multiple is not None and cfg.max_norm_multiple <= 1:
         raise ConfigError(f"max_norm_multiple={cfg.max_norm_multiple!r} must be above 1, or null to keep all tokens.")
+    if cfg.divergence_factor is not None and cfg.divergence_factor <= 1:
+        raise ConfigError(
+            f"divergence_factor={cfg.divergence_factor!r} must be above 1, or null to stop at NaN and infinity only."
+        )
     _check_choice("model_class_name", cfg.model_class_name, MODEL_CLASSES)
     _check_choice("b_dec_init_method", cfg.b_dec_init_method, B_DEC_INIT_METHODS)
     _check_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)

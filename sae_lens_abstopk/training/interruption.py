@@ -1,29 +1,63 @@
-"""Ctrl-C and SIGTERM as an exception that a run can save its progress on."""
+"""Ctrl-C and SIGTERM as a wish to stop between two steps, where a run can be gone on with exactly."""
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+# a terminal and a wrapper such as `uv run` may both pass one Ctrl-C on; seconds in which that is one
+ECHO = 2.0
+
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM, after a checkpoint was saved."""
+    """The run was stopped by Ctrl-C or SIGTERM between two steps."""
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise :class:`Interrupted`, in the main thread, where Python takes signals."""
+class StopSignals:
+    """
+    Whether the run has been asked to stop.
 
-    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise Interrupted(signal.Signals(number).name)
+    A first Ctrl-C or SIGTERM is only noted, as an optimiser step that is broken off leaves neither the state before nor
+    the one after it; a later one raises ``KeyboardInterrupt`` at once.
 
-    try:
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    Args:
+        on_first: Called with the name of the first signal.
+    """
+
+    def __init__(self, on_first: Callable[[str], None] = lambda _: None) -> None:
+        self._on_first = on_first
+        self._name: str | None = None
+        self._came = 0.0
+
+    def raise_if_asked(self) -> None:
+        """
+        To be called between two steps.
+
+        Raises:
+            Interrupted: a signal has come.
+        """
+        if self._name is not None:
+            raise Interrupted(self._name)
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Note signals in here; in the main thread only, where Python takes them."""
+
+        def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            if self._name is None:
+                self._name, self._came = signal.Signals(number).name, time.monotonic()
+                self._on_first(self._name)
+            elif time.monotonic() - self._came > ECHO:
+                raise KeyboardInterrupt
+
+        try:
+            previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 import torch
+from typing_extensions import override
+
+EMPTY = torch.empty(0, dtype=torch.int64)
 
 
-@torch.no_grad()
-def mixed_batches(
-    activations: Iterator[torch.Tensor], *, buffer_size: int, batch_size: int, mix_fraction: float
-) -> Iterator[torch.Tensor]:
+class MixingBuffer(Iterator[torch.Tensor]):
     """
     Batches [batch_size, d_in] drawn from a buffer that new activations fill up as batches leave it.
 
@@ -21,29 +21,78 @@ def mixed_batches(
         buffer_size: Rows at which batches are served.
         batch_size: Rows of a batch, at most ``buffer_size``.
         mix_fraction: Share of the buffer that is kept back to be mixed with what comes next; at 0 nothing is shuffled.
+        generator: Where the permutations come from; torch's own by default.
     """
-    rows: torch.Tensor | None = None
-    free = order = torch.empty(0, dtype=torch.int64)
-    for block in activations:
-        if rows is None:
-            free = torch.arange(buffer_size + len(block))
-            rows = block.new_empty(len(free), *block.shape[1:])
-        if len(block) > len(free):
-            grown = torch.arange(len(rows), len(rows) + len(block) - len(free))
-            rows = torch.cat([rows, rows.new_empty(len(grown), *rows.shape[1:])])
-            free = torch.cat([free, grown])
-        taken, free = free[: len(block)], free[len(block) :]
-        rows[taken.to(rows.device)] = block
-        order = torch.cat([order, taken])
-        if len(order) >= buffer_size:
-            if mix_fraction > 0:
-                order = order[torch.randperm(len(order))]
-            n_batches = max(1, (len(order) - int(buffer_size * mix_fraction)) // batch_size)
-            served, order = order[: n_batches * batch_size], order[n_batches * batch_size :]
-            for part in served.split(batch_size):
-                yield rows[part.to(rows.device)]
-            free = torch.cat([free, served])
-    if rows is not None:
-        for part in order[: len(order) // batch_size * batch_size].split(batch_size):
-            if len(part):
-                yield rows[part.to(rows.device)]
+
+    def __init__(
+        self,
+        activations: Iterator[torch.Tensor],
+        *,
+        buffer_size: int,
+        batch_size: int,
+        mix_fraction: float,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self._activations = activations
+        self._buffer_size = buffer_size
+        self._batch_size = batch_size
+        self._mix_fraction = mix_fraction
+        self._generator = generator
+        self._rows: torch.Tensor | None = None
+        self._free = self._order = self._served = EMPTY
+
+    @override
+    def __iter__(self) -> "MixingBuffer":
+        return self
+
+    @override
+    @torch.no_grad()
+    def __next__(self) -> torch.Tensor:
+        while len(self._served) == 0:
+            block = next(self._activations, None)
+            if block is not None:
+                self._add(block)
+            if block is None or len(self._order) >= self._buffer_size:
+                self._serve(whole=block is None)
+            if block is None and len(self._served) == 0:
+                raise StopIteration
+        part, self._served = self._served[: self._batch_size], self._served[self._batch_size :]
+        self._free = torch.cat([self._free, part])
+        assert self._rows is not None
+        return self._rows[part.to(self._rows.device)]
+
+    def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows [n, d_in] that are to be served next, in their order, and those that wait to be mixed with others."""
+        if self._rows is None:
+            return torch.empty(0, 0), torch.empty(0, 0)
+        return self._rows[self._served.to(self._rows.device)], self._rows[self._order.to(self._rows.device)]
+
+    def refill(self, served: torch.Tensor, waiting: torch.Tensor) -> None:
+        """Put what :meth:`rows` gave into a new buffer."""
+        order = torch.arange(len(served) + len(waiting))
+        if len(order):
+            self._rows = torch.cat([rows for rows in (served, waiting) if len(rows)])
+        self._served, self._order = order[: len(served)], order[len(served) :]
+
+    def _add(self, block: torch.Tensor) -> None:
+        if self._rows is None:
+            self._free = torch.arange(self._buffer_size + len(block))
+            self._rows = block.new_empty(len(self._free), *block.shape[1:])
+        if len(block) > len(self._free):
+            grown = torch.arange(len(self._rows), len(self._rows) + len(block) - len(self._free))
+            self._rows = torch.cat([self._rows, self._rows.new_empty(len(grown), *self._rows.shape[1:])])
+            self._free = torch.cat([self._free, grown])
+        taken, self._free = self._free[: len(block)], self._free[len(block) :]
+        self._rows[taken.to(self._rows.device)] = block
+        self._order = torch.cat([self._order, taken])
+
+    def _serve(self, *, whole: bool) -> None:
+        n_rows = len(self._order)
+        if n_rows >= self._buffer_size and not whole:
+            if self._mix_fraction > 0:
+                self._order = self._order[torch.randperm(n_rows, generator=self._generator)]
+            n_batches = max(1, (n_rows - int(self._buffer_size * self._mix_fraction)) // self._batch_size)
+        else:
+            n_batches = n_rows // self._batch_size
+        n_served = n_batches * self._batch_size
+        self._served, self._order = self._order[:n_served], self._order[n_served:]

@@ -1,7 +1,6 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
-from sae_lens.training.prefetch import PrefetchingIterator
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
@@ -28,19 +26,31 @@ from sae_lens_abstopk.training.activations import (
     saelens_notes_off,
     token_batches,
 )
+from sae_lens_abstopk.training.batch_stream import BatchStream
+from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import dump_config
-from sae_lens_abstopk.training.interruption import stop_on_signals
+from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
+from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.language_model import check_hook, load_language_model
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.metrics import step_metrics
-from sae_lens_abstopk.training.progress import TrainingProgress
+from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
+from sae_lens_abstopk.training.resume import (
+    CONFIG_FILENAME,
+    METRICS_FILENAME,
+    WEIGHTS_FILENAME,
+    checkpoint_to_resume,
+    refuse_to_overwrite,
+    write_config,
+)
+from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
+from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
+from sae_lens_abstopk.training.training_state import TrainingState, part_folder
 
-CONFIG_FILENAME = "config.yaml"
-METRICS_FILENAME = "metrics.csv"
+__all__ = ["CONFIG_FILENAME", "METRICS_FILENAME", "TrainingResult", "TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -74,71 +84,100 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if cfg.output_path is None:
             raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
         self.output = Path(cfg.output_path)
-        _refuse_to_overwrite(self.output, cfg)
+        self.console = console or Console()
+        require_free(self.output)
+        refuse_to_overwrite(cfg)
+        self.resumed = checkpoint_to_resume(cfg, self.console)
         cfg.logger.require_packages()
         check_hook(cfg)
         dataset = load_text(cfg, "train")
-        self.console = console or Console()
-        cfg.checkpoint_path = cfg.checkpoint_path or str(self.output / "checkpoints")
         sae = None if cfg.from_pretrained_path else new_sae(cfg.sae, cfg.seed)
         with saelens_notes_off():
             model = load_language_model(cfg)
             super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
             store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
         self.activations_store = self.store = store
-        self.max_norm = store.max_norm
         self.saes: dict[str, TrainingSAE[Any]] = {"sae": self.sae}
         for name, sae_cfg in cfg.companions.items():
             self.saes[name] = new_sae(sae_cfg, cfg.seed).to(cfg.device)
+        require_room(cfg, self.saes)
         torch.manual_seed(cfg.seed)
         measures_loss = cfg.perf_log_freq and cfg.held_out_every is not None
         self.held_out = token_batches(self.model, cfg, cfg.perf_tokens, part="held_out") if measures_loss else []
 
+    @property
+    def max_norm(self) -> float | None:
+        """Norm above which tokens are left out."""
+        return self.store.max_norm
+
     @override
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
-        self._set_sae_metadata()
-        self.output.mkdir(parents=True, exist_ok=True)
-        (self.output / CONFIG_FILENAME).write_text(dump_config(self.cfg), encoding="utf-8")
-        if self.cfg.logger.log_to_wandb:
-            start_wandb(self.cfg.logger, self.cfg.to_dict())
-        self.trainers = {name: self._trainer(name, sae) for name, sae in self.saes.items()}
-        if self.cfg.resume_from_checkpoint is not None:
-            self._resume(Path(self.cfg.resume_from_checkpoint))
-        loggers = {name: self._loggers(name) for name in self.saes}
-        self.batches: Iterator[torch.Tensor] = self.activations_store
-        if self.cfg.prefetch_llm_batches:
-            self.batches = PrefetchingIterator(self.activations_store, int(self.cfg.prefetch_llm_batches))
-        try:
+        with run_folder_lock(self.output):
+            refuse_to_overwrite(self.cfg)  # another process may have been here since
+            self._prepare()
+            loggers = {name: self._loggers(name) for name in self.saes}
+            signals = StopSignals(
+                lambda name: self.console.print(f"{name}: stopping after this step; once more to stop at once")
+            )
+            self.batches = BatchStream(
+                self.store, prefetch=int(self.cfg.prefetch_llm_batches), before_each=signals.raise_if_asked
+            )
             try:
-                with stop_on_signals():
-                    self._fit(loggers)
-            except (KeyboardInterrupt, NonFiniteActivationsError):
-                self.console.print(f"stopped; progress is in [bold]{self._save_checkpoint()}[/]")
-                raise
-            for name, sae in self.saes.items():
-                self.save_final_sae(sae, str(self.folder(name)), self.trainers[name].log_feature_sparsity)
-        finally:
-            if isinstance(self.batches, PrefetchingIterator):
+                with signals.caught():
+                    self._fit_or_save_progress(loggers)
+                for name in reversed(self.saes):  # the first SAE last: its weights say that the run is done
+                    self._save_final(name)
+            except DivergedError as error:
+                raise DivergedError(self.checkpoints.advice(error)) from None
+            finally:
                 self.batches.close()
-            self.store.close()
-            for logger in loggers.values():
-                logger.close()
-            if self.cfg.logger.log_to_wandb:
-                wandb.finish()
+                for logger in loggers.values():
+                    logger.close()
+                if self.cfg.logger.log_to_wandb:
+                    wandb.finish()
         return self.sae
+
+    def _prepare(self) -> None:
+        cfg = self.cfg
+        self.trainers = {name: self._trainer(sae) for name, sae in self.saes.items()}
+        self.controllers = {
+            name: L0Controller(self.trainers[name], target, cfg.total_training_steps)
+            for name, target in cfg.target_l0.items()
+        }
+        self.watch = DivergenceWatch(cfg.divergence_factor)
+        state = TrainingState(self.trainers, self.controllers, self.watch)
+        metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
+        self.checkpoints = RunCheckpoints(cfg, state, metrics)
+        if self.resumed is None:
+            self.checkpoints.start_anew(self.console)
+        else:
+            position = self.checkpoints.restore(self.resumed, self.console)
+            with passes_bar(self.console, "reading the text up to there") as on_progress:
+                self.store.go_to(position, on_progress)
+        self._set_sae_metadata()
+        write_config(self.output, cfg)
+        if cfg.logger.log_to_wandb:
+            start_wandb(cfg.logger, cfg.to_dict())
+
+    def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
+        try:
+            self._fit(loggers)
+        except (Interrupted, NonFiniteActivationsError):  # between two steps
+            self.checkpoints.save_and_say(self.batches.position(), self.console)
+            raise
+
+    def _save_final(self, name: str) -> None:
+        folder = self.folder(name)
+        with all_at_once(folder, last=WEIGHTS_FILENAME) as staging:
+            self.save_final_sae(self.saes[name], str(staging), self.trainers[name].log_feature_sparsity)
 
     def folder(self, name: str) -> Path:
         """Where the SAE ``name`` is written: the run folder, or for a companion a folder inside it."""
-        return self.output if name == "sae" else self.output / name
+        return part_folder(self.output, name)
 
-    def _trainer(self, name: str, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
-        trainer = SAETrainer(
-            cfg=self.cfg.to_sae_trainer_config(),
-            sae=sae,
-            data_provider=self.activations_store,
-            save_checkpoint_fn=self.save_checkpoint if name == "sae" else None,
-        )
+    def _trainer(self, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
+        trainer = SAETrainer(cfg=self.cfg.to_sae_trainer_config(), sae=sae, data_provider=self.activations_store)
         if self.cfg.compile_sae:
             compiled = torch.compile(sae.training_forward_pass, mode=self.cfg.sae_compilation_mode)
             sae.training_forward_pass = compiled  # type: ignore[method-assign]
@@ -168,10 +207,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def _fit(self, loggers: Mapping[str, Loggers]) -> None:
         cfg, trainers = self.cfg, self.trainers
         first = trainers["sae"]
-        controllers = {
-            name: L0Controller(trainers[name], target, cfg.total_training_steps)
-            for name, target in cfg.target_l0.items()
-        }
         estimate_scales(trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
@@ -183,10 +218,11 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                         self._center(trainer, batch)
                     trainer.maybe_reset_sparsity()
                     outputs[name] = trainer.step(batch)
-                    if name in controllers:
-                        controllers[name].update(outputs[name])
+                    if name in self.controllers:
+                        self.controllers[name].update(outputs[name])
                     trainer.n_training_steps += 1
                 step = first.n_training_steps
+                self.watch.note({name: output.loss for name, output in outputs.items()}, step)
                 last = step == cfg.total_training_steps
                 losses = self._loss_recovered() if self._measures_loss(step, last) else {}
                 if losses or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0:
@@ -197,7 +233,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
                 progress.advance_to(first.n_training_samples)
                 if cfg.checkpoint_freq and step % cfg.checkpoint_freq == 0 and not last:
-                    self._save_checkpoint()
+                    self.checkpoints.save(self.batches.position())
+        self.watch.look()
         for trainer in trainers.values():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
@@ -217,7 +254,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             trainer.sae.eval()
             codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
         # a prefetching thread runs the same model
-        with self.batches.paused() if isinstance(self.batches, PrefetchingIterator) else nullcontext():
+        with self.batches.paused():
             results = evaluate_reconstruction(
                 ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm),
                 codecs,
@@ -244,28 +281,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                     sae.cfg.metadata[key] = value
             sae.cfg.metadata.label = name if name != "sae" else sae.cfg.architecture().removeprefix("sparse_")
 
-    def _checkpoint_folder(self) -> Path:
-        assert self.cfg.checkpoint_path is not None
-        return Path(self.cfg.checkpoint_path) / str(self.trainers["sae"].n_training_samples)
-
-    def _save_checkpoint(self) -> Path:
-        folder = self._checkpoint_folder()
-        for name, trainer in self.trainers.items():
-            if name == "sae":
-                trainer.save_checkpoint(folder.name, base_path=folder.parent)
-            else:
-                trainer.save_checkpoint(name, base_path=folder)
-        return folder
-
-    def _resume(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ConfigError(f"resume_from_checkpoint={str(folder)!r}: no such folder.")
-        for name, trainer in self.trainers.items():
-            part = folder if name == "sae" else folder / name
-            trainer.load_trainer_state(part)
-            trainer.sae.load_weights_from_checkpoint(part)
-        self.activations_store.load_from_checkpoint(folder)
-
 
 def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:
     """Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``."""
@@ -285,14 +300,3 @@ def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
     for group in trainer.optimizer.param_groups:
         group.update(fused=True, foreach=False)
     return trainer
-
-
-def _refuse_to_overwrite(output: Path, cfg: TrainingConfig) -> None:
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"output_path={str(output)!r} is a file; name a folder.")
-    taken = [name for name in ("sae_weights.safetensors", METRICS_FILENAME) if (output / name).exists()]
-    if taken and cfg.resume_from_checkpoint is None:
-        raise ConfigError(
-            f"output_path={str(output)!r} already holds a run ({', '.join(taken)}); choose another folder, move that "
-            "one away, or go on with it by resume_from_checkpoint."
-        )

@@ -55,3 +55,11 @@ class L0Controller:
         self.drift += self.power**2 / 4 * log_ratio
         self.drift = max(-self.power * LARGEST_DRIFT, min(self.power * LARGEST_DRIFT, self.drift))
         self.scheduler.final_value *= math.exp(self.power * log_ratio + self.drift)
+
+    def state(self) -> dict[str, float | None]:
+        """What the next corrections depend on, beside the coefficient."""
+        return {"running_l0": self.running_l0, "drift": self.drift}
+
+    def load(self, state: dict[str, float]) -> None:
+        """Go on from another controller's :meth:`state`."""
+        self.running_l0, self.drift = state["running_l0"], state["drift"]

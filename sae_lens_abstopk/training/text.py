@@ -88,6 +88,13 @@ def open_dataset(
         raise ConfigError(f"dataset_path={path!r}: {error}") from error
 
 
+def text_files(path: str) -> list[list[str | int]]:
+    """Name and size of each local file behind a dataset path; none for a Hub dataset."""
+    text = Path(path)
+    files = [text] if text.is_file() else sorted(file for file in text.rglob("*") if file.is_file())
+    return [[file.name, file.stat().st_size] for file in files]
+
+
 def _local_files(path: Path) -> tuple[str, list[str]]:
     candidates = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     by_builder: dict[str, list[str]] = {}

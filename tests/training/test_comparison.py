@@ -51,6 +51,10 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
     again = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
     run_comparison(again, console=QUIET)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    stopped = comparison.runs[1].folders()["abstopk"]
+    (stopped / "sae_weights.safetensors").unlink()
+    run_comparison(again, console=QUIET)  # the run that was stopped is started again or gone on with
+    assert (stopped / "sae_weights.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sae_lens.training.mixing_buffer import mixing_buffer
 
-from sae_lens_abstopk.training.mixing import mixed_batches
+from sae_lens_abstopk.training.mixing import MixingBuffer
 
 
 def blocks(sizes: list[int]) -> Iterator[torch.Tensor]:
@@ -31,9 +31,33 @@ def test_batches_are_those_of_saelens(
     torch.manual_seed(seed)
     expected = list(mixing_buffer(buffer_size, batch_size, blocks(sizes), mix_fraction))
     torch.manual_seed(seed)
-    found = list(
-        mixed_batches(blocks(sizes), buffer_size=buffer_size, batch_size=batch_size, mix_fraction=mix_fraction)
-    )
+    found = list(MixingBuffer(blocks(sizes), buffer_size=buffer_size, batch_size=batch_size, mix_fraction=mix_fraction))
+    assert len(found) == len(expected)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 40), max_size=12),
+    mix_fraction=st.sampled_from([0.0, 0.5]),
+    taken=st.integers(0, 30),
+)
+def test_a_buffer_refilled_with_the_rows_of_another_goes_on_with_its_batches(
+    sizes: list[int], mix_fraction: float, taken: int
+) -> None:
+    def buffer(source: Iterator[torch.Tensor], generator: torch.Generator) -> MixingBuffer:
+        return MixingBuffer(source, buffer_size=20, batch_size=4, mix_fraction=mix_fraction, generator=generator)
+
+    source, generator, again = blocks(sizes), torch.Generator().manual_seed(3), torch.Generator()
+    first = buffer(source, generator)
+    for _ in range(taken):
+        next(first, None)
+    rest = list(source)
+    second = buffer(iter(rest), again)
+    again.set_state(generator.get_state())
+    second.refill(*first.rows())
+    first._activations = iter(rest)
+    expected = list(first)
+    found = list(second)
     assert len(found) == len(expected)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -44,6 +68,6 @@ def test_no_more_than_the_buffer_and_one_block_is_held(monkeypatch: pytest.Monke
     monkeypatch.setattr(
         torch.Tensor, "new_empty", lambda self, *size: allocated.append(size[0]) or new_empty(self, *size)
     )
-    batches = list(mixed_batches(blocks([10] * 50), buffer_size=40, batch_size=5, mix_fraction=0.5))
+    batches = list(MixingBuffer(blocks([10] * 50), buffer_size=40, batch_size=5, mix_fraction=0.5))
     assert allocated == [50]
     assert torch.equal(torch.cat(batches)[:, 0].sort().values, torch.arange(500.0))

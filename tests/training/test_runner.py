@@ -40,6 +40,7 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(raw_config: dict[
     result = train(build_config(raw_config), console=QUIET)
     folder = result.folders["sae"]
     assert {path.name for path in folder.iterdir()} == {
+        ".lock",
         "README.md",
         "cfg.json",
         "config.yaml",
@@ -164,7 +165,7 @@ def test_ctrl_c_saves_a_checkpoint_that_the_run_can_go_on_from(
     monkeypatch.setattr(runner_module, "step_metrics", original)
     result = train(build_config(raw_config | {"resume_from_checkpoint": str(checkpoint)}), console=QUIET)
     steps = [int(row["step"]) for row in rows(result.folders["sae"])]
-    assert steps == [1, 2, 3, 4, *range(6, 41)]
+    assert steps == [*range(1, 41)]
 
 
 def test_a_transformer_bridge_trains_on_the_same_activations(raw_config: dict[str, Any], tmp_path: Path) -> None:

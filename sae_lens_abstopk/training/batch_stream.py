@@ -1,0 +1,63 @@
+"""The batches of a run: read ahead where asked, stopped between two, and with a position to go on from."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from sae_lens.training.prefetch import PrefetchingIterator
+from typing_extensions import override
+
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, StorePosition
+
+
+class BatchStream(Iterator[torch.Tensor]):
+    """
+    Batches [train_batch_size_tokens, d_in] of a store.
+
+    Args:
+        store: Read by nobody else.
+        prefetch: Batches that a thread makes ahead of their use; 0 for none.
+        before_each: Called before a batch is taken; may raise, which leaves the position as it was.
+    """
+
+    def __init__(
+        self, store: FilteredActivationsStore, *, prefetch: int = 0, before_each: Callable[[], None] = lambda: None
+    ) -> None:
+        self._store = store
+        self._before_each = before_each
+        self._ready: deque[torch.Tensor] = deque()
+        """Taken from the store and not used yet, in the order of their use."""
+        source = self._noted()
+        self._source = PrefetchingIterator(source, prefetch) if prefetch else source
+
+    def _noted(self) -> Iterator[torch.Tensor]:
+        for batch in self._store:
+            self._ready.append(batch)
+            yield batch
+
+    @override
+    def __next__(self) -> torch.Tensor:
+        self._before_each()
+        batch = next(self._source)
+        self._ready.popleft()
+        return batch
+
+    def paused(self) -> AbstractContextManager[None]:
+        """In here no thread reads the store or runs the model."""
+        return self._source.paused() if isinstance(self._source, PrefetchingIterator) else nullcontext()
+
+    def position(self) -> StorePosition:
+        """Where the next batch is."""
+        with self.paused():
+            position = self._store.position()
+            if self._ready:
+                waiting_batches = [*self._ready, *([position.served] if len(position.served) else [])]
+                position = position._replace(served=torch.cat(waiting_batches))
+            return position
+
+    def close(self) -> None:
+        """Stop reading."""
+        if isinstance(self._source, PrefetchingIterator):
+            self._source.close()
+        self._store.close()

@@ -1,0 +1,181 @@
+"""Checkpoint folders: written whole or not at all, checked before they are read, the last few kept."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from safetensors import SafetensorError
+
+from sae_lens_abstopk.errors import TrainingStopped
+
+MANIFEST = "checkpoint.json"
+# what is being written or deleted; never taken for a checkpoint
+PARTIAL = ".partial-"
+
+
+class CheckpointError(TrainingStopped):
+    """A checkpoint could not be written; those before it are as they were."""
+
+
+class FoundCheckpoint(NamedTuple):
+    """What :func:`newest_checkpoint` found."""
+
+    folder: Path | None
+    """The newest whole checkpoint, None where there is none."""
+    torn: dict[Path, str]
+    """Newer ones that are not whole, and what is wrong with each."""
+
+
+@contextmanager
+def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
+    """
+    A folder to write a checkpoint into, which becomes ``folder`` when all of it is on the disk.
+
+    Whatever ends the process, ``folder`` is whole, or what it was before: the files and then their manifest of sizes
+    and SHA-256 are written and synced under another name in the same place, and renamed at the end.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written to.
+    """
+    root = folder.parent
+    partial, old = (root / f"{PARTIAL}{folder.name}{suffix}" for suffix in ("", "-old"))
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        remove_partial(root)
+        partial.mkdir()
+        yield partial
+        _write_manifest(partial, step)
+        for path in [*partial.rglob("*"), partial]:
+            _sync(path)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        _sync(root)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
+        raise CheckpointError(
+            f"the checkpoint {folder} could not be written ({reason}); those before it are as they were. Mend that, then "
+            "go on with --resume."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
+    """A folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_partial(folder)
+    staging = folder / f"{PARTIAL}files"
+    staging.mkdir()
+    try:
+        yield staging
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
+            _sync(path)
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_partial(root: Path) -> None:
+    """Remove what a killed process left half written or half deleted."""
+    for path in root.glob(f"{PARTIAL}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def checkpoints(root: Path) -> list[Path]:
+    """The checkpoints in ``root``, whole or not, newest first; their names are numbers of tokens."""
+    found = [path for path in root.iterdir() if path.is_dir() and path.name.isdigit()] if root.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def newest_checkpoint(root: Path) -> FoundCheckpoint:
+    """The newest whole checkpoint in ``root``; every file of it has been read and compared with its hash."""
+    torn = {}
+    for folder in checkpoints(root):
+        problem = damage(folder)
+        if problem is None:
+            return FoundCheckpoint(folder, torn)
+        torn[folder] = problem
+    return FoundCheckpoint(None, torn)
+
+
+def damage(folder: Path) -> str | None:
+    """What keeps ``folder`` from being a whole checkpoint; None where nothing does."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
+    except FileNotFoundError:
+        return f"it has no {MANIFEST}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its {MANIFEST} cannot be read ({error})"
+    present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    for name, (n_bytes, digest) in files.items():
+        if name not in present:
+            return f"{name} is missing"
+        if present[name].stat().st_size != n_bytes:
+            return f"{name} has {present[name].stat().st_size:,} bytes in place of {n_bytes:,}"
+        if _sha256(present[name]) != digest:
+            return f"{name} is not what was written (its SHA-256 differs)"
+    return None
+
+
+def checkpoint_step(folder: Path) -> int:
+    """The training step after which a whole checkpoint was written."""
+    return int(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["step"])
+
+
+def keep_newest(folder: Path, n: int) -> None:
+    """Of the checkpoint ``folder`` and those older than it, delete all but the ``n`` newest."""
+    not_newer = [path for path in checkpoints(folder.parent) if int(path.name) <= int(folder.name)]
+    for path in not_newer[n:]:
+        doomed = path.with_name(f"{PARTIAL}{path.name}-old")
+        path.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def lack_of_space(folder: Path, n_bytes: int) -> str | None:
+    """What to say where the disk of ``folder``, which need not exist, has less than ``n_bytes`` free."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free >= n_bytes:
+        return None
+    return f"a checkpoint needs {_size(n_bytes)} and the disk of {folder} has {_size(free)} free"
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} GB"
+
+
+def _write_manifest(folder: Path, step: int) -> None:
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,157 @@
+"""Where a run goes on from, and whether it is the same run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
+from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
+from sae_lens_abstopk.training.config_file import dump_config
+from sae_lens_abstopk.training.text import text_files
+from sae_lens_abstopk.training.training_state import STATE
+
+CONFIG_FILENAME = "config.yaml"
+METRICS_FILENAME = "metrics.csv"
+WEIGHTS_FILENAME = "sae_weights.safetensors"
+# keys that no step depends on
+HARMLESS = frozenset(
+    {
+        "checkpoint_freq",
+        "checkpoint_path",
+        "checkpoints_kept",
+        "divergence_factor",
+        "eval_batch_size_prompts",
+        "logger",
+        "n_checkpoints",
+        "n_eval_batches",
+        "output_path",
+        "perf_log_freq",
+        "perf_tokens",
+        "prefetch_llm_batches",
+        "resume_from_checkpoint",
+        "save_final_checkpoint",
+        "verbose",
+    }
+)
+
+
+def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
+    """
+    The whole checkpoint that ``cfg.resume_from_checkpoint`` asks for; None where the run starts from the beginning.
+
+    Torn checkpoints that are newer are named on ``console``.
+
+    Raises:
+        ConfigError: a named checkpoint is missing or torn, or what is there is of a run with other settings.
+    """
+    asked = cfg.resume_from_checkpoint
+    if asked is None:
+        return None
+    if asked == NEWEST:
+        folder, torn = newest_checkpoint(checkpoint_root(cfg))
+        for other, problem in torn.items():
+            console.print(f"checkpoint {other} is skipped: {problem}", highlight=False, markup=False, soft_wrap=True)
+    else:
+        folder = Path(asked)
+        problem = damage(folder) if folder.is_dir() else "there is no such folder"
+        if problem is not None:
+            raise ConfigError(
+                f"resume_from_checkpoint={asked!r} is no whole checkpoint: {problem}. Name another one, or let --resume "
+                "without a path find the newest."
+            )
+    for written in (folder, Path(cfg.output_path or "")):
+        if written is not None:
+            require_same_run(written, cfg)
+    return folder
+
+
+def resume_if_started(cfg: TrainingConfig) -> None:
+    """Let a run go on where its folder holds the beginning of one."""
+    if (Path(cfg.output_path or "") / CONFIG_FILENAME).is_file():
+        cfg.resume_from_checkpoint = NEWEST
+
+
+def is_finished(cfg: TrainingConfig) -> bool:
+    """Whether the run folder holds what a run leaves at its end."""
+    return (Path(cfg.output_path or "") / WEIGHTS_FILENAME).exists()
+
+
+def refuse_to_overwrite(cfg: TrainingConfig) -> None:
+    """
+    Refuse a run folder that a run may not be written to.
+
+    Raises:
+        ConfigError: it is a file, or holds a run that is finished or that is not to be gone on with.
+    """
+    output = Path(cfg.output_path or "")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output_path={str(output)!r} is a file; name a folder.")
+    resumes, has_checkpoints = cfg.resume_from_checkpoint is not None, bool(checkpoints(checkpoint_root(cfg)))
+    if resumes and is_finished(cfg):
+        raise ConfigError(f"output_path={str(output)!r} holds a run that is finished; name another folder.")
+    taken = [name for name in (WEIGHTS_FILENAME, METRICS_FILENAME) if (output / name).exists()]
+    taken += ["checkpoints"] if has_checkpoints else []
+    known = has_checkpoints or (output / CONFIG_FILENAME).is_file()
+    if taken and not (resumes and known):
+        raise ConfigError(
+            f"output_path={str(output)!r} already holds a run ({', '.join(taken)}); choose another folder, move that "
+            "one away, or go on with it by --resume."
+        )
+
+
+def checkpoint_root(cfg: TrainingConfig) -> Path:
+    """The folder that the checkpoints of the run are in."""
+    return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
+
+
+def write_config(folder: Path, cfg: TrainingConfig) -> None:
+    """Write the config of a run, whole or not at all, so that the file starts the run anew."""
+    document = yaml.safe_load(dump_config(cfg)) | {"resume_from_checkpoint": None}
+    partial = folder / f".{CONFIG_FILENAME}.partial"
+    partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(folder / CONFIG_FILENAME)
+
+
+def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
+    """
+    Refuse to go on in, or from, ``folder`` where the config in it has other values than ``cfg``.
+
+    Raises:
+        ConfigError: naming each key with both values; keys that change no step may differ.
+    """
+    path = folder / CONFIG_FILENAME
+    if not path.is_file():
+        return
+    then, now = (_flat(yaml.safe_load(text)) for text in (path.read_text(encoding="utf-8"), dump_config(cfg)))
+    differing = [
+        f"{key} is {then.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
+        for key in sorted(then.keys() | now.keys())
+        if key.partition(".")[0] not in HARMLESS and then.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ConfigError(
+            f"{folder} is of a run with other settings: {'; '.join(differing)}. Set them as they were to go on with it, "
+            "or start a new run in another folder."
+        )
+    if (folder / STATE).is_file():
+        text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
+        if text_then != text_files(cfg.dataset_path):
+            raise ConfigError(
+                f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
+                "written; put the text back as it was, or start a new run in another folder."
+            )
+
+
+def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif value != {}:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,173 @@
+"""The checkpoints of one run: when one may be saved, what it holds, and a run brought to where one was."""
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from sae_lens import TrainingSAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.activations import StorePosition
+from sae_lens_abstopk.training.checkpoint import (
+    CheckpointError,
+    checkpoint_step,
+    keep_newest,
+    lack_of_space,
+    new_checkpoint,
+    newest_checkpoint,
+    remove_partial,
+)
+from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
+from sae_lens_abstopk.training.divergence import DivergedError
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, write_config
+from sae_lens_abstopk.training.text import text_files
+from sae_lens_abstopk.training.training_state import (
+    TrainingState,
+    environment_changes,
+    load_state,
+    part_folder,
+    save_state,
+    state_bytes,
+)
+
+
+def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> int:
+    """Room that a checkpoint of the run may take at most."""
+    positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
+    # the buffer and the largest block that may lie in it beside its own rows
+    rows = (cfg.n_batches_in_buffer + cfg.store_batch_size_prompts) * positions
+    return state_bytes(saes.values(), rows)
+
+
+def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
+    """
+    Refuse a run whose checkpoints do not fit on the disk.
+
+    Raises:
+        ConfigError: the run is to save checkpoints, and there is no room for one.
+    """
+    lack = lack_of_space(checkpoint_root(cfg), checkpoint_bytes(cfg, saes)) if cfg.checkpoint_freq else None
+    if lack is not None:
+        raise ConfigError(f"{lack}; free some, or set checkpoint_freq=0 to save no checkpoints.")
+
+
+class RunCheckpoints:
+    """
+    Saves and restores the state of a run, in the folder that ``cfg`` names.
+
+    Args:
+        cfg: Of the run.
+        state: What the steps change.
+        metrics: The file of metrics of each SAE, by name.
+    """
+
+    def __init__(self, cfg: TrainingConfig, state: TrainingState, metrics: Mapping[str, Path]) -> None:
+        self.cfg, self.state, self.metrics = cfg, state, metrics
+        self.root = checkpoint_root(cfg)
+        self._newest: Path | None = None
+        """Saved or restored last."""
+        self.n_bytes = checkpoint_bytes(cfg, {name: trainer.sae for name, trainer in state.trainers.items()})
+
+    def save(self, position: StorePosition) -> Path:
+        """
+        Save a checkpoint between two steps, and delete those that are one too many.
+
+        Raises:
+            DivergedError: the state is not worth keeping.
+            CheckpointError: the disk has no room for it, or it cannot be written.
+        """
+        self.state.watch.look()
+        first = self.state.trainers["sae"]
+        folder = self.root / str(first.n_training_samples)
+        if folder == self._newest:  # stopped again before a step was taken
+            return folder
+        for name, trainer in self.state.trainers.items():
+            if not all(weight.isfinite().all() for weight in trainer.sae.parameters()):
+                raise DivergedError(f"weights of {name!r} are NaN or infinite after step {first.n_training_steps:,}")
+        lack = lack_of_space(self.root, self.n_bytes)
+        if lack is not None:
+            raise CheckpointError(
+                f"{lack}; the checkpoints so far are as they were. Free some, then go on with --resume."
+            )
+        with new_checkpoint(folder, step=first.n_training_steps) as partial:
+            save_state(
+                partial, self.state, position, metrics=self.metrics, text_files=text_files(self.cfg.dataset_path)
+            )
+            write_config(partial, self.cfg)
+        self._newest = folder
+        keep_newest(folder, self.cfg.checkpoints_kept)
+        return folder
+
+    def save_and_say(self, position: StorePosition, console: Console) -> None:
+        """Save a checkpoint as the run stops, and say where it is."""
+        step = self.state.trainers["sae"].n_training_steps
+        if step == 0:
+            console.print("stopped before the first step; there is nothing to save")
+            return
+        folder = self.save(position)
+        config = shlex.quote(str(Path(self.cfg.output_path or "") / CONFIG_FILENAME))
+        console.print(
+            f"stopped after step {step}; progress is in {folder}\ngo on with: abstopk train {config} --resume",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+    def restore(self, folder: Path, console: Console) -> StorePosition:
+        """Bring the state and the metrics to where ``folder`` has them; returns where the text goes on."""
+        remove_partial(self.root)
+        position = load_state(folder, self.state)
+        self._newest = folder
+        for name, path in self.metrics.items():
+            _put_back(part_folder(folder, name) / path.name, path)
+        step = self.state.trainers["sae"].n_training_steps
+        console.print(f"going on after step {step} from {folder}", highlight=False, markup=False, soft_wrap=True)
+        changes = environment_changes(folder)
+        if changes:
+            console.print(
+                f"the numbers will not be those of an uninterrupted run to the last bit: {'; '.join(changes)}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+        return position
+
+    def start_anew(self, console: Console) -> None:
+        """Begin at the first step, where nothing had been saved yet."""
+        if self.cfg.resume_from_checkpoint == NEWEST:
+            console.print(
+                f"no whole checkpoint in {self.root}; starting from the beginning",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+            for path in self.metrics.values():
+                path.unlink(missing_ok=True)
+
+    def advice(self, error: DivergedError) -> str:
+        """What to do about a run that has diverged."""
+        cfg, (newest, _) = self.cfg, newest_checkpoint(self.root)
+        last = "No checkpoint had been saved."
+        if newest is not None:
+            last = (
+                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); "
+                "from_pretrained_path set to it starts a run from its weights."
+            )
+        return (
+            f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or raise lr_warm_up_steps={cfg.lr_warm_up_steps}, in a "
+            f"new run. {last}"
+        )
+
+
+def _put_back(source: Path, target: Path) -> None:
+    """Make ``target`` what ``source`` is; at any time it is one of the two."""
+    if not source.is_file():
+        target.unlink(missing_ok=True)
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, partial)
+    partial.replace(target)

@@ -1,0 +1,62 @@
+"""One process to a run folder."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sae_lens_abstopk.errors import ConfigError
+
+LOCK = ".lock"
+HOLDER = ".lock-holder"
+
+
+@contextmanager
+def run_folder_lock(folder: Path) -> Iterator[None]:
+    """
+    Keep other processes out of a run folder, which is made if missing.
+
+    The operating system lets go of the lock when its process ends, however it ends.
+
+    Raises:
+        ConfigError: another process holds it, which the text names; or the folder cannot be written to.
+    """
+    lock = FileLock(folder / LOCK)
+    holder = folder / HOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise ConfigError(
+                f"output_path={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name "
+                "another folder."
+            ) from None
+        raise ConfigError(f"output_path={str(folder)!r} cannot be written to ({error.strerror or error}).") from error
+    try:
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a run folder that another process is writing."""
+    if (folder / LOCK).exists():  # a folder that is refused for another reason is left as it is
+        with run_folder_lock(folder):
+            pass
+
+
+def _who(holder: Path) -> str:
+    try:
+        found = json.loads(holder.read_text())
+        return f"process {found['pid']} on {found['host']} (since {found['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

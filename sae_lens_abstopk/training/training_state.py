@@ -1,0 +1,132 @@
+"""What a checkpoint holds: all that the steps after it depend on, to the bit."""
+
+import json
+import random
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sae_lens import SAE, SAETrainer, TrainingSAE
+from safetensors.torch import load_file, save_file
+
+from sae_lens_abstopk.evaluation.provenance import environment
+from sae_lens_abstopk.training.activations import StorePosition
+from sae_lens_abstopk.training.divergence import DivergenceWatch
+from sae_lens_abstopk.training.target_l0 import L0Controller
+
+STATE = "state.json"
+STREAM = "stream.safetensors"
+
+
+class TrainingState(NamedTuple):
+    """The parts of a run that its steps change."""
+
+    trainers: Mapping[str, SAETrainer[Any, Any]]
+    """By the name of the SAE, ``"sae"`` first."""
+    controllers: Mapping[str, L0Controller]
+    watch: DivergenceWatch
+
+
+def save_state(
+    folder: Path,
+    state: TrainingState,
+    position: StorePosition,
+    *,
+    metrics: Mapping[str, Path],
+    text_files: list[list[str | int]],
+) -> None:
+    """
+    Write a checkpoint's files into ``folder``, a companion's into a folder of its name in there; changes nothing.
+
+    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale. Added are the random
+    states, the position in the text with the rows of the mixing buffer, the coefficients that ``target_l0`` moves, the
+    losses that divergence is judged by, and the rows of ``metrics`` so far. ``text_files`` and the environment are there
+    to be compared.
+    """
+    first = state.trainers["sae"]
+    for name, trainer in state.trainers.items():
+        part = part_folder(folder, name)
+        # the base's method, as that of the signed SAEs first moves rows to norm 1, which a training run may not see
+        SAE.save_model(trainer.sae, part)
+        trainer.save_trainer_state(part)
+        if metrics[name].is_file():
+            shutil.copyfile(metrics[name], part / metrics[name].name)
+    tensors = {
+        "served": position.served,
+        "waiting": position.waiting,
+        "generator": position.generator,
+        "torch_random": torch.get_rng_state(),
+    }
+    for i, cuda_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []):
+        tensors[f"cuda_random_{i}"] = cuda_state
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / STREAM)
+    kind, keys, *numpy_rest = np.random.get_state(legacy=True)
+    plain = {
+        "step": first.n_training_steps,
+        "tokens": first.n_training_samples,
+        "n_blocks": position.n_blocks,
+        "max_norm": position.max_norm,
+        "coefficients": {
+            name: {key: vars(scheduler) for key, scheduler in trainer.coefficient_schedulers.items()}
+            for name, trainer in state.trainers.items()
+        },
+        "controllers": {name: controller.state() for name, controller in state.controllers.items()},
+        "losses": state.watch.state(),
+        "python_random": random.getstate(),
+        "numpy_random": [kind, np.asarray(keys).tolist(), *numpy_rest],
+        "text_files": text_files,
+        "environment": environment(),
+    }
+    (folder / STATE).write_text(json.dumps(plain) + "\n", encoding="utf-8")
+
+
+def load_state(folder: Path, state: TrainingState) -> StorePosition:
+    """Bring a new run's parts to where :func:`save_state` found those of another; returns where its text goes on."""
+    for name, trainer in state.trainers.items():
+        part = part_folder(folder, name)
+        trainer.load_trainer_state(part)
+        trainer.sae.load_weights_from_checkpoint(part)
+    plain = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    for name, trainer in state.trainers.items():
+        for key, scheduler in trainer.coefficient_schedulers.items():
+            vars(scheduler).update(plain["coefficients"][name][key])
+    for name, controller in state.controllers.items():
+        controller.load(plain["controllers"][name])
+    state.watch.load(plain["losses"])
+    tensors = load_file(folder / STREAM)
+    kind, internal, gauss = plain["python_random"]
+    random.setstate((kind, tuple(internal), gauss))
+    np.random.set_state(tuple(plain["numpy_random"]))
+    torch.set_rng_state(tensors["torch_random"])
+    for i in range(torch.cuda.device_count()):
+        if f"cuda_random_{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"cuda_random_{i}"], i)
+    return StorePosition(
+        plain["n_blocks"], plain["max_norm"], tensors["served"], tensors["waiting"], tensors["generator"]
+    )
+
+
+def part_folder(folder: Path, name: str) -> Path:
+    """Where the SAE ``name`` is in a run or checkpoint folder: in it, or for a companion in a folder of its name."""
+    return folder if name == "sae" else folder / name
+
+
+def state_bytes(saes: Iterable[TrainingSAE[Any]], buffer_rows: int) -> int:
+    """Size of a checkpoint, to a per cent or so: three times the weights, the firing counts and the mixing buffer."""
+    total, width = 2**20, 0
+    for sae in saes:
+        tensors = [*sae.parameters(), *sae.parameters(), *sae.state_dict().values()]
+        width = sae.cfg.d_in
+        total += sum(tensor.nbytes for tensor in tensors) + 2 * 4 * sae.cfg.d_sae
+    return total + 4 * buffer_rows * width
+
+
+def environment_changes(folder: Path) -> list[str]:
+    """How the environment that a checkpoint was written in differs from this one, a phrase for each difference."""
+    then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
+    return [
+        f"{key} {then.get(key)} then, {value} now" for key, value in environment().items() if then.get(key) != value
+    ]

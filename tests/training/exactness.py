@@ -1,0 +1,53 @@
+"""Comparing two runs to the bit."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_lens_abstopk.training.runner import TrainingRun
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics, but for the speed, which is the clock's."""
+    with (folder / "metrics.csv").open() as file:
+        return [
+            {key: value for key, value in row.items() if key != "tokens_per_second"} for row in csv.DictReader(file)
+        ]
+
+
+def final_state(run: TrainingRun) -> dict[str, Any]:
+    """All that a run has changed: weights, optimiser, schedules, counts, coefficients and where its text is."""
+    state: dict[str, Any] = {}
+    for name, trainer in run.trainers.items():
+        state[f"{name} weights"] = dict(trainer.sae.state_dict())
+        state[f"{name} optimiser"] = trainer.optimizer.state_dict()
+        state[f"{name} schedule"] = trainer.lr_scheduler.state_dict()
+        state[f"{name} coefficients"] = {key: dict(vars(it)) for key, it in trainer.coefficient_schedulers.items()}
+        state[f"{name} counts"] = [
+            trainer.n_training_steps,
+            trainer.n_training_samples,
+            trainer.n_forward_passes_since_fired,
+            trainer.act_freq_scores,
+            trainer.n_frac_active_samples,
+        ]
+        state[f"{name} saved"] = (run.folder(name) / "sae_weights.safetensors").read_bytes()
+        state[f"{name} metrics"] = rows(run.folder(name))
+    state["controllers"] = {name: controller.running_l0 for name, controller in run.controllers.items()}
+    state["losses"] = run.watch.state()
+    assert run.store.generator is not None
+    state["text"] = [run.store.n_blocks, run.max_norm, run.store.generator.get_state()]
+    state["random"] = torch.get_rng_state()
+    return state
+
+
+def differences(a: Any, b: Any, at: str = "") -> list[str]:
+    """Where two nests of values are not equal to the bit."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return [found for key in a for found in differences(a[key], b[key], f"{at}/{key}")]
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return [found for i, pair in enumerate(zip(a, b, strict=True)) for found in differences(*pair, f"{at}/{i}")]
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return [] if a.dtype == b.dtype and torch.equal(a, b) else [at]
+    return [] if type(a) is type(b) and (a == b or callable(a)) else [at]

@@ -1,0 +1,169 @@
+"""Checkpoint folders are whole or not there."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import checkpoint as checkpoint_module
+from sae_lens_abstopk.training.checkpoint import (
+    CheckpointError,
+    all_at_once,
+    checkpoint_step,
+    damage,
+    keep_newest,
+    lack_of_space,
+    new_checkpoint,
+    newest_checkpoint,
+)
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.run_checkpoints import checkpoint_bytes
+from sae_lens_abstopk.training.runner import TrainingRun
+
+QUIET = Console(quiet=True)
+Usage = namedtuple("Usage", "total used free")
+
+
+def write(folder: Path, step: int = 1, text: str = "numbers") -> None:
+    with new_checkpoint(folder, step=step) as partial:
+        (partial / "state.json").write_text(text)
+        (partial / "topk").mkdir()
+        (partial / "topk" / "weights").write_text("more")
+
+
+def test_a_checkpoint_is_listed_with_sizes_and_hashes(tmp_path: Path) -> None:
+    write(tmp_path / "320", step=5)
+    manifest = json.loads((tmp_path / "320" / "checkpoint.json").read_text())
+    assert set(manifest["files"]) == {"state.json", "topk/weights"}
+    assert manifest["files"]["topk/weights"]["bytes"] == 4
+    assert damage(tmp_path / "320") is None
+    assert checkpoint_step(tmp_path / "320") == 5
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda folder: (folder / "state.json").unlink(), "state.json is missing"),
+        (lambda folder: (folder / "state.json").write_text("numb"), "state.json has 4 bytes in place of 7"),
+        (lambda folder: (folder / "topk" / "weights").write_text("less"), "topk/weights is not what was written"),
+        (lambda folder: (folder / "checkpoint.json").unlink(), "it has no checkpoint.json"),
+        (lambda folder: (folder / "checkpoint.json").write_text('{"files": ['), "its checkpoint.json cannot be read"),
+        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "its checkpoint.json cannot be read"),
+    ],
+)
+def test_damage_is_found_and_the_one_before_is_taken(tmp_path: Path, harm: Any, problem: str) -> None:
+    for tokens in (64, 128, 1024):
+        write(tmp_path / str(tokens))
+    harm(tmp_path / "1024")
+    found = newest_checkpoint(tmp_path)
+    assert found.folder == tmp_path / "128"
+    assert list(found.torn) == [tmp_path / "1024"]
+    assert found.torn[tmp_path / "1024"].startswith(problem)
+
+
+@pytest.mark.parametrize("fails_at", range(8))
+def test_what_ends_the_writing_leaves_the_old_one_or_the_new_one(
+    tmp_path: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "64")
+    calls = 0
+
+    def dies(descriptor: int) -> None:  # noqa: ARG001
+        nonlocal calls
+        calls += 1
+        if calls > fails_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", dies)
+    with contextlib.suppress(KeyboardInterrupt):
+        write(tmp_path / "128")
+    found = newest_checkpoint(tmp_path)
+    assert found.folder is not None
+    assert found.torn == {}
+    assert found.folder.name == ("128" if calls > 5 else "64")  # three files and two folders; then the rename
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_what_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "64")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "_sync", full)
+    with pytest.raises(CheckpointError, match=r"128 could not be written \(No space left on device\); those before"):
+        write(tmp_path / "128")
+    assert [path.name for path in tmp_path.iterdir()] == ["64"]
+    assert damage(tmp_path / "64") is None
+
+
+def test_the_newest_are_kept_and_those_of_a_later_step_are_not_counted(tmp_path: Path) -> None:
+    for tokens in (64, 128, 192, 1024):
+        write(tmp_path / str(tokens))
+    keep_newest(tmp_path / "192", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1024", "128", "192"]
+
+
+def test_files_move_together_and_the_last_one_last(tmp_path: Path) -> None:
+    (tmp_path / ".partial-files").mkdir()  # of a process that was killed
+    with all_at_once(tmp_path, last="a") as staging:
+        for name in ("a", "b"):
+            (staging / name).write_text(name)
+        assert not (tmp_path / "b").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a").stat().st_ctime_ns >= (tmp_path / "b").stat().st_ctime_ns
+
+
+def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = build_config(raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0})
+    free = 10**12
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, free))
+    run = TrainingRun(cfg, console=QUIET)
+
+    def fills_up(*_: Any, **__: Any) -> None:
+        nonlocal free
+        free = 1000
+
+    monkeypatch.setattr("sae_lens_abstopk.training.run_checkpoints.keep_newest", fills_up)
+    with pytest.raises(
+        CheckpointError, match=r"a checkpoint needs 1\.\d\d MB and the disk of .* has 1 kB free; the che"
+    ):
+        run.run()
+    assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]
+    assert damage(run.output / "checkpoints" / "128") is None
+    with pytest.raises(ConfigError, match=r"has 1 kB free; free some, or set checkpoint_freq=0"):
+        TrainingRun(build_config(raw_config | {"checkpoint_freq": 2, "output_path": f"{cfg.output_path}2"}))
+    assert not Path(f"{cfg.output_path}2").exists()
+    assert lack_of_space(run.output, 1000) is None
+
+
+def test_the_room_that_is_asked_for_is_what_a_checkpoint_takes(raw_config: dict[str, Any]) -> None:
+    wide = {"sae": raw_config["sae"] | {"d_sae": 8192}, "companions": {"topk": {"architecture": "topk"}}}
+    run = TrainingRun(build_config(raw_config | wide | {"checkpoint_freq": 4, "perf_log_freq": 0}), console=QUIET)
+    run.run()
+    taken = sum(path.stat().st_size for path in (run.output / "checkpoints").rglob("*") if path.is_file())
+    assert taken <= checkpoint_bytes(run.cfg, run.saes) <= taken + 2**21
+
+
+def test_a_checkpoint_starts_a_new_run_from_its_weights(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    first = TrainingRun(build_config(raw_config | {"checkpoint_freq": 4}), console=QUIET)
+    first.run()
+    source = first.output / "checkpoints" / "256"
+    again = raw_config | {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
+    run = TrainingRun(build_config(again), console=QUIET)
+    assert run.sae.b_dec.any()
+    before = run.sae.b_dec.detach().clone()
+    run.run()
+    assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)

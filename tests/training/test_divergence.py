@@ -1,0 +1,119 @@
+"""A run that has diverged stops, with what was good kept."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.divergence import STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
+from sae_lens_abstopk.training.runner import TrainingRun
+
+
+def feed(watch: DivergenceWatch, losses: list[float], start: int = 1) -> None:
+    for step, loss in enumerate(losses, start):
+        watch.note({"sae": torch.tensor(loss)}, step)
+
+
+def test_ten_times_the_running_median_is_too_much() -> None:
+    watch = DivergenceWatch(10.0)
+    feed(watch, [2.0] * (WINDOW - 1) + [3.0] + [19.9] * STEPS_BETWEEN)
+    message = r"the loss of 'sae' is 20\.5 at step 114, 10 times the median of the 100 steps before \(2\)"
+    with pytest.raises(DivergedError, match=message):
+        feed(watch, [2.0, 2.0, 2.0, 20.5] + [2.0] * STEPS_BETWEEN, start=111)
+
+
+def test_the_median_follows_a_loss_that_falls_and_does_not_judge_before_it_is_full() -> None:
+    watch = DivergenceWatch(10.0)
+    feed(watch, [1.0] * (WINDOW - 1) + [1000.0])
+    feed(watch, [0.001] * WINDOW, start=WINDOW + 1)
+    with pytest.raises(DivergedError, match="median of the 100 steps before"):
+        feed(watch, [1.0] * STEPS_BETWEEN, start=2 * WINDOW + 1)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_stops_at_any_step_and_without_a_factor_too(bad: float) -> None:
+    watch = DivergenceWatch(None)
+    feed(watch, [1.0, 1e9, bad])
+    with pytest.raises(DivergedError, match=r"the loss of 'sae' is -?(nan|inf) at step 3"):
+        watch.look()
+
+
+@given(losses=st.lists(st.floats(0.01, 100), min_size=110, max_size=140), cut=st.integers(1, 109))
+def test_a_watch_that_takes_up_the_state_of_another_judges_alike(losses: list[float], cut: int) -> None:
+    def verdict(parts: list[list[float]]) -> str:
+        watch, start = DivergenceWatch(10.0), 1
+        try:
+            for part in parts:
+                following = DivergenceWatch(10.0)
+                following.load(watch.state())
+                watch = following
+                feed(watch, part, start)
+                watch.look()
+                start += len(part)
+        except DivergedError as error:
+            return str(error)
+        return ""
+
+    assert verdict([losses]) == verdict([losses[:cut], losses[cut:]])
+
+
+def harm_after(step: int, weight: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Multiply a weight after a step, as a bad update would."""
+    original = runner_module.step_metrics
+
+    def harmful(trainer: Any, *args: Any) -> Any:
+        if trainer.n_training_steps == step:
+            getattr(trainer.sae, weight).data.mul_(factor)
+        return original(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", harmful)
+
+
+def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lower(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm_after(125, "W_dec", 100.0, monkeypatch)
+    changes = {"training_tokens": 64 * 300, "checkpoint_freq": 10, "perf_log_freq": 0}
+    run = TrainingRun(build_config(raw_config | changes), console=Console(quiet=True))
+    with pytest.raises(DivergedError, match=r"the loss of 'sae' is \S+ at step 126, \d+ times the median") as stopped:
+        run.run()
+    assert not (run.output / "sae_weights.safetensors").exists()
+    newest = run.output / "checkpoints" / str(64 * 120)
+    assert str(stopped.value).endswith(
+        ": the run has diverged. Lower lr=0.001, or raise lr_warm_up_steps=0, in a new run. The last good checkpoint is "
+        f"{newest} (step 120); from_pretrained_path set to it starts a run from its weights."
+    )
+    kept = sorted(int(path.name) // 64 for path in newest.parent.iterdir())
+    assert kept == [100, 110, 120]
+
+
+def test_weights_that_are_no_numbers_are_not_saved(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    harm_after(4, "W_enc", float("nan"), monkeypatch)
+    run = TrainingRun(build_config(raw_config | {"checkpoint_freq": 2}), console=Console(quiet=True))
+    with pytest.raises(DivergedError, match=r"weights of 'sae' are NaN or infinite after step 4: the run has diverged"):
+        run.run()
+    assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]
+
+
+def test_a_run_whose_last_steps_diverged_leaves_no_final_weights(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm_after(4, "W_enc", float("nan"), monkeypatch)
+    run = TrainingRun(build_config(raw_config | {"perf_log_freq": 0}), console=Console(quiet=True))
+    with pytest.raises(DivergedError, match=r"the loss of 'sae' is nan at step 5: .* No checkpoint had been saved\."):
+        run.run()
+    assert not (run.output / "sae_weights.safetensors").exists()
+
+
+def test_the_factor_is_checked(raw_config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"divergence_factor=1\.0 must be above 1, or null"):
+        build_config(raw_config | {"divergence_factor": 1.0})
+    with pytest.raises(ConfigError, match="checkpoints_kept=0 must be at least 1"):
+        build_config(raw_config | {"checkpoints_kept": 0})
+    assert build_config(raw_config | {"divergence_factor": None}).divergence_factor is None

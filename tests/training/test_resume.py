@@ -1,0 +1,281 @@
+"""A run that was stopped and goes on is the run that was never stopped."""
+
+import io
+import json
+import os
+import shlex
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.config_file import build_config, load_config
+from sae_lens_abstopk.training.runner import TrainingRun
+from tests.test_cli import invoke
+from tests.training.exactness import differences, final_state, rows
+
+QUIET = Console(quiet=True)
+StopAfter = Callable[[int], None]
+
+
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> StopAfter:
+    """Send SIGTERM while the numbers of a step are being taken, once."""
+    original = runner_module.step_metrics
+
+    def arm(step: int) -> None:
+        def once(trainer: Any, *args: Any) -> Any:
+            if trainer.n_training_steps == step:
+                monkeypatch.setattr(runner_module, "step_metrics", original)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(trainer, *args)
+
+        monkeypatch.setattr(runner_module, "step_metrics", once)
+
+    return arm
+
+
+def run_of(raw: dict[str, Any], console: Console = QUIET, **changes: Any) -> TrainingRun:
+    return TrainingRun(build_config(raw | changes), console=console)
+
+
+def state_of(raw: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    run = run_of(raw, **changes)
+    run.run()
+    return final_state(run)
+
+
+RELU = {"architecture": "standard", "remove": ["k"]}
+JUMPRELU = {"architecture": "jumprelu", "remove": ["k"], "l0_coefficient": 1.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sae": {"unit_norm_encoder": True, "unit_norm_decoder": True, "pole_window": 3}, "max_norm_multiple": 1.2},
+        {
+            "sae": {"architecture": "batch_abstopk"},
+            "companions": {"relu": RELU, "jumprelu": JUMPRELU, "topk": {"architecture": "batchtopk"}},
+            "target_l0": {"jumprelu": 8.0},
+            "lr_scheduler_name": "cosineannealing",
+            "lr_warm_up_steps": 4,
+            "dead_feature_window": 2,
+            "feature_sampling_window": 7,
+        },
+        {
+            "sae": {"architecture": "matryoshka_batch_abstopk", "normalize_activations": "covariance_whitening"},
+            "companions": {"scaled": {"normalize_activations": "expected_average_only_in"}},
+            "n_batches_for_norm_estimate": 3,
+            "prefetch_llm_batches": 3,
+            "autocast_lm": True,
+            "perf_log_freq": 2,
+        },
+        {"activation_cache": "cache", "activations_mixing_fraction": 0.0},
+    ],
+    ids=["rows at norm 1", "companions and schedules", "whitened, prefetched, in autocast", "cached"],
+)
+def test_a_run_that_was_stopped_twice_ends_as_one_that_was_not(
+    changes: dict[str, Any], raw_config: dict[str, Any], tmp_path: Path, stop_after: StopAfter
+) -> None:
+    raw = raw_config | {"training_tokens": 64 * 14, "perf_log_freq": 0, "seed": 7} | changes
+    raw["sae"] = raw_config["sae"] | changes.get("sae", {})
+    results = []
+    for name, stops in (("whole", ()), ("stopped", (3, 10))):
+        raw["output_path"] = str(tmp_path / name)
+        if "activation_cache" in changes:
+            raw["activation_cache"] = str(tmp_path / f"{name} cache")
+        for step in stops:
+            stop_after(step)
+            with pytest.raises(KeyboardInterrupt):
+                run_of(raw, resume_from_checkpoint="newest").run()
+        results.append(state_of(raw, resume_from_checkpoint="newest"))
+    assert differences(*results) == []
+
+
+@pytest.mark.filterwarnings("ignore:All samples")
+def test_the_text_is_gone_on_with_in_a_later_epoch(
+    raw_config: dict[str, Any], tmp_path: Path, stop_after: StopAfter
+) -> None:
+    text = tmp_path / "short.jsonl"
+    text.write_text("".join(json.dumps({"text": f"Sentence {i} of a short text, " * 8}) + "\n" for i in range(12)))
+    raw = raw_config | {"dataset_path": str(text), "training_tokens": 64 * 90, "perf_log_freq": 0}
+    whole = run_of(raw)
+    whole.run()
+    assert whole.store.n_dataset_processed > 2 * 12
+    raw["output_path"] = str(tmp_path / "stopped")
+    stop_after(71)
+    with pytest.raises(KeyboardInterrupt):
+        run_of(raw).run()
+    assert differences(final_state(whole), state_of(raw, resume_from_checkpoint="newest")) == []
+
+
+def test_checkpoints_change_nothing_and_the_last_few_are_kept(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw = raw_config | {"sae": raw_config["sae"] | {"unit_norm_encoder": True}}
+    plain = state_of(raw)
+    saving = state_of(raw, checkpoint_freq=1, checkpoints_kept=2, output_path=str(tmp_path / "saving"))
+    assert differences(plain, saving) == []
+    assert sorted(path.name for path in (tmp_path / "saving" / "checkpoints").iterdir()) == ["256", "320"]
+
+
+@pytest.fixture
+def stopped(raw_config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run of which only the checkpoints after steps 2, 4 and the metrics are left."""
+    raw = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}
+    run_of(raw).run()
+    (Path(raw["output_path"]) / "sae_weights.safetensors").unlink()
+    return raw | {"resume_from_checkpoint": "newest"}
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(stopped: dict[str, Any]) -> None:
+    folder = Path(stopped["output_path"])
+    assert [row["step"] for row in rows(folder)] == ["1", "2", "3", "4", "5", "6"]
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("7,448,0.1")  # torn
+    run_of(stopped)._prepare()
+    assert [row["step"] for row in rows(folder)] == ["1", "2", "3", "4"]
+
+
+def test_a_torn_checkpoint_is_named_and_skipped(stopped: dict[str, Any]) -> None:
+    root = Path(stopped["output_path"]) / "checkpoints"
+    weights = root / "256" / "trainer_state.pt"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    said = io.StringIO()
+    assert run_of(stopped, Console(file=said)).resumed == root / "128"
+    assert f"checkpoint {root / '256'} is skipped: trainer_state.pt is not what was written" in said.getvalue()
+    for torn in root.iterdir():
+        (torn / "checkpoint.json").unlink(missing_ok=True)
+    run = run_of(stopped, Console(file=said))
+    run._prepare()
+    assert f"no whole checkpoint in {root}; starting from the beginning" in said.getvalue()
+    assert not (run.output / "metrics.csv").exists()
+
+
+def test_a_named_checkpoint_can_be_gone_on_from(stopped: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = Path(stopped["output_path"]) / "checkpoints" / "128"
+    whole = state_of(stopped, resume_from_checkpoint=None, output_path=str(tmp_path / "whole"))
+    elsewhere = {"resume_from_checkpoint": str(checkpoint), "output_path": str(tmp_path / "elsewhere")}
+    assert differences(whole, state_of(stopped, **elsewhere)) == []
+    (checkpoint / "state.json").unlink()
+    with pytest.raises(ConfigError, match=r"128' is no whole checkpoint: state\.json is missing\. Name another one"):
+        run_of(stopped, **(elsewhere | {"output_path": str(tmp_path / "again")}))
+
+
+def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped: dict[str, Any]) -> None:
+    changed = stopped | {"lr": 0.5, "sae": stopped["sae"] | {"k": 5}, "companions": {"topk": {"architecture": "topk"}}}
+    with pytest.raises(ConfigError, match="of a run with other settings") as refused:
+        run_of(changed)
+    for sentence in ("lr is 0.001 there, 0.5 here", "sae.k is 4 there, 5 here", "companions.topk.k is 'not set' there"):
+        assert sentence in str(refused.value)
+    harmless = {"checkpoint_freq": 3, "checkpoints_kept": 1, "logger": {"wandb_log_frequency": 2}, "verbose": True}
+    assert run_of(stopped, **harmless).resumed is not None
+    shutil.rmtree(Path(stopped["output_path"]) / "checkpoints")
+    with pytest.raises(ConfigError, match=r"lr is 0\.001 there, 0\.5 here"):
+        run_of(changed)
+
+
+def test_another_text_under_the_same_name_is_refused(stopped: dict[str, Any], tmp_path: Path) -> None:
+    text = tmp_path / "text.jsonl"
+    shutil.copy(stopped["dataset_path"], text)
+    raw = stopped | {"dataset_path": str(text), "resume_from_checkpoint": None, "output_path": str(tmp_path / "other")}
+    run_of(raw).run()
+    (tmp_path / "other" / "sae_weights.safetensors").unlink()
+    text.write_text(text.read_text() + '{"text": "One more."}\n')
+    with pytest.raises(ConfigError, match="has other files, or other sizes of them, than when"):
+        run_of(raw | {"resume_from_checkpoint": "newest"})
+
+
+def test_without_a_checkpoint_a_resumed_run_starts_and_a_finished_one_is_left_alone(raw_config: dict[str, Any]) -> None:
+    raw = raw_config | {"resume_from_checkpoint": "newest"}
+    run_of(raw).run()
+    folder = Path(raw["output_path"])
+    assert load_config(folder / "config.yaml").resume_from_checkpoint is None
+    before = (folder / "sae_weights.safetensors").stat().st_mtime_ns
+    with pytest.raises(ConfigError, match="holds a run that is finished"):
+        run_of(raw)
+    (folder / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match="finished"):
+        run_of(raw)
+    assert (folder / "sae_weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_second_signal_stops_at_once_and_its_echo_does_not(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.training.interruption.ECHO", 0.0)
+    run = run_of(raw_config | {"companions": {"topk": {"architecture": "topk"}}})
+    original = runner_module.step_metrics
+
+    def press(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", press)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not (run.output / "checkpoints").exists()
+
+
+def test_signals_before_the_first_step_leave_nothing_to_save(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(raw_config)
+    monkeypatch.setattr(runner_module, "estimate_scales", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not (run.output / "checkpoints").exists()
+
+
+def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.training.training_state.environment", lambda: {"torch": "0.1"})
+    said = io.StringIO()
+    run_of(stopped, Console(file=said))._prepare()
+    assert "not be those of an uninterrupted run to the last bit: torch" in said.getvalue()
+
+
+def test_the_command_resumes_with_and_without_a_path(stopped: dict[str, Any], tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({key: value for key, value in stopped.items() if not key.startswith("resume")}))
+    root = Path(stopped["output_path"]) / "checkpoints"
+    for arguments, sentence in (
+        (
+            ["--resume", str(tmp_path)],
+            f"resume_from_checkpoint='{tmp_path}' is no whole checkpoint: it has no checkpoin",
+        ),
+        (["--resume", "sae.k=5"], "sae.k is 4 there, 5 here"),
+        (
+            [],
+            "already holds a run (metrics.csv, checkpoints); choose another folder, move that one away, or go on with",
+        ),
+    ):
+        refused = invoke("train", str(config), *arguments)
+        assert refused.exit_code == 2
+        assert sentence in refused.stderr
+    elsewhere = invoke("train", str(config), "--resume", str(root / "128"), "-o", str(tmp_path / "elsewhere"))
+    assert f"going on after step 2 from {root / '128'}" in elsewhere.output
+    done = invoke("train", str(config), "--resume", "verbose=false")
+    assert done.exit_code == 0, done.output
+    assert f"going on after step 4 from {root / '256'}" in done.output
+    assert differences(rows(tmp_path / "elsewhere"), rows(Path(stopped["output_path"]))) == []
+    again = invoke("train", str(config), "--resume")
+    assert again.exit_code == 0
+    assert again.output == f"the run in {stopped['output_path']} is finished\n"
+
+
+def test_what_a_stopped_run_prints_goes_on_with_it(raw_config: dict[str, Any], stop_after: StopAfter) -> None:
+    said = io.StringIO()
+    run = run_of(raw_config, Console(file=said, width=500))
+    stop_after(4)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert "SIGTERM: stopping after this step" in said.getvalue()
+    command = said.getvalue().splitlines()[-1].removeprefix("go on with: abstopk ")
+    done = invoke(*shlex.split(command))
+    assert done.exit_code == 0, done.output
+    assert "going on after step 4" in done.output

@@ -1,0 +1,70 @@
+"""A second process is kept out of a run folder, and told by whom."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
+from sae_lens_abstopk.training.runner import TrainingRun
+
+HOLDS = """
+import sys, time, importlib.util
+spec = importlib.util.spec_from_file_location("run_lock", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from pathlib import Path
+with module.run_folder_lock(Path(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_holder_is_named_until_it_is_killed(tmp_path: Path) -> None:
+    import sae_lens_abstopk.training.run_lock as module
+
+    command = [sys.executable, "-c", HOLDS, str(module.__file__), str(tmp_path)]
+    stub = "import sys, types; sys.modules['sae_lens_abstopk'] = types.ModuleType('sae_lens_abstopk'); " + (
+        "errors = types.ModuleType('sae_lens_abstopk.errors'); errors.ConfigError = ValueError; "
+        "sys.modules['sae_lens_abstopk.errors'] = errors"
+    )
+    command[2] = stub + "\n" + HOLDS  # without the twelve seconds that the package takes to import
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ConfigError, match=rf"is being written by process {process.pid} on \S+ \(since 20"),
+            run_folder_lock(tmp_path),
+        ):
+            pass
+        process.kill()
+    with run_folder_lock(tmp_path):
+        assert f'"pid": {os.getpid()}' in (tmp_path / ".lock-holder").read_text()
+    assert not (tmp_path / ".lock-holder").exists()
+
+
+def test_a_run_says_so_before_it_starts_and_leaves_a_strange_folder_alone(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = Path(raw_config["output_path"])
+    with run_folder_lock(folder):
+        (folder / ".lock-holder").unlink()
+        with pytest.raises(ConfigError, match="is being written by another process; wait for it"):
+            TrainingRun(build_config(raw_config), console=Console(quiet=True))
+    require_free(tmp_path)
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigError, match=r"file/run' cannot be written to \(Not a directory\)"),
+        run_folder_lock(tmp_path / "file" / "run"),
+    ):
+        pass
