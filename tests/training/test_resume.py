@@ -63,7 +63,7 @@ JUMPRELU = {"architecture": "jumprelu", "remove": ["k"], "l0_coefficient": 1.0}
         {
             "sae": {"architecture": "batch_abstopk"},
             "companions": {"relu": RELU, "jumprelu": JUMPRELU, "topk": {"architecture": "batchtopk"}},
-            "target_l0": {"jumprelu": 8.0},
+            "target_l0": {"jumprelu": 8.0, "relu": 30.0},
             "lr_scheduler_name": "cosineannealing",
             "lr_warm_up_steps": 4,
             "dead_feature_window": 2,
@@ -104,11 +104,11 @@ def test_the_text_is_gone_on_with_in_a_later_epoch(
     raw_config: dict[str, Any], tmp_path: Path, stop_after: StopAfter
 ) -> None:
     text = tmp_path / "short.jsonl"
-    text.write_text("".join(json.dumps({"text": f"Sentence {i} of a short text, " * 8}) + "\n" for i in range(12)))
-    raw = raw_config | {"dataset_path": str(text), "training_tokens": 64 * 90, "perf_log_freq": 0}
+    text.write_text("".join(json.dumps({"text": f"Sentence {i} of a short text, " * 8}) + "\n" for i in range(13)))
+    raw = raw_config | {"dataset_path": str(text), "training_tokens": 64 * 110, "perf_log_freq": 0}
     whole = run_of(raw)
     whole.run()
-    assert whole.store.n_dataset_processed > 2 * 12
+    assert whole.store.n_dataset_processed > 2 * 13
     raw["output_path"] = str(tmp_path / "stopped")
     stop_after(71)
     with pytest.raises(KeyboardInterrupt):
