@@ -111,7 +111,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "split that is not there": ({"split": "validation"}, "split='validation'"),
     "model folder that is not there": ({"model_name": "{dir}/none"}, "model_name='.*none'"),
     "model folder without a model": ({"model_name": "{dir}/empty_folder"}, r"is a local path without a config\.json"),
-    "checkpoint that is not there": ({"resume_from_checkpoint": "{dir}/none"}, "none'?: no such folder"),
+    "checkpoint that is not there": (
+        {"resume_from_checkpoint": "{dir}/none"},
+        "is no whole checkpoint: there is no such folder",
+    ),
     "SAE to go on with that is not there": ({"from_pretrained_path": "{dir}/none"}, "from_pretrained_path"),
     "output path is a file": ({"output_path": "{dir}/a_file"}, "is a file; name a folder"),
     "output path below a file": ({"output_path": "{dir}/a_file/run"}, "a_file"),

@@ -221,6 +221,8 @@ def _check_ranges(cfg: TrainingConfig) -> None:
             f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} exceed the run's "
             f"{cfg.total_training_steps} steps (training_tokens / train_batch_size_tokens); lower them or train longer."
         )
+    if not 1 <= len(cfg.seqpos_slice) <= 3:
+        raise ConfigError(f"seqpos_slice={list(cfg.seqpos_slice)} must hold a stop, or start, stop and perhaps step.")
     kept_positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
     buffer = cfg.n_batches_in_buffer * kept_positions
     if 0 < buffer < cfg.train_batch_size_tokens:

@@ -34,7 +34,7 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
         ]
         state[f"{name} saved"] = (run.folder(name) / "sae_weights.safetensors").read_bytes()
         state[f"{name} metrics"] = rows(run.folder(name))
-    state["controllers"] = {name: controller.running_l0 for name, controller in run.controllers.items()}
+    state["controllers"] = {name: controller.state() for name, controller in run.controllers.items()}
     state["losses"] = run.watch.state()
     assert run.store.generator is not None
     state["text"] = [run.store.n_blocks, run.max_norm, run.store.generator.get_state()]
