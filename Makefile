@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup quickstart test test-fast test-browser lint check bench build clean
+.PHONY: help setup quickstart test test-fast test-browser lint docs check bench build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -39,7 +39,10 @@ lint: setup ## ruff, ruff format, pyright
 	$(RUN) ruff format --check .
 	$(RUN) pyright
 
-check: lint test test-browser ## what CI runs
+docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+
+check: lint docs test test-browser ## what CI runs
 
 .venv-peers/.synced: benchmarks/peers.txt
 	$(UV) venv --quiet --clear .venv-peers

@@ -81,6 +81,34 @@ def run_table(record: dict[str, Any]) -> str:
     return "\n".join(["| run | tokens a second |", "|---|---|", *(f"| {k} | {v:,.0f} |" for k, v in rows.items())])
 
 
+def collecting_table(record: dict[str, Any]) -> str:
+    """What the explorer's pass costs beside the language model's own as Markdown."""
+    lines = [
+        "| latents | tokens | bare pass, before and after | with collecting | times | memory added |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size in record["collecting"]:
+        bare = " and ".join(f"{seconds:.1f} s" for seconds in size["bare_seconds"])
+        lines.append(
+            f"| {size['d_sae']:,} | {size['tokens']:,} | {bare} | {size['collecting_seconds']:.1f} s "
+            f"| {size['times_bare']:.2f} | {size['added_peak_mib']:,.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
+def reading_table(record: dict[str, Any]) -> str:
+    """How soon a site can be read as Markdown."""
+    lines = [
+        "| latents | site | first paint | rows of the table | a search | a latent's page | plotly's scatter |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    keys = ("first_paint_ms", "rows_ms", "search_ms", "latent_ms", "plotly_ms")
+    for size in record["reading"]:
+        times = " | ".join(f"{size[key]:,.0f} ms" if key in size else "-" for key in keys)
+        lines.append(f"| {size['d_sae']:,} | {size['mib']:,.0f} MiB | {times} |")
+    return "\n".join(lines)
+
+
 def replaced(text: str, name: str, content: str) -> str:
     """``text`` with what stands between the marks of ``name`` replaced."""
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -98,6 +126,9 @@ def main() -> None:
     text = replaced(text, "alone", alone_table(steps["sizes"][0]))
     text = replaced(text, "inference", inference_table(steps["sizes"]))
     text = replaced(text, "run", run_table(json.loads((ROOT / "results" / "end_to_end.json").read_text())))
+    explorer = json.loads((ROOT / "results" / "explorer.json").read_text())
+    text = replaced(text, "collecting", collecting_table(explorer))
+    text = replaced(text, "reading", reading_table(explorer))
     readme.write_text(text)
 
 

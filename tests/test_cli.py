@@ -19,7 +19,18 @@ def invoke(*arguments: str) -> Any:
 def test_help_names_every_command() -> None:
     done = invoke("--help")
     assert done.exit_code == 0
-    for command in ("train", "configs", "inspect", "eval", "compare", "report", "explore", "sweep", "quickstart"):
+    for command in (
+        "train",
+        "configs",
+        "inspect",
+        "eval",
+        "compare",
+        "report",
+        "plot",
+        "explore",
+        "sweep",
+        "quickstart",
+    ):
         assert command in done.output
 
 

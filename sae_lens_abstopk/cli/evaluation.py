@@ -86,6 +86,31 @@ def report(
 
 
 @app.command()
+def plot(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULT.json...", help="Results files, of one or of different SAEs and suites."),
+    ],
+    kind: Annotated[
+        str, typer.Option(help="fvu, auroc, coverage, dose-response, effect-cost or two-sidedness.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .svg, .pdf or .png.", show_default=False)],
+    task: Annotated[
+        list[str] | None, typer.Option(help="Concept to draw; may be repeated. All by default.", show_default=False)
+    ] = None,
+    sae: Annotated[
+        list[str] | None, typer.Option(help="SAE to draw; may be repeated. All by default.", show_default=False)
+    ] = None,
+) -> None:
+    """Draw a figure for a paper from results files."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.figures.files import write_figure
+
+        written = write_figure(results, kind, out, tasks=task or (), saes=sae or ())
+        console.print(str(written), highlight=False, soft_wrap=True)
+
+
+@app.command()
 def explore(
     saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
     model: Model = None,
@@ -95,6 +120,10 @@ def explore(
     steer: Annotated[
         list[str] | None,
         typer.Option(help="Prompt to go on with at five strengths of a latent; may be repeated.", show_default=False),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results file of `abstopk eval` on these SAEs; may be repeated.", show_default=False),
     ] = None,
     labeler: Annotated[
         str | None, typer.Option(help="OpenAI-compatible address that names the poles.", show_default=False)
@@ -129,6 +158,7 @@ def explore(
                 checkpoint=out / CHECKPOINT,
                 prompts=steer or (),
                 steered_latents=latents,
+                results=results or (),
                 on_progress=on_progress,
                 on_steered=on_steered,
             )

@@ -98,7 +98,7 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
             texts=first.n,
             test_groups=first.n_test_groups,
             majority=first.majority,
-            saes={sae: task_record(found) for sae, found in probes.items()},
+            saes={sae: task_record(found, saes[sae].W_dec) for sae, found in probes.items()},
             pca=PCARecord(
                 coordinates=[(float(x), float(y)) for x, y in pca.coordinates],
                 labels=labels[rows].tolist(),

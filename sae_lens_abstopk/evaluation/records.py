@@ -40,8 +40,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:
     """What identifies an SAE."""
-    weights = Path(source) / SAE_WEIGHTS_FILENAME
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    digest = weights_sha256(source)
     return SAERecord(
         folder=Path(source).name if digest else source,
         architecture=sae.cfg.architecture(),
@@ -51,6 +50,12 @@ def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERe
         training=training_record(sae),
         group=group,
     )
+
+
+def weights_sha256(source: str | Path) -> str | None:
+    """Hash of the weights in an SAE's folder; None where ``source`` is no such folder."""
+    weights = Path(source) / SAE_WEIGHTS_FILENAME
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
 
 
 def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
@@ -96,9 +101,10 @@ def geometry_record(sae: SAE[Any], threshold: float = -0.7) -> GeometryRecord:
     )
 
 
-def task_record(probes: TaskProbes) -> SAETaskRecord:
-    """Of one SAE on one task."""
+def task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
+    """Of one SAE, with the decoder ``W_dec`` [d_sae, d_in], on one task."""
     codes = probes.codes
+    direction = torch.tensor(probes.activations.difference_in_means.direction, dtype=torch.float64)
     return SAETaskRecord(
         probes={
             name: ProbeRecord(
@@ -110,7 +116,7 @@ def task_record(probes: TaskProbes) -> SAETaskRecord:
             )
             for name, score in probes.scores().items()
         },
-        latent=_latent(codes.single),
+        latent=_latent(codes.single, W_dec, direction),
         pair=PairRecord(
             latent_a=codes.pair.pole_a.latent,
             sign_a=codes.pair.pole_a.sign,
@@ -118,7 +124,7 @@ def task_record(probes: TaskProbes) -> SAETaskRecord:
             sign_b=codes.pair.pole_b.sign,
             coverage=Interval.of(codes.pair.coverage),
         ),
-        best_coverage=_latent(codes.best_coverage),
+        best_coverage=_latent(codes.best_coverage, W_dec, direction),
     )
 
 
@@ -153,8 +159,15 @@ def steering_record(
     )
 
 
-def _latent(found: SingleLatent | CoveringLatent) -> LatentRecord:
-    return LatentRecord(latent=found.latent, orientation=found.orientation, coverage=Interval.of(found.coverage))
+def _latent(found: SingleLatent | CoveringLatent, W_dec: torch.Tensor, direction: torch.Tensor) -> LatentRecord:
+    row = W_dec[found.latent].detach().cpu().double()
+    cosine = torch.nn.functional.cosine_similarity(row, direction, dim=0).item()
+    return LatentRecord(
+        latent=found.latent,
+        orientation=found.orientation,
+        coverage=Interval.of(found.coverage),
+        direction_cosine=cosine,
+    )
 
 
 def _dose(dose: Dose) -> DoseRecord:

@@ -127,6 +127,9 @@ class LatentRecord(Record):
     latent: int
     orientation: int = Field(description="+1 if its positive side goes with pole B.")
     coverage: Interval = Field(description="Pole coverage on test.")
+    direction_cosine: float | None = Field(
+        default=None, description="Of its decoder row with mean(B) - mean(A) of the activations; positive is towards B."
+    )
 
 
 class PairRecord(Record):

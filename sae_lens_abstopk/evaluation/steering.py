@@ -45,11 +45,9 @@ def steer(
     With alpha the strength, s the scale, z_j the code of the latent and d_j what one unit of it writes (see
     :func:`written_by`), an activation x becomes:
 
-    ========= ==================================================================================
-    add       x + alpha s d_j, or x + alpha s v / norm(v) for a direction v
-    clamp     x + (alpha s - z_j) d_j: the code is set, all that the SAE does not explain is kept
-    ablate    x - alpha z_j d_j where z_j is on the pole; alpha is the share taken away, 1 by default
-    ========= ==================================================================================
+    - ``add``: x + alpha s d_j, or x + alpha s v / norm(v) for a direction v
+    - ``clamp``: x + (alpha s - z_j) d_j; the code is set, all that the SAE does not explain is kept
+    - ``ablate``: x - alpha z_j d_j where z_j is on the pole; alpha is the share taken away, 1 by default
 
     On every token of every forward pass: the prompt's and each generated one, with a KV cache or without. Padding and
     what the SAE was not trained on (the first position, special tokens, massive activations) stays as it is. A strength

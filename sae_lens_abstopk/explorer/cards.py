@@ -1,7 +1,7 @@
 """Latents as cards in a notebook: plain HTML without scripts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jinja2 import Environment
 
@@ -19,7 +19,7 @@ class LatentCard:
 
     sae: str
     """Name of its SAE."""
-    latent: Latent
+    latent: Latent = field(repr=False)
     signed: bool
     """Whether the negative side is shown: only that of a signed SAE means anything."""
     contexts: int = 8

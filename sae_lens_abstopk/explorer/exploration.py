@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.concepts import Concept, load_concepts
 from sae_lens_abstopk.explorer.labeler import Labeler
 from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
@@ -37,6 +38,8 @@ class Exploration:
     """By name, the first one asked for first."""
     about: Provenance
     """The model, hook and text that it was collected on."""
+    concepts: tuple[Concept, ...] = ()
+    """What an evaluation found about these SAEs."""
 
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
         """
@@ -75,7 +78,9 @@ class Exploration:
 
     def write(self, folder: str | Path, *, on_progress: Progress | None = None) -> Path:
         """Write a static site that opens from disk; returns its first page. Errors are those of :func:`write_site`."""
-        return write_site(list(self.saes.values()), self.about, Path(folder), on_progress=on_progress)
+        return write_site(
+            list(self.saes.values()), self.about, Path(folder), concepts=self.concepts, on_progress=on_progress
+        )
 
     def _repr_html_(self) -> str:
         return exploration_html(list(self.saes.values()), self.about)
@@ -91,6 +96,7 @@ def explore(
     checkpoint: str | Path | None = None,
     prompts: Sequence[str] = (),
     steered_latents: int = 20,
+    results: Sequence[str | Path] = (),
     on_progress: Progress | None = None,
     on_steered: Progress | None = None,
 ) -> Exploration:
@@ -106,17 +112,21 @@ def explore(
         checkpoint: File that the pass is saved in, and taken up from.
         prompts: Prompts to go on with while a latent of the first SAE is pushed to either side, if any.
         steered_latents: Latents that this is done with: the first of the suggested order.
+        results: Files of `abstopk eval` on these SAEs, for a page a concept.
         on_progress: Called with (batches done, batches in all).
         on_steered: Called with (latents steered, latents to steer).
 
     Raises:
         ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, or model or text
             are unknown,
-            or a prompt is empty.
+            a prompt is empty, or the results are of other SAEs.
     """
     sources = list(sae) if isinstance(sae, Sequence) and not isinstance(sae, str) else [sae]
     saes = _loaded(sources)
     first = next(iter(saes.values()))
+    folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
+    # results of other SAEs are refused before the pass
+    concepts = load_concepts(results, {name: folders.get(name) for name in saes}) if results else ()
     model_name = model if isinstance(model, str) else None
     cfg = evaluation_config(_folder(sources[0]), first, model_name=model_name, text=text)
     language_model = load_language_model(cfg) if model is None or isinstance(model, str) else model
@@ -141,7 +151,6 @@ def explore(
         text=Path(cfg.dataset_path).name,
         held_out=text is None,
     )
-    folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
     steered = {}
     if prompts:
         name = next(iter(saes))
@@ -149,7 +158,7 @@ def explore(
         scale = collected[name].histograms.quantile(SCALE_QUANTILE)
         scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
         steered[name] = steered_texts(language_model, first, scales, prompts, on_progress=on_steered)
-    return Exploration(_catalogues(saes, collected, folders, language_model, steered), about)
+    return Exploration(_catalogues(saes, collected, folders, language_model, steered), about, concepts)
 
 
 def _loaded(sources: Sequence[SAE[Any] | str | Path]) -> dict[str, SAE[Any]]:

@@ -2,11 +2,10 @@
 The explorer as a folder of static files that opens from disk.
 
 Browsers let a page on disk load scripts but not JSON, so every data file is a script that hands one JSON value to the
-page: ``data/S/overview.js`` for SAE number S, and ``data/S/shard-N.js`` for each run of ``SHARD`` latents. Text of the
-model is only ever data; the page puts it in text nodes.
+page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for each run of ``SHARD`` latents, and ``data/concepts.js``
+where results of an evaluation were given. Text of the model is only ever data; the page puts it in text nodes.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.explorer.concept_data import concept_data
+from sae_lens_abstopk.explorer.concepts import Concept
+from sae_lens_abstopk.explorer.data_files import Strings, short, write_data
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbour, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
@@ -27,24 +29,10 @@ SHARD = 128
 CHECKPOINT = ".collection.pt"
 # what a labeler answered
 ANSWERS = ".labels.jsonl"
-SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js")
+SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
 TOKENS_TO_SEARCH = 6
 # codes of a context are shown as colours: a hundred steps a side are more than an eye tells apart
 STEPS = 100
-
-
-class Strings:
-    """Strings by number, so that each is written once a file."""
-
-    def __init__(self) -> None:
-        self.table: list[str] = []
-        self._number: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        number = self._number.setdefault(text, len(self.table))
-        if number == len(self.table):
-            self.table.append(text)
-        return number
 
 
 def environment() -> Environment:
@@ -63,6 +51,7 @@ def write_site(
     about: Provenance,
     folder: Path,
     *,
+    concepts: Sequence[Concept] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """
@@ -79,13 +68,16 @@ def write_site(
     for number, sae in enumerate(saes):
         data = folder / "data" / str(number)
         data.mkdir(parents=True)
-        _write_data(data / "overview.js", f"{number}/overview", overview(sae))
+        write_data(data / "overview.js", f"{number}/overview", overview(sae))
         for start in range(0, len(sae), SHARD):
             latents = [sae[index] for index in range(start, min(start + SHARD, len(sae)))]
-            _write_data(data / f"shard-{start // SHARD}.js", f"{number}/shard-{start // SHARD}", shard(latents))
+            write_data(data / f"shard-{start // SHARD}.js", f"{number}/shard-{start // SHARD}", shard(latents))
             done += len(latents)
             if on_progress is not None:
                 on_progress(done, total)
+    if concepts:
+        names = [sae.name for sae in saes]
+        write_data(folder / "data" / "concepts.js", "concepts", [concept_data(each, names) for each in concepts])
     with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
         for script in SCRIPTS:
             shutil.copyfile(assets / script, folder / script)
@@ -95,6 +87,7 @@ def write_site(
         "steps": STEPS,
         "strengths": STRENGTHS,
         "judge": about.judge,
+        "concepts": [concept.name for concept in concepts],
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
     page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
@@ -133,24 +126,24 @@ def overview(sae: Catalogue) -> dict[str, Any]:
         "tokens": collected.n_tokens,
         "signed": sae.is_signed,
         "summary": {
-            "fvu": _short(collected.sums.fvu()),
-            "nmse": _short(collected.sums.nmse()),
+            "fvu": short(collected.sums.fvu()),
+            "nmse": short(collected.sums.nmse()),
             "reconstructed": collected.sums.n_tokens,
-            "l0": _short(int(collected.pole_counts.sum()) / max(collected.n_tokens, 1)),
+            "l0": short(int(collected.pole_counts.sum()) / max(collected.n_tokens, 1)),
             "dead": len(sae) - found.live_latents,
             "deadPoles": found.dead_poles,
-            "twoSided": _short(found.mean_two_sidedness),
+            "twoSided": short(found.mean_two_sidedness),
         },
         "fires": collected.pole_counts.tolist(),
         "suggested": collected.suggested(len(sae)),
-        "scale": [_short(value) for value in sae.scale.tolist()],
+        "scale": [short(value) for value in sae.scale.tolist()],
         "labels": labels,
         "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,
         "strings": strings.table,
         "top": tokens,
         "comparedWith": sae.compared_with,
         # an axis is shared as far as its less well matched side is
-        "axis": None if sae.matches is None else [_short(v) for v in sae.matches.cosine.min(0).values.tolist()],
+        "axis": None if sae.matches is None else [short(v) for v in sae.matches.cosine.min(0).values.tolist()],
     }
 
 
@@ -165,15 +158,15 @@ def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
     strongest = max((abs(c.code) for pole in latent.poles for c in pole.strongest), default=1.0)
     return {
         "index": latent.index,
-        "twoSided": _short(latent.two_sidedness),
-        "scale": _short(latent.scale),
-        "limit": _short(latent.limit),
-        "norm": _short(latent.norm),
-        "strongest": _short(strongest),
+        "twoSided": short(latent.two_sidedness),
+        "scale": short(latent.scale),
+        "limit": short(latent.limit),
+        "norm": short(latent.norm),
+        "strongest": short(strongest),
         "poles": [_pole(pole, strongest, strings) for pole in latent.poles],
         "aligned": [_neighbour(each) for each in latent.aligned],
         "opposed": [_neighbour(each) for each in latent.opposed],
-        "cofiring": [[c.latent, _short(c.overlap), _short(c.same_side), c.together] for c in latent.cofiring],
+        "cofiring": [[c.latent, short(c.overlap), short(c.same_side), c.together] for c in latent.cofiring],
         "relation": latent.relation,
         "steered": [[each.prompt, each.texts] for each in latent.steered],
     }
@@ -183,8 +176,8 @@ def _pole(pole: Pole, strongest: float, strings: Strings) -> dict[str, Any]:
     return {
         "label": pole.label,
         "fires": pole.fires,
-        "density": _short(pole.density),
-        "tokens": [[strings(token.text), _short(token.share)] for token in pole.tokens],
+        "density": short(pole.density),
+        "tokens": [[strings(token.text), short(token.share)] for token in pole.tokens],
         "histogram": pole.histogram,
         "contexts": [_context(context, strongest, strings) for context in pole.strongest],
         "sampled": [_context(context, strongest, strings) for context in pole.sampled],
@@ -197,23 +190,12 @@ def _pole(pole: Pole, strongest: float, strings: Strings) -> dict[str, Any]:
 def _context(context: ShownContext, strongest: float, strings: Strings) -> list[Any]:
     steps = [None if math.isnan(code) else round(STEPS * code / strongest) for code in context.codes]
     tokens = [strings(text) for text in context.tokens]
-    return [_short(context.code), context.at, _short(context.share_below), tokens, steps]
+    return [short(context.code), context.at, short(context.share_below), tokens, steps]
 
 
 def _effect(effect: Effect, strings: Strings) -> list[Any]:
-    return [strings(effect.text), _short(effect.by)]
+    return [strings(effect.text), short(effect.by)]
 
 
 def _neighbour(neighbour: Neighbour) -> list[Any]:
-    return [neighbour.latent, _short(neighbour.cosine), neighbour.pole]
-
-
-def _short(value: float) -> float | None:
-    """Four digits, which is what a page shows at most; JSON knows no NaN."""
-    return float(f"{value:.4g}") if math.isfinite(value) else None
-
-
-def _write_data(path: Path, key: str, value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # a lone surrogate is no UTF-8
-    path.write_bytes(f"explorer.take({json.dumps(key)},{text});\n".encode(errors="replace"))
+    return [neighbour.latent, short(neighbour.cosine), neighbour.pole]

@@ -1,5 +1,6 @@
 """Exploration of planted latents: what they should show is known."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.explorer.token_text import TokenText
+from tests.evaluation.results_document import results_document
 
 WORDS = ("<s>", " he", " she", " <script>alert(1)</script>", "&amp;", "\n", " river", " <img src=x onerror=alert(2)>")
 D_SAE = 300
@@ -115,3 +118,31 @@ def exploration_of(collector: Collector) -> Exploration:
 def site(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first page of the written site."""
     return exploration.write(tmp_path_factory.mktemp("explorer") / "site")
+
+
+@pytest.fixture(scope="session")
+def evaluated(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Exploration:
+    """The same with the results of an evaluation, which found the planted latent for one of two concepts."""
+    document = results_document(
+        saes={"signed": None, "topk": None},
+        tasks={"gender": ("he", "she"), "tense": ("<b>past</b>", "present")},
+        text="<img src=x onerror=alert(3)>",
+    )
+    for task, measured in document.tasks.items():
+        for name, found in measured.saes.items():
+            latent = (PLANTED if name == "signed" else 3) if task == "gender" else 5
+            found.pair.latent_a, found.pair.latent_b = 11, 12
+            found.probes["single latent"].auroc.value = 0.987
+            for record in (found.latent, found.best_coverage):
+                record.latent, record.orientation, record.direction_cosine = latent, 1, 0.8
+            if task in document.steering:
+                document.steering[task][name].latent = latent
+    path = tmp_path_factory.mktemp("results") / "results.json"
+    document.write(path)
+    return replace(exploration, concepts=load_concepts([path], {"signed": None, "topk": None}))
+
+
+@pytest.fixture(scope="session")
+def evaluated_site(evaluated: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first page of the written site with concepts."""
+    return evaluated.write(tmp_path_factory.mktemp("evaluated") / "site")

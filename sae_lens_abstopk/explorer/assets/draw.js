@@ -1,4 +1,4 @@
-// The two drawings: a signed histogram (SVG) and the scatter of all latents (canvas).
+// The drawings: a signed histogram and a dose-response (SVG), and the scatter of all latents (canvas).
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -10,13 +10,14 @@ function svg(tag, attributes, ...children) {
 }
 
 // Firings by code: bins of both poles on a common axis, zero in the middle; heights are square roots, so that the few
-// strong firings can be seen beside the many weak ones.
-function histogram(latent) {
+// strong firings can be seen beside the many weak ones. Of a one-sided SAE only the positive half is drawn.
+function histogram(latent, signed) {
   const all = latent.poles[POSITIVE].histogram.length;
   const bins = 1 + Math.max(...latent.poles.map((pole) => pole.histogram.findLastIndex((count) => count > 0)));
   const limit = (latent.limit * bins) / all;
   const tallest = Math.sqrt(Math.max(1, ...latent.poles.flatMap((pole) => pole.histogram)));
-  const bars = SIDES.flatMap((side) => latent.poles[side].histogram.slice(0, bins).map((count, bin) => {
+  const start = signed ? 0 : bins;
+  const bars = (signed ? SIDES : [POSITIVE]).flatMap((side) => latent.poles[side].histogram.slice(0, bins).map((count, bin) => {
     if (!count) return null;
     const height = Math.max(1, (100 * Math.sqrt(count)) / tallest);
     const x = side === POSITIVE ? bins + bin : bins - 1 - bin;
@@ -24,14 +25,41 @@ function histogram(latent) {
     return svg("rect", { class: `${SIDE_NAMES[side]}-bar`, x: x + 0.06, width: 0.88, y: 100 - height, height },
       svg("title", {}, `${count.toLocaleString("en-US")} firings, ${side === POSITIVE ? "" : "−"}${from} to ${side === POSITIVE ? "" : "−"}${to}`));
   }).filter(Boolean));
-  const label = `Signed histogram of the codes: ${SIDES.map((side) =>
+  const label = `${signed ? "Signed histogram" : "Histogram"} of the codes: ${(signed ? SIDES : [POSITIVE]).map((side) =>
     `${latent.poles[side].fires.toLocaleString("en-US")} firings on the ${SIDE_NAMES[side]} side`).join(", ")}`;
   return h("figure", { class: "histogram" },
-    svg("svg", { viewBox: `0 0 ${2 * bins} 100`, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars,
+    svg("svg", { viewBox: `${start} 0 ${2 * bins - start} 100`, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars,
       svg("line", { x1: bins, x2: bins, y1: 0, y2: 100, class: "zero", "vector-effect": "non-scaling-stroke" })),
-    h("div", { class: "axis", "aria-hidden": "true" }, [-1, -0.5, 0, 0.5, 1].map((part) =>
+    h("div", { class: "axis", "aria-hidden": "true" }, (signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]).map((part) =>
       h("span", {}, part < 0 ? `−${number(-part * limit)}` : number(part * limit)))),
     h("figcaption", {}, "Firings by code; bar heights are square roots of counts."));
+}
+
+// Log-odds of pole B against strength, one line an intervention, told apart by colour, dash and mark.
+const CURVES = { "latent": "latent-line", "difference in means": "means-line", "clamp": "clamp-line", "random": "random-line" };
+function doseResponse(concept, steering) {
+  const points = steering.curves.flatMap(([, doses]) => doses).filter(([, y]) => y != null);
+  const most = Math.max(...points.map(([x]) => Math.abs(x)), 1e-9);
+  const [low, high] = [Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y))];
+  const x = (strength) => 300 + (strength / most) * 290;
+  const y = (value) => 190 - ((value - low) / (high - low || 1)) * 180;
+  const named = new Set();
+  const legend = [];
+  const curves = steering.curves.map(([name, doses]) => {
+    const style = CURVES[name] ?? "other-line";
+    if (!named.has(name)) { named.add(name); legend.push(h("li", {}, svg("svg", { viewBox: "0 0 30 10", "aria-hidden": "true", class: `key curve ${style}` }, svg("polyline", { points: "0,5 30,5" })), name)); }
+    return svg("g", { class: `curve ${style}` }, svg("polyline", { points: doses.filter(([, at]) => at != null).map(([dose, at]) => `${x(dose)},${y(at)}`).join(" ") }),
+      ...doses.filter(([, at]) => at != null).map(([dose, at]) => svg("circle", { cx: x(dose), cy: y(at), r: { "random-line": 2, "clamp-line": 5.5 }[style] ?? 3.5 }, svg("title", {}, `${name}, strength ${dose}: log-odds ${fixed(at)}`))));
+  });
+  const [a, b] = concept.poles;
+  const means = steering.curves.find(([name]) => name === "latent")?.[1] ?? [];
+  const label = `Log-odds of ${b} by strength: ${means.map(([dose, at]) => `${fixed(at)} at ${dose}`).join(", ")}`;
+  return h("figure", { class: "doses" },
+    svg("svg", { viewBox: "0 0 600 200", role: "img", "aria-label": label },
+      svg("line", { x1: 0, x2: 600, y1: y(steering.baseline), y2: y(steering.baseline), class: "baseline" }), svg("line", { x1: 300, x2: 300, y1: 0, y2: 200, class: "baseline" }), ...curves),
+    h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, `−${number(most)} ← ${a}`), h("span", {}, "strength"), h("span", {}, `${b} → ${number(most)}`)),
+    h("ul", { class: "legend" }, legend),
+    h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to ${fixed(high)}; the level line is the unsteered model. Every direction is added with the norm of the latent's.`));
 }
 
 // Two-sidedness against density (log). Returns the figure and a way to redraw it with some latents faded.

@@ -13,14 +13,20 @@ function context([code, at, below, tokens, steps], strings, ranked) {
     h("p", { class: "value" }, number(code), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
 }
 
+// A token by itself: most begin with a space, which is no padding.
+function token(text) {
+  const [, spaces, rest] = /^( *)([^]*)$/.exec(visible(text));
+  return h("span", { class: "token" }, spaces && h("span", { class: "by" }, "␣".repeat(spaces.length)), rest);
+}
+
 function tokenList(title, tokens, strings, show) {
   return tokens.length > 0 && h("div", { class: "tokens" }, h("h3", {}, title),
-    h("ul", {}, tokens.map(([id, value]) => h("li", {}, h("span", { class: "token" }, visible(strings[id])), " ", h("span", { class: "by" }, show(value))))));
+    h("ul", {}, tokens.map(([id, value]) => h("li", {}, token(strings[id]), " ", h("span", { class: "by" }, show(value))))));
 }
 
 const signedNumber = (value) => `${value < 0 ? "−" : "+"}${fixed(Math.abs(value), 1)}`;
 
-function poleColumn(latent, side, { short = false, heading, link } = {}) {
+function poleColumn(latent, side, { short = false, shown = 5, level = "h2", heading, link } = {}) {
   const pole = latent.poles[side];
   const name = SIDE_NAMES[side];
   const d = side === POSITIVE ? "+d" : "−d";
@@ -29,11 +35,11 @@ function poleColumn(latent, side, { short = false, heading, link } = {}) {
     ? h("p", { class: "nothing" }, `Never fires on this side in this text.`)
     : [
       !short && tokenList("Fires on", pole.tokens, latent.strings, percent),
-      h("h3", {}, "Strongest"), contexts(short ? pole.contexts.slice(0, 5) : pole.contexts),
+      !short && h("h3", {}, "Strongest"), contexts(short ? pole.contexts.slice(0, shown) : pole.contexts),
       !short && pole.sampled.length > 0 && [h("h3", {}, "By strength, above this share of the firings"), contexts(pole.sampled, true)],
     ];
   return h("section", { class: `pole ${name}`, "aria-label": heading ?? `${name} pole` },
-    h("h2", {}, h("span", { class: "side" }, heading ?? `${side === POSITIVE ? "Positive" : "Negative"} pole`), h("span", { class: `${name}-text label` }, link ? h("a", { href: link }, visible(pole.label)) : visible(pole.label))),
+    h(level, { class: "name" }, h("span", { class: "side" }, heading ?? `${side === POSITIVE ? "Positive" : "Negative"} pole`), h("span", { class: `${name}-text label` }, link ? h("a", { href: link }, visible(pole.label)) : visible(pole.label))),
     h("p", { class: "note" }, `fires on ${percent(pole.density)} of tokens (${pole.fires.toLocaleString("en-US")})`),
     body,
     !short && tokenList(`${d} promotes`, pole.promoted, latent.strings, signedNumber),
@@ -52,11 +58,11 @@ function linkedList(title, note, sae, data, items, describe) {
 // What the model writes with the latent pushed to either side, strength by strength.
 function steeredTexts(steered) {
   return h("section", { class: "steered" }, h("h3", {}, "Steered"),
-    h("p", { class: "note" }, "Greedy continuations with strength × scale of the latent added on every token; 0 is the model left alone."),
+    h("p", { class: "note" }, "Greedy continuations with strength × scale of the latent added on every token."),
     steered.map(([prompt, texts]) => h("div", {}, h("p", { class: "prompt" }, prompt), h("ol", {}, texts.map((text, n) => {
       const strength = meta.strengths[n];
       const side = strength < 0 ? "negative" : strength > 0 ? "positive" : "";
-      return h("li", { class: side || null }, h("span", { class: `strength ${side && `${side}-text`}` }, strength > 0 ? `+${strength}` : minus(String(strength))), text);
+      return h("li", { class: side || null }, h("span", { class: `strength ${side && `${side}-text`}` }, strength > 0 ? `+${strength}` : strength ? minus(String(strength)) : "unsteered"), text.trimStart() || "(ended at once)");
     })))));
 }
 
@@ -78,6 +84,7 @@ async function latentPage(sae, asked) {
   const count = data.scale.length;
   const index = checked(asked, count);
   const latent = await explorer.latent(sae, index);
+  const concepts = await conceptsOfLatent(sae, index);
   const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], ["+ fires", percent(latent.poles[POSITIVE].density)],
     ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)], latent.relation && ["judged", latent.relation]].filter(Boolean);
   const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale ?? "1.0");
@@ -85,7 +92,8 @@ async function latentPage(sae, asked) {
     titleRow(sae, index, data, (target) => latentAddress(sae, target), latent,
       data.comparedWith && sae === 0 && h("a", { class: "step", href: `#/compare/${index}` }, `beside ${data.comparedWith}`)),
     h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    latent.limit > 0 && histogram(latent),
+    latent.limit > 0 && histogram(latent, data.signed),
+    concepts,
     h("div", { class: data.signed ? "poles" : null }, (data.signed ? SIDES : [POSITIVE]).map((side) => poleColumn(latent, side))),
     h("div", { class: "three" },
       linkedList("Nearest decoders", "cosine with +d", sae, data, latent.aligned, (item) => fixed(item[1])),

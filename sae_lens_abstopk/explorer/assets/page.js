@@ -64,7 +64,7 @@ function surelyTwoSided(fires, index) {
   return (p + 1.92 / n - 1.96 * Math.sqrt((p * (1 - p)) / n + 0.96 / n ** 2)) / (1 + 3.84 / n);
 }
 
-// #/overview/0?sort=scale, #/latent/0/123, #/compare/123
+// #/overview/0?sort=scale, #/latent/0/123, #/compare/123, #/concept/2
 function readAddress() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view = "overview", ...rest] = path.split("/");
@@ -78,14 +78,15 @@ let turn = 0;
 async function show() {
   const mine = ++turn;
   const { view, numbers, query } = readAddress();
-  const sae = view === "compare" ? 0 : Math.min(numbers[0] || 0, meta.saes.length - 1);
-  for (const link of document.querySelectorAll("nav a")) {
-    const here = link.dataset.sae === (view === "compare" ? "compare" : String(sae));
+  const apart = view === "compare" || view === "concept"; // of no SAE alone
+  const sae = apart ? 0 : Math.min(numbers[0] || 0, meta.saes.length - 1);
+  for (const link of document.querySelectorAll(".bar nav a")) {
+    const here = link.dataset.sae === (apart ? view : String(sae));
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   try {
     const page = await (view === "latent" ? latentPage(sae, numbers[1]) :
-      view === "compare" ? comparePage(numbers[0]) : overviewPage(sae, query));
+      view === "compare" ? comparePage(numbers[0]) : view === "concept" ? conceptPage(numbers[0]) : overviewPage(sae, query));
     if (mine !== turn) return; // another address was asked for meanwhile
     main.replaceChildren(page.element);
     document.title = page.title;

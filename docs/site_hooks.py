@@ -1,0 +1,68 @@
+"""What the documentation site takes from elsewhere in the repository, and its formulas as MathML."""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+TAKEN = {
+    "benchmarks.md": "benchmarks/README.md",
+    "results/curves.svg": "benchmarks/results/curves.svg",
+    "tasks.md": "evals/README.md",
+    "results.schema.json": "evals/results.schema.json",
+}
+"""Page or file of the site to where it lies; links between them are the same in both places."""
+SECTIONS = {"": "The run", "sae": "The SAE", "logger": "Logging"}
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that are kept or made elsewhere."""
+    for name, source in TAKEN.items():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
+    files.append(File.generated(config, "configuration.md", content=configuration_page()))
+    return files
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Formulas as MathML, which browsers draw without a script, and Sphinx roles of docstrings as plain code."""
+    content = re.sub(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', _math, content, flags=re.DOTALL)
+    content = re.sub(r":(?:func|class|meth|mod|data|attr):<code>~?\.*(.*?)</code>", r"<code>\1</code>", content)
+    return content.replace("::</p>", ":</p>")
+
+
+def configuration_page() -> str:
+    """Every key of a config, as `abstopk configs --keys` lists them."""
+    from sae_lens_abstopk.training.config_keys import key_docs
+
+    lines = [
+        "# Configuration",
+        "",
+        "Every key of a config file, with its type, its default and what it means; `abstopk configs --keys` prints the "
+        "same. On the command line a key is changed by its dotted name: `lr=1e-3`, `sae.k=32`, `logger.log_to_wandb=true`. "
+        "A key that does not exist, or a value of the wrong type or out of range, is refused before a model is loaded. "
+        "Which keys of `sae` apply depends on its architecture. [Train](train.md) has an example.",
+    ]
+    docs = list(key_docs().values())
+    for section, title in SECTIONS.items():
+        lines += ["", f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for doc in docs:
+            if doc.name.rpartition(".")[0] == section:
+                cells = (f"`{doc.name}`", _code(doc.type), _code(doc.default), _cell(doc.meaning))
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _code(text: str) -> str:
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
+
+
+def _cell(text: str) -> str:
+    return html.escape(text, quote=False).replace("|", r"\|").replace("{", "&#123;")
+
+
+def _math(found: re.Match[str]) -> str:
+    return convert(html.unescape(found[2]), display="block" if found[1] == "div" else "inline")

@@ -1,0 +1,104 @@
+"""From results files to the file of one figure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.merged_results import MergedResults, merge_results
+from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
+from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure
+from sae_lens_abstopk.figures.of_steering import dose_response_figure, effect_cost_figure
+from sae_lens_abstopk.figures.style import paper_style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".svg", ".pdf", ".png")
+
+
+class Kind(NamedTuple):
+    """One kind of figure."""
+
+    draw: "Callable[[MergedResults], Figure | None]"
+    """None where the results lack what it shows."""
+    lacks: str
+    """What is missing then, and how to measure it."""
+
+
+_PROBED = "no task was probed; evaluate with a suite that has tasks, such as `abstopk eval --suite probing`"
+_STEERED = "nothing was steered; evaluate with a suite that has a steering part, such as `abstopk eval --suite full`"
+_RECONSTRUCTED = "no reconstruction was measured; `abstopk eval` does with every suite"
+KINDS = {
+    "fvu": Kind(fvu_figure, _RECONSTRUCTED),
+    "auroc": Kind(auroc_figure, _PROBED),
+    "coverage": Kind(coverage_figure, _PROBED),
+    "dose-response": Kind(dose_response_figure, _STEERED),
+    "effect-cost": Kind(effect_cost_figure, _STEERED),
+    "two-sidedness": Kind(two_sidedness_figure, _RECONSTRUCTED),
+}
+"""By the name on the command line."""
+
+
+def write_figure(
+    paths: Sequence[Path], kind: str, out: Path, *, tasks: Sequence[str] = (), saes: Sequence[str] = ()
+) -> Path:
+    """
+    Draw one kind of figure of one or several results files into ``out``, whose name says the format.
+
+    Args:
+        paths: Results files.
+        kind: One of ``KINDS``.
+        out: File to write: .svg, .pdf or .png.
+        tasks: Concepts to draw; all by default.
+        saes: SAEs to draw; all by default.
+
+    Raises:
+        ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that do not hold
+            what the figure shows; matplotlib is missing. Nothing is written then.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"kind={kind!r} is no figure; use one of {', '.join(KINDS)}.")
+    if out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"out={str(out)!r} must end in one of {', '.join(FORMATS)}.")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out.parent}: no such folder; make it, or write elsewhere.")
+    found = merge_results([read_results(path) for path in paths], sources=[str(path) for path in paths])
+    found = _only(found, tasks, saes)
+    with paper_style():
+        drawn = KINDS[kind].draw(found)
+        if drawn is None:
+            named = ", ".join(map(str, paths))
+            raise ConfigError(f"{named}: kind={kind!r} has nothing to draw: {KINDS[kind].lacks}.")
+        try:
+            # without the date, the same results give the same file
+            metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
+            drawn.savefig(out, metadata=metadata)
+        except OSError as error:
+            raise ConfigError(f"cannot write {out}: {error.strerror}; name another file.") from None
+    return out
+
+
+def _only(merged: MergedResults, tasks: Sequence[str], saes: Sequence[str]) -> MergedResults:
+    """The same with these tasks and SAEs alone."""
+    known = [task.name for task in merged.tasks]
+    for kind, asked, there in (("task", tasks, known), ("sae", saes, merged.names)):
+        for name in asked:
+            if name not in there:
+                raise ConfigError(f"{kind}={name!r} is not in these results; they have {', '.join(there) or 'none'}.")
+    if saes:
+        merged = replace(
+            merged,
+            saes=tuple(sae for sae in merged.saes if sae.name in saes),
+            tasks=tuple(
+                replace(
+                    task,
+                    saes={name: found for name, found in task.saes.items() if name in saes},
+                    steering={name: found for name, found in task.steering.items() if name in saes},
+                )
+                for task in merged.tasks
+            ),
+        )
+    return replace(merged, tasks=tuple(task for task in merged.tasks if not tasks or task.name in tasks))

@@ -1,0 +1,82 @@
+"""The notebooks run from start to end, on a small run in place of the quickstart's; what they show was made by running them."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from nbclient import NotebookClient
+from rich.console import Console
+
+from sae_lens_abstopk import load_config, train
+from tests.conftest import small_run
+from tests.evaluation.test_evaluate import CONCEPT
+
+FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+FEWER = {"tokens=6_400": "tokens=256", "tokens=12_800": "tokens=256", "n_tokens=20_000": "n_tokens=256"}
+
+
+def execute(name: str, changes: dict[str, str], folder: Path) -> Any:
+    """The notebook after it ran in ``folder`` with some of its text replaced; every replacement is found in it."""
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    sources = "".join(cell.source for cell in notebook.cells)
+    assert all(old in sources for old in changes)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+            for old, new in (changes | FEWER).items():
+                cell.source = cell.source.replace(old, new)
+    resources = {"metadata": {"path": str(folder)}}
+    return NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+
+
+def shown(notebook: Any) -> str:
+    """All that its cells put out."""
+    return json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+
+
+@pytest.mark.slow
+def test_the_notebook_on_one_latent_runs(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={tmp_path / 'runs' / 'quickstart'}"]
+    train(load_config("quickstart", extra), console=Console(quiet=True))
+    (tmp_path / "temperature.yaml").write_text(CONCEPT)
+    notebook = execute(
+        "find-and-steer", {'"gender"': '"temperature.yaml"', "texts_per_pole=150": "texts_per_pole=30"}, tmp_path
+    )
+    assert "image/svg+xml" in shown(notebook)
+    assert "untrained SAE" in shown(notebook)
+    assert "text/html" in shown(notebook)
+
+
+@pytest.mark.slow
+def test_the_notebook_on_comparing_runs(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    overrides = "".join(f"{override!r}, " for override in small_run(tiny_llama, texts) if "model_name" not in override)
+    changes = {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": str(tiny_llama),
+        '"training_tokens=51_200",': overrides,
+        "k: [57]": "k: [8]",
+        "texts_per_pole=100": "texts_per_pole=40",
+    }
+    notebook = execute("compare", changes, tmp_path)
+    assert shown(notebook).count('"image/svg+xml": "') == 4
+    assert (tmp_path / "runs" / "compare" / "k8_seed1" / "topk_2F" / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stored_notebook_was_run_in_order_without_an_error(name: str) -> None:
+    notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert all(output.output_type != "error" for cell in code for output in cell.outputs)
+    assert not re.search(r"/(tmp|home|root|Users)/", (FOLDER / f"{name}.ipynb").read_text()), "a path of one machine"
+    assert (FOLDER / f"{name}.ipynb").stat().st_size < 400_000
+
+
+def test_every_notebook_is_on_the_site() -> None:
+    nav = yaml.load((FOLDER.parents[1] / "mkdocs.yml").read_text(), Loader=yaml.BaseLoader)["nav"]
+    assert set(re.findall(r"notebooks/([\w-]+)\.ipynb", str(nav))) == set(NAMES)

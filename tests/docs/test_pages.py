@@ -1,0 +1,210 @@
+"""The pages of the site: their commands and Python blocks run in order, on a small run in place of the quickstart's."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk import evaluate, load_config, load_task, train
+from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk.evaluation.probed_task import drawn
+from sae_lens_abstopk.evaluation.suite import load_suite
+from tests.conftest import small_run
+from tests.evaluation.test_evaluate import CONCEPT
+from tests.test_cli import invoke
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SUITE: dict[str, Any] = {
+    "reconstruction": {"tokens": 128},
+    "tasks": ["temperature.yaml"],
+    "texts_per_pole": 30,
+    "untrained": False,
+    "steering": {
+        "tasks": ["temperature.yaml"],
+        "strengths": [1],
+        "samples": 1,
+        "max_new_tokens": 2,
+        "random_directions": 1,
+        "candidates": 2,
+    },
+}
+FEWER_TOKENS = ("explore", "inspect")
+EXECUTED = (
+    *("index", "train", "evaluate", "steer", "explore", "publish", "how-it-works"),
+    *("protocols", "protocols-steering", "in-your-tool"),
+)
+"""Pages whose blocks run: here, and the last in ``test_in_your_tool.py``."""
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and text of the blocks of a page that run."""
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(r"```(bash|python|yaml)\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def workshop(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runs and results that the pages speak of."""
+    folder = tmp_path_factory.mktemp("workshop")
+    extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={folder / 'runs' / 'quickstart'}"]
+    saes = train(load_config("quickstart", extra), console=Console(quiet=True)).folders
+    (folder / "temperature.yaml").write_text(CONCEPT)
+    (folder / "small.yaml").write_text(yaml.safe_dump(SUITE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        evaluate({"signed": saes["sae"], "topk": saes["topk"]}, suite="small.yaml", out="results")
+    return folder
+
+
+@pytest.fixture
+def run_page(
+    workshop: Path, tiny_models: dict[str, Path], texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Runs the blocks of a page in the workshop; returns the names that its Python left."""
+    monkeypatch.chdir(workshop)
+
+    def run(page: str, scope: dict[str, Any] | None = None, changes: dict[str, str] | None = None) -> dict[str, Any]:
+        scope = {} if scope is None else scope
+        swaps = {MODEL: str(tiny_models["llama-3.1-8b"]), "monology/pile-uncopyrighted": str(texts), **(changes or {})}
+        for language, code in blocks(page):
+            for old, new in swaps.items():
+                code = code.replace(old, new)
+            if language == "python":
+                exec(compile(code, page, "exec"), scope)
+            elif language == "yaml":
+                Path("mine.yaml").write_text(code)
+            else:
+                for line in code.replace("\\\n", " ").splitlines():
+                    run_command(shlex.split(line, comments=True), tiny_models, texts)
+        return scope
+
+    return run
+
+
+def run_command(words: list[str], models: dict[str, Path], texts: Path) -> None:
+    if words[:2] == ["pip", "install"]:
+        extras = re.findall(r"\[([\w-]+)\]", " ".join(words))
+        assert set(extras) <= set(
+            tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        )
+    elif words[0] == "make":
+        assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
+    elif words[0] == "lm_eval":  # runs in tests/evaluation/test_lm_eval_steering.py
+        assert Path(words[words.index("--model_args") + 1].rpartition("steer_path=")[2]).is_file()
+        assert (ROOT / words[words.index("--include_path") + 1]).is_dir()
+    else:
+        assert words[0] == "abstopk", words
+        command = [word if word != "probing" else "small.yaml" for word in words[1:]]
+        if command[0] in ("train", "compare"):
+            model = models["pythia-70m" if "pythia-70m" in command[1] else "llama-3.1-8b"]
+            command += [*small_run(model, texts), *(["sae.k=8"] if command[0] == "train" else [])]
+        command += ["--tokens", "128"] if command[0] in FEWER_TOKENS else []
+        done = invoke(*command)
+        assert done.exit_code == 0, (command, done.output)
+
+
+def test_every_page_with_code_is_run() -> None:
+    with_code = {
+        page.stem
+        for page in DOCS.glob("*.md")
+        if re.search(r"^ *```+ *(bash|sh|shell|console|py)", page.read_text(), re.M)
+    }
+    assert with_code == set(EXECUTED)
+    for page in EXECUTED:
+        fences = re.findall(r"^```(\w*)", (DOCS / f"{page}.md").read_text(), re.MULTILINE)
+        assert len([language for language in fences if language]) == len(blocks(page)), page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["index", "how-it-works"])
+def test_a_page_runs(page: str, run_page: Callable[..., Any]) -> None:
+    assert run_page(page)
+
+
+@pytest.mark.slow
+def test_the_page_on_training_runs(run_page: Callable[..., Any], tiny_llama: Path, texts: Path) -> None:
+    overrides = [*small_run(tiny_llama, texts), "sae.k=8", "output_path=runs/from-python"]
+    scope = run_page("train", changes={'["output_path=runs/from-python"]': repr(overrides)})
+    assert set(scope["result"].folders) == {"sae", "topk"}
+    assert Path("runs/mine/topk/sae_weights.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_page_on_evaluation_runs(run_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    scope = run_page("evaluate", changes={'suite="probing"': 'suite="small.yaml"'})
+    assert set(scope["results"].tasks) == {"temperature"}
+    assert "temperature" in capsys.readouterr().out
+    assert Path("coverage.png").is_file()
+    assert load_suite("mine.yaml").texts_per_pole == 200
+
+
+@pytest.mark.slow
+def test_the_page_on_steering_runs(run_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    scope = run_page("steer")
+    assert scope["fired"]
+    assert "+2 The doctor said that" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_page_on_exploring_runs(run_page: Callable[..., Any]) -> None:
+    scope = run_page("explore", changes={"n_tokens=20_000": "n_tokens=128"})
+    assert "latent 21" in scope["found"].latent(21)._repr_html_()
+    assert Path("site-of-my-own/index.html").is_file()
+    assert Path("site-with-concepts/data/concepts.js").is_file()
+
+
+@pytest.mark.slow
+def test_the_page_on_publishing_runs(run_page: Callable[..., Any]) -> None:
+    scope = run_page("publish", changes={"n_tokens=20_000": "n_tokens=256"})
+    assert Path("smollm2-abstopk-release/README.md").is_file()
+    assert (scope["activity"].energy[1] > scope["activity"].energy[0]).any(), "nothing was flipped"
+
+
+@pytest.mark.slow
+def test_the_page_on_probing_runs(run_page: Callable[..., Any], workshop: Path) -> None:
+    subjects = open_subjects({"signed": workshop / "runs/quickstart", "topk": workshop / "runs/quickstart/topk"})
+    task = drawn(load_task("gender"), 60, 0)
+    scope = {
+        "passes": subjects.passes,
+        "tokenizer": subjects.tokenizer,
+        "sae": subjects.saes["signed"],
+        "other": subjects.saes["topk"],
+        "texts": [example.text for example in task.examples],
+        "labels": np.array([example.pole for example in task.examples]),
+        "groups": [example.group for example in task.examples],
+        "split": task.split(0),
+    }
+    assert run_page("protocols", scope)["found"].sae_name == "signed"
+
+
+@pytest.mark.slow
+def test_the_page_on_the_protocol_of_steering_runs(run_page: Callable[..., Any], workshop: Path) -> None:
+    subjects = open_subjects([workshop / "runs/quickstart"])
+    (sae,) = subjects.saes.values()
+    scope = {
+        "model": subjects.model.model,
+        "sae": sae,
+        "inputs": subjects.tokenizer("He said that", return_tensors="pt"),
+        "task": load_task(workshop / "temperature.yaml"),
+        "candidates": [3, 8],
+        "scales": lambda _: 5.0,
+        "found": type("Found", (), {"direction": sae.W_dec[0].detach()}),
+    }
+    shorter = "latent_chosen_by=str(choice), strengths=(1.0,), samples=1, max_new_tokens=2, tokenizer=tokenizer"
+    changes = {
+        "latent=812": "latent=8",
+        "latent_chosen_by=str(choice)": shorter,
+        "candidates, scales)": "candidates, scales, tokenizer=tokenizer)",
+    }
+    scope["tokenizer"] = subjects.tokenizer
+    result = run_page("protocols-steering", scope, changes)["result"]
+    assert result.summary("latent").intervention == "latent"

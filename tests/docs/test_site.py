@@ -1,0 +1,80 @@
+"""What the site is made from: every public name and every key of a config has its place, pictures are small."""
+
+import importlib.util
+import inspect
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+import sae_lens_abstopk
+from benchmarks import chart
+from sae_lens_abstopk.training.config_keys import key_docs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_on_the_api_page_and_exists() -> None:
+    listed = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert set(sae_lens_abstopk.__all__) <= {path.rpartition(".")[2] for path in listed}
+    for path in listed:
+        module, _, name = path.rpartition(".")
+        found = getattr(importlib.import_module(module), name)
+        assert inspect.getdoc(found), path
+        if name in sae_lens_abstopk.__all__:
+            assert getattr(sae_lens_abstopk, name) is found
+
+
+def test_every_key_of_a_config_is_on_its_page(hooks: ModuleType) -> None:
+    page = hooks.configuration_page()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in rows] == sorted(
+        key_docs(), key=lambda name: (list(hooks.SECTIONS).index(name.rpartition(".")[0]), name)
+    )
+    assert all(len(re.split(r"(?<!\\)\|", line)) == 6 for line in rows), "a bar in a cell would break the table"
+
+
+def test_formulas_become_mathml_and_need_no_script(hooks: ModuleType) -> None:
+    inline = hooks.on_page_content(r'<p><span class="arithmatex">\(a &lt; b\)</span></p>')
+    assert inline.startswith("<p><math")
+    assert "arithmatex" not in inline
+    block = hooks.on_page_content('<div class="arithmatex">\\[\n\\tfrac12 x\n\\]</div>')
+    assert 'display="block"' in block
+
+
+def test_what_is_taken_from_elsewhere_is_there(hooks: ModuleType) -> None:
+    for source in hooks.TAKEN.values():
+        assert (ROOT / source).is_file()
+
+
+def test_the_tables_about_the_explorer_are_the_recorded_ones() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "explorer.json").read_text())
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    for table in (chart.collecting_table(recorded), chart.reading_table(recorded)):
+        assert f"\n{table}\n" in page
+
+
+def test_pictures_are_small_and_all_shown() -> None:
+    shown = set(re.findall(r"\]\(pictures/([\w.-]+)\)", "".join(p.read_text() for p in (ROOT / "docs").glob("*.md"))))
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert shown == set(pictures)
+    assert max(pictures.values()) < 150_000
+
+
+def test_nothing_is_fetched_from_elsewhere() -> None:
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader=yaml.BaseLoader)
+    assert config["theme"]["font"] == "false"
+    assert not re.search(r"https?://", (ROOT / "mkdocs.yml").read_text() + (ROOT / "docs" / "site.css").read_text())

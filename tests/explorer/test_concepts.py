@@ -1,0 +1,78 @@
+"""What an evaluation found, brought together with the SAEs that are explored."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.results import Interval
+from sae_lens_abstopk.explorer.concepts import BEST_COVERAGE, BEST_SINGLE, STEERED, load_concepts
+from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.training.config_file import build_config
+from tests.evaluation.results_document import results_document
+from tests.explorer.conftest import PLANTED
+from tests.explorer.test_site import data
+from tests.test_cli import invoke
+
+
+def test_latents_are_listed_once_with_all_that_they_were_chosen_as(evaluated: Exploration) -> None:
+    gender, tense = evaluated.concepts
+    assert (gender.name, gender.poles) == ("gender", ("he", "she"))
+    first, *others = gender.saes["signed"].latents
+    assert (first.latent, first.roles, first.orientation) == (PLANTED, (BEST_SINGLE, BEST_COVERAGE, STEERED), 1)
+    assert isinstance(first.auroc, Interval)
+    assert first.cosine == 0.8
+    assert [each.roles for each in others] == [
+        ("best pair, positive side for A",),
+        ("best pair, negative side for B",),
+    ]
+    assert set(gender.cosines) == {"tense"}
+    assert set(tense.saes) == {"signed", "topk"}
+
+
+def test_the_data_file_holds_what_the_results_say(evaluated: Exploration, evaluated_site: Path) -> None:
+    found = data(evaluated_site.parent / "data" / "concepts.js")
+    signed = found[0]["saes"][0]
+    auroc = evaluated.concepts[0].saes["signed"].probes["single latent"]
+    assert signed["latents"][0]["auroc"] == pytest.approx([auroc.value, auroc.low, auroc.high, auroc.n_units], rel=1e-3)
+    record = evaluated.concepts[0].saes["signed"].steering
+    assert record is not None
+    curves = dict(signed["steering"]["curves"])
+    assert curves["latent"] == [
+        [dose.strength, pytest.approx(dose.log_odds, rel=1e-3)] for dose in record.interventions["latent"].doses
+    ]
+    assert set(curves) == {"random", "latent", "clamp", "difference in means"}
+    assert [control for name, _, control in signed["probes"] if name.endswith("permuted")] == [True] * 8
+    assert found[0]["saes"][1]["steering"] is not None
+
+
+def test_saes_are_told_by_their_weights_not_by_their_names(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    folder = train(build_config(raw_config), console=Console(quiet=True)).folders["sae"]
+    document = results_document(saes={"mine": None}, tasks={"gender": ("he", "she")})
+    for record in (document.tasks["gender"].saes["mine"].latent, document.tasks["gender"].saes["mine"].best_coverage):
+        record.latent %= 64
+    document.steering["gender"]["mine"].latent = 5
+    document.write(tmp_path / "others.json")
+    with pytest.raises(ConfigError, match=r"measured there \(mine\) has the weights of abstopk"):
+        explore(folder, n_tokens=128, results=[tmp_path / "others.json"])
+    document.saes["mine"].weights_sha256 = weights_sha256(folder)
+    document.write(tmp_path / "ours.json")
+    found = explore(folder, n_tokens=128, results=[tmp_path / "ours.json"])
+    assert [list(concept.saes) for concept in found.concepts] == [["abstopk"]]
+    done = invoke(
+        *("explore", str(folder), "--tokens", "128", "--out", str(tmp_path / "site")),
+        *("--results", str(tmp_path / "others.json")),
+    )
+    assert done.exit_code == 2
+    assert "has the weights of abstopk" in done.stderr
+    assert not (tmp_path / "site").exists()
+
+
+def test_an_sae_without_a_folder_goes_by_its_name(tmp_path: Path) -> None:
+    results_document(tasks={"gender": ("he", "she")}).write(tmp_path / "results.json")
+    assert [list(each.saes) for each in load_concepts([tmp_path / "results.json"], {"topk": None})] == [["topk"]]
+    with pytest.raises(ConfigError, match="evaluate these with `abstopk eval`"):
+        load_concepts([tmp_path / "results.json"], {"other": None})
