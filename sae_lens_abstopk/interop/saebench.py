@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -78,6 +78,7 @@ def run_saebench(
     own = tuple(class_set(load_task(task)) for task in tasks)
     subject = _open(source, as_is=as_is, model_name=model_name, text=text, own=own, n_tokens=n_tokens, seed=seed)
     sets = (*own, joined(own)) if "tpp" in evals and own else own
+    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     results = []
     with (
@@ -145,6 +146,7 @@ def _open(
     # an SAE that selects without decoder norms would select other latents with them folded in
     with suppress(NotImplementedError):
         sae.fold_W_dec_norm()
+    model: Any
     if cfg.model_class_name == "AutoModelForCausalLM":
         model = load_bridge(cfg.model_name, str(cfg.llm_device), dict(cfg.model_from_pretrained_kwargs or {})).eval()
     else:
@@ -154,9 +156,9 @@ def _open(
     metadata.context_size = metadata.context_size or CONTEXT
     skips_first = bool(metadata.seqpos_slice and (metadata.seqpos_slice[0] or 0) > 0)
     metadata.prepend_bos = skips_first or metadata.prepend_bos is not False
-    # its name, not its path, as SAEBench makes folders of it
+    # its name, not its path: SAEBench makes folders of it, and would write into that of the model
     shown = Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name
-    metadata.model_name = shown
+    metadata.model_name = model.cfg.model_name = shown
     return Subject(name, sae, model, shown, cfg, text, own, n_tokens, seed)
 
 

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from sae_lens import SAE, ActivationsStore
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -134,11 +137,23 @@ def _scr_or_tpp(subject: Subject, folder: Path, artifacts: Path, **options: Any)
     _run("scr_and_tpp", config, subject, folder, artifacts_path=str(artifacts))
 
 
-def _absorption(subject: Subject, folder: Path, _artifacts: Path) -> None:
+def _absorption(subject: Subject, folder: Path, artifacts: Path) -> None:
     config = bench_module("evals.absorption.eval_config").AbsorptionEvalConfig(
         random_seed=subject.seed, model_name=subject.model_name, llm_dtype=DTYPE
     )
-    _run("absorption", config, subject, folder)
+    # by itself it keeps probes beside its own code, under the model's name, and more in the working directory
+    main, probed = bench_module("evals.absorption.main"), {"probes_dir": artifacts / "probes"}
+    sparse, full = artifacts / "k_sparse_probing", artifacts / "feature_absorption"
+    first = partial(main.run_k_sparse_probing_experiment, experiment_dir=sparse, **probed)
+    second = partial(
+        main.run_feature_absortion_experiment, experiment_dir=full, sparse_probing_experiment_dir=sparse, **probed
+    )
+    with (
+        patch.object(main, "run_k_sparse_probing_experiment", first),
+        patch.object(main, "run_feature_absortion_experiment", second),
+        chdir(artifacts),
+    ):
+        _run("absorption", config, subject, folder)
 
 
 def _sae_probes(subject: Subject, folder: Path, artifacts: Path) -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.interop.saebench_session import saebench_session
@@ -76,6 +78,27 @@ def test_absorption_by_a_negative_pole_is_seen_through_the_mirror_alone(axes: SA
     assert mirrored.absorption_fraction == 1
     assert not as_is.is_full_absorption
     assert as_is.absorption_fraction == 0
+
+
+def test_absorption_writes_into_its_own_folder_alone_and_says_when_the_model_cannot_spell(
+    signed_folder: Path, texts: Path, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sae_bench.evals.absorption.main as absorption
+
+    places: list[Path] = []
+
+    def no_letter_is_found(*, model: Any, experiment_dir: Path, probes_dir: Path, **_: Any) -> pd.DataFrame:
+        places.extend([experiment_dir, probes_dir, Path.cwd()])
+        assert model.cfg.model_name == tiny_llama.name, "a path would make SAEBench write into the model's folder"
+        return pd.DataFrame({"letter": ["a"], "f1_probe": [0.0]})
+
+    monkeypatch.setattr(absorption, "run_k_sparse_probing_experiment", no_letter_is_found)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"absorption gave no result for llama; what it said is in .*saebench\.log"):
+        run_saebench(signed_folder, out=Path("out"), evals=["absorption"], text=str(texts))
+    assert places[0].parent == places[1].parent == places[2]
+    assert "insufficent first-letter features" in (tmp_path / "out" / "saebench.log").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_autointerp_shows_the_contexts_of_each_pole_through_the_mirror(passes: ModelPasses, signed: SAE[Any]) -> None:
