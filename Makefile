@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup quickstart test test-fast test-browser lint docs check bench build clean
+.PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check bench build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -25,14 +25,24 @@ setup: .venv/.synced ## make the environment
 quickstart: setup ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
 	$(RUN) abstopk quickstart $(ARGS)
 
-test: setup ## all tests but those in a browser, the slow ones included
-	$(RUN) pytest -m "not browser"
+test: setup ## all tests but those in a browser or of other tools, the slow ones included
+	$(RUN) pytest -m "not browser and not interop"
 
 test-fast: setup ## the tests that take seconds
-	$(RUN) pytest -m "not slow"
+	$(RUN) pytest -m "not slow and not interop"
 
 test-browser: setup ## the explorer's pages in a Chromium, which has to be installed (apt-get install chromium)
 	$(RUN) pytest -m browser
+
+# SAEBench needs numpy 1, which has no wheels for Python 3.13
+.venv-interop/.synced: tests/interop/requirements.txt pyproject.toml
+	$(UV) venv --quiet --clear --python '>=3.11,<3.13' .venv-interop
+	$(UV) pip install --quiet --python .venv-interop/bin/python -r tests/interop/requirements.txt
+	$(UV) pip install --quiet --python .venv-interop/bin/python --no-deps -r tests/interop/no-deps.txt -e .
+	@touch $@
+
+test-interop: setup .venv-interop/.synced ## other projects' tools on signed SAEs, in an environment of its own (Python 3.11 or 3.12)
+	.venv-interop/bin/python -m pytest -m interop tests/interop
 
 lint: setup ## ruff, ruff format, pyright
 	$(RUN) ruff check .
@@ -42,7 +52,7 @@ lint: setup ## ruff, ruff format, pyright
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 
-check: lint docs test test-browser ## what CI runs
+check: lint docs test test-interop test-browser ## what CI runs
 
 .venv-peers/.synced: benchmarks/peers.txt
 	$(UV) venv --quiet --clear .venv-peers
@@ -59,4 +69,4 @@ build: setup ## wheel and source distribution, in dist/
 	$(UV) build
 
 clean: ## remove the environment and what was built
-	rm -rf .venv .venv-peers .uv dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-interop .uv dist build .pytest_cache .ruff_cache .hypothesis

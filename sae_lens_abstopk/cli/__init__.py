@@ -1,6 +1,6 @@
 """The ``abstopk`` command: a thin layer over the Python API."""
 
-from sae_lens_abstopk.cli import evaluation, sharing, training  # each adds its subcommands
+from sae_lens_abstopk.cli import evaluation, interop, sharing, training  # each adds its subcommands
 from sae_lens_abstopk.cli.app import app
 
-__all__ = ["app", "evaluation", "sharing", "training"]
+__all__ = ["app", "evaluation", "interop", "sharing", "training"]

@@ -124,7 +124,7 @@ def _sae_on_concept(probed: SAETaskRecord | None, steering: SteeringRecord | Non
                 latent, (role,), record.orientation, auroc, record.coverage, record.direction_cosine
             )
         else:
-            orientation = getattr(steering, "orientation", None) if role == STEERED else None
+            orientation = steering.orientation if steering and role == STEERED else None
             latents[latent] = FoundLatent(latent, (role,), orientation, None, None, None)
 
     if probed is not None:

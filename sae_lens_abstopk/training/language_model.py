@@ -107,7 +107,7 @@ def load_language_model(cfg: TrainingConfig) -> HookedRootModule:
     kwargs: dict[str, Any] = dict(cfg.model_from_pretrained_kwargs or {})
     try:
         if cfg.model_class_name == "TransformerBridge":
-            model = _load_bridge(cfg.model_name, str(cfg.llm_device), kwargs)
+            model = load_bridge(cfg.model_name, str(cfg.llm_device), kwargs)
         else:
             model = load_model(
                 cfg.model_class_name,
@@ -121,7 +121,7 @@ def load_language_model(cfg: TrainingConfig) -> HookedRootModule:
     return model.eval()
 
 
-def _load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
+def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     # A bridge finds a local folder only through a model that is loaded already.

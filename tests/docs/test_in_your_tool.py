@@ -22,17 +22,20 @@ def blocks() -> list[tuple[str, str]]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_blocks_run(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cfg = SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=SAEMetadata(hook_name="model.layers.15"))
     sae = with_random_weights(SignedJumpReLUSAE(cfg))
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/quickstart")
     scope: dict[str, Any] = {}
-    assert [kind for kind, _ in blocks()] == ["bash", "python", "python", "python", "python", "python"]
+    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 5, "bash"]
     for kind, code in blocks():
         if kind == "bash":
-            done = invoke(*shlex.split(code)[1:])
+            arguments = shlex.split(code)[1:]
+            if arguments[0] == "neuronpedia":  # it asks for model and text where no run recorded them
+                arguments += ["--model", str(tiny_llama), "--text", str(texts), "--tokens", "500"]
+            done = invoke(*arguments)
             assert done.exit_code == 0, done.output
         else:
             exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)), scope)
@@ -40,10 +43,11 @@ def test_the_blocks_run(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert (scope["codes"] > 0).any()
     assert torch.equal(scope["signed"].W_enc, SAE.load_from_disk("runs/quickstart").W_enc)
     assert scope["text"].shape[1] == scope["tokens"].shape[1] + 8
+    assert list(Path("neuronpedia").glob("batch-*.json"))
 
 
 def test_its_commands_exist() -> None:
     commands = set(re.findall(r"(?:^|`)abstopk (\w+)", PAGE, re.MULTILINE))
-    assert commands == {"mirror", "convert", "publish", "pull"}
+    assert commands == {"mirror", "convert", "publish", "pull", "neuronpedia", "explore"}
     for command in commands:
         assert invoke(command, "--help").exit_code == 0, command

@@ -1,0 +1,105 @@
+"""Subcommands that run other projects' tools on signed SAEs, or write their formats."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences
+
+
+@app.command()
+def saebench(
+    sae: Annotated[str, typer.Argument(help="SAE folder, or RELEASE:SAE_ID.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
+    evals: Annotated[
+        str, typer.Option(help="core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption.")
+    ] = "core,sparse_probing,tpp",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Task whose texts replace SAEBench's in sparse_probing and tpp; may be repeated.", show_default=False
+        ),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="No mirror, for the evaluations that read signed codes right.")
+    ] = False,
+    model: Model = None,
+    text: Annotated[
+        str | None, typer.Option(help="Text for core, instead of the run's held-out text.", show_default=False)
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens for core.", min=1)] = 51_200,
+    seed: Annotated[int, typer.Option(help="SAEBench's seed.")] = 42,
+) -> None:
+    """Run SAEBench on a signed SAE through its mirror; results are written in SAEBench's own format."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.interop.saebench import run_saebench
+
+        found = run_saebench(
+            sae,
+            out=out,
+            evals=[name.strip() for name in evals.split(",") if name.strip()],
+            as_is=as_is,
+            model_name=model,
+            text=text,
+            tasks=task or (),
+            n_tokens=tokens,
+            seed=seed,
+            on_eval=lambda name: console.print(f"{name} ...", highlight=False),
+        )
+        table = Table("evaluation", "metric", "value")
+        for result in found:
+            for group in result.metrics.values():
+                for name, value in group.items():
+                    table.add_row(result.evaluation, name, f"{value:.4g}")
+        console.print(table)
+        for result in found:
+            console.print(str(result.file), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def neuronpedia(
+    sae: Annotated[Path, typer.Argument(help="SAE folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    model_id: Annotated[str, typer.Option(help="Neuronpedia's id of the model.", show_default=False)],
+    sae_set: Annotated[str, typer.Option("--set", help="Name of the set of SAEs.", show_default=False)],
+    suffix: Annotated[
+        str | None, typer.Option(help="Tells SAEs of one set and layer apart.", show_default=False)
+    ] = None,
+    layer: Annotated[
+        int | None, typer.Option(help="Layer, where the hook's name has none.", show_default=False)
+    ] = None,
+    model: Model = None,
+    text: Text = None,
+    tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
+) -> None:
+    """Write both poles of every latent as two features, in the JSON of SAEDashboard for Neuronpedia."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.evaluation.loading import load_sae
+        from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.interop.neuronpedia import require_empty, write_neuronpedia
+        from sae_lens_abstopk.training.progress import passes_bar
+
+        require_empty(out)
+        loaded = load_sae(sae)
+        with passes_bar(console, "collecting") as on_progress:
+            found = run_explore(sae, model=model, text=text, n_tokens=tokens, on_progress=on_progress)
+        with passes_bar(console, "writing") as on_progress:
+            files = write_neuronpedia(
+                found,
+                out,
+                model_id=model_id,
+                sae_set=sae_set,
+                W_dec=loaded.W_dec,
+                context_size=loaded.cfg.metadata.context_size or 128,
+                layer=layer,
+                suffix=suffix,
+                on_progress=on_progress,
+            )
+        console.print(
+            f"{out}: {len(files)} files; feature j is the positive pole of latent j, feature {loaded.cfg.d_sae} + j its "
+            "negative pole, as in the mirror",
+            highlight=False,
+            soft_wrap=True,
+        )

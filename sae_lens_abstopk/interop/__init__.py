@@ -1,0 +1,1 @@
+"""Other projects' tools, run on signed SAEs."""

@@ -1,0 +1,54 @@
+"""Tasks as the labelled classes that SAEBench probes for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.tasks import Task
+
+Classes = dict[str, list[str]]
+
+
+class ClassSet(NamedTuple):
+    """Texts by class; all classes of a split have as many, as SAEBench wants it."""
+
+    name: str
+    train: Classes
+    test: Classes
+
+
+def class_set(task: Task, *, seed: int = 0) -> ClassSet:
+    """The two poles of a task as classes; its val texts are train texts here, as SAEBench has no use for val."""
+    split = task.split(seed)
+    train, test = [*split.train, *split.val], split.test
+    by_split = (
+        {pole: [task.examples[i].text for i in rows if task.examples[i].pole == place] for place, pole in poles}
+        for rows, poles in ((train, list(enumerate(task.poles))), (test, list(enumerate(task.poles))))
+    )
+    return ClassSet(task.name, *(_evened(classes) for classes in by_split))
+
+
+def joined(sets: Sequence[ClassSet]) -> ClassSet:
+    """
+    One set with the classes of all, named ``task: pole``.
+
+    Targeted probe perturbation needs classes beyond a pair: with two, what harms one probe harms the other as much.
+
+    Raises:
+        ConfigError: there are fewer than two sets.
+    """
+    if len(sets) < 2:
+        raise ConfigError(
+            "tpp tells effects on one class from effects on others, so it needs the poles of at least two tasks; name "
+            "another with --task."
+        )
+    train, test = (
+        _evened({f"{one.name}: {pole}": texts for one in sets for pole, texts in getattr(one, split).items()})
+        for split in ("train", "test")
+    )
+    return ClassSet("+".join(one.name for one in sets), train, test)
+
+
+def _evened(classes: Classes) -> Classes:
+    least = min(map(len, classes.values()))
+    return {name: texts[:least] for name, texts in classes.items()}

@@ -1,0 +1,221 @@
+"""Both poles of every latent as two features, in the JSON that SAEDashboard makes for Neuronpedia."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, ShownContext
+
+FEATURES_A_FILE = 128
+SKIPPED_FILENAME = "skipped_indexes.json"
+ALIGNED_NEURONS = 3
+DIGITS = 3
+# how SAEDashboard marks the group of the strongest contexts
+TOP = -1.0
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A context; the fields of SAEDashboard's ``NeuronpediaDashboardActivation``."""
+
+    bin_min: float
+    bin_max: float
+    bin_contains: float
+    """Share of the firings in the bin; -1 with a ``bin_min`` of -1 for the strongest contexts."""
+    tokens: list[str]
+    values: list[float]
+    """Strength of the pole at each token, 0 where the other pole is on."""
+    qualifying_token_index: int
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One pole; the fields of SAEDashboard's ``NeuronpediaDashboardFeature``, what was not measured being empty."""
+
+    feature_index: int
+    """That of the mirror: j for the positive pole of latent j, d_sae + j for the negative one."""
+    neuron_alignment_indices: list[int]
+    neuron_alignment_values: list[float]
+    neuron_alignment_l1: list[float]
+    """Share of the magnitudes of the decoder row."""
+    correlated_neurons_indices: list[int]
+    correlated_neurons_l1: list[float]
+    correlated_neurons_pearson: list[float]
+    correlated_features_indices: list[int]
+    correlated_features_l1: list[float]
+    correlated_features_pearson: list[float]
+    neg_str: list[str]
+    neg_values: list[float]
+    """Logit lens of the pole's direction, in standard deviations over the vocabulary."""
+    pos_str: list[str]
+    pos_values: list[float]
+    frac_nonzero: float
+    freq_hist_data_bar_values: list[float]
+    freq_hist_data_bar_heights: list[float]
+    logits_hist_data_bar_heights: list[float]
+    logits_hist_data_bar_values: list[float]
+    n_prompts_total: int
+    n_tokens_in_prompt: int
+    dataset: str
+    decoder_weights_dist: list[float]
+    activations: list[Activation]
+    vector: list[float]
+
+
+def write_neuronpedia(
+    exploration: Exploration,
+    folder: Path,
+    *,
+    model_id: str,
+    sae_set: str,
+    W_dec: torch.Tensor,
+    context_size: int,
+    sae: str | None = None,
+    layer: int | None = None,
+    suffix: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """
+    Write ``batch-N.json`` files and ``skipped_indexes.json``, as SAEDashboard's Neuronpedia runner does.
+
+    The features are those of the mirror, which is the SAE to upload with them. A pole that never fired is skipped.
+
+    Args:
+        exploration: What :func:`sae_lens_abstopk.explore` collected.
+        folder: New or empty.
+        model_id: Neuronpedia's id of the model, ``gpt2-small`` for example.
+        sae_set: Name of the set of SAEs, ``res-abstopk`` for example.
+        W_dec: Decoder [d_sae, d_in] of the SAE.
+        context_size: Tokens in a context of the text that was read.
+        sae: Name of the SAE in ``exploration``; the first by default.
+        layer: Layer of the hook; read from its name by default.
+        suffix: Tells SAEs of one set and layer apart.
+        on_progress: Called with (features written, features in all).
+
+    Raises:
+        ConfigError: the folder is not empty, the SAE was not explored or has another decoder, or no layer is known.
+    """
+    name = sae or next(iter(exploration.saes))
+    if name not in exploration.saes:
+        raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(exploration.saes)}.")
+    catalogue = exploration.saes[name]
+    if len(W_dec) != len(catalogue):
+        raise ConfigError(f"W_dec has {len(W_dec)} rows; {name} has {len(catalogue)} latents.")
+    require_empty(folder)
+    number = layer if layer is not None else _layer(exploration.about.hook)
+    folder.mkdir(parents=True, exist_ok=True)
+    fires = catalogue.collected.pole_counts.flatten()
+    n_features, written = int((fires > 0).sum()), 0
+    head = {"model_id": model_id, "layer": number, "sae_set": sae_set, "sae_id_suffix": suffix}
+    paths: list[Path] = []
+    made = features(catalogue, W_dec, dataset=exploration.about.text, context_size=context_size)
+    while group := list(islice(made, FEATURES_A_FILE)):
+        path = folder / f"batch-{len(paths)}.json"
+        path.write_text(_json(head | {"features": [asdict(feature) for feature in group]}), encoding="utf-8")
+        paths.append(path)
+        written += len(group)
+        if on_progress is not None:
+            on_progress(written, n_features)
+    skipped = {"model_id": model_id, "layer": str(number), "sae_set": sae_set}
+    skipped |= {"skipped_indexes": (fires == 0).nonzero().flatten().tolist()}
+    (folder / SKIPPED_FILENAME).write_text(_json(skipped), encoding="utf-8")
+    return paths
+
+
+def require_empty(folder: Path) -> None:
+    """
+    Raises:
+        ConfigError: there is something in ``folder``, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
+
+
+def features(catalogue: Catalogue, W_dec: torch.Tensor, *, dataset: str, context_size: int) -> Iterator[Feature]:
+    """The poles that fired, positive ones first."""
+    text = {
+        "dataset": dataset,
+        "n_tokens_in_prompt": context_size,
+        "n_prompts_total": math.ceil(catalogue.collected.n_tokens / context_size),
+    }
+    for side in (0, 1):
+        for index in range(len(catalogue)):
+            if int(catalogue.collected.pole_counts[side, index]) > 0:
+                latent, direction = catalogue[index], W_dec[index].detach().float().cpu() * (1 - 2 * side)
+                yield _feature(latent, side, direction, side * len(catalogue) + index, text)
+
+
+def _feature(latent: Latent, side: int, direction: torch.Tensor, index: int, text: dict[str, Any]) -> Feature:
+    pole = latent.poles[side]
+    largest = direction.topk(min(ALIGNED_NEURONS, len(direction)))
+    bins = len(pole.histogram)
+    shown = [*pole.strongest, *pole.sampled]
+    peak = max((abs(context.code) for context in shown), default=0.0)
+    contexts = [_activation(context, side, TOP, peak, TOP) for context in pole.strongest]
+    contexts += [_activation(context, side, 0.0, peak, 1.0) for context in pole.sampled]
+    return Feature(
+        feature_index=index,
+        neuron_alignment_indices=largest.indices.tolist(),
+        neuron_alignment_values=_rounded(largest.values.tolist()),
+        neuron_alignment_l1=_rounded((largest.values.abs() / direction.abs().sum().clamp(min=1e-12)).tolist()),
+        correlated_neurons_indices=[],
+        correlated_neurons_l1=[],
+        correlated_neurons_pearson=[],
+        correlated_features_indices=[],
+        correlated_features_l1=[],
+        correlated_features_pearson=[],
+        neg_str=[effect.text for effect in pole.demoted],
+        neg_values=_effects(pole.demoted),
+        pos_str=[effect.text for effect in pole.promoted],
+        pos_values=_effects(pole.promoted),
+        frac_nonzero=pole.density,
+        freq_hist_data_bar_values=_rounded([(place + 0.5) * latent.limit / bins for place in range(bins)]),
+        freq_hist_data_bar_heights=[float(count) for count in pole.histogram],
+        logits_hist_data_bar_heights=[],
+        logits_hist_data_bar_values=[],
+        decoder_weights_dist=[],
+        activations=contexts,
+        vector=[],
+        **text,
+    )
+
+
+def _activation(context: ShownContext, side: int, bin_min: float, bin_max: float, contains: float) -> Activation:
+    sign = 1 - 2 * side
+    return Activation(
+        bin_min=bin_min,
+        bin_max=round(bin_max, DIGITS),
+        bin_contains=contains,
+        tokens=list(context.tokens),
+        # a token that was left out of the SAE's input has no code, which compares as not above 0
+        values=_rounded([sign * code if sign * code > 0 else 0.0 for code in context.codes]),
+        qualifying_token_index=context.at,
+    )
+
+
+def _effects(effects: Sequence[Effect]) -> list[float]:
+    return _rounded([effect.by for effect in effects])
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(float(value), DIGITS) for value in values]
+
+
+def _layer(hook: str) -> int:
+    match = re.search(r"\.(\d+)(?:\.|$)", hook)
+    if match is None:
+        raise ConfigError(f"the hook {hook!r} names no layer; give layer, a number.")
+    return int(match[1])
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)

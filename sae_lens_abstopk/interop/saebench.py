@@ -1,0 +1,171 @@
+"""SAEBench's evaluations on a signed SAE, through its mirror."""
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.hook_places import find_place
+from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.tasks import load_task
+from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
+from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
+from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, Subject
+from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
+from sae_lens_abstopk.saes.derive import SignedSAE
+from sae_lens_abstopk.saes.mirror import mirror
+from sae_lens_abstopk.training.activations import saelens_notes_off
+from sae_lens_abstopk.training.language_model import load_bridge, load_language_model
+
+DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
+LOG_FILENAME = "saebench.log"
+
+
+class SaeBenchResult(NamedTuple):
+    """What one evaluation gave."""
+
+    evaluation: str
+    file: Path
+    """In SAEBench's own format."""
+    metrics: dict[str, dict[str, float]]
+    """Group to metric to value; what was not computed is left out."""
+
+
+def run_saebench(
+    source: str | Path,
+    *,
+    out: Path,
+    evals: Sequence[str] = DEFAULT_EVALS,
+    as_is: bool = False,
+    model_name: str | None = None,
+    text: str | None = None,
+    tasks: Sequence[str | Path] = (),
+    n_tokens: int = 51_200,
+    seed: int = 42,
+    on_eval: Callable[[str], None] | None = None,
+) -> list[SaeBenchResult]:
+    """
+    Run evaluations of SAEBench on an SAE and write their results, in SAEBench's format, below ``out``.
+
+    A signed SAE is mirrored first; a non-negative one is taken as it is. Decoder norms are folded, as SAEBench does for
+    releases. Where the SAE was trained without position 0 and without a BOS, ``core`` reads contexts with a BOS in front,
+    since special tokens are all that SAEBench can leave out; labelled texts get one from TransformerLens in any case.
+
+    Args:
+        source: An SAE as ``load_sae`` takes it.
+        out: Folder; results of an earlier run in it are replaced.
+        evals: Names in ``EVALS``.
+        as_is: Take a signed SAE as it is, where the evaluation reads its codes right.
+        model_name: Model to run instead of the one recorded.
+        text: Text for ``core`` instead of the run's held-out text.
+        tasks: Tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
+        n_tokens: Tokens for ``core``.
+        seed: SAEBench's seed.
+        on_eval: Called with the name of each evaluation before it runs.
+
+    Raises:
+        ConfigError: SAEBench is not installed, an evaluation is unknown, cannot be run from here or would misread the
+            codes, or the SAE, the model or a task cannot be had.
+    """
+    _check(evals, as_is=as_is, tasks=tasks)
+    require_saebench()
+    own = tuple(class_set(load_task(task)) for task in tasks)
+    subject = _open(source, as_is=as_is, model_name=model_name, text=text, own=own, n_tokens=n_tokens, seed=seed)
+    sets = (*own, joined(own)) if "tpp" in evals and own else own
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    results = []
+    with (
+        (out / LOG_FILENAME).open("w", encoding="utf-8") as log,
+        TemporaryDirectory() as artifacts,
+        saelens_notes_off(),
+        saebench_session(subject.model, class_sets=sets),
+    ):
+        warnings.filterwarnings("ignore", message="'penalty' was deprecated", category=FutureWarning)
+        for name in evals:
+            if on_eval is not None:
+                on_eval(name)
+            folder = out / name
+            folder.mkdir(exist_ok=True)
+            pattern = f"{subject.name.replace('/', '_')}_*_eval_results.json"
+            for old in folder.rglob(pattern):
+                old.unlink()
+            with redirect_stdout(log):
+                RUNNERS[name](subject, folder, Path(artifacts))
+            file = next(folder.rglob(pattern), None)
+            if file is None:
+                raise ConfigError(f"{name} gave no result for {subject.model_name}; what it said is in {log.name}.")
+            results.append(SaeBenchResult(name, file, _metrics(file)))
+    return results
+
+
+def _check(evals: Sequence[str], *, as_is: bool, tasks: Sequence[str | Path]) -> None:
+    for name in evals:
+        if name not in EVALS:
+            raise ConfigError(f"SAEBench has no evaluation {name!r} here; there are {', '.join(runnable())}.")
+        evaluation = EVALS[name]
+        if evaluation.hindrance is not None:
+            raise ConfigError(
+                f"{name} cannot be run from here: {evaluation.hindrance}. Through the mirror its numbers are "
+                f"{evaluation.mirrored}: {evaluation.why_mirrored}"
+            )
+        if as_is and evaluation.signed is Verdict.WRONG:
+            raise ConfigError(f"{name} misreads signed codes, so leave out --as-is. {evaluation.why_signed}")
+    if not evals:
+        raise ConfigError(f"name at least one evaluation: {', '.join(runnable())}.")
+    if tasks and "scr" in evals:
+        raise ConfigError(
+            "scr needs texts with two attributes that go together, which tasks do not have; leave out one."
+        )
+    if tasks and not {"sparse_probing", "tpp"} & set(evals):
+        raise ConfigError("tasks are read by sparse_probing and tpp alone; add one of them to the evaluations.")
+
+
+def _open(
+    source: str | Path,
+    *,
+    as_is: bool,
+    model_name: str | None,
+    text: str | None,
+    own: tuple[ClassSet, ...],
+    n_tokens: int,
+    seed: int,
+) -> Subject:
+    sae = load_sae(source)
+    cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
+    name = sae.cfg.metadata.label or Path(source).name
+    if isinstance(sae, SignedSAE) and not as_is:
+        sae, name = mirror(sae), f"{name}_mirror"
+    sae.to(device=cfg.device, dtype=torch.float32)
+    # an SAE that selects without decoder norms would select other latents with them folded in
+    with suppress(NotImplementedError):
+        sae.fold_W_dec_norm()
+    model: Any
+    if cfg.model_class_name == "AutoModelForCausalLM":
+        model = load_bridge(cfg.model_name, str(cfg.llm_device), dict(cfg.model_from_pretrained_kwargs or {})).eval()
+    else:
+        model = load_language_model(cfg)
+    metadata = sae.cfg.metadata
+    metadata.hook_name = find_place(model, metadata.hook_name).name
+    metadata.context_size = metadata.context_size or CONTEXT
+    skips_first = bool(metadata.seqpos_slice and (metadata.seqpos_slice[0] or 0) > 0)
+    metadata.prepend_bos = skips_first or metadata.prepend_bos is not False
+    # its name, not its path: SAEBench makes folders of it, and would write into that of the model
+    shown = Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name
+    metadata.model_name = model.cfg.model_name = shown
+    return Subject(name, sae, model, shown, cfg, text, own, n_tokens, seed)
+
+
+def _metrics(file: Path) -> dict[str, dict[str, float]]:
+    groups = json.loads(file.read_text(encoding="utf-8"))["eval_result_metrics"]
+    return {
+        group: {name: value for name, value in metrics.items() if value is not None}
+        for group, metrics in groups.items()
+        if any(value is not None for value in metrics.values())
+    }

@@ -1,0 +1,109 @@
+"""Features for Neuronpedia: what planted latents should show is known, and SAEDashboard's own classes read the files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
+from tests.explorer.conftest import D_SAE, PLANTED, QUIET, exploration, planted_signed
+from tests.test_cli import invoke
+
+__all__ = ["exploration"]
+NAMES: dict[str, Any] = {"model_id": "planted-model", "sae_set": "res-abstopk", "layer": 3, "suffix": "small"}
+
+
+@pytest.fixture(scope="module")
+def folder(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("neuronpedia") / "features"
+    write_neuronpedia(exploration, out, **NAMES, W_dec=planted_signed().W_dec, context_size=16)
+    return out
+
+
+def batches(folder: Path) -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in folder.glob("batch-*.json")]
+    return sorted(found, key=lambda batch: batch["features"][0]["feature_index"])
+
+
+def features(folder: Path) -> dict[int, dict[str, Any]]:
+    return {feature["feature_index"]: feature for batch in batches(folder) for feature in batch["features"]}
+
+
+def test_the_two_poles_of_a_latent_are_two_features_by_their_index_in_the_mirror(folder: Path) -> None:
+    she, he = features(folder)[PLANTED], features(folder)[D_SAE + PLANTED]
+    for feature, word in ((she, " she"), (he, " he")):
+        assert feature["activations"]
+        for context in feature["activations"]:
+            assert context["tokens"][context["qualifying_token_index"]] == word
+            assert len(context["values"]) == len(context["tokens"])
+            assert min(context["values"]) >= 0
+            assert context["values"][context["qualifying_token_index"]] > 0
+            for token, value in zip(context["tokens"], context["values"], strict=True):
+                assert (value > 0) == (token == word) or token not in (" he", " she")
+    assert she["pos_str"][0] == he["neg_str"][0] == " she"
+    assert she["neg_str"][0] == he["pos_str"][0] == " he"
+    assert she["neuron_alignment_indices"][0] == 2
+    assert he["neuron_alignment_indices"][0] == 1
+    assert he["neuron_alignment_values"][0] == 2
+    assert he["neuron_alignment_l1"][0] == 0.5
+
+
+def test_every_pole_that_fired_is_there_once_and_the_others_are_listed(folder: Path, exploration: Exploration) -> None:
+    fires = exploration.saes["signed"].collected.pole_counts.flatten()
+    n_tokens = exploration.saes["signed"].collected.n_tokens
+    found = features(folder)
+    assert sorted(found) == (fires > 0).nonzero().flatten().tolist()
+    skipped = json.loads((folder / "skipped_indexes.json").read_text())["skipped_indexes"]
+    assert {QUIET, D_SAE + QUIET} <= set(skipped)
+    assert sorted([*found, *skipped]) == list(range(2 * D_SAE))
+    for index, feature in found.items():
+        assert feature["frac_nonzero"] == pytest.approx(int(fires[index]) / n_tokens)
+        assert sum(feature["freq_hist_data_bar_heights"]) == int(fires[index])
+        assert feature["dataset"] == "words <b>"
+        assert (feature["n_tokens_in_prompt"], feature["n_prompts_total"]) == (16, 15)
+
+
+def test_a_file_holds_128_features_and_says_whose_they_are(folder: Path) -> None:
+    found = batches(folder)
+    assert [len(batch["features"]) for batch in found[:-1]] == [128] * (len(found) - 1)
+    for batch in found:
+        assert batch["model_id"] == "planted-model"
+        assert (batch["layer"], batch["sae_set"], batch["sae_id_suffix"]) == (3, "res-abstopk", "small")
+
+
+@pytest.mark.interop
+def test_the_classes_of_saedashboard_read_every_file_and_write_it_as_it_is(folder: Path) -> None:
+    from sae_dashboard.neuronpedia.neuronpedia_dashboard import NeuronpediaDashboardBatch
+
+    for content in batches(folder):
+        assert NeuronpediaDashboardBatch(**content).to_dict() == content
+
+
+def test_what_cannot_be_written_is_refused_with_the_remedy(exploration: Exploration, tmp_path: Path) -> None:
+    W_dec = planted_signed().W_dec
+    options: dict[str, Any] = NAMES | {"W_dec": W_dec, "context_size": 16}
+    with pytest.raises(ConfigError, match="sae='mine' was not explored; use one of signed, topk"):
+        write_neuronpedia(exploration, tmp_path / "out", **options, sae="mine")
+    with pytest.raises(ConfigError, match="W_dec has 8 rows; signed has 300 latents"):
+        write_neuronpedia(exploration, tmp_path / "out", **options | {"W_dec": torch.zeros(8, 8)})
+    with pytest.raises(ConfigError, match="the hook 'hook' names no layer"):
+        write_neuronpedia(exploration, tmp_path / "out", **options | {"layer": None})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        write_neuronpedia(exploration, tmp_path, **options)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_command_writes_the_features_of_a_run(signed_folder: Path, texts: Path, tmp_path: Path) -> None:
+    arguments = ["--out", str(tmp_path / "out"), "--model-id", "tiny", "--set", "res-abstopk", "--text", str(texts)]
+    done = invoke("neuronpedia", str(signed_folder), *arguments, "--tokens", "800")
+    assert done.exit_code == 0, done.output
+    assert "feature 64 + j its negative pole" in " ".join(done.output.split())
+    found = features(tmp_path / "out")
+    assert any(index >= 64 for index in found)
+    assert batches(tmp_path / "out")[0]["layer"] == 2
+    assert invoke("neuronpedia", str(signed_folder), *arguments).exit_code == 2

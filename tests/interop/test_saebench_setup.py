@@ -1,0 +1,75 @@
+"""What of the way to SAEBench needs no SAEBench: verdicts, class sets, and refusals before any work."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.tasks import load_task
+from sae_lens_abstopk.interop.class_sets import class_set, joined
+from sae_lens_abstopk.interop.saebench import run_saebench
+from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable, verdict_table
+from sae_lens_abstopk.interop.saebench_runners import RUNNERS
+from tests.test_cli import invoke
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_page_shows_the_verdicts() -> None:
+    assert verdict_table() in (DOCS / "saebench.md").read_text()
+
+
+def test_every_evaluation_that_is_not_hindered_can_be_run_and_no_mirror_is_read_wrong() -> None:
+    assert set(runnable()) == set(RUNNERS)
+    assert all(evaluation.mirrored is not Verdict.WRONG for evaluation in EVALS.values())
+
+
+def test_the_poles_of_a_task_become_classes_of_one_size_with_val_in_train() -> None:
+    task = load_task("gender")
+    texts, split = class_set(task), task.split(0)
+    assert list(texts.train) == list(task.poles)
+    for classes, rows in ((texts.train, [*split.train, *split.val]), (texts.test, split.test)):
+        sizes = {len(found) for found in classes.values()}
+        assert len(sizes) == 1
+        for place, pole in enumerate(task.poles):
+            assert set(classes[pole]) <= {task.examples[i].text for i in rows if task.examples[i].pole == place}
+    assert not {text for found in texts.train.values() for text in found} & {
+        text for found in texts.test.values() for text in found
+    }
+
+
+def test_joined_tasks_have_classes_for_tpp_and_one_task_has_not() -> None:
+    gender, size = class_set(load_task("gender")), class_set(load_task("size"))
+    both = joined([gender, size])
+    assert both.name == "gender+size"
+    assert len(both.train) == 4
+    assert len({len(texts) for texts in both.train.values()}) == 1
+    assert both.train["gender: he"][0] in gender.train["he"]
+    with pytest.raises(ConfigError, match="at least two tasks; name another with --task"):
+        joined([gender])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evals": ["cores"]}, "no evaluation 'cores' here; there are core, sparse_probing"),
+        ({"evals": []}, "name at least one evaluation: core"),
+        ({"evals": ["unlearning"]}, "unlearning cannot be run from here: it needs a forget corpus"),
+        ({"evals": ["tpp"], "as_is": True}, "tpp misreads signed codes, so leave out --as-is"),
+        ({"evals": ["scr"], "tasks": ["gender"]}, "scr needs texts with two attributes"),
+        ({"evals": ["core"], "tasks": ["gender"]}, "tasks are read by sparse_probing and tpp alone"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_with_the_reason(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run_saebench("nowhere", out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_saebench_the_command_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.interop.saebench_session.find_spec", lambda _: None)
+    done = invoke("saebench", "nowhere", "--out", str(tmp_path / "out"))
+    assert done.exit_code == 2
+    assert "pip install sae-lens-abstopk 'sae-bench==0.6.*'" in " ".join(done.output.split())

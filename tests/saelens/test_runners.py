@@ -1,0 +1,95 @@
+"""SAELens's own command line and its cache of activations, with the signed architectures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import (
+    SAE,
+    CacheActivationsRunner,
+    CacheActivationsRunnerConfig,
+    LanguageModelSAERunnerConfig,
+    LanguageModelSAETrainingRunner,
+    LoggingConfig,
+)
+from sae_lens.llm_sae_training_runner import _parse_cfg_args, _run_cli
+
+from sae_lens_abstopk import BatchAbsTopKTrainingSAEConfig
+from sae_lens_abstopk.training.text import open_dataset
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+HOOK = "model.layers.2"
+
+
+@pytest.mark.parametrize("architecture", ["sparse_abstopk", "batch_abstopk", "matryoshka_batch_abstopk"])
+def test_the_command_line_knows_the_architecture_and_its_flags(architecture: str) -> None:
+    cfg = _parse_cfg_args(["--architecture", architecture, "--k", "7", "--d_in", "32", "--d_sae", "64"])
+    assert cfg.sae.architecture() == architecture
+    assert (cfg.sae.k, cfg.sae.d_in, cfg.sae.d_sae) == (7, 32, 64)
+
+
+def test_the_command_line_trains_a_batch_abstopk_sae(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    flags = {
+        "architecture": "batch_abstopk",
+        "d_in": 32,
+        "d_sae": 64,
+        "k": 4,
+        "model_name": tiny_llama,
+        "model_class_name": "AutoModelForCausalLM",
+        "hook_name": HOOK,
+        "dataset_path": texts.parent,
+        "streaming": False,
+        "context_size": 16,
+        "training_tokens": 256,
+        "train_batch_size_tokens": 64,
+        "store_batch_size_prompts": 4,
+        "n_batches_in_buffer": 8,
+        "device": "cpu",
+        "log_to_wandb": False,
+        "output_path": tmp_path / "out",
+        "n_checkpoints": 0,
+        "save_final_checkpoint": False,
+    }
+    _run_cli([word for flag, value in flags.items() for word in (f"--{flag}", str(value))])
+    saved = SAE.load_from_disk(tmp_path / "out")
+    assert saved.cfg.architecture() == "signed_jumprelu"
+    codes = saved.encode(torch.randn(8, 32))
+    assert (codes < 0).any() or (codes > 0).any()
+
+
+def test_activations_that_saelens_cached_train_a_signed_sae(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    shared: dict[str, Any] = {
+        "model_name": str(tiny_llama),
+        "model_class_name": "AutoModelForCausalLM",
+        "hook_name": HOOK,
+        "dataset_path": str(texts.parent),
+        "streaming": False,
+        "context_size": 16,
+        "device": "cpu",
+        "training_tokens": 512,
+        "prepend_bos": False,
+    }
+    cache = str(tmp_path / "cache")
+    dataset: Any = open_dataset(str(texts), streaming=False)
+    CacheActivationsRunner(
+        CacheActivationsRunnerConfig(
+            **shared, d_in=32, model_batch_size=4, buffer_size_gb=1e-5, new_cached_activations_path=cache
+        ),
+        override_dataset=dataset,
+    ).run()
+    cfg = LanguageModelSAERunnerConfig(
+        **shared | {"training_tokens": 256},
+        sae=BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4),
+        use_cached_activations=True,
+        cached_activations_path=cache,
+        train_batch_size_tokens=64,
+        store_batch_size_prompts=4,
+        n_batches_in_buffer=8,
+        logger=LoggingConfig(log_to_wandb=False),
+        output_path=str(tmp_path / "out"),
+        n_checkpoints=0,
+        save_final_checkpoint=False,
+    )
+    LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
+    assert SAE.load_from_disk(tmp_path / "out").cfg.architecture() == "signed_jumprelu"

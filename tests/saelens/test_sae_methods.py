@@ -1,0 +1,175 @@
+"""What SAELens promises of every SAE, on the signed ones: moves, folds, hooks, the error term."""
+
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, TrainingSAE
+from sae_lens.saes.sae import SAEConfig, TrainingSAEConfig
+
+from sae_lens_abstopk import (
+    AbsTopKTrainingSAEConfig,
+    BatchAbsTopKTrainingSAEConfig,
+    MatryoshkaBatchAbsTopKTrainingSAEConfig,
+    SignedJumpReLUSAE,
+    SignedJumpReLUSAEConfig,
+)
+from tests.saes.test_signed_saes import tokens, with_random_weights
+
+SIZE: dict[str, Any] = {"d_in": 8, "d_sae": 24}
+INFERENCE = ("abstopk", "abstopk, rescaled", "signed_jumprelu", "signed_jumprelu, a threshold a pole")
+TRAINING: dict[str, TrainingSAEConfig] = {
+    "sparse_abstopk": AbsTopKTrainingSAEConfig(**SIZE, k=5),
+    "batch_abstopk": BatchAbsTopKTrainingSAEConfig(**SIZE, k=5),
+    "matryoshka_batch_abstopk": MatryoshkaBatchAbsTopKTrainingSAEConfig(**SIZE, k=5, matryoshka_widths=[8, 24]),
+}
+
+
+def inference_sae(name: str, **options: Any) -> Any:
+    if name.startswith("abstopk"):
+        cfg = AbsTopKSAEConfig(**SIZE, k=5, rescale_acts_by_decoder_norm="rescaled" in name, **options)
+        return with_random_weights(AbsTopKSAE(cfg))
+    sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(**SIZE, pole_thresholds="pole" in name, **options))
+    sae = with_random_weights(sae)
+    sae.threshold.data = torch.linspace(0, 6, 24)
+    if sae.cfg.pole_thresholds:
+        sae.negative_threshold.data = torch.linspace(6, 0, 24)
+    return sae
+
+
+def training_sae(name: str) -> Any:
+    return with_random_weights(TrainingSAE.from_dict(TRAINING[name].to_dict()))
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_a_config_survives_its_dictionary(name: str) -> None:
+    cfg = inference_sae(name).cfg
+    again = SAEConfig.from_dict(cfg.to_dict())
+    assert type(again) is type(cfg)
+    assert again.to_dict() == cfg.to_dict()
+    assert type(SAE.from_dict(cfg.to_dict())) is type(inference_sae(name))
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_a_training_config_survives_its_dictionary(name: str) -> None:
+    again = TrainingSAEConfig.from_dict(TRAINING[name].to_dict())
+    assert type(again) is type(TRAINING[name])
+    assert again.to_dict() == TRAINING[name].to_dict()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
+def test_a_move_to_another_dtype_moves_weights_config_and_codes(name: str, dtype: torch.dtype) -> None:
+    sae = inference_sae(name) if name in INFERENCE else training_sae(name)
+    before = sae.encode(tokens(6))
+    moved = sae.to(dtype=dtype)
+    assert moved is sae
+    assert sae.dtype == dtype
+    assert f"torch.{sae.cfg.dtype}" == str(dtype)
+    assert all(parameter.dtype == dtype for parameter in sae.parameters())
+    codes = sae.encode(tokens(6))
+    assert codes.dtype == dtype
+    if dtype == torch.float64:
+        torch.testing.assert_close(codes.float(), before, rtol=1e-5, atol=1e-5)
+    assert sae(tokens(6)).shape == (6, 8)
+
+
+@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
+def test_a_move_to_another_device_moves_weights_and_config(name: str) -> None:
+    sae = (inference_sae(name) if name in INFERENCE else training_sae(name)).to("meta")
+    assert all(parameter.device.type == "meta" for parameter in sae.parameters())
+    assert sae.cfg.device == "meta"
+    assert sae(tokens(6).to("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_with_the_error_term_the_output_is_the_input_whatever_happens_to_the_codes(name: str) -> None:
+    sae, x = inference_sae(name), tokens(6)
+    plain = sae(x)
+    with pytest.warns(DeprecationWarning, match="use_error_term"):
+        sae.use_error_term = True
+    torch.testing.assert_close(sae(x), x, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(plain, x, rtol=1e-2, atol=1e-2)
+    j = int((sae.encode(x) < 0).sum(0).argmax())
+
+    def off(codes: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
+        codes[:, j] = 0
+        return codes
+
+    changed = sae.run_with_hooks(x, fwd_hooks=[("hook_sae_acts_post", off)])
+    codes = sae.encode(x)
+    without = codes.clone()
+    without[:, j] = 0
+    torch.testing.assert_close(changed, x + sae.decode(without) - sae.decode(codes), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
+def test_the_cache_of_an_sae_holds_signed_codes(name: str) -> None:
+    sae = inference_sae(name) if name in INFERENCE else training_sae(name)
+    sae.eval()
+    out, cache = sae.run_with_cache(tokens(6))
+    codes = cache["hook_sae_acts_post"]
+    codes = codes.to_dense() if codes.is_sparse else codes
+    torch.testing.assert_close(codes, sae.encode(tokens(6)))
+    assert (codes < 0).any()
+    assert (codes > 0).any()
+    torch.testing.assert_close(out, sae(tokens(6)))
+    assert {"hook_sae_input", "hook_sae_recons"} <= set(cache)
+
+
+def folds(name: str) -> bool:
+    return not name.startswith("abstopk") or "rescaled" in name
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_folding_decoder_norms_keeps_selection_and_reconstruction_or_is_refused(name: str) -> None:
+    sae, x = inference_sae(name), tokens(20)
+    on, x_hat = sae.encode(x) != 0, sae(x)
+    if not folds(name):
+        with pytest.raises(NotImplementedError, match="may change"):
+            sae.fold_W_dec_norm()
+        return
+    sae.fold_W_dec_norm()
+    torch.testing.assert_close(sae.W_dec.norm(dim=-1), torch.ones(24))
+    torch.testing.assert_close(sae(x), x_hat, rtol=1e-4, atol=1e-4)
+    assert torch.equal(sae.encode(x) != 0, on)
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_folding_a_scale_of_the_activations_keeps_codes_and_scales_the_reconstruction_back(name: str) -> None:
+    sae, x = inference_sae(name), tokens(20)
+    codes, x_hat = sae.encode(3 * x), sae(3 * x)
+    sae.fold_activation_norm_scaling_factor(3)
+    # the codes are those of the scaled input only where selection does not look at decoder norms
+    if "rescaled" not in name:
+        torch.testing.assert_close(sae.encode(x), codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-4, atol=1e-4)
+    assert sae.cfg.normalize_activations == "none"
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.parametrize("apply_b_dec_to_input", [True, False])
+def test_folding_a_whitening_keeps_codes_and_maps_the_reconstruction_back(
+    name: str, apply_b_dec_to_input: bool
+) -> None:
+    sae, x = inference_sae(name, apply_b_dec_to_input=apply_b_dec_to_input), tokens(20)
+    generator = torch.Generator().manual_seed(3)
+    mean, whitening = torch.randn(8, generator=generator), torch.randn(8, 8, generator=generator) + 3 * torch.eye(8)
+    back = torch.linalg.inv(whitening)
+    codes, x_hat = sae.encode((x - mean) @ whitening), sae((x - mean) @ whitening)
+    sae.fold_activation_whitening(mean, whitening, back)
+    torch.testing.assert_close(sae(x), x_hat @ back + mean, rtol=1e-3, atol=1e-3)
+    if "rescaled" not in name:
+        torch.testing.assert_close(sae.encode(x), codes, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_an_sae_of_hook_z_is_reshaped_when_asked(name: str) -> None:
+    sae = inference_sae(name)
+    x = tokens(6).view(3, 2, 2, 4)
+    sae.cfg.metadata.hook_name = "blocks.0.attn.hook_z"
+    sae.turn_on_forward_pass_hook_z_reshaping()
+    assert sae(x).shape == x.shape
+    sae.turn_off_forward_pass_hook_z_reshaping()
+    torch.testing.assert_close(sae(x.flatten(-2)).view(x.shape), sae(x.flatten(-2)).view(3, 2, 2, 4))
+    assert sae(x.flatten(-2)).shape == (3, 2, 8)
