@@ -406,7 +406,10 @@ def test_a_disk_that_takes_nothing_is_a_sentence(
 
     monkeypatch.setattr(Path, "write_text", refuse)
     refused(
-        ["train", str(desk / "good.yaml"), f"output_path={desk}/out"], f"{words} here: .*/out/.*; free some space", desk, leaves={"out"}
+        ["train", str(desk / "good.yaml"), f"output_path={desk}/out"],
+        f"{words} here: .*/out/.*; free some space",
+        desk,
+        leaves={"out"},
     )
 
 
