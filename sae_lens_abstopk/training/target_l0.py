@@ -19,6 +19,8 @@ LARGEST_DRIFT = 0.2
 def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
     """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
     return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
+# a coefficient that has no effect is not driven to infinity
+LARGEST_CHANGE = 1e4
 
 
 class L0Controller:
@@ -28,7 +30,8 @@ class L0Controller:
     The power is ``REACH`` over the number of steps, so that long and short runs have the same room for correction; the
     L0 is a running mean over about ten batches. The L0 of an SAE falls as it learns, and a correction by the present error
     alone would always lag behind that, so errors also add up to a drift that the coefficient follows (the second
-    integral of a critically damped loop).
+    integral of a critically damped loop). The thresholds of JumpReLU move by no more than the learning rate a step, so
+    their common scale is multiplied by the same small power too; how they differ from each other is learned.
 
     Args:
         trainer: Of an SAE with an L0 or L1 coefficient.
@@ -42,6 +45,8 @@ class L0Controller:
         self.scheduler = trainer.coefficient_schedulers[name]
         self.target = target
         self.power = REACH / total_steps
+        self.start = self.scheduler.final_value
+        self.threshold: torch.Tensor | None = getattr(trainer.sae, "threshold", None)
         self.running_l0: float | None = None
         self.drift = 0.0
 
@@ -54,12 +59,15 @@ class L0Controller:
         log_ratio = max(-LARGEST_LOG_RATIO, min(LARGEST_LOG_RATIO, log_ratio))
         self.drift += self.power**2 / 4 * log_ratio
         self.drift = max(-self.power * LARGEST_DRIFT, min(self.power * LARGEST_DRIFT, self.drift))
-        self.scheduler.final_value *= math.exp(self.power * log_ratio + self.drift)
+        moved = self.scheduler.final_value * math.exp(self.power * log_ratio + self.drift)
+        self.scheduler.final_value = max(self.start / LARGEST_CHANGE, min(self.start * LARGEST_CHANGE, moved))
+        if self.threshold is not None:
+            self.threshold *= math.exp(self.power * log_ratio)
 
     def state(self) -> dict[str, float | None]:
         """What the next corrections depend on, beside the coefficient."""
-        return {"running_l0": self.running_l0, "drift": self.drift}
+        return {"running_l0": self.running_l0, "drift": self.drift, "start": self.start}
 
     def load(self, state: dict[str, float]) -> None:
         """Go on from another controller's :meth:`state`."""
-        self.running_l0, self.drift = state["running_l0"], state["drift"]
+        self.running_l0, self.drift, self.start = state["running_l0"], state["drift"], state["start"]
