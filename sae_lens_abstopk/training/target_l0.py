@@ -19,6 +19,8 @@ LARGEST_DRIFT = 0.2
 def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
     """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
     return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
+
+
 # a coefficient that has no effect is not driven to infinity
 LARGEST_CHANGE = 1e4
 

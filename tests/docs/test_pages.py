@@ -40,9 +40,11 @@ SUITE: dict[str, Any] = {
 FEWER_TOKENS = ("explore", "inspect")
 EXECUTED = (
     *("index", "train", "evaluate", "steer", "explore", "publish", "how-it-works"),
-    *("protocols", "protocols-steering", "in-your-tool"),
+    *("protocols", "protocols-steering", "long-runs"),
 )
-"""Pages whose blocks run: here, and the last in ``test_in_your_tool.py``."""
+"""Pages whose blocks run here."""
+ELSEWHERE = ("in-your-tool", "saebench")
+"""Pages whose blocks run in ``test_in_your_tool.py`` and ``tests/interop/test_pages.py``."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -106,7 +108,7 @@ def run_command(words: list[str], models: dict[str, Path], texts: Path) -> None:
         command = [word if word != "probing" else "small.yaml" for word in words[1:]]
         if command[0] in ("train", "compare"):
             model = models["pythia-70m" if "pythia-70m" in command[1] else "llama-3.1-8b"]
-            command += [*small_run(model, texts), *(["sae.k=8"] if command[0] == "train" else [])]
+            command[2:2] = [*small_run(model, texts), *(["sae.k=8"] if command[0] == "train" else [])]
         command += ["--tokens", "128"] if command[0] in FEWER_TOKENS else []
         done = invoke(*command)
         assert done.exit_code == 0, (command, done.output)
@@ -118,7 +120,7 @@ def test_every_page_with_code_is_run() -> None:
         for page in DOCS.glob("*.md")
         if re.search(r"^ *```+ *(bash|sh|shell|console|py)", page.read_text(), re.M)
     }
-    assert with_code == set(EXECUTED)
+    assert with_code == {*EXECUTED, *ELSEWHERE}
     for page in EXECUTED:
         fences = re.findall(r"^```(\w*)", (DOCS / f"{page}.md").read_text(), re.MULTILINE)
         assert len([language for language in fences if language]) == len(blocks(page)), page
@@ -128,6 +130,14 @@ def test_every_page_with_code_is_run() -> None:
 @pytest.mark.parametrize("page", ["index", "how-it-works"])
 def test_a_page_runs(page: str, run_page: Callable[..., Any]) -> None:
     assert run_page(page)
+
+
+@pytest.mark.slow
+def test_the_page_on_long_runs_runs(
+    run_page: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a run folder of the pages on training is there under the same name
+    run_page("long-runs")
 
 
 @pytest.mark.slow
