@@ -128,12 +128,24 @@ def load_sae(source: str | Path) -> SAE[Any]:
         ) from None
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
-    bad = [name for name, value in sae.state_dict().items() if value.is_floating_point() and value.isnan().any()]
-    if bad:
-        raise ConfigError(
-            f"{folder}: {', '.join(bad)} hold NaN, so every number would be; train it again or mend the file."
-        )
+    require_finite(sae, where=str(folder))
     return sae
+
+
+def require_finite(sae: SAE[Any], *, where: str) -> None:
+    """
+    Refuse weights that would make every number NaN.
+
+    Raises:
+        ConfigError: a weight is NaN or infinite; a threshold may be infinite, which closes a pole.
+    """
+    for name, weight in sae.state_dict().items():
+        bad = weight.isnan() if name.endswith("threshold") else ~weight.isfinite()
+        if bad.any():
+            raise ConfigError(
+                f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; such an SAE is of no "
+                "use to anyone, so train it again or mend the file."
+            )
 
 
 def evaluation_config(

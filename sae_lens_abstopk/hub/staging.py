@@ -13,7 +13,7 @@ from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.loading import load_sae, require_finite
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, PublishedSAE, Results, published_file
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import results_in_gauge
@@ -123,14 +123,7 @@ def _recorded_activity(origin: Path | None) -> PoleActivity | None:
 
 def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:
     """Save ``sae`` into ``folder``, once its weights are finite, and make sure that it loads back as it is."""
-    for name, weight in sae.state_dict().items():
-        # a threshold of infinity makes a latent one-sided
-        bad = weight.isnan() if name.endswith("threshold") else ~weight.isfinite()
-        if bad.any():
-            raise ConfigError(
-                f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; such an SAE is "
-                "not published. Train it again, or take an earlier checkpoint."
-            )
+    require_finite(sae, where=where)
     sae.save_model(folder)
     (folder / CARD_FILENAME).unlink(missing_ok=True)  # the card of the repository says how to load it
     loaded = load_sae(folder)

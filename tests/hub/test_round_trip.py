@@ -191,7 +191,7 @@ def changed_width(folder: Path) -> None:
     [
         (lambda folder: (folder / "sae_weights.safetensors").unlink(), "could not be loaded as an SAE"),
         (lambda folder: (folder / "cfg.json").unlink(), r"cfg\.json is missing"),
-        (not_finite, r"mine: 1 of 192 values of W_dec are NaN or infinite"),
+        (not_finite, r": 1 of 192 values of W_dec are NaN or infinite"),
         (changed_width, "could not be loaded as an SAE"),
     ],
 )
