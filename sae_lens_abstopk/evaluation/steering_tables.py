@@ -129,8 +129,8 @@ def _interval(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecord
 
 def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
     """Mean towards A and towards B, without intervals: they are in the file."""
-    means = [fmean(value(effect).value or 0.0 for effect in found) for found in _directions(interventions)]
-    return " / ".join(number(mean) for mean in means)
+    costs = [[value(effect).value for effect in found] for found in _directions(interventions)]
+    return " / ".join(number(None if None in found else fmean(cost or 0.0 for cost in found)) for found in costs)
 
 
 def _strengths(effects: list[PoleEffectRecord]) -> str:

@@ -14,15 +14,13 @@ REACH = 30.0
 LARGEST_LOG_RATIO = 1.0
 # the drift corrects for no more than a steady error of this log ratio, or it would overshoot after a bad start
 LARGEST_DRIFT = 0.2
+# a coefficient that has no effect is not driven to infinity
+LARGEST_CHANGE = 1e4
 
 
 def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
     """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
     return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
-
-
-# a coefficient that has no effect is not driven to infinity
-LARGEST_CHANGE = 1e4
 
 
 class L0Controller:
