@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.chart import replaced
 from evidence.study import HERE, TUNING, recorded, runs_of
+from evidence.tune import EXPANSIONS, SHARE, SHARES, share_name
 from sae_lens_abstopk.figures.style import paper_style
 
 PAGE = HERE.parent / "docs" / "evidence.md"
@@ -116,9 +117,9 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def tuning_table() -> str:
     """FVU on the grid of learning rates."""
-    if not TUNING.is_file():
+    points = [point for point in tuned_points() if not point["variant"].startswith(SHARE)]
+    if not points:
         return "Nothing is recorded yet."
-    points = json.loads(TUNING.read_text(encoding="utf-8"))["points"]
     rates = sorted({point["lr"] for point in points})
     fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
     rows = [f"| SAE | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---" * (1 + len(rates)) + "|"]
@@ -127,6 +128,30 @@ def tuning_table() -> str:
         least = min(one for one in tried if one is not None)
         cells = ("-" if one is None else f"**{one:.4f}**" if one == least else f"{one:.4f}" for one in tried)
         rows.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def tuned_points() -> list[dict[str, Any]]:
+    """What tune.py has measured."""
+    return json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
+
+
+def share_table(study: Mapping[str, Any]) -> str:
+    """FVU by the share of signed latents, width by width."""
+    fvu = {(p["k"], p["expansion"], p["variant"]): p["fvu"] for p in tuned_points() if p["variant"].startswith(SHARE)}
+    if not fvu:
+        return "Nothing is recorded yet."
+    names = {share: share_name(share) for share in SHARES}
+    rows = [f"| k | F / D | {' | '.join(f'{share:g}' for share in names)} |", "|---" * (2 + len(names)) + "|"]
+    for k in study["k"]:
+        for expansion in sorted(EXPANSIONS):
+            found = [fvu.get((k, expansion, name)) for name in names.values()]
+            tried = [one for one in found if one is not None]
+            if tried:
+                cells = (
+                    "-" if one is None else f"**{one:.4f}**" if one == min(tried) else f"{one:.4f}" for one in found
+                )
+                rows.append(f"| {k} | {expansion} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -253,6 +278,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         "main": main_table(lines, study),
         "tasks": task_table(lines, study),
         "tuning": tuning_table(),
+        "shares": share_table(study),
         "steering": steering_table(lines),
     }.items():
         text = replaced(text, name, content)

@@ -1,4 +1,4 @@
-"""The learning rate of each variant of the study, from a grid at layer 15 and the larger k.
+"""The learning rate of each variant of the study, and the share of signed latents, from grids at layer 15.
 
     python -m evidence.tune --text corpus.jsonl.gz --work runs/evidence
 
@@ -8,9 +8,11 @@ before, and none that is held out. Points that `results/tuning.json` has are not
 
 import argparse
 import csv
+import itertools
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from sae_lens_abstopk.training.runner import train
 GRID = (5e-4, 1e-3, 2e-3)
 TOKENS, DECAY_STEPS = 1_024_000, 400
 LAYER, EXPANSION = 15, 8
+SHARE = "signed_share="
+SHARES, EXPANSIONS = (0.0, 0.125, 0.25, 0.5, 1.0), (8, 4, 2, 1)
 
 
 def measure(run: Run, lr: float, study: dict[str, Any], common: list[str], work: Path) -> dict[str, Any]:
@@ -42,12 +46,35 @@ def measure(run: Run, lr: float, study: dict[str, Any], common: list[str], work:
     means = {key: round(sum(float(row[key]) for row in last) / len(last), 5) for key in ("fvu", "l0")}
     return {
         "variant": run.variant,
+        "expansion": run.expansion,
         "k": run.k,
         "lr": lr,
         **means,
         "dead_latents": int(rows[-1]["dead_latents"]),
         "seconds": round(time.perf_counter() - start),
     }
+
+
+def rate_grid(variants: Sequence[str], study: Mapping[str, Any]) -> list[tuple[Run, float]]:
+    """Every variant at every learning rate, the likeliest first."""
+    rates = (GRID[1], GRID[2], GRID[0])
+    return [(Run(LAYER, EXPANSION, max(study["k"]), name, seed=0), lr) for lr in rates for name in variants]
+
+
+def share_grid(study: Mapping[str, Any]) -> list[tuple[Run, float]]:
+    """Every share of signed latents at every width and k."""
+    places = itertools.product(study["k"], EXPANSIONS, SHARES)
+    return [(Run(LAYER, expansion, k, share_name(share), seed=0), GRID[1]) for k, expansion, share in places]
+
+
+def share_name(share: float) -> str:
+    """What a share of signed latents is called among the points."""
+    return f"{SHARE}{share:g}"
+
+
+def share_options(share: float) -> dict[str, Any]:
+    """The variant with this share of signed latents; none at all is stock BatchTopK."""
+    return {"architecture": "batch_abstopk", "signed_share": share} if share else {"architecture": "sparse_batchtopk"}
 
 
 def best(points: list[dict[str, Any]]) -> dict[str, float]:
@@ -69,26 +96,26 @@ def main() -> None:
     args = parser.parse_args()
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
     common = [f"dataset_path={args.text}", f"model_name={args.model or quickstart_model(print)}"]
+    rates, shares = rate_grid(args.only or list(study["variants"]), study), share_grid(study)
+    study["variants"] |= {share_name(share): share_options(share) for share in SHARES}
     points = json.loads(TUNING.read_text())["points"] if TUNING.is_file() else []
-    done = {(point["variant"], point["lr"]) for point in points}
-    for lr in (GRID[1], GRID[2], GRID[0]):
-        for variant in args.only or study["variants"]:
-            if (variant, lr) in done:
-                continue
-            run = Run(LAYER, EXPANSION, max(study["k"]), variant, seed=0)
-            points.append(measure(run, lr, study, common, args.work))
-            print(points[-1], flush=True)
-            TUNING.parent.mkdir(exist_ok=True)
-            record = {
-                "command": "python -m evidence.tune",
-                "metric": "mean FVU of the last tenth of the training batches, each before its update; seed 0",
-                "tokens": TOKENS,
-                "commit": commit(),
-                "environment": environment(),
-                "points": points,
-                "best": best(points),
-            }
-            TUNING.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    done = {tuple(point[key] for key in ("variant", "expansion", "k", "lr")) for point in points}
+    for run, lr in [*rates, *([] if args.only else shares)]:
+        if (run.variant, run.expansion, run.k, lr) in done:
+            continue
+        points.append(measure(run, lr, study, common, args.work))
+        print(points[-1], flush=True)
+        TUNING.parent.mkdir(exist_ok=True)
+        record = {
+            "command": "python -m evidence.tune",
+            "metric": "mean FVU of the last tenth of the training batches, each before its update; seed 0",
+            "tokens": TOKENS,
+            "commit": commit(),
+            "environment": environment(),
+            "points": points,
+            "best": best([point for point in points if not point["variant"].startswith(SHARE)]),
+        }
+        TUNING.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

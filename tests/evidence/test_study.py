@@ -89,12 +89,22 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     monkeypatch.setattr(tune, "TOKENS", 2048)
     monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3, 5e-3))
     monkeypatch.setattr(tune, "LAYER", 2)
+    monkeypatch.setattr(tune, "SHARES", (0.0, 0.5))
+    monkeypatch.setattr(tune, "EXPANSIONS", (1,))
     monkeypatch.setattr(tune, "DECAY_STEPS", 4)
     monkeypatch.setattr("sys.argv", ["tune", *arguments, "--only", "mixed"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["lr"] for point in tuned["points"]] == [2e-3, 5e-3, 1e-3]
-    assert study.tuned_rates() == {"mixed": min(tuned["points"], key=lambda point: point["fvu"])["lr"]}
+    monkeypatch.setattr("sys.argv", ["tune", *arguments])
+    tune.main()
+    tuned = json.loads((small_study / "results" / "tuning.json").read_text())
+    assert [point["variant"] for point in tuned["points"][3:]] == [
+        *("topk_2F", "standard") * 3,
+        *("signed_share=0", "signed_share=0.5"),
+    ]
+    assert study.tuned_rates().keys() == SMALL["variants"].keys()
+    assert study.tuned_rates()["mixed"] == min(tuned["points"][:3], key=lambda point: point["fvu"])["lr"]
 
     monkeypatch.setattr(report, "LAYER", 2)
     monkeypatch.setattr(report, "EXPANSION", 2)
