@@ -35,10 +35,10 @@ from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.provenance import commit
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site
-from sae_lens_abstopk.explorer.token_text import TokenText
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config_file import load_config

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import Inspected, Inspection
+from sae_lens_abstopk.evaluation.token_text import TokenText
 
 # blue and orange, told apart by every common kind of colour vision
 POLE_NAMES = ("positive", "negative")
@@ -117,15 +118,16 @@ def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) 
 
 def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100) -> Text:
     """A context on one line of at most ``width``, its token in the colour of the pole and never cut off."""
-    before, token, after = (_one_line(tokenizer, ids) for ids in (context.before, (context.token,), context.after))
+    text_of = TokenText(tokenizer)
+    before, token, after = (_one_line(text_of, ids) for ids in (context.before, (context.token,), context.after))
     room = max(width - len(token) - min(len(after), width // 4), 0)
     text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
     text.append(token, style=POLE_STYLES[pole])
     return text.append(after)
 
 
-def _one_line(tokenizer: Any, ids: Sequence[int]) -> str:
-    return tokenizer.decode(list(ids)).replace("\n", "⏎").replace("\t", " ")
+def _one_line(text_of: TokenText, ids: Sequence[int]) -> str:
+    return text_of.joined(ids).replace("\n", "⏎").replace("\t", " ")
 
 
 def _footnote(inspection: Inspection) -> str:

@@ -4,8 +4,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sae_lens_abstopk.explorer.token_text import PIECE
-
 WORDS = 3
 # a word below this share of a pole's energy does not characterise it
 LEAST_SHARE = 0.08
@@ -46,16 +44,15 @@ def label_of(tokens: Sequence[TopToken]) -> str:
     share: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for token in tokens:
-        if PIECE not in token.text:
-            word = visible(token.text).casefold()
-            share[word] += token.share
-            count[word] += token.firings
+        word = visible(token.text).casefold()
+        share[word] += token.share
+        count[word] += token.firings
     ranked = sorted(share, key=lambda word: (-share[word], word))
     least = 1 if sum(token.firings for token in tokens) <= WORDS else 2
     words = [word for word in ranked if share[word] >= LEAST_SHARE and count[word] >= least]
     if words:
         return " · ".join(words[:WORDS])
-    return f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}" if ranked else MIXED
+    return f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}"
 
 
 def visible(text: str) -> str:

@@ -299,13 +299,17 @@ def test_a_concept_shows_its_latents_with_both_poles_and_how_they_steer(with_con
     assert first.locator(".pole .side").all_inner_texts() == ["Negative pole, for he", "Positive pole, for she"]
     assert first.locator(".pole.negative .here").first.inner_text().strip() == "he"
     assert page.locator(".doses .curve.latent-line circle").count() == 18  # nine doses of the latent of each SAE
-    assert "permuted" in page.inner_text(".numbers .control >> nth=0")
+    assert "permuted" not in page.inner_text(".probes"), "controls are folded away"
+    page.click(".probes summary")
+    assert "permuted" in page.inner_text(".probes details")
     page.click(".chips >> text=tense")
     expect(page.locator("main h1")).to_contain_text("<b>past</b> (A) ↔ present (B)")
     assert page.locator("main b").count() == 0
     page.click(".chips >> text=gender")
-    page.locator("main details summary").first.click()
-    assert "<img src=x onerror=alert(3)>" in page.inner_text("main details")
+    page.locator(".steered summary").first.click()
+    texts = page.inner_text(".steered details >> nth=0")
+    assert "After the prompt I think that" in texts
+    assert "<img src=x onerror=alert(3)>" in texts
     assert page.locator("main img").count() == 0
 
 
