@@ -1,7 +1,7 @@
 """The explorer: what collecting costs beside the language model's own pass, and how soon a large site can be read.
 
     python benchmarks/explorer.py --out benchmarks/results/explorer.json
-    for i in 1 2 3 4 5; do python benchmarks/explorer.py --long FOLDER --text TEXT --out benchmarks/results/explorer.json; done
+    python benchmarks/explorer.py --long FOLDER --text TEXT --out benchmarks/results/explorer.json   # a piece a call
 
 Collecting: SmolLM2-135M-Instruct at layer 15 in bfloat16, a signed JumpReLU SAE with random weights whose threshold lets
 57 codes a token through on the first batch, over the packaged text. Each size runs in a process of its own, after a
@@ -45,7 +45,7 @@ from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.language_model import casts_shared, load_language_model
 
 L0 = 57
-PIECES, PIECE_TOKENS, LONG_D_SAE = 5, 204_800, 9216
+LONG_D_SAE = 9216
 
 
 def random_sae(d_in: int, d_sae: int, x: torch.Tensor) -> SignedJumpReLUSAE:
@@ -89,11 +89,11 @@ def bare(passes: ModelPasses, batches: list[torch.Tensor]) -> float:
     return time.perf_counter() - started
 
 
-def piece(model: Path, folder: Path, text: str, number: int) -> dict[str, Any]:
+def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dict[str, Any]:
     """The ``number``-th piece of a long text: seconds of its bare and of its collecting pass, and what is then kept."""
-    end = (number + 1) * PIECE_TOKENS
+    end = (number + 1) * tokens
     passes, sae, batches = subject(model, LONG_D_SAE, end, f"dataset_path={text}")
-    mine = batches[-(PIECE_TOKENS // batches[0].numel()) :]
+    mine = batches[-(tokens // batches[0].numel()) :]
 
     bare(passes, mine[:20])
     first, before = bare(passes, mine[::2]), peak_mib()
@@ -114,16 +114,13 @@ def piece(model: Path, folder: Path, text: str, number: int) -> dict[str, Any]:
     }
 
 
-def long_collecting(model: Path, folder: Path, text: str) -> dict[str, Any] | None:
-    """Measure the next piece; all of them together once the last one is there."""
+def long_collecting(model: Path, folder: Path, text: str, tokens: int) -> dict[str, Any]:
+    """Measure the next piece of ``tokens`` tokens; all pieces so far together."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / f"piece-{number}.json" for number in range(PIECES)]
-    missing = next((number for number, file in enumerate(files) if not file.is_file()), None)
-    if missing is not None:
-        files[missing].write_text(json.dumps(piece(model, folder, text, missing)), encoding="utf-8")
-    if missing not in (None, PIECES - 1):
-        return None
-    pieces = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    number = len(list(folder.glob("piece-*.json")))
+    measured = piece(model, folder, text, number, tokens)
+    (folder / f"piece-{number}.json").write_text(json.dumps(measured), encoding="utf-8")
+    pieces = [json.loads((folder / f"piece-{n}.json").read_text(encoding="utf-8")) for n in range(number + 1)]
     total = {key: sum(each[key] for each in pieces) for key in ("bare_seconds", "collecting_seconds")}
     return {
         "d_sae": LONG_D_SAE,
@@ -131,8 +128,9 @@ def long_collecting(model: Path, folder: Path, text: str) -> dict[str, Any] | No
         "text": Path(text).name,
         **total,
         "times_bare": total["collecting_seconds"] / total["bare_seconds"],
+        "threads": torch.get_num_threads(),
         "commit": commit(),
-        "command": f"python benchmarks/explorer.py --long FOLDER --text {Path(text).name}, {PIECES} times",
+        "command": f"python benchmarks/explorer.py --long FOLDER --text {Path(text).name} --tokens {tokens}, {len(pieces)} times",
         "pieces": pieces,
     }
 
@@ -247,11 +245,11 @@ def main() -> None:
     parser.add_argument("--text", help="the long text, a million tokens or more")
     arguments = parser.parse_args()
     if arguments.long:
-        found = long_collecting(quickstart_model(lambda _: None), arguments.long, arguments.text)
-        if found and arguments.out:
+        found = long_collecting(quickstart_model(lambda _: None), arguments.long, arguments.text, arguments.tokens)
+        if arguments.out:
             document = json.loads(arguments.out.read_text(encoding="utf-8")) | {"long_collecting": found}
             arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        print(json.dumps(found, indent=1) if found else "a piece is done; run it again for the next")
+        print(json.dumps(found, indent=1))
         return
     if arguments.one:
         print(json.dumps(collecting(quickstart_model(lambda _: None), arguments.one, arguments.tokens)))

@@ -3,7 +3,7 @@
     python benchmarks/saebench_agreement.py SAE --out evals/results/saebench.json
 
 Run it in the environment of `make test-interop`, a part a call where time is short (`--parts core`): what other parts have
-recorded stays. ``core`` is run on 20,480 held-out tokens, which are noted as SAEBench takes them and measured again by
+recorded stays. ``core`` is run on 10,240 held-out tokens, which are noted as SAEBench takes them and measured again by
 ``evaluate_reconstruction`` on the signed SAE; cross-entropies are taken at the predictions that SAEBench takes them at.
 ``probing`` runs sparse probing through the mirror and on the signed SAE as it is, ``tpp`` targeted probe perturbation
 through the mirror, both on the texts of two tasks.
@@ -34,7 +34,7 @@ from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.training.language_model import load_bridge
 
-TOKENS = 20_480
+TOKENS = 10_240
 TASKS = ("gender", "size")
 
 
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=["core", "probing", "tpp"])
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    document = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {"parts": {}}
+    document: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {"parts": {}}
     sae = load_sae(arguments.sae)
     document |= {
         "command": f"python benchmarks/saebench_agreement.py {arguments.sae.name} --out {arguments.out}",

@@ -1,10 +1,6 @@
 """What :mod:`inspection` found, as tables and coloured contexts for a terminal."""
 
-import json
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -66,39 +62,6 @@ def metrics_table(inspection: Inspection) -> Table:
             f"{found.poles.mean_two_sidedness:.2f}",
         )
     return table
-
-
-def as_json(inspection: Inspection) -> str:
-    """The numbers of ``inspection`` with the versions that gave them."""
-    saes = {}
-    for sae in inspection.saes:
-        found, loss = sae.reconstruction, sae.reconstruction.loss
-        saes[sae.name] = {
-            "architecture": sae.architecture,
-            "d_sae": sae.d_sae,
-            "tokens": found.n_tokens,
-            "mse": found.mse,
-            "nmse": found.nmse,
-            "fvu": found.fvu,
-            "cosine": found.cosine,
-            "l0": found.l0,
-            "dead_latents": found.dead_latents,
-            "dead_poles": found.poles.dead_poles,
-            "two_sidedness": found.poles.mean_two_sidedness,
-            "two_sidedness_histogram": found.poles.two_sidedness_histogram.tolist(),
-            "loss": loss and {**asdict(loss), "recovered_zero": loss.zero, "recovered_mean": loss.mean},
-            "training": sae.training,
-        }
-    packages = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
-    document = {
-        "model": inspection.model_name,
-        "hook": inspection.hook_name,
-        "text": Path(inspection.text).name,
-        "held_out": inspection.held_out,
-        "environment": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "saes": saes,
-    }
-    return json.dumps(document, indent=1) + "\n"
 
 
 def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) -> None:

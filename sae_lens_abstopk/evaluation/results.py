@@ -218,6 +218,16 @@ class BehaviourRecord(Record):
     answer: str = Field(description="To the first instruction that should be refused.")
 
 
+class ExampleRecord(Record):
+    """One firing of a latent in its text."""
+
+    latent: int
+    code: float = Field(description="With its sign, which says the pole.")
+    before: str
+    token: str
+    after: str
+
+
 class SteeringRecord(Record):
     """Steering one concept with one SAE."""
 
@@ -256,6 +266,9 @@ class Results(Record):
     saes: dict[str, SAERecord]
     reconstruction: dict[str, ReconstructionRecord]
     geometry: dict[str, GeometryRecord]
+    examples: dict[str, list[ExampleRecord]] = Field(
+        default={}, description="By SAE: strongest firings of some latents, the positive pole of each first."
+    )
     stability: list[StabilityRecord] = []
     concept_cosines: dict[str, dict[str, Number]] = Field(
         default={}, description="Cosines between the difference-in-means directions of the tasks."
@@ -278,7 +291,9 @@ def read_results(path: Path) -> Results:
         ConfigError: it is missing, no JSON, or not in this format; the first key that is wrong is named.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such results file; `abstopk eval` writes one as results.json.")
+        raise ConfigError(
+            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a short one."
+        )
     try:
         return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:

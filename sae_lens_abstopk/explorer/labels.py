@@ -1,5 +1,6 @@
 """A label for a pole from the tokens that it fires on: the same every time, and no model asked."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -61,5 +62,6 @@ def visible(text: str) -> str:
 
 
 def signs(text: str) -> str:
-    """Text with signs in place of line breaks and tabs."""
-    return text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
+    """Text with signs in place of line breaks and tabs, and long runs of spaces counted."""
+    text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
+    return re.sub(" {3,}", lambda run: f"␣×{len(run[0])}", text)

@@ -72,7 +72,7 @@ function foundLatent(concept, found, latent, sae, data) {
     h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("div", { class: data.signed ? "poles" : null }, (data.signed ? SIDES : [POSITIVE]).map((side) => {
       const pole = poleOf(concept, found, side);
-      return poleColumn(latent, side, { short: true, shown: 3, level: "h4", heading: `${side === POSITIVE ? "Positive" : "Negative"} pole${pole ? `, for ${pole}` : ""}` });
+      return poleColumn(latent, side, { short: true, shown: 3, level: "h4", heading: `${!data.signed ? "Fires" : side === POSITIVE ? "Positive pole" : "Negative pole"}${pole ? `${data.signed ? "," : ""} for ${pole}` : ""}` });
     })));
 }
 
