@@ -96,6 +96,25 @@ def collecting_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def long_table(record: dict[str, Any]) -> str:
+    """The same over a long text, piece by piece and in all, as Markdown."""
+    found = record["long_collecting"]
+    lines = [
+        "| tokens so far | bare pass | with collecting | times | memory added | kept on disk |",
+        "|---|---|---|---|---|---|",
+    ]
+    for piece in found["pieces"]:
+        bare, collecting = piece["bare_seconds"], piece["collecting_seconds"]
+        lines.append(
+            f"| {piece['tokens_so_far']:,} | {bare:.1f} s | {collecting:.1f} s | {collecting / bare:.2f} "
+            f"| {piece['added_peak_mib']:,.0f} MiB | {piece['kept_mib']:,.0f} MiB |"
+        )
+    lines.append(
+        f"| all | {found['bare_seconds']:.1f} s | {found['collecting_seconds']:.1f} s | {found['times_bare']:.2f} | | |"
+    )
+    return "\n".join(lines)
+
+
 def reading_table(record: dict[str, Any]) -> str:
     """How soon a site can be read as Markdown."""
     lines = [
@@ -128,6 +147,7 @@ def main() -> None:
     text = replaced(text, "run", run_table(json.loads((ROOT / "results" / "end_to_end.json").read_text())))
     explorer = json.loads((ROOT / "results" / "explorer.json").read_text())
     text = replaced(text, "collecting", collecting_table(explorer))
+    text = replaced(text, "long", long_table(explorer))
     text = replaced(text, "reading", reading_table(explorer))
     readme.write_text(text)
 

@@ -48,6 +48,8 @@ class ConceptResult:
     """A and B."""
     latent: int
     """The best single latent, chosen on train."""
+    steered_latent: int | None
+    """The latent that was steered with, chosen on val prompts; None where nothing was steered."""
     test_groups: int
     """Groups of test texts, which the intervals resample."""
     numbers: dict[str, Number]

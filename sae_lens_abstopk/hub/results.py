@@ -1,6 +1,7 @@
 """Numbers and contexts for the card, from a results file."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ RESULT_NAMES = {
     "dead_poles": ("dead poles", ",.0f"),
     "two_sidedness": ("two-sidedness", ".2f"),
 }
+OF_TWO_SIDES = ("dead_poles", "two_sidedness")
+"""Numbers that say nothing of an SAE whose latents all fire on one side."""
 CONCEPT_NAMES = {
     "auroc": ("AUROC of the latent", ".2f"),
     "untrained": ("of an untrained SAE's best", ".2f"),
@@ -46,16 +49,18 @@ def results_of_file(path: Path) -> dict[str, Results]:
 
 
 def results_beside(folders: Mapping[str, Path]) -> dict[str, Results]:
-    """Results by SAE id from the ``results.json`` in the folder of an SAE, or in the folder above, that is about its weights."""
+    """
+    Results by SAE id from the ``results.json`` in the folder of an SAE, or in the folder above, that is about its weights.
+
+    A file of that name which is of other weights, or no results file, says nothing of the SAE and is passed over.
+    """
     found = {}
     for sae_id, folder in folders.items():
         digest = weights_sha256(folder)
-        for path in (folder / RESULTS_FILENAME, folder.parent / RESULTS_FILENAME):
-            there = results_of_file(path).values() if path.is_file() else ()
-            own = [results for results in there if digest is not None and results.weights_sha256 == digest]
-            if own:
-                found[sae_id] = own[0]
-                break
+        for path in (folder.parent / RESULTS_FILENAME, folder / RESULTS_FILENAME):
+            with suppress(ConfigError):
+                own = [each for each in results_of_file(path).values() if each.weights_sha256 == digest]
+                found |= {sae_id: own[0]} if own and digest is not None else {}
     return found
 
 
@@ -68,7 +73,11 @@ def results_of(document: measured.Results) -> dict[str, Results]:
             tokens=record.tokens,
             text=document.text,
             held_out=document.held_out,
-            numbers={key: Number(float(values[key])) for key in RESULT_NAMES if _is_number(values.get(key))},
+            numbers={
+                key: Number(float(values[key]))
+                for key in RESULT_NAMES
+                if _is_number(values.get(key)) and (record.two_sidedness > 0 or key not in OF_TWO_SIDES)
+            },
             examples=tuple(
                 ContextExample(each.latent, 0 if each.code > 0 else 1, each.code, each.before, each.token, each.after)
                 for each in document.examples.get(name, ())
@@ -138,7 +147,14 @@ def _concept(
         for name, each in intervals.items()
         if each is not None and each.value is not None
     }
-    return ConceptResult(task, about.poles, found.latent.latent, about.test_groups, numbers)
+    return ConceptResult(
+        concept=task,
+        poles=about.poles,
+        latent=found.latent.latent,
+        steered_latent=steering.latent if steering else None,
+        test_groups=about.test_groups,
+        numbers=numbers,
+    )
 
 
 def _is_number(value: object) -> bool:

@@ -269,7 +269,7 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     assert re.search(r"\| tense \| past / present \| \d+ \| 0\.\d\d \[", card)
     steered = next(line for line in card.splitlines() if line.startswith("| gender |")).split("|")
     assert re.fullmatch(r" \+\d\.\d\d \[.*\] ", steered[8])
-    assert steered[-2] == " 7 "
+    assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
     assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
     assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
     assert "with its 95 % interval" in card
@@ -288,6 +288,11 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     done = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "one")
     assert done.exit_code == 0, done.output
     assert "| `layer3` | 58.8 |" in Path("one/README.md").read_text()
+    (folder / "results.json").rename(tmp_path / "results.json")
+    (folder / "results.json").write_text("[]")  # of something else
+    above = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "above")
+    assert above.exit_code == 0, above.output
+    assert "| `layer3` | 58.8 |" in Path("above/README.md").read_text()
     an_sae("abstopk").save_model(folder)  # other weights
     again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
     assert again.exit_code == 0, again.output
