@@ -15,6 +15,7 @@ import shlex
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,7 @@ from sae_lens_abstopk.evaluation.hook_places import find_place
 from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.provenance import commit, environment
-from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.interop.saebench import run_saebench
@@ -45,6 +46,7 @@ class Pair(NamedTuple):
     ours: float
 
 
+@torch.no_grad()
 def core(source: Path) -> dict[str, Any]:
     """SAEBench's core metrics through the mirror, and ours of the signed SAE on the same tokens."""
     batches: list[torch.Tensor] = []
@@ -69,19 +71,22 @@ def core(source: Path) -> dict[str, Any]:
     tokenizer = model.tokenizer
     special = tuple({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id})
     kept = TokenFilter(special_tokens=special)
-    explained: list[torch.Tensor] = []
-
-    def by_token(x: torch.Tensor, x_hat: torch.Tensor) -> None:
-        explained.append(1 - (x - x_hat).square().sum(-1) / (x - x.mean(0)).square().sum(-1))
-
     ours = evaluate_reconstruction(passes, {"sae": sae}, for_codes, token_filter=kept, with_loss=False)["sae"]
+    usual = replace(kept, max_norm=sae.cfg.metadata.max_activation_norm)
+    explained: list[torch.Tensor] = []
+    of_usual_norm = ReconstructionSums()
+    for tokens in for_codes:
+        activations = passes.activations(tokens)
+        x = activations[kept.keep(tokens, activations)]
+        explained.append(1 - (x - sae(x)).square().sum(-1) / (x - x.mean(0)).square().sum(-1))
+        x = activations[usual.keep(tokens, activations)]
+        of_usual_norm.update(x, sae(x))
     losses: dict[str, list[torch.Tensor]] = {"clean": [], "sae": [], "zero": []}
     for tokens in for_losses:
         clean, x, _ = passes.clean(tokens)
         there = kept.keep(tokens, x)
         x_hat = torch.where(there[..., None], sae(x), x)
         scored = there[:, :-1].flatten()
-        by_token(x[there], x_hat[there])
         for name, values in (
             ("clean", clean),
             ("sae", passes.losses_with(tokens, x_hat)),
@@ -100,11 +105,12 @@ def core(source: Path) -> dict[str, Any]:
     }
     return {
         "tokens": sum(tokens.numel() for tokens in for_codes),
-        "same_tokens_for_losses": all(torch.equal(a, b) for a, b in zip(for_losses, for_codes, strict=True)),
         "seconds_of_saebench": seconds,
         "both": {name: pair._asdict() for name, pair in pairs.items()},
         "largest_relative_difference": max(abs(a - b) / abs(b) for a, b in pairs.values()),
         "fvu_ours": ours.fvu,
+        "fvu_ours_without_massive_activations": of_usual_norm.fvu(),
+        "massive_activations": ours.n_tokens - of_usual_norm.n_tokens,
         "explained_variance_saebench": theirs["explained_variance"],
         "live_poles": Pair(theirs["frac_alive"], (ours.pole_counts > 0).double().mean().item())._asdict(),
     }
