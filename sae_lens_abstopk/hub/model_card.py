@@ -61,9 +61,14 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
             for key, (heading, form) in CONCEPT_NAMES.items()
             if any(key in concept.numbers for concept in concepts)
         ],
-        names=[(key, heading, form) for key, (heading, form) in RESULT_NAMES.items()],
+        names=[
+            (key, heading, form)
+            for key, (heading, form) in RESULT_NAMES.items()
+            if any(sae.results and key in sae.results.numbers for sae in measured.values())
+        ],
         number=number_text,
         cell=cell_text,
+        bold=bold_text,
         training=training_text,
         license=manifest.license,
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
@@ -84,6 +89,13 @@ def cell_text(text: str) -> str:
     text = text.replace("\n", "⏎").replace("\t", " ")
     text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def bold_text(token: str) -> str:
+    """A token in bold; Markdown wants the space before it outside."""
+    word = token.strip(" ")
+    before, _, after = token.partition(word) if word else ("", "", "")
+    return f"{before}**{cell_text(word) or '␣'}**{after}"
 
 
 def training_text(training: Mapping[str, Any]) -> str:

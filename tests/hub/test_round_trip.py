@@ -20,7 +20,7 @@ from sae_lens_abstopk import ConfigError, publish, pull, train
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedSAE, Results
-from sae_lens_abstopk.hub.model_card import model_card
+from sae_lens_abstopk.hub.model_card import bold_text, model_card
 from sae_lens_abstopk.hub.sources import with_measured
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.config_file import build_config
@@ -340,6 +340,10 @@ def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> 
     assert "Brackets: 95 % intervals." in card
     assert r"| 3 | negative | -2.5 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
     assert "The publisher has named no licence" in card
+    assert "loss recovered" not in card.split("## Limits")[0].split("## Results")[1].split("\n")[2], (
+        "nobody measured it"
+    )
+    assert [bold_text(token) for token in (" she", "she ", "  ", "*")] == [" **she**", "**she** ", "**␣**", r"**\***"]
 
 
 @pytest.fixture
