@@ -2,6 +2,14 @@
 
 from sae_lens_abstopk.sparse.autoencode import sparse_decode, sparse_encode
 from sae_lens_abstopk.sparse.codes import SparseCodes
-from sae_lens_abstopk.sparse.selection import EncoderWeights, select_over_batch, select_per_token
+from sae_lens_abstopk.sparse.selection import EncoderWeights, pole_limits, select_over_batch, select_per_token
 
-__all__ = ["EncoderWeights", "SparseCodes", "select_over_batch", "select_per_token", "sparse_decode", "sparse_encode"]
+__all__ = [
+    "EncoderWeights",
+    "SparseCodes",
+    "pole_limits",
+    "select_over_batch",
+    "select_per_token",
+    "sparse_decode",
+    "sparse_encode",
+]
