@@ -140,6 +140,17 @@ def agreement_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def probing_table(record: dict[str, Any]) -> str:
+    """Accuracy of sparse probes by the number of latents, or poles, they are given, as Markdown."""
+    runs = record["parts"]["probing"]
+    ks = (1, 2, 5, 10)
+    lines = [f"| test accuracy with | {' | '.join(map(str, ks))} |", f"|---|{'---|' * len(ks)}"]
+    for shown, name in (("k poles, through the mirror", "mirror"), ("k latents, as it is", "as it is")):
+        found = [runs[name]["metrics"]["sae"][f"sae_top_{k}_test_accuracy"] for k in ks]
+        lines.append(f"| {shown} | {' | '.join(f'{accuracy:.3f}' for accuracy in found)} |")
+    return "\n".join(lines)
+
+
 def tpp_table(record: dict[str, Any]) -> str:
     """Effects of targeted probe perturbation by the number of poles that are ablated, as Markdown."""
     found = record["parts"]["tpp"]["mirror"]["metrics"]["tpp_metrics"]

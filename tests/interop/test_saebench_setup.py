@@ -28,6 +28,10 @@ def test_the_page_shows_the_recorded_numbers() -> None:
     page, record = (DOCS / "saebench.md").read_text(), json.loads((ROOT / "evals/results/saebench.json").read_text())
     assert chart.agreement_table(record) in page
     assert chart.tpp_table(record) in page
+    assert chart.probing_table(record) in page
+    probing = record["parts"]["probing"]
+    seconds = [f"{probing[name]['seconds']:.0f}" for name in ("mirror", "as it is")]
+    assert f"in {seconds[0]} and {seconds[1]} seconds on one thread" in page
     assert f"in {record['parts']['tpp']['mirror']['seconds']:.0f} seconds on one thread" in page
     core = record["parts"]["core"]
     assert core["largest_relative_difference"] < 1e-5
