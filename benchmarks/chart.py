@@ -96,6 +96,75 @@ def collecting_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def long_table(record: dict[str, Any]) -> str:
+    """The same over a long text, piece by piece and in all, as Markdown."""
+    found = record["long_collecting"]
+    lines = [
+        "| tokens so far | bare pass | with collecting | times | memory added | kept on disk |",
+        "|---|---|---|---|---|---|",
+    ]
+    for piece in found["pieces"]:
+        bare, collecting = piece["bare_seconds"], piece["collecting_seconds"]
+        lines.append(
+            f"| {piece['tokens_so_far']:,} | {bare:.1f} s | {collecting:.1f} s | {collecting / bare:.2f} "
+            f"| {piece['added_peak_mib']:,.0f} MiB | {piece['kept_mib']:,.0f} MiB |"
+        )
+    lines.append(
+        f"| all | {found['bare_seconds']:.1f} s | {found['collecting_seconds']:.1f} s | {found['times_bare']:.2f} | | |"
+    )
+    last, rest = found["pieces"][-1], MILLION - found["tokens"]
+    of_last = rest / (found["tokens"] / len(found["pieces"]))
+    bare, collecting = (found[key] + of_last * last[key] for key in ("bare_seconds", "collecting_seconds"))
+    lines.append(f"| {MILLION:,}, extrapolated | {bare:.0f} s | {collecting:.0f} s | {collecting / bare:.2f} | | |")
+    return "\n".join(lines)
+
+
+MILLION = 1_000_000
+AGREEING = {
+    "l0": "L0",
+    "cosine": "cosine of x and its reconstruction",
+    "explained_variance_legacy": "`explained_variance_legacy`",
+    "ce_clean": "cross-entropy, nats",
+    "ce_sae": "through the SAE",
+    "ce_zero": "with the hook at 0",
+    "ce_loss_score": "`ce_loss_score`",
+}
+
+
+def agreement_table(record: dict[str, Any]) -> str:
+    """SAEBench's core metrics beside ours, and their largest difference, as Markdown."""
+    both = record["parts"]["core"]["both"]
+    lines = ["| on the same tokens | SAEBench, through the mirror | ours, of the signed SAE |", "|---|---|---|"]
+    for name, shown in AGREEING.items():
+        lines.append(f"| {shown} | {both[name]['saebench']:.5f} | {both[name]['ours']:.5f} |")
+    return "\n".join(lines)
+
+
+def probing_table(record: dict[str, Any]) -> str:
+    """Accuracy of sparse probes by the number of latents, or poles, they are given, as Markdown."""
+    runs = record["parts"]["probing"]
+    ks = (1, 2, 5, 10)
+    lines = [f"| test accuracy with | {' | '.join(map(str, ks))} |", f"|---|{'---|' * len(ks)}"]
+    for shown, name in (("k poles, through the mirror", "mirror"), ("k latents, as it is", "as it is")):
+        found = [runs[name]["metrics"]["sae"][f"sae_top_{k}_test_accuracy"] for k in ks]
+        lines.append(f"| {shown} | {' | '.join(f'{accuracy:.3f}' for accuracy in found)} |")
+    return "\n".join(lines)
+
+
+def tpp_table(record: dict[str, Any]) -> str:
+    """Effects of targeted probe perturbation by the number of poles that are ablated, as Markdown."""
+    found = record["parts"]["tpp"]["mirror"]["metrics"]["tpp_metrics"]
+    ns = [int(name.split("_")[2]) for name in found if name.endswith("_total_metric")]
+    lines = [f"| poles ablated | {' | '.join(map(str, ns))} |", f"|---|{'---|' * len(ns)}"]
+    for shown, name in (
+        ("accuracy lost on the class meant", "intended_diff_only"),
+        ("on others", "unintended_diff_only"),
+    ):
+        values = [found[f"tpp_threshold_{n}_{name}"] for n in ns]
+        lines.append(f"| {shown} | {' | '.join(f'{value:.3f}' for value in values)} |")
+    return "\n".join(lines)
+
+
 def reading_table(record: dict[str, Any]) -> str:
     """How soon a site can be read as Markdown."""
     lines = [
@@ -128,6 +197,7 @@ def main() -> None:
     text = replaced(text, "run", run_table(json.loads((ROOT / "results" / "end_to_end.json").read_text())))
     explorer = json.loads((ROOT / "results" / "explorer.json").read_text())
     text = replaced(text, "collecting", collecting_table(explorer))
+    text = replaced(text, "long", long_table(explorer))
     text = replaced(text, "reading", reading_table(explorer))
     readme.write_text(text)
 

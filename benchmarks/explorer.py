@@ -1,12 +1,15 @@
 """The explorer: what collecting costs beside the language model's own pass, and how soon a large site can be read.
 
     python benchmarks/explorer.py --out benchmarks/results/explorer.json
+    python benchmarks/explorer.py --long FOLDER --text TEXT --out benchmarks/results/explorer.json   # a piece a call
 
 Collecting: SmolLM2-135M-Instruct at layer 15 in bfloat16, a signed JumpReLU SAE with random weights whose threshold lets
 57 codes a token through on the first batch, over the packaged text. Each size runs in a process of its own, after a
 warm-up the bare pass, the collecting one and the bare one again over the same batches; the ratio is to the mean of the
-two. A longer text only lowers it: fewer firings find a place among those that are kept. Reading: sites of random codes, opened from disk in Chromium at 1440 x 900, medians of five;
-beside them the time that plotly takes for the same scatter. Run it on an idle machine.
+two. A long text is collected in pieces, a process each, every one taken up from the checkpoint of the one before, as a pass
+that was cut short is; half of a piece's bare pass runs before the collecting one and half after it. Reading: sites of
+random codes, opened from disk in Chromium at 1440 x 900, medians of five; beside them the time that plotly takes for the
+same scatter. Run it on an idle machine.
 """
 
 import argparse
@@ -30,17 +33,19 @@ import torch
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.provenance import commit
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site
-from sae_lens_abstopk.explorer.token_text import TokenText
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config_file import load_config
-from sae_lens_abstopk.training.language_model import load_language_model
+from sae_lens_abstopk.training.language_model import casts_shared, load_language_model
 
 L0 = 57
+LONG_D_SAE = 9216
 
 
 def random_sae(d_in: int, d_sae: int, x: torch.Tensor) -> SignedJumpReLUSAE:
@@ -60,29 +65,86 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def collecting(model: Path, d_sae: int, tokens: int) -> dict[str, Any]:
-    """Seconds of the bare and of the collecting pass, and by how much collecting raises the process's peak memory."""
-    cfg = load_config("quickstart", [f"model_name={model}"])
+FILTER = TokenFilter(seqpos_slice=(1, None))
+
+
+def subject(
+    model: Path, d_sae: int, tokens: int, *overrides: str
+) -> tuple[ModelPasses, SignedJumpReLUSAE, list[torch.Tensor]]:
+    """The model around the hook, the SAE, and a text in batches."""
+    cfg = load_config("quickstart", [f"model_name={model}", *overrides])
     language_model = load_language_model(cfg)
     passes = ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm)
     batches = token_batches(language_model, cfg, tokens, part="all")
     x = passes.activations(batches[0])[:, 1:].flatten(0, 1).float()
-    sae = random_sae(x.shape[1], d_sae, x)
+    return passes, random_sae(x.shape[1], d_sae, x), batches
 
-    def bare() -> float:
-        started = time.perf_counter()
+
+def bare(passes: ModelPasses, batches: list[torch.Tensor]) -> float:
+    """Seconds of the language model's own pass, its weights cast once as in the collecting one."""
+    started = time.perf_counter()
+    with casts_shared():
         for batch in batches:
             passes.activations(batch)
-        return time.perf_counter() - started
+    return time.perf_counter() - started
 
-    for batch in batches[:20]:
-        passes.activations(batch)
-    first, before = bare(), peak_mib()
-    token_filter, settings = TokenFilter(seqpos_slice=(1, None)), CollectionSettings()
+
+def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dict[str, Any]:
+    """The ``number``-th piece of a long text: seconds of its bare and of its collecting pass, and what is then kept."""
+    end = (number + 1) * tokens
+    passes, sae, batches = subject(model, LONG_D_SAE, end, f"dataset_path={text}")
+    mine = batches[-(tokens // batches[0].numel()) :]
+
+    bare(passes, mine[:20])
+    first, before = bare(passes, mine[::2]), peak_mib()
+    checkpoint = folder / "collection.pt"
     started = time.perf_counter()
-    found = collect(passes, {"sae": sae}, batches, token_filter=token_filter, settings=settings)["sae"]
+    found = collect(
+        passes, {"sae": sae}, batches, token_filter=FILTER, settings=CollectionSettings(), checkpoint=checkpoint
+    )["sae"]
     seconds, added = time.perf_counter() - started, peak_mib() - before
-    around = (first, bare())
+    return {
+        "tokens_so_far": sum(batch.numel() for batch in batches),
+        "tokens_collected": found.n_tokens,
+        "l0": int(found.pole_counts.sum()) / found.n_tokens,
+        "bare_seconds": first + bare(passes, mine[1::2]),
+        "collecting_seconds": seconds,
+        "added_peak_mib": added,
+        "kept_mib": checkpoint.stat().st_size / 2**20,
+    }
+
+
+def long_collecting(model: Path, folder: Path, text: str, tokens: int) -> dict[str, Any]:
+    """Measure the next piece of ``tokens`` tokens; all pieces so far together."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.glob("piece-*.json")))
+    measured = piece(model, folder, text, number, tokens)
+    (folder / f"piece-{number}.json").write_text(json.dumps(measured), encoding="utf-8")
+    pieces = [json.loads((folder / f"piece-{n}.json").read_text(encoding="utf-8")) for n in range(number + 1)]
+    total = {key: sum(each[key] for each in pieces) for key in ("bare_seconds", "collecting_seconds")}
+    return {
+        "d_sae": LONG_D_SAE,
+        "tokens": pieces[-1]["tokens_so_far"],
+        "text": Path(text).name,
+        **total,
+        "times_bare": total["collecting_seconds"] / total["bare_seconds"],
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "command": f"python benchmarks/explorer.py --long FOLDER --text {Path(text).name} --tokens {tokens}, {len(pieces)} times",
+        "pieces": pieces,
+    }
+
+
+def collecting(model: Path, d_sae: int, tokens: int) -> dict[str, Any]:
+    """Seconds of the bare and of the collecting pass, and by how much collecting raises the process's peak memory."""
+    passes, sae, batches = subject(model, d_sae, tokens)
+
+    bare(passes, batches[:20])
+    first, before = bare(passes, batches), peak_mib()
+    started = time.perf_counter()
+    found = collect(passes, {"sae": sae}, batches, token_filter=FILTER, settings=CollectionSettings())["sae"]
+    seconds, added = time.perf_counter() - started, peak_mib() - before
+    around = (first, bare(passes, batches))
     return {
         "d_sae": d_sae,
         "tokens": sum(batch.numel() for batch in batches),
@@ -177,7 +239,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=204_800)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4608, 9216])
     parser.add_argument("--one", type=int, help="measure collecting for this d_sae alone and print it")
+    parser.add_argument(
+        "--long", type=Path, metavar="FOLDER", help="measure the next piece of a long text; what is kept is here"
+    )
+    parser.add_argument("--text", help="the long text, a million tokens or more")
     arguments = parser.parse_args()
+    if arguments.long:
+        found = long_collecting(quickstart_model(lambda _: None), arguments.long, arguments.text, arguments.tokens)
+        if arguments.out:
+            document = json.loads(arguments.out.read_text(encoding="utf-8")) | {"long_collecting": found}
+            arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(found, indent=1))
+        return
     if arguments.one:
         print(json.dumps(collecting(quickstart_model(lambda _: None), arguments.one, arguments.tokens)))
         return

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sae_lens import JumpReLUSAE, TopKSAE
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
+from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
@@ -36,8 +36,7 @@ def mirror_folder(
         ConfigError: ``source`` holds no signed SAE, ``out`` is not empty, or the firings cannot be had.
     """
     sae = load_sae(source)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not an empty folder; give another with --out, or empty it.")
+    require_empty(out)
     counts = None
     if prune_dead_poles and (source / POLE_ACTIVITY_FILENAME).is_file():
         counts = PoleActivity.load(source).counts

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.report import as_json, print_inspection
+from sae_lens_abstopk.evaluation.report import print_inspection
 from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.progress import passes_bar
@@ -49,7 +50,7 @@ def quickstart(
     with passes_bar(console, "measuring on held-out text") as on_progress:
         inspection = inspect_saes(list(result.folders.values()), on_progress=on_progress)
     print_inspection(inspection, console)
-    (result.folders["sae"] / "inspection.json").write_text(as_json(inspection), encoding="utf-8")
+    inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
     console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)
     console.print(LOAD_LINES.format(folder=result.folders["sae"]), highlight=False, soft_wrap=True)
     return result

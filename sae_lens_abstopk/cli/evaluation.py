@@ -21,19 +21,19 @@ def inspect(
     text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens to evaluate on.", min=1)] = 51_200,
     latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
-    json: Annotated[Path | None, typer.Option(help="Also write the numbers to this file.", show_default=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write a results file.", show_default=False)] = None,
 ) -> None:
     """Show the numbers of SAEs and the contexts of their most two-sided latents."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.inspection import inspect_saes
-        from sae_lens_abstopk.evaluation.report import as_json, print_inspection
+        from sae_lens_abstopk.evaluation.report import print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
         with passes_bar(console, "measuring") as on_progress:
             found = inspect_saes(saes, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress)
         print_inspection(found, console, latents=latents)
         if json is not None:
-            json.write_text(as_json(found), encoding="utf-8")
+            found.results.write(json)
 
 
 @app.command("eval")

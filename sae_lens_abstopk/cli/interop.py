@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences
+from sae_lens_abstopk.cli.app import Model, NewFolder, Text, app, errors_as_sentences
 
 
 @app.command()
@@ -26,9 +26,7 @@ def saebench(
         bool, typer.Option("--as-is", help="No mirror, for the evaluations that read signed codes right.")
     ] = False,
     model: Model = None,
-    text: Annotated[
-        str | None, typer.Option(help="Text for core, instead of the run's held-out text.", show_default=False)
-    ] = None,
+    text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens for core.", min=1)] = 51_200,
     seed: Annotated[int, typer.Option(help="SAEBench's seed.")] = 42,
 ) -> None:
@@ -61,7 +59,7 @@ def saebench(
 @app.command()
 def neuronpedia(
     sae: Annotated[Path, typer.Argument(help="SAE folder.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    out: NewFolder,
     model_id: Annotated[str, typer.Option(help="Neuronpedia's id of the model.", show_default=False)],
     sae_set: Annotated[str, typer.Option("--set", help="Name of the set of SAEs.", show_default=False)],
     suffix: Annotated[
@@ -78,7 +76,8 @@ def neuronpedia(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
-        from sae_lens_abstopk.interop.neuronpedia import require_empty, write_neuronpedia
+        from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
+        from sae_lens_abstopk.new_folder import require_empty
         from sae_lens_abstopk.training.progress import passes_bar
 
         require_empty(out)

@@ -1,31 +1,22 @@
 """Subcommands that publish, fetch and convert."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from sae_lens_abstopk.cli.app import app, errors_as_sentences
-from sae_lens_abstopk.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
+from sae_lens_abstopk.cli.app import Model, NewFolder, Text, app, errors_as_sentences
 
 
 @app.command()
 def mirror(
     sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    out: NewFolder,
     prune_dead_poles: Annotated[
         bool, typer.Option("--prune-dead-poles", help="Leave out the poles that hold under 1 % of a latent's firings.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Model to count firings on, instead of the one recorded.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option(help="Text to count firings on, instead of the run's held-out text.", show_default=False),
-    ] = None,
+    model: Model = None,
+    text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens to count firings on.", min=1)] = 51_200,
 ) -> None:
     """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, whose codes are not negative."""
@@ -63,7 +54,7 @@ def convert(
             help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)],
+    out: NewFolder,
     activations: Annotated[
         Path | None,
         typer.Option(help="File with one tensor [n, d_in], to estimate a missing threshold on.", show_default=False),
@@ -73,11 +64,11 @@ def convert(
 ) -> None:
     """Convert a signed SAE of another project into SAELens's format."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.new_folder import require_empty
         from sae_lens_abstopk.saes.converters import convert as run_convert
         from sae_lens_abstopk.saes.load_note import write_load_note
 
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out} is not an empty folder; give another with --out, or empty it.")
+        require_empty(out)
         sae = run_convert(source, activations=activations, model_name=model, hook_name=hook)
         sae.save_model(out)
         write_load_note(out, sae.cfg.architecture())
@@ -101,18 +92,18 @@ def publish(
         bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
     ] = False,
     results: Annotated[
-        Path | None, typer.Option(help="Numbers for the card: a file of `abstopk inspect --json`.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Results file of `abstopk eval`, for the card; results.json beside the SAE by default.",
+            show_default=False,
+        ),
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Measure numbers, contexts and the sign gauge now, on the run's held-out text."),
+        typer.Option("--measure", help="Read some text now, for the sign gauge and for what the results do not tell."),
     ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Model to measure on, instead of the one recorded.", show_default=False)
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Text to measure on, instead of the run's held-out text.", show_default=False)
-    ] = None,
+    model: Model = None,
+    text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
     base_model: Annotated[
         str | None, typer.Option(help="Hub id of the model, where the SAE names a folder.", show_default=False)
@@ -134,21 +125,21 @@ def publish(
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import publish as run_publish
-        from sae_lens_abstopk.hub.results import results_from_json
+        from sae_lens_abstopk.hub.results import results_beside, results_of_file
         from sae_lens_abstopk.hub.show import files_tree
         from sae_lens_abstopk.hub.sources import measure as measure_saes
-        from sae_lens_abstopk.hub.sources import named_folders
+        from sae_lens_abstopk.hub.sources import named_folders, with_measured
         from sae_lens_abstopk.training.progress import passes_bar
 
         folders = named_folders(saes)
-        numbers = {} if results is None else results_from_json(results)
+        numbers = results_beside(folders) if results is None else results_of_file(results)
         poles = {}
         if measure:
             with passes_bar(console, "measuring") as on_progress:
                 measured, poles = measure_saes(
                     folders, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress
                 )
-            numbers = measured | numbers
+            numbers = with_measured(numbers, measured)
         folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
         done = run_publish(
             folders,

@@ -104,6 +104,18 @@ class PoleContexts:
         score[total == 0] = -torch.inf
         return score.topk(min(n, len(score))).indices.tolist()
 
+    def suggested(self, n: int) -> list[int]:
+        """
+        The ``n`` latents to look at first: sparse ones whose weaker side is strongest; of a one-sided SAE, sparse ones
+        whose only side is. It says nothing about meaning.
+        """
+        if bool(self.fires[1].any()):
+            return self.most_two_sided(n)
+        peak, total = self.strength[0].mean(-1), self.fires[0]
+        score = torch.where(total <= DENSE * self.n_tokens, peak, peak - 2 * peak.max())
+        score[total == 0] = -torch.inf
+        return score.topk(min(n, len(score))).indices.tolist()
+
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` takes."""
         return {"top": self.top.state(), "fires": self.fires, "n_tokens": self.n_tokens}

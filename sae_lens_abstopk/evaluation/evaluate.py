@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
+from sae_lens_abstopk.evaluation.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
@@ -23,6 +26,7 @@ from sae_lens_abstopk.evaluation.records import (
     sae_record,
 )
 from sae_lens_abstopk.evaluation.results import (
+    ExampleRecord,
     GeometryRecord,
     ReconstructionRecord,
     Results,
@@ -93,6 +97,13 @@ def evaluate(
     return results
 
 
+class OnText(NamedTuple):
+    """What is measured on plain text, by SAE."""
+
+    reconstruction: dict[str, ReconstructionRecord]
+    examples: dict[str, list[ExampleRecord]]
+
+
 @dataclass(frozen=True)
 class _Evaluation:
     subjects: Subjects
@@ -119,7 +130,7 @@ class _Evaluation:
             },
         )
         text = [subjects.cfg.dataset_path, subjects.held_out, self.suite.reconstruction.model_dump()]
-        reconstruction = parts.get("reconstruction", dict[str, ReconstructionRecord], text, self._reconstruction)
+        on_text = parts.get("reconstruction", OnText, text, self._on_text)
         geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
         stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
         probed = {
@@ -151,8 +162,9 @@ class _Evaluation:
             settings=self.suite.model_dump(exclude={"name"}),
             seed=self.seed,
             saes=saes,
-            reconstruction=reconstruction,
+            reconstruction=on_text.reconstruction,
             geometry=geometry,
+            examples=on_text.examples,
             stability=stability,
             concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
             tasks={name: found.record for name, found in probed.items()},
@@ -175,18 +187,23 @@ class _Evaluation:
             )
         return found
 
-    def _reconstruction(self) -> dict[str, ReconstructionRecord]:
+    def _on_text(self) -> OnText:
         batches = self.subjects.batches(self.suite.reconstruction.tokens)
         total, done = len(batches) * (3 + len(self.subjects.saes)), itertools.count(1)
+        contexts = {name: PoleContexts(sae.cfg.d_sae, CONTEXTS) for name, sae in self.subjects.saes.items()}
         found = evaluate_reconstruction(
             self.subjects.passes,
             self.subjects.saes,
             batches,
             token_filter=self.subjects.token_filter,
             with_kl=True,
+            observer=lambda name, codes, where, tokens: contexts[name].update(codes, where, tokens),
             on_pass=lambda: self.on_progress("reconstruction", next(done), total),
         )
-        return {name: reconstruction_record(result) for name, result in found.items()}
+        return OnText(
+            {name: reconstruction_record(result) for name, result in found.items()},
+            {name: examples(kept, self.subjects.tokenizer) for name, kept in contexts.items()},
+        )
 
     def _geometry(self) -> dict[str, GeometryRecord]:
         found = {}

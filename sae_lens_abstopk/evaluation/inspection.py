@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_lens import SAE
-
 from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.reconstruction import Reconstruction, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.text_results import text_results
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,6 @@ class Inspected:
     d_sae: int
     reconstruction: Reconstruction
     contexts: PoleContexts
-    training: dict[str, Any]
-    """What the metadata say of the training."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,8 @@ class Inspection:
     text: str
     held_out: bool
     """Whether the text was kept from the SAEs in training."""
+    results: Results
+    """The same as a results file."""
 
 
 def inspect_saes(
@@ -83,7 +83,7 @@ def inspect_saes(
         on_pass=tick,
     )
     inspected = [
-        Inspected(name, folder, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name], training_record(sae))
+        Inspected(name, folder, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name])
         for folder, (name, sae) in zip(folders, subjects.saes.items(), strict=True)
     ]
     return Inspection(
@@ -93,10 +93,5 @@ def inspect_saes(
         hook_name=subjects.cfg.hook_name,
         text=subjects.cfg.dataset_path,
         held_out=subjects.held_out,
+        results=text_results(subjects, results, poles, suite="inspect", settings={"tokens": n_tokens}),
     )
-
-
-def training_record(sae: SAE[Any]) -> dict[str, Any]:
-    """What the metadata of an SAE say of its training."""
-    recorded = ("training_architecture", "training_tokens", "training_architecture_details", "context_size")
-    return {key: sae.cfg.metadata[key] for key in recorded if key in sae.cfg.metadata}

@@ -12,7 +12,6 @@ from sae_lens_abstopk.evaluation.code_probes import CoveringLatent, SingleLatent
 from sae_lens_abstopk.evaluation.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.doses import Dose
 from sae_lens_abstopk.evaluation.geometry import antipodal_pairs
-from sae_lens_abstopk.evaluation.inspection import training_record
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.probing import TaskProbes
@@ -50,6 +49,12 @@ def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERe
         training=training_record(sae),
         group=group,
     )
+
+
+def training_record(sae: SAE[Any]) -> dict[str, Any]:
+    """What the metadata of an SAE say of its training."""
+    recorded = ("training_architecture", "training_tokens", "training_architecture_details", "context_size")
+    return {key: sae.cfg.metadata[key] for key in recorded if key in sae.cfg.metadata}
 
 
 def weights_sha256(source: str | Path) -> str | None:

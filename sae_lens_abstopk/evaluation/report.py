@@ -1,10 +1,6 @@
 """What :mod:`inspection` found, as tables and coloured contexts for a terminal."""
 
-import json
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +10,7 @@ from rich.text import Text
 
 from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import Inspected, Inspection
+from sae_lens_abstopk.evaluation.token_text import TokenText
 
 # blue and orange, told apart by every common kind of colour vision
 POLE_NAMES = ("positive", "negative")
@@ -67,39 +64,6 @@ def metrics_table(inspection: Inspection) -> Table:
     return table
 
 
-def as_json(inspection: Inspection) -> str:
-    """The numbers of ``inspection`` with the versions that gave them."""
-    saes = {}
-    for sae in inspection.saes:
-        found, loss = sae.reconstruction, sae.reconstruction.loss
-        saes[sae.name] = {
-            "architecture": sae.architecture,
-            "d_sae": sae.d_sae,
-            "tokens": found.n_tokens,
-            "mse": found.mse,
-            "nmse": found.nmse,
-            "fvu": found.fvu,
-            "cosine": found.cosine,
-            "l0": found.l0,
-            "dead_latents": found.dead_latents,
-            "dead_poles": found.poles.dead_poles,
-            "two_sidedness": found.poles.mean_two_sidedness,
-            "two_sidedness_histogram": found.poles.two_sidedness_histogram.tolist(),
-            "loss": loss and {**asdict(loss), "recovered_zero": loss.zero, "recovered_mean": loss.mean},
-            "training": sae.training,
-        }
-    packages = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
-    document = {
-        "model": inspection.model_name,
-        "hook": inspection.hook_name,
-        "text": Path(inspection.text).name,
-        "held_out": inspection.held_out,
-        "environment": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "saes": saes,
-    }
-    return json.dumps(document, indent=1) + "\n"
-
-
 def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) -> None:
     """The strongest contexts of both poles of one latent."""
     counts = sae.reconstruction.pole_counts[:, latent].tolist()
@@ -117,15 +81,16 @@ def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) 
 
 def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100) -> Text:
     """A context on one line of at most ``width``, its token in the colour of the pole and never cut off."""
-    before, token, after = (_one_line(tokenizer, ids) for ids in (context.before, (context.token,), context.after))
+    text_of = TokenText(tokenizer)
+    before, token, after = (_one_line(text_of, ids) for ids in (context.before, (context.token,), context.after))
     room = max(width - len(token) - min(len(after), width // 4), 0)
     text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
     text.append(token, style=POLE_STYLES[pole])
     return text.append(after)
 
 
-def _one_line(tokenizer: Any, ids: Sequence[int]) -> str:
-    return tokenizer.decode(list(ids)).replace("\n", "⏎").replace("\t", " ")
+def _one_line(text_of: TokenText, ids: Sequence[int]) -> str:
+    return text_of.joined(ids).replace("\n", "⏎").replace("\t", " ")
 
 
 def _footnote(inspection: Inspection) -> str:

@@ -2,49 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import Field, ValidationError
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.result_values import Interval, Number, Record
 
 SCHEMA_VERSION = 1
-
-Number = Annotated[
-    float,
-    BeforeValidator(lambda value: float("nan") if value is None else value),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
-]
-"""A measured number: JSON has no NaN, so one that is not defined is null in the file and NaN in Python."""
-
-
-class Record(BaseModel):
-    """Part of a results file; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=True, ser_json_inf_nan="null")
-
-
-class Interval(Record):
-    """A number with its 95 % bootstrap interval; null where there is none."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n_units: int = Field(description="Groups (templates, documents, prompts) that were resampled.")
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> "Interval":
-        """From an estimate; NaN becomes null."""
-        value, low, high = (None if x != x else x for x in (estimate.value, estimate.low, estimate.high))
-        return cls(value=value, low=low, high=high, n_units=estimate.n_units)
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "-"
-        if self.low is None or self.high is None:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 class SAERecord(Record):
@@ -218,6 +183,16 @@ class BehaviourRecord(Record):
     answer: str = Field(description="To the first instruction that should be refused.")
 
 
+class ExampleRecord(Record):
+    """One firing of a latent in its text."""
+
+    latent: int
+    code: float = Field(description="With its sign, which says the pole.")
+    before: str
+    token: str
+    after: str
+
+
 class SteeringRecord(Record):
     """Steering one concept with one SAE."""
 
@@ -256,7 +231,10 @@ class Results(Record):
     saes: dict[str, SAERecord]
     reconstruction: dict[str, ReconstructionRecord]
     geometry: dict[str, GeometryRecord]
-    stability: list[StabilityRecord] = []
+    examples: dict[str, list[ExampleRecord]] = Field(
+        default={}, description="By SAE: strongest firings of some latents, the positive pole of each first."
+    )
+    stability: list[StabilityRecord] = Field(default=[])
     concept_cosines: dict[str, dict[str, Number]] = Field(
         default={}, description="Cosines between the difference-in-means directions of the tasks."
     )
@@ -278,7 +256,9 @@ def read_results(path: Path) -> Results:
         ConfigError: it is missing, no JSON, or not in this format; the first key that is wrong is named.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such results file; `abstopk eval` writes one as results.json.")
+        raise ConfigError(
+            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a short one."
+        )
     try:
         return Results.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:

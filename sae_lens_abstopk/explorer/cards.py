@@ -43,8 +43,8 @@ def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
                 f"{l0:.1f}",
                 f"{sae.collected.sums.fvu():.3f}",
                 f"{len(sae) - found.live_latents:,}",
-                f"{found.dead_poles:,}",
-                f"{found.mean_two_sidedness:.2f}",
+                f"{found.dead_poles:,}" if sae.is_signed else "–",
+                f"{found.mean_two_sidedness:.2f}" if sae.is_signed else "–",
             )
         )
     first = saes[0]

@@ -11,7 +11,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.code_batch import CodeBatch
-from sae_lens_abstopk.evaluation.contexts import DENSE, PoleContexts
+from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.group_top import GroupTop
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums
@@ -80,16 +80,8 @@ class Collector:
         return self.strongest.n_tokens
 
     def suggested(self, n: int) -> list[int]:
-        """
-        The ``n`` latents to look at first: sparse ones whose weaker side is strongest; of a one-sided SAE, sparse ones
-        whose only side is. It says nothing about meaning.
-        """
-        if bool(self.pole_counts[1].any()):
-            return self.strongest.most_two_sided(n)
-        peak, total = self.strongest.strength[0].mean(-1), self.pole_counts[0]
-        score = torch.where(total <= DENSE * self.n_tokens, peak, peak - 2 * peak.max())
-        score[total == 0] = -torch.inf
-        return score.topk(min(n, len(score))).indices.tolist()
+        """The ``n`` latents to look at first, as :meth:`PoleContexts.suggested` ranks them."""
+        return self.strongest.suggested(n)
 
     def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
         """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""

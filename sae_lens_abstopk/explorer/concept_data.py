@@ -49,6 +49,7 @@ def _steering(record: SteeringRecord) -> dict[str, Any]:
         "latent": record.latent,
         "baseline": short(record.baseline_log_odds),
         "prompts": record.prompts[1],
+        "prompt": record.text_prompt,
         "curves": [
             [
                 "random" if name in random else shown_name(name),

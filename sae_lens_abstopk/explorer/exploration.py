@@ -13,6 +13,7 @@ from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
@@ -22,7 +23,6 @@ from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provena
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, encode_prompts, steered_texts
-from sae_lens_abstopk.explorer.token_text import TokenText
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.language_model import load_language_model
 

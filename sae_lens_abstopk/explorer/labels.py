@@ -1,10 +1,9 @@
 """A label for a pole from the tokens that it fires on: the same every time, and no model asked."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-from sae_lens_abstopk.explorer.token_text import PIECE
 
 WORDS = 3
 # a word below this share of a pole's energy does not characterise it
@@ -46,16 +45,15 @@ def label_of(tokens: Sequence[TopToken]) -> str:
     share: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for token in tokens:
-        if PIECE not in token.text:
-            word = visible(token.text).casefold()
-            share[word] += token.share
-            count[word] += token.firings
+        word = visible(token.text).casefold()
+        share[word] += token.share
+        count[word] += token.firings
     ranked = sorted(share, key=lambda word: (-share[word], word))
     least = 1 if sum(token.firings for token in tokens) <= WORDS else 2
     words = [word for word in ranked if share[word] >= LEAST_SHARE and count[word] >= least]
     if words:
         return " · ".join(words[:WORDS])
-    return f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}" if ranked else MIXED
+    return f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}"
 
 
 def visible(text: str) -> str:
@@ -64,5 +62,6 @@ def visible(text: str) -> str:
 
 
 def signs(text: str) -> str:
-    """Text with signs in place of line breaks and tabs."""
-    return text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
+    """Text with signs in place of line breaks and tabs, and long runs of spaces counted."""
+    text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
+    return re.sub(" {3,}", lambda run: f"␣×{len(run[0])}", text)

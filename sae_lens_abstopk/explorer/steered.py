@@ -10,6 +10,7 @@ from sae_lens.load_model import HookedProxyLM
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering import steer
+from sae_lens_abstopk.evaluation.token_text import TokenText
 
 STRENGTHS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 NEW_TOKENS = 24
@@ -97,4 +98,6 @@ def _written(model: Any, ids: torch.Tensor, new_tokens: int) -> str:
         )
     else:  # HookedTransformer and TransformerBridge
         whole = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, verbose=False)
-    return str(model.tokenizer.decode(whole[0, ids.shape[1] :].tolist(), skip_special_tokens=True))
+    special = set(model.tokenizer.all_special_ids)
+    new = [token for token in whole[0, ids.shape[1] :].tolist() if token not in special]
+    return TokenText(model.tokenizer).joined(new)  # the last character may be cut off

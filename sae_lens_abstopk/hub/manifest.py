@@ -40,6 +40,23 @@ class ContextExample:
 
 
 @dataclass(frozen=True)
+class ConceptResult:
+    """What an evaluation found for one concept, on test texts and test prompts."""
+
+    concept: str
+    poles: tuple[str, str]
+    """A and B."""
+    latent: int
+    """The best single latent, chosen on train."""
+    steered_latent: int | None
+    """The latent that was steered with, chosen on val prompts; None where nothing was steered."""
+    test_groups: int
+    """Groups of test texts, which the intervals resample."""
+    numbers: dict[str, Number]
+    """By name, as ``CONCEPT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
+
+
+@dataclass(frozen=True)
 class Results:
     """What was measured of one SAE."""
 
@@ -53,6 +70,11 @@ class Results:
     """By name, as ``RESULT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
     examples: tuple[ContextExample, ...] = ()
     """Contexts of both poles of some latents, grouped by latent."""
+    concepts: tuple[ConceptResult, ...] = ()
+    two_sidedness: tuple[int, ...] = ()
+    """Live latents in equal bins of two-sidedness from 0 to 0.5."""
+    weights_sha256: str | None = None
+    """Of the weights that were measured, before they were put into a gauge."""
 
 
 @dataclass(frozen=True)

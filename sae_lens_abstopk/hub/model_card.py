@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from sae_lens_abstopk.hub.manifest import Manifest, Number
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
-from sae_lens_abstopk.hub.results import RESULT_NAMES
+from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
 from sae_lens_abstopk.saes.load_note import STOCK_ARCHITECTURES
 
 TEMPLATE = "model_card.md.jinja"
@@ -25,6 +25,7 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
     own = {sae_id: sae for sae_id, sae in saes.items() if sae.mirror_of is None}
     measured = {sae_id: sae for sae_id, sae in own.items() if sae.results is not None}
     numbers = [number for sae in measured.values() if sae.results for number in sae.results.numbers.values()]
+    concepts = [concept for sae in measured.values() if sae.results for concept in sae.results.concepts]
     models = sorted({str(sae.training["model_name"]) for sae in own.values() if "model_name" in sae.training})
     plots = {sae_id: f"{sae_id}/{PLOT_FILENAME}" for sae_id in own}
     metadata = ModelCardData(
@@ -49,13 +50,25 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
         registered=[sae_id for sae_id, sae in saes.items() if sae.architecture not in STOCK_ARCHITECTURES],
         mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
         measured=measured,
+        signed_architectures=SIGNED_ARCHITECTURES,
+        steered=any("to_a" in concept.numbers for concept in concepts),
         intervals=any(number.low is not None for number in numbers),
         plots={sae_id: path for sae_id, path in plots.items() if path in own[sae_id].files},
         canonical=[f"`{sae_id}`" for sae_id in signed if saes[sae_id].gauge == "canonical"],
         as_trained=[f"`{sae_id}`" for sae_id in signed if saes[sae_id].gauge == "as trained"],
-        names=[(key, heading, form) for key, (heading, form) in RESULT_NAMES.items()],
+        concept_names=[
+            (key, heading, form)
+            for key, (heading, form) in CONCEPT_NAMES.items()
+            if any(key in concept.numbers for concept in concepts)
+        ],
+        names=[
+            (key, heading, form)
+            for key, (heading, form) in RESULT_NAMES.items()
+            if any(sae.results and key in sae.results.numbers for sae in measured.values())
+        ],
         number=number_text,
         cell=cell_text,
+        bold=bold_text,
         training=training_text,
         license=manifest.license,
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
@@ -76,6 +89,13 @@ def cell_text(text: str) -> str:
     text = text.replace("\n", "⏎").replace("\t", " ")
     text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def bold_text(token: str) -> str:
+    """A token in bold; Markdown wants the space before it outside."""
+    word = token.strip(" ")
+    before, _, after = token.partition(word) if word else ("", "", "")
+    return f"{before}**{cell_text(word) or '␣'}**{after}"
 
 
 def training_text(training: Mapping[str, Any]) -> str:

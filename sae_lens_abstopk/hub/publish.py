@@ -24,6 +24,7 @@ from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.remote import Remote
 from sae_lens_abstopk.hub.requests import ask
 from sae_lens_abstopk.hub.staging import Staged, stage
+from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 
 
@@ -85,7 +86,9 @@ def publish(
     except HFValidationError as error:
         raise ConfigError(f"--repo {repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
-        folder = Path(temporary) if dry_run is None else _empty(dry_run)
+        folder = Path(temporary) if dry_run is None else dry_run
+        require_empty(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         staged = stage(saes, folder, with_mirror=with_mirror, results=results, poles=poles, base_model=base_model)
         if dry_run is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, license=license, base_model=base_model)
@@ -105,13 +108,6 @@ def publish(
             commit = remote.commit_files({path: paths[path] for path in changed}, gone, message)
         files = {path: published_file(file) for path, file in paths.items()}
         return Published(repo_id, revision, commit, tuple(changed), files)
-
-
-def _empty(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not an empty folder; give another for the dry run, or empty it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _manifest_at(remote: Remote) -> Manifest:

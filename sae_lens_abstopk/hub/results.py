@@ -1,16 +1,18 @@
-"""Numbers and contexts for the card, from an inspection or from the JSON that ``abstopk inspect --json`` wrote."""
+"""Numbers and contexts for the card, from a results file."""
 
-import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.inspection import Inspection
-from sae_lens_abstopk.evaluation.report import as_json
-from sae_lens_abstopk.hub.manifest import ContextExample, Number, Results
+from sae_lens_abstopk.evaluation import results as measured
+from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.task_tables import SINGLE, UNTRAINED
+from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, Number, Results
 
 # name in abstopk.json: heading in the card, format
 RESULT_NAMES = {
@@ -23,48 +25,71 @@ RESULT_NAMES = {
     "dead_poles": ("dead poles", ",.0f"),
     "two_sidedness": ("two-sidedness", ".2f"),
 }
+OF_TWO_SIDES = ("dead_poles", "two_sidedness")
+"""Numbers that say nothing of an SAE whose latents all fire on one side."""
+CONCEPT_NAMES = {
+    "auroc": ("AUROC of the latent", ".2f"),
+    "untrained": ("of an untrained SAE's best", ".2f"),
+    "difference_in_means": ("of the difference in means", ".2f"),
+    "coverage": ("pole coverage", ".2f"),
+    "to_a": ("steered to A", "+.2f"),
+    "to_b": ("steered to B", "+.2f"),
+    "symmetry": ("symmetry", ".2f"),
+}
 
 
-def results_from_json(path: Path) -> dict[str, Results]:
+def results_of_file(path: Path) -> dict[str, Results]:
     """
-    The results in a file of ``abstopk inspect --json``, by the name that the SAE has there.
+    The results in a file of ``abstopk eval`` or ``abstopk inspect --json``, by the name that the SAE has there.
 
     Raises:
         ConfigError: there is no such file, or it is not one of those.
     """
-    try:
-        return _results(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `abstopk inspect SAE --json {path}` writes it.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} is not what `abstopk inspect --json` writes ({error!r}).") from None
+    return results_of(measured.read_results(path))
 
 
-def results_of(inspection: Inspection, *, latents: int = 4, contexts: int = 2) -> dict[str, Results]:
+def results_beside(folders: Mapping[str, Path]) -> dict[str, Results]:
     """
-    The results of ``inspection``, by the name that the SAE has there, with contexts of both poles.
+    Results by SAE id from the ``results.json`` in the folder of an SAE, or in the folder above, that is about its weights.
 
-    Args:
-        inspection: From :func:`sae_lens_abstopk.evaluation.inspection.inspect_saes`.
-        latents: Two-sided latents to show of each SAE.
-        contexts: Contexts of each of their poles.
+    A file of that name which is of other weights, or no results file, says nothing of the SAE and is passed over.
     """
-    found = _results(json.loads(as_json(inspection)))
-    for sae in inspection.saes:
-        examples = [
-            ContextExample(
-                latent=latent,
-                pole=1 if pole else 0,
-                code=context.code,
-                before=inspection.tokenizer.decode(list(context.before)),
-                token=inspection.tokenizer.decode([context.token]),
-                after=inspection.tokenizer.decode(list(context.after)),
-            )
-            for latent in sae.contexts.most_two_sided(latents)
-            for pole in (0, 1)
-            for context in sae.contexts.of(latent, pole)[:contexts]
-        ]
-        found[sae.name] = replace(found[sae.name], examples=tuple(examples))
+    found = {}
+    for sae_id, folder in folders.items():
+        digest = weights_sha256(folder)
+        for path in (folder.parent / RESULTS_FILENAME, folder / RESULTS_FILENAME):
+            with suppress(ConfigError):
+                own = [each for each in results_of_file(path).values() if each.weights_sha256 == digest]
+                found |= {sae_id: own[0]} if own and digest is not None else {}
+    return found
+
+
+def results_of(document: measured.Results) -> dict[str, Results]:
+    """The results in ``document``, by the name that the SAE has there."""
+    found = {}
+    for name, record in document.reconstruction.items():
+        values = record.model_dump() | (record.loss.model_dump() if record.loss else {})
+        found[name] = Results(
+            tokens=record.tokens,
+            text=document.text,
+            held_out=document.held_out,
+            numbers={
+                key: Number(float(values[key]))
+                for key in RESULT_NAMES
+                if _is_number(values.get(key)) and (record.two_sidedness > 0 or key not in OF_TWO_SIDES)
+            },
+            examples=tuple(
+                ContextExample(each.latent, 0 if each.code > 0 else 1, each.code, each.before, each.token, each.after)
+                for each in document.examples.get(name, ())
+            ),
+            concepts=tuple(
+                _concept(task, about, about.saes[name], document.steering.get(task, {}).get(name))
+                for task, about in document.tasks.items()
+                if name in about.saes
+            ),
+            two_sidedness=tuple(record.two_sidedness_histogram),
+            weights_sha256=document.saes[name].weights_sha256,
+        )
     return found
 
 
@@ -80,12 +105,57 @@ def results_in_gauge(results: Results, flipped: torch.Tensor) -> Results:
     return replace(results, examples=tuple(examples))
 
 
-def _results(document: dict[str, Any]) -> dict[str, Results]:
-    found = {}
-    for name, sae in document["saes"].items():
-        measured = {**sae, **(sae["loss"] or {})}
-        numbers = {key: Number(float(measured[key])) for key in RESULT_NAMES if measured.get(key) is not None}
-        found[name] = Results(
-            tokens=int(sae["tokens"]), text=str(document["text"]), held_out=bool(document["held_out"]), numbers=numbers
+def chosen_results(results: Mapping[str, Results], *, sae_id: str, label: str, folder: Path | None) -> Results | None:
+    """
+    Those of ``results`` that are of one SAE: by the hash of the weights in ``folder``, or else by its id or label.
+
+    Raises:
+        ConfigError: the ones under its id or label are of other weights.
+    """
+    digest = None if folder is None else weights_sha256(folder)
+    for found in results.values():
+        if digest is not None and found.weights_sha256 == digest:
+            return found
+    named = results.get(sae_id) or results.get(label)
+    if named is not None and digest is not None and named.weights_sha256 is not None:
+        raise ConfigError(
+            f"the results of {sae_id if sae_id in results else label!r} are of other weights than those in {folder}; "
+            "measure these, with `abstopk eval`, or leave the results out."
         )
-    return found
+    return named
+
+
+def _concept(
+    task: str,
+    about: measured.TaskRecord,
+    found: measured.SAETaskRecord,
+    steering: measured.SteeringRecord | None,
+) -> ConceptResult:
+    probes = found.probes
+    steered = steering.interventions.get("latent") if steering else None
+    intervals = {
+        "auroc": probes[SINGLE].auroc if SINGLE in probes else None,
+        "untrained": probes[SINGLE + UNTRAINED].auroc if SINGLE + UNTRAINED in probes else None,
+        "difference_in_means": probes["difference in means"].auroc if "difference in means" in probes else None,
+        "coverage": found.latent.coverage,
+        "to_a": steered.towards_a.log_odds if steered else None,
+        "to_b": steered.towards_b.log_odds if steered else None,
+        "symmetry": steered.symmetry if steered else None,
+    }
+    numbers = {
+        name: Number(each.value, each.low, each.high)
+        for name, each in intervals.items()
+        if each is not None and each.value is not None
+    }
+    return ConceptResult(
+        concept=task,
+        poles=about.poles,
+        latent=found.latent.latent,
+        steered_latent=steering.latent if steering else None,
+        test_groups=about.test_groups,
+        numbers=numbers,
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and value == value

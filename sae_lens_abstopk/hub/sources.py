@@ -2,16 +2,22 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
+import torch
+
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
+from sae_lens_abstopk.evaluation.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.examples import CONTEXTS
+from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
+from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.evaluation.text_results import text_results
 from sae_lens_abstopk.hub.manifest import Results
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.saes.derive import SignedSAE
-from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 
 
 def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
@@ -34,6 +40,19 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def with_measured(results: Mapping[str, Results], measured: Mapping[str, Results]) -> dict[str, Results]:
+    """``results``, with what was ``measured`` of SAEs that they do not tell of, and contexts where they have none."""
+    names = {found.weights_sha256: name for name, found in results.items() if found.weights_sha256 is not None}
+    combined = dict(results)
+    for sae_id, found in measured.items():
+        name = names.get(found.weights_sha256 or "", sae_id)
+        if name not in results:
+            combined[sae_id] = found
+        elif not results[name].examples:
+            combined[name] = replace(results[name], examples=found.examples)
+    return combined
+
+
 def measure(
     folders: Mapping[str, Path],
     *,
@@ -43,27 +62,62 @@ def measure(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Results], dict[str, PoleActivity]]:
     """
-    Results with contexts of each SAE, and the pole activity of the signed ones; options as for ``measure_poles``.
+    Results with contexts of each SAE, and the pole activity of the signed ones, from one pass up to the hook.
+
+    The layers above the hook are not run, so there is no Loss Recovered: `abstopk eval` measures that, with everything
+    else that takes long. Options as for ``measure_poles``.
 
     Raises:
         ConfigError: an SAE cannot be loaded, or its model or text are unknown.
     """
     results: dict[str, Results] = {}
     poles: dict[str, PoleActivity] = {}
-    saes = {sae_id: load_sae(folder) for sae_id, folder in folders.items()}
     together: defaultdict[tuple[object, object], list[str]] = defaultdict(list)
-    for sae_id, sae in saes.items():
-        together[sae.cfg.metadata.model_name, sae.cfg.metadata.hook_name].append(sae_id)
+    for sae_id, folder in folders.items():
+        metadata = load_sae(folder).cfg.metadata
+        together[metadata.model_name, metadata.hook_name].append(sae_id)
     for ids in together.values():  # SAEs of one hook share the passes of the model
-        inspection = inspect_saes(
-            [folders[sae_id] for sae_id in ids],
+        found, activity = _measured_together(
+            {sae_id: folders[sae_id] for sae_id in ids},
             model_name=model_name,
             text=text,
             n_tokens=n_tokens,
             on_progress=on_progress,
         )
-        results |= dict(zip(ids, results_of(inspection).values(), strict=True))
-    for sae_id, sae in saes.items():
-        if isinstance(sae, SignedSAE):
-            poles[sae_id] = measure_poles(folders[sae_id], model_name=model_name, text=text, n_tokens=n_tokens)
+        results |= found
+        poles |= activity
     return results, poles
+
+
+def _measured_together(
+    folders: Mapping[str, Path],
+    *,
+    model_name: str | None,
+    text: str | None,
+    n_tokens: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, Results], dict[str, PoleActivity]]:
+    subjects = open_subjects(folders, model_name=model_name, text=text)
+    batches = subjects.batches(n_tokens)
+    contexts = {sae_id: PoleContexts(sae.cfg.d_sae, CONTEXTS) for sae_id, sae in subjects.saes.items()}
+    sums = {
+        sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if isinstance(sae, SignedSAE)
+    }
+    done = count(1)
+
+    def observe(sae_id: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
+        contexts[sae_id].update(codes, where, tokens)
+        if sae_id in sums:
+            sums[sae_id].update(codes)
+
+    found = evaluate_reconstruction(
+        subjects.passes,
+        subjects.saes,
+        batches,
+        token_filter=subjects.token_filter,
+        with_loss=False,
+        observer=observe,
+        on_pass=lambda: on_progress(next(done), len(batches)) if on_progress else None,
+    )
+    document = text_results(subjects, found, contexts, suite="publish", settings={"tokens": n_tokens})
+    return results_of(document), {sae_id: each.result for sae_id, each in sums.items()}

@@ -15,12 +15,13 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_sae, require_finite
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, PublishedSAE, Results, published_file
-from sae_lens_abstopk.hub.plot import PLOT_FILENAME, two_sidedness_svg
-from sae_lens_abstopk.hub.results import results_in_gauge
+from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
+from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
 from sae_lens_abstopk.saes.derive import SignedSAE, derive
 from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
+from sae_lens_abstopk.saes.poles import pole_statistics
 
 MIRROR_END = "_mirror"
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -75,7 +76,7 @@ def stage(
         origin = None if isinstance(source, SAE) else Path(source)
         loaded = source if isinstance(source, SAE) else load_sae(Path(source))
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
-        measured = (results or {}).get(sae_id) or (results or {}).get(loaded.cfg.metadata.label or "")
+        measured = chosen_results(results or {}, sae_id=sae_id, label=loaded.cfg.metadata.label or "", folder=origin)
         sae = _for_publication(loaded, base_model)
         in_gauge = activity is not None and isinstance(sae, SignedSAE)
         if activity is not None and isinstance(sae, SignedSAE):
@@ -87,7 +88,9 @@ def stage(
             shutil.copyfile(origin / SPARSITY_FILENAME, folder / sae_id / SPARSITY_FILENAME)
         if activity is not None:
             activity.save(folder / sae_id)
-            (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(activity.counts), encoding="utf-8")
+        shares = _two_sidedness(activity, measured) if isinstance(sae, SignedSAE) else []
+        if shares:
+            (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(shares, sae.cfg.d_sae), encoding="utf-8")
         staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=in_gauge)
         if with_mirror and isinstance(sae, SignedSAE):  # the codes of the others are not negative as they are
             mirrored = mirror(sae)
@@ -119,6 +122,14 @@ def _recorded_activity(origin: Path | None) -> PoleActivity | None:
     if origin is None or not (origin / POLE_ACTIVITY_FILENAME).is_file():
         return None
     return PoleActivity.load(origin)
+
+
+def _two_sidedness(activity: PoleActivity | None, measured: Results | None) -> list[int]:
+    """Live latents by two-sidedness, as fine as it was measured."""
+    if activity is not None:
+        shares = pole_statistics(activity.counts).two_sidedness
+        return torch.histc(shares[~shares.isnan()].float(), bins=PLOT_BINS, min=0, max=0.5).int().tolist()
+    return list(measured.two_sidedness) if measured is not None else []
 
 
 def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:

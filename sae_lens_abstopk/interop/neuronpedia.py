@@ -14,6 +14,7 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, ShownContext
+from sae_lens_abstopk.new_folder import require_empty
 
 FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"
@@ -129,15 +130,6 @@ def write_neuronpedia(
     skipped |= {"skipped_indexes": (fires == 0).nonzero().flatten().tolist()}
     (folder / SKIPPED_FILENAME).write_text(_json(skipped), encoding="utf-8")
     return paths
-
-
-def require_empty(folder: Path) -> None:
-    """
-    Raises:
-        ConfigError: there is something in ``folder``, or it is a file.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
 
 
 def features(catalogue: Catalogue, W_dec: torch.Tensor, *, dataset: str, context_size: int) -> Iterator[Feature]:

@@ -52,9 +52,31 @@ class Subject:
     seed: int
 
     @property
-    def sae_batch(self) -> int:
-        """Texts that are encoded at one time."""
-        return max(1, min(125, CODES_AT_ONCE // (CONTEXT * self.sae.cfg.d_sae)))
+    def text_length(self) -> int:
+        """
+        Tokens that SAEBench pads every labelled text to, BOS included: no more than the longest of ``tasks`` has.
+
+        Codes of padding are masked, but computed: texts of 20 tokens padded to 128 take six times as long.
+        """
+        texts = [
+            text for one in self.tasks for split in (one.train, one.test) for rows in split.values() for text in rows
+        ]
+        if not texts:
+            return CONTEXT
+        tokenizer: Any = self.model.tokenizer
+        return min(max(len(tokenizer(text).input_ids) for text in texts), CONTEXT)
+
+    def labelled(self) -> dict[str, Any]:
+        """Options that the evaluations on labelled texts share."""
+        length = self.text_length
+        return {
+            "random_seed": self.seed,
+            "model_name": self.model_name,
+            "llm_batch_size": 32,
+            "llm_dtype": DTYPE,
+            "context_length": length,
+            "sae_batch_size": max(1, min(125, CODES_AT_ONCE // (length * self.sae.cfg.d_sae))),
+        }
 
 
 def _core(subject: Subject, folder: Path, _artifacts: Path) -> None:
@@ -104,12 +126,8 @@ def _core(subject: Subject, folder: Path, _artifacts: Path) -> None:
 
 def _sparse_probing(subject: Subject, folder: Path, artifacts: Path) -> None:
     config = bench_module("evals.sparse_probing.eval_config").SparseProbingEvalConfig(
-        random_seed=subject.seed,
-        model_name=subject.model_name,
-        llm_batch_size=32,
-        llm_dtype=DTYPE,
-        sae_batch_size=subject.sae_batch,
         k_values=[1, 2, 5, 10],
+        **subject.labelled(),
         **({"dataset_names": [one.name for one in subject.tasks]} if subject.tasks else {}),
     )
     _run("sparse_probing", config, subject, folder, artifacts_path=str(artifacts))
@@ -126,12 +144,8 @@ def _scr(subject: Subject, folder: Path, artifacts: Path) -> None:
 
 def _scr_or_tpp(subject: Subject, folder: Path, artifacts: Path, **options: Any) -> None:
     config = bench_module("evals.scr_and_tpp.eval_config").ScrAndTppEvalConfig(
-        random_seed=subject.seed,
-        model_name=subject.model_name,
-        llm_batch_size=32,
-        llm_dtype=DTYPE,
-        sae_batch_size=subject.sae_batch,
         n_values=[n for n in (2, 5, 10, 20, 50, 100, 500) if n <= subject.sae.cfg.d_sae],
+        **subject.labelled(),
         **options,
     )
     _run("scr_and_tpp", config, subject, folder, artifacts_path=str(artifacts))

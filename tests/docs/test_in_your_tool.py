@@ -29,7 +29,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/quickstart")
     scope: dict[str, Any] = {}
-    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 5, "bash"]
+    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 6, "bash", *["python"] * 2]
     for kind, code in blocks():
         if kind == "bash":
             arguments = shlex.split(code)[1:]
@@ -44,6 +44,10 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     assert torch.equal(scope["signed"].W_enc, SAE.load_from_disk("runs/quickstart").W_enc)
     assert scope["text"].shape[1] == scope["tokens"].shape[1] + 8
     assert list(Path("neuronpedia").glob("batch-*.json"))
+    (steered,) = torch.load("steering.pt", weights_only=True).values()
+    vector = steered["steering_vector"] * steered["steering_coefficient"]
+    torch.testing.assert_close(vector, -24.0 * scope["signed"].W_dec[7].detach())
+    assert len(scope["merged"].pairs) == 64
 
 
 def test_its_commands_exist() -> None:

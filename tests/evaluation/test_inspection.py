@@ -16,7 +16,8 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.report import as_json, highlighted, print_inspection
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.report import highlighted, print_inspection
 from sae_lens_abstopk.training.config_file import build_config
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -50,14 +51,23 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     row = next(line.split() for line in lines if line.startswith("topk "))
     assert row[:3] == ["topk", "64", "4.0"]
     assert row[3:7] == [f"{value:.3f}" for value in (plain.fvu, plain.nmse, plain.loss.zero, plain.loss.mean)]
-    numbers = json.loads(as_json(found))
-    assert numbers["saes"]["topk"]["l0"] == 4
+    document = found.results
+    assert document.suite == "inspect"
     for name, result in (("batch_abstopk", signed), ("topk", plain)):
-        shown = numbers["saes"][name]
-        assert shown["cosine"] == result.cosine
-        assert shown["loss"]["kl_sae"] == result.loss.kl_sae > 0
-        assert sum(shown["two_sidedness_histogram"]) == result.poles.live_latents
-    assert torch.__version__.startswith(numbers["environment"]["torch"])
+        shown = document.reconstruction[name]
+        assert (shown.l0, shown.cosine) == (result.l0, result.cosine)
+        assert shown.loss is not None
+        assert shown.loss.kl == result.loss.kl_sae > 0
+        assert sum(shown.two_sidedness_histogram) == result.poles.live_latents
+    assert torch.__version__.startswith(document.environment["torch"])
+    assert document.saes["topk"].weights_sha256 == weights_sha256(folders[1])
+    both, one = document.examples["batch_abstopk"], document.examples["topk"]
+    first = found.saes[0].contexts.most_two_sided(1)[0]
+    assert [each.latent for each in both][:2] == [first, first]
+    assert both[0].code == found.saes[0].contexts.of(first, 0)[0].code
+    assert {each.code > 0 for each in both if each.latent == first} == {True, False}
+    assert one
+    assert all(each.code > 0 for each in one), "a one-sided SAE has its strongest latents there"
 
 
 def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
-from sae_lens_abstopk.explorer.token_text import TokenText
 from tests.evaluation.results_document import results_document
 
 WORDS = ("<s>", " he", " she", " <script>alert(1)</script>", "&amp;", "\n", " river", " <img src=x onerror=alert(2)>")

@@ -299,14 +299,33 @@ def test_a_concept_shows_its_latents_with_both_poles_and_how_they_steer(with_con
     assert first.locator(".pole .side").all_inner_texts() == ["Negative pole, for he", "Positive pole, for she"]
     assert first.locator(".pole.negative .here").first.inner_text().strip() == "he"
     assert page.locator(".doses .curve.latent-line circle").count() == 18  # nine doses of the latent of each SAE
-    assert "permuted" in page.inner_text(".numbers .control >> nth=0")
+    assert "single latent, permuted" not in page.inner_text(".probes"), "controls are folded away"
+    page.click(".probes summary")
+    assert "single latent, permuted" in page.inner_text(".probes details")
     page.click(".chips >> text=tense")
     expect(page.locator("main h1")).to_contain_text("<b>past</b> (A) ↔ present (B)")
     assert page.locator("main b").count() == 0
     page.click(".chips >> text=gender")
-    page.locator("main details summary").first.click()
-    assert "<img src=x onerror=alert(3)>" in page.inner_text("main details")
+    page.locator(".steered summary").first.click()
+    texts = page.inner_text(".steered details >> nth=0")
+    assert "After the prompt I think that" in texts
+    assert "<img src=x onerror=alert(3)>" in texts
     assert page.locator("main img").count() == 0
+
+
+def test_an_sae_with_one_side_is_shown_with_one_side(reader: Reader) -> None:
+    page = reader.open("#/overview/1")
+    assert page.locator("thead th").all_inner_texts()[:3] == ["Latent", "Fires on", "Fires"]
+    assert "dead poles" not in page.inner_text("aside")
+    assert "its scale" in page.inner_text(".scatter figcaption")
+    page.click(".controls summary")
+    assert page.locator(".filters label").count() == 2
+    page = reader.open("#/latent/1/3")
+    assert page.locator(".pole h2").all_inner_texts() == ["Strongest", "By strength, above this share of the firings"]
+    assert page.locator(".pole.positive .here").first.inner_text().strip() == "he"
+    text = page.inner_text("main")
+    assert "Negative" not in text
+    assert "same side" not in text
 
 
 def test_a_latent_says_which_concepts_it_was_chosen_for(with_concepts: Reader) -> None:

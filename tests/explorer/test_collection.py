@@ -164,6 +164,26 @@ def test_joint_firings_are_counted_with_their_sides() -> None:
     assert last == []
 
 
+def bytes_of(state: Any) -> int:
+    """Of all tensors in a state."""
+    if isinstance(state, torch.Tensor):
+        return state.untyped_storage().nbytes()
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list) else ()
+    return sum(map(bytes_of, parts))
+
+
+def test_what_is_kept_grows_no_further_once_the_samples_are_full(
+    saes: dict[str, Any], batches: list[torch.Tensor]
+) -> None:
+    settings = CollectionSettings(
+        strongest=3, sampled=4, before=4, after=2, tokens_sampled=5, bins=8, cofiring_tokens=60
+    )
+    some, many = (run(saes, batches * times, settings=settings) for times in (1, 5))
+    for name in saes:
+        assert many[name].n_tokens == 5 * some[name].n_tokens
+        assert bytes_of(many[name].state()) == bytes_of(some[name].state())
+
+
 def test_settings_that_keep_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="strongest=0 must be at least 1"):
         CollectionSettings(strongest=0)

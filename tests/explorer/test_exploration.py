@@ -14,6 +14,7 @@ from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
@@ -90,7 +91,8 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
             hook = model.model.layers[2].register_forward_hook(add)
             whole = model.generate(ids, max_new_tokens=24, do_sample=False, pad_token_id=1)
             hook.remove()
-            assert tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True) == text
+            new = [i for i in whole[0, ids.shape[1] :].tolist() if i not in tokenizer.all_special_ids]
+            assert TokenText(tokenizer).joined(new) == text
     with pytest.raises(ConfigError, match="holds no token"):
         explore(folders[0], n_tokens=128, prompts=[""])
 

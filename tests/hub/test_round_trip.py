@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedSAE, Results
-from sae_lens_abstopk.hub.model_card import model_card
+from sae_lens_abstopk.hub.model_card import bold_text, model_card
+from sae_lens_abstopk.hub.sources import with_measured
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.config_file import build_config
+from tests.evaluation.results_document import results_document
 from tests.hub.server import READER, WRITER, HubServer
 from tests.saes.test_mirror import F, inputs, poles_of, signed
 from tests.test_cli import invoke
@@ -233,39 +238,97 @@ def test_an_unknown_sae_or_a_repository_of_others_is_named(tmp_path: Path) -> No
         pull(REPO, "three")
 
 
-def inspection_json(path: Path, name: str) -> Path:
-    """As ``abstopk inspect --json`` writes it."""
-    loss = {"n_tokens": 51_000, "ce_clean": 3.0, "recovered_zero": 0.982, "recovered_mean": 0.97}
-    sae = {"tokens": 50_610, "fvu": 0.1921, "nmse": 0.2, "l0": 58.8, "dead_latents": 44, "dead_poles": 3, "loss": loss}
-    path.write_text(
-        json.dumps({"text": "novels.jsonl", "held_out": True, "saes": {name: sae | {"two_sidedness": 0.4}}})
+def results_file(path: Path, name: str, *, weights: Path | None = None) -> Path:
+    """As ``abstopk eval`` writes it, of the SAE in ``weights``."""
+    document = results_document(saes={name: None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
+    document.saes[name].weights_sha256 = None if weights is None else weights_sha256(weights)
+    found = document.reconstruction[name]
+    found.tokens, found.fvu, found.nmse, found.l0, found.dead_latents = 50_610, 0.1921, 0.2, 58.8, 44
+    found.dead_poles, found.two_sidedness, found.two_sidedness_histogram = 3, 0.4, [1, 0, 0, 0, 0, 0, 0, 2, 3, 7]
+    assert found.loss is not None
+    found.loss.recovered_zero, found.loss.recovered_mean = 0.982, 0.97
+    document.examples[name] = [
+        ExampleRecord(latent=3, code=2.5, before="so ", token="she", after=" went"),
+        ExampleRecord(latent=3, code=-2.25, before="so ", token="he", after=" went"),
+    ]
+    document.tasks["gender"].saes[name].probes["single latent"].auroc = Interval(
+        value=0.91, low=0.88, high=0.94, n_units=7
     )
+    document.write(path)
     return path
 
 
-def test_numbers_of_an_inspection_are_on_the_card_and_are_shown_by_pull(hub: HubServer, tmp_path: Path) -> None:
-    numbers = inspection_json(tmp_path / "n.json", "mine")  # the label of the SAE
+def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hub: HubServer, tmp_path: Path) -> None:
+    numbers = results_file(tmp_path / "n.json", "mine")  # the label of the SAE
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
     assert done.exit_code == 0, done.output
     card = hub.repos[REPO].files()["README.md"].content.decode()
-    assert (
-        "| `layer3` | 58.8 | 0.192 | 0.200 | 0.982 | 0.970 | 44 | 3 | 0.40 | 50,610 of novels.jsonl, held out |" in card
-    )
-    assert "One run on one set of tokens: there are no intervals." in card
+    row = "| `layer3` | 58.8 | 0.192 | 0.200 | 0.982 | 0.970 | 44 | 3 | 0.40 | 50,610 of smollm2_samples.jsonl.gz, held out |"
+    assert row in card
+    assert re.search(r"\| gender \| he / she \| \d+ \| 0\.91 \[0\.88, 0\.94\] \|", card)
+    assert re.search(r"\| tense \| past / present \| \d+ \| 0\.\d\d \[", card)
+    steered = next(line for line in card.splitlines() if line.startswith("| gender |")).split("|")
+    assert re.fullmatch(r" \+\d\.\d\d \[.*\] ", steered[8])
+    assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
+    assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
+    assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
+    assert "with its 95 % interval" in card
+    picture = hub.repos[REPO].files()["layer3/two_sidedness.svg"].content.decode()
+    assert "13 live latents; tallest bar 7" in picture
     shown = invoke("pull", REPO, "layer3")
     assert re.search(r"FVU +0\.192", shown.output)
-    assert re.search(r"measured on +50,610 tokens of novels\.jsonl, held out", shown.output)
+    assert re.search(r"measured on +50,610 tokens of smollm2_samples\.jsonl\.gz, held out", shown.output)
+    assert re.search(r"gender +latent \d+, AUROC 0\.91 \[0\.88, 0\.94\]", shown.output)
+
+
+def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = saved(tmp_path)
+    results_file(folder / "results.json", "of-another-name", weights=folder)
+    done = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "one")
+    assert done.exit_code == 0, done.output
+    assert "| `layer3` | 58.8 |" in Path("one/README.md").read_text()
+    (folder / "results.json").rename(tmp_path / "results.json")
+    (folder / "results.json").write_text("[]")  # of something else
+    above = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "above")
+    assert above.exit_code == 0, above.output
+    assert "| `layer3` | 58.8 |" in Path("above/README.md").read_text()
+    an_sae("abstopk").save_model(folder)  # other weights
+    again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
+    assert again.exit_code == 0, again.output
+    assert "None were published with these weights." in Path("two/README.md").read_text()
+
+
+def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    other, folder = saved(tmp_path, "abstopk"), saved(tmp_path)
+    numbers = results_file(tmp_path / "n.json", "layer3", weights=other)
+    done = invoke("publish", f"layer3={folder}", "--repo", REPO, "--results", str(numbers), "--dry-run")
+    assert done.exit_code == 2
+    assert "the results of 'layer3' are of other weights than those in" in done.stderr
+
+
+def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
+    example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
+    without = Results(10, "t", False, {"l0": Number(3.0)}, weights_sha256="a")
+    measured = replace(without, numbers={}, examples=(example,))
+    assert with_measured({"other name": without}, {"mine": measured}) == {
+        "other name": replace(without, examples=(example,))
+    }
+    assert with_measured({}, {"mine": measured}) == {"mine": measured}
+    own = replace(without, examples=(replace(example, token="y"),))
+    assert with_measured({"other name": own}, {"mine": measured}) == {"other name": own}
 
 
 def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    numbers = inspection_json(tmp_path / "n.json", "another")
+    numbers = results_file(tmp_path / "n.json", "another")
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers), "--dry-run")
     assert done.exit_code == 2
     assert "the results are of another, and no SAE here has such an id or label (layer3)" in done.stderr
     numbers.write_text("[]")
     again = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
-    assert "is not what `abstopk inspect --json` writes" in again.stderr
+    assert "is no results file of this version" in again.stderr
 
 
 def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
@@ -277,6 +340,10 @@ def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> 
     assert "Brackets: 95 % intervals." in card
     assert r"| 3 | negative | -2.5 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
     assert "The publisher has named no licence" in card
+    assert "loss recovered" not in card.split("## Limits")[0].split("## Results")[1].split("\n")[2], (
+        "nobody measured it"
+    )
+    assert [bold_text(token) for token in (" she", "she ", "  ", "*")] == [" **she**", "**she** ", "**␣**", r"**\***"]
 
 
 @pytest.fixture
@@ -322,6 +389,7 @@ def test_a_run_is_measured_published_and_loaded_by_the_code_of_its_card(
     torch.save({"x": x, **expected}, tmp_path / "expected.pt")
     script = f"""
 import sys, torch
+sys.modules["sae_lens_abstopk"] = None  # as where it is not installed: importing it fails
 {alone}
 expected = torch.load({str(tmp_path / "expected.pt")!r}, weights_only=True)
 x = expected["x"]
@@ -330,7 +398,7 @@ close = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 close(sae.encode(x), both(expected["batch"]))
 close(SAE.from_pretrained({REPO!r}, "token").encode(x), expected["token"])
 close(SAE.from_pretrained({REPO!r}, "token_mirror").encode(x), both(expected["token"]))
-assert "sae_lens_abstopk" not in sys.modules
+assert sys.modules.pop("sae_lens_abstopk") is None
 {with_package}
 close(sae.encode(x), expected["batch"])
 """

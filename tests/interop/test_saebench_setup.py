@@ -1,11 +1,13 @@
 """What of the way to SAEBench needs no SAEBench: verdicts, class sets, and refusals before any work."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import chart
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks import load_task
 from sae_lens_abstopk.interop.class_sets import class_set, joined
@@ -14,11 +16,29 @@ from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable, ve
 from sae_lens_abstopk.interop.saebench_runners import RUNNERS
 from tests.test_cli import invoke
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def test_the_page_shows_the_verdicts() -> None:
     assert verdict_table() in (DOCS / "saebench.md").read_text()
+
+
+def test_the_page_shows_the_recorded_numbers() -> None:
+    page, record = (DOCS / "saebench.md").read_text(), json.loads((ROOT / "evals/results/saebench.json").read_text())
+    assert chart.agreement_table(record) in page
+    assert chart.tpp_table(record) in page
+    assert chart.probing_table(record) in page
+    probing = record["parts"]["probing"]
+    seconds = [f"{probing[name]['seconds']:.0f}" for name in ("mirror", "as it is")]
+    assert f"in {seconds[0]} and {seconds[1]} seconds on one thread" in page
+    assert f"in {record['parts']['tpp']['mirror']['seconds']:.0f} seconds on one thread" in page
+    core = record["parts"]["core"]
+    assert core["largest_relative_difference"] < 1e-5
+    assert f"{core['tokens']:,} held-out tokens" in page
+    assert f"FVU {core['fvu_ours']:.2f}" in page
+    assert f"FVU {core['fvu_ours_without_massive_activations']:.2f}" in page
+    assert f"{core['massive_activations']} tokens" in page
 
 
 def test_every_evaluation_that_is_not_hindered_can_be_run_and_no_mirror_is_read_wrong() -> None:

@@ -93,3 +93,39 @@ def test_activations_that_saelens_cached_train_a_signed_sae(tiny_llama: Path, te
     )
     LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
     assert SAE.load_from_disk(tmp_path / "out").cfg.architecture() == "signed_jumprelu"
+
+
+def test_saelens_runner_takes_a_batch_abstopk_run_up_again(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    def run(training_tokens: int, **options: Any) -> Any:
+        cfg = LanguageModelSAERunnerConfig(
+            sae=BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4),
+            model_name=str(tiny_llama),
+            model_class_name="AutoModelForCausalLM",
+            hook_name=HOOK,
+            dataset_path=str(texts.parent),
+            streaming=False,
+            context_size=16,
+            prepend_bos=False,
+            device="cpu",
+            training_tokens=training_tokens,
+            train_batch_size_tokens=64,
+            store_batch_size_prompts=4,
+            n_batches_in_buffer=8,
+            logger=LoggingConfig(log_to_wandb=False),
+            n_checkpoints=0,
+            checkpoint_path=str(tmp_path / "checkpoints"),
+            **options,
+        )
+        dataset: Any = open_dataset(str(texts), streaming=False)
+        LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
+
+    run(256, save_final_checkpoint=True, output_path=str(tmp_path / "first"))
+    (checkpoint,) = [path.parent for path in (tmp_path / "checkpoints").rglob("trainer_state.pt")]
+    options = {"save_final_checkpoint": False, "resume_from_checkpoint": str(checkpoint)}
+    run(256, output_path=str(tmp_path / "no-further"), **options)
+    run(512, output_path=str(tmp_path / "further"), **options)
+    first, same, further = (SAE.load_from_disk(tmp_path / name) for name in ("first", "no-further", "further"))
+    assert further.cfg.architecture() == "signed_jumprelu"
+    for name, weight in first.state_dict().items():
+        assert torch.equal(same.state_dict()[name], weight), "weights and threshold are those of the checkpoint"
+        assert not torch.allclose(further.state_dict()[name], weight, rtol=1e-3), "and training went on"

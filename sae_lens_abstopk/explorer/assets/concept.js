@@ -32,18 +32,19 @@ async function conceptPage(asked) {
   return { element, title: `${concept.name}: ${a} ↔ ${b}` };
 }
 
-// AUROC of every method, one column an SAE; controls come last.
+// AUROC of every method, one column an SAE; the controls are folded away.
 function probeTable(measured) {
   const methods = new Map(measured.flatMap(({ found }) => found.probes.map(([name, , control]) => [name, control])));
-  const names = [...methods.keys()].sort((x, y) => methods.get(x) - methods.get(y));
-  if (!names.length) return null;
-  return h("section", {}, h("h3", {}, "AUROC on test"), h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": "AUROC on test" }, h("table", { class: "numbers" },
+  if (!methods.size) return null;
+  const table = (control, label) => h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": label }, h("table", { class: "numbers" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "by"), measured.map(({ sae }) => h("th", { scope: "col" }, meta.saes[sae].name)))),
-    h("tbody", {}, names.map((name) => h("tr", { class: methods.get(name) && "control" }, h("th", { scope: "row" }, name),
+    h("tbody", {}, [...methods.keys()].filter((name) => methods.get(name) === control).map((name) => h("tr", {}, h("th", { scope: "row" }, name),
       measured.map(({ found }) => {
         const interval = found.probes.find(([method]) => method === name)?.[1];
         return h("td", {}, h("span", {}, asInterval(interval)), interval && intervalBar(interval));
-      })))))));
+      }))))));
+  return h("section", { class: "probes" }, h("h3", {}, "AUROC on test"), table(false, "AUROC on test"),
+    [...methods.values()].some((control) => control) && h("details", {}, h("summary", {}, "Controls: permuted labels, an untrained SAE"), table(true, "AUROC of the controls")));
 }
 
 // A value with its interval between 0 and 1; the tick in the middle is chance.
@@ -71,7 +72,7 @@ function foundLatent(concept, found, latent, sae, data) {
     h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     h("div", { class: data.signed ? "poles" : null }, (data.signed ? SIDES : [POSITIVE]).map((side) => {
       const pole = poleOf(concept, found, side);
-      return poleColumn(latent, side, { short: true, shown: 3, level: "h4", heading: `${side === POSITIVE ? "Positive" : "Negative"} pole${pole ? `, for ${pole}` : ""}` });
+      return poleColumn(latent, side, { short: true, shown: 3, level: "h4", heading: `${!data.signed ? "Fires" : side === POSITIVE ? "Positive pole" : "Negative pole"}${pole ? `${data.signed ? "," : ""} for ${pole}` : ""}` });
     })));
 }
 
@@ -83,6 +84,7 @@ function steeringSection(concept, steering) {
       h("thead", {}, h("tr", {}, ["at matched cost", `log-odds to ${a}`, `log-odds to ${b}`, "symmetry"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, steering.effects.map(([name, ...intervals]) => h("tr", {}, h("th", { scope: "row" }, name), intervals.map((interval) => h("td", {}, asInterval(interval)))))))),
     steering.texts.length > 0 && h("details", {}, h("summary", {}, "One generated text at each strength"),
+      h("p", { class: "note" }, "After the prompt ", h("q", {}, steering.prompt)),
       h("ol", { class: "by-strength" }, steering.texts.map(([strength, text]) =>
         h("li", {}, h("span", { class: "strength" }, strength === 0 ? "unsteered" : `${strength > 0 ? "+" : "−"}${Math.abs(strength)}, towards ${strength > 0 ? b : a}`), text)))));
 }

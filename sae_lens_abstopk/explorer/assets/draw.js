@@ -62,22 +62,26 @@ function doseResponse(concept, steering) {
     h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to ${fixed(high)}; the level line is the unsteered model. Every direction is added with the norm of the latent's.`));
 }
 
-// Two-sidedness against density (log). Returns the figure and a way to redraw it with some latents faded.
+// Two-sidedness, or the scale where there is one side, against density (log). Returns the figure and a way to redraw it with some latents faded.
 function scatter(data, sae) {
   const count = data.scale.length;
   const total = data.fires[0].map((a, i) => a + data.fires[1][i]);
   const live = [...total.keys()].filter((i) => total[i] > 0);
   const decade = (value) => Math.log10(value / data.tokens);
   const [low, high] = [Math.floor(decade(1)), 0];
+  const top = data.signed ? 0.5 : Math.max(...live.map((i) => data.scale[i]), 1e-9);
+  const value = (i) => (data.signed ? twoSidedness(data.fires, i) : data.scale[i]) / top;
   const canvas = h("canvas", { role: "img", "aria-label":
-    `Two-sidedness against density of ${live.length.toLocaleString("en-US")} latents that fired; the table has the same numbers` });
+    `${data.signed ? "Two-sidedness" : "Scale"} against density of ${live.length.toLocaleString("en-US")} latents that fired; the table has the same numbers` });
   const tip = h("div", { class: "tip", hidden: true });
   const figure = h("figure", { class: "scatter" }, h("div", { class: "plot" }, canvas, tip),
-    h("figcaption", {}, "Share of tokens on which a latent fires, and share of its firings on the weaker side. Select a dot to open it."));
-  const pad = { left: 34, right: 8, top: 8, bottom: 30 };
+    h("figcaption", {}, `Share of tokens on which a latent fires, and ${data.signed ? "share of its firings on the weaker side" : "its scale"}. Select a dot to open it.`));
+  // lengths are those at a text size of 15 px, which grows with the screen
+  const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15;
+  const pad = { left: 34 * unit, right: 8 * unit, top: 8 * unit, bottom: 30 * unit };
   let shown = null, box = null;
   const x = (i) => pad.left + ((decade(total[i]) - low) / (high - low)) * (box.width - pad.left - pad.right);
-  const y = (i) => box.height - pad.bottom - (twoSidedness(data.fires, i) / 0.5) * (box.height - pad.top - pad.bottom);
+  const y = (i) => box.height - pad.bottom - value(i) * (box.height - pad.top - pad.bottom);
 
   function draw(list = shown) {
     shown = list;
@@ -89,26 +93,26 @@ function scatter(data, sae) {
     const style = getComputedStyle(canvas);
     const context = canvas.getContext("2d");
     context.scale(scale, scale);
-    context.font = "11px system-ui, sans-serif";
+    context.font = `${11 * unit}px system-ui, sans-serif`;
     context.fillStyle = style.getPropertyValue("color");
     context.strokeStyle = style.borderTopColor;
     context.textBaseline = "middle";
     context.textAlign = "right";
-    for (const tick of [0, 0.25, 0.5]) {
-      const at = box.height - pad.bottom - (tick / 0.5) * (box.height - pad.top - pad.bottom);
-      context.fillText(String(tick), pad.left - 6, at);
+    for (const part of [0, 0.5, 1]) {
+      const at = box.height - pad.bottom - part * (box.height - pad.top - pad.bottom);
+      context.fillText(number(part * top, 2), pad.left - 6 * unit, at);
       context.beginPath(); context.moveTo(pad.left, at); context.lineTo(box.width - pad.right, at); context.stroke();
     }
     context.textAlign = "center";
     for (let power = low; power <= high; power++) {
       const at = pad.left + ((power - low) / (high - low)) * (box.width - pad.left - pad.right);
-      context.fillText(`${Number((100 * 10 ** power).toPrecision(1))} %`, Math.min(at, box.width - 18), box.height - pad.bottom + 14);
+      context.fillText(`${Number((100 * 10 ** power).toPrecision(1))} %`, Math.min(at, box.width - 18 * unit), box.height - pad.bottom + 14 * unit);
     }
     const chosen = list && list.length < count ? new Set(list) : null;
     for (const faded of [true, false]) {
       context.globalAlpha = faded ? 0.12 : 0.55;
       context.fillStyle = faded ? style.getPropertyValue("color") : style.outlineColor;
-      for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25, y(i) - 1.25, 2.5, 2.5);
+      for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25 * unit, y(i) - 1.25 * unit, 2.5 * unit, 2.5 * unit);
     }
   }
   function nearest(event) {
@@ -127,7 +131,7 @@ function scatter(data, sae) {
     tip.hidden = i === null;
     canvas.style.cursor = i === null ? "" : "pointer";
     if (i === null) return;
-    tip.textContent = `${i}: ${data.labels[NEGATIVE][i]} ↔ ${data.labels[POSITIVE][i]}`;
+    tip.textContent = `${i}: ${(data.signed ? SIDES : [POSITIVE]).map((side) => visible(data.labels[side][i])).join(" ↔ ")}`;
     tip.style.top = `${y(i) + 10}px`;
     x(i) < box.width / 2 ? (tip.style.left = `${x(i)}px`, tip.style.right = "") : (tip.style.right = `${box.width - x(i)}px`, tip.style.left = "");
   });

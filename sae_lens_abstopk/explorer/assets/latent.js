@@ -46,6 +46,17 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
     !short && tokenList(`${d} demotes`, pole.demoted, latent.strings, signedNumber));
 }
 
+// The only pole of a latent without a sign: its contexts beside each other.
+function onePole(latent) {
+  const pole = latent.poles[POSITIVE];
+  if (!pole.fires) return h("p", { class: "nothing" }, "Never fires in this text.");
+  const column = (title, list, ranked) => list.length > 0 && h("section", { class: "pole positive", "aria-label": title }, h("h2", {}, title),
+    h("ol", { class: "contexts" }, list.map((each) => context(each, latent.strings, ranked))));
+  return [tokenList("Fires on", pole.tokens, latent.strings, percent),
+    h("div", { class: "poles" }, column("Strongest", pole.contexts), column("By strength, above this share of the firings", pole.sampled, true)),
+    tokenList("Promotes", pole.promoted, latent.strings, signedNumber), tokenList("Demotes", pole.demoted, latent.strings, signedNumber)].filter(Boolean);
+}
+
 function linkedList(title, note, sae, data, items, describe) {
   return h("section", { class: "linked" }, h("h3", {}, title), h("p", { class: "note" }, note),
     items.length === 0 ? h("p", { class: "nothing" }, "None.") : h("ul", {}, items.map((item) => h("li", {},
@@ -85,7 +96,7 @@ async function latentPage(sae, asked) {
   const index = checked(asked, count);
   const latent = await explorer.latent(sae, index);
   const concepts = await conceptsOfLatent(sae, index);
-  const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], ["+ fires", percent(latent.poles[POSITIVE].density)],
+  const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], [data.signed ? "+ fires" : "fires", percent(latent.poles[POSITIVE].density)],
     ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)], latent.relation && ["judged", latent.relation]].filter(Boolean);
   const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale ?? "1.0");
   const element = h("article", { class: "page" },
@@ -94,12 +105,12 @@ async function latentPage(sae, asked) {
     h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     latent.limit > 0 && histogram(latent, data.signed),
     concepts,
-    h("div", { class: data.signed ? "poles" : null }, (data.signed ? SIDES : [POSITIVE]).map((side) => poleColumn(latent, side))),
+    data.signed ? h("div", { class: "poles" }, SIDES.map((side) => poleColumn(latent, side))) : onePole(latent),
     h("div", { class: "three" },
-      linkedList("Nearest decoders", "cosine with +d", sae, data, latent.aligned, (item) => fixed(item[1])),
-      linkedList("Most opposed decoders", "cosine with +d; below −0.7 the two are an antipodal pair", sae, data, latent.opposed, (item) => fixed(item[1])),
-      linkedList("On together", "overlap of firings, and how often on the same side", sae, data, latent.cofiring,
-        (item) => `${fixed(item[1])}, ${percent(item[2])} same side`)),
+      linkedList("Nearest decoders", `cosine with ${data.signed ? "+d" : "d"}`, sae, data, latent.aligned, (item) => fixed(item[1])),
+      linkedList("Most opposed decoders", `cosine with ${data.signed ? "+d" : "d"}; below −0.7 the two are an antipodal pair`, sae, data, latent.opposed, (item) => fixed(item[1])),
+      linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}`, sae, data, latent.cofiring,
+        (item) => `${fixed(item[1])}${data.signed ? `, ${percent(item[2])} same side` : ""}`)),
     latent.steered.length > 0 && steeredTexts(latent.steered),
     h("section", { class: "snippet" }, h("h3", {}, "Load and steer"),
       h("button", { type: "button", onclick: (event) => copy(code, event.target) }, "Copy code"), h("pre", { tabindex: 0 }, code)));

@@ -3,8 +3,8 @@
 
 const ROW = 36; // px, as in the style sheet
 const FILTERS = [
-  ["two", "two-sided at least", (d, i) => twoSidedness(d.fires, i) ?? -1, 0.05],
-  ["neg", "negative fires at least, %", (d, i) => (100 * d.fires[NEGATIVE][i]) / d.tokens, 0.01],
+  ["two", "two-sided at least", (d, i) => twoSidedness(d.fires, i) ?? -1, 0.05, "signed"],
+  ["neg", "negative fires at least, %", (d, i) => (100 * d.fires[NEGATIVE][i]) / d.tokens, 0.01, "signed"],
   ["pos", "positive fires at least, %", (d, i) => (100 * d.fires[POSITIVE][i]) / d.tokens, 0.01],
   ["scale", "scale at least", (d, i) => d.scale[i], 1],
 ];
@@ -15,12 +15,12 @@ function columnsOf(data) {
     { key: "latent", name: "Latent", value: (i) => i, cell: (i, sae) => h("a", { href: latentAddress(sae, i) }, String(i)), numeric: true, up: true },
     data.signed && { key: "negative", name: "Negative pole", class: "label", value: (i) => data.labels[NEGATIVE][i], text: true, up: true,
       cell: (i) => h("span", { class: "negative-text" }, visible(data.labels[NEGATIVE][i])) },
-    { key: "positive", name: "Positive pole", class: "label", value: (i) => data.labels[POSITIVE][i], text: true, up: true,
+    { key: "positive", name: data.signed ? "Positive pole" : "Fires on", class: "label", value: (i) => data.labels[POSITIVE][i], text: true, up: true,
       cell: (i) => h("span", { class: "positive-text" }, visible(data.labels[POSITIVE][i])) },
     data.signed && { key: "two", name: "Two-sided", value: (i) => surelyTwoSided(data.fires, i), numeric: true,
       cell: (i) => [balance(data, i), fixed(twoSidedness(data.fires, i))] },
     data.signed && { key: "neg", name: "− fires", class: "wide", value: share(NEGATIVE), cell: (i) => percent(share(NEGATIVE)(i)), numeric: true },
-    { key: "pos", name: "+ fires", class: "wide", value: share(POSITIVE), cell: (i) => percent(share(POSITIVE)(i)), numeric: true },
+    { key: "pos", name: data.signed ? "+ fires" : "Fires", class: "wide", value: share(POSITIVE), cell: (i) => percent(share(POSITIVE)(i)), numeric: true },
     { key: "scale", name: "Scale", class: "wide", value: (i) => data.scale[i], cell: (i) => number(data.scale[i]), numeric: true },
     data.relations && { key: "relation", name: "Judged", class: "wide", value: (i) => data.relations[i] ?? "~", text: true, up: true, cell: (i) => data.relations[i] ?? "" },
     data.axis && { key: "axis", name: "Axis shared", class: "wide", value: (i) => data.axis[i] ?? -2, cell: (i) => fixed(data.axis[i]), numeric: true },
@@ -52,7 +52,9 @@ async function overviewPage(sae, query) {
     return (i) => rank[i];
   })() };
   const state = { sort: query.get("sort") ?? "", up: query.get("dir") === "up", q: query.get("q") ?? "" };
-  for (const [key] of FILTERS) state[key] = query.get(key) ?? "";
+  const filters = FILTERS.filter(([, , , , only]) => data.signed || !only);
+  for (const [key] of FILTERS) state[key] = "";
+  for (const [key] of filters) state[key] = query.get(key) ?? "";
   if (!columns.some((column) => column.key === state.sort)) state.sort = "";
   if (!state.sort) state.up = true;
   let list = [];
@@ -61,7 +63,7 @@ async function overviewPage(sae, query) {
     oninput: (event) => { state.q = event.target.value; update(); },
     onkeydown: (event) => { if (event.key === "Enter" && list.length) location.hash = latentAddress(sae, list[0]); } });
   search.value = state.q;
-  const inputs = FILTERS.map(([key, name, , step]) => {
+  const inputs = filters.map(([key, name, , step]) => {
     const input = h("input", { type: "number", min: 0, step, name: key, oninput: (event) => { state[key] = event.target.value; update(); } });
     input.value = state[key];
     return h("label", {}, h("span", {}, name), input);
@@ -86,7 +88,7 @@ async function overviewPage(sae, query) {
   function update() {
     const column = columns.find((each) => each.key === state.sort) ?? suggested;
     const matches = matching(data, state.q);
-    const least = FILTERS.filter(([key]) => state[key] !== "" && Number.isFinite(Number(state[key])));
+    const least = filters.filter(([key]) => state[key] !== "" && Number.isFinite(Number(state[key])));
     const keys = Array.from({ length: count }, (_, i) => column.value(i));
     const sign = state.up ? 1 : -1;
     list = [...keys.keys()].filter((i) => (!matches || matches(i)) && least.every(([key, , value]) => value(data, i) >= Number(state[key])));
@@ -102,7 +104,7 @@ async function overviewPage(sae, query) {
     const address = new URLSearchParams();
     if (state.sort) { address.set("sort", state.sort); if (state.up) address.set("dir", "up"); }
     back.hidden = !state.sort;
-    for (const key of ["q", ...FILTERS.map(([each]) => each)]) if (state[key]) address.set(key, state[key]);
+    for (const key of ["q", ...filters.map(([each]) => each)]) if (state[key]) address.set(key, state[key]);
     history.replaceState(null, "", `#/overview/${sae}${address.size ? `?${address}` : ""}`);
     scroller.scrollTop = 0;
     render();
@@ -122,11 +124,12 @@ async function overviewPage(sae, query) {
 
   const s = data.summary;
   const figures = [["FVU", fixed(s.fvu, 3)], ["nMSE", fixed(s.nmse, 3)], ["L0", fixed(s.l0, 1)],
-    ["dead latents", s.dead.toLocaleString("en-US")], ["dead poles", s.deadPoles.toLocaleString("en-US")], ["mean two-sided", fixed(s.twoSided)]];
+    ["dead latents", s.dead.toLocaleString("en-US")],
+    data.signed && ["dead poles", s.deadPoles.toLocaleString("en-US")], data.signed && ["mean two-sided", fixed(s.twoSided)]].filter(Boolean);
   const element = h("div", { class: "overview" },
     h("section", { class: "list", "aria-label": "Latents" },
       h("div", { class: "head" }, h("h1", {}, meta.saes[sae].name), found, back),
-      h("div", { class: "controls" }, search, h("details", { open: FILTERS.some(([key]) => state[key]) }, h("summary", {}, "Filters"), h("div", { class: "filters" }, inputs))),
+      h("div", { class: "controls" }, search, h("details", { open: filters.some(([key]) => state[key]) }, h("summary", {}, "Filters"), h("div", { class: "filters" }, inputs))),
       scroller),
     h("aside", { "aria-label": "Summary" },
       h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),

@@ -50,7 +50,8 @@ const percent = (share) =>
 const minus = (text) => text.replace("-", "−");
 const number = (value, digits = 3) => (value == null ? "–" : minus(Number(value.toPrecision(digits)).toLocaleString("en-US")));
 const fixed = (value, digits = 2) => (value == null ? "–" : minus(value.toFixed(digits)));
-const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥");
+// Text with signs for what cannot be seen; a run of spaces, which would push the rest out of sight, is counted.
+const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥").replace(/ {3,}/g, (run) => `␣×${run.length}`);
 const twoSidedness = (fires, index) => {
   const [a, b] = [fires[0][index], fires[1][index]];
   return a + b ? Math.min(a, b) / (a + b) : null;

@@ -1,0 +1,74 @@
+"""Token ids as the text that they stand for."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+PIECE = "\ufffd"
+# a character is four bytes at most, so as many byte tokens
+LONGEST = 4
+# how tokenizers that work on bytes write them: one character a byte, or <0xE2> where no other token will do
+BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
+FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class TokenText:
+    """
+    Text of single tokens, looked up once each.
+
+    A piece of a character that is no text by itself is shown by its bytes, as in ``\\xe2\\x80``.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[int, tuple[str, bool]] = {}
+
+    def __call__(self, token: int) -> str:
+        return self._found(token)[0]
+
+    def pieces(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
+        """Text of a run of tokens: a text and the indices of its tokens, several where they make up one character."""
+        found: list[tuple[str, range]] = []
+        start = 0
+        while start < len(tokens):
+            (text, whole), stop = self._found(tokens[start]), start + 1
+            if not whole:
+                for end in range(start + 2, min(start + LONGEST, len(tokens)) + 1):
+                    joined = self._decoded(tokens[start:end])
+                    if PIECE not in joined:
+                        text, stop = joined, end
+                        break
+            found.append((text, range(start, stop)))
+            start = stop
+        return found
+
+    def joined(self, tokens: Sequence[int]) -> str:
+        """A run of tokens as one text."""
+        return "".join(text for text, _ in self.pieces(tokens))
+
+    def _found(self, token: int) -> tuple[str, bool]:
+        """Text of a token, and whether it is text by itself."""
+        if token not in self._known:
+            text, piece = self._decoded([token]), self._tokenizer.convert_ids_to_tokens(token)
+            whole = PIECE not in text
+            if not whole and (there := _bytes(piece)):
+                text = there.decode("utf-8", errors="backslashreplace")
+            # SentencePiece decoders drop the space that a word begins with
+            if isinstance(piece, str) and piece.startswith("▁") and not text.startswith(" "):
+                text = f" {text}"
+            self._known[token] = text, whole
+        return self._known[token]
+
+    def _decoded(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(tokens), clean_up_tokenization_spaces=False)
+
+
+def _bytes(piece: Any) -> bytes:
+    """The bytes of a token as its tokenizer writes it; none where it does not work on bytes."""
+    if not isinstance(piece, str):
+        return b""
+    if fallback := FALLBACK.fullmatch(piece):
+        return bytes.fromhex(fallback[1])
+    return bytes(BYTES[character] for character in piece) if all(character in BYTES for character in piece) else b""
