@@ -125,6 +125,8 @@ def damage(folder: Path) -> str | None:
         return f"its {MANIFEST} cannot be read ({error})"
     present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     for name, (n_bytes, digest) in files.items():
+        if name in present and not present[name].resolve().is_relative_to(folder.resolve()):
+            return f"{name} is a link that leads out of it"
         if name not in present:
             return f"{name} is missing"
         if present[name].stat().st_size != n_bytes:

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.ranks import OtherRankError, n_ranks, summed, this_rank
+from sae_lens_abstopk.ranks import OtherRankError, barrier, n_ranks, summed, this_rank
 from sae_lens_abstopk.training.config import TrainingConfig
 
 # a rank that waits longer than this for the others ends with an error
@@ -71,12 +72,12 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=TIMEOUT)
     try:
         yield
-        dist.barrier()
+        barrier()
     except (RuntimeError, ValueError) as error:
         if isinstance(error, dist.DistError) or (type(error) is RuntimeError and _is_about_others(error)):
             raise OtherRankError(
-                f"another rank has ended, and rank {this_rank()} with it ({str(error).splitlines()[0][:120]}); what that one "
-                "printed says why. Then go on with --resume."
+                f"another rank has ended, and rank {this_rank()} with it ({_short(error)}); what that one printed says why. "
+                "Then go on with --resume."
             ) from error
         raise
     dist.destroy_process_group()
@@ -205,6 +206,11 @@ def command_prefix(variables: Mapping[str, str] = os.environ) -> str:
 
 def _local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def _short(error: Exception) -> str:
+    """The first sentence of an error of gloo, without the file of its source that comes first."""
+    return re.sub(r"^\[[^\]]*\]\s*", "", str(error)).splitlines()[0].partition(". ")[0][:120]
 
 
 def _is_about_others(error: Exception) -> bool:

@@ -25,7 +25,7 @@ from sae_lens_abstopk.training.checkpoint import (
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, write_config
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, learning_rate_then, write_config
 from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
 from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import (
@@ -34,6 +34,7 @@ from sae_lens_abstopk.training.training_state import (
     load_state,
     part_folder,
     save_state,
+    scale_learning_rate,
     state_bytes,
 )
 
@@ -141,6 +142,11 @@ class RunCheckpoints:
             for name, path in self.metrics.items():
                 _put_back(part_folder(folder, name) / path.name, path)
         console.print(f"going on after step {step} from {folder}", highlight=False, markup=False, soft_wrap=True)
+        lr_then = learning_rate_then(folder)
+        if lr_then != self.cfg.lr:  # it is allowed, or the checkpoint had been refused
+            for trainer in self.state.trainers.values():
+                scale_learning_rate(trainer, self.cfg.lr / lr_then)
+            console.print(f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here", highlight=False)
         note = note_on_ranks(n_ranks(), ranks_of(folder))
         if note is not None:
             console.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -171,13 +177,14 @@ class RunCheckpoints:
         cfg, (newest, _) = self.cfg, newest_checkpoint(self.root)
         last = "No checkpoint had been saved."
         if newest is not None:
+            config = shlex.quote(str(Path(cfg.output_path or "") / CONFIG_FILENAME))
             last = (
-                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); "
-                "from_pretrained_path set to it starts a run from its weights."
+                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); go on from it at a lower lr with: "
+                f"{command_prefix()} train {config} lr={cfg.lr / 3:.2g} --resume --allow-changes lr"
             )
         return (
-            f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or raise lr_warm_up_steps={cfg.lr_warm_up_steps}, in a "
-            f"new run. {last}"
+            f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or in a new run raise "
+            f"lr_warm_up_steps={cfg.lr_warm_up_steps}. {last}"
         )
 
 

@@ -10,8 +10,7 @@ import torch
 import wandb
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
-from sae_lens.registry import get_sae_training_class
-from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
+from sae_lens.saes.sae import TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
@@ -19,7 +18,7 @@ from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
-from sae_lens_abstopk.ranks import barrier, n_ranks, this_rank
+from sae_lens_abstopk.ranks import barrier, this_rank
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import (
@@ -31,7 +30,7 @@ from sae_lens_abstopk.training.activations import (
 from sae_lens_abstopk.training.batch_stream import BatchStream
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.distributed import RankTrainer, of_this_rank, ranks_started
+from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.language_model import check_hook, load_language_model
@@ -51,6 +50,7 @@ from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
+from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState, part_folder
 
 __all__ = ["CONFIG_FILENAME", "METRICS_FILENAME", "TrainingResult", "TrainingRun", "train"]
@@ -92,7 +92,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.console = (console or Console()) if self.leads else Console(quiet=True)
         self.given, cfg = cfg, of_this_rank(cfg)
         """The config as it is written down, without the GPU of this rank."""
-        require_free(self.output)
+        if self.leads:  # to look is to hold the lock for a moment
+            require_free(self.output)
         refuse_to_overwrite(cfg)
         self.resumed = checkpoint_to_resume(self.given, self.console)
         cfg.logger.require_packages()
@@ -152,7 +153,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
     def _prepare(self) -> None:
         cfg = self.cfg
-        self.trainers = {name: self._trainer(sae) for name, sae in self.saes.items()}
+        self.trainers = {name: new_trainer(self.cfg, sae, self.activations_store) for name, sae in self.saes.items()}
         self.controllers = {
             name: L0Controller(self.trainers[name], target, cfg.total_training_steps)
             for name, target in cfg.target_l0.items()
@@ -188,14 +189,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def folder(self, name: str) -> Path:
         """Where the SAE ``name`` is written: the run folder, or for a companion a folder inside it."""
         return part_folder(self.output, name)
-
-    def _trainer(self, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
-        kind = SAETrainer if n_ranks() == 1 else RankTrainer
-        trainer = kind(cfg=self.cfg.to_sae_trainer_config(), sae=sae, data_provider=self.activations_store)
-        if self.cfg.compile_sae:
-            compiled = torch.compile(sae.training_forward_pass, mode=self.cfg.sae_compilation_mode)
-            sae.training_forward_pass = compiled  # type: ignore[method-assign]
-        return use_fused_adam(trainer)
 
     def _loggers(self, name: str) -> Loggers:
         if not self.leads:
@@ -310,16 +303,3 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
         run = TrainingRun(cfg, console=console)
         run.run()
     return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)
-
-
-def new_sae(cfg: TrainingSAEConfig, seed: int) -> TrainingSAE[Any]:
-    """A freshly initialised SAE; one seed gives the same weights to every architecture of the same shape."""
-    torch.manual_seed(seed)
-    return get_sae_training_class(cfg.architecture())[0](cfg)
-
-
-def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
-    """Let Adam update all parameters in one pass over memory instead of about ten; the numbers are the same."""
-    for group in trainer.optimizer.param_groups:
-        group.update(fused=True, foreach=False)
-    return trainer

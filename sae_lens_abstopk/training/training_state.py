@@ -1,13 +1,16 @@
 """What a checkpoint holds: all that the steps after it depend on, to the bit."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_lens import SAE, SAETrainer, TrainingSAE
+from sae_lens.constants import TRAINER_STATE_FILENAME
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.provenance import environment
 from sae_lens_abstopk.training.divergence import DivergenceWatch
 from sae_lens_abstopk.training.target_l0 import L0Controller
@@ -62,10 +65,21 @@ def save_state(
 
 
 def load_state(folder: Path, state: TrainingState) -> None:
-    """Bring a new run's parts to where :func:`save_state` found those of another."""
+    """
+    Bring a new run's parts to where :func:`save_state` found those of another.
+
+    Raises:
+        ConfigError: a file of the optimiser's state holds more than tensors and numbers; none of that is run.
+    """
     for name, trainer in state.trainers.items():
         part = part_folder(folder, name)
-        trainer.load_trainer_state(part)
+        try:
+            trainer.load_trainer_state(part)  # torch.load, from 2.6 on with weights_only
+        except pickle.UnpicklingError as error:
+            raise ConfigError(
+                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser, and is not opened "
+                f"({str(error).splitlines()[0][:100]})."
+            ) from None
         trainer.sae.load_weights_from_checkpoint(part)
     plain = json.loads((folder / STATE).read_text(encoding="utf-8"))
     for name, trainer in state.trainers.items():
@@ -74,6 +88,22 @@ def load_state(folder: Path, state: TrainingState) -> None:
     for name, controller in state.controllers.items():
         controller.load(plain["controllers"][name])
     state.watch.load(plain["losses"])
+
+
+def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
+    """Multiply what is left of a trainer's schedule, from the present rate on to its end."""
+    for group in trainer.optimizer.param_groups:
+        group["lr"] *= factor
+        group["initial_lr"] *= factor
+    schedulers: list[Any] = [trainer.lr_scheduler]
+    while schedulers:
+        scheduler = schedulers.pop()
+        schedulers += getattr(scheduler, "_schedulers", [])
+        scheduler._last_lr = [lr * factor for lr in scheduler._last_lr]
+        for name in ("base_lrs", "eta_min"):
+            value = getattr(scheduler, name, None)
+            if value is not None:
+                setattr(scheduler, name, [lr * factor for lr in value] if isinstance(value, list) else value * factor)
 
 
 def part_folder(folder: Path, name: str) -> Path:

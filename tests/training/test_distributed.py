@@ -10,7 +10,7 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
+from sae_lens_abstopk.ranks import OtherRankError, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
     select_over_batch,
@@ -21,7 +21,7 @@ from sae_lens_abstopk.sparse import (
 from sae_lens_abstopk.training.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import RankTrainer, require_one_process, require_shareable
 from sae_lens_abstopk.training.metrics import step_metrics
-from sae_lens_abstopk.training.runner import use_fused_adam
+from sae_lens_abstopk.training.trainers import use_fused_adam
 from tests.training.rank_processes import on_ranks
 
 STEPS, BATCH, D_IN = 50, 128, 16
@@ -65,11 +65,14 @@ def trained(sae: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "sae",
     [
-        {"architecture": "abstopk", "k": 3, "unit_norm_encoder": True},
+        pytest.param({"architecture": "abstopk", "k": 3, "unit_norm_encoder": True}, marks=pytest.mark.slow),
         {"architecture": "batch_abstopk", "k": 2.5, "b_dec_init_method": "mean"},
-        {"architecture": "matryoshka_batch_abstopk", "k": 3, "matryoshka_widths": [12]},
+        pytest.param(
+            {"architecture": "matryoshka_batch_abstopk", "k": 3, "matryoshka_widths": [12]}, marks=pytest.mark.slow
+        ),
         {"architecture": "sparse_batchtopk", "k": 3},
         {"architecture": "jumprelu"},
+        pytest.param({"architecture": "gated"}, marks=pytest.mark.slow),
     ],
     ids=lambda sae: sae["architecture"],
 )
@@ -87,9 +90,9 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(sae: dict[str, Any
     torch.testing.assert_close(first["frequency"], whole["frequency"], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("half_precision", [False, True])
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("ranks", "half_precision", "signed"), [(2, False, True), (2, True, False), (3, False, False), (3, True, True)]
+)
 def test_ranks_keep_exactly_what_one_process_would_keep(
     ranks: int, half_precision: bool, signed: bool, tmp_path: Path
 ) -> None:
