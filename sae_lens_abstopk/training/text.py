@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from datasets import Dataset, IterableDataset, load_dataset
 from datasets.distributed import split_dataset_by_node
@@ -99,7 +99,7 @@ def text_files(path: str) -> list[list[str | int]]:
 
 
 def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
-    share = split_dataset_by_node(dataset, this_rank(), n_ranks())
+    share: Text = split_dataset_by_node(cast(Dataset, dataset), this_rank(), n_ranks())
     if next(iter(share), None) is None:
         raise ConfigError(
             f"dataset_path={cfg.dataset_path!r} has too few documents for {n_ranks()} ranks; give more text, or start fewer."
