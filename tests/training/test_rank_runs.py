@@ -210,11 +210,11 @@ def process_of_rank(launcher: int, rank: int) -> int:
 
 @pytest.mark.slow
 def test_torchrun_ends_with_the_rank_that_was_killed_and_the_run_goes_on(raw: dict[str, Any], tmp_path: Path) -> None:
-    raw |= {"training_tokens": 64 * 400, "checkpoint_freq": 50, "perf_log_freq": 0}
+    raw |= {"training_tokens": 64 * 300, "checkpoint_freq": 20, "perf_log_freq": 0}
     config, output = tmp_path / "c.yaml", tmp_path / "killed"
     config.write_text(yaml.safe_dump(raw))
     run = torchrun(config, output)
-    while not (output / "checkpoints" / str(64 * 50)).exists() and run.poll() is None:
+    while not (output / "checkpoints" / str(64 * 20)).exists() and run.poll() is None:
         time.sleep(0.02)
     os.kill(process_of_rank(run.pid, 1), signal.SIGKILL)
     killed = time.monotonic()

@@ -3,7 +3,7 @@ import importlib.util
 import io
 import pickle
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,11 @@ def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Pat
     assert [path.stat().st_mtime_ns for path in weights] == before
 
 
-def swept(raw_config: dict[str, Any], folder: Path) -> str:
-    """A sweep of two short runs."""
+def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) -> str:
+    """A sweep of short runs, by default two."""
     raw = {key: value for key, value in raw_config.items() if key != "output_path"}
     (folder / "base.yaml").write_text(yaml.safe_dump(raw | {"perf_log_freq": 0, "checkpoint_freq": 2}))
-    sweep = {"runs": [{"config": str(folder / "base.yaml"), "grid": {"sae.k": [2, 3]}}]}
+    sweep = {"runs": [{"config": str(folder / "base.yaml"), "grid": {"sae.k": list(ks)}}]}
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     return str(folder / "sweep.yaml")
 
@@ -86,15 +86,17 @@ OPEN_LOGS = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytes
 
 @OPEN_LOGS
 @pytest.mark.usefixtures("logs_left_open")
-@pytest.mark.parametrize("cluster", ["debug", pytest.param("local", marks=pytest.mark.slow)])
-def test_submitit_runs_one_job_a_run(raw_config: dict[str, Any], tmp_path: Path, cluster: str) -> None:
+@pytest.mark.parametrize(("cluster", "ks"), [("debug", (2, 3)), pytest.param("local", (2,), marks=pytest.mark.slow)])
+def test_submitit_runs_one_job_a_run(
+    raw_config: dict[str, Any], tmp_path: Path, cluster: str, ks: tuple[int, ...]
+) -> None:
     output = tmp_path / "runs"
-    arguments = ["sweep", swept(raw_config, tmp_path), "-o", str(output), "--launcher", "submitit"]
+    arguments = ["sweep", swept(raw_config, tmp_path, ks), "-o", str(output), "--launcher", "submitit"]
     done = invoke(*arguments, "--cluster", cluster, "--job", "timeout_min=5")
     assert done.exit_code == 0, done.output
-    assert "[1/2] base_sae.k=2  job " in done.output
-    assert len(list(output.glob("*/sae_weights.safetensors"))) == 2
-    assert len({line.rpartition(" ")[2] for line in done.output.splitlines() if "  job " in line}) == 2
+    assert f"[1/{len(ks)}] base_sae.k=2  job " in done.output
+    assert len(list(output.glob("*/sae_weights.safetensors"))) == len(ks)
+    assert len({line.rpartition(" ")[2] for line in done.output.splitlines() if "  job " in line}) == len(ks)
     assert "job" not in invoke(*arguments, "--cluster", cluster).output
 
 
