@@ -2,27 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 from sae_lens import SAEConfig
+from sae_lens.saes.sae import TrainStepInput
 from torch import nn
 from typing_extensions import override
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.ranks import least
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
+from sae_lens_abstopk.sparse import pole_limits
 
 
 class BatchAbsTopK(nn.Module):
     """Keeps the ``int(k * n_tokens)`` entries of largest magnitude of [..., d_sae] and zeroes the others."""
 
-    def __init__(self, k: float) -> None:
+    def __init__(self, k: float, within: Callable[[torch.Tensor], torch.Tensor] = lambda x: x) -> None:
         super().__init__()
         self.k = k
+        self.within = within
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.within(x)
         flat = x.flatten()
         kept = flat.abs().topk(int(self.k * x.shape[:-1].numel()), sorted=False).indices
         return torch.zeros_like(flat).scatter(0, kept, flat.gather(0, kept)).view_as(x)
@@ -30,9 +35,28 @@ class BatchAbsTopK(nn.Module):
 
 @dataclass(kw_only=True)
 class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfig):
-    """Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``."""
+    """
+    Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``.
 
-    pole_thresholds: ClassVar[bool] = False  # SAELens copies every option of the inference config from this one
+    Args:
+        signed_share: Share of the latents that may fire on both sides, the first ones; the others fire on the positive
+            side alone, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK.
+    """
+
+    signed_share: float = 1.0
+
+    @override
+    def __post_init__(self) -> None:
+        if isinstance(self.signed_share, bool) or not 0 <= self.signed_share <= 1:
+            raise ConfigError(
+                f"signed_share={self.signed_share!r} must lie between 0 and 1: the share of latents with two sides."
+            )
+        super().__post_init__()
+
+    @property
+    def pole_thresholds(self) -> bool:
+        """SAELens copies every option of the inference config from this one; a closed pole's threshold is infinity."""
+        return self.signed_share < 1
 
     @override
     @classmethod
@@ -54,17 +78,46 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
 
     cfg: BatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
 
+    def __init__(self, cfg: BatchAbsTopKTrainingSAEConfig, use_error_term: bool = False) -> None:
+        super().__init__(cfg, use_error_term)
+        if cfg.signed_share < 1:
+            self.open_poles = torch.ones(2, cfg.d_sae, dtype=torch.bool, device=self.device)
+            self.open_poles[1, round(cfg.signed_share * cfg.d_sae) :] = False
+
     @override
     def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        return BatchAbsTopK(self.cfg.k)
+        return BatchAbsTopK(self.cfg.k, self._within_open_poles)
+
+    def _within_open_poles(self, hidden_pre: torch.Tensor) -> torch.Tensor:
+        """Pre-activations [..., d_sae], 0 on the side of a closed pole."""
+        if self.open_poles is None:
+            return hidden_pre
+        return hidden_pre.clamp(*pole_limits(self.open_poles, hidden_pre.dtype))
 
     @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
         if self.training or self.topk_threshold == 0:
             return super().encode(x)
-        _, hidden_pre = self.encode_with_hidden_pre(x)
+        hidden_pre = self._within_open_poles(self.encode_with_hidden_pre(x)[1])
         return hidden_pre * (hidden_pre.abs() > self.topk_threshold)
+
+    @override
+    def calculate_aux_loss(
+        self,
+        step_input: TrainStepInput,
+        feature_acts: torch.Tensor,
+        hidden_pre: torch.Tensor,
+        sae_out: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        """As in the base class, with nothing on the side of a closed pole."""
+        return super().calculate_aux_loss(step_input, feature_acts, self._within_open_poles(hidden_pre), sae_out)
+
+    @override
+    def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_saving_inference(state_dict)
+        if self.open_poles is not None:
+            state_dict["negative_threshold"] = state_dict["threshold"].masked_fill(~self.open_poles[1], torch.inf)
 
     @override
     @torch.no_grad()

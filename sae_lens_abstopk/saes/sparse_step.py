@@ -7,7 +7,7 @@ import torch
 from sae_lens import TopKTrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, sparse_decode, sparse_encode
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, pole_limits, sparse_decode, sparse_encode
 
 Select = Callable[[EncoderWeights, torch.Tensor], SparseCodes]
 
@@ -20,6 +20,7 @@ def sparse_training_step(
     signed: bool,
     inner_widths: Sequence[int] = (),
     half_precision: bool = False,
+    open_poles: torch.Tensor | None = None,
 ) -> TrainStepOutput:
     """
     Encode, select, decode and add up the losses, with gradients only where latents are on.
@@ -33,6 +34,7 @@ def sparse_training_step(
         select: Chooses the entries, given the encoder and centred inputs.
         signed: Whether latents are ranked by magnitude.
         half_precision: Whether candidates are looked for in bfloat16; the codes are the same.
+        open_poles: Poles of the latents that may be on, bool [2, F]; all where None.
         inner_widths: Prefixes of the latents whose reconstructions have losses of their own (Matryoshka), increasing.
 
     Returns:
@@ -44,7 +46,7 @@ def sparse_training_step(
         x_BD = sae.run_time_activation_norm_fn_in(sae_in)
         centre_D = sae.b_dec if sae.cfg.apply_b_dec_to_input else torch.zeros_like(sae.b_dec)
         norms_F = sae.W_dec.detach().norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
-        encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed, half_precision)
+        encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed, half_precision, open_poles)
         codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, select(encoder, x_BD - centre_D.detach()))
         *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, inner_widths))
         recons = sae.hook_sae_recons(whole)
@@ -55,7 +57,7 @@ def sparse_training_step(
         if sae.cfg.aux_loss_coefficient and step_input.dead_neuron_mask is not None:
             residual = (step_input.sae_in - sae_out).detach()
             losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
-                sae, x_BD - centre_D, residual, step_input.dead_neuron_mask, norms_F, signed=signed
+                sae, x_BD - centre_D, residual, step_input.dead_neuron_mask, encoder
             )
         reported = codes.values.detach() if norms_F is None else codes.values.detach() * norms_F[codes.latents]
     return TrainStepOutput(
@@ -82,9 +84,7 @@ def dead_latent_loss(
     centred_BD: torch.Tensor,
     residual_BD: torch.Tensor,
     dead_mask: torch.Tensor,
-    norms_F: torch.Tensor | None,
-    *,
-    signed: bool,
+    encoder: EncoderWeights,
 ) -> torch.Tensor:
     """SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the dead columns alone."""
     dead = dead_mask.nonzero().squeeze(1)
@@ -93,9 +93,12 @@ def dead_latent_loss(
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))
     u = centred_BD @ sae.W_enc[:, dead] + sae.b_enc[dead]
+    if encoder.open_poles is not None:
+        low, high = pole_limits(encoder.open_poles, u.dtype)
+        u = u.clamp(low[dead], high[dead])
     if k < len(dead):
-        score = u.detach() if norms_F is None else u.detach() * norms_F[dead]
-        best = (score.abs() if signed else score).topk(k, sorted=False).indices
+        score = u.detach() if encoder.scale is None else u.detach() * encoder.scale[dead]
+        best = (score.abs() if encoder.signed else score).topk(k, sorted=False).indices
         u = torch.zeros_like(u).scatter(-1, best, u.gather(-1, best))
     recons = sae.reshape_fn_out(u @ sae.W_dec[dead], sae.d_head)
     loss = (recons - residual_BD).square().sum(-1).mean()

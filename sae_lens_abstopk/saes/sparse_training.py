@@ -83,6 +83,12 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
     signed = False
+    open_poles: torch.Tensor | None
+    """Poles that may be on, bool [2, d_sae], positive row first; None for all."""
+
+    def __init__(self, cfg: Any, use_error_term: bool = False) -> None:
+        super().__init__(cfg, use_error_term)
+        self.register_buffer("open_poles", None, persistent=False)
 
     @property
     def inner_widths(self) -> tuple[int, ...]:
@@ -107,6 +113,7 @@ class SparseTrainingSAE(TopKTrainingSAE):
                 signed=self.signed,
                 inner_widths=self.inner_widths,
                 half_precision=self.selects_in_half_precision(),
+                open_poles=self.open_poles,
             )
         return super().training_forward_pass(step_input)
 

@@ -50,7 +50,8 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     flat = centred.reshape(-1, centred.shape[-1])
     norms = sae.W_dec.norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
     half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
-    encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, half_precision=half_precision)
+    open_poles = getattr(sae, "open_poles", None)
+    encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, half_precision=half_precision, open_poles=open_poles)
     if architecture in PER_TOKEN:
         codes = select_per_token(encoder._replace(signed=PER_TOKEN[architecture]), flat, sae.cfg.k)
         found = _padded(codes.scaled(norms))

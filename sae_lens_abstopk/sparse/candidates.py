@@ -1,5 +1,6 @@
 """Exact selection at the speed of a half-precision product: candidates in bfloat16, values and proof in float32."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,9 @@ SLACK = 1 + 2.1 * ROUNDING
 # inputs much smaller than the batch's mean norm are given its margin, so that no division meets a zero
 LEAST_NORM = 0.01
 LATENTS_AT_A_TIME = 4096
+
+Score = Callable[[torch.Tensor], torch.Tensor]
+"""Scores of pre-activations [b, F], in a new tensor; never more than their magnitudes, nor steeper."""
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
@@ -66,14 +70,14 @@ class HalfPrecisionEncoder(NamedTuple):
             half_W, b_F.bfloat16(), (margin_F * (1 + 4 * ROUNDING)).bfloat16(), half_x, norms_B[:, None].bfloat16()
         )
 
-    def bounds(self, rows: slice | torch.Tensor, *, signed: bool) -> torch.Tensor:
+    def bounds(self, rows: slice | torch.Tensor, score: Score) -> torch.Tensor:
         """What no score of these tokens exceeds, but for the factor ``SLACK``: bfloat16 [b, F]."""
         v_bF = torch.addmm(self.b_F, self.x_BD[rows], self.W_FD.T)
-        return (v_bF.abs_() if signed else v_bF.relu_()).addcmul_(self.norms_B1[rows], self.margin_F)
+        return score(v_bF).addcmul_(self.norms_B1[rows], self.margin_F)
 
-    def candidates(self, rows: slice, n: int, *, signed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def candidates(self, rows: slice, n: int, score: Score) -> tuple[torch.Tensor, torch.Tensor]:
         """The ``n`` latents of each token with the highest bounds, and a bound on the scores of all others."""
-        best = self.bounds(rows, signed=signed).topk(n, sorted=False)
+        best = self.bounds(rows, score).topk(n, sorted=False)
         return best.indices, best.values.amin(1).float() * SLACK
 
 

@@ -29,6 +29,8 @@ class EncoderWeights(NamedTuple):
     """Rank by magnitude; otherwise by value, and entries that are not positive are left out (as TopK does)."""
     half_precision: bool = False
     """Look for candidates in bfloat16 (see :mod:`.candidates`); float32 weights alone."""
+    open_poles: torch.Tensor | None = None
+    """Which poles may be on, bool [2, F], positive row first; None for all. Of signed codes alone."""
 
     def row_blocks(self, n_tokens: int) -> Iterator[slice]:
         """Blocks of tokens whose pre-activations fit together."""
@@ -40,7 +42,16 @@ class EncoderWeights(NamedTuple):
         """What pre-activations are ranked by: [..., F], or the shape of ``latents``."""
         if self.scale is not None:
             u = u * (self.scale if latents is None else self.scale[latents])
-        return u.abs() if self.signed else u.relu()
+        if self.open_poles is None:
+            return u.abs() if self.signed else u.relu()
+        low, high = pole_limits(self.open_poles, u.dtype)
+        return (torch.clamp(u, low, high) if latents is None else torch.clamp(u, low[latents], high[latents])).abs()
+
+
+def pole_limits(open_poles: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """What pre-activations are clamped to, [F] each: 0 on the side of a pole that is not open, else infinity."""
+    positive, negative = torch.where(open_poles, torch.inf, 0.0).to(dtype)
+    return -negative, positive
 
 
 class Offers(NamedTuple):
@@ -82,15 +93,16 @@ def candidate_offers(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *
         return None
     W_FD = encoder.W_enc.T.contiguous()
     half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
+    score = encoder._replace(scale=None).scores  # the rows of the half-precision encoder are scaled already
     sample = torch.arange(0, len(x_BD), max(1, len(x_BD) // PROBED_TOKENS), device=x_BD.device)
     exact = encoder.scores(torch.addmm(encoder.b_enc, x_BD[sample], encoder.W_enc))
     n_kept = n_keep if per_token else max(1, n_keep * len(sample) // len(x_BD))
     least_kept = (exact if per_token else exact.flatten()).topk(n_kept, sorted=False).values.amin(-1, keepdim=True)
-    needed = (half.bounds(sample, signed=encoder.signed) * SLACK >= least_kept).sum(1)
+    needed = (half.bounds(sample, score) * SLACK >= least_kept).sum(1)
     width = int(1.1 * needed.float().quantile(0.95)) + 8
     if width > MOST_CANDIDATES * encoder.W_enc.shape[1]:
         return None
-    parts = [half.candidates(rows, width, signed=encoder.signed) for rows in encoder.row_blocks(len(x_BD))]
+    parts = [half.candidates(rows, width, score) for rows in encoder.row_blocks(len(x_BD))]
     latents, bound = (torch.cat(part) for part in zip(*parts, strict=True))
     values = dot_products(x_BD, W_FD, latents) + encoder.b_enc[latents]
     return Offers(latents, values, encoder.scores(values, latents), bound)
@@ -109,6 +121,8 @@ def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> Spa
         if len(unproven):
             latents[unproven], values[unproven] = best_offers(encoder, x_BD[unproven], k)[:2]
     codes = SparseCodes(values.flatten(), latents.flatten(), even_offsets(len(x_BD), k, x_BD.device))
+    if encoder.open_poles is not None:
+        return codes.where(encoder.scores(codes.values, codes.latents) > 0)
     return codes if encoder.signed else codes.where(codes.values > 0)
 
 
@@ -136,7 +150,7 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
         offers = best_offers(encoder, x_BD[asked], width)
         pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
     kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).indices
-    if not encoder.signed:
+    if not encoder.signed or encoder.open_poles is not None:
         kept = kept[pool.scores[kept] > 0]
     kept = kept[pool.rows[kept].argsort()]
     counts = count_each(pool.rows[kept], n_tokens)

@@ -31,7 +31,6 @@ DEFINING_KEYS = (
     "split",
     "column_name",
     "shuffle",
-    "seed",
     "streaming",
     "held_out_every",
     "context_size",
@@ -98,6 +97,7 @@ class ActivationCache:
         """The cache that ``cfg.activation_cache`` names."""
         assert cfg.activation_cache is not None
         values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
+        values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
         values["text files"] = text_files(cfg.dataset_path)
         return cls(Path(cfg.activation_cache), json.loads(json.dumps(values, default=str)))
 

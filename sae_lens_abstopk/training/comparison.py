@@ -106,7 +106,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
         for seed in seeds:
             name = f"k{k}_seed{seed}"
             changes = [*overrides, f"seed={seed}", f"output_path={output / name}"]
-            changes += _variants_as_overrides(variants, base, k, where=str(path))
+            changes += variants_as_overrides(variants, base, k, where=str(path))
             cfg = load_config(raw["config"], changes)
             cfg.sae.metadata.variant = next(iter(variants))
             runs.append(ComparisonRun(name, k, seed, cfg))
@@ -126,9 +126,21 @@ def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = 
             train(run.config, console=console)
 
 
-def _variants_as_overrides(
+def variants_as_overrides(
     variants: Mapping[str, Mapping[str, Any]], base: TrainingConfig, k: float, *, where: str
 ) -> list[str]:
+    """
+    Changes to the config ``base`` that make it train ``variants`` at an L0 of ``k``, all in one pass.
+
+    Args:
+        variants: SAE keys of each variant, by name; ``times_wider`` multiplies the base's ``d_sae``.
+        base: Gives ``d_in`` and ``d_sae``.
+        k: See :func:`load_comparison`.
+        where: What errors name as the place.
+
+    Raises:
+        ConfigError: a variant is not understood.
+    """
     saes, targets = {}, {}
     for name, options in variants.items():
         wider = options.get("times_wider", 1)

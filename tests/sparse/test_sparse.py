@@ -111,6 +111,24 @@ def test_candidates_in_half_precision_give_the_selection_of_float32(
             assert len(torch.unique(fast.rows * f + fast.latents)) == len(fast.latents)
 
 
+@given(st.integers(0, 1000), st.integers(1, 9), st.booleans(), st.booleans())
+def test_only_open_poles_are_selected(seed: int, k: int, scaled: bool, half_precision: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    p = problem(seed=seed, dtype=torch.float32)
+    scale = torch.rand(17, generator=generator) + 0.1 if scaled else None
+    open_poles = torch.rand(2, 17, generator=generator) < 0.6
+    encoder = EncoderWeights(p["W_enc"], p["b_enc"], scale, half_precision=half_precision, open_poles=open_poles)
+    u, scores = dense_scores(p, scale, True)
+    scores = scores.where(torch.where(u > 0, open_poles[0], open_poles[1]), 0.0)
+    with always_by_candidates():
+        by_token = select_per_token(encoder, p["x"], k).to_dense(17)
+        by_batch = select_over_batch(encoder, p["x"], 13 * k).to_dense(17)
+    expected = keep(u, scores.topk(k).indices, True) * (scores > 0)
+    torch.testing.assert_close(by_token, expected, rtol=1e-5, atol=1e-5)
+    flat = keep(u.flatten(), scores.flatten().topk(13 * k).indices, True).view_as(u) * (scores > 0)
+    torch.testing.assert_close(by_batch, flat, rtol=1e-5, atol=1e-5)
+
+
 @contextmanager
 def always_by_candidates() -> Iterator[None]:
     before = selection.MOST_CANDIDATES, selection.PROBED_TOKENS

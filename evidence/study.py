@@ -1,0 +1,241 @@
+"""Train and evaluate the SAEs of the study, one after the other; what is done is kept, so it may be stopped at any time.
+
+    python evidence/study.py --text corpus.jsonl.gz --work runs/evidence
+
+`study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME` with its config and `run.json` (commit, environment, wall
+time); the activations of a layer are computed once, into `WORK/activations`. Each evaluation is a results file of
+`abstopk eval` in `WORK/evaluations/NAME`, and a line of `results/runs.jsonl` beside this file holds what the tables show.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.evaluation.results import Interval, Results
+from sae_lens_abstopk.training.comparison import variants_as_overrides
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.runner import train
+
+HERE = Path(__file__).parent
+RECORD = HERE / "results" / "runs.jsonl"
+METHODS = (
+    "single latent",
+    "pair",
+    "1-sparse",
+    "2-sparse",
+    "5-sparse",
+    "16-sparse",
+    "difference in means",
+    "logistic regression",
+    "single latent, permuted",
+    "16-sparse, permuted",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One SAE of the study."""
+
+    layer: int
+    k: int
+    variant: str
+    seed: int
+    steered: bool
+
+    @property
+    def name(self) -> str:
+        """Also the name of its folder."""
+        return f"layer{self.layer}_k{self.k}_{self.variant}_seed{self.seed}"
+
+
+def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
+    """The runs of a study file, in its order."""
+    for entry in study["runs"]:
+        variants = [v for v in study["variants"] if v not in entry.get("without", [])]
+        for k in study["k"]:
+            for seed in entry["seeds"]:
+                for variant in variants:
+                    place = {"layer": entry["layer"], "k": k, "seed": seed}
+                    yield Run(variant=variant, steered=place == study["steered"], **place)
+
+
+def config_of(run: Run, study: Mapping[str, Any], common: list[str], work: Path) -> TrainingConfig:
+    """The checked config of a run."""
+    source = str(HERE.parent / study["config"])
+    overrides = [
+        *common,
+        f"layer={run.layer}",
+        f"seed={run.seed}",
+        f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
+        f"output_path={work / 'saes' / run.name}",
+    ]
+    options = dict(study["variants"][run.variant])
+    if "lr" in options:
+        overrides.append(f"lr={options.pop('lr')}")
+    base = load_config(source, overrides)
+    return load_config(
+        source, [*overrides, *variants_as_overrides({run.variant: options}, base, run.k, where=run.name)]
+    )
+
+
+def train_run(cfg: TrainingConfig, folder: Path, console: Console) -> dict[str, Any]:
+    """Train a run that is not done yet; what is known of it."""
+    record = folder / "run.json"
+    if not record.is_file():
+        start = time.perf_counter()
+        resume_if_started(cfg)
+        if not is_finished(cfg):
+            train(cfg, console=console)
+        facts = {
+            "commit": commit(),
+            "environment": environment(),
+            "seconds": round(time.perf_counter() - start),
+            "resumed": cfg.resume_from_checkpoint is not None,
+            "tokens": cfg.total_training_steps * cfg.train_batch_size_tokens,
+            "lr": cfg.lr,
+            "batch": cfg.train_batch_size_tokens,
+        }
+        record.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def evaluated(run: Run, suite: str, args: argparse.Namespace, folder: Path) -> Results:
+    """Results of a suite of this folder on a run's SAE."""
+    local = dict(pair.split("=", 1) for pair in args.local)
+    tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
+    return evaluate(
+        {run.name: folder},
+        suite=HERE / f"{suite}.yaml",
+        out=args.work / "evaluations" / run.name / suite,
+        model_name=args.model,
+        local={task: path for task, path in local.items() if task in tasks},
+    )
+
+
+def line_of(run: Run, facts: Mapping[str, Any], probing: Results, steering: Results | None) -> dict[str, Any]:
+    """What is recorded of a run."""
+    tasks = {}
+    for name, task in probing.tasks.items():
+        found = task.saes[run.name]
+        tasks[name] = {
+            "digest": task.digest[:12],
+            "texts": task.texts,
+            "groups": task.test_groups,
+            "auroc": {method: numbers(found.probes[method].auroc) for method in METHODS if method in found.probes},
+            "accuracy": {method: numbers(found.probes[method].accuracy)[:1] for method in METHODS[:8]},
+            "coverage": numbers(found.latent.coverage),
+            "best_coverage": numbers(found.best_coverage.coverage),
+            "latent": found.latent.latent,
+            "cosine": rounded(found.latent.direction_cosine),
+        }
+    line = {
+        "name": run.name,
+        "layer": run.layer,
+        "k": run.k,
+        "variant": run.variant,
+        "seed": run.seed,
+        "training": dict(facts),
+        "evaluation": {"commit": probing.commit, "text": probing.text, "held_out": probing.held_out},
+        "sae": probing.saes[run.name].model_dump(include={"architecture", "d_sae", "weights_sha256"}),
+        "reconstruction": probing.reconstruction[run.name].model_dump(mode="json"),
+        "geometry": probing.geometry[run.name].model_dump(mode="json"),
+        "tasks": tasks,
+    }
+    if steering is not None:
+        line["steering"] = {name: steered_numbers(found[run.name]) for name, found in steering.steering.items()}
+    return line
+
+
+def steered_numbers(record: Any) -> dict[str, Any]:
+    """Effects of each intervention at matched cost, and what steering refusal does besides."""
+    sides = {"towards_a", "towards_b"}
+    numbers_of = {"strength", "reached", "log_odds", "generated_cost", "neutral_cost"}
+    found = {
+        name: one.model_dump(mode="json", include={"symmetry": True, **dict.fromkeys(sides, numbers_of)})
+        for name, one in record.interventions.items()
+    }
+    behaviour = {name: [one.model_dump(mode="json") for one in both] for name, both in record.behaviour.items()}
+    return {"baseline_log_odds": rounded(record.baseline_log_odds), "interventions": found, "behaviour": behaviour}
+
+
+def numbers(interval: Interval) -> list[float | None]:
+    """Value, low and high."""
+    return [rounded(interval.value), rounded(interval.low), rounded(interval.high)]
+
+
+def rounded(value: float | None) -> float | None:
+    """To four digits; none where it is not defined."""
+    return None if value is None or value != value else round(value, 4)
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Lines of the record by name of the run."""
+    if not RECORD.is_file():
+        return {}
+    lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
+    return {line["name"]: line for line in lines}
+
+
+def record(line: dict[str, Any]) -> None:
+    """Put a line into the record, in place of an older one of the same name."""
+    lines = recorded() | {line["name"]: line}
+    RECORD.parent.mkdir(exist_ok=True)
+    partial = RECORD.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)), encoding="utf-8")
+    partial.replace(RECORD)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
+    parser.add_argument("--model", help="local folder of the model")
+    parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
+    parser.add_argument("--only", default="", help="runs whose name has this in it")
+    parser.add_argument("--limit", type=int, help="stop after this many runs that were not done")
+    parser.add_argument("--no-steering", action="store_true", help="leave out steering, which takes longest")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and which are done")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to every training config")
+    args = parser.parse_args()
+
+    console = Console()
+    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+    common = [f"dataset_path={args.text}", *([f"model_name={args.model}"] if args.model else []), *args.overrides]
+    runs = [run for run in runs_of(study) if args.only in run.name]
+    configs = {run: config_of(run, study, common, args.work) for run in runs}  # every mistake before any work
+    n_left = args.limit
+    for i, run in enumerate(runs, 1):
+        before = recorded().get(run.name)
+        steers = run.steered and not args.no_steering
+        done = before is not None and (not steers or "steering" in before)
+        console.print(f"[{i}/{len(runs)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False)
+        if done or args.dry_run:
+            continue
+        if n_left == 0:
+            break
+        n_left = None if n_left is None else n_left - 1
+        folder = args.work / "saes" / run.name
+        facts = train_run(configs[run], folder, console)
+        record(
+            line_of(
+                run,
+                facts,
+                evaluated(run, "probing", args, folder),
+                evaluated(run, "steering", args, folder) if steers else None,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Batch AbsTopK with a share of signed latents, the others non-negative."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk import ConfigError, mirror
+from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
+from tests.saes.test_signed_saes import per_batch, step, tokens, with_random_weights
+from tests.saes.test_sparse_step import matryoshka
+
+
+@pytest.mark.parametrize("make", [per_batch, matryoshka])
+@pytest.mark.parametrize("options", [{}, {"rescale_acts_by_decoder_norm": False}, {"aux_loss_coefficient": 0.5}])
+def test_the_sparse_step_is_the_dense_one(make: Any, options: dict[str, Any]) -> None:
+    sparse, dense = (make(signed_share=0.25, sparse_backend=name, **options) for name in ("sparse", "dense"))
+    dead, x = torch.arange(24) % 3 == 0, tokens(16)
+    a, b = step(sparse, x, dead=dead), step(dense, x, dead=dead)
+    torch.testing.assert_close(a.feature_acts.to_dense(), b.feature_acts)
+    torch.testing.assert_close(a.loss, b.loss)
+    a.loss.backward()
+    b.loss.backward()
+    for name, parameter in dense.named_parameters():
+        torch.testing.assert_close(sparse.get_parameter(name).grad, parameter.grad, rtol=1e-4, atol=1e-3, msg=name)
+
+
+def test_only_the_first_latents_fire_on_both_sides() -> None:
+    codes = step(per_batch(signed_share=0.25), tokens(64)).feature_acts.to_dense()
+    assert codes[:, :6].lt(0).any()
+    assert not codes[:, 6:].lt(0).any()
+    assert codes.ne(0).sum() == 5 * 64
+
+
+def test_a_share_of_none_is_batch_topk_and_of_all_is_abstopk() -> None:
+    x, dead = tokens(16), torch.arange(24) < 7
+    cfg = SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5)
+    topk = step(with_random_weights(SparseBatchTopKTrainingSAE(cfg)), x, dead=dead)
+    none = step(per_batch(signed_share=0), x, dead=dead)
+    torch.testing.assert_close(none.feature_acts.to_dense(), topk.feature_acts.to_dense())
+    torch.testing.assert_close(none.sae_out, topk.sae_out)
+    all_signed, default = (step(sae, x, dead=dead) for sae in (per_batch(signed_share=1.0), per_batch()))
+    assert torch.equal(all_signed.feature_acts.to_dense(), default.feature_acts.to_dense())
+
+
+def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_codes(tmp_path: Path) -> None:
+    sae = per_batch(signed_share=0.25)
+    x = tokens(64)
+    for _ in range(50):
+        step(sae, x)
+    sae.eval()
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    codes = saved.encode(x)
+    torch.testing.assert_close(codes, sae.encode(x))
+    assert codes[:, :6].lt(0).any()
+    assert not codes[:, 6:].lt(0).any()
+    for one in (sae, saved):
+        compact = one.encode_topk(x)
+        torch.testing.assert_close(torch.zeros_like(codes).scatter_add(1, compact.indices, compact.values), codes)
+    mirrored = mirror(saved)
+    assert type(mirrored).__module__.startswith("sae_lens.")
+    torch.testing.assert_close(mirrored(x), saved(x))
+
+
+def test_a_training_state_needs_no_more_than_that_of_abstopk() -> None:
+    assert set(per_batch(signed_share=0.25).state_dict()) == set(per_batch().state_dict())
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, True, float("nan")])
+def test_a_share_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"signed_share=.* must lie between 0 and 1"):
+        per_batch(signed_share=share)
