@@ -4,17 +4,20 @@
 
 SmolLM2-135M-Instruct at layer 15, the language model in bfloat16, a batch AbsTopK SAE of 4,608 latents with k = 57, 4,096
 tokens a step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Processes are
-started by torchrun, in turn; the time is that from the second step to the last. Run it on an idle machine.
+started by torchrun, in turn; the time is that from the second step to the last. Run it on an idle machine: the record says
+how many of its cores others kept busy meanwhile (Linux).
 """
 
 import argparse
 import csv
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +54,14 @@ def speed(model: Path, ranks: int, tokens: int) -> float:
     return (done[-1] - done[first]) / (seconds[-1] - seconds[first - len(rows)])
 
 
+def busy_seconds_of_others() -> float:
+    """Seconds that all cores have worked since the start of the machine, without those of the runs that have ended here."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    idle = ticks[3] + ticks[4]
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (sum(ticks[:8]) - idle) / os.sysconf("SC_CLK_TCK") - own.ru_utime - own.ru_stime
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
@@ -59,16 +70,20 @@ def main() -> None:
     args = parser.parse_args()
     model = quickstart_model(print)
     speeds: dict[str, list[float]] = {"1": [], "2": []}
+    others: dict[str, list[float]] = {"1": [], "2": []}
     for _ in range(args.repeats):
         for ranks, found in speeds.items():
+            busy, started = busy_seconds_of_others(), time.monotonic()
             found.append(speed(model, int(ranks), args.tokens))
-            print(ranks, found[-1], flush=True)
+            others[ranks].append((busy_seconds_of_others() - busy) / (time.monotonic() - started))
+            print(ranks, found[-1], others[ranks][-1], flush=True)
     medians = {ranks: statistics.median(found) for ranks, found in speeds.items()}
     record: dict[str, Any] = {
         "command": f"python benchmarks/scaling.py --tokens {args.tokens} --repeats {args.repeats}",
         "tokens": args.tokens,
         "threads_a_process": 1,
         "tokens_per_second": speeds,
+        "cores_busy_with_other_work": others,
         "two_over_one": medians["2"] / medians["1"],
         "environment": environment(),
     }
