@@ -11,7 +11,6 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 TAKEN = {
     "benchmarks.md": "benchmarks/README.md",
-    "results/scaling.json": "benchmarks/results/scaling.json",
     "results/curves.svg": "benchmarks/results/curves.svg",
     "tasks.md": "evals/README.md",
     "results.schema.json": "evals/results.schema.json",
