@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check check-deps bench build clean
+.PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check check-deps bench evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -71,6 +71,15 @@ bench: setup .venv-peers/.synced ## time and memory against SAELens and others, 
 	$(RUN) python benchmarks/step_time.py --curves --out benchmarks/results/curves.json
 	$(RUN) python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
 	$(RUN) python benchmarks/chart.py
+
+# TEXT is a folder of .txt and .json files; ARGS go to the study, for one --local TASK=PATH
+evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, ARGS="...")
+	@test -n "$(TEXT)" || { echo "make evidence TEXT=folder: name a folder of .txt and .json files to train on" >&2; exit 1; }
+	@test -f runs/evidence/corpus.jsonl.gz || { mkdir -p runs/evidence; \
+	  $(RUN) python -m evidence.corpus $(TEXT) --out runs/evidence/corpus.jsonl.gz; }
+	$(RUN) python -m evidence.tune --text runs/evidence/corpus.jsonl.gz --work runs/evidence
+	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(ARGS)
+	$(RUN) python -m evidence.report
 
 build: setup ## wheel and source distribution, in dist/
 	$(UV) build

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 TAKEN = {
     "benchmarks.md": "benchmarks/README.md",
     "results/curves.svg": "benchmarks/results/curves.svg",
+    "log.md": "LOG.md",
     "tasks.md": "evals/README.md",
     "results.schema.json": "evals/results.schema.json",
 }

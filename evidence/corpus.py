@@ -1,6 +1,6 @@
 """Make one shuffled corpus of a folder of texts, with whole documents held out for evaluation.
 
-    python evidence/corpus.py TEXT_FOLDER --out corpus.jsonl.gz
+    python -m evidence.corpus TEXT_FOLDER --out corpus.jsonl.gz
 
 Reads every .txt file and every .json file that holds a list of strings. A string of such a list is a document; so is a
 text file of at most 2 MB (a novel); a larger one is a document every 50,000 characters (a chapter or so). Documents are

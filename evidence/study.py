@@ -1,17 +1,19 @@
 """Train and evaluate the SAEs of the study, one after the other; what is done is kept, so it may be stopped at any time.
 
-    python evidence/study.py --text corpus.jsonl.gz --work runs/evidence
+    python -m evidence.study --text corpus.jsonl.gz --work runs/evidence
 
 `study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME` with its config and `run.json` (commit, environment, wall
-time); the activations of a layer are computed once, into `WORK/activations`. Each evaluation is a results file of
+time); the activations of a layer are computed once, into `WORK/activations`, and learning rates are those that tune.py
+chose. Each evaluation is a results file of
 `abstopk eval` in `WORK/evaluations/NAME`, and a line of `results/runs.jsonl` beside this file holds what the tables show.
 """
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from rich.console import Console
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.results import Interval, Results
+from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
@@ -29,6 +32,7 @@ from sae_lens_abstopk.training.runner import train
 
 HERE = Path(__file__).parent
 RECORD = HERE / "results" / "runs.jsonl"
+TUNING = HERE / "results" / "tuning.json"
 METHODS = (
     "single latent",
     "pair",
@@ -48,41 +52,51 @@ class Run:
     """One SAE of the study."""
 
     layer: int
+    expansion: int
+    """d_sae over d_in; a variant with ``times_wider`` has as many times more."""
     k: int
     variant: str
     seed: int
-    steered: bool
+    steered: bool = False
 
     @property
     def name(self) -> str:
         """Also the name of its folder."""
-        return f"layer{self.layer}_k{self.k}_{self.variant}_seed{self.seed}"
+        return f"layer{self.layer}_x{self.expansion}_k{self.k}_{self.variant}_seed{self.seed}"
 
 
 def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
     """The runs of a study file, in its order."""
     for entry in study["runs"]:
-        variants = [v for v in study["variants"] if v not in entry.get("without", [])]
-        for k in study["k"]:
-            for seed in entry["seeds"]:
-                for variant in variants:
-                    place = {"layer": entry["layer"], "k": k, "seed": seed}
-                    yield Run(variant=variant, steered=place == study["steered"], **place)
+        variants = entry.get("variants") or [v for v in study["variants"] if v not in entry.get("without", [])]
+        axes = (entry.get("expansions", [8]), entry.get("k", study["k"]), entry["seeds"], variants)
+        for expansion, k, seed, variant in itertools.product(*axes):
+            run = Run(entry["layer"], expansion, k, variant, seed)
+            steered = all(getattr(run, key) == value for key, value in study["steered"].items())
+            yield replace(run, steered=steered)
 
 
-def config_of(run: Run, study: Mapping[str, Any], common: list[str], work: Path) -> TrainingConfig:
-    """The checked config of a run."""
+def tuned_rates() -> dict[str, float]:
+    """The learning rate that tune.py chose for each variant, of those that it has tried."""
+    return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
+
+
+def config_of(
+    run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
+) -> TrainingConfig:
+    """The checked config of a run, at the learning rate of its variant in ``rates``, if it is there."""
     source = str(HERE.parent / study["config"])
     overrides = [
         *common,
         f"layer={run.layer}",
+        f"sae.expansion_factor={run.expansion}",
         f"seed={run.seed}",
         f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
         f"output_path={work / 'saes' / run.name}",
     ]
-    options = dict(study["variants"][run.variant])
-    if "lr" in options:
-        overrides.append(f"lr={options.pop('lr')}")
+    if run.variant in rates:
+        overrides.append(f"lr={rates[run.variant]}")
+    options = study["variants"][run.variant]
     base = load_config(source, overrides)
     return load_config(
         source, [*overrides, *variants_as_overrides({run.variant: options}, base, run.k, where=run.name)]
@@ -118,7 +132,7 @@ def evaluated(run: Run, suite: str, args: argparse.Namespace, folder: Path) -> R
         {run.name: folder},
         suite=HERE / f"{suite}.yaml",
         out=args.work / "evaluations" / run.name / suite,
-        model_name=args.model,
+        model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
     )
 
@@ -142,6 +156,7 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results, steering: Resu
     line = {
         "name": run.name,
         "layer": run.layer,
+        "expansion": run.expansion,
         "k": run.k,
         "variant": run.variant,
         "seed": run.seed,
@@ -200,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
-    parser.add_argument("--model", help="local folder of the model")
+    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
     parser.add_argument("--only", default="", help="runs whose name has this in it")
     parser.add_argument("--limit", type=int, help="stop after this many runs that were not done")
@@ -211,9 +226,13 @@ def main() -> None:
 
     console = Console()
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
-    common = [f"dataset_path={args.text}", *([f"model_name={args.model}"] if args.model else []), *args.overrides]
+    args.model = args.model or quickstart_model(print)
+    common = [f"dataset_path={args.text}", f"model_name={args.model}", *args.overrides]
+    rates = tuned_rates()
     runs = [run for run in runs_of(study) if args.only in run.name]
-    configs = {run: config_of(run, study, common, args.work) for run in runs}  # every mistake before any work
+    configs = {
+        run: config_of(run, study, common, args.work, rates=rates) for run in runs
+    }  # every mistake before any work
     n_left = args.limit
     for i, run in enumerate(runs, 1):
         before = recorded().get(run.name)

@@ -1,6 +1,6 @@
 """The learning rate of each variant of the study, from a grid at layer 15 and the larger k.
 
-    python evidence/tune.py --text corpus.jsonl.gz --work runs/evidence
+    python -m evidence.tune --text corpus.jsonl.gz --work runs/evidence
 
 Each point is the mean FVU of the last tenth of the training batches of a short run: text that the run has not seen
 before, and none that is held out. Points that `results/tuning.json` has are not trained again.
@@ -16,25 +16,24 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from study import HERE, Run, config_of
 
+from evidence.study import HERE, TUNING, Run, config_of
 from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.runner import train
 
-RECORD = HERE / "results" / "tuning.json"
 GRID = (5e-4, 1e-3, 2e-3)
-TOKENS = 1_024_000
-LAYER = 15
+TOKENS, DECAY_STEPS = 1_024_000, 400
+LAYER, EXPANSION = 15, 8
 
 
 def measure(run: Run, lr: float, study: dict[str, Any], common: list[str], work: Path) -> dict[str, Any]:
     """One point: a short run at one learning rate."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        changes = [f"training_tokens={TOKENS}", "lr_decay_steps=400", "checkpoint_freq=0"]
+        changes = [f"training_tokens={TOKENS}", f"lr_decay_steps={DECAY_STEPS}", "checkpoint_freq=0"]
         changes += ["logger.wandb_log_frequency=1", *common]
-        variants = {name: {**options, "lr": lr} for name, options in study["variants"].items()}
-        cfg = config_of(run, {**study, "variants": variants}, changes, work)
+        cfg = config_of(run, study, changes, work, rates={run.variant: lr})
         cfg.output_path = folder
         train(cfg, console=Console(quiet=True))
         with (Path(folder) / "metrics.csv").open() as file:
@@ -65,23 +64,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of the activations")
-    parser.add_argument("--model", help="local folder of the model")
+    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     parser.add_argument("--only", nargs="*", help="variants; all by default")
     args = parser.parse_args()
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
-    common = [f"dataset_path={args.text}", *([f"model_name={args.model}"] if args.model else [])]
-    points = json.loads(RECORD.read_text())["points"] if RECORD.is_file() else []
+    common = [f"dataset_path={args.text}", f"model_name={args.model or quickstart_model(print)}"]
+    points = json.loads(TUNING.read_text())["points"] if TUNING.is_file() else []
     done = {(point["variant"], point["lr"]) for point in points}
     for lr in (GRID[1], GRID[2], GRID[0]):
         for variant in args.only or study["variants"]:
             if (variant, lr) in done:
                 continue
-            run = Run(layer=LAYER, k=max(study["k"]), variant=variant, seed=0, steered=False)
+            run = Run(LAYER, EXPANSION, max(study["k"]), variant, seed=0)
             points.append(measure(run, lr, study, common, args.work))
             print(points[-1], flush=True)
-            RECORD.parent.mkdir(exist_ok=True)
+            TUNING.parent.mkdir(exist_ok=True)
             record = {
-                "command": "python evidence/tune.py",
+                "command": "python -m evidence.tune",
                 "metric": "mean FVU of the last tenth of the training batches, each before its update; seed 0",
                 "tokens": TOKENS,
                 "commit": commit(),
@@ -89,7 +88,7 @@ def main() -> None:
                 "points": points,
                 "best": best(points),
             }
-            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            TUNING.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,274 @@
+"""Write the tables and figures of `docs/evidence.md` from what the study has recorded.
+
+    python -m evidence.report
+
+Reads `results/runs.jsonl` and `results/tuning.json`; nothing is measured. Runs that are not recorded yet are left out, and
+the page says how many there are.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+import yaml
+
+from benchmarks.chart import replaced
+from evidence.study import HERE, TUNING, recorded, runs_of
+from sae_lens_abstopk.figures.style import paper_style
+
+PAGE = HERE.parent / "docs" / "evidence.md"
+PICTURES = HERE.parent / "docs" / "pictures"
+LAYER, EXPANSION = 15, 8
+COLOURS = {
+    "mixed": "#D55E00",
+    "batch_abstopk": "#0072B2",
+    "abstopk": "#56B4E9",
+    "batchtopk": "#009E73",
+    "topk": "#8FBC8F",
+    "batchtopk_2F": "#767676",
+    "topk_2F": "#B0B0B0",
+}
+Line = Mapping[str, Any]
+
+
+def value(interval: Sequence[float | None]) -> float:
+    """The number of an interval; NaN where there is none."""
+    return float("nan") if interval[0] is None else interval[0]
+
+
+def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Line], float]:
+    """Mean over the tasks of a run."""
+    return lambda line: mean(of(task) for task in line["tasks"].values())
+
+
+def auroc(method: str) -> Callable[[Line], float]:
+    """Mean AUROC of a probe over the tasks."""
+    return over_tasks(lambda task: value(task["auroc"][method]))
+
+
+COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
+    "FVU": (lambda line: line["reconstruction"]["fvu"], ".4f"),
+    "recovered, zero": (lambda line: line["reconstruction"]["loss"]["recovered_zero"], ".4f"),
+    "recovered, mean": (lambda line: line["reconstruction"]["loss"]["recovered_mean"], ".4f"),
+    "L0": (lambda line: line["reconstruction"]["l0"], ".1f"),
+    "dead": (lambda line: line["reconstruction"]["dead_latents"] / line["sae"]["d_sae"], ".2%"),
+    "two-sided": (
+        lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"],
+        ".1%",
+    ),
+    "antipodal": (lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"], ".2%"),
+    "one latent": (auroc("single latent"), ".3f"),
+    "pair": (auroc("pair"), ".3f"),
+    "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
+}
+
+
+def spread(numbers: Sequence[float], form: str) -> str:
+    """Mean of the seeds, and how far they lie apart."""
+    told = format(mean(numbers), form)
+    return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
+
+
+def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
+    """Recorded runs at one place, all seeds of a variant together."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if all(line[key] == wanted for key, wanted in place.items()):
+            found.setdefault(line["variant"], []).append(line)
+    return found
+
+
+def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """Every layer and k at the study's width, variant by variant, as Markdown."""
+    parts = []
+    for layer in sorted({line["layer"] for line in lines}, key=lambda layer: (layer != LAYER, layer)):
+        for k in study["k"]:
+            found = by_variant(lines, layer=layer, k=k, expansion=EXPANSION)
+            if not found:
+                continue
+            rows = [f"**Layer {layer}, k = {k}**\n", f"| SAE | seeds | {' | '.join(COLUMNS)} |", "|---" * 12 + "|"]
+            for variant in (name for name in study["variants"] if name in found):
+                cells = (spread([of(line) for line in found[variant]], form) for of, form in COLUMNS.values())
+                rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """AUROC of one latent and its pole coverage, task by task, at the main layer and larger k."""
+    found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    shown = [name for name in ("mixed", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
+    if not shown:
+        return "Nothing is recorded yet."
+    rows = [f"| task | difference in means | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
+    for task in found[shown[0]][0]["tasks"]:
+        cells = []
+        for variant in shown:
+            tasks = [line["tasks"][task] for line in found[variant] if task in line["tasks"]]
+            one = mean(value(found_task["auroc"]["single latent"]) for found_task in tasks)
+            cells.append(f"{one:.3f}, {mean(value(found_task['coverage']) for found_task in tasks):.2f}")
+        dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
+        rows.append(f"| {task} | {dense:.3f} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def tuning_table() -> str:
+    """FVU on the grid of learning rates."""
+    if not TUNING.is_file():
+        return "Nothing is recorded yet."
+    points = json.loads(TUNING.read_text(encoding="utf-8"))["points"]
+    rates = sorted({point["lr"] for point in points})
+    fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
+    rows = [f"| SAE | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---" * (1 + len(rates)) + "|"]
+    for variant in dict.fromkeys(point["variant"] for point in points):
+        tried = [fvu.get((variant, rate)) for rate in rates]
+        least = min(one for one in tried if one is not None)
+        cells = ("-" if one is None else f"**{one:.4f}**" if one == least else f"{one:.4f}" for one in tried)
+        rows.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def steering_table(lines: Sequence[Line]) -> str:
+    """Effects at matched cost, both directions added up, concept by concept."""
+    steered = [line for line in lines if "steering" in line]
+    if not steered:
+        return "Nothing is recorded yet."
+    tasks = list(steered[0]["steering"])
+    rows = [f"| steered with | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
+
+    def effect(line: Line, task: str, way: str) -> str:
+        one = line["steering"][task]["interventions"].get(way)
+        if one is None:
+            return "-"
+        sides = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
+        return "-" if None in sides else f"{sum(sides):.2f}"
+
+    for line in steered:
+        rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
+    for way in ("difference_in_means", "random_0"):
+        told = way.replace("_", " ").removesuffix(" 0")
+        rows.append(f"| {told} | {' | '.join(effect(steered[0], task, way) for task in tasks)} |")
+    return "\n".join(rows)
+
+
+def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """FVU against the number of latents, one panel a k."""
+    with paper_style():
+        figure, axes = plt.subplots(1, len(study["k"]), figsize=(6.8, 2.6), layout="constrained", squeeze=False)
+        for axis, k in zip(axes[0], study["k"], strict=True):
+            for variant, colour in COLOURS.items():
+                found = by_variant(lines, layer=LAYER, k=k).get(variant, [])
+                widths = sorted({line["expansion"] for line in found})
+                points = [
+                    mean(line["reconstruction"]["fvu"] for line in found if line["expansion"] == width)
+                    for width in widths
+                ]
+                if points:
+                    axis.plot(widths, points, marker="o", color=colour, label=variant)
+            axis.set(xscale="log", xlabel="F / D", title=f"layer {LAYER}, k = {k}")
+            axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+            axis.minorticks_off()
+        axes[0, 0].set_ylabel("FVU")
+        add_legend(axes[0, 0])
+        save(figure, "evidence-widths")
+
+
+def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence[str], name: str) -> None:
+    """Every recorded run at the main layer and the larger k, one panel a column of the table, one row a variant."""
+    found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    shown = [variant for variant in study["variants"] if variant in found][::-1]
+    with paper_style():
+        figure, axes = plt.subplots(1, len(columns), figsize=(6.8, 0.24 * len(shown) + 0.8), layout="constrained")
+        for axis, column in zip(axes, columns, strict=True):
+            of = COLUMNS[column][0]
+            for row, variant in enumerate(shown):
+                numbers = [of(line) for line in found[variant]]
+                axis.plot(numbers, [row] * len(numbers), "o", color=COLOURS.get(variant, "#1b1d20"))
+            axis.set(title=column)
+            axis.set_yticks(range(len(shown)), shown if axis is axes[0] else [""] * len(shown))
+            axis.grid(axis="y", alpha=0.25)
+        save(figure, name)
+
+
+def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """AUROC of the best latent of each task against its pole coverage."""
+    found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    with paper_style():
+        figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
+        for variant in ("batchtopk", "batch_abstopk", "mixed"):
+            tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
+            if tasks:
+                points = ([value(task[key]) for task in tasks] for key in ("coverage",))
+                scores = [value(task["auroc"]["single latent"]) for task in tasks]
+                axis.plot(*points, scores, "o", ms=3, alpha=0.6, color=COLOURS[variant], label=variant)
+        axis.axvline(0.5, color="#767676", lw=0.6)
+        axis.set(xlabel="pole coverage of the best latent", ylabel="its AUROC")
+        add_legend(axis)
+        save(figure, "evidence-coverage")
+
+
+def draw_steering(lines: Sequence[Line]) -> None:
+    """Effect at matched cost of the latent, the difference in means and a random direction."""
+    steered = [line for line in lines if "steering" in line]
+    with paper_style():
+        tasks = list(steered[0]["steering"]) if steered else []
+        figure, axes = plt.subplots(1, max(1, len(tasks)), figsize=(6.8, 2.2), layout="constrained", squeeze=False)
+        for axis, task in zip(axes[0], tasks, strict=False):
+            for row, line in enumerate(steered):
+                for way, colour in (("latent", "#D55E00"), ("difference_in_means", "#0072B2"), ("random_0", "#767676")):
+                    one = line["steering"][task]["interventions"].get(way)
+                    for side, sign in (("towards_a", -1), ("towards_b", 1)):
+                        effect = one and one[side]["log_odds"]["value"]
+                        if effect is not None:
+                            axis.plot(sign * effect, row, "o", color=colour, ms=3)
+            axis.axvline(0, color="#767676", lw=0.6)
+            axis.set(title=task)
+            axis.set_yticks(
+                range(len(steered)), [line["variant"] for line in steered] if task == tasks[0] else [""] * len(steered)
+            )
+        save(figure, "evidence-steering")
+
+
+def add_legend(axis: Any) -> None:
+    """Where anything was drawn."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
+
+
+def save(figure: Any, name: str) -> None:
+    """As SVG, the same bytes for the same numbers."""
+    PICTURES.mkdir(exist_ok=True)
+    figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
+def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """The page with its tables brought up to date."""
+    asked = {run.name for run in runs_of(study)}
+    count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded."
+    for name, content in {
+        "count": count,
+        "main": main_table(lines, study),
+        "tasks": task_table(lines, study),
+        "tuning": tuning_table(),
+        "steering": steering_table(lines),
+    }.items():
+        text = replaced(text, name, content)
+    return text
+
+
+def main() -> None:
+    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+    lines = list(recorded().values())
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), lines, study), encoding="utf-8")
+    draw_widths(lines, study)
+    draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")
+    draw_dots(lines, study, ("one latent", "pair", "coverage"), "evidence-probing")
+    draw_coverage(lines, study)
+    draw_steering(lines)
+
+
+if __name__ == "__main__":
+    main()

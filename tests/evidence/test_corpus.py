@@ -1,0 +1,56 @@
+"""The corpus of the study: whole documents are held out, and every part of the text is there once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from evidence.corpus import HELD_OUT_EVERY, SECTION, cut, make_corpus
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    novels = tmp_path / "novels"
+    novels.mkdir()
+    for i in range(30):
+        (novels / f"{i}.txt").write_text("\n\n".join(f"Novel {i}, paragraph {j}. " + "word " * 60 for j in range(30)))
+    stories = tmp_path / "stories"
+    stories.mkdir()
+    (stories / "stories.json").write_text(json.dumps([f"Story {i}. " + "then " * 100 for i in range(100)]))
+    (stories / "numbers.json").write_text("[1, 2]")
+    return tmp_path
+
+
+def document(row: dict[str, str]) -> str:
+    """What a section of the folder above comes from."""
+    return row["text"].strip().split(",")[0].split(".")[0]
+
+
+def test_no_document_is_in_both_parts(folder: Path) -> None:
+    rows = make_corpus(folder, seed=0)
+    held_out = {document(row) for i, row in enumerate(rows) if i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1}
+    training = {document(row) for i, row in enumerate(rows) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1}
+    assert len(rows) % HELD_OUT_EVERY == 0
+    assert len(held_out) >= 2
+    assert not held_out & training
+
+
+def test_sections_are_shuffled_over_sources_by_the_seed(folder: Path) -> None:
+    rows = make_corpus(folder, seed=0)
+    assert rows == make_corpus(folder, seed=0)
+    assert rows != make_corpus(folder, seed=1)
+    sources = [row["source"] for row in rows[: len(rows) // 2]]
+    assert 0.1 < sources.count("stories") / len(sources) < 0.5
+
+
+def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
+    text = "A line.\n" * 1000 + "word " * 2000 + "x" * 5000
+    pieces = list(cut(text, SECTION))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= SECTION
+    assert all(piece.endswith(("\n", " ")) for piece in pieces[:8])
+
+
+def test_a_folder_without_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"holds no \.txt file"):
+        make_corpus(tmp_path, seed=0)

@@ -1,0 +1,117 @@
+"""The study on a tiny model: it trains, evaluates, records, goes on, and its page is up to date."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evidence import report, study, tune
+from tests.evaluation.test_evaluate import CONCEPT
+
+SMALL = {
+    "k": [4],
+    "variants": {
+        "mixed": {"architecture": "batch_abstopk", "signed_share": 0.25},
+        "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
+        "standard": {"architecture": "standard", "l1_coefficient": 1.0},
+    },
+    "runs": [{"layer": 2, "expansions": [2], "seeds": [0], "without": ["standard"]}, {"layer": 2, "seeds": [0]}],
+    "steered": {"layer": 2, "expansion": 2, "k": 4, "seed": 0},
+}
+
+
+def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_models: dict[str, Path]) -> None:
+    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    runs = list(study.runs_of(whole))
+    assert len({run.name for run in runs}) == len(runs)
+    assert {run.layer for run in runs} == {8, 15, 22}
+    assert sum(run.steered for run in runs) == len(whole["variants"])
+    for variant in whole["variants"]:
+        run = study.Run(15, 8, 29, variant, 1)
+        common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}"]
+        cfg = study.config_of(run, whole, common, Path("work"), rates={variant: 5e-4})
+        assert cfg.lr == 5e-4
+        assert cfg.sae.d_sae == 32 * 8 * (2 if variant.endswith("2F") else 1)
+        assert getattr(cfg.sae, "k", 29) == 29
+        assert dict(cfg.target_l0) == ({"sae": 29} if variant in ("jumprelu", "standard", "gated") else {})
+
+
+@pytest.fixture
+def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    config = tmp_path / "config.yaml"
+    base = yaml.safe_load((study.HERE.parent / "training_configs" / "evidence.yaml").read_text())
+    base |= {"context_size": 16, "training_tokens": 2048, "train_batch_size_tokens": 64, "n_batches_in_buffer": 16}
+    base |= {"lr_warm_up_steps": 2, "lr_decay_steps": 4, "checkpoint_freq": 0}
+    config.write_text(yaml.safe_dump(base))
+    here = tmp_path / "evidence"
+    here.mkdir()
+    (here / "study.yaml").write_text(yaml.safe_dump({"config": str(config), **SMALL}))
+    part = {"reconstruction": {"tokens": 512}, "texts_per_pole": 60, "untrained": False}
+    (here / "probing.yaml").write_text(yaml.safe_dump({**part, "tasks": ["gender", "tense"]}))
+    concept = here / "temperature.yaml"
+    concept.write_text(CONCEPT)
+    steering = {"tasks": [str(concept)], "strengths": [1], "samples": 1, "max_new_tokens": 2, "random_directions": 1}
+    (here / "steering.yaml").write_text(
+        yaml.safe_dump({**part, "tasks": [str(concept)], "steering": {**steering, "candidates": 1}})
+    )
+    for module in (study, tune):
+        monkeypatch.setattr(module, "HERE", here)
+        monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
+    monkeypatch.setattr(study, "RECORD", here / "results" / "runs.jsonl")
+    monkeypatch.setattr(report, "TUNING", here / "results" / "tuning.json")
+    return here
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_and_fills_the_page(
+    small_study: Path, tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--text", str(texts), "--work", str(tmp_path / "work"), "--model", str(tiny_models["llama-3.1-8b"])]
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--limit", "1"])
+    study.main()
+    assert list(study.recorded()) == ["layer2_x2_k4_mixed_seed0"]
+    first = (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0/sae_weights.safetensors").stat().st_mtime
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "_x2_"])
+    study.main()
+    lines = study.recorded()
+    assert sorted(lines) == ["layer2_x2_k4_mixed_seed0", "layer2_x2_k4_topk_2F_seed0"]
+    assert (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0/sae_weights.safetensors").stat().st_mtime == first
+    mixed, topk = lines["layer2_x2_k4_mixed_seed0"], lines["layer2_x2_k4_topk_2F_seed0"]
+    assert mixed["sae"]["d_sae"] == 64
+    assert topk["sae"]["d_sae"] == 128
+    assert mixed["evaluation"]["held_out"]
+    assert set(mixed["tasks"]) == {"gender", "tense"}
+    assert topk["tasks"]["gender"]["coverage"][0] <= 0.5
+    assert set(mixed["steering"]["temperature"]["interventions"]) >= {"latent", "difference_in_means"}
+    assert mixed["training"]["tokens"] == 2048
+
+    monkeypatch.setattr(tune, "TOKENS", 2048)
+    monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3, 5e-3))
+    monkeypatch.setattr(tune, "LAYER", 2)
+    monkeypatch.setattr(tune, "DECAY_STEPS", 4)
+    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--only", "mixed"])
+    tune.main()
+    tuned = json.loads((small_study / "results" / "tuning.json").read_text())
+    assert [point["lr"] for point in tuned["points"]] == [2e-3, 5e-3, 1e-3]
+    assert study.tuned_rates() == {"mixed": min(tuned["points"], key=lambda point: point["fvu"])["lr"]}
+
+    monkeypatch.setattr(report, "LAYER", 2)
+    monkeypatch.setattr(report, "EXPANSION", 2)
+    monkeypatch.setattr(report, "PICTURES", tmp_path / "pictures")
+    page = tmp_path / "page.md"
+    page.write_text(report.PAGE.read_text())
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "HERE", small_study)
+    report.main()
+    written = page.read_text()
+    assert "2 of the 5 runs" in written
+    assert f"| mixed | 1 | {mixed['reconstruction']['fvu']:.4f} |" in written
+    assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 5
+
+
+def test_the_page_is_what_the_record_says() -> None:
+    lines = list(study.recorded().values())
+    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    text = report.PAGE.read_text(encoding="utf-8")
+    assert report.page(text, lines, whole) == text
