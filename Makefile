@@ -9,7 +9,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
 
-.PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check bench evidence build clean
+.PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check check-deps bench evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -53,6 +53,13 @@ docs: setup ## the documentation site, in build/docs; a broken link or reference
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
 
 check: lint docs test test-interop test-browser ## what CI runs
+
+# of the locked versions alone, nothing left out silently: what PyPI does not answer for fails as a vulnerability does
+check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit); asks PyPI over the network, so not in check
+	@mkdir -p build
+	$(UV) export --locked --all-extras --all-groups --no-emit-project --no-hashes --quiet -o build/requirements.txt
+	@$(RUN) pip-audit --strict --no-deps --disable-pip --progress-spinner off -r build/requirements.txt || \
+	  { echo "check-deps: a vulnerability, or no answer from PyPI's advisories for what is named above (network?)" >&2; exit 1; }
 
 .venv-peers/.synced: benchmarks/peers.txt
 	$(UV) venv --quiet --clear .venv-peers

@@ -48,7 +48,7 @@ from sae_lens_abstopk import (
 )
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
-from sae_lens_abstopk.training.runner import use_fused_adam
+from sae_lens_abstopk.training.trainers import use_fused_adam
 
 Size = tuple[int, int, int, int]
 SIZES: list[Size] = [(576, 9216, 57, 4096), (768, 24576, 76, 4096), (2304, 36864, 230, 4096)]

@@ -85,7 +85,7 @@ def config_of(
     run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
 ) -> TrainingConfig:
     """The checked config of a run, at the learning rate of its variant in ``rates``, if it is there."""
-    source = str(HERE.parent / study["config"])
+    source = str(HERE / study["config"])
     overrides = [
         *common,
         f"layer={run.layer}",

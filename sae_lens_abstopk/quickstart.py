@@ -11,6 +11,7 @@ from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.report import print_inspection
 from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
 from sae_lens_abstopk.training.runner import TrainingResult, train
 
@@ -31,6 +32,7 @@ def quickstart(
         output: Run folder; the first free one of ``runs/quickstart``, ``runs/quickstart-2``, ... by default.
         console: Where to print.
     """
+    require_one_process("abstopk quickstart")
     console = console or Console()
     started = time.perf_counter()
     overrides = list(overrides)

@@ -1,6 +1,7 @@
 """The ``abstopk`` command itself, and what its subcommands share."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,22 +41,25 @@ def errors_as_sentences() -> Iterator[Console]:
 
     errors = Console(stderr=True)
     disable_progress_bar()  # a bar for every file that is read drowns the one that matters
+    # of the processes that torchrun starts the first speaks, and the others say who they are when they fail
+    rank = int(os.environ.get("RANK", "0"))
+    of_rank = f" (rank {rank})" if rank else ""
     try:
-        yield Console()
+        yield Console(quiet=rank > 0)
     except ConfigError as error:
-        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (HubError, TrainingStopped) as error:
-        errors.print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         remedy = "free some space, or choose a folder that can be written to"
-        errors.print(f"[bold red]error:[/] {_plain(what)}; {remedy}.", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(what)}; {remedy}.", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 

@@ -1,6 +1,7 @@
 """Subcommands that train."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,15 @@ import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import Output, Overrides, app, errors_as_sentences
+from sae_lens_abstopk.cli.app import Output, Overrides, app, errors_as_sentences, pairs
+
+
+class Launcher(StrEnum):
+    """Where the runs of a sweep are trained."""
+
+    local = "local"
+    print = "print"
+    submitit = "submitit"
 
 
 class ResumableCommand(TyperCommand):
@@ -38,6 +47,14 @@ def train(
             show_default=False,
         ),
     ] = None,
+    allow_changes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS",
+            help="With --resume: keys whose values may differ from those the run started with. lr is the only one so far.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
     with errors_as_sentences() as console:
@@ -51,6 +68,8 @@ def train(
         cfg = load_config(config, changes)
         if cfg.output_path is None:
             cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
+        if allow_changes is not None:
+            cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
         if resume is not None:
             cfg.resume_from_checkpoint = resume
             if is_finished(cfg):
@@ -95,13 +114,46 @@ def sweep(
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+    launcher: Annotated[
+        Launcher,
+        typer.Option(
+            help="local: train here, one after the other. print: one command a line, to start elsewhere. submitit: one "
+            "Slurm job a run (pip install 'sae-lens-abstopk\\[slurm]')."
+        ),
+    ] = Launcher.local,
+    cluster: Annotated[
+        str | None, typer.Option(help="With submitit: slurm, local or debug.", show_default=False)
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job",
+            metavar="KEY=VALUE",
+            help="With submitit: a parameter of its jobs, such as timeout_min=600 or slurm_partition=gpu; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Train every combination of a sweep file, one after the other; runs that are done are skipped."""
+    """Train every combination of a sweep file; runs that are done are skipped, and those that were stopped go on."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.training.sweep import load_sweep, run_sweep
+        from sae_lens_abstopk.errors import ConfigError
+        from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 
         runs = load_sweep(file, list(overrides or ()))
-        run_sweep(runs, output, console=console, dry_run=dry_run)
+        if launcher is not Launcher.submitit and (cluster or parameters):
+            raise ConfigError("--cluster and --job are for --launcher submitit.")
+        if launcher is Launcher.local or dry_run:
+            run_sweep(runs, output, console=console, dry_run=dry_run)
+        elif launcher is Launcher.print:
+            for run in unfinished(runs, output):
+                sys.stdout.write(run.command(output) + "\n")
+        else:
+            from sae_lens_abstopk.training.sweep_jobs import submit_sweep
+
+            values = {
+                key: int(value) if value.isdigit() else value for key, value in pairs(parameters or [], "--job").items()
+            }
+            submit_sweep(runs, output, console=console, cluster=cluster, parameters=values)
 
 
 @app.command()

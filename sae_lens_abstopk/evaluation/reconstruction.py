@@ -12,6 +12,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.ranks import n_ranks, summed
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
 from sae_lens_abstopk.training.language_model import casts_shared
 
@@ -104,6 +105,20 @@ class ReconstructionSums:
         if codes is not None:
             counts = pole_counts(codes).cpu()
             self.counts = counts if self.counts is None else self.counts + counts
+
+    def over_ranks(self) -> "ReconstructionSums":
+        """With what the other ranks of a training run have added; of sums that count no poles."""
+        if n_ranks() == 1:
+            return self
+        scalars = ("n_tokens", "squared_error", "relative_error", "cosines", "sum_squared_x")
+        both = torch.cat([torch.tensor([float(getattr(self, name)) for name in scalars]).double(), self.mean_x])
+        both[len(scalars) :] *= self.n_tokens
+        summed(both)
+        total = ReconstructionSums()
+        for name, value in zip(scalars, both.tolist(), strict=False):
+            setattr(total, name, value)
+        total.n_tokens, total.sum_x = int(both[0]), both[len(scalars) :]
+        return total
 
     @property
     def mean_x(self) -> torch.Tensor:

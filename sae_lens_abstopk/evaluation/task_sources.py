@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.task_file import merged
 from sae_lens_abstopk.evaluation.task_rows import (
@@ -87,7 +88,7 @@ def _from_templates(task: TaskFile) -> Iterator[_Found]:
 
 def _from_rows(task: TaskFile, folder: Path, local: Path | None) -> list[_Found]:
     if local is None and task.local is not None and task.local.path is not None:
-        local = folder / task.local.path
+        local = inside(folder, task.local.path, where="local.path")
     assert task.rows is not None
     rows = task.rows if local is None else merged(task)
     found = [
@@ -105,7 +106,7 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
     """All files are looked for before any is read."""
     parts = rows.parts or []
     if local is None:
-        paths = {i: folder / part.file for i, part in enumerate(parts) if part.file is not None}
+        paths = {i: inside(folder, part.file, where="file") for i, part in enumerate(parts) if part.file is not None}
     elif local.is_file() and len(parts) == 1:
         paths = {0: local}
     elif local.is_dir():
@@ -132,7 +133,7 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
 def _local_file(folder: Path, part: Part) -> Path:
     """The file that stands for ``part``; a split of a Hub data set is a file of that name."""
     if part.file is not None:
-        return folder / part.file
+        return inside(folder, part.file, where="file")
     candidates = [folder / f"{part.split}{ending}" for ending in ENDINGS]
     for path in candidates:
         if path.is_file():

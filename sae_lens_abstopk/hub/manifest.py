@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from sae_lens_abstopk.confinement import leads_up
 from sae_lens_abstopk.errors import ConfigError
 
 MANIFEST_FILENAME = "abstopk.json"
@@ -131,7 +132,7 @@ class Manifest:
         The manifest in ``text``; ``where`` names it in errors.
 
         Raises:
-            ConfigError: it is damaged, or of a later format than this version knows.
+            ConfigError: it is damaged, of a later format than this version knows, or names files outside of the release.
         """
         try:
             found = TypeAdapter(cls).validate_json(text)
@@ -143,6 +144,10 @@ class Manifest:
             raise ConfigError(
                 f"{where} has format {found.format}, and this version of sae-lens-abstopk knows {FORMAT}; install a newer one."
             )
+        for sae_id, sae in found.saes.items():
+            for path in (sae_id, *sae.files):
+                if leads_up(path) or not path.startswith(sae_id):
+                    raise ConfigError(f"{where} names {path!r}, which is not in the folder {sae_id!r}; it is not read.")
         return found
 
     def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None, base_model: str | None) -> Self:

@@ -11,6 +11,7 @@ from torch import nn
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.ranks import least
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
@@ -123,7 +124,10 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
         """Move the threshold towards the smallest magnitude among codes of any shape; the first batch sets it."""
         magnitudes = acts_topk.abs()
-        smallest = magnitudes.masked_fill(magnitudes == 0, torch.inf).min().to(self.topk_threshold.dtype)
+        magnitudes = magnitudes.masked_fill(magnitudes == 0, torch.inf)
+        # one of several ranks may have kept nothing
+        smallest = magnitudes.min() if magnitudes.numel() else magnitudes.new_tensor(torch.inf)
+        smallest = least(smallest.to(self.topk_threshold.dtype))
         # The first value counts whole: an average that starts at 0 would still be low after a short run.
         lr = torch.where(self.topk_threshold == 0, 1.0, self.cfg.topk_threshold_lr)
         moved = (1 - lr) * self.topk_threshold + lr * smallest

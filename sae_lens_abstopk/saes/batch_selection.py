@@ -8,8 +8,9 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.ranks import n_ranks
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_k_in_range
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch, select_over_ranks
 
 
 @dataclass(kw_only=True)
@@ -35,13 +36,15 @@ class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
 
 
 class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
-    """Keeps the ``int(k * B)`` entries of a batch of B tokens that rank highest."""
+    """Keeps the ``int(k * B)`` entries of a batch of B tokens that rank highest, the tokens of all ranks together."""
 
     cfg: BatchSelectionConfig  # type: ignore[assignment]
 
     @override
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
-        return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
+        if n_ranks() == 1 or not self.training:
+            return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))
+        return select_over_ranks(encoder, centred_BD, int(self.cfg.k * len(centred_BD) * n_ranks()))
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:

@@ -11,6 +11,7 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.ranks import averaged, summed
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_count
@@ -101,7 +102,7 @@ class SignedTrainingSAE(HasTopKCodes, SparseTrainingSAE, SAELensAbsTopKTrainingS
     def _count_poles(self, feature_acts: torch.Tensor, n_training_steps: int) -> None:
         if n_training_steps > 0 and n_training_steps % self.cfg.pole_window == 0:
             self.pole_counts //= 2
-        self.pole_counts += pole_counts(feature_acts)
+        self.pole_counts += summed(pole_counts(feature_acts))
 
     @override
     @torch.no_grad()
@@ -163,7 +164,7 @@ def geometric_median(x: torch.Tensor, *, iterations: int = 100, tolerance: float
 @torch.no_grad()
 def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: str) -> None:
     """
-    Centre an SAE that is about to take its first step.
+    Centre an SAE that is about to take its first step; over several ranks, on the mean of their means or medians.
 
     Args:
         sae: One whose ``b_dec`` is still zero; a fine-tuned one keeps what it has.
@@ -173,4 +174,4 @@ def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: s
     if method == "zeros" or sae.b_dec.any():
         return
     x_BD = sae.run_time_activation_norm_fn_in(activations.to(sae.dtype)).flatten(0, -2).float()
-    sae.b_dec.copy_(x_BD.mean(0) if method == "mean" else geometric_median(x_BD))
+    sae.b_dec.copy_(averaged(x_BD.mean(0) if method == "mean" else geometric_median(x_BD)))

@@ -9,6 +9,7 @@ from sae_lens.saes.batchtopk_sae import BatchTopK
 from sae_lens.saes.topk_sae import TopK
 from typing_extensions import override
 
+from sae_lens_abstopk.ranks import least, n_ranks
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
@@ -64,3 +65,12 @@ class SparseBatchTopKTrainingSAE(BatchSelectionSAE):
     @override
     def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
         return BatchTopK(self.cfg.k)
+
+    @override
+    @torch.no_grad()
+    def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
+        """Move the threshold towards the smallest positive code, that of all ranks together."""
+        if n_ranks() > 1:
+            smallest = least(torch.cat([acts_topk[acts_topk > 0], acts_topk.new_tensor([torch.inf])]).min())
+            acts_topk = smallest.masked_fill(smallest.isinf(), 0)[None]
+        super().update_topk_threshold(acts_topk)

@@ -139,7 +139,7 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
     if offers is None:
         offers = best_offers(encoder, x_BD, min(d_sae, 2 * -(-n_keep // n_tokens)))
     asked = torch.arange(n_tokens, device=x_BD.device)
-    pool = _Pool.of(asked, offers)
+    pool = Pool.of(asked, offers)
     width = offers.latents.shape[1]
     while width < d_sae:
         least_kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).values.min()
@@ -148,7 +148,7 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
             break
         width = min(d_sae, 2 * width)
         offers = best_offers(encoder, x_BD[asked], width)
-        pool = pool.without(asked, n_tokens).joined_with(_Pool.of(asked, offers))
+        pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
     kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).indices
     if not encoder.signed or encoder.open_poles is not None:
         kept = kept[pool.scores[kept] > 0]
@@ -157,7 +157,7 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
     return SparseCodes(pool.values[kept], pool.latents[kept], offsets_of(counts))
 
 
-class _Pool(NamedTuple):
+class Pool(NamedTuple):
     """Entries that tokens offer, in no order: [n] each."""
 
     rows: torch.Tensor
@@ -166,16 +166,16 @@ class _Pool(NamedTuple):
     scores: torch.Tensor
 
     @classmethod
-    def of(cls, rows: torch.Tensor, offers: Offers) -> "_Pool":
+    def of(cls, rows: torch.Tensor, offers: Offers) -> "Pool":
         """The offers of the tokens ``rows``."""
         entries = (offers.latents, offers.values, offers.scores)
         return cls(rows.repeat_interleave(offers.latents.shape[1]), *(part.flatten() for part in entries))
 
-    def without(self, rows: torch.Tensor, n_tokens: int) -> "_Pool":
+    def without(self, rows: torch.Tensor, n_tokens: int) -> "Pool":
         out = torch.zeros(n_tokens, dtype=torch.bool, device=rows.device)
         out[rows] = True
         keep = ~out[self.rows]
-        return _Pool(*(part[keep] for part in self))
+        return Pool(*(part[keep] for part in self))
 
-    def joined_with(self, other: "_Pool") -> "_Pool":
-        return _Pool(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
+    def joined_with(self, other: "Pool") -> "Pool":
+        return Pool(*(torch.cat(parts) for parts in zip(self, other, strict=True)))

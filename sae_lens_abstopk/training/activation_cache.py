@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.text import text_files
@@ -162,7 +163,7 @@ class ActivationCache:
                 self._append(pending)
 
     def _load(self, shard: Shard) -> torch.Tensor:
-        path = self.folder / shard.file
+        path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
         try:
             if _sha256(path) == shard.sha256:
                 return load_file(path)["activations"]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from sae_lens import SAETrainer
 
+from sae_lens_abstopk.ranks import gathered
+
 ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 """Values of ``normalize_activations`` that need statistics of the activations."""
 
@@ -28,7 +30,9 @@ def estimate_scales(
         scaler = trainer.activation_scaler
         whitens = trainer.sae.cfg.normalize_activations == "covariance_whitening"
         estimate = scaler.estimate_whitening if whitens else scaler.estimate_scaling_factor
-        estimate(d_in=trainer.sae.cfg.d_in, data_provider=iter(shared), n_batches_for_norm_estimate=n_batches)
+        # of all ranks: each then estimates the same
+        of_all = (gathered(batch) for batch in shared)
+        estimate(d_in=trainer.sae.cfg.d_in, data_provider=of_all, n_batches_for_norm_estimate=n_batches)
 
 
 def fold_scale(trainer: SAETrainer[Any, Any]) -> None:

@@ -15,6 +15,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.ranks import averaged, n_ranks, this_rank
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import casts_shared
@@ -81,7 +82,8 @@ class FilteredActivationsStore(ActivationsStore):
         """The store of a run; with ``max_norm_multiple`` set, the first batches of text are read for their median."""
         store = cast(Self, cls.from_config(model, cfg, override_dataset=dataset))
         # of its own, so that a thread which reads ahead and whatever else draws numbers do not depend on each other
-        store.generator = torch.Generator().manual_seed(cfg.seed)
+        store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
+        store.train_batch_size_tokens //= n_ranks()
         store.cache = None if cfg.activation_cache is None else ActivationCache.of_run(cfg)
         if store.cache is not None and not store.cache.is_new:
             store.max_norm = store.cache.manifest["max_norm"]
@@ -93,9 +95,9 @@ class FilteredActivationsStore(ActivationsStore):
         return store
 
     def median_norm(self, n_batches: int = NORM_CALIBRATION_BATCHES) -> float:
-        """Median norm of the activations of the next ``n_batches`` LM batches."""
+        """Median norm of the activations of the next ``n_batches`` LM batches; over several ranks, the mean of theirs."""
         norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(n_batches)]
-        return torch.cat(norms).median().item()
+        return averaged(torch.cat(norms).median()).item()
 
     @override
     def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:

@@ -8,7 +8,10 @@ import torch
 from sae_lens.training.prefetch import PrefetchingIterator
 from typing_extensions import override
 
+from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.ranks import any_rank
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, StorePosition
+from sae_lens_abstopk.training.interruption import Interrupted
 
 
 class BatchStream(Iterator[torch.Tensor]):
@@ -19,6 +22,8 @@ class BatchStream(Iterator[torch.Tensor]):
         store: Read by nobody else.
         prefetch: Batches that a thread makes ahead of their use; 0 for none.
         before_each: Called before a batch is taken; may raise, which leaves the position as it was.
+
+    Where one of several ranks is stopped, or its language model fails, all of them stop before the same batch.
     """
 
     def __init__(
@@ -38,8 +43,16 @@ class BatchStream(Iterator[torch.Tensor]):
 
     @override
     def __next__(self) -> torch.Tensor:
-        self._before_each()
-        batch = next(self._source)
+        stops: Interrupted | TrainingStopped | None = None
+        batch: torch.Tensor | None = None
+        try:
+            self._before_each()
+            batch = next(self._source)
+        except (Interrupted, TrainingStopped) as error:
+            stops = error
+        if any_rank(stops is not None):
+            raise stops or Interrupted("another rank")
+        assert batch is not None
         self._ready.popleft()
         return batch
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 
 from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.ranks import OtherRankError, this_rank
 
 MANIFEST = "checkpoint.json"
 # what is being written or deleted; never taken for a checkpoint
@@ -37,18 +38,22 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     A folder to write a checkpoint into, which becomes ``folder`` when all of it is on the disk.
 
     Whatever ends the process, ``folder`` is whole, or what it was before: the files and then their manifest of sizes
-    and SHA-256 are written and synced under another name in the same place, and renamed at the end.
+    and SHA-256 are written and synced under another name in the same place, and renamed at the end. Of several ranks the
+    first does all that, and the others add their files.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written to.
     """
-    root = folder.parent
+    root, leads = folder.parent, this_rank() == 0
     partial, old = (root / f"{PARTIAL}{folder.name}{suffix}" for suffix in ("", "-old"))
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        remove_partial(root)
-        partial.mkdir()
+        if leads:
+            root.mkdir(parents=True, exist_ok=True)
+            remove_partial(root)
+            partial.mkdir()
         yield partial
+        if not leads:
+            return
         _write_manifest(partial, step)
         for path in [*partial.rglob("*"), partial]:
             _sync(path)
@@ -57,6 +62,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         partial.rename(folder)
         _sync(root)
         shutil.rmtree(old, ignore_errors=True)
+    except OtherRankError:
+        raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
         raise CheckpointError(
@@ -64,7 +71,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
             "go on with --resume."
         ) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if leads:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -117,6 +125,8 @@ def damage(folder: Path) -> str | None:
         return f"its {MANIFEST} cannot be read ({error})"
     present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     for name, (n_bytes, digest) in files.items():
+        if name in present and not present[name].resolve().is_relative_to(folder.resolve()):
+            return f"{name} is a link that leads out of it"
         if name not in present:
             return f"{name} is missing"
         if present[name].stat().st_size != n_bytes:

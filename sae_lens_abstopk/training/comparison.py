@@ -17,6 +17,7 @@ from sae_lens_abstopk.training.config_file import (
     read_yaml,
     sae_config_class,
 )
+from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.resume import resume_if_started
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
@@ -114,6 +115,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
 
 def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = False) -> None:
     """Train the runs that are not finished yet, one after the other; with ``dry_run`` only list them."""
+    require_one_process("abstopk compare")
     for i, run in enumerate(comparison.runs, 1):
         done = all((folder / "sae_weights.safetensors").is_file() for folder in run.folders().values())
         console.print(

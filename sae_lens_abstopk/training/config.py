@@ -55,6 +55,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         checkpoint_path (str, optional): Folder of the checkpoints; by default `checkpoints` in the run folder.
         resume_from_checkpoint (str, optional): Checkpoint folder that the run goes on from, or "newest" for the newest whole
             one of its run folder.
+        resume_allows_changes (list[str]): Keys that may differ from those of the checkpoint: lr, which scales the schedule from
+            there on.
         divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median; null leaves NaN
             and infinity.
         dataset_trust_remote_code (bool): Run code that comes with a dataset.
@@ -80,6 +82,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     perf_tokens: int = 16_384
     checkpoint_freq: int = 5000
     checkpoints_kept: int = 3
+    resume_allows_changes: list[str] = field(default_factory=list)
     divergence_factor: float | None = 10.0
     is_dataset_tokenized: bool = False
     dataset_trust_remote_code: bool = False

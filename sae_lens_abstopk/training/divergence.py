@@ -7,6 +7,7 @@ from statistics import median
 import torch
 
 from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.ranks import averaged
 
 # losses that the running median is of; there is no judging by it before as many have been seen
 WINDOW = 100
@@ -44,7 +45,7 @@ class DivergenceWatch:
 
     def look(self) -> None:
         """
-        Judge the losses that have not been looked at yet.
+        Judge the losses that have not been looked at yet; over several ranks their means.
 
         Raises:
             DivergedError: one of them is not finite, or exceeds ``factor`` times its running median.
@@ -52,7 +53,7 @@ class DivergenceWatch:
         unseen, self._unseen = self._unseen, []
         for step, losses in unseen:
             for name, loss in losses.items():
-                self._judge(name, loss.item(), step)
+                self._judge(name, averaged(loss.clone()).item(), step)
 
     def _judge(self, name: str, loss: float, step: int) -> None:
         before = self._seen.setdefault(name, deque(maxlen=WINDOW))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, StrictDataclassError
 from sae_lens.load_model import load_model
 from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -35,6 +35,9 @@ def read_model_config(model_name: str) -> PreTrainedConfig:
         )
     try:
         return AutoConfig.from_pretrained(model_name)
+    except StrictDataclassError as error:
+        why = str(error.__cause__ or error).strip()
+        raise ConfigError(f"model_name={model_name!r}: its config.json contradicts itself: {why}") from error
     except (GatedRepoError, RepositoryNotFoundError, HFValidationError, OSError, ValueError) as error:
         raise ConfigError(_why_no_model(model_name, error)) from error
 

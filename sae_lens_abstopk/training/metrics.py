@@ -8,6 +8,7 @@ from sae_lens.saes.sae import TrainStepOutput
 
 from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums
+from sae_lens_abstopk.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 
 
@@ -16,7 +17,7 @@ def step_metrics(
     trainer: SAETrainer[Any, Any], output: TrainStepOutput, loss_recovered: LossRecovered | None = None
 ) -> dict[str, float]:
     """
-    Metrics of one step on its own batch, in the units of the raw activations.
+    Metrics of one step on its own batch, the same on all ranks, in the units of the raw activations.
 
     ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps; ``dead_poles`` and
     ``two_sidedness`` come from the firings counted over training where the SAE counts them, else from the batch.
@@ -24,17 +25,18 @@ def step_metrics(
     scaler = trainer.activation_scaler
     sums = ReconstructionSums()
     sums.update(scaler.unscale(output.sae_in), scaler.unscale(output.sae_out))
+    sums = sums.over_ranks()
     codes = output.feature_acts
-    n_active = int((codes._values() if codes.is_sparse else codes).count_nonzero())
+    n_active = int(summed((codes._values() if codes.is_sparse else codes).count_nonzero()))
     counted = getattr(trainer.sae, "pole_counts", None)
-    poles = pole_statistics(pole_counts(codes) if counted is None else counted)
+    poles = pole_statistics(summed(pole_counts(codes)) if counted is None else counted)
     metrics: dict[str, float] = {
         "tokens": trainer.n_training_samples,
-        "loss": output.loss.item(),
+        "loss": averaged(output.loss.detach().clone()).item(),
         "mse": sums.mse(),
         "nmse": sums.nmse(),
         "fvu": sums.fvu(),
-        "l0": n_active / len(codes),
+        "l0": n_active / (len(codes) * n_ranks()),
         "dead_latents": int(trainer.dead_neurons.sum()),
         "dead_poles": poles.dead_poles,
         "two_sidedness": poles.mean_two_sidedness,

@@ -1,7 +1,8 @@
 """Where a run goes on from, and whether it is the same run."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,19 @@ HARMLESS = frozenset(
         "perf_log_freq",
         "perf_tokens",
         "prefetch_llm_batches",
+        "resume_allows_changes",
         "resume_from_checkpoint",
         "save_final_checkpoint",
         "verbose",
     }
+)
+
+
+CHANGEABLE = ("lr",)
+"""What a run may go on with differently where it is told so."""
+LR_REMEDY = (
+    " lr may be changed with --allow-changes lr (resume_allows_changes), which scales the schedule; lr_end has to keep its "
+    "share of it."
 )
 
 
@@ -122,21 +132,24 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     Refuse to go on in, or from, ``folder`` where the config in it has other values than ``cfg``.
 
     Raises:
-        ConfigError: naming each key with both values; keys that change no step may differ.
+        ConfigError: naming each key with both values; keys that change no step may differ, and those that
+            ``cfg.resume_allows_changes`` lists.
     """
+    _require_changeable(cfg.resume_allows_changes)
     path = folder / CONFIG_FILENAME
     if not path.is_file():
         return
     then, now = (_flat(yaml.safe_load(text)) for text in (path.read_text(encoding="utf-8"), dump_config(cfg)))
+    may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
     differing = [
         f"{key} is {then.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
         for key in sorted(then.keys() | now.keys())
-        if key.partition(".")[0] not in HARMLESS and then.get(key) != now.get(key)
+        if key.partition(".")[0] not in may_differ and then.get(key) != now.get(key)
     ]
     if differing:
         raise ConfigError(
             f"{folder} is of a run with other settings: {'; '.join(differing)}. Set them as they were to go on with it, "
-            "or start a new run in another folder."
+            "or start a new run in another folder." + (LR_REMEDY if any(d.startswith("lr ") for d in differing) else "")
         )
     if (folder / STATE).is_file():
         text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
@@ -145,6 +158,25 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
                 f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
                 "written; put the text back as it was, or start a new run in another folder."
             )
+
+
+def learning_rate_then(checkpoint: Path) -> float:
+    """The ``lr`` of the run that wrote a checkpoint, up to there."""
+    return float(yaml.safe_load((checkpoint / CONFIG_FILENAME).read_text(encoding="utf-8"))["lr"])
+
+
+def _require_changeable(keys: Sequence[str]) -> None:
+    for key in keys:
+        if key not in CHANGEABLE:
+            raise ConfigError(
+                f"resume_allows_changes names {key!r}; of what the steps depend on only {', '.join(CHANGEABLE)} can change."
+            )
+
+
+def _only_scales(then: Mapping[str, Any], now: Mapping[str, Any], cfg: TrainingConfig) -> bool:
+    """Whether the learning rates may differ, and the schedule stays the same but for a factor."""
+    shares = [values.get("lr_end", 0.0) / values["lr"] for values in (then, now)]
+    return "lr" in cfg.resume_allows_changes and math.isclose(*shares)
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from sae_lens import TrainingSAE
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.ranks import any_rank, least, n_ranks, this_rank, together
 from sae_lens_abstopk.training.activations import StorePosition
 from sae_lens_abstopk.training.checkpoint import (
     CheckpointError,
@@ -21,8 +23,10 @@ from sae_lens_abstopk.training.checkpoint import (
     remove_partial,
 )
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
+from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, write_config
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, learning_rate_then, write_config
+from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
 from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import (
     TrainingState,
@@ -30,6 +34,7 @@ from sae_lens_abstopk.training.training_state import (
     load_state,
     part_folder,
     save_state,
+    scale_learning_rate,
     state_bytes,
 )
 
@@ -38,7 +43,7 @@ def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) 
     """Room that a checkpoint of the run may take at most."""
     positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
     # the buffer and the largest block that may lie in it beside its own rows
-    rows = (cfg.n_batches_in_buffer + cfg.store_batch_size_prompts) * positions
+    rows = (cfg.n_batches_in_buffer + cfg.store_batch_size_prompts) * positions * n_ranks()
     return state_bytes(saes.values(), rows)
 
 
@@ -75,6 +80,8 @@ class RunCheckpoints:
         """
         Save a checkpoint between two steps, and delete those that are one too many.
 
+        Every rank writes where its own text is; the first writes all else.
+
         Raises:
             DivergedError: the state is not worth keeping.
             CheckpointError: the disk has no room for it, or it cannot be written.
@@ -88,17 +95,20 @@ class RunCheckpoints:
             if not all(weight.isfinite().all() for weight in trainer.sae.parameters()):
                 raise DivergedError(f"weights of {name!r} are NaN or infinite after step {first.n_training_steps:,}")
         lack = lack_of_space(self.root, self.n_bytes)
-        if lack is not None:
+        if any_rank(lack is not None):
             raise CheckpointError(
-                f"{lack}; the checkpoints so far are as they were. Free some, then go on with --resume."
+                f"{lack or 'the disk of another rank has no room for a checkpoint'}; the checkpoints so far are as they were. Free some, then go on with --resume."
             )
-        with new_checkpoint(folder, step=first.n_training_steps) as partial:
-            save_state(
-                partial, self.state, position, metrics=self.metrics, text_files=text_files(self.cfg.dataset_path)
-            )
-            write_config(partial, self.cfg)
+        with together(f"writing {folder}"), new_checkpoint(folder, step=first.n_training_steps) as partial:
+            with together(f"writing {folder}"):
+                if this_rank() == 0:
+                    save_state(partial, self.state, metrics=self.metrics, text_files=text_files(self.cfg.dataset_path))
+                    write_config(partial, self.cfg)
+            with together(f"writing {folder}"):
+                save_stream(partial, position)
         self._newest = folder
-        keep_newest(folder, self.cfg.checkpoints_kept)
+        if this_rank() == 0:
+            keep_newest(folder, self.cfg.checkpoints_kept)
         return folder
 
     def save_and_say(self, position: StorePosition, console: Console) -> None:
@@ -110,7 +120,7 @@ class RunCheckpoints:
         folder = self.save(position)
         config = shlex.quote(str(Path(self.cfg.output_path or "") / CONFIG_FILENAME))
         console.print(
-            f"stopped after step {step}; progress is in {folder}\ngo on with: abstopk train {config} --resume",
+            f"stopped after step {step}; progress is in {folder}\ngo on with: {command_prefix()} train {config} --resume",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -118,13 +128,28 @@ class RunCheckpoints:
 
     def restore(self, folder: Path, console: Console) -> StorePosition:
         """Bring the state and the metrics to where ``folder`` has them; returns where the text goes on."""
-        remove_partial(self.root)
-        position = load_state(folder, self.state)
+        load_state(folder, self.state)
+        position = load_stream(folder, seed=self.cfg.seed)
         self._newest = folder
-        for name, path in self.metrics.items():
-            _put_back(part_folder(folder, name) / path.name, path)
         step = self.state.trainers["sae"].n_training_steps
+        if int(least(torch.tensor(step))) != int(-least(torch.tensor(-step))):
+            raise ConfigError(
+                f"output_path={self.cfg.output_path!r} is not the same folder for all ranks; put it on a file system that "
+                "all nodes share."
+            )
+        if this_rank() == 0:
+            remove_partial(self.root)
+            for name, path in self.metrics.items():
+                _put_back(part_folder(folder, name) / path.name, path)
         console.print(f"going on after step {step} from {folder}", highlight=False, markup=False, soft_wrap=True)
+        lr_then = learning_rate_then(folder)
+        if lr_then != self.cfg.lr:  # it is allowed, or the checkpoint had been refused
+            for trainer in self.state.trainers.values():
+                scale_learning_rate(trainer, self.cfg.lr / lr_then)
+            console.print(f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here", highlight=False)
+        note = note_on_ranks(n_ranks(), ranks_of(folder))
+        if note is not None:
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         changes = environment_changes(folder)
         if changes:
             console.print(
@@ -144,7 +169,7 @@ class RunCheckpoints:
                 markup=False,
                 soft_wrap=True,
             )
-            for path in self.metrics.values():
+            for path in self.metrics.values() if this_rank() == 0 else ():
                 path.unlink(missing_ok=True)
 
     def advice(self, error: DivergedError) -> str:
@@ -152,13 +177,14 @@ class RunCheckpoints:
         cfg, (newest, _) = self.cfg, newest_checkpoint(self.root)
         last = "No checkpoint had been saved."
         if newest is not None:
+            config = shlex.quote(str(Path(cfg.output_path or "") / CONFIG_FILENAME))
             last = (
-                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); "
-                "from_pretrained_path set to it starts a run from its weights."
+                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); go on from it at a lower lr with: "
+                f"{command_prefix()} train {config} lr={cfg.lr / 3:.2g} --resume --allow-changes lr"
             )
         return (
-            f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or raise lr_warm_up_steps={cfg.lr_warm_up_steps}, in a "
-            f"new run. {last}"
+            f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or in a new run raise "
+            f"lr_warm_up_steps={cfg.lr_warm_up_steps}. {last}"
         )
 
 

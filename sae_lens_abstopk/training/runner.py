@@ -1,6 +1,7 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ import torch
 import wandb
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
-from sae_lens.registry import get_sae_training_class
-from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
+from sae_lens.saes.sae import TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
@@ -18,6 +18,7 @@ from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.ranks import barrier, this_rank
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import (
@@ -29,6 +30,7 @@ from sae_lens_abstopk.training.activations import (
 from sae_lens_abstopk.training.batch_stream import BatchStream
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.language_model import check_hook, load_language_model
@@ -48,6 +50,7 @@ from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
+from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState, part_folder
 
 __all__ = ["CONFIG_FILENAME", "METRICS_FILENAME", "TrainingResult", "TrainingRun", "train"]
@@ -84,10 +87,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if cfg.output_path is None:
             raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
         self.output = Path(cfg.output_path)
-        self.console = console or Console()
-        require_free(self.output)
+        self.leads = this_rank() == 0
+        """Whether this rank is the one that writes."""
+        self.console = (console or Console()) if self.leads else Console(quiet=True)
+        self.given, cfg = cfg, of_this_rank(cfg)
+        """The config as it is written down, without the GPU of this rank."""
+        if self.leads:  # to look is to hold the lock for a moment
+            require_free(self.output)
         refuse_to_overwrite(cfg)
-        self.resumed = checkpoint_to_resume(cfg, self.console)
+        self.resumed = checkpoint_to_resume(self.given, self.console)
         cfg.logger.require_packages()
         check_hook(cfg)
         dataset = load_text(cfg, "train")
@@ -102,8 +110,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self.saes[name] = new_sae(sae_cfg, cfg.seed).to(cfg.device)
         require_room(cfg, self.saes)
         torch.manual_seed(cfg.seed)
-        measures_loss = cfg.perf_log_freq and cfg.held_out_every is not None
-        self.held_out = token_batches(self.model, cfg, cfg.perf_tokens, part="held_out") if measures_loss else []
+        self.held_out: list[torch.Tensor] = []
+        if self.leads and cfg.perf_log_freq and cfg.held_out_every is not None:
+            self.held_out = token_batches(self.model, cfg, cfg.perf_tokens, part="held_out")
 
     @property
     def max_norm(self) -> float | None:
@@ -113,8 +122,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     @override
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
-        with run_folder_lock(self.output):
-            refuse_to_overwrite(self.cfg)  # another process may have been here since
+        barrier()  # before the folder changes, every rank has looked at it
+        with run_folder_lock(self.output) if self.leads else nullcontext():
+            if self.leads:
+                refuse_to_overwrite(self.cfg)  # another process may have been here since
             self._prepare()
             loggers = {name: self._loggers(name) for name in self.saes}
             signals = StopSignals(
@@ -126,7 +137,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             try:
                 with signals.caught():
                     self._fit_or_save_progress(loggers)
-                for name in reversed(self.saes):  # the first SAE last: its weights say that the run is done
+                for name in (
+                    reversed(self.saes) if self.leads else ()
+                ):  # the first SAE last: its weights say that the run is done
                     self._save_final(name)
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
@@ -134,13 +147,13 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 self.batches.close()
                 for logger in loggers.values():
                     logger.close()
-                if self.cfg.logger.log_to_wandb:
+                if self.leads and self.cfg.logger.log_to_wandb:
                     wandb.finish()
         return self.sae
 
     def _prepare(self) -> None:
         cfg = self.cfg
-        self.trainers = {name: self._trainer(sae) for name, sae in self.saes.items()}
+        self.trainers = {name: new_trainer(self.cfg, sae, self.activations_store) for name, sae in self.saes.items()}
         self.controllers = {
             name: L0Controller(self.trainers[name], target, cfg.total_training_steps)
             for name, target in cfg.target_l0.items()
@@ -148,7 +161,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.watch = DivergenceWatch(cfg.divergence_factor)
         state = TrainingState(self.trainers, self.controllers, self.watch)
         metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
-        self.checkpoints = RunCheckpoints(cfg, state, metrics)
+        self.checkpoints = RunCheckpoints(self.given, state, metrics)
         if self.resumed is None:
             self.checkpoints.start_anew(self.console)
         else:
@@ -156,8 +169,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             with passes_bar(self.console, "reading the text up to there") as on_progress:
                 self.store.go_to(position, on_progress)
         self._set_sae_metadata()
-        write_config(self.output, cfg)
-        if cfg.logger.log_to_wandb:
+        if self.leads:
+            write_config(self.output, self.given)
+        if self.leads and cfg.logger.log_to_wandb:
             start_wandb(cfg.logger, cfg.to_dict())
 
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
@@ -176,14 +190,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         """Where the SAE ``name`` is written: the run folder, or for a companion a folder inside it."""
         return part_folder(self.output, name)
 
-    def _trainer(self, sae: TrainingSAE[Any]) -> SAETrainer[Any, Any]:
-        trainer = SAETrainer(cfg=self.cfg.to_sae_trainer_config(), sae=sae, data_provider=self.activations_store)
-        if self.cfg.compile_sae:
-            compiled = torch.compile(sae.training_forward_pass, mode=self.cfg.sae_compilation_mode)
-            sae.training_forward_pass = compiled  # type: ignore[method-assign]
-        return use_fused_adam(trainer)
-
     def _loggers(self, name: str) -> Loggers:
+        if not self.leads:
+            return Loggers([], self._warn)
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name)))
@@ -224,8 +233,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 step = first.n_training_steps
                 self.watch.note({name: output.loss for name, output in outputs.items()}, step)
                 last = step == cfg.total_training_steps
-                losses = self._loss_recovered() if self._measures_loss(step, last) else {}
-                if losses or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0:
+                measures = self._measures_loss(step, last)
+                losses = self._loss_recovered() if measures and self.leads else {}
+                if measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0:
                     for name, trainer in trainers.items():
                         metrics = step_metrics(trainer, outputs[name], losses.get(name))
                         metrics["tokens_per_second"] = progress.tokens_per_second
@@ -246,7 +256,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             initialize_b_dec(trainer.sae, scaled, self.cfg.b_dec_init_method)
 
     def _measures_loss(self, step: int, last: bool) -> bool:
-        return bool(self.held_out) and (last or step % self.cfg.perf_log_freq == 0)
+        cfg = self.cfg
+        return bool(cfg.perf_log_freq and cfg.held_out_every) and (last or step % cfg.perf_log_freq == 0)
 
     def _loss_recovered(self) -> dict[str, LossRecovered]:
         codecs = {}
@@ -283,20 +294,12 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
 
 def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:
-    """Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``."""
-    run = TrainingRun(cfg, console=console)
-    run.run()
+    """
+    Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
+
+    Started by ``torchrun``, the processes share the run (see :mod:`.distributed`); the first writes.
+    """
+    with ranks_started(cfg):
+        run = TrainingRun(cfg, console=console)
+        run.run()
     return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)
-
-
-def new_sae(cfg: TrainingSAEConfig, seed: int) -> TrainingSAE[Any]:
-    """A freshly initialised SAE; one seed gives the same weights to every architecture of the same shape."""
-    torch.manual_seed(seed)
-    return get_sae_training_class(cfg.architecture())[0](cfg)
-
-
-def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
-    """Let Adam update all parameters in one pass over memory instead of about ten; the numbers are the same."""
-    for group in trainer.optimizer.param_groups:
-        group.update(fused=True, foreach=False)
-    return trainer

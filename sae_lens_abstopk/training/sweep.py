@@ -1,6 +1,7 @@
 """Sweeps: one file that stands for many runs."""
 
 import itertools
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from rich.console import Console
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import data_folder, load_config, read_yaml
+from sae_lens_abstopk.training.distributed import require_one_process
+from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
 
 ENTRY_KEYS = {"config", "variants", "grid"}
@@ -29,6 +32,11 @@ class SweepRun:
     def config(self, output: Path) -> TrainingConfig:
         """The checked config of this run, with its folder in ``output``."""
         return load_config(self.source, [*self.overrides, f"output_path={output / self.name}"])
+
+    def command(self, output: Path) -> str:
+        """The shell command of this run alone; given again, it goes on where it stopped."""
+        words = ["abstopk", "train", self.source, *self.overrides, "--output", str(output / self.name), "--resume"]
+        return shlex.join(words)
 
 
 def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
@@ -65,16 +73,28 @@ def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[
     for values in itertools.product(*grid.values()):
         changes = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
         base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
-        name = "_".join([base, *changes])
+        name = "_".join([base, *changes]).replace("/", "_")
         points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
     return points
 
 
 def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_run: bool = False) -> None:
-    """Check every config, then train the runs that have no SAE in ``output`` yet, one after the other."""
+    """
+    Check every config, then train the runs that are not finished in ``output``, one after the other.
+
+    A run that was stopped goes on from its newest checkpoint.
+    """
+    require_one_process("abstopk sweep")
     configs = {run.name: run.config(output) for run in runs}
     for i, (name, cfg) in enumerate(configs.items(), 1):
-        done = (output / name / "sae_weights.safetensors").is_file()
+        done = is_finished(cfg)
         console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False, highlight=False)
         if not done and not dry_run:
+            resume_if_started(cfg)
             train(cfg, console=console)
+
+
+def unfinished(runs: Sequence[SweepRun], output: Path) -> list[SweepRun]:
+    """The runs that are not finished in ``output``; the config of every run is checked."""
+    configs = [run.config(output) for run in runs]
+    return [run for run, cfg in zip(runs, configs, strict=True) if not is_finished(cfg)]

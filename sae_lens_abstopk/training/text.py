@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from datasets import Dataset, IterableDataset, load_dataset
+from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from pyarrow import ArrowInvalid
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.ranks import n_ranks, this_rank
 from sae_lens_abstopk.training.config import TrainingConfig
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
@@ -22,7 +24,7 @@ def load_text(cfg: TrainingConfig, part: Part) -> Text:
     The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``.
 
     Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling, so the parts
-    never share a document and do not depend on the seed.
+    never share a document and do not depend on the seed. Of the training part each of several ranks gets its own share.
 
     Raises:
         ConfigError: the dataset is missing or empty, or lacks the column.
@@ -47,9 +49,10 @@ def load_text(cfg: TrainingConfig, part: Part) -> Text:
         )
     if cfg.shuffle and part == "train":
         if isinstance(dataset, IterableDataset):
-            return dataset.shuffle(seed=cfg.seed, buffer_size=SHUFFLE_WINDOW)
-        return dataset.shuffle(seed=cfg.seed)
-    return dataset
+            dataset = dataset.shuffle(seed=cfg.seed, buffer_size=SHUFFLE_WINDOW)
+        else:
+            dataset = dataset.shuffle(seed=cfg.seed)
+    return _of_this_rank(dataset, cfg) if part == "train" and n_ranks() > 1 else dataset
 
 
 def open_dataset(
@@ -93,6 +96,15 @@ def text_files(path: str) -> list[list[str | int]]:
     text = Path(path)
     files = [text] if text.is_file() else sorted(file for file in text.rglob("*") if file.is_file())
     return [[file.name, file.stat().st_size] for file in files]
+
+
+def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
+    share: Text = split_dataset_by_node(cast(Dataset, dataset), this_rank(), n_ranks())
+    if next(iter(share), None) is None:
+        raise ConfigError(
+            f"dataset_path={cfg.dataset_path!r} has too few documents for {n_ranks()} ranks; give more text, or start fewer."
+        )
+    return share
 
 
 def _local_files(path: Path) -> tuple[str, list[str]]:

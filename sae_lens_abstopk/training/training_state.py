@@ -1,24 +1,21 @@
 """What a checkpoint holds: all that the steps after it depend on, to the bit."""
 
 import json
-import random
+import pickle
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import torch
 from sae_lens import SAE, SAETrainer, TrainingSAE
-from safetensors.torch import load_file, save_file
+from sae_lens.constants import TRAINER_STATE_FILENAME
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.provenance import environment
-from sae_lens_abstopk.training.activations import StorePosition
 from sae_lens_abstopk.training.divergence import DivergenceWatch
 from sae_lens_abstopk.training.target_l0 import L0Controller
 
 STATE = "state.json"
-STREAM = "stream.safetensors"
 
 
 class TrainingState(NamedTuple):
@@ -33,7 +30,6 @@ class TrainingState(NamedTuple):
 def save_state(
     folder: Path,
     state: TrainingState,
-    position: StorePosition,
     *,
     metrics: Mapping[str, Path],
     text_files: list[list[str | int]],
@@ -41,10 +37,9 @@ def save_state(
     """
     Write a checkpoint's files into ``folder``, a companion's into a folder of its name in there; changes nothing.
 
-    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale. Added are the random
-    states, the position in the text with the rows of the mixing buffer, the coefficients that ``target_l0`` moves, the
-    losses that divergence is judged by, and the rows of ``metrics`` so far. ``text_files`` and the environment are there
-    to be compared.
+    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale. Added are the coefficients
+    that ``target_l0`` moves, the losses that divergence is judged by, and the rows of ``metrics`` so far. ``text_files``
+    and the environment are there to be compared. :mod:`.stream_state` adds the rest.
     """
     first = state.trainers["sae"]
     for name, trainer in state.trainers.items():
@@ -54,40 +49,37 @@ def save_state(
         trainer.save_trainer_state(part)
         if metrics[name].is_file():
             shutil.copyfile(metrics[name], part / metrics[name].name)
-    tensors = {
-        "served": position.served,
-        "waiting": position.waiting,
-        "generator": position.generator,
-        "torch_random": torch.get_rng_state(),
-    }
-    for i, cuda_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []):
-        tensors[f"cuda_random_{i}"] = cuda_state
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / STREAM)
-    kind, keys, *numpy_rest = np.random.get_state(legacy=True)
     plain = {
         "step": first.n_training_steps,
         "tokens": first.n_training_samples,
-        "n_blocks": position.n_blocks,
-        "max_norm": position.max_norm,
         "coefficients": {
             name: {key: vars(scheduler) for key, scheduler in trainer.coefficient_schedulers.items()}
             for name, trainer in state.trainers.items()
         },
         "controllers": {name: controller.state() for name, controller in state.controllers.items()},
         "losses": state.watch.state(),
-        "python_random": random.getstate(),
-        "numpy_random": [kind, np.asarray(keys).tolist(), *numpy_rest],
         "text_files": text_files,
         "environment": environment(),
     }
     (folder / STATE).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
 
-def load_state(folder: Path, state: TrainingState) -> StorePosition:
-    """Bring a new run's parts to where :func:`save_state` found those of another; returns where its text goes on."""
+def load_state(folder: Path, state: TrainingState) -> None:
+    """
+    Bring a new run's parts to where :func:`save_state` found those of another.
+
+    Raises:
+        ConfigError: a file of the optimiser's state holds more than tensors and numbers; none of that is run.
+    """
     for name, trainer in state.trainers.items():
         part = part_folder(folder, name)
-        trainer.load_trainer_state(part)
+        try:
+            trainer.load_trainer_state(part)  # torch.load, from 2.6 on with weights_only
+        except pickle.UnpicklingError as error:
+            raise ConfigError(
+                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser, and is not opened "
+                f"({str(error).splitlines()[0][:100]})."
+            ) from None
         trainer.sae.load_weights_from_checkpoint(part)
     plain = json.loads((folder / STATE).read_text(encoding="utf-8"))
     for name, trainer in state.trainers.items():
@@ -96,17 +88,22 @@ def load_state(folder: Path, state: TrainingState) -> StorePosition:
     for name, controller in state.controllers.items():
         controller.load(plain["controllers"][name])
     state.watch.load(plain["losses"])
-    tensors = load_file(folder / STREAM)
-    kind, internal, gauss = plain["python_random"]
-    random.setstate((kind, tuple(internal), gauss))
-    np.random.set_state(tuple(plain["numpy_random"]))
-    torch.set_rng_state(tensors["torch_random"])
-    for i in range(torch.cuda.device_count()):
-        if f"cuda_random_{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"cuda_random_{i}"], i)
-    return StorePosition(
-        plain["n_blocks"], plain["max_norm"], tensors["served"], tensors["waiting"], tensors["generator"]
-    )
+
+
+def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
+    """Multiply what is left of a trainer's schedule, from the present rate on to its end."""
+    for group in trainer.optimizer.param_groups:
+        group["lr"] *= factor
+        group["initial_lr"] *= factor
+    schedulers: list[Any] = [trainer.lr_scheduler]
+    while schedulers:
+        scheduler = schedulers.pop()
+        schedulers += getattr(scheduler, "_schedulers", [])
+        scheduler._last_lr = [lr * factor for lr in scheduler._last_lr]
+        for name in ("base_lrs", "eta_min"):
+            value = getattr(scheduler, name, None)
+            if value is not None:
+                setattr(scheduler, name, [lr * factor for lr in value] if isinstance(value, list) else value * factor)
 
 
 def part_folder(folder: Path, name: str) -> Path:

@@ -43,8 +43,8 @@ EXECUTED = (
     *("protocols", "protocols-steering", "long-runs"),
 )
 """Pages whose blocks run here."""
-ELSEWHERE = ("in-your-tool", "saebench")
-"""Pages whose blocks run in ``test_in_your_tool.py`` and ``tests/interop/test_pages.py``."""
+ELSEWHERE = ("distributed", "in-your-tool", "saebench")
+"""Pages whose blocks run in ``tests/training/test_rank_runs.py``, ``test_in_your_tool.py``, ``tests/interop/test_pages.py``."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_
 @pytest.fixture
 def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tmp_path / "config.yaml"
-    base = yaml.safe_load((study.HERE.parent / "training_configs" / "evidence.yaml").read_text())
+    base = yaml.safe_load((study.HERE / "config.yaml").read_text())
     base |= {"context_size": 16, "training_tokens": 2048, "train_batch_size_tokens": 64, "n_batches_in_buffer": 16}
     base |= {"lr_warm_up_steps": 2, "lr_decay_steps": 4, "checkpoint_freq": 0}
     config.write_text(yaml.safe_dump(base))
@@ -90,12 +90,13 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3, 5e-3))
     monkeypatch.setattr(tune, "LAYER", 2)
     monkeypatch.setattr(tune, "SHARES", (0.0, 0.5))
-    monkeypatch.setattr(tune, "EXPANSIONS", (1,))
+    monkeypatch.setattr(tune, "EXPANSIONS", (2,))
     monkeypatch.setattr(tune, "DECAY_STEPS", 4)
     monkeypatch.setattr("sys.argv", ["tune", *arguments, "--only", "mixed"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["lr"] for point in tuned["points"]] == [2e-3, 5e-3, 1e-3]
+    monkeypatch.setattr(tune, "RATE_K", 4)
     monkeypatch.setattr("sys.argv", ["tune", *arguments])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())

@@ -86,8 +86,9 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lo
     assert not (run.output / "sae_weights.safetensors").exists()
     newest = run.output / "checkpoints" / str(64 * 120)
     assert str(stopped.value).endswith(
-        ": the run has diverged. Lower lr=0.001, or raise lr_warm_up_steps=0, in a new run. The last good checkpoint is "
-        f"{newest} (step 120); from_pretrained_path set to it starts a run from its weights."
+        ": the run has diverged. Lower lr=0.001, or in a new run raise lr_warm_up_steps=0. The last good checkpoint is "
+        f"{newest} (step 120); go on from it at a lower lr with: abstopk train {newest.parents[1] / 'config.yaml'} "
+        "lr=0.00033 --resume --allow-changes lr"
     )
     kept = sorted(int(path.name) // 64 for path in newest.parent.iterdir())
     assert kept == [100, 110, 120]

@@ -103,3 +103,10 @@ def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monke
     cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
     with pytest.raises(ConfigError, match="which has layers 0 to 5"):
         check_hook(cfg)
+
+
+def test_a_model_whose_config_contradicts_itself_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    config = json.loads((tiny_llama / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
+    with pytest.raises(ConfigError, match=r"its config\.json contradicts itself: .*attention heads"):
+        model_shape(str(tmp_path), "AutoModelForCausalLM")

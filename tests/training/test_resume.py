@@ -180,6 +180,48 @@ def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped:
         run_of(changed)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosineannealing"])
+def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
+    raw_config: dict[str, Any], tmp_path: Path, schedule: str
+) -> None:
+    raw = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0, "lr_scheduler_name": schedule}
+    raw |= {"lr_warm_up_steps": 3, "lr_decay_steps": 1, "training_tokens": 64 * 8}
+    run_of(raw).run()
+    output = Path(raw["output_path"])
+    before = [float(row["learning_rate"]) for row in rows(output)]
+    for changed in (output, output / "checkpoints" / "384", output / "checkpoints" / "256"):
+        (changed / "sae_weights.safetensors").unlink()
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    refused = invoke("train", str(config), "lr=0.0002", "--resume")
+    assert refused.exit_code == 2
+    assert "lr may be changed with --allow-changes lr" in refused.stderr
+    done = invoke("train", str(config), "lr=0.0002", "--resume", "--allow-changes", "lr")
+    assert done.exit_code == 0, done.output
+    assert "lr is 0.0002 from here on, 0.001 up to here" in done.output
+    after = [float(row["learning_rate"]) for row in rows(output)]
+    assert after[:2] == before[:2]
+    assert after[2:] == pytest.approx([0.2 * lr for lr in before[2:]], rel=1e-5)
+    written = load_config(output / "config.yaml")
+    assert (written.lr, written.resume_allows_changes) == (0.0002, ["lr"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"lr": 0.5, "lr_end": 0.5, "resume_allows_changes": ["lr"]}, "lr is 0.001 there, 0.5 here; lr_end is 0.0001"),
+        ({"lr": 0.5, "seed": 3, "resume_allows_changes": ["lr"]}, "other settings: seed is 42 there, 3 here"),
+        ({"resume_allows_changes": ["seed"]}, "names 'seed'; of what the steps depend on only lr can change"),
+    ],
+)
+def test_no_more_than_the_scale_of_the_learning_rate_can_change(
+    stopped: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        run_of(stopped, **changes)
+    assert sentence in str(refused.value)
+
+
 def test_another_text_under_the_same_name_is_refused(stopped: dict[str, Any], tmp_path: Path) -> None:
     text = tmp_path / "text.jsonl"
     shutil.copy(stopped["dataset_path"], text)

@@ -1,3 +1,9 @@
+import gc
+import importlib.util
+import io
+import pickle
+import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +13,8 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training.sweep import load_sweep, run_sweep
+from sae_lens_abstopk.training.sweep_jobs import SweepJob, submit_sweep
+from tests.test_cli import invoke
 
 
 def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -23,6 +31,118 @@ def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Pat
     before = [path.stat().st_mtime_ns for path in weights]
     run_sweep(runs, output, console=Console(quiet=True))
     assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) -> str:
+    """A sweep of short runs, by default two."""
+    raw = {key: value for key, value in raw_config.items() if key != "output_path"}
+    (folder / "base.yaml").write_text(yaml.safe_dump(raw | {"perf_log_freq": 0, "checkpoint_freq": 2}))
+    sweep = {"runs": [{"config": str(folder / "base.yaml"), "grid": {"sae.k": list(ks)}}]}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    return str(folder / "sweep.yaml")
+
+
+def stop_in(output: Path) -> None:
+    """Leave of a finished run what an interrupted one would have left."""
+    (output / "sae_weights.safetensors").unlink()
+    (output / "cfg.json").unlink()
+
+
+def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    runs, output, said = load_sweep(swept(raw_config, tmp_path)), tmp_path / "runs", io.StringIO()
+    run_sweep(runs, output, console=Console(quiet=True))
+    stopped = output / "base_sae.k=3"
+    whole = (stopped / "sae_weights.safetensors").read_bytes()
+    stop_in(stopped)
+    run_sweep(runs, output, console=Console(file=said, width=200))
+    assert "[1/2] base_sae.k=2  done" in said.getvalue()
+    assert f"going on after step 4 from {stopped / 'checkpoints' / '256'}" in said.getvalue()
+    assert (stopped / "sae_weights.safetensors").read_bytes() == whole
+
+
+def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sweep, output = swept(raw_config, tmp_path), tmp_path / "the runs"
+    printed = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
+    assert printed.exit_code == 0, printed.output
+    first, second = printed.output.splitlines()
+    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --output ")
+    for _ in range(2):
+        assert invoke(*shlex.split(first)[1:]).exit_code == 0
+    assert (output / "base_sae.k=2" / "sae_weights.safetensors").is_file()
+    again = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
+    assert again.output.splitlines() == [second]
+
+
+@pytest.fixture
+def logs_left_open(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
+    """Submitit's debug jobs do not close their logs, which is not to be the next test's fault."""
+    yield
+    gc.collect()
+    recwarn.clear()
+
+
+OPEN_LOGS = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@OPEN_LOGS
+@pytest.mark.usefixtures("logs_left_open")
+@pytest.mark.parametrize(("cluster", "ks"), [("debug", (2, 3)), pytest.param("local", (2,), marks=pytest.mark.slow)])
+def test_submitit_runs_one_job_a_run(
+    raw_config: dict[str, Any], tmp_path: Path, cluster: str, ks: tuple[int, ...]
+) -> None:
+    output = tmp_path / "runs"
+    arguments = ["sweep", swept(raw_config, tmp_path, ks), "-o", str(output), "--launcher", "submitit"]
+    done = invoke(*arguments, "--cluster", cluster, "--job", "timeout_min=5")
+    assert done.exit_code == 0, done.output
+    assert f"[1/{len(ks)}] base_sae.k=2  job " in done.output
+    assert len(list(output.glob("*/sae_weights.safetensors"))) == len(ks)
+    assert len({line.rpartition(" ")[2] for line in done.output.splitlines() if "  job " in line}) == len(ks)
+    assert "job" not in invoke(*arguments, "--cluster", cluster).output
+
+
+def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    job = SweepJob(load_sweep(swept(raw_config, tmp_path))[0], tmp_path)
+    assert job.checkpoint().function == job
+    assert pickle.loads(pickle.dumps(job)) == job
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses that"),
+        (["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"], "submitit refuses that"),
+        (["--launcher", "submitit"], "there is no Slurm on this machine"),
+        (["--cluster", "local"], "--cluster and --job are for --launcher submitit"),
+        (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form NAME=PATH"),
+    ],
+)
+def test_what_a_launcher_does_not_take_is_one_sentence(
+    raw_config: dict[str, Any], tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    done = invoke("sweep", swept(raw_config, tmp_path), "-o", str(tmp_path / "runs"), *arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@OPEN_LOGS
+@pytest.mark.usefixtures("logs_left_open")
+def test_a_job_that_fails_ends_the_command_with_its_log(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sweep, output = swept(raw_config, tmp_path), tmp_path / "runs"
+    (output / "base_sae.k=2").mkdir(parents=True)
+    (output / "base_sae.k=2" / "metrics.csv").write_text("")
+    failed = invoke("sweep", sweep, "-o", str(output), "--launcher", "submitit", "--cluster", "debug")
+    assert failed.exit_code in (1, 2)
+    assert "already holds a run (metrics.csv)" in failed.stderr
+
+
+def test_without_submitit_the_extra_is_named(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "submitit" else found(name))
+    with pytest.raises(ConfigError, match=r"pip install 'sae-lens-abstopk\[slurm\]'"):
+        submit_sweep(load_sweep(swept(raw_config, tmp_path)), tmp_path, console=Console(quiet=True))
 
 
 @pytest.mark.parametrize(

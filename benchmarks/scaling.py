@@ -1,0 +1,97 @@
+"""Tokens a second of one run on one process and shared by two, with one thread each.
+
+    python benchmarks/scaling.py --out benchmarks/results/scaling.json
+
+SmolLM2-135M-Instruct at layer 15, the language model in bfloat16, a batch AbsTopK SAE of 4,608 latents with k = 57, 4,096
+tokens a step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Processes are
+started by torchrun, in turn; the time is that from the second step to the last. Run it on an idle machine: the record says
+how many of its cores others kept busy meanwhile (Linux).
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from step_time import environment
+
+from sae_lens_abstopk.quickstart_model import quickstart_model
+
+BATCH, CONTEXT, BUFFER = 4096, 128, 8192
+FIRST_STEP = 2
+SETTINGS = (
+    *("companions={}", "max_norm_multiple=null", "seqpos_slice=[null]", "exclude_special_tokens=false"),
+    *(f"train_batch_size_tokens={BATCH}", f"context_size={CONTEXT}", "logger.wandb_log_frequency=1"),
+)
+
+
+def speed(model: Path, ranks: int, tokens: int) -> float:
+    """Tokens a second of a run that ``ranks`` processes share."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        command += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--output", f"{folder}/run"]
+        command += [f"model_name={model}", f"training_tokens={tokens}"]
+        command += [f"n_batches_in_buffer={BUFFER // CONTEXT // ranks}"]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+        with Path(folder, "run", "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+    # the column is the mean speed since the start: it gives back the time of each row
+    done = [float(row["tokens"]) for row in rows]
+    seconds = [
+        n / float(row["tokens_per_second"])
+        for n, row in zip(done, rows, strict=True)
+        if float(row["tokens_per_second"])
+    ]
+    first = FIRST_STEP - 1
+    return (done[-1] - done[first]) / (seconds[-1] - seconds[first - len(rows)])
+
+
+def busy_seconds_of_others() -> float:
+    """Seconds that all cores have worked since the start of the machine, without those of the runs that have ended here."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    idle = ticks[3] + ticks[4]
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (sum(ticks[:8]) - idle) / os.sysconf("SC_CLK_TCK") - own.ru_utime - own.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--tokens", type=int, default=BATCH * 10)
+    parser.add_argument("--repeats", type=int, default=2)
+    args = parser.parse_args()
+    model = quickstart_model(print)
+    speeds: dict[str, list[float]] = {"1": [], "2": []}
+    others: dict[str, list[float]] = {"1": [], "2": []}
+    for _ in range(args.repeats):
+        for ranks, found in speeds.items():
+            busy, started = busy_seconds_of_others(), time.monotonic()
+            found.append(speed(model, int(ranks), args.tokens))
+            others[ranks].append((busy_seconds_of_others() - busy) / (time.monotonic() - started))
+            print(ranks, found[-1], others[ranks][-1], flush=True)
+    medians = {ranks: statistics.median(found) for ranks, found in speeds.items()}
+    record: dict[str, Any] = {
+        "command": f"python benchmarks/scaling.py --tokens {args.tokens} --repeats {args.repeats}",
+        "tokens": args.tokens,
+        "threads_a_process": 1,
+        "tokens_per_second": speeds,
+        "cores_busy_with_other_work": others,
+        "two_over_one": medians["2"] / medians["1"],
+        "environment": environment(),
+    }
+    print(json.dumps(record, indent=1))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

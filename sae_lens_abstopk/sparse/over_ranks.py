@@ -1,0 +1,62 @@
+"""Selection over several processes: exactly the entries that one process would keep, without sending any of them."""
+
+import torch
+
+from sae_lens_abstopk.ranks import any_rank, gathered, n_ranks, nth_highest
+from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
+from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, candidate_offers
+
+
+@torch.no_grad()
+def select_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) -> SparseCodes:
+    """
+    This rank's part of the ``n_keep`` entries that rank highest over all ranks.
+
+    Every rank holds a part of the pre-activations [B, F] of a batch: other tokens (data parallelism) or other latents
+    (``encoder`` is then a shard of the columns, and the latents are counted within it). As in
+    :func:`~sae_lens_abstopk.sparse.select_over_batch` each token offers its best entries, and one that may have more to
+    offer is asked again, until that is so on no rank. Where entries tie for the last place, all of them are kept.
+    """
+    n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
+    share = -(-n_keep // n_ranks())
+    offers = candidate_offers(encoder, x_BD, share, per_token=False)
+    if offers is None:
+        offers = best_offers(encoder, x_BD, min(d_sae, 2 * -(-share // n_tokens)))
+    asked = torch.arange(n_tokens, device=x_BD.device)
+    pool = Pool.of(asked, offers)
+    width = offers.latents.shape[1]
+    while True:
+        # never above the final one, as more offers only raise it
+        least_kept = nth_highest(pool.scores, n_keep)
+        asked = asked[(offers.bound >= least_kept) & (offers.bound > 0)] if width < d_sae else asked[:0]
+        if not any_rank(len(asked) > 0):
+            break
+        if len(asked):
+            width = min(d_sae, 2 * width)
+            offers = best_offers(encoder, x_BD[asked], width)
+            pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
+        else:
+            offers = offers._replace(bound=offers.bound[:0])
+    kept = ((pool.scores >= least_kept) & (pool.scores > 0)).nonzero().squeeze(1)
+    return _codes(pool.rows[kept], pool.latents[kept], pool.values[kept], n_tokens)
+
+
+@torch.no_grad()
+def select_per_token_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
+    """
+    This rank's part of the k entries of each token that rank highest, where every rank holds other latents.
+
+    Each rank proposes its own k best, and one all-gather of these scores, k a token and rank, tells all of them the k-th
+    highest. The latents are counted within the shard ``encoder``. Where entries tie for the last place, all are kept.
+    """
+    local = best_offers(encoder, x_BD, min(k, encoder.W_enc.shape[1]))
+    proposed = torch.nn.functional.pad(local.scores, (0, k - local.scores.shape[1]))
+    everywhere = gathered(proposed[None]).transpose(0, 1).flatten(1)
+    least_kept = everywhere.topk(k, sorted=False).values.amin(1, keepdim=True)
+    rows, places = ((local.scores >= least_kept) & (local.scores > 0)).nonzero(as_tuple=True)
+    return _codes(rows, local.latents[rows, places], local.values[rows, places], len(x_BD))
+
+
+def _codes(rows: torch.Tensor, latents: torch.Tensor, values: torch.Tensor, n_tokens: int) -> SparseCodes:
+    order = rows.argsort()
+    return SparseCodes(values[order], latents[order], offsets_of(count_each(rows, n_tokens)))

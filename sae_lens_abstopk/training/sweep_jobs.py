@@ -1,0 +1,90 @@
+"""The runs of a sweep as jobs of a cluster, through submitit: one job a run."""
+
+import importlib.util
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.training.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.sweep import SweepRun, unfinished
+
+HERE = ("local", "debug")
+"""Clusters that are this machine: their jobs are waited for."""
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What a job does: train one run, or go on with it."""
+
+    run: SweepRun
+    output: Path
+
+    def __call__(self) -> str:
+        cfg = self.run.config(self.output)
+        if not is_finished(cfg):
+            resume_if_started(cfg)
+            train(cfg, console=Console(width=200))
+        return str(self.output / self.run.name)
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again when the job is preempted or out of time: the same, which goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit_sweep(
+    runs: Sequence[SweepRun],
+    output: Path,
+    *,
+    console: Console,
+    cluster: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """
+    Check every config, then submit a job for each run that is not finished, and print a line for each.
+
+    Args:
+        output: Folder of the runs; the logs of the jobs go into ``jobs`` in it.
+        cluster: ``"slurm"``, or ``"local"`` (processes of this machine) and ``"debug"`` (this process), which are waited
+            for; by default Slurm where its commands are there.
+        parameters: What submitit's executor takes, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
+
+    Returns:
+        The ids of the jobs.
+
+    Raises:
+        ConfigError: submitit is missing, or refuses the cluster or a parameter; a config is not understood.
+        TrainingStopped: a job of this machine failed.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise ConfigError("--launcher submitit needs submitit: pip install 'sae-lens-abstopk[slurm]'.")
+    import submitit
+    from submitit.core.utils import UncompletedJobError
+
+    if cluster is None and shutil.which("srun") is None:
+        raise ConfigError("there is no Slurm on this machine (no srun); name another cluster: --cluster local.")
+    waiting = unfinished(runs, output)
+    try:
+        executor = submitit.AutoExecutor(folder=output.absolute() / "jobs", cluster=cluster)
+        executor.update_parameters(name="abstopk", **(parameters or {}))
+    except (ValueError, TypeError, NameError, RuntimeError) as error:
+        raise ConfigError(f"submitit refuses that: {error}") from error
+    jobs = []
+    for i, run in enumerate(waiting, 1):
+        jobs.append(executor.submit(SweepJob(run, output.absolute())))
+        console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False, highlight=False)
+    if executor.cluster in HERE:
+        for run, job in zip(waiting, jobs, strict=True):
+            try:
+                job.result()
+            except UncompletedJobError as error:
+                last = str(error).strip().splitlines()[-1]
+                raise TrainingStopped(f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})") from error
+    return [str(job.job_id) for job in jobs]

@@ -1,0 +1,269 @@
+"""What may come from strangers, and what must not reach them: weights, code, configs, paths, texts, keys."""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+import yaml
+from rich.console import Console
+from safetensors.torch import load_file
+
+from sae_lens_abstopk import ConfigError, load_config, load_task, train
+from sae_lens_abstopk.confinement import inside
+from sae_lens_abstopk.evaluation.html_report import write_html_report
+from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.explorer.exploration import explore
+from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
+from sae_lens_abstopk.training.activation_cache import MANIFEST, ActivationCache
+from sae_lens_abstopk.training.checkpoint import damage
+from sae_lens_abstopk.training.comparison import load_comparison
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.sweep import load_sweep
+from tests.evaluation.results_document import results_document
+from tests.test_cli import invoke
+
+QUIET = Console(quiet=True)
+HOSTILE = "<script>alert(1)</script>"
+KEYS = {
+    "HF_TOKEN": "hf_canaryCanaryCanaryCanaryCanary",
+    "WANDB_API_KEY": "0123456789canary0123456789canary01234567",
+    "OPENAI_API_KEY": "sk-canarycanarycanary",
+    "MLFLOW_TRACKING_PASSWORD": "canary-of-mlflow",
+}
+
+
+class Runs:
+    """A pickle that makes a file when it is opened by something that runs it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.fixture
+def stopped(raw_config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run of which the checkpoint after step 4 is left, as one that is to be gone on with."""
+    raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}
+    TrainingRun(build_config(raw), console=QUIET).run()
+    (Path(raw["output_path"]) / "sae_weights.safetensors").unlink()
+    return raw | {"resume_from_checkpoint": "newest"}
+
+
+def checkpoint_of(raw: dict[str, Any]) -> Path:
+    return Path(raw["output_path"]) / "checkpoints" / "256"
+
+
+def signed_off(checkpoint: Path, name: str) -> None:
+    """Enter a changed file in the manifest, as whoever changed it would."""
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
+    content = (checkpoint / name).read_bytes()
+    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (checkpoint / "checkpoint.json").write_text(json.dumps(manifest))
+
+
+def test_weights_are_safetensors_and_a_pickle_in_their_place_is_not_opened(
+    stopped: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoint, ran = checkpoint_of(stopped), tmp_path / "ran"
+    assert {path.suffix for path in checkpoint.iterdir()} == {".safetensors", ".json", ".csv", ".yaml", ".pt"}
+    assert load_file(checkpoint / "sae_weights.safetensors")["W_dec"].shape == (64, 32)
+    loads = tmp_path / "loads"
+    shutil.copytree(checkpoint, loads)
+    torch.save(Runs(ran), loads / "sae_weights.safetensors")
+    with pytest.raises(ConfigError, match=r"could not be loaded as an SAE: Error while deserializing header"):
+        load_sae(loads)
+    (loads / "sae_weights.safetensors").rename(loads / "sae_weights.pt")
+    with pytest.raises(ConfigError):
+        load_sae(loads)
+    assert not ran.exists()
+
+
+def test_code_in_the_state_of_an_optimiser_is_not_run(stopped: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint, ran = checkpoint_of(stopped), tmp_path / "ran"
+    torch.save({"optimizer": Runs(ran)}, checkpoint / "trainer_state.pt")
+    signed_off(checkpoint, "trainer_state.pt")
+    with pytest.raises(ConfigError, match=r"trainer_state\.pt holds more than the state of an optimiser"):
+        TrainingRun(build_config(stopped), console=QUIET).run()
+    assert not ran.exists()
+
+
+def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
+    raw_config: dict[str, Any], tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ran = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(tiny_llama, model)
+    config = json.loads((model / "config.json").read_text())
+    config |= {
+        "model_type": "unheard-of",
+        "auto_map": {"AutoConfig": "canary.Canary", "AutoModelForCausalLM": "canary.M"},
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "canary.py").write_text(
+        f"import pathlib\nfrom transformers import LlamaConfig, LlamaForCausalLM as M\npathlib.Path({str(ran)!r}).touch()\n"
+        "class Canary(LlamaConfig):\n    model_type = 'unheard-of'\n"
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody to ask
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    with pytest.raises(ConfigError):
+        TrainingRun(build_config(raw_config | {"model_name": str(model)}), console=QUIET)
+    assert not ran.exists()
+    assert build_config(raw_config).dataset_trust_remote_code is False
+    assert "trust_remote_code" not in build_config(raw_config).model_from_pretrained_kwargs
+
+
+@pytest.mark.parametrize("load", [load_config, load_task, load_suite, load_sweep, load_comparison])
+def test_a_yaml_tag_that_makes_objects_is_refused(load: Callable[..., Any], tmp_path: Path) -> None:
+    ran, file = tmp_path / "ran", tmp_path / "file.yaml"
+    more = {"output": tmp_path} if load is load_comparison else {}
+    for tag in (f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{ran}']]", "!x {}"):
+        file.write_text(f"lr: {tag}\n")
+        with pytest.raises(ConfigError, match="could not determine a constructor for the tag"):
+            load(str(file), **more)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("override", ["lr=!!python/object/apply:os.system ['true']", "sae.k=!!python/name:os.system"])
+def test_a_tag_on_the_command_line_is_text(override: str, raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    with pytest.raises(ConfigError, match="has the wrong type"):
+        load_config(tmp_path / "c.yaml", [override])
+
+
+OUTSIDE = ["../secret.csv", "/etc/hostname", "a/../../secret.csv", "..", r"..\secret.csv", r"C:\secret.csv", ""]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_leads_out_of_no_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="leads out of"):
+        inside(tmp_path / "folder", name, where="here")
+    assert inside(tmp_path / "folder", "a/b..c.csv", where="here") == tmp_path / "folder" / "a" / "b..c.csv"
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    """A folder with a link out of it."""
+    (tmp_path / "secret.csv").write_text("body,mood\nx,0\ny,1\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link.csv").symlink_to(tmp_path / "secret.csv")
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE[:3], "link.csv"])
+def test_a_task_file_reads_only_what_lies_beside_it(name: str, link: Path) -> None:
+    rows = {"text": "{body}", "label": "mood", "labels": {0: "a", 1: "b"}}
+    task: dict[str, Any] = {"name": "t", "poles": ["a", "b"], "licence": "x", "source": "y"}
+    for section in (
+        {"rows": rows | {"from": [{"file": name}]}},
+        {"rows": rows | {"from": [{"hub": "some/where"}]}, "local": {"path": name}},
+    ):
+        (link / "t.yaml").write_text(yaml.safe_dump(task | section))
+        with pytest.raises(ConfigError, match="leads out of"):
+            load_task(str(link / "t.yaml"))
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "..", "a/b", "x\n", ".x"])
+def test_a_companion_is_a_folder_of_the_run(name: str, raw_config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="cannot be that of a folder in the run"):
+        build_config(raw_config | {"companions": {name: {"architecture": "topk"}}})
+
+
+def test_the_runs_of_a_sweep_are_folders_of_its_output(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    grid = {"model_name": ["../../../out", "/out", "a/b"]}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"runs": [{"config": str(tmp_path / "c.yaml"), "grid": grid}]}))
+    for run in load_sweep(str(tmp_path / "s.yaml")):
+        assert (tmp_path / "runs" / run.name).resolve().parent == tmp_path / "runs"
+
+
+def test_a_manifest_of_a_release_names_only_files_of_its_saes() -> None:
+    def text(sae_id: str, path: str) -> str:
+        files = {path: PublishedFile("0" * 64, 1)}
+        sae = PublishedSAE("abstopk", 1, 1, "float32", "as trained", None, {}, None, files)
+        return Manifest(saes={sae_id: sae}).to_json()
+
+    assert Manifest.from_json(text("a/b", "a/b/cfg.json"), "it").saes
+    for sae_id, path in (
+        ("a", "../cfg.json"),
+        ("a", "/cfg.json"),
+        ("a", "a/../../x"),
+        ("../a", "../a/x"),
+        ("a", "b/x"),
+    ):
+        with pytest.raises(ConfigError, match="which is not in the folder"):
+            Manifest.from_json(text(sae_id, path), "it")
+
+
+def test_a_manifest_of_a_checkpoint_vouches_for_no_file_elsewhere(stopped: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(stopped)
+    assert damage(checkpoint) is None
+    (checkpoint.parent / "secret.csv").write_text("x")
+    manifest = (checkpoint / "checkpoint.json").read_text()
+    signed_off(checkpoint, "../secret.csv")
+    assert damage(checkpoint) == "../secret.csv is missing"
+    (checkpoint / "checkpoint.json").write_text(manifest)
+    (checkpoint / "metrics.csv").rename(tmp_path / "metrics.csv")
+    (checkpoint / "metrics.csv").symlink_to(tmp_path / "metrics.csv")
+    assert damage(checkpoint) == "metrics.csv is a link that leads out of it"
+
+
+@pytest.mark.parametrize("name", ["../shard", "link.csv"])
+def test_a_manifest_of_an_activation_cache_names_only_files_in_it(name: str, link: Path) -> None:
+    (link.parent / "shard").write_bytes(b"x")
+    shard = {"file": name, "rows": [1], "sha256": hashlib.sha256((link / name).read_bytes()).hexdigest()}
+    manifest = {"defined_by": {}, "max_norm": None, "skipped_batches": 0, "shards": [shard]}
+    (link / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match="leads out of"):
+        next(ActivationCache(link, {}).blocks(lambda _: iter(())))
+
+
+def test_text_of_a_model_is_text_on_every_page(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "hostile.jsonl").write_text(f"{json.dumps({'text': f'He said {HOSTILE} to her. ' * 12})}\n" * 60)
+    raw = raw_config | {"dataset_path": str(tmp_path / "hostile.jsonl"), "perf_log_freq": 0}
+    folder = train(build_config(raw), console=QUIET).folders["sae"]
+    shown = explore(folder, n_tokens=200)
+    site = tmp_path / "site"
+    shown.write(site)
+    html = "".join(path.read_text() for path in site.rglob("*.html"))
+    cards = "".join(latent._repr_html_() for latent in (shown.latent(i) for i in range(8)))
+    write_html_report([results_document(tasks={HOSTILE: (HOSTILE, HOSTILE)}, text=HOSTILE)], tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text()
+    for page in (html, cards, report):
+        assert HOSTILE not in page
+    assert "<script" not in cards
+    assert "&lt;" in cards
+    assert "&lt;script" in report
+
+
+@pytest.mark.slow
+def test_keys_are_in_no_file_and_on_no_screen(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logger = {"wandb_log_frequency": 1, "log_to_wandb": True, "log_to_mlflow": True, "log_to_tensorboard": True}
+    raw = raw_config | {"logger": logger, "checkpoint_freq": 2}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw))
+    said = invoke("train", str(tmp_path / "c.yaml")).output
+    said += invoke("train", str(tmp_path / "c.yaml"), "model_name=someone/gated", "-o", str(tmp_path / "no")).output
+    said += invoke("inspect", raw["output_path"], "--tokens", "100", "--latents", "1").output
+    said += "".join(capfd.readouterr())
+    assert "sae: " in said
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"wandb", "mlflow.db", "tensorboard", "checkpoints"} <= {part for path in files for part in path.parts}
+    for name, value in KEYS.items():
+        assert value not in said, name
+        assert [path for path in files if value.encode() in path.read_bytes()] == [], name
+    wandb.teardown()  # or the next run in this process would write where this one did

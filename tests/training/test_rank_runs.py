@@ -1,0 +1,228 @@
+"""Whole runs that several processes share: their files, their checkpoints, and what happens when one of them ends."""
+
+import io
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk.ranks import OtherRankError, barrier, this_rank
+from sae_lens_abstopk.training import run_checkpoints
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, NonFiniteActivationsError
+from sae_lens_abstopk.training.checkpoint import CheckpointError
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.distributed import ranks_started
+from sae_lens_abstopk.training.interruption import Interrupted
+from sae_lens_abstopk.training.runner import TrainingRun
+from tests.training.exactness import differences, final_state, rows
+from tests.training.rank_processes import on_ranks
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+
+@pytest.fixture
+def raw(raw_config: dict[str, Any]) -> dict[str, Any]:
+    """A run with every part that has to agree between ranks."""
+    sae = raw_config["sae"] | {"architecture": "batch_abstopk", "normalize_activations": "covariance_whitening"}
+    return raw_config | {
+        "training_tokens": 64 * STEPS,
+        "perf_log_freq": 6,
+        "max_norm_multiple": 1.2,
+        "n_batches_for_norm_estimate": 2,
+        "dead_feature_window": 2,
+        "feature_sampling_window": 7,
+        "sae": sae,
+        "companions": {"jumprelu": {"architecture": "jumprelu", "remove": ["k"], "l0_coefficient": 1.0}},
+        "target_l0": {"jumprelu": 8.0},
+    }
+
+
+def state_of(raw: dict[str, Any], console: Console | None = None) -> dict[str, Any]:
+    run = TrainingRun(build_config(raw), console=console or Console(quiet=True))
+    run.run()
+    barrier()  # the files are the first rank's
+    return final_state(run)
+
+
+def stopping(raw: dict[str, Any], *, rank: int, step: int) -> Callable[[], Any]:
+    """Work that one rank is asked to stop in, while it takes the numbers of a step."""
+
+    def work() -> Any:
+        original = runner_module.step_metrics
+
+        def once(trainer: Any, *args: Any) -> Any:
+            if this_rank() == rank and trainer.n_training_steps == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(trainer, *args)
+
+        runner_module.step_metrics = once
+        return state_of(raw)
+
+    return work
+
+
+def test_ranks_that_were_stopped_go_on_to_the_same_bits(raw: dict[str, Any], tmp_path: Path) -> None:
+    whole = on_ranks(2, lambda: state_of(raw), tmp_path / "a")
+    weights = [key for key in whole[0] if key.endswith((" weights", " optimiser", " saved"))]
+    assert differences(*({key: state[key] for key in weights} for state in whole)) == []
+    assert differences(whole[0]["text"], whole[1]["text"])  # each has its own
+    assert [row["tokens"] for row in rows(Path(raw["output_path"]))] == [str(64 * i) for i in range(1, STEPS + 1)]
+    written = yaml.safe_load((Path(raw["output_path"]) / "config.yaml").read_text())
+    assert (written["train_batch_size_tokens"], written["training_tokens"]) == (64, 64 * STEPS)
+    stopped = raw | {"output_path": str(tmp_path / "stopped"), "resume_from_checkpoint": "newest"}
+    assert all(isinstance(end, Interrupted) for end in on_ranks(2, stopping(stopped, rank=1, step=5), tmp_path / "b"))
+    assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["320"]
+    again = on_ranks(2, lambda: state_of(stopped), tmp_path / "c")
+    assert differences(whole, again) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
+def test_another_number_of_ranks_goes_on_and_says_what_that_costs(
+    raw: dict[str, Any], tmp_path: Path, before: int, after: int
+) -> None:
+    raw |= {"resume_from_checkpoint": "newest", "perf_log_freq": 0}
+    on_ranks(before, stopping(raw, rank=before - 1, step=5), tmp_path / "a")
+    kept = Path(raw["output_path"]) / "checkpoints" / "320" / "metrics.csv"
+    before_stop = kept.read_text()
+    said = tmp_path / "said"
+
+    def go_on() -> dict[str, Any]:
+        heard = io.StringIO()
+        state = state_of(raw, Console(file=heard))
+        if this_rank() == 0:
+            said.write_text(heard.getvalue())
+        return state
+
+    ends = on_ranks(after, go_on, tmp_path / "b")
+    assert all(end["sae counts"][:2] == [STEPS, 64 * STEPS] for end in ends)
+    assert f"written by {before} ranks and {after} go on: the text is dealt out anew" in said.read_text()
+    assert (Path(raw["output_path"]) / "metrics.csv").read_text().startswith(before_stop)
+
+
+@pytest.mark.slow
+def test_activations_that_are_not_finite_on_one_rank_stop_all_with_a_checkpoint(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    raw |= {"training_tokens": 64 * 40}
+
+    def work() -> Any:
+        original = FilteredActivationsStore._filtered
+
+        def spoiled(store: FilteredActivationsStore, batch: Any) -> Any:
+            if this_rank() == 1 and store.n_llm_batches == 15:
+                batch[0][3] = float("nan")
+            return original(store, batch)
+
+        FilteredActivationsStore._filtered = spoiled  # type: ignore[method-assign]
+        return state_of(raw)
+
+    ends = on_ranks(2, work, tmp_path / "a")
+    assert [type(end) for end in ends] == [Interrupted, NonFiniteActivationsError]
+    checkpoints = list((Path(raw["output_path"]) / "checkpoints").iterdir())
+    assert len(checkpoints) == 1
+    assert sorted(path.name for path in checkpoints[0].glob("stream*")) == [
+        "stream-1.safetensors",
+        "stream.safetensors",
+    ]
+
+
+def test_a_checkpoint_that_one_rank_cannot_write_is_none(raw: dict[str, Any], tmp_path: Path) -> None:
+    raw |= {"checkpoint_freq": 2}
+
+    def work() -> Any:
+        original = run_checkpoints.save_stream
+
+        def fails(folder: Path, position: Any) -> None:
+            if this_rank() == 1 and folder.name.endswith("256"):
+                raise OSError(28, "No space left on device")
+            original(folder, position)
+
+        run_checkpoints.save_stream = fails
+        return state_of(raw)
+
+    ends = on_ranks(2, work, tmp_path / "a")
+    assert [type(end) for end in ends] == [OtherRankError, CheckpointError]
+    assert "No space left on device" in str(ends[1])
+    assert [path.name for path in (Path(raw["output_path"]) / "checkpoints").iterdir()] == ["128"]
+
+
+def test_a_rank_that_is_left_alone_ends_with_a_sentence(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}.items():
+        monkeypatch.setenv(name, value)
+    cfg = build_config(raw_config)
+
+    def join(rank: int) -> None:
+        os.environ["RANK"] = str(rank)
+        try:
+            with ranks_started(cfg):
+                barrier()
+                if rank == 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                barrier()
+        except OtherRankError as error:
+            (tmp_path / "said").write_text(str(error))
+
+    processes = [multiprocessing.get_context("fork").Process(target=join, args=(rank,)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
+    said = (tmp_path / "said").read_text()
+    assert said.startswith("another rank has ended, and rank 0 with it (")
+    assert said.endswith("what that one printed says why. Then go on with --resume.")
+
+
+def torchrun(config: Path, output: Path) -> subprocess.Popen[str]:
+    """Two ranks of ``abstopk train``, as a user starts them."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "COLUMNS": "400"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "sae_lens_abstopk", "train", str(config), "-o", str(output)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, cwd=ROOT)
+
+
+def process_of_rank(launcher: int, rank: int) -> int:
+    """The process of a rank among the children of torchrun."""
+    for child in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        if f"\0RANK={rank}\0".encode() in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
+            return int(child)
+    raise AssertionError(f"torchrun has no process of rank {rank}")
+
+
+@pytest.mark.slow
+def test_torchrun_ends_with_the_rank_that_was_killed_and_the_run_goes_on(raw: dict[str, Any], tmp_path: Path) -> None:
+    raw |= {"training_tokens": 64 * 300, "checkpoint_freq": 20, "perf_log_freq": 0}
+    config, output = tmp_path / "c.yaml", tmp_path / "killed"
+    config.write_text(yaml.safe_dump(raw))
+    run = torchrun(config, output)
+    while not (output / "checkpoints" / str(64 * 20)).exists() and run.poll() is None:
+        time.sleep(0.02)
+    os.kill(process_of_rank(run.pid, 1), signal.SIGKILL)
+    killed = time.monotonic()
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert time.monotonic() - killed < 45
+    assert re.search(r"exitcode\s*: -9", errors), errors[-3000:]
+    assert not (output / "sae_weights.safetensors").exists()
+    again = raw | {"output_path": str(output), "resume_from_checkpoint": "newest"}
+    ends = [on_ranks(2, lambda run=run: state_of(run), tmp_path / name) for run, name in ((again, "a"), (raw, "b"))]
+    assert differences(*ends) == []
