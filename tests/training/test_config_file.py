@@ -176,7 +176,7 @@ def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[s
 @pytest.mark.parametrize("model", [name for name in preset_names() if name != "quickstart"])
 def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None:
     cfg = load_config(f"{model}/{variant}", ["device=cpu"])
-    assert cfg.sae.architecture().removeprefix("sparse_") == variant
+    assert cfg.sae.architecture().removeprefix("sparse_") == {"mixed": "batch_abstopk"}.get(variant, variant)
     assert cfg.total_training_steps == 30_000
     assert (cfg.lr, cfg.adam_beta1, cfg.adam_beta2) == (3e-4, 0.9, 0.99)
     assert cfg.sae.d_sae == 16 * cfg.sae.d_in
