@@ -112,14 +112,9 @@ def long_table(record: dict[str, Any]) -> str:
     lines.append(
         f"| all | {found['bare_seconds']:.1f} s | {found['collecting_seconds']:.1f} s | {found['times_bare']:.2f} | | |"
     )
-    last, rest = found["pieces"][-1], MILLION - found["tokens"]
-    of_last = rest / (found["tokens"] / len(found["pieces"]))
-    bare, collecting = (found[key] + of_last * last[key] for key in ("bare_seconds", "collecting_seconds"))
-    lines.append(f"| {MILLION:,}, extrapolated | {bare:.0f} s | {collecting:.0f} s | {collecting / bare:.2f} | | |")
     return "\n".join(lines)
 
 
-MILLION = 1_000_000
 AGREEING = {
     "l0": "L0",
     "cosine": "cosine of x and its reconstruction",

@@ -25,7 +25,7 @@ from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.runner import train
 
 GRID = (5e-4, 1e-3, 2e-3)
-TOKENS, DECAY_STEPS = 1_024_000, 400
+TOKENS, DECAY_STEPS = 1_024_000, 200
 LAYER, EXPANSION = 15, 8
 SHARE = "signed_share="
 SHARES, EXPANSIONS = (0.0, 0.125, 0.25, 0.5, 1.0), (8, 4, 2, 1)

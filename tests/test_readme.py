@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from benchmarks import chart
 from sae_lens_abstopk import load_config
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.training.language_model import check_hook
 from tests.conftest import small_run
 
@@ -28,14 +29,14 @@ def test_the_readme_is_short() -> None:
 
 
 def test_its_numbers_are_those_of_the_recorded_run() -> None:
-    recorded = json.loads((ROOT / "evals" / "results" / "quickstart.json").read_text())
+    recorded = read_results(ROOT / "evals" / "results" / "quickstart.json")
     text = " ".join(README.split())
-    signed, plain = recorded["saes"]["batch_abstopk"], recorded["saes"]["topk"]
-    assert f"{signed['tokens']:,} held-out tokens" in text
-    assert f"{signed['training']['training_tokens']:,} tokens" in text
-    for sae in (signed, plain):
-        assert f"{sae['fvu']:.3f} at L0 {sae['l0']:.1f}" in text
-        assert f"{sae['loss']['recovered_zero']:.3f}" in text
+    assert f"{recorded.reconstruction['batch_abstopk'].tokens:,} held-out tokens" in text
+    assert f"{recorded.saes['batch_abstopk'].training['training_tokens']:,} tokens" in text
+    for found in recorded.reconstruction.values():
+        assert f"{found.fvu:.3f} at L0 {found.l0:.1f}" in text
+        assert found.loss is not None
+        assert f"{found.loss.recovered_zero:.3f}" in text
 
 
 def test_the_tables_of_the_benchmarks_are_the_recorded_ones() -> None:
