@@ -140,16 +140,17 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
         offers = best_offers(encoder, x_BD, min(d_sae, 2 * -(-n_keep // n_tokens)))
     asked = torch.arange(n_tokens, device=x_BD.device)
     pool = Pool.of(asked, offers)
+    best = pool.best(n_keep)
     width = offers.latents.shape[1]
     while width < d_sae:
-        least_kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).values.min()
-        asked = asked[(offers.bound >= least_kept) & (offers.bound > 0)]
+        asked = asked[(offers.bound >= best.values.min()) & (offers.bound > 0)]
         if len(asked) == 0:
             break
         width = min(d_sae, 2 * width)
         offers = best_offers(encoder, x_BD[asked], width)
         pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
-    kept = pool.scores.topk(min(n_keep, len(pool.scores)), sorted=False).indices
+        best = pool.best(n_keep)
+    kept = best.indices
     if not encoder.signed or encoder.open_poles is not None:
         kept = kept[pool.scores[kept] > 0]
     kept = kept[pool.rows[kept].argsort()]
@@ -170,6 +171,10 @@ class Pool(NamedTuple):
         """The offers of the tokens ``rows``."""
         entries = (offers.latents, offers.values, offers.scores)
         return cls(rows.repeat_interleave(offers.latents.shape[1]), *(part.flatten() for part in entries))
+
+    def best(self, n: int) -> torch.return_types.topk:
+        """Scores and places of the ``n`` entries that rank highest, or of all."""
+        return self.scores.topk(min(n, len(self.scores)), sorted=False)
 
     def without(self, rows: torch.Tensor, n_tokens: int) -> "Pool":
         out = torch.zeros(n_tokens, dtype=torch.bool, device=rows.device)
