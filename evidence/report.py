@@ -175,7 +175,7 @@ def steering_table(lines: Sequence[Line]) -> str:
     for way in ("difference_in_means", "random_0"):
         told = way.replace("_", " ").removesuffix(" 0")
         rows.append(f"| {told} | {' | '.join(effect(steered[0], task, way) for task in tasks)} |")
-    return "\n".join(rows)
+    return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
 
 
 def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
@@ -225,9 +225,9 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
         for variant in ("batchtopk", "batch_abstopk", "mixed"):
             tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
             if tasks:
-                points = ([value(task[key]) for task in tasks] for key in ("coverage",))
+                covered = [value(task["coverage"]) for task in tasks]
                 scores = [value(task["auroc"]["single latent"]) for task in tasks]
-                axis.plot(*points, scores, "o", ms=3, alpha=0.6, color=COLOURS[variant], label=variant)
+                axis.plot(covered, scores, "o", ms=3, alpha=0.6, color=COLOURS[variant], label=variant)
         axis.axvline(0.5, color="#767676", lw=0.6)
         axis.set(xlabel="pole coverage of the best latent", ylabel="its AUROC")
         add_legend(axis)
@@ -237,9 +237,11 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 def draw_steering(lines: Sequence[Line]) -> None:
     """Effect at matched cost of the latent, the difference in means and a random direction."""
     steered = [line for line in lines if "steering" in line]
+    if not steered:
+        return
     with paper_style():
-        tasks = list(steered[0]["steering"]) if steered else []
-        figure, axes = plt.subplots(1, max(1, len(tasks)), figsize=(6.8, 2.2), layout="constrained", squeeze=False)
+        tasks = list(steered[0]["steering"])
+        figure, axes = plt.subplots(1, len(tasks), figsize=(6.8, 2.2), layout="constrained", squeeze=False)
         for axis, task in zip(axes[0], tasks, strict=False):
             for row, line in enumerate(steered):
                 for way, colour in (("latent", "#D55E00"), ("difference_in_means", "#0072B2"), ("random_0", "#767676")):

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.results import Interval, Results
@@ -126,7 +127,7 @@ def train_run(cfg: TrainingConfig, folder: Path, console: Console) -> dict[str, 
 
 def evaluated(run: Run, suite: str, args: argparse.Namespace, folder: Path) -> Results:
     """Results of a suite of this folder on a run's SAE."""
-    local = dict(pair.split("=", 1) for pair in args.local)
+    local = pairs(args.local, "--local")
     tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
     return evaluate(
         {run.name: folder},

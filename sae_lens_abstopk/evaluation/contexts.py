@@ -100,9 +100,7 @@ class PoleContexts:
         total = self.fires.sum(0)
         weaker_peak = self.strength.mean(-1).min(0).values
         reads_well = (total <= DENSE * self.n_tokens) & (self.fires.min(0).values >= EVEN * total)
-        score = torch.where(reads_well, weaker_peak, weaker_peak - 2 * weaker_peak.max())
-        score[total == 0] = -torch.inf
-        return score.topk(min(n, len(score))).indices.tolist()
+        return self._first(n, weaker_peak, reads_well)
 
     def suggested(self, n: int) -> list[int]:
         """
@@ -111,9 +109,12 @@ class PoleContexts:
         """
         if bool(self.fires[1].any()):
             return self.most_two_sided(n)
-        peak, total = self.strength[0].mean(-1), self.fires[0]
-        score = torch.where(total <= DENSE * self.n_tokens, peak, peak - 2 * peak.max())
-        score[total == 0] = -torch.inf
+        return self._first(n, self.strength[0].mean(-1), self.fires[0] <= DENSE * self.n_tokens)
+
+    def _first(self, n: int, peak: torch.Tensor, reads_well: torch.Tensor) -> list[int]:
+        """The ``n`` latents of highest peak: those that read well, then the others, then those that never fired."""
+        score = torch.where(reads_well, peak, peak - 2 * peak.max())
+        score[self.fires.sum(0) == 0] = -torch.inf
         return score.topk(min(n, len(score))).indices.tolist()
 
     def state(self) -> dict[str, Any]:

@@ -1,11 +1,8 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
 import itertools
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +15,11 @@ from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
-from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.records import (
     geometry_record,
     reconstruction_record,
+    run_facts,
     sae_record,
 )
 from sae_lens_abstopk.evaluation.results import (
@@ -150,14 +147,7 @@ class _Evaluation:
         }
         steering = self._steering(parts, probed, self.suite.steering) if self.suite.steering else {}
         return Results(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=shlex.join(["abstopk", *sys.argv[1:]]),
-            commit=commit(),
-            environment=environment(),
-            model=subjects.model_name,
-            hook=subjects.cfg.hook_name,
-            text=subjects.text_name,
-            held_out=subjects.held_out,
+            **run_facts(subjects),
             suite=self.suite.name,
             settings=self.suite.model_dump(exclude={"name"}),
             seed=self.seed,

@@ -1,6 +1,9 @@
 """From what was measured to the records of a results file."""
 
 import hashlib
+import shlex
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,9 @@ from sae_lens_abstopk.evaluation.doses import Dose
 from sae_lens_abstopk.evaluation.geometry import antipodal_pairs
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.latent_choice import LatentChoice
+from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probing import TaskProbes
+from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.results import (
     BehaviourRecord,
@@ -35,6 +40,20 @@ from sae_lens_abstopk.evaluation.results import (
 from sae_lens_abstopk.evaluation.steering_summary import PoleEffect
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def run_facts(subjects: Subjects) -> dict[str, Any]:
+    """The head of a results file: when, how and on what its numbers are measured, by the command that runs now."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["abstopk", *sys.argv[1:]]),
+        "commit": commit(),
+        "environment": environment(),
+        "model": subjects.model_name,
+        "hook": subjects.cfg.hook_name,
+        "text": subjects.text_name,
+        "held_out": subjects.held_out,
+    }
 
 
 def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:

@@ -1,17 +1,13 @@
 """What was measured on plain text as a results file: what ``abstopk eval`` writes, without tasks."""
 
-import shlex
-import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.examples import examples
 from sae_lens_abstopk.evaluation.loading import Subjects
-from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.reconstruction import Reconstruction
-from sae_lens_abstopk.evaluation.records import reconstruction_record, sae_record
+from sae_lens_abstopk.evaluation.records import reconstruction_record, run_facts, sae_record
 from sae_lens_abstopk.evaluation.results import Results
 
 
@@ -34,14 +30,7 @@ def text_results(
         settings: What was asked for.
     """
     return Results(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["abstopk", *sys.argv[1:]]),
-        commit=commit(),
-        environment=environment(),
-        model=subjects.model_name,
-        hook=subjects.cfg.hook_name,
-        text=subjects.text_name,
-        held_out=subjects.held_out,
+        **run_facts(subjects),
         suite=suite,
         settings=settings,
         seed=0,

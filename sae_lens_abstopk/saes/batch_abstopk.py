@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from sae_lens import SAEConfig
-from sae_lens.saes.sae import TrainStepInput
 from torch import nn
 from typing_extensions import override
 
@@ -95,23 +94,18 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
         return hidden_pre.clamp(*pole_limits(self.open_poles, hidden_pre.dtype))
 
     @override
+    def encode_with_hidden_pre(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Codes and pre-activations [..., d_sae]; both are 0 on the side of a closed pole."""
+        codes, hidden_pre = super().encode_with_hidden_pre(x)
+        return codes, self._within_open_poles(hidden_pre)
+
+    @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
         if self.training or self.topk_threshold == 0:
             return super().encode(x)
-        hidden_pre = self._within_open_poles(self.encode_with_hidden_pre(x)[1])
+        _, hidden_pre = self.encode_with_hidden_pre(x)
         return hidden_pre * (hidden_pre.abs() > self.topk_threshold)
-
-    @override
-    def calculate_aux_loss(
-        self,
-        step_input: TrainStepInput,
-        feature_acts: torch.Tensor,
-        hidden_pre: torch.Tensor,
-        sae_out: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """As in the base class, with nothing on the side of a closed pole."""
-        return super().calculate_aux_loss(step_input, feature_acts, self._within_open_poles(hidden_pre), sae_out)
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:

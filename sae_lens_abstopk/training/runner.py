@@ -137,10 +137,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             try:
                 with signals.caught():
                     self._fit_or_save_progress(loggers)
-                for name in (
-                    reversed(self.saes) if self.leads else ()
-                ):  # the first SAE last: its weights say that the run is done
-                    self._save_final(name)
+                if self.leads:
+                    for name in reversed(self.saes):  # the first SAE last: its weights say that the run is done
+                        self._save_final(name)
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:

@@ -63,6 +63,16 @@ def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: di
     assert not torch.equal(weights(cached), weights(plain))
 
 
+def test_unshuffled_text_is_one_cache_for_every_seed(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    train(raw_config, tmp_path / "a", activation_cache=cache, shuffle=False, seed=1)
+    n_shards = len(list((tmp_path / "cache").glob("*.safetensors")))
+    train(raw_config, tmp_path / "b", activation_cache=cache, shuffle=False, seed=2)
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == n_shards
+    with pytest.raises(ConfigError, match="holds other activations"):
+        train(raw_config, tmp_path / "c", activation_cache=cache, shuffle=True, seed=2)
+
+
 def numbered(n: int, start: int = 0) -> Iterator[torch.Tensor]:
     for i in range(start, n):
         yield torch.full((i % 3 + 1, 4), float(i))
