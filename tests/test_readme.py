@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -106,3 +107,10 @@ def test_the_python_blocks_run(
     assert scope["sae"].cfg.architecture() == "abstopk"
     exec(direct, scope)
     assert scope["cfg"].sae.architecture() == "batch_abstopk"
+
+
+def test_the_gain_of_a_second_process_is_the_recorded_one() -> None:
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "scaling.json").read_text())
+    page = " ".join((ROOT / "docs" / "distributed.md").read_text().split())
+    one, two = (median(recorded["tokens_per_second"][ranks]) for ranks in ("1", "2"))
+    assert f"{recorded['two_over_one']:.2f} times as fast as one ({two:,.0f} against {one:,.0f} tokens a second" in page
