@@ -8,6 +8,7 @@ the page says how many there are.
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
 from statistics import mean
 from typing import Any
 
@@ -54,12 +55,13 @@ COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
     "recovered, zero": (lambda line: line["reconstruction"]["loss"]["recovered_zero"], ".4f"),
     "recovered, mean": (lambda line: line["reconstruction"]["loss"]["recovered_mean"], ".4f"),
     "L0": (lambda line: line["reconstruction"]["l0"], ".1f"),
-    "dead": (lambda line: line["reconstruction"]["dead_latents"] / line["sae"]["d_sae"], ".2%"),
+    "dead": (lambda line: line["training"]["dead_latents"] / line["sae"]["d_sae"], ".2%"),
     "two-sided": (
         lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"],
         ".1%",
     ),
     "antipodal": (lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"], ".2%"),
+    "stability": (lambda line: mean(line["stability"].values()) if line["stability"] else float("nan"), ".3f"),
     "one latent": (auroc("single latent"), ".3f"),
     "pair": (auroc("pair"), ".3f"),
     "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
@@ -67,9 +69,13 @@ COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
 
 
 def spread(numbers: Sequence[float], form: str) -> str:
-    """Mean of the seeds, and how far they lie apart."""
-    told = format(mean(numbers), form)
-    return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
+    """Mean of the seeds, and how far they lie apart; a dash where it is not defined."""
+    told = "-" if any(map(isnan, numbers)) else format(mean(numbers), form)
+    return (
+        told
+        if len(numbers) == 1 or told == "-"
+        else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
+    )
 
 
 def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
@@ -89,7 +95,11 @@ def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
             found = by_variant(lines, layer=layer, k=k, expansion=EXPANSION)
             if not found:
                 continue
-            rows = [f"**Layer {layer}, k = {k}**\n", f"| SAE | seeds | {' | '.join(COLUMNS)} |", "|---" * 12 + "|"]
+            rows = [
+                f"**Layer {layer}, k = {k}**\n",
+                f"| SAE | seeds | {' | '.join(COLUMNS)} |",
+                "|---" * (2 + len(COLUMNS)) + "|",
+            ]
             for variant in (name for name in study["variants"] if name in found):
                 cells = (spread([of(line) for line in found[variant]], form) for of, form in COLUMNS.values())
                 rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")

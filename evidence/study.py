@@ -4,22 +4,27 @@
 
 `study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME` with its config and `run.json` (commit, environment, wall
 time); the activations of a layer are computed once, into `WORK/activations`, and learning rates are those that tune.py
-chose. Each evaluation is a results file of
-`abstopk eval` in `WORK/evaluations/NAME`, and a line of `results/runs.jsonl` beside this file holds what the tables show.
+chose. SAEs are evaluated several at a time, so that they share the passes of the language model: a results file of
+`abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this file keeps what the tables show, a line an
+SAE.
 """
 
 import argparse
+import csv
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from os import cpu_count
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
+from evidence.processes import in_processes
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.provenance import commit, environment
@@ -70,8 +75,8 @@ def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
     """The runs of a study file, in its order."""
     for entry in study["runs"]:
         variants = entry.get("variants") or [v for v in study["variants"] if v not in entry.get("without", [])]
-        axes = (entry.get("expansions", [8]), entry.get("k", study["k"]), entry["seeds"], variants)
-        for expansion, k, seed, variant in itertools.product(*axes):
+        axes = (entry.get("expansions", [8]), entry.get("k", study["k"]), variants, entry["seeds"])
+        for expansion, k, variant, seed in itertools.product(*axes):
             run = Run(entry["layer"], expansion, k, variant, seed)
             steered = all(getattr(run, key) == value for key, value in study["steered"].items())
             yield replace(run, steered=steered)
@@ -104,14 +109,18 @@ def config_of(
     )
 
 
-def train_run(cfg: TrainingConfig, folder: Path, console: Console) -> dict[str, Any]:
+def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     """Train a run that is not done yet; what is known of it."""
+    assert cfg.output_path is not None
+    folder = Path(cfg.output_path)
     record = folder / "run.json"
     if not record.is_file():
         start = time.perf_counter()
         resume_if_started(cfg)
         if not is_finished(cfg):
-            train(cfg, console=console)
+            train(cfg, console=Console(quiet=True))
+        with (folder / "metrics.csv").open() as file:
+            last = list(csv.DictReader(file))[-1]
         facts = {
             "commit": commit(),
             "environment": environment(),
@@ -120,26 +129,36 @@ def train_run(cfg: TrainingConfig, folder: Path, console: Console) -> dict[str, 
             "tokens": cfg.total_training_steps * cfg.train_batch_size_tokens,
             "lr": cfg.lr,
             "batch": cfg.train_batch_size_tokens,
+            # of the last steps of training, so many of them as dead_feature_window says
+            "dead_latents": int(last["dead_latents"]),
+            "dead_window_tokens": cfg.dead_feature_window * cfg.train_batch_size_tokens,
         }
         record.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return json.loads(record.read_text(encoding="utf-8"))
 
 
-def evaluated(run: Run, suite: str, args: argparse.Namespace, folder: Path) -> Results:
-    """Results of a suite of this folder on a run's SAE."""
+def train_all(configs: Sequence[TrainingConfig], jobs: int, *, filled: bool) -> list[dict[str, Any]]:
+    """:func:`train_run` of several configs of one layer, ``jobs`` at a time; the first alone unless the activations are there."""
+    n_alone = 0 if filled else 1
+    return [*map(train_run, configs[:n_alone]), *in_processes(train_run, configs[n_alone:], jobs)]
+
+
+def evaluated(runs: Sequence[Run], suite: str, args: argparse.Namespace) -> Results:
+    """Results of a suite of this folder on the SAEs of one layer."""
     local = pairs(args.local, "--local")
     tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
     return evaluate(
-        {run.name: folder},
+        {run.name: args.work / "saes" / run.name for run in runs},
         suite=HERE / f"{suite}.yaml",
-        out=args.work / "evaluations" / run.name / suite,
+        out=args.work / "evaluations" / f"{suite}_{runs[0].name}",
         model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
+        groups={run.name: run.variant for run in runs},
     )
 
 
-def line_of(run: Run, facts: Mapping[str, Any], probing: Results, steering: Results | None) -> dict[str, Any]:
-    """What is recorded of a run."""
+def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, Any]:
+    """What is recorded of a run, but for its steering."""
     tasks = {}
     for name, task in probing.tasks.items():
         found = task.saes[run.name]
@@ -154,7 +173,7 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results, steering: Resu
             "latent": found.latent.latent,
             "cosine": rounded(found.latent.direction_cosine),
         }
-    line = {
+    return {
         "name": run.name,
         "layer": run.layer,
         "expansion": run.expansion,
@@ -166,11 +185,13 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results, steering: Resu
         "sae": probing.saes[run.name].model_dump(include={"architecture", "d_sae", "weights_sha256"}),
         "reconstruction": probing.reconstruction[run.name].model_dump(mode="json"),
         "geometry": probing.geometry[run.name].model_dump(mode="json"),
+        "stability": {
+            ({pair.first, pair.second} - {run.name}).pop(): rounded(pair.mean_cosine)
+            for pair in probing.stability
+            if run.name in (pair.first, pair.second)
+        },
         "tasks": tasks,
     }
-    if steering is not None:
-        line["steering"] = {name: steered_numbers(found[run.name]) for name, found in steering.steering.items()}
-    return line
 
 
 def steered_numbers(record: Any) -> dict[str, Any]:
@@ -220,41 +241,51 @@ def main() -> None:
     parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
     parser.add_argument("--only", default="", help="runs whose name has this in it")
     parser.add_argument("--limit", type=int, help="stop after this many runs that were not done")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="SAEs trained at a time, by default one a core")
+    parser.add_argument("--together", type=int, default=6, help="SAEs evaluated at a time")
     parser.add_argument("--no-steering", action="store_true", help="leave out steering, which takes longest")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and which are done")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to every training config")
     args = parser.parse_args()
 
-    console = Console()
+    console = Console(highlight=False)
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+    runs = [run for run in runs_of(study) if args.only in run.name]
+    lines = recorded()
+    left = [run for run in runs if run.name not in lines][: args.limit]
+    unsteered = (
+        [] if args.no_steering else [run for run in runs if run.steered and "steering" not in lines.get(run.name, {})]
+    )
+    console.print(f"{len(runs)} runs: {len(runs) - len(left)} recorded; {len(unsteered)} to be steered", markup=False)
+    if args.dry_run:
+        for run in runs:
+            console.print(run.name, "" if run in left else "recorded", markup=False)
+        return
     args.model = args.model or quickstart_model(print)
     common = [f"dataset_path={args.text}", f"model_name={args.model}", *args.overrides]
     rates = tuned_rates()
-    runs = [run for run in runs_of(study) if args.only in run.name]
-    configs = {
-        run: config_of(run, study, common, args.work, rates=rates) for run in runs
-    }  # every mistake before any work
-    n_left = args.limit
-    for i, run in enumerate(runs, 1):
-        before = recorded().get(run.name)
-        steers = run.steered and not args.no_steering
-        done = before is not None and (not steers or "steering" in before)
-        console.print(f"[{i}/{len(runs)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False)
-        if done or args.dry_run:
-            continue
-        if n_left == 0:
-            break
-        n_left = None if n_left is None else n_left - 1
-        folder = args.work / "saes" / run.name
-        facts = train_run(configs[run], folder, console)
-        record(
-            line_of(
-                run,
-                facts,
-                evaluated(run, "probing", args, folder),
-                evaluated(run, "steering", args, folder) if steers else None,
-            )
-        )
+    # every mistake before any work
+    configs = {run: config_of(run, study, common, args.work, rates=rates) for run in {*left, *unsteered}}
+    for group in groups_of(left, args.together):
+        console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
+        filled = any((args.work / "saes").glob(f"layer{group[0].layer}_*/run.json"))
+        facts = train_all([configs[run] for run in group], args.jobs, filled=filled)
+        probing = evaluated(group, "probing", args)
+        for run, known in zip(group, facts, strict=True):
+            record(line_of(run, known, probing))
+    for run in unsteered:
+        if run.name in (lines := recorded()):
+            console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
+            train_run(configs[run])  # where its folder is gone
+            found = evaluated([run], "steering", args).steering
+            record(lines[run.name] | {"steering": {name: steered_numbers(of[run.name]) for name, of in found.items()}})
+
+
+def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
+    """Runs that are evaluated together: of one layer, ``size`` at most, in their order."""
+    for _, one_layer in itertools.groupby(runs, key=lambda run: run.layer):
+        members = list(one_layer)
+        yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
 if __name__ == "__main__":

@@ -13,15 +13,18 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from rich.console import Console
 
+from evidence.processes import in_processes
 from evidence.study import HERE, TUNING, Run, config_of
 from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.runner import train
 
 GRID = (5e-4, 1e-3, 2e-3)
@@ -31,13 +34,30 @@ SHARE = "signed_share="
 SHARES, EXPANSIONS = (0.0, 0.125, 0.25, 0.5, 1.0), (8, 4, 2, 1)
 
 
-def measure(run: Run, lr: float, study: dict[str, Any], common: list[str], work: Path) -> dict[str, Any]:
-    """One point: a short run at one learning rate."""
+class Point(NamedTuple):
+    """A short run, to be measured."""
+
+    run: Run
+    cfg: TrainingConfig
+
+    @property
+    def key(self) -> tuple[str, int, int, float]:
+        """What tells it from others."""
+        return (self.run.variant, self.run.expansion, self.run.k, self.cfg.lr)
+
+
+def point_of(run: Run, lr: float, study: Mapping[str, Any], common: list[str], work: Path) -> Point:
+    """A run at one learning rate, on few tokens."""
+    changes = [f"training_tokens={TOKENS}", f"lr_decay_steps={DECAY_STEPS}", "checkpoint_freq=0"]
+    changes += ["logger.wandb_log_frequency=1", *common]
+    return Point(run, config_of(run, study, changes, work, rates={run.variant: lr}))
+
+
+def measure(point: Point) -> dict[str, Any]:
+    """Train it, and keep what is wanted of it."""
+    run, cfg = point
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        changes = [f"training_tokens={TOKENS}", f"lr_decay_steps={DECAY_STEPS}", "checkpoint_freq=0"]
-        changes += ["logger.wandb_log_frequency=1", *common]
-        cfg = config_of(run, study, changes, work, rates={run.variant: lr})
         cfg.output_path = folder
         train(cfg, console=Console(quiet=True))
         with (Path(folder) / "metrics.csv").open() as file:
@@ -48,7 +68,7 @@ def measure(run: Run, lr: float, study: dict[str, Any], common: list[str], work:
         "variant": run.variant,
         "expansion": run.expansion,
         "k": run.k,
-        "lr": lr,
+        "lr": cfg.lr,
         **means,
         "dead_latents": int(rows[-1]["dead_latents"]),
         "seconds": round(time.perf_counter() - start),
@@ -92,7 +112,9 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of the activations")
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
-    parser.add_argument("--only", nargs="*", help="variants; all by default")
+    parser.add_argument("--only", nargs="*", help="learning rates of these variants alone")
+    parser.add_argument("--shares", action="store_true", help="the shares alone")
+    parser.add_argument("--jobs", type=int, default=cpu_count(), help="runs at a time, by default one a core")
     args = parser.parse_args()
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
     common = [f"dataset_path={args.text}", f"model_name={args.model or quickstart_model(print)}"]
@@ -100,11 +122,14 @@ def main() -> None:
     study["variants"] |= {share_name(share): share_options(share) for share in SHARES}
     points = json.loads(TUNING.read_text())["points"] if TUNING.is_file() else []
     done = {tuple(point[key] for key in ("variant", "expansion", "k", "lr")) for point in points}
-    for run, lr in [*rates, *([] if args.only else shares)]:
-        if (run.variant, run.expansion, run.k, lr) in done:
-            continue
-        points.append(measure(run, lr, study, common, args.work))
-        print(points[-1], flush=True)
+    wanted = [*([] if args.shares else rates), *([] if args.only else shares)]
+    left = [point_of(run, lr, study, common, args.work) for run, lr in wanted]
+    left = [point for point in left if point.key not in done]
+    # the first may have to fill the activations
+    measured = map(measure, left[:1])
+    for number, found in enumerate(itertools.chain(measured, in_processes(measure, left[1:], args.jobs)), 1):
+        points.append(found)
+        print(f"[{number}/{len(left)}]", found, flush=True)
         TUNING.parent.mkdir(exist_ok=True)
         record = {
             "command": "python -m evidence.tune",

@@ -1,10 +1,10 @@
 """Exact selection at the speed of a half-precision product: candidates in bfloat16, values and proof in float32."""
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import embedding_bag
 
 # one rounding to bfloat16 moves a number by at most this share of itself
 ROUNDING = 2.0**-8
@@ -12,7 +12,8 @@ ROUNDING = 2.0**-8
 SLACK = 1 + 2.1 * ROUNDING
 # inputs much smaller than the batch's mean norm are given its margin, so that no division meets a zero
 LEAST_NORM = 0.01
-LATENTS_AT_A_TIME = 4096
+# their rows stay in a processor's cache
+LATENTS_AT_A_TIME = 1024
 
 Score = Callable[[torch.Tensor], torch.Tensor]
 """Scores of pre-activations [b, F], in a new tensor; never more than their magnitudes, nor steeper."""
@@ -75,19 +76,19 @@ class HalfPrecisionEncoder(NamedTuple):
         v_bF = torch.addmm(self.b_F, self.x_BD[rows], self.W_FD.T)
         return score(v_bF).addcmul_(self.norms_B1[rows], self.margin_F)
 
-    def candidates(self, rows: slice, n: int, score: Score) -> tuple[torch.Tensor, torch.Tensor]:
-        """The ``n`` latents of each token with the highest bounds, and a bound on the scores of all others."""
-        best = self.bounds(rows, score).topk(n, sorted=False)
-        return best.indices, best.values.amin(1).float() * SLACK
+    def reaching(self, rows: slice, limit_B1: torch.Tensor, score: Score) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of the block, and their latents, whose scores may reach the limits [B, 1] of their tokens."""
+        # divided and then rounded down by more than the comparison in bfloat16 can round up
+        limit = (limit_B1[rows] / SLACK * (1 - 2 * ROUNDING)).bfloat16()
+        tokens, latents = (self.bounds(rows, score) >= limit).nonzero(as_tuple=True)
+        return tokens + rows.start, latents
 
 
-def dot_products(x_BD: torch.Tensor, W_FD: torch.Tensor, latents_BC: torch.Tensor) -> torch.Tensor:
-    """x_b . w_f for the latents f of each token b, [B, C], without gathering the rows w_f."""
-    offsets = torch.arange(0, latents_BC.numel() + 1, latents_BC.shape[1], device=x_BD.device)
-    weights = torch.ones(latents_BC.numel(), dtype=x_BD.dtype, device=x_BD.device, requires_grad=True)
-    with torch.enable_grad():
-        # the derivative of sum_c weight_bc w_c with respect to its weights, along x_b
-        sums = embedding_bag(
-            latents_BC.flatten(), W_FD, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+def dot_products(x_BD: torch.Tensor, W_FD: torch.Tensor, latents: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    """x_b . w_f for the latents f of each token b, which owns ``offsets[b]`` to ``offsets[b + 1]`` of them: [N]."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+        where = torch.sparse_csr_tensor(
+            offsets, latents, x_BD.new_zeros(len(latents)), (len(x_BD), len(W_FD)), check_invariants=False
         )
-    return torch.autograd.grad(sums, weights, x_BD)[0].view_as(latents_BC)
+    return torch.sparse.sampled_addmm(where, x_BD, W_FD.T, beta=0.0).values()

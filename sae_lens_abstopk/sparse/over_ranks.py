@@ -4,7 +4,7 @@ import torch
 
 from sae_lens_abstopk.ranks import any_rank, gathered, n_ranks, nth_highest
 from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
-from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, candidate_offers
+from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, find_candidates
 
 
 @torch.no_grad()
@@ -19,24 +19,25 @@ def select_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
     """
     n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
     share = -(-n_keep // n_ranks())
-    offers = candidate_offers(encoder, x_BD, share, per_token=False)
-    if offers is None:
-        offers = best_offers(encoder, x_BD, min(d_sae, 2 * -(-share // n_tokens)))
     asked = torch.arange(n_tokens, device=x_BD.device)
-    pool = Pool.of(asked, offers)
-    width = offers.latents.shape[1]
+    found = find_candidates(encoder, x_BD, share, per_token=False)
+    if found is not None:
+        pool, bound, width = found.entries, found.limit_B, -(-share // n_tokens)
+    else:
+        width = min(d_sae, 2 * -(-share // n_tokens))
+        offers = best_offers(encoder, x_BD, width)
+        pool, bound = Pool.of(asked, offers), offers.bound
     while True:
         # never above the final one, as more offers only raise it
         least_kept = nth_highest(pool.scores, n_keep)
-        asked = asked[(offers.bound >= least_kept) & (offers.bound > 0)] if width < d_sae else asked[:0]
+        asked = asked[(bound >= least_kept) & (bound > 0)] if width < d_sae else asked[:0]
         if not any_rank(len(asked) > 0):
             break
+        bound = bound[:0]
         if len(asked):
             width = min(d_sae, 2 * width)
             offers = best_offers(encoder, x_BD[asked], width)
-            pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
-        else:
-            offers = offers._replace(bound=offers.bound[:0])
+            pool, bound = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers)), offers.bound
     kept = ((pool.scores >= least_kept) & (pool.scores > 0)).nonzero().squeeze(1)
     return _codes(pool.rows[kept], pool.latents[kept], pool.values[kept], n_tokens)
 

@@ -1,5 +1,6 @@
 """Selection by magnitude: per token and over a batch, without ever holding all pre-activations [B, F] at once."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets,
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 # Tokens that are computed in both precisions to learn how many candidates it takes.
 PROBED_TOKENS = 32
+# Share of these whose k-th score lies below the limit for candidates; tokens like them are computed again.
+BELOW_LIMIT = 0.05
+# Over a batch the limit is what they reach if so many times as many entries are kept, lest the whole batch be done again.
+KEPT_MARGIN = 1.1
 # Looking for candidates is given up where it takes more than this share of the latents.
 MOST_CANDIDATES = 0.25
 
@@ -77,87 +82,6 @@ def best_offers(encoder: EncoderWeights, x_BD: torch.Tensor, width: int) -> Offe
     return Offers(latents, values, scores, scores.amin(1))
 
 
-def candidate_offers(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *, per_token: bool) -> Offers | None:
-    """
-    Offers found in bfloat16 and computed in float32, as many as prove the choice for nearly all tokens.
-
-    Some tokens, computed both ways, tell how many that takes. None where it takes so many that nothing is gained.
-
-    Args:
-        encoder: Its ``half_precision`` says whether to do this at all.
-        x_BD: float32.
-        n_keep: Entries that will be kept, of each token or of all together.
-        per_token: Which of the two.
-    """
-    if not encoder.half_precision or x_BD.dtype != torch.float32:
-        return None
-    W_FD = encoder.W_enc.T.contiguous()
-    half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
-    score = encoder._replace(scale=None).scores  # the rows of the half-precision encoder are scaled already
-    sample = torch.arange(0, len(x_BD), max(1, len(x_BD) // PROBED_TOKENS), device=x_BD.device)
-    exact = encoder.scores(torch.addmm(encoder.b_enc, x_BD[sample], encoder.W_enc))
-    n_kept = n_keep if per_token else max(1, n_keep * len(sample) // len(x_BD))
-    least_kept = (exact if per_token else exact.flatten()).topk(n_kept, sorted=False).values.amin(-1, keepdim=True)
-    needed = (half.bounds(sample, score) * SLACK >= least_kept).sum(1)
-    width = int(1.1 * needed.float().quantile(0.95)) + 8
-    if width > MOST_CANDIDATES * encoder.W_enc.shape[1]:
-        return None
-    parts = [half.candidates(rows, width, score) for rows in encoder.row_blocks(len(x_BD))]
-    latents, bound = (torch.cat(part) for part in zip(*parts, strict=True))
-    values = dot_products(x_BD, W_FD, latents) + encoder.b_enc[latents]
-    return Offers(latents, values, encoder.scores(values, latents), bound)
-
-
-@torch.no_grad()
-def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
-    """The k entries of each token of x [B, D] that rank highest, with their u as values (before ``scale``)."""
-    offers = candidate_offers(encoder, x_BD, k, per_token=True)
-    if offers is None:
-        latents, values = best_offers(encoder, x_BD, k)[:2]
-    else:
-        best = offers.scores.topk(k, sorted=False)
-        latents, values = offers.latents.gather(1, best.indices), offers.values.gather(1, best.indices)
-        unproven = (offers.bound > best.values.amin(1)).nonzero().squeeze(1)
-        if len(unproven):
-            latents[unproven], values[unproven] = best_offers(encoder, x_BD[unproven], k)[:2]
-    codes = SparseCodes(values.flatten(), latents.flatten(), even_offsets(len(x_BD), k, x_BD.device))
-    if encoder.open_poles is not None:
-        return codes.where(encoder.scores(codes.values, codes.latents) > 0)
-    return codes if encoder.signed else codes.where(codes.values > 0)
-
-
-@torch.no_grad()
-def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) -> SparseCodes:
-    """
-    The ``n_keep`` entries of the whole batch that rank highest, with their u as values (before ``scale``).
-
-    Each token offers its best entries, twice the mean number that will be kept; a token that may have more to offer is
-    asked again for twice as many. What is left is exact.
-    """
-    n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
-    offers = candidate_offers(encoder, x_BD, n_keep, per_token=False)
-    if offers is None:
-        offers = best_offers(encoder, x_BD, min(d_sae, 2 * -(-n_keep // n_tokens)))
-    asked = torch.arange(n_tokens, device=x_BD.device)
-    pool = Pool.of(asked, offers)
-    best = pool.best(n_keep)
-    width = offers.latents.shape[1]
-    while width < d_sae:
-        asked = asked[(offers.bound >= best.values.min()) & (offers.bound > 0)]
-        if len(asked) == 0:
-            break
-        width = min(d_sae, 2 * width)
-        offers = best_offers(encoder, x_BD[asked], width)
-        pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
-        best = pool.best(n_keep)
-    kept = best.indices
-    if not encoder.signed or encoder.open_poles is not None:
-        kept = kept[pool.scores[kept] > 0]
-    kept = kept[pool.rows[kept].argsort()]
-    counts = count_each(pool.rows[kept], n_tokens)
-    return SparseCodes(pool.values[kept], pool.latents[kept], offsets_of(counts))
-
-
 class Pool(NamedTuple):
     """Entries that tokens offer, in no order: [n] each."""
 
@@ -184,3 +108,116 @@ class Pool(NamedTuple):
 
     def joined_with(self, other: "Pool") -> "Pool":
         return Pool(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
+
+
+class Candidates(NamedTuple):
+    """Entries that may be kept, token by token, and what all others stay under."""
+
+    entries: Pool
+    offsets: torch.Tensor
+    """Token b owns the entries ``offsets[b]`` to ``offsets[b + 1]``: int64 [B + 1]."""
+    limit_B: torch.Tensor
+    """No other entry of the token ranks as high as this."""
+
+    def of_each(self, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents [B, k] and values [B, k] of the best entries of each token, and which tokens may have better ones."""
+        counts = self.offsets.diff()
+        place = torch.arange(len(self.entries.rows), device=counts.device) - self.offsets[self.entries.rows]
+        width = max(int(counts.max()), k)
+        scores_BW = self.entries.scores.new_full((len(counts), width), -1)
+        scores_BW[self.entries.rows, place] = self.entries.scores
+        best = scores_BW.topk(k, sorted=False)
+        # places of entries that are not there are cut back to ones that are; their tokens are not proven anyway
+        chosen = (self.offsets[:-1, None] + best.indices).clamp_(max=max(len(self.entries.rows) - 1, 0))
+        unproven = best.values.amin(1) < self.limit_B
+        return self.entries.latents[chosen], self.entries.values[chosen], unproven.nonzero().squeeze(1)
+
+
+def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *, per_token: bool) -> Candidates | None:
+    """
+    Entries found in bfloat16 and computed in float32, as many as prove the choice most of the time.
+
+    Some tokens, computed both ways, tell what a token or the batch keeps: all entries are found that may reach as high.
+    None where these are so many that nothing is gained.
+
+    Args:
+        encoder: Its ``half_precision`` says whether to do this at all.
+        x_BD: float32.
+        n_keep: Entries that will be kept, of each token or of all together.
+        per_token: Which of the two.
+    """
+    if not encoder.half_precision or x_BD.dtype != torch.float32:
+        return None
+    W_FD = encoder.W_enc.T.contiguous()
+    half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
+    score = encoder._replace(scale=None).scores  # the rows of the half-precision encoder are scaled already
+    sample = torch.arange(0, len(x_BD), max(1, len(x_BD) // PROBED_TOKENS), device=x_BD.device)
+    exact = encoder.scores(torch.addmm(encoder.b_enc, x_BD[sample], encoder.W_enc))
+    limit_B1 = half.norms_B1.float()  # what a token keeps grows with its norm; what the batch keeps does not
+    if per_token:
+        limit_B1 *= (exact.topk(n_keep, sorted=False).values.amin(1) / limit_B1[sample, 0]).quantile(BELOW_LIMIT)
+    else:
+        n_kept = min(math.ceil(KEPT_MARGIN * n_keep * len(sample) / len(x_BD)), exact.numel())
+        limit_B1 = torch.full_like(limit_B1, exact.flatten().topk(n_kept, sorted=False).values.amin())
+    if (half.bounds(sample, score) * SLACK >= limit_B1[sample]).float().mean() > MOST_CANDIDATES:
+        return None
+    parts = [half.reaching(rows, limit_B1, score) for rows in encoder.row_blocks(len(x_BD))]
+    rows, latents = (torch.cat(part) for part in zip(*parts, strict=True))
+    offsets = offsets_of(count_each(rows, len(x_BD)))
+    values = dot_products(x_BD, W_FD, latents, offsets) + encoder.b_enc[latents]
+    return Candidates(Pool(rows, latents, values, encoder.scores(values, latents)), offsets, limit_B1.squeeze(1))
+
+
+@torch.no_grad()
+def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
+    """The k entries of each token of x [B, D] that rank highest, with their u as values (before ``scale``)."""
+    found = find_candidates(encoder, x_BD, k, per_token=True)
+    if found is None:
+        latents, values = best_offers(encoder, x_BD, k)[:2]
+    else:
+        latents, values, unproven = found.of_each(k)
+        if len(unproven):
+            latents[unproven], values[unproven] = best_offers(encoder, x_BD[unproven], k)[:2]
+    codes = SparseCodes(values.flatten(), latents.flatten(), even_offsets(len(x_BD), k, x_BD.device))
+    if encoder.open_poles is not None:
+        return codes.where(encoder.scores(codes.values, codes.latents) > 0)
+    return codes if encoder.signed else codes.where(codes.values > 0)
+
+
+@torch.no_grad()
+def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) -> SparseCodes:
+    """
+    The ``n_keep`` entries of the whole batch that rank highest, with their u as values (before ``scale``).
+
+    Where candidates prove nothing, each token offers its best entries, twice the mean number that will be kept; a token
+    that may have more to offer is asked again for twice as many. What is left is exact.
+    """
+    n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
+    found = find_candidates(encoder, x_BD, n_keep, per_token=False)
+    if found is not None:
+        pool = found.entries
+        best = pool.best(n_keep)
+        if len(best.values) == n_keep and best.values.min() >= found.limit_B.max():
+            return _kept(encoder, pool, best.indices, n_tokens)
+    asked = torch.arange(n_tokens, device=x_BD.device)
+    width = min(d_sae, 2 * -(-n_keep // n_tokens))
+    offers = best_offers(encoder, x_BD, width)
+    pool = Pool.of(asked, offers)
+    best = pool.best(n_keep)
+    while width < d_sae:
+        asked = asked[(offers.bound >= best.values.min()) & (offers.bound > 0)]
+        if len(asked) == 0:
+            break
+        width = min(d_sae, 2 * width)
+        offers = best_offers(encoder, x_BD[asked], width)
+        pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
+        best = pool.best(n_keep)
+    return _kept(encoder, pool, best.indices, n_tokens)
+
+
+def _kept(encoder: EncoderWeights, pool: Pool, kept: torch.Tensor, n_tokens: int) -> SparseCodes:
+    if not encoder.signed or encoder.open_poles is not None:
+        kept = kept[pool.scores[kept] > 0]
+    kept = kept[pool.rows[kept].argsort()]
+    counts = count_each(pool.rows[kept], n_tokens)
+    return SparseCodes(pool.values[kept], pool.latents[kept], offsets_of(counts))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ SMALL = {
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
         "standard": {"architecture": "standard", "l1_coefficient": 1.0},
     },
-    "runs": [{"layer": 2, "expansions": [2], "seeds": [0], "without": ["standard"]}, {"layer": 2, "seeds": [0]}],
+    "runs": [{"layer": 2, "expansions": [2], "seeds": [0, 1], "without": ["standard"]}, {"layer": 2, "seeds": [0]}],
     "steered": {"layer": 2, "expansion": 2, "k": 4, "seed": 0},
 }
 
@@ -68,14 +69,17 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     small_study: Path, tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["--text", str(texts), "--work", str(tmp_path / "work"), "--model", str(tiny_models["llama-3.1-8b"])]
-    monkeypatch.setattr("sys.argv", ["study", *arguments, "--limit", "1"])
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--limit", "1", "--no-steering", "--jobs", "1"])
     study.main()
     assert list(study.recorded()) == ["layer2_x2_k4_mixed_seed0"]
     first = (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0/sae_weights.safetensors").stat().st_mtime
-    monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "_x2_"])
+    assert "steering" not in study.recorded()["layer2_x2_k4_mixed_seed0"]
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "_x2_", "--jobs", "2"])
     study.main()
     lines = study.recorded()
-    assert sorted(lines) == ["layer2_x2_k4_mixed_seed0", "layer2_x2_k4_topk_2F_seed0"]
+    assert sorted(lines) == [
+        f"layer2_x2_k4_{variant}_seed{seed}" for variant in ("mixed", "topk_2F") for seed in (0, 1)
+    ]
     assert (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0/sae_weights.safetensors").stat().st_mtime == first
     mixed, topk = lines["layer2_x2_k4_mixed_seed0"], lines["layer2_x2_k4_topk_2F_seed0"]
     assert mixed["sae"]["d_sae"] == 64
@@ -85,6 +89,9 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert topk["tasks"]["gender"]["coverage"][0] <= 0.5
     assert set(mixed["steering"]["temperature"]["interventions"]) >= {"latent", "difference_in_means"}
     assert mixed["training"]["tokens"] == 2048
+    assert mixed["training"]["dead_window_tokens"] == 200 * 64
+    assert mixed["stability"] == {}  # the other seed was evaluated later
+    assert 0 < topk["stability"]["layer2_x2_k4_topk_2F_seed1"] < 1
 
     monkeypatch.setattr(tune, "TOKENS", 2048)
     monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3, 5e-3))
@@ -92,11 +99,11 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     monkeypatch.setattr(tune, "SHARES", (0.0, 0.5))
     monkeypatch.setattr(tune, "EXPANSIONS", (2,))
     monkeypatch.setattr(tune, "DECAY_STEPS", 4)
-    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--only", "mixed"])
+    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1", "--only", "mixed"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["lr"] for point in tuned["points"]] == [2e-3, 5e-3, 1e-3]
-    monkeypatch.setattr("sys.argv", ["tune", *arguments])
+    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["variant"] for point in tuned["points"][3:]] == [
@@ -115,8 +122,11 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     monkeypatch.setattr(report, "HERE", small_study)
     report.main()
     written = page.read_text()
-    assert "2 of the 5 runs" in written
-    assert f"| mixed | 1 | {mixed['reconstruction']['fvu']:.4f} |" in written
+    assert "4 of the 7 runs" in written
+    assert (
+        f"| topk_2F | 2 | {mean(lines[name]['reconstruction']['fvu'] for name in lines if 'topk' in name):.4f} ("
+        in written
+    )
     assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 5
 
 

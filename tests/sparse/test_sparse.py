@@ -18,6 +18,7 @@ from sae_lens_abstopk.sparse import (
     sparse_decode,
     sparse_encode,
 )
+from sae_lens_abstopk.sparse.candidates import HalfPrecisionEncoder
 
 
 def problem(
@@ -143,16 +144,46 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 64, generator=generator)
     W = torch.randn(64, 500, generator=generator)
-    # the tokens that are probed need few candidates; the others cannot be told apart in bfloat16
-    hard = torch.arange(64) % 2 == 1
-    x[hard, 32:] = 0
-    W[:32] = torch.randn(32, 1, generator=generator) + 1e-4 * W[:32]
+    # the tokens that are probed keep far more, of the same norm, than the others
+    low = torch.arange(64) % 2 == 1
+    x[low, 32:], x[~low, :32] = 0, 0
+    W[:32] *= 0.1
     plain = EncoderWeights(W, torch.zeros(500))
-    exact = select_per_token(plain, x, 5).to_dense(500)
-    proven = select_per_token(plain._replace(half_precision=True), x, 5).to_dense(500)
-    assert torch.equal(proven != 0, exact != 0)
-    monkeypatch.setattr("sae_lens_abstopk.sparse.candidates.SLACK", 0.0)  # everything passes for proven
-    guessed = select_per_token(plain._replace(half_precision=True), x, 5).to_dense(500)
+    plainly: list[int] = []
+
+    def counted(encoder: EncoderWeights, x_BD: torch.Tensor, width: int) -> selection.Offers:
+        plainly.append(len(x_BD))
+        return best_offers(encoder, x_BD, width)
+
+    best_offers = selection.best_offers
+    monkeypatch.setattr(selection, "best_offers", counted)
+    for select, k, again in ((select_per_token, 5, 32), (select_over_batch, 64 * 5, 64)):
+        exact = select(plain, x, k).to_dense(500)
+        plainly.clear()
+        proven = select(plain._replace(half_precision=True), x, k).to_dense(500)
+        assert torch.equal(proven != 0, exact != 0)
+        assert plainly[0] >= again
+    # where the tokens are alike there is nothing to compute again
+    plainly.clear()
+    select_over_batch(plain._replace(half_precision=True), x[~low], 32 * 5)
+    assert plainly == []
+
+
+def test_candidates_need_the_margin_of_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # two large parts that nearly cancel, and rounding of which outweighs what is left
+    x = torch.randn(64, 64, generator=generator)
+    W = torch.randn(64, 500, generator=generator)
+    x[:, :2] = 30
+    W[:2] = 0.03 * W[:2] + torch.tensor([[30.0], [-30.0]])
+    plain = EncoderWeights(W, torch.zeros(500))
+    exact = select_per_token(plain, x, 40).to_dense(500)
+    with always_by_candidates():
+        assert torch.equal(select_per_token(plain._replace(half_precision=True), x, 40).to_dense(500) != 0, exact != 0)
+        monkeypatch.setattr(
+            HalfPrecisionEncoder, "bounds", lambda half, rows, score: score(half.x_BD[rows] @ half.W_FD.T)
+        )
+        guessed = select_per_token(plain._replace(half_precision=True), x, 40).to_dense(500)
     assert not torch.equal(guessed != 0, exact != 0)
 
 
