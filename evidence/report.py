@@ -1,4 +1,4 @@
-"""Write the tables and figures of `docs/evidence.md` from what the study has recorded.
+"""Write the tables and figures of `docs/evidence.md`, and a sentence of the README, from what the study has recorded.
 
     python -m evidence.report
 
@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from statistics import mean
+from textwrap import fill
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,6 +22,7 @@ from evidence.tune import EXPANSIONS, SHARE, SHARES, share_name
 from sae_lens_abstopk.figures.style import paper_style
 
 PAGE = HERE.parent / "docs" / "evidence.md"
+README = HERE.parent / "README.md"
 PICTURES = HERE.parent / "docs" / "pictures"
 LAYER, EXPANSION = 15, 8
 COLOURS = {
@@ -32,6 +34,16 @@ COLOURS = {
     "batchtopk_2F": "#767676",
     "topk_2F": "#B0B0B0",
 }
+PAIRS = (
+    ("abstopk", "topk"),
+    ("batch_abstopk", "batchtopk"),
+    ("mixed", "batch_abstopk"),
+    ("mixed", "batchtopk"),
+    ("mixed", "abstopk"),
+    ("mixed", "topk"),
+    ("mixed", "batchtopk_2F"),
+)
+"""Variants that are compared seed by seed."""
 Line = Mapping[str, Any]
 
 
@@ -105,6 +117,32 @@ def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
                 rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
             parts.append("\n".join(rows))
     return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def paired_table(lines: Sequence[Line]) -> str:
+    """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
+    fvu = {
+        (line["layer"], line["k"], line["variant"], line["seed"]): line["reconstruction"]["fvu"]
+        for line in lines
+        if line["expansion"] == EXPANSION
+    }
+    places = sorted({place[:2] for place in fvu}, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
+    rows = []
+    for first, second in PAIRS:
+        cells = []
+        for place in places:
+            excess = [
+                fvu[key] / fvu[(*place, second, key[3])] - 1
+                for key in fvu
+                if key[:3] == (*place, first) and (*place, second, key[3]) in fvu
+            ]
+            cells.append(spread(excess, "+.1%") if excess else "-")
+        if set(cells) != {"-"}:
+            rows.append(f"| {first} against {second} | {' | '.join(cells)} |")
+    if not rows:
+        return "Nothing is recorded yet."
+    head = " | ".join(f"layer {layer}, k = {k}" for layer, k in places)
+    return "\n".join([f"| FVU of | {head} |", "|---" * (1 + len(places)) + "|", *rows])
 
 
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
@@ -288,6 +326,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     for name, content in {
         "count": count,
         "main": main_table(lines, study),
+        "pairs": paired_table(lines),
         "tasks": task_table(lines, study),
         "tuning": tuning_table(),
         "shares": share_table(study),
@@ -297,10 +336,30 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     return text
 
 
+def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """The main result in a sentence, for the README."""
+    k = max(study["k"])
+    found = by_variant(lines, layer=LAYER, k=k, expansion=EXPANSION)
+    if not found:
+        return "Nothing of the [study](docs/evidence.md) is recorded yet."
+    least_first = sorted(found.items(), key=lambda item: mean(map(COLUMNS["FVU"][0], item[1])))
+    told = ", ".join(
+        f"`{name}` {mean(map(COLUMNS['FVU'][0], seeds)):.4f} ({len(seeds)})" for name, seeds in least_first
+    )
+    tokens = least_first[0][1][0]["training"]["tokens"]
+    return fill(
+        f"FVU in the [study](docs/evidence.md), SmolLM2-135M layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
+        f"held-out documents (seeds): {told}.",
+        width=118,
+        break_on_hyphens=False,
+    )
+
+
 def main() -> None:
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
     lines = list(recorded().values())
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), lines, study), encoding="utf-8")
+    README.write_text(replaced(README.read_text(encoding="utf-8"), "study", summary(lines, study)), encoding="utf-8")
     draw_widths(lines, study)
     draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")
     draw_dots(lines, study, ("one latent", "pair", "coverage"), "evidence-probing")

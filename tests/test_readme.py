@@ -98,15 +98,13 @@ def test_the_python_blocks_run(
     tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    load, train, direct = blocks("python")
+    load, train = blocks("python")
     scope: dict[str, Any] = {}
     extra = ", ".join(repr(override) for override in [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"])
     exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/quickstart", {extra}'), scope)
     assert scope["result"].saes["sae"].cfg.k == 4
     exec(load, scope)
     assert scope["sae"].cfg.architecture() == "abstopk"
-    exec(direct, scope)
-    assert scope["cfg"].sae.architecture() == "batch_abstopk"
 
 
 def test_the_gain_of_a_second_process_is_the_recorded_one() -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 import yaml
@@ -119,6 +120,9 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     page = tmp_path / "page.md"
     page.write_text(report.PAGE.read_text())
     monkeypatch.setattr(report, "PAGE", page)
+    readme = tmp_path / "README.md"
+    readme.write_text(report.README.read_text())
+    monkeypatch.setattr(report, "README", readme)
     monkeypatch.setattr(report, "HERE", small_study)
     report.main()
     written = page.read_text()
@@ -135,3 +139,20 @@ def test_the_page_is_what_the_record_says() -> None:
     whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
     text = report.PAGE.read_text(encoding="utf-8")
     assert report.page(text, lines, whole) == text
+    readme = report.README.read_text(encoding="utf-8")
+    assert report.replaced(readme, "study", report.summary(lines, whole)) == readme
+
+
+def test_variants_are_compared_seed_by_seed() -> None:
+    def line(variant: str, seed: int, fvu: float, k: int = 57) -> dict[str, Any]:
+        place = {"layer": 15, "k": k, "expansion": 8}
+        return {**place, "variant": variant, "seed": seed, "reconstruction": {"fvu": fvu}}
+
+    lines = [line("mixed", 0, 0.9), line("topk", 0, 1.0), line("mixed", 1, 1.1), line("topk", 1, 1.0)]
+    lines += [line("mixed", 2, 5.0), line("topk", 0, 1.0, k=29)]
+    assert report.paired_table(lines).splitlines() == [
+        "| FVU of | layer 15, k = 57 | layer 15, k = 29 |",
+        "|---|---|---|",
+        "| mixed against topk | +0.0% (-10.0% to +10.0%) | - |",
+    ]
+    assert report.paired_table([]) == "Nothing is recorded yet."
