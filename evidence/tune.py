@@ -27,7 +27,7 @@ from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.runner import train
 
-GRID = (5e-4, 1e-3, 2e-3)
+GRID = (1e-3, 2e-3, 4e-3)
 TOKENS, DECAY_STEPS = 1_024_000, 200
 LAYER, EXPANSION = 15, 8
 SHARE = "signed_share="

@@ -71,16 +71,19 @@ class HalfPrecisionEncoder(NamedTuple):
             half_W, b_F.bfloat16(), (margin_F * (1 + 4 * ROUNDING)).bfloat16(), half_x, norms_B[:, None].bfloat16()
         )
 
-    def bounds(self, rows: slice | torch.Tensor, score: Score) -> torch.Tensor:
-        """What no score of these tokens exceeds, but for the factor ``SLACK``: bfloat16 [b, F]."""
-        v_bF = torch.addmm(self.b_F, self.x_BD[rows], self.W_FD.T)
-        return score(v_bF).addcmul_(self.norms_B1[rows], self.margin_F)
+    def scores(self, rows: slice | torch.Tensor, score: Score) -> torch.Tensor:
+        """About what these tokens score: bfloat16 [b, F]."""
+        return score(torch.addmm(self.b_F, self.x_BD[rows], self.W_FD.T))
+
+    def bounds(self, scores_bF: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+        """What no score of these tokens exceeds, but for the factor ``SLACK``: bfloat16 [b, F], in place of the scores."""
+        return scores_bF.addcmul_(self.norms_B1[rows], self.margin_F)
 
     def reaching(self, rows: slice, limit_B1: torch.Tensor, score: Score) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of the block, and their latents, whose scores may reach the limits [B, 1] of their tokens."""
         # divided and then rounded down by more than the comparison in bfloat16 can round up
         limit = (limit_B1[rows] / SLACK * (1 - 2 * ROUNDING)).bfloat16()
-        tokens, latents = (self.bounds(rows, score) >= limit).nonzero(as_tuple=True)
+        tokens, latents = (self.bounds(self.scores(rows, score), rows) >= limit).nonzero(as_tuple=True)
         return tokens + rows.start, latents
 
 

@@ -11,12 +11,12 @@ from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets,
 
 # Pre-activations held at a time. On a CPU a block stays in its cache; on a GPU it only has to fit.
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
-# Tokens that are computed in both precisions to learn how many candidates it takes.
-PROBED_TOKENS = 32
+# Tokens that are looked at first, to learn how high a score has to be.
+PROBED_TOKENS = 64
 # Share of these whose k-th score lies below the limit for candidates; tokens like them are computed again.
-BELOW_LIMIT = 0.05
+BELOW_LIMIT = 0.02
 # Over a batch the limit is what they reach if so many times as many entries are kept, lest the whole batch be done again.
-KEPT_MARGIN = 1.1
+KEPT_MARGIN = 1.3
 # Looking for candidates is given up where it takes more than this share of the latents.
 MOST_CANDIDATES = 0.25
 
@@ -137,7 +137,7 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
     """
     Entries found in bfloat16 and computed in float32, as many as prove the choice most of the time.
 
-    Some tokens, computed both ways, tell what a token or the batch keeps: all entries are found that may reach as high.
+    Some tokens tell about how much a token or the batch keeps: all entries are found that may reach as high.
     None where these are so many that nothing is gained.
 
     Args:
@@ -152,14 +152,15 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
     half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
     score = encoder._replace(scale=None).scores  # the rows of the half-precision encoder are scaled already
     sample = torch.arange(0, len(x_BD), max(1, len(x_BD) // PROBED_TOKENS), device=x_BD.device)
-    exact = encoder.scores(torch.addmm(encoder.b_enc, x_BD[sample], encoder.W_enc))
+    probed = half.scores(sample, score)
     limit_B1 = half.norms_B1.float()  # what a token keeps grows with its norm; what the batch keeps does not
     if per_token:
-        limit_B1 *= (exact.topk(n_keep, sorted=False).values.amin(1) / limit_B1[sample, 0]).quantile(BELOW_LIMIT)
+        kept = probed.topk(n_keep, sorted=False).values.amin(1).float()
+        limit_B1 *= (kept / limit_B1[sample, 0]).quantile(BELOW_LIMIT)
     else:
-        n_kept = min(math.ceil(KEPT_MARGIN * n_keep * len(sample) / len(x_BD)), exact.numel())
-        limit_B1 = torch.full_like(limit_B1, exact.flatten().topk(n_kept, sorted=False).values.amin())
-    if (half.bounds(sample, score) * SLACK >= limit_B1[sample]).float().mean() > MOST_CANDIDATES:
+        n_kept = min(math.ceil(KEPT_MARGIN * n_keep * len(sample) / len(x_BD)), probed.numel())
+        limit_B1 = torch.full_like(limit_B1, probed.flatten().topk(n_kept, sorted=False).values.amin().item())
+    if (half.bounds(probed, sample) * SLACK >= limit_B1[sample]).float().mean() > MOST_CANDIDATES:
         return None
     parts = [half.reaching(rows, limit_B1, score) for rows in encoder.row_blocks(len(x_BD))]
     rows, latents = (torch.cat(part) for part in zip(*parts, strict=True))
