@@ -137,7 +137,7 @@ def paired_table(lines: Sequence[Line]) -> str:
                 if key[:3] == (*place, first) and (*place, second, key[3]) in fvu
             ]
             cells.append(spread(excess, "+.1%") if excess else "-")
-        if set(cells) != {"-"}:
+        if any(cell != "-" for cell in cells):
             rows.append(f"| {first} against {second} | {' | '.join(cells)} |")
     if not rows:
         return "Nothing is recorded yet."

@@ -22,8 +22,8 @@ from sae_lens_abstopk.training.tracking import TrackingConfig
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
-# What a user writes for what SAELens has registered under another name.
-OUR_NAMES = {"abstopk": "sparse_abstopk"}
+# What a user writes for what is registered under another name; SAELens's own abstopk is there as a baseline.
+OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
 RUN_SHORTHANDS = {"layer": int, "training_steps": int}
 SAE_SHORTHANDS = {"k_fraction": float, "expansion_factor": float}
 
@@ -200,7 +200,7 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
 
 def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
     """The config class of an architecture by the name that it has in a config file."""
-    offered = sorted({"abstopk", *SAE_TRAINING_CLASS_REGISTRY} - set(OUR_NAMES.values()))
+    offered = sorted({*OUR_NAMES, *SAE_TRAINING_CLASS_REGISTRY} - {OUR_NAMES["abstopk"]})
     if architecture not in offered and architecture not in OUR_NAMES.values():
         raise ConfigError(
             f"{where}.architecture={architecture!r} is not known{_nearest(architecture, offered)}; "

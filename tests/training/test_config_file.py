@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sae_lens
 import yaml
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
@@ -170,6 +171,16 @@ def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[s
     (tmp_path / "config.yaml").write_text(dump_config(cfg))
     again = load_config(tmp_path / "config.yaml")
     assert again.to_dict() == cfg.to_dict()
+
+
+def test_the_stock_abstopk_of_saelens_has_a_name_beside_ours(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] |= {"architecture": "abstopk"}
+    raw_config["companions"] = {"stock": {"architecture": "sae_lens_abstopk"}}
+    cfg = build_config(raw_config)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    for found in (cfg, load_config(tmp_path / "config.yaml")):
+        assert type(found.sae) is AbsTopKTrainingSAEConfig
+        assert type(found.companions["stock"]) is sae_lens.AbsTopKTrainingSAEConfig
 
 
 @pytest.mark.parametrize("variant", variant_names())
