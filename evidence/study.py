@@ -256,7 +256,8 @@ def main() -> None:
     unsteered = (
         [] if args.no_steering else [run for run in runs if run.steered and "steering" not in lines.get(run.name, {})]
     )
-    console.print(f"{len(runs)} runs: {len(runs) - len(left)} recorded; {len(unsteered)} to be steered", markup=False)
+    n_recorded = sum(run.name in lines for run in runs)
+    console.print(f"{len(runs)} runs, {n_recorded} of them recorded; {len(left)} to be done now", markup=False)
     if args.dry_run:
         for run in runs:
             console.print(run.name, "" if run in left else "recorded", markup=False)
