@@ -160,7 +160,8 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
     else:
         n_kept = min(math.ceil(KEPT_MARGIN * n_keep * len(sample) / len(x_BD)), probed.numel())
         limit_B1 = torch.full_like(limit_B1, probed.flatten().topk(n_kept, sorted=False).values.amin().item())
-    if (half.bounds(probed, sample) * SLACK >= limit_B1[sample]).float().mean() > MOST_CANDIDATES:
+    share = (half.bounds(probed, sample) * SLACK >= limit_B1[sample]).float().mean()
+    if not 0 < share <= MOST_CANDIDATES:  # none at all where a number is not finite
         return None
     parts = [half.reaching(rows, limit_B1, score) for rows in encoder.row_blocks(len(x_BD))]
     rows, latents = (torch.cat(part) for part in zip(*parts, strict=True))

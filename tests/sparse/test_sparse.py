@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -168,6 +169,16 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     plainly.clear()
     select_over_batch(plain._replace(half_precision=True), x[~low], 32 * 5)
     assert plainly == []
+
+
+@pytest.mark.parametrize("select", [select_per_token, select_over_batch])
+def test_weights_that_are_not_finite_are_selected_as_in_float32(select: Any) -> None:
+    x, W = torch.randn(8, 4), torch.randn(4, 50)
+    W[0] = torch.nan
+    plain = EncoderWeights(W, torch.zeros(50))
+    with always_by_candidates():
+        found = select(plain._replace(half_precision=True), x, 3)
+    assert torch.equal(found.latents, select(plain, x, 3).latents)
 
 
 def test_candidates_need_the_margin_of_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
