@@ -39,7 +39,9 @@ def in_bfloat16(folder: Path, out: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="where study.py keeps its SAEs")
-    parser.add_argument("--run", default="layer15_x8_k57_mixed_seed0", help="which of them")
+    parser.add_argument(
+        "--run", default="layer15_x8_k57_mixed_seed0_lr0.001", help="folder of the one that is released"
+    )
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     args = parser.parse_args()
     model, work = str(args.model or quickstart_model(print)), args.work / "release"

@@ -2,7 +2,7 @@
 
     python -m evidence.study --text corpus.jsonl.gz --work runs/evidence
 
-`study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME` with its config and `run.json` (commit, environment, wall
+`study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment, wall
 time); the activations of a layer are computed once, into `WORK/activations`, and learning rates are those that tune.py
 chose. SAEs are evaluated several at a time, so that they share the passes of the language model: a results file of
 `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this file keeps what the tables show, a line an
@@ -98,12 +98,12 @@ def config_of(
         f"sae.expansion_factor={run.expansion}",
         f"seed={run.seed}",
         f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
-        f"output_path={work / 'saes' / run.name}",
     ]
     if run.variant in rates:
         overrides.append(f"lr={rates[run.variant]}")
     options = study["variants"][run.variant]
     base = load_config(source, overrides)
+    overrides.append(f"output_path={work / 'saes' / f'{run.name}_lr{base.lr:g}'}")
     return load_config(
         source, [*overrides, *variants_as_overrides({run.variant: options}, base, run.k, where=run.name)]
     )
@@ -143,17 +143,18 @@ def train_all(configs: Sequence[TrainingConfig], jobs: int, *, filled: bool) -> 
     return [*map(train_run, configs[:n_alone]), *in_processes(train_run, configs[n_alone:], jobs)]
 
 
-def evaluated(runs: Sequence[Run], suite: str, args: argparse.Namespace) -> Results:
-    """Results of a suite of this folder on the SAEs of one layer."""
+def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
+    """Results of a suite of this folder on trained SAEs of one layer."""
+    folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
     local = pairs(args.local, "--local")
     tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
     return evaluate(
-        {run.name: args.work / "saes" / run.name for run in runs},
+        folders,
         suite=HERE / f"{suite}.yaml",
-        out=args.work / "evaluations" / f"{suite}_{runs[0].name}",
+        out=args.work / "evaluations" / f"{suite}_{Path(next(iter(folders.values()))).name}",
         model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
-        groups={run.name: run.variant for run in runs},
+        groups={run.name: run.variant for run in configs},
     )
 
 
@@ -250,35 +251,36 @@ def main() -> None:
 
     console = Console(highlight=False)
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
-    runs = [run for run in runs_of(study) if args.only in run.name]
-    lines = recorded()
-    left = [run for run in runs if run.name not in lines][: args.limit]
-    unsteered = (
-        [] if args.no_steering else [run for run in runs if run.steered and "steering" not in lines.get(run.name, {})]
-    )
-    n_recorded = sum(run.name in lines for run in runs)
-    console.print(f"{len(runs)} runs, {n_recorded} of them recorded; {len(left)} to be done now", markup=False)
-    if args.dry_run:
-        for run in runs:
-            console.print(run.name, "" if run in left else "recorded", markup=False)
-        return
     args.model = args.model or quickstart_model(print)
     common = [f"dataset_path={args.text}", f"model_name={args.model}", *args.overrides]
-    rates = tuned_rates()
+    rates, lines = tuned_rates(), recorded()
     # every mistake before any work
-    configs = {run: config_of(run, study, common, args.work, rates=rates) for run in {*left, *unsteered}}
+    configs = {
+        run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study) if args.only in run.name
+    }
+    # a run at another learning rate than the one that is chosen now has to be done again
+    done = {run for run, cfg in configs.items() if run.name in lines and lines[run.name]["training"]["lr"] == cfg.lr}
+    left = [run for run in configs if run not in done][: args.limit]
+    unsteered = [run for run in configs if run.steered and not (run in done and "steering" in lines[run.name])]
+    console.print(f"{len(configs)} runs, {len(done)} of them recorded; {len(left)} to be done now", markup=False)
+    if args.dry_run:
+        for run in configs:
+            console.print(run.name, "recorded" if run in done else "", markup=False)
+        return
     for group in groups_of(left, args.together):
         console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
         filled = any((args.work / "saes").glob(f"layer{group[0].layer}_*/run.json"))
-        facts = train_all([configs[run] for run in group], args.jobs, filled=filled)
-        probing = evaluated(group, "probing", args)
+        chosen = {run: configs[run] for run in group}
+        facts = train_all(list(chosen.values()), args.jobs, filled=filled)
+        probing = evaluated(chosen, "probing", args)
         for run, known in zip(group, facts, strict=True):
             record(line_of(run, known, probing))
-    for run in unsteered:
-        if run.name in (lines := recorded()):
+    for run in [] if args.no_steering else unsteered:
+        if run in done or run in left:
+            lines = recorded()
             console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
             train_run(configs[run])  # where its folder is gone
-            found = evaluated([run], "steering", args).steering
+            found = evaluated({run: configs[run]}, "steering", args).steering
             record(lines[run.name] | {"steering": {name: steered_numbers(of[run.name]) for name, of in found.items()}})
 
 

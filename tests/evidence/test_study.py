@@ -67,13 +67,18 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_a_study_goes_on_where_it_was_and_fills_the_page(
-    small_study: Path, tiny_models: dict[str, Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_study: Path,
+    tiny_models: dict[str, Path],
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = ["--text", str(texts), "--work", str(tmp_path / "work"), "--model", str(tiny_models["llama-3.1-8b"])]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--limit", "1", "--no-steering", "--jobs", "1"])
     study.main()
     assert list(study.recorded()) == ["layer2_x2_k4_mixed_seed0"]
-    first = (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0/sae_weights.safetensors").stat().st_mtime
+    first = (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001/sae_weights.safetensors").stat().st_mtime
     assert "steering" not in study.recorded()["layer2_x2_k4_mixed_seed0"]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "_x2_", "--jobs", "2"])
     study.main()
@@ -81,7 +86,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert sorted(lines) == [
         f"layer2_x2_k4_{variant}_seed{seed}" for variant in ("mixed", "topk_2F") for seed in (0, 1)
     ]
-    assert (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0/sae_weights.safetensors").stat().st_mtime == first
+    assert (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001/sae_weights.safetensors").stat().st_mtime == first
     mixed, topk = lines["layer2_x2_k4_mixed_seed0"], lines["layer2_x2_k4_topk_2F_seed0"]
     assert mixed["sae"]["d_sae"] == 64
     assert topk["sae"]["d_sae"] == 128
@@ -113,6 +118,14 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     ]
     assert study.tuned_rates().keys() == SMALL["variants"].keys()
     assert study.tuned_rates()["mixed"] == min(tuned["points"][:3], key=lambda point: point["fvu"])["lr"]
+
+    # a rate that was chosen since then makes a run undone
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--dry-run"])
+    study.main()
+    rates = study.tuned_rates()
+    n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
+    assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
     monkeypatch.setattr(report, "LAYER", 2)
     monkeypatch.setattr(report, "EXPANSION", 2)
