@@ -2,40 +2,37 @@
 
     python -m evidence.tune --text corpus.jsonl.gz --work runs/evidence
 
-Each point is the mean FVU of the last tenth of the training batches of a short run: text that the run has not seen
-before, and none that is held out. Points that `results/tuning.json` has are not trained again.
+A learning rate is judged by whole runs, as latents may die late; the study then finds the run of the rate that was chosen.
+Shares are judged by short ones. A point is the mean FVU of the last tenth of the training batches: text that the run has
+not seen before, and none that is held out. Points that `results/tuning.json` has are not trained again.
 """
 
 import argparse
 import csv
 import itertools
 import json
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from rich.console import Console
 
 from evidence.processes import in_processes
-from evidence.study import HERE, TUNING, Run, config_of
+from evidence.study import HERE, TUNING, Run, config_of, train_run
 from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.runner import train
 
-GRID = (1e-3, 2e-3, 4e-3)
-TOKENS, DECAY_STEPS = 1_024_000, 200
+GRID = (1e-3, 2e-3)
 LAYER, EXPANSION = 15, 8
 SHARE = "signed_share="
 SHARES, EXPANSIONS = (0.0, 0.125, 0.25, 0.5, 1.0), (8, 4, 2, 1)
+SHORT = ["training_tokens=1024000", "lr_decay_steps=200", "checkpoint_freq=0", "logger.wandb_log_frequency=1"]
 
 
 class Point(NamedTuple):
-    """A short run, to be measured."""
+    """A run, to be measured."""
 
     run: Run
     cfg: TrainingConfig
@@ -46,45 +43,31 @@ class Point(NamedTuple):
         return (self.run.variant, self.run.expansion, self.run.k, self.cfg.lr)
 
 
-def point_of(run: Run, lr: float, study: Mapping[str, Any], common: list[str], work: Path) -> Point:
-    """A run at one learning rate, on few tokens."""
-    changes = [f"training_tokens={TOKENS}", f"lr_decay_steps={DECAY_STEPS}", "checkpoint_freq=0"]
-    changes += ["logger.wandb_log_frequency=1", *common]
-    return Point(run, config_of(run, study, changes, work, rates={run.variant: lr}))
-
-
 def measure(point: Point) -> dict[str, Any]:
     """Train it, and keep what is wanted of it."""
     run, cfg = point
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        cfg.output_path = folder
-        train(cfg, console=Console(quiet=True))
-        with (Path(folder) / "metrics.csv").open() as file:
-            rows = list(csv.DictReader(file))
+    facts = train_run(cfg)
+    with (Path(str(cfg.output_path)) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
     last = rows[-len(rows) // 10 :]
     means = {key: round(sum(float(row[key]) for row in last) / len(last), 5) for key in ("fvu", "l0")}
-    return {
-        "variant": run.variant,
-        "expansion": run.expansion,
-        "k": run.k,
-        "lr": cfg.lr,
-        **means,
-        "dead_latents": int(rows[-1]["dead_latents"]),
-        "seconds": round(time.perf_counter() - start),
-    }
+    place = {"variant": run.variant, "expansion": run.expansion, "k": run.k, "lr": cfg.lr}
+    return {**place, **means, **{key: facts[key] for key in ("tokens", "dead_latents", "seconds")}}
 
 
-def rate_grid(variants: Sequence[str], study: Mapping[str, Any]) -> list[tuple[Run, float]]:
-    """Every variant at every learning rate, the likeliest first."""
-    rates = (GRID[1], GRID[2], GRID[0])
-    return [(Run(LAYER, EXPANSION, max(study["k"]), name, seed=0), lr) for lr in rates for name in variants]
+def rate_grid(variants: Sequence[str], study: Mapping[str, Any], common: list[str], work: Path) -> Iterator[Point]:
+    """Every variant at every learning rate."""
+    for lr, name in itertools.product(GRID, variants):
+        run = Run(LAYER, EXPANSION, max(study["k"]), name, seed=0)
+        yield Point(run, config_of(run, study, common, work, rates={name: lr}))
 
 
-def share_grid(study: Mapping[str, Any]) -> list[tuple[Run, float]]:
-    """Every share of signed latents at every width and k."""
-    places = itertools.product(study["k"], EXPANSIONS, SHARES)
-    return [(Run(LAYER, expansion, k, share_name(share), seed=0), GRID[1]) for k, expansion, share in places]
+def share_grid(study: Mapping[str, Any], common: list[str], work: Path) -> Iterator[Point]:
+    """Every share of signed latents at every width and k, at the first learning rate."""
+    study = {**study, "variants": {share_name(share): share_options(share) for share in SHARES}}
+    for k, expansion, name in itertools.product(study["k"], EXPANSIONS, study["variants"]):
+        run = Run(LAYER, expansion, k, name, seed=0)
+        yield Point(run, config_of(run, study, [*SHORT, *common], work, rates={name: GRID[0]}))
 
 
 def share_name(share: float) -> str:
@@ -118,13 +101,11 @@ def main() -> None:
     args = parser.parse_args()
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
     common = [f"dataset_path={args.text}", f"model_name={args.model or quickstart_model(print)}"]
-    rates, shares = rate_grid(args.only or list(study["variants"]), study), share_grid(study)
-    study["variants"] |= {share_name(share): share_options(share) for share in SHARES}
     points = json.loads(TUNING.read_text())["points"] if TUNING.is_file() else []
     done = {tuple(point[key] for key in ("variant", "expansion", "k", "lr")) for point in points}
-    wanted = [*([] if args.shares else rates), *([] if args.only else shares)]
-    left = [point_of(run, lr, study, common, args.work) for run, lr in wanted]
-    left = [point for point in left if point.key not in done]
+    rates = [] if args.shares else rate_grid(args.only or list(study["variants"]), study, common, args.work)
+    shares = [] if args.only else share_grid(study, common, args.work)
+    left = [point for point in itertools.chain(rates, shares) if point.key not in done]
     # the first may have to fill the activations
     measured = map(measure, left[:1])
     for number, found in enumerate(itertools.chain(measured, in_processes(measure, left[1:], args.jobs)), 1):
@@ -134,7 +115,6 @@ def main() -> None:
         record = {
             "command": "python -m evidence.tune",
             "metric": "mean FVU of the last tenth of the training batches, each before its update; seed 0",
-            "tokens": TOKENS,
             "commit": commit(),
             "environment": environment(),
             "points": points,

@@ -99,25 +99,24 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert mixed["stability"] == {}  # the other seed was evaluated later
     assert 0 < topk["stability"]["layer2_x2_k4_topk_2F_seed1"] < 1
 
-    monkeypatch.setattr(tune, "TOKENS", 2048)
-    monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3, 5e-3))
+    monkeypatch.setattr(tune, "SHORT", ["training_tokens=1024", "lr_decay_steps=2"])
+    monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3))
     monkeypatch.setattr(tune, "LAYER", 2)
     monkeypatch.setattr(tune, "SHARES", (0.0, 0.5))
     monkeypatch.setattr(tune, "EXPANSIONS", (2,))
-    monkeypatch.setattr(tune, "DECAY_STEPS", 4)
     monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1", "--only", "mixed"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
-    assert [point["lr"] for point in tuned["points"]] == [2e-3, 5e-3, 1e-3]
+    assert [(point["lr"], point["tokens"]) for point in tuned["points"]] == [(1e-3, 2048), (2e-3, 2048)]
     monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
-    assert [point["variant"] for point in tuned["points"][3:]] == [
-        *("topk_2F", "standard") * 3,
+    assert [point["variant"] for point in tuned["points"][2:]] == [
+        *("topk_2F", "standard") * 2,
         *("signed_share=0", "signed_share=0.5"),
     ]
     assert study.tuned_rates().keys() == SMALL["variants"].keys()
-    assert study.tuned_rates()["mixed"] == min(tuned["points"][:3], key=lambda point: point["fvu"])["lr"]
+    assert study.tuned_rates()["mixed"] == min(tuned["points"][:2], key=lambda point: point["fvu"])["lr"]
 
     # a rate that was chosen since then makes a run undone
     capsys.readouterr()
