@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.chart import replaced
 from evidence.study import HERE, TUNING, recorded, runs_of
-from evidence.tune import EXPANSIONS, SHARE, SHARES, share_name
+from evidence.tune import EXPANSIONS, GRID, SHARE, SHARES, share_name
 from sae_lens_abstopk.figures.style import paper_style
 
 PAGE = HERE.parent / "docs" / "evidence.md"
@@ -82,12 +82,10 @@ COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
 
 def spread(numbers: Sequence[float], form: str) -> str:
     """Mean of the seeds, and how far they lie apart; a dash where it is not defined."""
-    told = "-" if any(map(isnan, numbers)) else format(mean(numbers), form)
-    return (
-        told
-        if len(numbers) == 1 or told == "-"
-        else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
-    )
+    if any(map(isnan, numbers)):
+        return "-"
+    told = format(mean(numbers), form)
+    return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
 
 
 def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
@@ -168,7 +166,7 @@ def tuning_table() -> str:
     points = [point for point in tuned_points() if not point["variant"].startswith(SHARE)]
     if not points:
         return "Nothing is recorded yet."
-    rates = sorted({point["lr"] for point in points})
+    rates = sorted({*GRID, *(point["lr"] for point in points)})
     fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
     rows = [f"| SAE | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---" * (1 + len(rates)) + "|"]
     for variant in dict.fromkeys(point["variant"] for point in points):
