@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evidence import report, study, tune
+from evidence import figures, report, study, tables, tune
 from tests.evaluation.test_evaluate import CONCEPT
 
 SMALL = {
@@ -61,7 +61,7 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "HERE", here)
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
     monkeypatch.setattr(study, "RECORD", here / "results" / "runs.jsonl")
-    monkeypatch.setattr(report, "TUNING", here / "results" / "tuning.json")
+    monkeypatch.setattr(tables, "TUNING", here / "results" / "tuning.json")
     return here
 
 
@@ -126,9 +126,9 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
     assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
-    monkeypatch.setattr(report, "LAYER", 2)
-    monkeypatch.setattr(report, "EXPANSION", 2)
-    monkeypatch.setattr(report, "PICTURES", tmp_path / "pictures")
+    monkeypatch.setattr(tables, "LAYER", 2)
+    monkeypatch.setattr(tables, "EXPANSION", 2)
+    monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     page = tmp_path / "page.md"
     page.write_text(report.PAGE.read_text())
     monkeypatch.setattr(report, "PAGE", page)
@@ -152,7 +152,7 @@ def test_the_page_is_what_the_record_says() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
     assert report.page(text, lines, whole) == text
     readme = report.README.read_text(encoding="utf-8")
-    assert report.replaced(readme, "study", report.summary(lines, whole)) == readme
+    assert report.replaced(readme, "study", tables.summary(lines, whole)) == readme
 
 
 def test_variants_are_compared_seed_by_seed() -> None:
@@ -162,9 +162,9 @@ def test_variants_are_compared_seed_by_seed() -> None:
 
     lines = [line("mixed", 0, 0.9), line("topk", 0, 1.0), line("mixed", 1, 1.1), line("topk", 1, 1.0)]
     lines += [line("mixed", 2, 5.0), line("topk", 0, 1.0, k=29)]
-    assert report.paired_table(lines).splitlines() == [
+    assert tables.paired_table(lines).splitlines() == [
         "| FVU of | layer 15, k = 57 | layer 15, k = 29 |",
         "|---|---|---|",
         "| mixed against topk | +0.0% (-10.0% to +10.0%) | - |",
     ]
-    assert report.paired_table([]) == "Nothing is recorded yet."
+    assert tables.paired_table([]) == "Nothing is recorded yet."

@@ -1,0 +1,116 @@
+"""Figures of the study, drawn from its recorded runs."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from evidence import tables
+from evidence.study import HERE
+from evidence.tables import COLUMNS, Line, by_variant, value
+from sae_lens_abstopk.figures.style import paper_style
+
+PICTURES = HERE.parent / "docs" / "pictures"
+COLOURS = {
+    "mixed": "#D55E00",
+    "batch_abstopk": "#0072B2",
+    "abstopk": "#56B4E9",
+    "batchtopk": "#009E73",
+    "topk": "#8FBC8F",
+    "batchtopk_2F": "#767676",
+    "topk_2F": "#B0B0B0",
+}
+
+
+def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """FVU against the number of latents, one panel a k."""
+    with paper_style():
+        figure, axes = plt.subplots(1, len(study["k"]), figsize=(6.8, 2.6), layout="constrained", squeeze=False)
+        for axis, k in zip(axes[0], study["k"], strict=True):
+            for variant, colour in COLOURS.items():
+                found = by_variant(lines, layer=tables.LAYER, k=k).get(variant, [])
+                widths = sorted({line["expansion"] for line in found})
+                points = [
+                    mean(line["reconstruction"]["fvu"] for line in found if line["expansion"] == width)
+                    for width in widths
+                ]
+                if points:
+                    axis.plot(widths, points, marker="o", color=colour, label=variant)
+            axis.set(xscale="log", xlabel="F / D", title=f"layer {tables.LAYER}, k = {k}")
+            axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+            axis.minorticks_off()
+        axes[0, 0].set_ylabel("FVU")
+        add_legend(axes[0, 0])
+        save(figure, "evidence-widths")
+
+
+def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence[str], name: str) -> None:
+    """Every recorded run at the main layer and the larger k, one panel a column of the table, one row a variant."""
+    found = by_variant(lines, layer=tables.LAYER, k=max(study["k"]), expansion=tables.EXPANSION)
+    shown = [variant for variant in study["variants"] if variant in found][::-1]
+    with paper_style():
+        figure, axes = plt.subplots(1, len(columns), figsize=(6.8, 0.24 * len(shown) + 0.8), layout="constrained")
+        for axis, column in zip(axes, columns, strict=True):
+            of = COLUMNS[column][0]
+            for row, variant in enumerate(shown):
+                numbers = [of(line) for line in found[variant]]
+                axis.plot(numbers, [row] * len(numbers), "o", color=COLOURS.get(variant, "#1b1d20"))
+            axis.set(title=column)
+            axis.set_yticks(range(len(shown)), shown if axis is axes[0] else [""] * len(shown))
+            axis.grid(axis="y", alpha=0.25)
+        save(figure, name)
+
+
+def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """AUROC of the best latent of each task against its pole coverage."""
+    found = by_variant(lines, layer=tables.LAYER, k=max(study["k"]), expansion=tables.EXPANSION)
+    with paper_style():
+        figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
+        for variant in ("batchtopk", "batch_abstopk", "mixed"):
+            tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
+            if tasks:
+                covered = [value(task["coverage"]) for task in tasks]
+                scores = [value(task["auroc"]["single latent"]) for task in tasks]
+                axis.plot(covered, scores, "o", ms=3, alpha=0.6, color=COLOURS[variant], label=variant)
+        axis.axvline(0.5, color="#767676", lw=0.6)
+        axis.set(xlabel="pole coverage of the best latent", ylabel="its AUROC")
+        add_legend(axis)
+        save(figure, "evidence-coverage")
+
+
+def draw_steering(lines: Sequence[Line]) -> None:
+    """Effect at matched cost of the latent, the difference in means and a random direction."""
+    steered = [line for line in lines if "steering" in line]
+    if not steered:
+        return
+    with paper_style():
+        tasks = list(steered[0]["steering"])
+        figure, axes = plt.subplots(1, len(tasks), figsize=(6.8, 2.2), layout="constrained", squeeze=False)
+        for axis, task in zip(axes[0], tasks, strict=False):
+            for row, line in enumerate(steered):
+                for way, colour in (("latent", "#D55E00"), ("difference_in_means", "#0072B2"), ("random_0", "#767676")):
+                    one = line["steering"][task]["interventions"].get(way)
+                    for side, sign in (("towards_a", -1), ("towards_b", 1)):
+                        effect = one and one[side]["log_odds"]["value"]
+                        if effect is not None:
+                            axis.plot(sign * effect, row, "o", color=colour, ms=3)
+            axis.axvline(0, color="#767676", lw=0.6)
+            axis.set(title=task)
+            axis.set_yticks(
+                range(len(steered)), [line["variant"] for line in steered] if task == tasks[0] else [""] * len(steered)
+            )
+        save(figure, "evidence-steering")
+
+
+def add_legend(axis: Any) -> None:
+    """Where anything was drawn."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
+
+
+def save(figure: Any, name: str) -> None:
+    """As SVG, the same bytes for the same numbers."""
+    PICTURES.mkdir(exist_ok=True)
+    figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,220 @@
+"""Tables of the study as Markdown, and what each of their columns says of a recorded run."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
+from statistics import mean
+from textwrap import fill
+from typing import Any
+
+from evidence.study import TUNING
+from evidence.tune import EXPANSIONS, GRID, SHARE, SHARES, share_name
+
+LAYER, EXPANSION = 15, 8
+PAIRS = (
+    ("abstopk", "topk"),
+    ("batch_abstopk", "batchtopk"),
+    ("mixed", "batch_abstopk"),
+    ("mixed", "batchtopk"),
+    ("mixed", "abstopk"),
+    ("mixed", "topk"),
+    ("mixed", "batchtopk_2F"),
+)
+"""Variants that are compared seed by seed."""
+Line = Mapping[str, Any]
+
+
+def value(interval: Sequence[float | None]) -> float:
+    """The number of an interval; NaN where there is none."""
+    return float("nan") if interval[0] is None else interval[0]
+
+
+def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Line], float]:
+    """Mean over the tasks of a run."""
+    return lambda line: mean(of(task) for task in line["tasks"].values())
+
+
+def auroc(method: str) -> Callable[[Line], float]:
+    """Mean AUROC of a probe over the tasks."""
+    return over_tasks(lambda task: value(task["auroc"][method]))
+
+
+COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
+    "FVU": (lambda line: line["reconstruction"]["fvu"], ".4f"),
+    "recovered, zero": (lambda line: line["reconstruction"]["loss"]["recovered_zero"], ".4f"),
+    "recovered, mean": (lambda line: line["reconstruction"]["loss"]["recovered_mean"], ".4f"),
+    "L0": (lambda line: line["reconstruction"]["l0"], ".1f"),
+    "dead": (lambda line: line["training"]["dead_latents"] / line["sae"]["d_sae"], ".2%"),
+    "two-sided": (
+        lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"],
+        ".1%",
+    ),
+    "antipodal": (lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"], ".2%"),
+    "stability": (lambda line: mean(line["stability"].values()) if line["stability"] else float("nan"), ".3f"),
+    "one latent": (auroc("single latent"), ".3f"),
+    "pair": (auroc("pair"), ".3f"),
+    "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
+}
+
+
+def spread(numbers: Sequence[float], form: str) -> str:
+    """Mean of the seeds, and how far they lie apart; a dash where it is not defined."""
+    if any(map(isnan, numbers)):
+        return "-"
+    told = format(mean(numbers), form)
+    return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
+
+
+def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
+    """Recorded runs at one place, all seeds of a variant together."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if all(line[key] == wanted for key, wanted in place.items()):
+            found.setdefault(line["variant"], []).append(line)
+    return found
+
+
+def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """Every layer and k at the study's width, variant by variant, as Markdown."""
+    parts = []
+    for layer in sorted({line["layer"] for line in lines}, key=lambda layer: (layer != LAYER, layer)):
+        for k in study["k"]:
+            found = by_variant(lines, layer=layer, k=k, expansion=EXPANSION)
+            if not found:
+                continue
+            rows = [
+                f"**Layer {layer}, k = {k}**\n",
+                f"| SAE | seeds | {' | '.join(COLUMNS)} |",
+                "|---" * (2 + len(COLUMNS)) + "|",
+            ]
+            for variant in (name for name in study["variants"] if name in found):
+                cells = (spread([of(line) for line in found[variant]], form) for of, form in COLUMNS.values())
+                rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def paired_table(lines: Sequence[Line]) -> str:
+    """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
+    fvu = {
+        (line["layer"], line["k"], line["variant"], line["seed"]): line["reconstruction"]["fvu"]
+        for line in lines
+        if line["expansion"] == EXPANSION
+    }
+    places = sorted({place[:2] for place in fvu}, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
+    rows = []
+    for first, second in PAIRS:
+        cells = []
+        for place in places:
+            excess = [
+                fvu[key] / fvu[(*place, second, key[3])] - 1
+                for key in fvu
+                if key[:3] == (*place, first) and (*place, second, key[3]) in fvu
+            ]
+            cells.append(spread(excess, "+.1%") if excess else "-")
+        if any(cell != "-" for cell in cells):
+            rows.append(f"| {first} against {second} | {' | '.join(cells)} |")
+    if not rows:
+        return "Nothing is recorded yet."
+    head = " | ".join(f"layer {layer}, k = {k}" for layer, k in places)
+    return "\n".join([f"| FVU of | {head} |", "|---" * (1 + len(places)) + "|", *rows])
+
+
+def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """AUROC of one latent and its pole coverage, task by task, at the main layer and larger k."""
+    found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    shown = [name for name in ("mixed", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
+    if not shown:
+        return "Nothing is recorded yet."
+    rows = [f"| task | difference in means | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
+    for task in found[shown[0]][0]["tasks"]:
+        cells = []
+        for variant in shown:
+            tasks = [line["tasks"][task] for line in found[variant] if task in line["tasks"]]
+            one = mean(value(found_task["auroc"]["single latent"]) for found_task in tasks)
+            cells.append(f"{one:.3f}, {mean(value(found_task['coverage']) for found_task in tasks):.2f}")
+        dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
+        rows.append(f"| {task} | {dense:.3f} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def tuning_table() -> str:
+    """FVU on the grid of learning rates."""
+    points = [point for point in tuned_points() if not point["variant"].startswith(SHARE)]
+    if not points:
+        return "Nothing is recorded yet."
+    rates = sorted({*GRID, *(point["lr"] for point in points)})
+    fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
+    rows = [f"| SAE | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---" * (1 + len(rates)) + "|"]
+    for variant in dict.fromkeys(point["variant"] for point in points):
+        tried = [fvu.get((variant, rate)) for rate in rates]
+        least = min(one for one in tried if one is not None)
+        cells = ("-" if one is None else f"**{one:.4f}**" if one == least else f"{one:.4f}" for one in tried)
+        rows.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def tuned_points() -> list[dict[str, Any]]:
+    """What tune.py has measured."""
+    return json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
+
+
+def share_table(study: Mapping[str, Any]) -> str:
+    """FVU by the share of signed latents, width by width."""
+    fvu = {(p["k"], p["expansion"], p["variant"]): p["fvu"] for p in tuned_points() if p["variant"].startswith(SHARE)}
+    if not fvu:
+        return "Nothing is recorded yet."
+    names = {share: share_name(share) for share in SHARES}
+    rows = [f"| k | F / D | {' | '.join(f'{share:g}' for share in names)} |", "|---" * (2 + len(names)) + "|"]
+    for k in study["k"]:
+        for expansion in sorted(EXPANSIONS):
+            found = [fvu.get((k, expansion, name)) for name in names.values()]
+            tried = [one for one in found if one is not None]
+            if tried:
+                cells = (
+                    "-" if one is None else f"**{one:.4f}**" if one == min(tried) else f"{one:.4f}" for one in found
+                )
+                rows.append(f"| {k} | {expansion} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def steering_table(lines: Sequence[Line]) -> str:
+    """Effects at matched cost, both directions added up, concept by concept."""
+    steered = [line for line in lines if "steering" in line]
+    if not steered:
+        return "Nothing is recorded yet."
+    tasks = list(steered[0]["steering"])
+    rows = [f"| steered with | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
+
+    def effect(line: Line, task: str, way: str) -> str:
+        one = line["steering"][task]["interventions"].get(way)
+        if one is None:
+            return "-"
+        sides = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
+        return "-" if None in sides else f"{sum(sides):.2f}"
+
+    for line in steered:
+        rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
+    for way in ("difference_in_means", "random_0"):
+        told = way.replace("_", " ").removesuffix(" 0")
+        rows.append(f"| {told} | {' | '.join(effect(steered[0], task, way) for task in tasks)} |")
+    return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
+
+
+def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """The main result in a sentence, for the README."""
+    k = max(study["k"])
+    found = by_variant(lines, layer=LAYER, k=k, expansion=EXPANSION)
+    if not found:
+        return "Nothing of the [study](docs/evidence.md) is recorded yet."
+    least_first = sorted(found.items(), key=lambda item: mean(map(COLUMNS["FVU"][0], item[1])))
+    told = ", ".join(
+        f"`{name}` {mean(map(COLUMNS['FVU'][0], seeds)):.4f} ({len(seeds)})" for name, seeds in least_first
+    )
+    tokens = least_first[0][1][0]["training"]["tokens"]
+    return fill(
+        f"FVU in the [study](docs/evidence.md), SmolLM2-135M layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
+        f"held-out documents (seeds): {told}.",
+        width=118,
+        break_on_hyphens=False,
+    )
