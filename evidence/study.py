@@ -137,10 +137,9 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     return json.loads(record.read_text(encoding="utf-8"))
 
 
-def train_all(configs: Sequence[TrainingConfig], jobs: int, *, filled: bool) -> list[dict[str, Any]]:
-    """:func:`train_run` of several configs of one layer, ``jobs`` at a time; the first alone unless the activations are there."""
-    n_alone = 0 if filled else 1
-    return [*map(train_run, configs[:n_alone]), *in_processes(train_run, configs[n_alone:], jobs)]
+def is_filled(work: Path, layer: int) -> bool:
+    """Whether a run of this layer is done, so that its activations are there and several may start at once."""
+    return any((work / "saes").glob(f"layer{layer}_*/run.json"))
 
 
 def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
@@ -269,9 +268,9 @@ def main() -> None:
         return
     for group in groups_of(left, args.together):
         console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
-        filled = any((args.work / "saes").glob(f"layer{group[0].layer}_*/run.json"))
         chosen = {run: configs[run] for run in group}
-        facts = train_all(list(chosen.values()), args.jobs, filled=filled)
+        first_alone = not is_filled(args.work, group[0].layer)
+        facts = list(in_processes(train_run, list(chosen.values()), args.jobs, first_alone=first_alone))
         probing = evaluated(chosen, "probing", args)
         for run, known in zip(group, facts, strict=True):
             record(line_of(run, known, probing))

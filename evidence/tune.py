@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from evidence.processes import in_processes
-from evidence.study import HERE, TUNING, Run, config_of, train_run
+from evidence.study import HERE, TUNING, Run, config_of, is_filled, train_run
 from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -106,9 +106,9 @@ def main() -> None:
     rates = [] if args.shares else rate_grid(args.only or list(study["variants"]), study, common, args.work)
     shares = [] if args.only else share_grid(study, common, args.work)
     left = [point for point in itertools.chain(rates, shares) if point.key not in done]
-    # the first may have to fill the activations
-    measured = map(measure, left[:1])
-    for number, found in enumerate(itertools.chain(measured, in_processes(measure, left[1:], args.jobs)), 1):
+    for number, found in enumerate(
+        in_processes(measure, left, args.jobs, first_alone=not is_filled(args.work, LAYER)), 1
+    ):
         points.append(found)
         print(f"[{number}/{len(left)}]", found, flush=True)
         TUNING.parent.mkdir(exist_ok=True)
