@@ -8,6 +8,7 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
 RUN := $(UV) run --no-sync
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check check-deps bench evidence build clean
 help: ## list the targets
@@ -26,10 +27,10 @@ quickstart: setup ## train and look at a signed SAE on a small real model (ARGS=
 	$(RUN) abstopk quickstart $(ARGS)
 
 test: setup ## all tests but those in a browser or of other tools, the slow ones included
-	$(RUN) pytest -m "not browser and not interop"
+	$(RUN) pytest $(PARALLEL) -m "not browser and not interop"
 
 test-fast: setup ## the tests that take seconds
-	$(RUN) pytest -m "not slow and not interop"
+	$(RUN) pytest $(PARALLEL) -m "not slow and not interop"
 
 test-browser: setup ## the explorer's pages in a Chromium, which has to be installed (apt-get install chromium)
 	$(RUN) pytest -m browser
