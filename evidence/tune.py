@@ -24,7 +24,7 @@ from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
 
-GRID = (1e-3, 2e-3)
+GRID = (1e-3, 5e-4, 2e-3)
 LAYER, EXPANSION = 15, 8
 SHARE = "signed_share="
 SHARES, EXPANSIONS = (0.0, 0.125, 0.25, 0.5, 1.0), (8, 4, 2, 1)
