@@ -6,9 +6,11 @@ from statistics import mean
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from sae_lens import SAE
 
-from evidence import figures, report, study, tables, tune
+from evidence import figures, release, report, study, tables, tune
 from tests.evaluation.test_evaluate import CONCEPT
 
 SMALL = {
@@ -51,14 +53,16 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "study.yaml").write_text(yaml.safe_dump({"config": str(config), **SMALL}, sort_keys=False))
     part = {"reconstruction": {"tokens": 512}, "texts_per_pole": 60, "untrained": False}
     (here / "probing.yaml").write_text(yaml.safe_dump({**part, "tasks": ["gender", "tense"]}))
+    (here / "release.yaml").write_text(yaml.safe_dump({**part, "tasks": ["gender"]}))
     concept = here / "temperature.yaml"
     concept.write_text(CONCEPT)
     steering = {"tasks": [str(concept)], "strengths": [1], "samples": 1, "max_new_tokens": 2, "random_directions": 1}
     (here / "steering.yaml").write_text(
         yaml.safe_dump({**part, "tasks": [str(concept)], "steering": {**steering, "candidates": 1}})
     )
-    for module in (study, tune):
+    for module in (release, study, tune):
         monkeypatch.setattr(module, "HERE", here)
+    for module in (study, tune):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
     monkeypatch.setattr(study, "RECORD", here / "results" / "runs.jsonl")
     monkeypatch.setattr(tables, "TUNING", here / "results" / "tuning.json")
@@ -98,6 +102,18 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert mixed["training"]["dead_window_tokens"] == 200 * 64
     assert mixed["stability"] == {}  # the other seed was evaluated later
     assert 0 < topk["stability"]["layer2_x2_k4_topk_2F_seed1"] < 1
+
+    monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
+    folder = tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001"
+    for _ in range(2):  # the second replaces the first
+        monkeypatch.setattr("sys.argv", ["release", str(folder), "--work", str(tmp_path / "release"), *arguments[4:]])
+        release.main()
+    released = tmp_path / "releases" / release.NAME
+    assert SAE.load_from_disk(released / release.SAE_ID).W_enc.dtype == torch.bfloat16
+    card = (released / "README.md").read_text()
+    assert "gender" in card
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct" in card
+    assert str(tmp_path) not in card + (released / "abstopk.json").read_text()
 
     monkeypatch.setattr(tune, "SHORT", ["training_tokens=1024", "lr_decay_steps=2"])
     monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3))
