@@ -94,17 +94,11 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
         return hidden_pre.clamp(*pole_limits(self.open_poles, hidden_pre.dtype))
 
     @override
-    def encode_with_hidden_pre(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes and pre-activations [..., d_sae]; both are 0 on the side of a closed pole."""
-        codes, hidden_pre = super().encode_with_hidden_pre(x)
-        return codes, self._within_open_poles(hidden_pre)
-
-    @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
         if self.training or self.topk_threshold == 0:
             return super().encode(x)
-        _, hidden_pre = self.encode_with_hidden_pre(x)
+        hidden_pre = self._within_open_poles(self.encode_with_hidden_pre(x)[1])
         return hidden_pre * (hidden_pre.abs() > self.topk_threshold)
 
     @override

@@ -7,7 +7,7 @@ import torch
 from sae_lens import TopKTrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, pole_limits, sparse_decode, sparse_encode
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, sparse_decode, sparse_encode
 
 Select = Callable[[EncoderWeights, torch.Tensor], SparseCodes]
 
@@ -86,16 +86,17 @@ def dead_latent_loss(
     dead_mask: torch.Tensor,
     encoder: EncoderWeights,
 ) -> torch.Tensor:
-    """SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the dead columns alone."""
+    """
+    SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the dead columns alone.
+
+    Closed poles count here: a latent that is only ever negative would otherwise have no gradient to come back by.
+    """
     dead = dead_mask.nonzero().squeeze(1)
     if len(dead) == 0:
         return residual_BD.new_tensor(0.0)
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))
     u = centred_BD @ sae.W_enc[:, dead] + sae.b_enc[dead]
-    if encoder.open_poles is not None:
-        low, high = pole_limits(encoder.open_poles, u.dtype)
-        u = u.clamp(low[dead], high[dead])
     if k < len(dead):
         score = u.detach() if encoder.scale is None else u.detach() * encoder.scale[dead]
         best = (score.abs() if encoder.signed else score).topk(k, sorted=False).indices

@@ -41,8 +41,27 @@ def test_a_share_of_none_is_batch_topk_and_of_all_is_abstopk() -> None:
     none = step(per_batch(signed_share=0), x, dead=dead)
     torch.testing.assert_close(none.feature_acts.to_dense(), topk.feature_acts.to_dense())
     torch.testing.assert_close(none.sae_out, topk.sae_out)
+    dead = torch.arange(24) < 3  # so few that the loss of dead latents takes them all
+    losses = [
+        step(sae, x, dead=dead).loss
+        for sae in (per_batch(signed_share=0), with_random_weights(SparseBatchTopKTrainingSAE(cfg)))
+    ]
+    torch.testing.assert_close(*losses)
     all_signed, default = (step(sae, x, dead=dead) for sae in (per_batch(signed_share=1.0), per_batch()))
     assert torch.equal(all_signed.feature_acts.to_dense(), default.feature_acts.to_dense())
+
+
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_a_dead_latent_comes_back_from_the_side_that_is_closed(backend: str) -> None:
+    sae = per_batch(signed_share=0.25, sparse_backend=backend)
+    dead = torch.arange(24) == 20
+    with torch.no_grad():
+        sae.b_enc[20] = -100.0
+    output = step(sae, tokens(16), dead=dead)
+    assert not output.feature_acts.to_dense()[:, 20].any()
+    output.loss.backward()
+    assert sae.W_enc.grad is not None
+    assert sae.W_enc.grad[:, 20].abs().sum() > 0
 
 
 def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_codes(tmp_path: Path) -> None:
