@@ -1,0 +1,66 @@
+"""Write the released dictionary: one SAE of the study in bfloat16 and the canonical gauge, with its card.
+
+    python -m evidence.release runs/evidence/saes/layer15_x8_k57_mixed_seed0_lr0.001
+
+What the card says is measured on the rounded SAE (`release.yaml`). A release that is there is replaced, once the new one is
+whole.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from sae_lens import SAE
+
+from evidence.study import HERE
+from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
+from sae_lens_abstopk.hub import publish
+from sae_lens_abstopk.hub.results import results_of_file
+from sae_lens_abstopk.hub.sources import measure, with_measured
+from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME
+
+RELEASES = HERE.parent / "evals" / "releases"
+NAME, SAE_ID = "smollm2-135m-instruct", "layer15_k57"
+REPOSITORY = f"sae-lens-abstopk/{NAME}"
+BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def in_bfloat16(folder: Path, out: Path) -> Path:
+    """The SAE of ``folder``, rounded, in ``out``."""
+    shutil.rmtree(out, ignore_errors=True)
+    sae = SAE.load_from_disk(folder, dtype="bfloat16")
+    sae.cfg.metadata.label = SAE_ID
+    sae.save_model(out)
+    shutil.copy(folder / CONFIG_FILENAME, out)  # which text is held out
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sae", type=Path, help="folder of a trained SAE of the study")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence/release"), help="folder of what is measured")
+    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
+    args = parser.parse_args()
+    model = str(args.model or quickstart_model(print))
+    rounded = {SAE_ID: in_bfloat16(args.sae, args.work / SAE_ID)}
+    evaluate(rounded, suite=HERE / "release.yaml", out=args.work / "results", model_name=model)
+    contexts, poles = measure(rounded, model_name=model)
+    staged = args.work / NAME
+    shutil.rmtree(staged, ignore_errors=True)
+    published = publish(
+        rounded,
+        REPOSITORY,
+        results=with_measured(results_of_file(args.work / "results" / RESULTS_FILENAME), contexts),
+        poles=poles,
+        license="mit",
+        base_model=BASE_MODEL,
+        dry_run=staged,
+    )
+    shutil.rmtree(RELEASES / NAME, ignore_errors=True)
+    shutil.copytree(staged, RELEASES / NAME)
+    print(f"{RELEASES / NAME}: {sum(file.size for file in published.files.values()) / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()
