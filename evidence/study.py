@@ -188,10 +188,15 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
         "stability": {
             ({pair.first, pair.second} - {run.name}).pop(): rounded(pair.mean_cosine)
             for pair in probing.stability
-            if run.name in (pair.first, pair.second)
+            if run.name in (pair.first, pair.second) and without_seed(pair.first) == without_seed(pair.second)
         },
         "tasks": tasks,
     }
+
+
+def without_seed(name: str) -> str:
+    """Name of a run but for its seed: SAEs of other widths are evaluated beside it."""
+    return name.rpartition("_seed")[0]
 
 
 def steered_numbers(record: Any) -> dict[str, Any]:
