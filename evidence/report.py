@@ -23,6 +23,7 @@ from evidence.tables import (
     summary,
     task_table,
     tuning_table,
+    width_table,
 )
 
 PAGE = HERE.parent / "docs" / "evidence.md"
@@ -37,6 +38,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         "count": count,
         "main": main_table(lines, study),
         "pairs": paired_table(lines),
+        "widths": width_table(lines, study),
         "tasks": task_table(lines, study),
         "tuning": tuning_table(),
         "shares": share_table(study),

@@ -120,6 +120,24 @@ def paired_table(lines: Sequence[Line]) -> str:
     return "\n".join([f"| FVU of | {head} |", "|---" * (1 + len(places)) + "|", *rows])
 
 
+def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """FVU by the number of latents, at the main layer and larger k; a variant that is twice as wide counts as its base."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for line in lines:
+        if (line["layer"], line["k"]) == (LAYER, max(study["k"])):
+            by_width = found.setdefault(line["variant"].removesuffix("_2F"), {})
+            by_width.setdefault(line["sae"]["d_sae"], []).append(line["reconstruction"]["fvu"])
+    shown = {name: by_width for name, by_width in found.items() if len(by_width) > 1}
+    if not shown:
+        return "Nothing is recorded yet."
+    names = [name for name in study["variants"] if name in shown]
+    rows = [f"| latents | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for width in sorted({width for by_width in shown.values() for width in by_width}):
+        cells = [spread(shown[name][width], ".4f") if width in shown[name] else "-" for name in names]
+        rows.append(f"| {width:,} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """AUROC of one latent and its pole coverage, task by task, at the main layer and larger k."""
     found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
@@ -202,19 +220,24 @@ def steering_table(lines: Sequence[Line]) -> str:
 
 
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """The main result in a sentence, for the README."""
+    """The main result in a sentence or two, for the README."""
     k = max(study["k"])
-    found = by_variant(lines, layer=LAYER, k=k, expansion=EXPANSION)
-    if not found:
+    at = {expansion: by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 1)}
+    if not at[EXPANSION]:
         return "Nothing of the [study](docs/evidence.md) is recorded yet."
-    least_first = sorted(found.items(), key=lambda item: mean(map(COLUMNS["FVU"][0], item[1])))
-    told = ", ".join(
-        f"`{name}` {mean(map(COLUMNS['FVU'][0], seeds)):.4f} ({len(seeds)})" for name, seeds in least_first
-    )
-    tokens = least_first[0][1][0]["training"]["tokens"]
+    tokens = next(iter(at[EXPANSION].values()))[0]["training"]["tokens"]
+    narrow = f" With F = D: {from_least_fvu(at[1])}." if at[1] else ""
     return fill(
         f"FVU in the [study](docs/evidence.md), SmolLM2-135M layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
-        f"held-out documents (seeds): {told}.",
+        f"held-out documents (seeds): {from_least_fvu(at[EXPANSION])}.{narrow}",
         width=118,
         break_on_hyphens=False,
+    )
+
+
+def from_least_fvu(found: Mapping[str, Sequence[Line]]) -> str:
+    """Variants with the mean FVU of their seeds and how many there are, the least first."""
+    means = {name: mean(map(COLUMNS["FVU"][0], seeds)) for name, seeds in found.items()}
+    return ", ".join(
+        f"`{name}` {means[name]:.4f} ({len(found[name])})" for name in sorted(means, key=means.__getitem__)
     )

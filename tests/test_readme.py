@@ -101,10 +101,11 @@ def test_the_python_blocks_run(
     load, train = blocks("python")
     scope: dict[str, Any] = {}
     extra = ", ".join(repr(override) for override in [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"])
-    exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/quickstart", {extra}'), scope)
+    exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/pythia", {extra}'), scope)
     assert scope["result"].saes["sae"].cfg.k == 4
+    monkeypatch.chdir(ROOT)
     exec(load, scope)
-    assert scope["sae"].cfg.architecture() == "abstopk"
+    assert scope["sae"].cfg.architecture() == "signed_jumprelu"
 
 
 def test_the_gain_of_a_second_process_is_the_recorded_one() -> None:

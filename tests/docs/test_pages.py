@@ -165,8 +165,15 @@ def test_the_page_on_steering_runs(run_page: Callable[..., Any], capsys: pytest.
 
 
 @pytest.mark.slow
-def test_the_page_on_exploring_runs(run_page: Callable[..., Any]) -> None:
-    scope = run_page("explore", changes={"n_tokens=20_000": "n_tokens=128"})
+def test_the_page_on_exploring_runs(run_page: Callable[..., Any], texts: Path) -> None:
+    released, text = (
+        "evals/releases/smollm2-135m-instruct/layer15_k57",
+        "training_configs/text/smollm2_samples.jsonl.gz",
+    )
+    assert (ROOT / released).is_dir()
+    assert (ROOT / text).is_file()
+    changes = {"n_tokens=20_000": "n_tokens=128", released: "runs/quickstart", text: str(texts)}
+    scope = run_page("explore", changes=changes)
     assert "latent 21" in scope["found"].latent(21)._repr_html_()
     assert Path("site-of-my-own/index.html").is_file()
     assert Path("site-with-concepts/data/concepts.js").is_file()
