@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 
 from evidence import tables
 from evidence.study import HERE
-from evidence.tables import COLUMNS, Line, by_variant, value
+from evidence.tables import COLUMNS, Line, by_variant, fvu_by_width, value
 from sae_lens_abstopk.figures.style import paper_style
 
 PICTURES = HERE.parent / "docs" / "pictures"
@@ -24,21 +24,18 @@ COLOURS = {
 
 
 def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """FVU against the number of latents, one panel a k."""
+    """FVU against the number of latents, one panel a k that has runs."""
+    panels = {k: found for k in study["k"] if (found := fvu_by_width(lines, k))}
     with paper_style():
-        figure, axes = plt.subplots(1, len(study["k"]), figsize=(6.8, 2.6), layout="constrained", squeeze=False)
-        for axis, k in zip(axes[0], study["k"], strict=True):
-            for variant, colour in COLOURS.items():
-                found = by_variant(lines, layer=tables.LAYER, k=k).get(variant, [])
-                widths = sorted({line["expansion"] for line in found})
-                points = [
-                    mean(line["reconstruction"]["fvu"] for line in found if line["expansion"] == width)
-                    for width in widths
-                ]
-                if points:
-                    axis.plot(widths, points, marker="o", color=colour, label=variant)
-            axis.set(xscale="log", xlabel="F / D", title=f"layer {tables.LAYER}, k = {k}")
-            axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+        figure, axes = plt.subplots(1, max(len(panels), 1), figsize=(6.8, 2.6), layout="constrained", squeeze=False)
+        for axis, (k, found) in zip(axes[0], panels.items(), strict=False):
+            for variant in (name for name in COLOURS if name in found):
+                widths = sorted(found[variant])
+                points = [mean(found[variant][width]) for width in widths]
+                axis.plot(widths, points, marker="o", color=COLOURS[variant], label=variant)
+            ticks = sorted({width for by_width in found.values() for width in by_width})
+            axis.set(xscale="log", xlabel="latents", title=f"layer {tables.LAYER}, k = {k}")
+            axis.set_xticks(ticks, [f"{width:,}" for width in ticks])
             axis.minorticks_off()
         axes[0, 0].set_ylabel("FVU")
         add_legend(axes[0, 0])

@@ -14,9 +14,9 @@ from sae_lens import SAE
 
 from evidence.study import HERE
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
+from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.hub.results import results_of_file
-from sae_lens_abstopk.hub.sources import measure, with_measured
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.resume import CONFIG_FILENAME
 
@@ -45,14 +45,13 @@ def main() -> None:
     model = str(args.model or quickstart_model(print))
     rounded = {SAE_ID: in_bfloat16(args.sae, args.work / SAE_ID)}
     evaluate(rounded, suite=HERE / "release.yaml", out=args.work / "results", model_name=model)
-    contexts, poles = measure(rounded, model_name=model)
     staged = args.work / NAME
     shutil.rmtree(staged, ignore_errors=True)
     published = publish(
         rounded,
         REPOSITORY,
-        results=with_measured(results_of_file(args.work / "results" / RESULTS_FILENAME), contexts),
-        poles=poles,
+        results=results_of_file(args.work / "results" / RESULTS_FILENAME),
+        poles={SAE_ID: measure_poles(rounded[SAE_ID], model_name=model)},
         license="mit",
         base_model=BASE_MODEL,
         dry_run=staged,

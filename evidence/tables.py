@@ -120,13 +120,19 @@ def paired_table(lines: Sequence[Line]) -> str:
     return "\n".join([f"| FVU of | {head} |", "|---" * (1 + len(places)) + "|", *rows])
 
 
-def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """FVU by the number of latents, at the main layer and larger k; a variant that is twice as wide counts as its base."""
+def fvu_by_width(lines: Sequence[Line], k: int) -> dict[str, dict[int, list[float]]]:
+    """FVU of every seed by variant and number of latents, at the main layer; one that is twice as wide counts as its base."""
     found: dict[str, dict[int, list[float]]] = {}
-    for line in lines:
-        if (line["layer"], line["k"]) == (LAYER, max(study["k"])):
-            by_width = found.setdefault(line["variant"].removesuffix("_2F"), {})
+    for variant, seeds in by_variant(lines, layer=LAYER, k=k).items():
+        by_width = found.setdefault(variant.removesuffix("_2F"), {})
+        for line in seeds:
             by_width.setdefault(line["sae"]["d_sae"], []).append(line["reconstruction"]["fvu"])
+    return found
+
+
+def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """FVU by the number of latents, at the main layer and larger k."""
+    found = fvu_by_width(lines, max(study["k"]))
     shown = {name: by_width for name, by_width in found.items() if len(by_width) > 1}
     if not shown:
         return "Nothing is recorded yet."

@@ -39,7 +39,8 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
 
     Args:
         signed_share: Share of the latents that may fire on both sides, the first ones; the others fire on the positive
-            side alone, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK.
+            side alone, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK, but that dead latents are ranked by magnitude
+            where there are more of them than d_in / 2.
     """
 
     signed_share: float = 1.0
