@@ -18,7 +18,6 @@ from evidence.tables import (
     Line,
     main_table,
     paired_table,
-    share_table,
     steering_table,
     summary,
     task_table,
@@ -41,7 +40,6 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         "widths": width_table(lines, study),
         "tasks": task_table(lines, study),
         "tuning": tuning_table(),
-        "shares": share_table(study),
         "steering": steering_table(lines),
     }.items():
         text = replaced(text, name, content)

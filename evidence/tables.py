@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import Any
 
 from evidence.study import TUNING
-from evidence.tune import EXPANSIONS, GRID, SHARE, SHARES, share_name
+from evidence.tune import GRID
 
 LAYER, EXPANSION = 15, 8
 PAIRS = (
@@ -18,6 +18,7 @@ PAIRS = (
     ("mixed", "batchtopk"),
     ("mixed", "abstopk"),
     ("mixed", "topk"),
+    ("mixed", "sae_lens_abstopk"),
     ("mixed", "batchtopk_2F"),
 )
 """Variants that are compared seed by seed."""
@@ -164,7 +165,7 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def tuning_table() -> str:
     """FVU on the grid of learning rates."""
-    points = [point for point in tuned_points() if not point["variant"].startswith(SHARE)]
+    points = json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
     if not points:
         return "Nothing is recorded yet."
     rates = sorted({*GRID, *(point["lr"] for point in points)})
@@ -175,30 +176,6 @@ def tuning_table() -> str:
         least = min(one for one in tried if one is not None)
         cells = ("-" if one is None else f"**{one:.4f}**" if one == least else f"{one:.4f}" for one in tried)
         rows.append(f"| {variant} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def tuned_points() -> list[dict[str, Any]]:
-    """What tune.py has measured."""
-    return json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
-
-
-def share_table(study: Mapping[str, Any]) -> str:
-    """FVU by the share of signed latents, width by width."""
-    fvu = {(p["k"], p["expansion"], p["variant"]): p["fvu"] for p in tuned_points() if p["variant"].startswith(SHARE)}
-    if not fvu:
-        return "Nothing is recorded yet."
-    names = {share: share_name(share) for share in SHARES}
-    rows = [f"| k | F / D | {' | '.join(f'{share:g}' for share in names)} |", "|---" * (2 + len(names)) + "|"]
-    for k in study["k"]:
-        for expansion in sorted(EXPANSIONS):
-            found = [fvu.get((k, expansion, name)) for name in names.values()]
-            tried = [one for one in found if one is not None]
-            if tried:
-                cells = (
-                    "-" if one is None else f"**{one:.4f}**" if one == min(tried) else f"{one:.4f}" for one in found
-                )
-                rows.append(f"| {k} | {expansion} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

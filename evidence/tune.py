@@ -1,10 +1,10 @@
-"""The learning rate of each variant of the study, and the share of signed latents, from grids at layer 15.
+"""The learning rate of each variant of the study, from a grid at layer 15.
 
     python -m evidence.tune --text corpus.jsonl.gz --work runs/evidence
 
-A learning rate is judged by whole runs, as latents may die late; the study then finds the run of the rate that was chosen.
-Shares are judged by short ones. A point is the mean FVU of the last tenth of the training batches: text that the run has
-not seen before, and none that is held out. Points that `results/tuning.json` has are not trained again.
+A rate is judged by whole runs, as latents may die late; the study then finds the run of the rate that was chosen. A point
+is the mean FVU of the last tenth of the training batches: text that the run has not seen before, and none that is held
+out. Points that `results/tuning.json` has are not trained again.
 """
 
 import argparse
@@ -26,9 +26,6 @@ from sae_lens_abstopk.training.config import TrainingConfig
 
 GRID = (1e-3, 5e-4, 2e-3)
 LAYER, EXPANSION = 15, 8
-SHARE = "signed_share="
-SHARES, EXPANSIONS = (0.0, 0.125, 0.25, 0.5, 1.0), (8, 4, 2, 1)
-SHORT = ["training_tokens=1024000", "lr_decay_steps=200", "checkpoint_freq=0", "logger.wandb_log_frequency=1"]
 
 
 class Point(NamedTuple):
@@ -62,24 +59,6 @@ def rate_grid(variants: Sequence[str], study: Mapping[str, Any], common: list[st
         yield Point(run, config_of(run, study, common, work, rates={name: lr}))
 
 
-def share_grid(study: Mapping[str, Any], common: list[str], work: Path) -> Iterator[Point]:
-    """Every share of signed latents at every width and k, at the first learning rate."""
-    study = {**study, "variants": {share_name(share): share_options(share) for share in SHARES}}
-    for k, expansion, name in itertools.product(study["k"], EXPANSIONS, study["variants"]):
-        run = Run(LAYER, expansion, k, name, seed=0)
-        yield Point(run, config_of(run, study, [*SHORT, *common], work, rates={name: GRID[0]}))
-
-
-def share_name(share: float) -> str:
-    """What a share of signed latents is called among the points."""
-    return f"{SHARE}{share:g}"
-
-
-def share_options(share: float) -> dict[str, Any]:
-    """The variant with this share of signed latents; none at all is stock BatchTopK."""
-    return {"architecture": "batch_abstopk", "signed_share": share} if share else {"architecture": "sparse_batchtopk"}
-
-
 def best(points: list[dict[str, Any]]) -> dict[str, float]:
     """The learning rate of least FVU of each variant."""
     chosen: dict[str, dict[str, Any]] = {}
@@ -95,17 +74,15 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of the activations")
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
-    parser.add_argument("--only", nargs="*", help="learning rates of these variants alone")
-    parser.add_argument("--shares", action="store_true", help="the shares alone")
+    parser.add_argument("--only", nargs="*", help="these variants alone")
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="runs at a time, by default one a core")
     args = parser.parse_args()
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
     common = [f"dataset_path={args.text}", f"model_name={args.model or quickstart_model(print)}"]
     points = json.loads(TUNING.read_text())["points"] if TUNING.is_file() else []
     done = {tuple(point[key] for key in ("variant", "expansion", "k", "lr")) for point in points}
-    rates = [] if args.shares else rate_grid(args.only or list(study["variants"]), study, common, args.work)
-    shares = [] if args.only else share_grid(study, common, args.work)
-    left = [point for point in itertools.chain(rates, shares) if point.key not in done]
+    grid = rate_grid(args.only or list(study["variants"]), study, common, args.work)
+    left = [point for point in grid if point.key not in done]
     for number, found in enumerate(
         in_processes(measure, left, args.jobs, first_alone=not is_filled(args.work, LAYER)), 1
     ):
@@ -118,7 +95,7 @@ def main() -> None:
             "commit": commit(),
             "environment": environment(),
             "points": points,
-            "best": best([point for point in points if not point["variant"].startswith(SHARE)]),
+            "best": best(points),
         }
         TUNING.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
