@@ -89,7 +89,8 @@ def dead_latent_loss(
     """
     SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the dead columns alone.
 
-    Closed poles count here: a latent that is only ever negative would otherwise have no gradient to come back by.
+    A latent counts with its pre-activation as it is, on the side of a closed pole too: one that is only ever there would
+    otherwise have no gradient to come back by. Where not all are taken, those come first that are nearest to firing.
     """
     dead = dead_mask.nonzero().squeeze(1)
     if len(dead) == 0:
@@ -98,9 +99,17 @@ def dead_latent_loss(
     k = min(full, len(dead))
     u = centred_BD @ sae.W_enc[:, dead] + sae.b_enc[dead]
     if k < len(dead):
-        score = u.detach() if encoder.scale is None else u.detach() * encoder.scale[dead]
-        best = (score.abs() if encoder.signed else score).topk(k, sorted=False).indices
+        best = nearest_to_firing(u.detach(), encoder, dead).topk(k, sorted=False).indices
         u = torch.zeros_like(u).scatter(-1, best, u.gather(-1, best))
     recons = sae.reshape_fn_out(u @ sae.W_dec[dead], sae.d_head)
     loss = (recons - residual_BD).square().sum(-1).mean()
     return sae.cfg.aux_loss_coefficient * min(len(dead) / full, 1.0) * loss
+
+
+def nearest_to_firing(u: torch.Tensor, encoder: EncoderWeights, latents: torch.Tensor) -> torch.Tensor:
+    """What pre-activations [B, n] of ``latents`` would score, below 0 too where they are on the side of a closed pole."""
+    score = u if encoder.scale is None else u * encoder.scale[latents]
+    if encoder.open_poles is None:
+        return score.abs() if encoder.signed else score
+    positive, negative = encoder.open_poles[:, latents]
+    return torch.maximum(score.masked_fill(~positive, -torch.inf), (-score).masked_fill(~negative, -torch.inf))

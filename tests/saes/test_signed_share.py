@@ -35,18 +35,18 @@ def test_only_the_first_latents_fire_on_both_sides() -> None:
 
 
 def test_a_share_of_none_is_batch_topk_and_of_all_is_abstopk() -> None:
-    x, dead = tokens(16), torch.arange(24) < 7
-    cfg = SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5)
-    topk = step(with_random_weights(SparseBatchTopKTrainingSAE(cfg)), x, dead=dead)
-    none = step(per_batch(signed_share=0), x, dead=dead)
-    torch.testing.assert_close(none.feature_acts.to_dense(), topk.feature_acts.to_dense())
-    torch.testing.assert_close(none.sae_out, topk.sae_out)
-    dead = torch.arange(24) < 3  # so few that the loss of dead latents takes them all
-    losses = [
-        step(sae, x, dead=dead).loss
-        for sae in (per_batch(signed_share=0), with_random_weights(SparseBatchTopKTrainingSAE(cfg)))
-    ]
-    torch.testing.assert_close(*losses)
+    x, dead = tokens(16), torch.arange(24) < 7  # more than the loss of dead latents takes
+    for backend in ("sparse", "dense"):
+        # SAELens's own step, also for the loss of dead latents
+        cfg = SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5, sparse_backend="dense")
+        topk = step(with_random_weights(SparseBatchTopKTrainingSAE(cfg)), x, dead=dead)
+        none = step(per_batch(signed_share=0, sparse_backend=backend), x, dead=dead)
+        torch.testing.assert_close(none.feature_acts.to_dense(), topk.feature_acts)
+        torch.testing.assert_close(none.sae_out, topk.sae_out)
+        torch.testing.assert_close(
+            none.losses["auxiliary_reconstruction_loss"], topk.losses["auxiliary_reconstruction_loss"]
+        )
+        assert none.losses["auxiliary_reconstruction_loss"] > 0
     all_signed, default = (step(sae, x, dead=dead) for sae in (per_batch(signed_share=1.0), per_batch()))
     assert torch.equal(all_signed.feature_acts.to_dense(), default.feature_acts.to_dense())
 
