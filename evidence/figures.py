@@ -14,6 +14,9 @@ from sae_lens_abstopk.figures.style import paper_style
 PICTURES = HERE.parent / "docs" / "pictures"
 COLOURS = {
     "mixed": "#D55E00",
+    "mixed_32nd": "#E69F00",
+    "mixed_64th": "#F0E442",
+    "mixed_half": "#CC79A7",
     "batch_abstopk": "#0072B2",
     "abstopk": "#56B4E9",
     "batchtopk": "#009E73",

@@ -74,7 +74,7 @@ class Run:
 def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
     """The runs of a study file, in its order."""
     for entry in study["runs"]:
-        variants = entry.get("variants") or [v for v in study["variants"] if v not in entry.get("without", [])]
+        variants = entry.get("variants") or study["variants"]
         axes = (entry.get("expansions", [8]), entry.get("k", study["k"]), variants, entry["seeds"])
         for expansion, k, variant, seed in itertools.product(*axes):
             run = Run(entry["layer"], expansion, k, variant, seed)

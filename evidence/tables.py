@@ -20,6 +20,9 @@ PAIRS = (
     ("mixed", "topk"),
     ("mixed", "sae_lens_abstopk"),
     ("mixed", "batchtopk_2F"),
+    ("mixed_32nd", "batchtopk"),
+    ("mixed_32nd", "topk"),
+    ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Variants that are compared seed by seed."""
 Line = Mapping[str, Any]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from sae_lens import SAEConfig
-from sae_lens.saes.sae import TrainStepInput
 from torch import nn
 from typing_extensions import override
 
@@ -15,8 +14,7 @@ from sae_lens_abstopk.ranks import least
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
-from sae_lens_abstopk.saes.sparse_step import dead_latent_loss
-from sae_lens_abstopk.sparse import EncoderWeights, pole_limits
+from sae_lens_abstopk.sparse import pole_limits
 
 
 class BatchAbsTopK(nn.Module):
@@ -94,24 +92,6 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
         if self.open_poles is None:
             return hidden_pre
         return hidden_pre.clamp(*pole_limits(self.open_poles, hidden_pre.dtype))
-
-    @override
-    def calculate_aux_loss(
-        self,
-        step_input: TrainStepInput,
-        feature_acts: torch.Tensor,
-        hidden_pre: torch.Tensor,
-        sae_out: torch.Tensor,
-    ) -> dict[str, torch.Tensor]:
-        """SAELens's loss on dead latents, which ranks them by magnitude; with closed poles by :func:`nearest_to_firing`."""
-        dead = step_input.dead_neuron_mask
-        if self.open_poles is None or dead is None or self.cfg.aux_loss_coefficient == 0:
-            return super().calculate_aux_loss(step_input, feature_acts, hidden_pre, sae_out)
-        norms_F = self.W_dec.detach().norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else None
-        encoder = EncoderWeights(self.W_enc.detach(), self.b_enc.detach(), norms_F, open_poles=self.open_poles)
-        residual = (step_input.sae_in - sae_out).detach()
-        loss = dead_latent_loss(self, self.process_sae_in(step_input.sae_in), residual, dead, encoder)
-        return {"auxiliary_reconstruction_loss": loss}
 
     @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.sparse_step import sparse_training_step
+from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, sparse_training_step
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
@@ -136,9 +136,15 @@ class SparseTrainingSAE(TopKTrainingSAE):
         hidden_pre: torch.Tensor,
         sae_out: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """SAELens's loss on dead latents against the detached residual; none at weight 0."""
+        """SAELens's loss on dead latents against the detached residual; none at weight 0. Closed poles need our own."""
         if self.cfg.aux_loss_coefficient == 0:
             return {}
+        if self.open_poles is not None and step_input.dead_neuron_mask is not None:
+            norms_F = self.W_dec.detach().norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else None
+            encoder = EncoderWeights(self.W_enc.detach(), self.b_enc.detach(), norms_F, open_poles=self.open_poles)
+            centred_BD, residual_BD = self.process_sae_in(step_input.sae_in), (step_input.sae_in - sae_out).detach()
+            loss = dead_latent_loss(self, centred_BD, residual_BD, step_input.dead_neuron_mask, encoder)
+            return {"auxiliary_reconstruction_loss": loss}
         return super().calculate_aux_loss(step_input, feature_acts, hidden_pre, sae_out)
 
     @override

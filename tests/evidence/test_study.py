@@ -20,7 +20,10 @@ SMALL = {
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
         "standard": {"architecture": "standard", "l1_coefficient": 1.0},
     },
-    "runs": [{"layer": 2, "expansions": [2], "seeds": [0, 1], "without": ["standard"]}, {"layer": 2, "seeds": [0]}],
+    "runs": [
+        {"layer": 2, "expansions": [2], "seeds": [0, 1], "variants": ["mixed", "topk_2F"]},
+        {"layer": 2, "seeds": [0]},
+    ],
     "steered": {"layer": 2, "expansion": 2, "k": 4, "seed": 0},
 }
 
