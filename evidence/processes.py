@@ -12,11 +12,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_processes(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int, *, first_alone: bool = False
-) -> Iterator[Result]:
+def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
     """
-    ``work`` of every item, in their order, as they are done; ``first_alone`` has the others wait for the first one.
+    ``work`` of every item, in their order, as they are done.
 
     An SAE of the study's size trains faster on one core beside another than on two alone. One job at a time stays in this
     process, with all of its threads.
@@ -24,9 +22,6 @@ def in_processes(
     if jobs == 1:
         yield from map(work, items)
         return
-    if first_alone:
-        yield from map(work, items[:1])
-        items = items[1:]
     threads = max(1, (cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)

@@ -3,8 +3,8 @@
     python -m evidence.study --text corpus.jsonl.gz --work runs/evidence
 
 `study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment, wall
-time); the activations of a layer are computed once, into `WORK/activations`, and learning rates are those that tune.py
-chose. SAEs are evaluated several at a time, so that they share the passes of the language model: a results file of
+time); the activations of all layers are computed once, in one pass of the model (fill.py), into `WORK/activations`, and
+learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the passes of the language model: a results file of
 `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this file keeps what the tables show, a line an
 SAE.
 """
@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from evidence.fill import fill
 from evidence.processes import in_processes
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
@@ -111,15 +112,13 @@ def config_of(
 
 def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     """Train a run that is not done yet; what is known of it."""
-    assert cfg.output_path is not None
-    folder = Path(cfg.output_path)
-    record = folder / "run.json"
+    record = record_of(cfg)
     if not record.is_file():
         start = time.perf_counter()
         resume_if_started(cfg)
         if not is_finished(cfg):
             train(cfg, console=Console(quiet=True))
-        with (folder / "metrics.csv").open() as file:
+        with (record.parent / "metrics.csv").open() as file:
             last = list(csv.DictReader(file))[-1]
         facts = {
             "commit": commit(),
@@ -137,9 +136,10 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     return json.loads(record.read_text(encoding="utf-8"))
 
 
-def is_filled(work: Path, layer: int) -> bool:
-    """Whether a run of this layer is done, so that its activations are there and several may start at once."""
-    return any((work / "saes").glob(f"layer{layer}_*/run.json"))
+def record_of(cfg: TrainingConfig) -> Path:
+    """The file that says that a run is done, and how."""
+    assert cfg.output_path is not None
+    return Path(cfg.output_path) / "run.json"
 
 
 def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
@@ -271,11 +271,11 @@ def main() -> None:
         for run in configs:
             console.print(run.name, "recorded" if run in done else "", markup=False)
         return
+    fill([configs[run] for run in left if not record_of(configs[run]).is_file()])
     for group in groups_of(left, args.together):
         console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
         chosen = {run: configs[run] for run in group}
-        first_alone = not is_filled(args.work, group[0].layer)
-        facts = list(in_processes(train_run, list(chosen.values()), args.jobs, first_alone=first_alone))
+        facts = list(in_processes(train_run, list(chosen.values()), args.jobs))
         probing = evaluated(chosen, "probing", args)
         for run, known in zip(group, facts, strict=True):
             record(line_of(run, known, probing))

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from evidence.fill import fill
 from evidence.processes import in_processes
-from evidence.study import HERE, TUNING, Run, config_of, is_filled, train_run
+from evidence.study import HERE, TUNING, Run, config_of, record_of, train_run
 from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -83,9 +84,8 @@ def main() -> None:
     done = {tuple(point[key] for key in ("variant", "expansion", "k", "lr")) for point in points}
     grid = rate_grid(args.only or list(study["variants"]), study, common, args.work)
     left = [point for point in grid if point.key not in done]
-    for number, found in enumerate(
-        in_processes(measure, left, args.jobs, first_alone=not is_filled(args.work, LAYER)), 1
-    ):
+    fill([point.cfg for point in left if not record_of(point.cfg).is_file()])
+    for number, found in enumerate(in_processes(measure, left, args.jobs), 1):
         points.append(found)
         print(f"[{number}/{len(left)}]", found, flush=True)
         TUNING.parent.mkdir(exist_ok=True)

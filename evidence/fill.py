@@ -1,0 +1,78 @@
+"""Activations of several layers from one pass of the language model over the text, as each layer's runs would store them."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from sae_lens.load_model import load_model
+
+from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.text import load_text
+
+# passes kept for the layers that have not asked for them yet; the buffer of a layer takes some tens of them at a time
+PASSES_KEPT = 64
+
+
+class SharedPasses:
+    """
+    The ``run_with_cache`` of a model with which several stores read one text: for tokens that another has just asked for, nothing is
+    computed again.
+
+    Args:
+        run_with_cache: The model's.
+        hook_names: Hooks of all stores.
+    """
+
+    def __init__(self, run_with_cache: Callable[..., Any], hook_names: Sequence[str]) -> None:
+        self._run, self._hook_names = run_with_cache, list(hook_names)
+        self._kept: OrderedDict[bytes, Any] = OrderedDict()
+        self.n_passes = 0
+
+    def __call__(self, tokens: torch.Tensor, *, names_filter: list[str], **options: Any) -> Any:
+        assert set(names_filter) <= set(self._hook_names)
+        key = tokens.cpu().numpy().tobytes()
+        if key not in self._kept:
+            self._kept[key] = self._run(tokens, names_filter=self._hook_names, **options)
+            self.n_passes += 1
+            if len(self._kept) > PASSES_KEPT:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+def is_filled(cfg: TrainingConfig, cache: ActivationCache | None = None) -> bool:
+    """Whether the activation cache of a run has all that it reads: its tokens, and what is left in its buffer at the end."""
+    cache = cache or ActivationCache.of_run(cfg)
+    stored = sum(sum(shard.rows) for shard in cache.shards)
+    return stored >= cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size
+
+
+def fill(configs: Sequence[TrainingConfig]) -> None:
+    """
+    Fill the caches of ``configs``, which read one text with one model; after it any number of runs may read them at a time.
+
+    It may be stopped at any time: what is stored is not computed again.
+    """
+    left = [cfg for cfg in {cfg.activation_cache: cfg for cfg in configs}.values() if not is_filled(cfg)]
+    if not left:
+        return
+    first, hook_names = left[0], [cfg.hook_name for cfg in left]
+    with saelens_notes_off():
+        model: Any = load_model(
+            first.model_class_name,
+            first.model_name,
+            device=first.llm_device,
+            model_from_pretrained_kwargs=dict(first.model_from_pretrained_kwargs or {}),
+            hook_names=hook_names,
+        ).eval()
+        model.run_with_cache = SharedPasses(model.run_with_cache, hook_names)
+        stores = [FilteredActivationsStore.for_training(model, cfg, load_text(cfg, "train")) for cfg in left]
+    try:
+        while not all(is_filled(cfg, store.cache) for cfg, store in zip(left, stores, strict=True)):
+            for store in stores:  # in turn, so that none is far ahead
+                next(store)
+    finally:
+        for store in stores:
+            store.close()

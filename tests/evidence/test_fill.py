@@ -1,0 +1,89 @@
+"""Layers that are filled in one pass: what each layer's own run would have stored, with the passes of one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from evidence import fill, study
+from sae_lens_abstopk.training import activation_cache
+from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.runner import train
+
+TOKENS = 2048
+
+
+@pytest.fixture
+def of_layer(texts: Path, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Config of a small run of a layer, by the folder of its caches."""
+    monkeypatch.setattr(activation_cache, "BATCHES_IN_SHARD", 4)
+    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}", f"training_tokens={TOKENS}"]
+    common += ["context_size=16", "train_batch_size_tokens=64", "n_batches_in_buffer=16"]
+    common += ["lr_warm_up_steps=2", "lr_decay_steps=4", "checkpoint_freq=0"]
+
+    def config(layer: int, folder: str) -> TrainingConfig:
+        run = study.Run(layer, expansion=2, k=4, variant="topk", seed=0)
+        return study.config_of(run, whole, common, tmp_path / folder, rates={})
+
+    return config
+
+
+def stored(cfg: TrainingConfig) -> torch.Tensor:
+    """All rows of the cache of a run."""
+    cache = ActivationCache.of_run(cfg)
+    rows = sum(sum(shard.rows) for shard in cache.shards)
+    blocks, found = cache.blocks(lambda _: iter(())), []
+    while sum(map(len, found)) < rows:
+        found.append(next(blocks))
+    return torch.cat(found)
+
+
+def test_layers_filled_together_hold_what_their_own_runs_store(of_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[fill.SharedPasses] = []
+
+    class Watched(fill.SharedPasses):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            passes.append(self)
+
+    monkeypatch.setattr(fill, "SharedPasses", Watched)
+    together = [of_layer(layer, "together") for layer in (0, 2)]
+    assert not any(map(fill.is_filled, together))
+    fill.fill([*together, together[0]])
+    assert all(map(fill.is_filled, together))
+    for cfg, layer in zip(together, (0, 2), strict=True):
+        alone = of_layer(layer, "alone")
+        train(alone)
+        theirs, ours = stored(alone), stored(cfg)
+        assert TOKENS <= len(theirs) <= len(ours)
+        assert torch.equal(ours[: len(theirs)], theirs)
+    lm_batches = max(sum(len(shard.rows) for shard in ActivationCache.of_run(cfg).shards) for cfg in together)
+    assert lm_batches <= passes[0].n_passes < 1.5 * lm_batches  # not twice as many
+    fill.fill(together)
+    assert len(passes) == 1  # nothing was left to do
+
+
+def test_a_fill_that_was_stopped_goes_on_where_it_was(of_layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(fill.SharedPasses):
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            if self.n_passes == 21:
+                raise KeyboardInterrupt
+            return super().__call__(*args, **options)
+
+    at_once, in_parts = ([of_layer(layer, folder) for layer in (0, 2)] for folder in ("at once", "in parts"))
+    fill.fill(at_once)
+    with monkeypatch.context() as patch:
+        patch.setattr(fill, "SharedPasses", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fill.fill(in_parts)
+    before = stored(in_parts[0])
+    assert 0 < len(before) < TOKENS
+    fill.fill(in_parts)
+    for whole, parts in zip(at_once, in_parts, strict=True):
+        shortest = min(len(stored(whole)), len(stored(parts)))
+        assert shortest >= TOKENS
+        assert torch.equal(stored(whole)[:shortest], stored(parts)[:shortest])
