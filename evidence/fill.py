@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from sae_lens.load_model import load_model
 
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.text import load_text
 
 # passes kept for the layers that have not asked for them yet; the buffer of a layer takes some tens of them at a time
@@ -58,15 +58,9 @@ def fill(configs: Sequence[TrainingConfig]) -> None:
     left = [cfg for cfg in {cfg.activation_cache: cfg for cfg in configs}.values() if not is_filled(cfg)]
     if not left:
         return
-    first, hook_names = left[0], [cfg.hook_name for cfg in left]
+    hook_names = [cfg.hook_name for cfg in left]
     with saelens_notes_off():
-        model: Any = load_model(
-            first.model_class_name,
-            first.model_name,
-            device=first.llm_device,
-            model_from_pretrained_kwargs=dict(first.model_from_pretrained_kwargs or {}),
-            hook_names=hook_names,
-        ).eval()
+        model: Any = load_language_model(left[0], hook_names)
         model.run_with_cache = SharedPasses(model.run_with_cache, hook_names)
         stores = [FilteredActivationsStore.for_training(model, cfg, load_text(cfg, "train")) for cfg in left]
     try:

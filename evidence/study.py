@@ -3,7 +3,7 @@
     python -m evidence.study --text corpus.jsonl.gz --work runs/evidence
 
 `study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment, wall
-time); the activations of all layers are computed once, in one pass of the model (fill.py), into `WORK/activations`, and
+time; the digest of the text); the activations of all layers are computed once, in one pass of the model (fill.py), into `WORK/activations`, and
 learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the passes of the language model: a results file of
 `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this file keeps what the tables show, a line an
 SAE.
@@ -11,6 +11,7 @@ SAE.
 
 import argparse
 import csv
+import hashlib
 import itertools
 import json
 import time
@@ -91,7 +92,7 @@ def tuned_rates() -> dict[str, float]:
 def config_of(
     run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
 ) -> TrainingConfig:
-    """The checked config of a run, at the learning rate of its variant in ``rates``, if it is there."""
+    """The checked config of a run with the overrides ``common``, at the learning rate of its variant in ``rates``, if it is there."""
     source = str(HERE / study["config"])
     overrides = [
         *common,
@@ -114,15 +115,16 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     """Train a run that is not done yet; what is known of it."""
     record = record_of(cfg)
     if not record.is_file():
-        start = time.perf_counter()
+        start, code = time.perf_counter(), commit()
         resume_if_started(cfg)
         if not is_finished(cfg):
             train(cfg, console=Console(quiet=True))
         with (record.parent / "metrics.csv").open() as file:
             last = list(csv.DictReader(file))[-1]
         facts = {
-            "commit": commit(),
+            "commit": code,
             "environment": environment(),
+            "text_sha256": digest_of(cfg.dataset_path),
             "seconds": round(time.perf_counter() - start),
             "resumed": cfg.resume_from_checkpoint is not None,
             "tokens": cfg.total_training_steps * cfg.train_batch_size_tokens,
@@ -142,6 +144,12 @@ def record_of(cfg: TrainingConfig) -> Path:
     return Path(cfg.output_path) / "run.json"
 
 
+def digest_of(text: str | Path) -> str:
+    """The first twelve digits of the SHA-256 of a corpus: runs on different text are not of one study."""
+    with Path(text).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
 def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
     """Results of a suite of this folder on trained SAEs of one layer."""
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
@@ -153,7 +161,7 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.
         out=args.work / "evaluations" / f"{suite}_{Path(next(iter(folders.values()))).name}",
         model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
-        groups={run.name: run.variant for run in configs},
+        groups={run.name: without_seed(run.name) for run in configs},
     )
 
 
@@ -188,14 +196,14 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
         "stability": {
             ({pair.first, pair.second} - {run.name}).pop(): rounded(pair.mean_cosine)
             for pair in probing.stability
-            if run.name in (pair.first, pair.second) and without_seed(pair.first) == without_seed(pair.second)
+            if run.name in (pair.first, pair.second)
         },
         "tasks": tasks,
     }
 
 
 def without_seed(name: str) -> str:
-    """Name of a run but for its seed: SAEs of other widths are evaluated beside it."""
+    """Name of a run but for its seed, which runs that are to be compared in stability share."""
     return name.rpartition("_seed")[0]
 
 
@@ -229,6 +237,11 @@ def recorded() -> dict[str, dict[str, Any]]:
     return {line["name"]: line for line in lines}
 
 
+def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
+    """Whether there is a line of a run that was trained like this."""
+    return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
+
+
 def record(line: dict[str, Any]) -> None:
     """Put a line into the record, in place of an older one of the same name."""
     lines = recorded() | {line["name"]: line}
@@ -250,20 +263,19 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=6, help="SAEs evaluated at a time")
     parser.add_argument("--no-steering", action="store_true", help="leave out steering, which takes longest")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and which are done")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="changes to every training config")
     args = parser.parse_args()
 
     console = Console(highlight=False)
     study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
     args.model = args.model or quickstart_model(print)
-    common = [f"dataset_path={args.text}", f"model_name={args.model}", *args.overrides]
-    rates, lines = tuned_rates(), recorded()
+    common = [f"dataset_path={args.text}", f"model_name={args.model}"]
+    rates, lines, text = tuned_rates(), recorded(), digest_of(args.text)
     # every mistake before any work
     configs = {
         run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study) if args.only in run.name
     }
-    # a run at another learning rate than the one that is chosen now has to be done again
-    done = {run for run, cfg in configs.items() if run.name in lines and lines[run.name]["training"]["lr"] == cfg.lr}
+    # a run on other text, or at another learning rate than the one that is chosen now, has to be done again
+    done = {run for run, cfg in configs.items() if is_recorded(lines.get(run.name), lr=cfg.lr, text_sha256=text)}
     left = [run for run in configs if run not in done][: args.limit]
     unsteered = [run for run in configs if run.steered and not (run in done and "steering" in lines[run.name])]
     console.print(f"{len(configs)} runs, {len(done)} of them recorded; {len(left)} to be done now", markup=False)

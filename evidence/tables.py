@@ -8,9 +8,8 @@ from textwrap import fill
 from typing import Any
 
 from evidence.study import TUNING
-from evidence.tune import GRID
+from evidence.tune import EXPANSION, GRID, LAYER
 
-LAYER, EXPANSION = 15, 8
 PAIRS = (
     ("abstopk", "topk"),
     ("batch_abstopk", "batchtopk"),
@@ -20,7 +19,9 @@ PAIRS = (
     ("mixed", "topk"),
     ("mixed", "sae_lens_abstopk"),
     ("mixed", "batchtopk_2F"),
+    ("mixed_32nd", "mixed"),
     ("mixed_32nd", "batchtopk"),
+    ("mixed_32nd", "abstopk"),
     ("mixed_32nd", "topk"),
     ("mixed_32nd", "sae_lens_abstopk"),
 )
@@ -58,12 +59,14 @@ COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
     "one latent": (auroc("single latent"), ".3f"),
     "pair": (auroc("pair"), ".3f"),
     "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
+    "best coverage": (over_tasks(lambda task: value(task["best_coverage"])), ".3f"),
 }
 
 
 def spread(numbers: Sequence[float], form: str) -> str:
-    """Mean of the seeds, and how far they lie apart; a dash where it is not defined."""
-    if any(map(isnan, numbers)):
+    """Mean of the seeds for which it is defined, and how far they lie apart; a dash where there is none."""
+    numbers = [number for number in numbers if not isnan(number)]
+    if not numbers:
         return "-"
     told = format(mean(numbers), form)
     return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
@@ -149,7 +152,7 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """AUROC of one latent and its pole coverage, task by task, at the main layer and larger k."""
+    """AUROC of one latent, its pole coverage and the best there is, task by task, at the main layer and larger k."""
     found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
     shown = [name for name in ("mixed", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
     if not shown:
@@ -160,7 +163,10 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         for variant in shown:
             tasks = [line["tasks"][task] for line in found[variant] if task in line["tasks"]]
             one = mean(value(found_task["auroc"]["single latent"]) for found_task in tasks)
-            cells.append(f"{one:.3f}, {mean(value(found_task['coverage']) for found_task in tasks):.2f}")
+            covered = (
+                mean(value(found_task[which]) for found_task in tasks) for which in ("coverage", "best_coverage")
+            )
+            cells.append(", ".join([f"{one:.3f}", *(f"{share:.2f}" for share in covered)]))
         dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
         rows.append(f"| {task} | {dense:.3f} | {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -208,13 +214,13 @@ def steering_table(lines: Sequence[Line]) -> str:
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The main result in a sentence or two, for the README."""
     k = max(study["k"])
-    at = {expansion: by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 1)}
+    at = {expansion: by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 2, 1)}
     if not at[EXPANSION]:
         return "Nothing of the [study](docs/evidence.md) is recorded yet."
     tokens = next(iter(at[EXPANSION].values()))[0]["training"]["tokens"]
-    narrow = f" With F = D: {from_least_fvu(at[1])}." if at[1] else ""
+    narrow = "".join(f" With F = {n} D: {from_least_fvu(at[n])}." for n in (2, 1) if at[n]).replace("1 D", "D")
     return fill(
-        f"FVU in the [study](docs/evidence.md), SmolLM2-135M layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
+        f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
         f"held-out documents (seeds): {from_least_fvu(at[EXPANSION])}.{narrow}",
         width=118,
         break_on_hyphens=False,

@@ -21,7 +21,7 @@ import yaml
 from evidence.fill import fill
 from evidence.processes import in_processes
 from evidence.study import HERE, TUNING, Run, config_of, record_of, train_run
-from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.evaluation.provenance import environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
 
@@ -50,7 +50,7 @@ def measure(point: Point) -> dict[str, Any]:
     last = rows[-len(rows) // 10 :]
     means = {key: round(sum(float(row[key]) for row in last) / len(last), 5) for key in ("fvu", "l0")}
     place = {"variant": run.variant, "expansion": run.expansion, "k": run.k, "lr": cfg.lr}
-    return {**place, **means, **{key: facts[key] for key in ("tokens", "dead_latents", "seconds")}}
+    return {**place, **means, **{key: facts[key] for key in ("tokens", "dead_latents", "seconds", "commit")}}
 
 
 def rate_grid(variants: Sequence[str], study: Mapping[str, Any], common: list[str], work: Path) -> Iterator[Point]:
@@ -92,12 +92,13 @@ def main() -> None:
         record = {
             "command": "python -m evidence.tune",
             "metric": "mean FVU of the last tenth of the training batches, each before its update; seed 0",
-            "commit": commit(),
             "environment": environment(),
             "points": points,
             "best": best(points),
         }
-        TUNING.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        partial = TUNING.with_suffix(".partial")
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        partial.replace(TUNING)
 
 
 if __name__ == "__main__":

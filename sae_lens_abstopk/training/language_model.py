@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,8 +106,8 @@ def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
     )
 
 
-def load_language_model(cfg: TrainingConfig) -> HookedRootModule:
-    """The model of ``cfg`` with the hook that the run reads, on ``cfg.llm_device``, in evaluation mode."""
+def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = None) -> HookedRootModule:
+    """The model of ``cfg`` on ``cfg.llm_device``, in evaluation mode, with these hooks or the one that the run reads."""
     kwargs: dict[str, Any] = dict(cfg.model_from_pretrained_kwargs or {})
     try:
         if cfg.model_class_name == "TransformerBridge":
@@ -117,7 +118,7 @@ def load_language_model(cfg: TrainingConfig) -> HookedRootModule:
                 cfg.model_name,
                 device=cfg.llm_device,
                 model_from_pretrained_kwargs=kwargs,
-                hook_names=[cfg.hook_name],
+                hook_names=list(hook_names or [cfg.hook_name]),
             )
     except (GatedRepoError, RepositoryNotFoundError, OSError, SafetensorError, ValueError) as error:
         raise ConfigError(_why_no_model(cfg.model_name, error)) from error

@@ -141,6 +141,13 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
     assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
+    # so does other text
+    other = tmp_path / "other.jsonl"
+    other.write_text(texts.read_text() * 2)
+    monkeypatch.setattr("sys.argv", ["study", "--text", str(other), *arguments[2:], "--dry-run"])
+    study.main()
+    assert "7 runs, 0 of them recorded" in capsys.readouterr().out
+
     monkeypatch.setattr(tables, "LAYER", 2)
     monkeypatch.setattr(tables, "EXPANSION", 2)
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
