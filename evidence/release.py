@@ -31,6 +31,7 @@ def in_bfloat16(folder: Path, out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     sae = SAE.load_from_disk(folder, dtype="bfloat16")
     sae.cfg.metadata.label = SAE_ID
+    sae.cfg.metadata.model_weights = "quantised to four bits (Q4_1) and back"
     sae.save_model(out)
     shutil.copy(folder / CONFIG_FILENAME, out)  # which text is held out
     return out

@@ -28,6 +28,7 @@ SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*
 # of the metadata, what the card and the manifest repeat
 TRAINING_KEYS = (
     "model_name",
+    "model_weights",  # where they are not quite those of model_name
     "hook_name",
     "dataset_path",
     "context_size",

@@ -116,6 +116,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert SAE.load_from_disk(released / release.SAE_ID).W_enc.dtype == torch.bfloat16
     card = (released / "README.md").read_text()
     assert "gender" in card
+    assert "model_weights quantised to four bits" in card
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in card
     assert str(tmp_path) not in card + (released / "abstopk.json").read_text()
 
