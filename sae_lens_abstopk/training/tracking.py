@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import wandb
 from sae_lens import LoggingConfig
@@ -48,6 +49,13 @@ class TrackingConfig(LoggingConfig):
     mlflow_tracking_uri: str | None = None
     mlflow_experiment: str = "sae_lens_training"
     log_to_tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).password is not None:
+            raise ConfigError(
+                "logger.mlflow_tracking_uri holds a password, which would be written into the run folder and logged. Leave it out "
+                "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or leave out the key and set MLFLOW_TRACKING_URI."
+            )
 
     def require_packages(self) -> None:
         """

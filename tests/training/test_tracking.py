@@ -62,6 +62,15 @@ def test_a_server_that_is_not_there_stops_no_run(raw_config: dict[str, Any], mon
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
+def test_a_password_is_refused_and_not_repeated(raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"mlflow_tracking_uri": "https://me:secret@mlflow.example.org"}
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        build_config(raw_config)
+    assert "secret" not in str(refused.value)
+    raw_config["logger"] |= {"mlflow_tracking_uri": "https://mlflow.example.org"}
+    assert build_config(raw_config).logger.mlflow_tracking_uri == "https://mlflow.example.org"
+
+
 @pytest.mark.parametrize("package", ["mlflow", "tensorboard"])
 def test_a_package_that_is_missing_is_named_before_anything_runs(
     package: str, raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
