@@ -13,7 +13,7 @@ from sae_lens_abstopk.figures.style import paper_style
 
 PICTURES = HERE.parent / "docs" / "pictures"
 COLOURS = {
-    "mixed": "#D55E00",
+    "mixed_8th": "#D55E00",
     "mixed_32nd": "#E69F00",
     "mixed_64th": "#F0E442",
     "mixed_half": "#CC79A7",
@@ -67,7 +67,7 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
     found = by_variant(lines, layer=tables.LAYER, k=max(study["k"]), expansion=tables.EXPANSION)
     with paper_style():
         figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
-        for variant in ("batchtopk", "batch_abstopk", "mixed"):
+        for variant in ("batchtopk", "batch_abstopk", "mixed_8th"):
             tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
             if tasks:
                 covered = [value(task["coverage"]) for task in tasks]

@@ -13,13 +13,13 @@ from evidence.tune import EXPANSION, GRID, LAYER
 PAIRS = (
     ("abstopk", "topk"),
     ("batch_abstopk", "batchtopk"),
-    ("mixed", "batch_abstopk"),
-    ("mixed", "batchtopk"),
-    ("mixed", "abstopk"),
-    ("mixed", "topk"),
-    ("mixed", "sae_lens_abstopk"),
-    ("mixed", "batchtopk_2F"),
-    ("mixed_32nd", "mixed"),
+    ("mixed_8th", "batch_abstopk"),
+    ("mixed_8th", "batchtopk"),
+    ("mixed_8th", "abstopk"),
+    ("mixed_8th", "topk"),
+    ("mixed_8th", "sae_lens_abstopk"),
+    ("mixed_8th", "batchtopk_2F"),
+    ("mixed_32nd", "mixed_8th"),
     ("mixed_32nd", "batchtopk"),
     ("mixed_32nd", "abstopk"),
     ("mixed_32nd", "topk"),
@@ -154,7 +154,7 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """AUROC of one latent, its pole coverage and the best there is, task by task, at the main layer and larger k."""
     found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
-    shown = [name for name in ("mixed", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
+    shown = [name for name in ("mixed_8th", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
     if not shown:
         return "Nothing is recorded yet."
     rows = [f"| task | difference in means | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
