@@ -103,28 +103,51 @@ def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def paired_table(lines: Sequence[Line]) -> str:
     """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
-    fvu = {
-        (line["layer"], line["k"], line["variant"], line["seed"]): line["reconstruction"]["fvu"]
-        for line in lines
-        if line["expansion"] == EXPANSION
-    }
-    places = sorted({place[:2] for place in fvu}, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
+    places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == EXPANSION}
+    places = sorted(places, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
+    found = [by_variant(lines, layer=layer, k=k, expansion=EXPANSION) for layer, k in places]
     rows = []
     for first, second in PAIRS:
-        cells = []
-        for place in places:
-            excess = [
-                fvu[key] / fvu[(*place, second, key[3])] - 1
-                for key in fvu
-                if key[:3] == (*place, first) and (*place, second, key[3]) in fvu
-            ]
-            cells.append(spread(excess, "+.1%") if excess else "-")
+        cells = [spread(excesses(at.get(first, []), at.get(second, [])), "+.1%") for at in found]
         if any(cell != "-" for cell in cells):
             rows.append(f"| {first} against {second} | {' | '.join(cells)} |")
     if not rows:
         return "Nothing is recorded yet."
     head = " | ".join(f"layer {layer}, k = {k}" for layer, k in places)
     return "\n".join([f"| FVU of | {head} |", "|---" * (1 + len(places)) + "|", *rows])
+
+
+def excesses(lines: Sequence[Line], others: Sequence[Line]) -> list[float]:
+    """The share by which the FVU of each run exceeds that of the run of the same seed among ``others``, where there is one."""
+    theirs = {line["seed"]: line["reconstruction"]["fvu"] for line in others}
+    return [line["reconstruction"]["fvu"] / theirs[line["seed"]] - 1 for line in lines if line["seed"] in theirs]
+
+
+def recipe_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """
+    What signing a share of the latents costs: FVU against TopK and AbsTopK of the same layer, width, k and seeds, and dead latents.
+
+    It holds on a layer where it is no worse than both, as far as they are recorded, with at most 1 % dead.
+    """
+    at = {
+        layer: by_variant(lines, layer=layer, k=max(study["k"]), expansion=EXPANSION)
+        for layer in sorted({entry["layer"] for entry in study["runs"]})
+    }
+    rows = [f"| SAE | {' | '.join(f'layer {layer}' for layer in at)} | holds on |", "|---" * (2 + len(at)) + "|"]
+    for variant, options in study["variants"].items():
+        if options["architecture"] != "batch_abstopk" or not any(variant in found for found in at.values()):
+            continue
+        cells, holds = [], []
+        for layer, found in at.items():
+            runs = found.get(variant, [])
+            against = {name: excesses(runs, found.get(name, [])) for name in ("topk", "abstopk")}
+            told = [f"{name} {mean(costs):+.1%}" for name, costs in against.items() if costs]
+            dead = mean(map(COLUMNS["dead"][0], runs)) if runs else float("nan")
+            cells.append(", ".join([*told, f"dead {dead:.2%}"]) if runs else "-")
+            if told and dead <= 0.01 and all(mean(costs) <= 0 for costs in against.values() if costs):
+                holds.append(str(layer))
+        rows.append(f"| {variant} | {' | '.join(cells)} | {', '.join(holds) or 'none'} |")
+    return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
 
 def fvu_by_width(lines: Sequence[Line], k: int) -> dict[str, dict[int, list[float]]]:

@@ -183,11 +183,31 @@ def test_variants_are_compared_seed_by_seed() -> None:
         place = {"layer": 15, "k": k, "expansion": 8}
         return {**place, "variant": variant, "seed": seed, "reconstruction": {"fvu": fvu}}
 
-    lines = [line("mixed", 0, 0.9), line("topk", 0, 1.0), line("mixed", 1, 1.1), line("topk", 1, 1.0)]
-    lines += [line("mixed", 2, 5.0), line("topk", 0, 1.0, k=29)]
+    lines = [line("mixed_8th", 0, 0.9), line("topk", 0, 1.0), line("mixed_8th", 1, 1.1), line("topk", 1, 1.0)]
+    lines += [line("mixed_8th", 2, 5.0), line("topk", 0, 1.0, k=29)]
     assert tables.paired_table(lines).splitlines() == [
         "| FVU of | layer 15, k = 57 | layer 15, k = 29 |",
         "|---|---|---|",
-        "| mixed against topk | +0.0% (-10.0% to +10.0%) | - |",
+        "| mixed_8th against topk | +0.0% (-10.0% to +10.0%) | - |",
     ]
     assert tables.paired_table([]) == "Nothing is recorded yet."
+
+
+def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
+    def line(variant: str, layer: int, fvu: float, dead: int = 0, seed: int = 0) -> dict[str, Any]:
+        place = {"layer": layer, "k": 57, "expansion": 8, "variant": variant, "seed": seed}
+        return {**place, "reconstruction": {"fvu": fvu}, "training": {"dead_latents": dead}, "sae": {"d_sae": 1000}}
+
+    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    lines = [line(variant, layer, 1.0) for variant in ("topk", "abstopk") for layer in (8, 15)]
+    lines += [line("topk", 22, 1.0), line("topk", 15, 2.0, seed=1)]
+    # lower but dead; equal to one and lower than none; higher in the mean of its seeds
+    lines += [line("mixed_8th", 8, 0.9, dead=11), line("mixed_8th", 15, 1.0, dead=10), line("mixed_8th", 22, 1.01)]
+    lines += [line("mixed_32nd", 15, 0.9), line("mixed_32nd", 15, 2.3, seed=1), line("mixed_64th", 8, 0.5, seed=2)]
+    assert tables.recipe_table(lines, whole).splitlines()[2:] == [
+        "| mixed_8th | topk -10.0%, abstopk -10.0%, dead 1.10% | topk +0.0%, abstopk +0.0%, dead 1.00% "
+        "| topk +1.0%, dead 0.00% | 15 |",
+        "| mixed_32nd | - | topk +2.5%, abstopk -10.0%, dead 0.00% | - | none |",
+        "| mixed_64th | dead 0.00% | - | - | none |",
+    ]
+    assert tables.recipe_table([], whole) == "Nothing is recorded yet."
