@@ -67,7 +67,7 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
     found = by_variant(lines, layer=tables.LAYER, k=max(study["k"]), expansion=tables.EXPANSION)
     with paper_style():
         figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
-        for variant in ("batchtopk", "batch_abstopk", "mixed_8th"):
+        for variant in ("batchtopk", "batch_abstopk", "mixed_32nd"):
             tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
             if tasks:
                 covered = [value(task["coverage"]) for task in tasks]

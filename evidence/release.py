@@ -1,6 +1,6 @@
 """Write the released dictionary: one SAE of the study in bfloat16 and the canonical gauge, with its card.
 
-    python -m evidence.release runs/evidence/saes/layer15_x8_k57_mixed_8th_seed0_lr0.001
+    python -m evidence.release runs/evidence/saes/layer15_x8_k57_mixed_32nd_seed0_lr0.001
 
 What the card says is measured on the rounded SAE (`release.yaml`). A release that is there is replaced, once the new one is
 whole.

@@ -16,6 +16,7 @@ from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_width
 from evidence.study import HERE, recorded, runs_of
 from evidence.tables import (
     Line,
+    behaviour_table,
     main_table,
     paired_table,
     recipe_table,
@@ -43,6 +44,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         "tasks": task_table(lines, study),
         "tuning": tuning_table(),
         "steering": steering_table(lines),
+        "behaviour": behaviour_table(lines),
     }.items():
         text = replaced(text, name, content)
     return text

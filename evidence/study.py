@@ -216,7 +216,12 @@ def steered_numbers(record: Any) -> dict[str, Any]:
         for name, one in record.interventions.items()
     }
     behaviour = {name: [one.model_dump(mode="json") for one in both] for name, both in record.behaviour.items()}
-    return {"baseline_log_odds": rounded(record.baseline_log_odds), "interventions": found, "behaviour": behaviour}
+    return {
+        "latent": record.latent,
+        "baseline_log_odds": rounded(record.baseline_log_odds),
+        "interventions": found,
+        "behaviour": behaviour,
+    }
 
 
 def numbers(interval: Interval) -> list[float | None]:

@@ -177,7 +177,7 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """AUROC of one latent, its pole coverage and the best there is, task by task, at the main layer and larger k."""
     found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
-    shown = [name for name in ("mixed_8th", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
+    shown = [name for name in ("mixed_32nd", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
     if not shown:
         return "Nothing is recorded yet."
     rows = [f"| task | difference in means | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
@@ -220,18 +220,33 @@ def steering_table(lines: Sequence[Line]) -> str:
     rows = [f"| steered with | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
 
     def effect(line: Line, task: str, way: str) -> str:
-        one = line["steering"][task]["interventions"].get(way)
-        if one is None:
-            return "-"
-        sides = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
-        return "-" if None in sides else f"{sum(sides):.2f}"
+        ways = [one for name, one in line["steering"][task]["interventions"].items() if name.startswith(way)]
+        sides = [one[side]["log_odds"]["value"] for one in ways for side in ("towards_a", "towards_b")]
+        return "-" if None in sides or not sides else f"{sum(sides) / len(ways):.2f}"
 
     for line in steered:
         rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
-    for way in ("difference_in_means", "random_0"):
-        told = way.replace("_", " ").removesuffix(" 0")
+    for way, told in (("difference_in_means", "difference in means"), ("random", "random, mean")):
         rows.append(f"| {told} | {' | '.join(effect(steered[0], task, way) for task in tasks)} |")
     return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
+
+
+def behaviour_table(lines: Sequence[Line]) -> str:
+    """What steering refusal does to refusals and to general knowledge: share, and its 95 % interval."""
+    measures = {
+        "refused_harmful": "harmful refused",
+        "refused_harmless": "harmless refused",
+        "multiple_choice": "multiple choice right",
+    }
+    rows = [f"| steered with | strength | {' | '.join(measures.values())} |", "|---" * (2 + len(measures)) + "|"]
+    for line in lines:
+        for way, doses in line.get("steering", {}).get("refusal", {}).get("behaviour", {}).items():
+            told = f"latent of {line['variant']}" if way == "latent" else way.replace("_", " ")
+            for dose in doses:
+                shares = (dose[measure] for measure in measures)
+                cells = [f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})" for share in shares]
+                rows.append(f"| {told} | {dose['strength']:+.2f} | {' | '.join(cells)} |")
+    return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
 
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
