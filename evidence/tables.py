@@ -256,7 +256,7 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     if not at[EXPANSION]:
         return "Nothing of the [study](docs/evidence.md) is recorded yet."
     tokens = next(iter(at[EXPANSION].values()))[0]["training"]["tokens"]
-    narrow = "".join(f" With F = {n} D: {from_least_fvu(at[n])}." for n in (2, 1) if at[n]).replace("1 D", "D")
+    narrow = "".join(f" With F = {told}: {from_least_fvu(at[n])}." for n, told in ((2, "2 D"), (1, "D")) if at[n])
     return fill(
         f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
         f"held-out documents (seeds): {from_least_fvu(at[EXPANSION])}.{narrow}",
