@@ -1,4 +1,7 @@
-"""The exceptions that this package raises on purpose."""
+"""The exceptions that this package raises on purpose, and what their texts share."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
@@ -11,3 +14,9 @@ class HubError(RuntimeError):
 
 class TrainingStopped(RuntimeError):
     """A run that stopped itself: what had become unusable, where the last good state is, what to do."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'topk'?"`` where a known word is close to ``word``, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

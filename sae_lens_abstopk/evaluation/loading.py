@@ -17,8 +17,9 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import build_config, read_raw
+from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
+from sae_lens_abstopk.training.presets import read_raw
 from sae_lens_abstopk.training.runner import CONFIG_FILENAME
 
 

@@ -1,13 +1,12 @@
 """The keys of a task file and what each may hold."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, did_you_mean
 
 Split = Literal["train", "val", "test"]
 
@@ -22,10 +21,8 @@ class _Section(BaseModel):
             known = [info.alias or name for name, info in cls.model_fields.items()]
             for key in raw:
                 if key not in known:
-                    close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
                     raise ConfigError(
-                        f"unknown key {key!r}{f'; did you mean {close[0]!r}?' if close else ';'} keys here: "
-                        f"{', '.join(known)}."
+                        f"unknown key {key!r}{did_you_mean(str(key), known) or ';'} keys here: {', '.join(known)}."
                     )
         return raw
 

@@ -1,6 +1,5 @@
 """Tasks: a concept with two poles, texts of both, how they are split, and what steering by the concept is judged on."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -11,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.config_file import data_folder
+from sae_lens_abstopk.data_files import data_folder
+from sae_lens_abstopk.errors import ConfigError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 # 60/20/20 by group: three folds train, one validates, one tests
@@ -217,9 +216,8 @@ def _task_path(name_or_path: str | Path) -> Path:
             raise ConfigError(f"{path}: no such file. Tasks that ship with the package: {', '.join(names)}.")
         return path
     if path.as_posix() not in names:
-        close = difflib.get_close_matches(path.as_posix(), names, n=1, cutoff=0.5)
         raise ConfigError(
             f"task {str(name_or_path)!r} is neither a .yaml file nor a task that ships with the package"
-            f"{f'; did you mean {close[0]!r}?' if close else ';'} tasks: {', '.join(names)}."
+            f"{did_you_mean(path.as_posix(), names) or ';'} tasks: {', '.join(names)}."
         )
     return data_folder("evals") / "tasks" / f"{path.as_posix()}.yaml"

@@ -1,7 +1,5 @@
-"""YAML to :class:`TrainingConfig`: presets, variants, overrides, and errors that name the key."""
+"""Mappings as in the YAML files to :class:`TrainingConfig` and back, with errors that name the key."""
 
-import difflib
-import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import fields
@@ -12,12 +10,12 @@ import pydantic
 import yaml
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
-from typing_extensions import override
 
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import model_shape
+from sae_lens_abstopk.training.presets import apply_override, merge_variant, read_raw
 from sae_lens_abstopk.training.tracking import TrackingConfig
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
@@ -26,23 +24,6 @@ NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_ve
 OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
 RUN_SHORTHANDS = {"layer": int, "training_steps": int}
 SAE_SHORTHANDS = {"k_fraction": float, "expansion_factor": float}
-
-
-def data_folder(name: str) -> Path:
-    """``training_configs`` or ``evals``: beside the package in a clone, inside it in an install."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / name
-    return inside if inside.is_dir() else package.parent / name
-
-
-def preset_names() -> list[str]:
-    """Names that :func:`load_config` accepts besides files: ``MODEL`` and ``MODEL/VARIANT``."""
-    return sorted(path.stem for path in data_folder("training_configs").glob("*.yaml"))
-
-
-def variant_names() -> list[str]:
-    """Variants that can follow the name of a model preset."""
-    return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
 
 
 def load_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
@@ -61,74 +42,8 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainingCo
     """
     raw, where = read_raw(source)
     for change in overrides:
-        _apply_override(raw, change)
+        apply_override(raw, change)
     return build_config(raw, where=where)
-
-
-def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
-    """The merged but unchecked mapping behind ``source``, and a name for it in errors."""
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-        return _beside(path.parent, read_yaml(path)), str(path)
-    model, _, variant = str(source).partition("/")
-    if model not in preset_names():
-        raise ConfigError(
-            f"config {str(source)!r} is neither a .yaml file nor a preset{_nearest(model, preset_names())}; "
-            f"presets: {', '.join(preset_names())}."
-        )
-    folder = data_folder("training_configs")
-    raw = read_yaml(folder / f"{model}.yaml")
-    if variant:
-        if variant not in variant_names():
-            raise ConfigError(
-                f"config {str(source)!r}: no variant {variant!r}{_nearest(variant, variant_names())}; "
-                f"variants: {', '.join(variant_names())}."
-            )
-        _merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
-    return _beside(folder, raw), str(source)
-
-
-def _beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    """A relative ``dataset_path`` that exists beside the config file means that file."""
-    dataset = raw.get("dataset_path")
-    if isinstance(dataset, str) and dataset and (folder / dataset).exists():
-        raw["dataset_path"] = str((folder / dataset).resolve())
-    return raw
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top level is a mapping."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping of keys to values, not {type(content).__name__}.")
-    return content
-
-
-class _Loader(yaml.SafeLoader):
-    """
-    YAML 1.1 reads ``3e-4`` as a string, and takes the last of two equal keys.
-
-    Here the first is a number, as everywhere else in Python, and the second an error.
-    """
-
-    @override
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.YAMLError(f"the key {key.value!r} is there twice, again in line {key.start_mark.line + 1}")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingConfig:
@@ -203,7 +118,7 @@ def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingS
     offered = sorted({*OUR_NAMES, *SAE_TRAINING_CLASS_REGISTRY} - {OUR_NAMES["abstopk"]})
     if architecture not in offered and architecture not in OUR_NAMES.values():
         raise ConfigError(
-            f"{where}.architecture={architecture!r} is not known{_nearest(architecture, offered)}; "
+            f"{where}.architecture={architecture!r} is not known{did_you_mean(architecture, offered)}; "
             f"use one of {', '.join(offered)}."
         )
     return SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(architecture, architecture)][1]
@@ -247,13 +162,8 @@ def _check_keys(raw: Mapping[Any, Any], known: Iterable[str], *, of: str = "", s
         if key not in known:
             inside = f" in {section}" if section else ""
             raise ConfigError(
-                f"unknown key {key!r}{of}{inside}{_nearest(str(key), known)}; `abstopk configs --keys` lists all."
+                f"unknown key {key!r}{of}{inside}{did_you_mean(str(key), known)}; `abstopk configs --keys` lists all."
             )
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
@@ -288,48 +198,8 @@ def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any
     if not isinstance(changes, dict):
         raise ConfigError(f"companions.{name}={changes!r} must be a section of keys that differ from sae.")
     merged: dict[str, Any] = {"sae": dict(sae)}
-    _merge_variant(
-        merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")}
-    )
+    merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
     return merged["sae"]
-
-
-def _merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
-    """Lay ``variant`` over ``raw``; its list ``remove`` takes keys out that the new architecture does not have."""
-    removed = variant.get("remove") or []
-    if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
-        raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
-    for key in removed:
-        raw.get("sae", {}).pop(key, None)
-    for key, value in variant.items():
-        if key == "remove":
-            continue
-        if isinstance(value, dict) and isinstance(raw.get(key), dict):
-            raw[key] = {**raw[key], **value}
-        else:
-            raw[key] = value
-
-
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} must have the form key=value, e.g. sae.k=32.")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
-        value = text
-    *sections, last = key.split(".")
-    at: Any = raw
-    for section in sections:
-        at = at.setdefault(section, {})
-        if not isinstance(at, dict):
-            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
-    at[last] = value
-    # a shorthand and what it stands for exclude each other; the override wins over the file
-    rivals = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "training_steps"}
-    for one, other in rivals.items():
-        if last in (one, other):
-            at.pop(other if last == one else one, None)
 
 
 def _build_logger(raw: Mapping[str, Any]) -> TrackingConfig:

@@ -11,8 +11,10 @@ import docstring_parser
 from rich.table import Table
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
+from sae_lens_abstopk.data_files import data_folder
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import NOT_IN_FILES, data_folder, preset_names, variant_names
+from sae_lens_abstopk.training.config_file import NOT_IN_FILES
+from sae_lens_abstopk.training.presets import preset_names, read_raw, variant_names
 from sae_lens_abstopk.training.tracking import TrackingConfig
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
@@ -161,8 +163,6 @@ def keys_table() -> Table:
 
 def presets_table() -> Table:
     """The presets and what they train."""
-    from sae_lens_abstopk.training.config_file import read_raw
-
     table = Table("preset", "model", "layer", "architecture", "k", caption=_how_to_combine(), caption_justify="left")
     for name in preset_names():
         raw, _ = read_raw(name)
@@ -184,8 +184,6 @@ def _how_to_combine() -> str:
 
 def preset_text(name: str) -> str:
     """The file, or files, behind a preset."""
-    from sae_lens_abstopk.training.config_file import read_raw
-
     read_raw(name)  # refuses what does not exist
     model, _, variant = name.partition("/")
     folder = data_folder("training_configs")

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sae_lens_abstopk import load_config, train
-from sae_lens_abstopk.training.config_file import preset_names, variant_names
+from sae_lens_abstopk.training.presets import preset_names, variant_names
 from sae_lens_abstopk.training.sweep import load_sweep
 from tests.conftest import small_run
 

@@ -1,0 +1,58 @@
+"""YAML files, and the folders of data that ship with the package."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import override
+
+from sae_lens_abstopk.errors import ConfigError
+
+
+def data_folder(name: str) -> Path:
+    """``training_configs`` or ``evals``: beside the package in a clone, inside it in an install."""
+    package = Path(__file__).resolve().parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of keys to values, not {type(content).__name__}.")
+    return content
+
+
+def yaml_value(text: str) -> Any:
+    """What ``text`` stands for in a YAML file; the text itself where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return text
+
+
+class _Loader(yaml.SafeLoader):
+    """
+    YAML 1.1 reads ``3e-4`` as a string, and takes the last of two equal keys.
+
+    Here the first is a number, as everywhere else in Python, and the second an error.
+    """
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.YAMLError(f"the key {key.value!r} is there twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

@@ -1,0 +1,86 @@
+"""Presets, their variants and ``key=value`` overrides: the mapping of a training config before it is checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sae_lens_abstopk.data_files import data_folder, read_yaml, yaml_value
+from sae_lens_abstopk.errors import ConfigError, did_you_mean
+
+
+def preset_names() -> list[str]:
+    """Names that :func:`load_config` accepts besides files: ``MODEL`` and ``MODEL/VARIANT``."""
+    return sorted(path.stem for path in data_folder("training_configs").glob("*.yaml"))
+
+
+def variant_names() -> list[str]:
+    """Variants that can follow the name of a model preset."""
+    return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
+
+
+def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
+    """The merged but unchecked mapping behind ``source``, and a name for it in errors."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
+        return _beside(path.parent, read_yaml(path)), str(path)
+    model, _, variant = str(source).partition("/")
+    if model not in preset_names():
+        raise ConfigError(
+            f"config {str(source)!r} is neither a .yaml file nor a preset{did_you_mean(model, preset_names())}; "
+            f"presets: {', '.join(preset_names())}."
+        )
+    folder = data_folder("training_configs")
+    raw = read_yaml(folder / f"{model}.yaml")
+    if variant:
+        if variant not in variant_names():
+            raise ConfigError(
+                f"config {str(source)!r}: no variant {variant!r}{did_you_mean(variant, variant_names())}; "
+                f"variants: {', '.join(variant_names())}."
+            )
+        merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
+    return _beside(folder, raw), str(source)
+
+
+def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
+    """Lay ``variant`` over ``raw``; its list ``remove`` takes keys out that the new architecture does not have."""
+    removed = variant.get("remove") or []
+    if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
+        raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
+    for key in removed:
+        raw.get("sae", {}).pop(key, None)
+    for key, value in variant.items():
+        if key == "remove":
+            continue
+        if isinstance(value, dict) and isinstance(raw.get(key), dict):
+            raw[key] = {**raw[key], **value}
+        else:
+            raw[key] = value
+
+
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set the key of a text ``key=value``; what excludes that key goes."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"override {override!r} must have the form key=value, e.g. sae.k=32.")
+    *sections, last = key.split(".")
+    at: Any = raw
+    for section in sections:
+        at = at.setdefault(section, {})
+        if not isinstance(at, dict):
+            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
+    at[last] = yaml_value(text)
+    # a shorthand and what it stands for exclude each other; the override wins over the file
+    rivals = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "training_steps"}
+    for one, other in rivals.items():
+        if last in (one, other):
+            at.pop(other if last == one else one, None)
+
+
+def _beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """A relative ``dataset_path`` that exists beside the config file means that file."""
+    dataset = raw.get("dataset_path")
+    if isinstance(dataset, str) and dataset and (folder / dataset).exists():
+        raw["dataset_path"] = str((folder / dataset).resolve())
+    return raw
