@@ -65,7 +65,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         {"sae.architecture": "matryoshka_batch_abstopk", "sae.use_matryoshka_aux_loss": True},
         "use_matryoshka_aux_loss=True is not there for signed codes",
     ),
-    "a key that the architecture does not have": ({"sae.architecture": "standard"}, "unknown key 'k'"),
+    "a key that the architecture does not have": (
+        {"sae.architecture": "standard"},
+        r"sae\.k is no key of the architecture standard, but of abstopk, .*leave it out",
+    ),
     "learning rate 0": ({"lr": 0.0}, "lr=0.0 must be above 0"),
     "learning rate below 0": ({"lr": -1.0}, "lr=-1.0 must be above 0"),
     "learning rate in words": ({"lr": "fast"}, "lr='fast' has the wrong type"),

@@ -39,7 +39,7 @@ def test_configs_are_listed_shown_and_explained() -> None:
     assert listing.exit_code == 0
     assert "EleutherAI/pythia-70m" in listing.output
     shown = invoke("configs", "pythia-70m/topk")
-    assert "architecture: abstopk" in shown.output
+    assert "architecture: batch_abstopk" in shown.output
     assert yaml.safe_load(shown.output)["sae"]["architecture"] == "topk"
     keys = invoke("configs", "--keys")
     assert "max_norm_multiple" in keys.output
@@ -65,7 +65,7 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
     [
         (["train", "pythia-70n"], "did you mean 'pythia-70m'?"),
         (["train", "pythia-70m", "sae.kk=3"], "unknown key 'kk'"),
-        (["train", "pythia-70m", "sae.k=0"], "sae.k=0 must lie between 1 and d_sae=8192"),
+        (["train", "pythia-70m", "sae.k=0"], "sae.k=0.0 must lie between 1 and d_sae=8192"),
         (["inspect", "/nowhere"], "no such folder"),
         (["sweep", "nothing"], "one of paper"),
         (["configs", "gpt3"], "did you mean 'gpt2'?"),

@@ -98,6 +98,7 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
     if aims_at_k:
         hints |= {"k": float}
+    _check_foreign_keys(raw, hints, name, where)
     _check_keys(raw, hints, of=f" of the architecture {name}", section=where)
     values = {key: _typed(f"{where}.{key}", value, hints[key]) for key, value in raw.items()}
     _resolve_shorthands(values, where, has_k="k" in hints)
@@ -113,9 +114,14 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
         raise ConfigError(f"{where}.{error}") from None
 
 
+def offered_architectures() -> list[str]:
+    """Names that a config file may give as ``sae.architecture``."""
+    return sorted({*OUR_NAMES, *SAE_TRAINING_CLASS_REGISTRY} - {OUR_NAMES["abstopk"]})
+
+
 def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
     """The config class of an architecture by the name that it has in a config file."""
-    offered = sorted({*OUR_NAMES, *SAE_TRAINING_CLASS_REGISTRY} - {OUR_NAMES["abstopk"]})
+    offered = offered_architectures()
     if architecture not in offered and architecture not in OUR_NAMES.values():
         raise ConfigError(
             f"{where}.architecture={architecture!r} is not known{did_you_mean(architecture, offered)}; "
@@ -163,6 +169,17 @@ def _check_keys(raw: Mapping[Any, Any], known: Iterable[str], *, of: str = "", s
             inside = f" in {section}" if section else ""
             raise ConfigError(
                 f"unknown key {key!r}{of}{inside}{did_you_mean(str(key), known)}; `abstopk configs --keys` lists all."
+            )
+
+
+def _check_foreign_keys(raw: Mapping[Any, Any], known: Iterable[str], architecture: str, where: str) -> None:
+    """A key that another architecture has stays behind where the architecture alone is changed."""
+    for key in sorted(set(map(str, raw)) - set(known) - NOT_IN_FILES):
+        owners = [name for name in offered_architectures() if key in _hints(sae_config_class(name))]
+        if owners:
+            raise ConfigError(
+                f"{where}.{key} is no key of the architecture {architecture}, but of {', '.join(owners)}; leave it out "
+                f"(the variants of a preset do: `abstopk configs`)."
             )
 
 

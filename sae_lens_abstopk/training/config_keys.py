@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -172,10 +172,15 @@ def presets_table() -> Table:
             name,
             str(raw.get("model_name")),
             str(raw.get("layer")),
-            f"{sae.get('architecture')}{companions}",
+            f"{sae.get('architecture')}{_signed(sae)}{companions}",
             str(sae.get("k")),
         )
     return table
+
+
+def _signed(sae: Mapping[str, Any]) -> str:
+    share = sae.get("signed_share", 1)
+    return "" if share == 1 else f", 1/{1 / share:.0f} signed"
 
 
 def _how_to_combine() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sae_lens_abstopk import load_config, train
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, load_config, train
 from sae_lens_abstopk.training.presets import preset_names, variant_names
 from sae_lens_abstopk.training.sweep import load_sweep
 from tests.conftest import small_run
@@ -14,17 +14,29 @@ from tests.conftest import small_run
 MODELS = [name for name in preset_names() if name != "quickstart"]
 
 
-@pytest.mark.parametrize("variant", ["abstopk", "batch_abstopk"])
+@pytest.mark.parametrize("variant", ["", "/abstopk", "/batch_abstopk"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_preset_trains_on_a_model_of_its_class(
     model: str, variant: str, tiny_models: dict[str, Path], texts: Path, tmp_path: Path
 ) -> None:
     overrides = [*small_run(tiny_models[model], texts), f"output_path={tmp_path / 'run'}", "sae.k=4"]
-    result = train(load_config(f"{model}/{variant}", overrides), console=Console(quiet=True))
+    result = train(load_config(f"{model}{variant}", overrides), console=Console(quiet=True))
     last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[-1].split(",")
     assert last[0] == "2"
     assert all(math.isfinite(float(value)) for value in last)
     assert result.saes["sae"].cfg.d_in == 32
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_preset_signs_a_quarter_of_its_dimensions_and_the_papers_variants_all(model: str) -> None:
+    sae = load_config(model).sae
+    assert isinstance(sae, BatchAbsTopKTrainingSAEConfig)
+    assert sae.signed_share * sae.d_sae == sae.d_in / 4
+    assert sae == load_config(f"{model}/mixed").sae
+    everything = load_config(f"{model}/batch_abstopk").sae
+    assert isinstance(everything, BatchAbsTopKTrainingSAEConfig)
+    assert everything.signed_share == 1
+    assert isinstance(load_config(f"{model}/abstopk").sae, AbsTopKTrainingSAEConfig)
 
 
 @pytest.mark.parametrize("variant", [name for name in variant_names() if "abstopk" not in name])
