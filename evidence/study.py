@@ -2,11 +2,11 @@
 
     python -m evidence.study --text corpus.jsonl.gz --work runs/evidence
 
-`study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment, wall
-time; the digest of the text); the activations of all layers are computed once, in one pass of the model (fill.py), into `WORK/activations`, and
-learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the passes of the language model: a results file of
-`abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this file keeps what the tables show, a line an
-SAE.
+`study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment,
+wall time, digest of the text). The activations of all layers are computed once, in one pass of the model (fill.py), into
+`WORK/activations`; learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the
+passes of the language model: a results file of `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this
+file keeps what the tables show, a line an SAE.
 """
 
 import argparse

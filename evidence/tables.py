@@ -161,9 +161,9 @@ def fvu_by_width(lines: Sequence[Line], k: int) -> dict[str, dict[int, list[floa
 
 
 def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """FVU by the number of latents, at the main layer and larger k."""
+    """FVU by the number of latents, at the main layer and larger k, of what was trained at several or signs a share."""
     found = fvu_by_width(lines, max(study["k"]))
-    shown = {name: by_width for name, by_width in found.items() if len(by_width) > 1}
+    shown = {name: widths for name, widths in found.items() if len(widths) > 1 or name.startswith("mixed_")}
     if not shown:
         return "Nothing is recorded yet."
     names = [name for name in study["variants"] if name in shown]
@@ -252,11 +252,13 @@ def behaviour_table(lines: Sequence[Line]) -> str:
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The main result in a sentence or two, for the README."""
     k = max(study["k"])
-    at = {expansion: by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 2, 1)}
+    at = {expansion: by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (16, EXPANSION, 2, 1)}
     if not at[EXPANSION]:
         return "Nothing of the [study](docs/evidence.md) is recorded yet."
     tokens = next(iter(at[EXPANSION].values()))[0]["training"]["tokens"]
-    narrow = "".join(f" With F = {told}: {from_least_fvu(at[n])}." for n, told in ((2, "2 D"), (1, "D")) if at[n])
+    narrow = "".join(
+        f" With F = {told}: {from_least_fvu(at[n])}." for n, told in ((16, "16 D"), (2, "2 D"), (1, "D")) if at[n]
+    )
     return fill(
         f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
         f"held-out documents (seeds): {from_least_fvu(at[EXPANSION])}.{narrow}",
