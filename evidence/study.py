@@ -178,6 +178,8 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
             "accuracy": {method: numbers(found.probes[method].accuracy)[:1] for method in METHODS[:8]},
             "coverage": numbers(found.latent.coverage),
             "best_coverage": numbers(found.best_coverage.coverage),
+            "density": rounded(found.latent.density),
+            "best_density": rounded(found.best_coverage.density),
             "latent": found.latent.latent,
             "cosine": rounded(found.latent.direction_cosine),
         }

@@ -60,6 +60,7 @@ COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
     "pair": (auroc("pair"), ".3f"),
     "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
     "best coverage": (over_tasks(lambda task: value(task["best_coverage"])), ".3f"),
+    "its density": (over_tasks(lambda task: value([task.get("best_density")])), ".0%"),
 }
 
 
@@ -175,7 +176,7 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """AUROC of one latent, its pole coverage and the best there is, task by task, at the main layer and larger k."""
+    """AUROC of one latent, its pole coverage, and the best there is with its density, by task, at the main layer and larger k."""
     found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
     shown = [name for name in ("mixed_32nd", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
     if not shown:
@@ -186,10 +187,12 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         for variant in shown:
             tasks = [line["tasks"][task] for line in found[variant] if task in line["tasks"]]
             one = mean(value(found_task["auroc"]["single latent"]) for found_task in tasks)
-            covered = (
+            covered, best = (
                 mean(value(found_task[which]) for found_task in tasks) for which in ("coverage", "best_coverage")
             )
-            cells.append(", ".join([f"{one:.3f}", *(f"{share:.2f}" for share in covered)]))
+            densities = [share for found_task in tasks if (share := found_task.get("best_density")) is not None]
+            density = f" ({mean(densities):.0%})" if densities else ""
+            cells.append(f"{one:.3f}, {covered:.2f}, {best:.2f}{density}")
         dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
         rows.append(f"| {task} | {dense:.3f} | {' | '.join(cells)} |")
     return "\n".join(rows)

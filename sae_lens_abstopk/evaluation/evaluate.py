@@ -21,6 +21,7 @@ from sae_lens_abstopk.evaluation.records import (
     reconstruction_record,
     run_facts,
     sae_record,
+    with_density,
 )
 from sae_lens_abstopk.evaluation.results import (
     ExampleRecord,
@@ -99,6 +100,8 @@ class OnText(NamedTuple):
 
     reconstruction: dict[str, ReconstructionRecord]
     examples: dict[str, list[ExampleRecord]]
+    density: dict[str, list[float]]
+    """Share of the tokens on which a latent fires, on either side."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class _Evaluation:
             examples=on_text.examples,
             stability=stability,
             concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
-            tasks={name: found.record for name, found in probed.items()},
+            tasks={name: with_density(found.record, on_text.density) for name, found in probed.items()},
             steering=steering,
         )
 
@@ -193,6 +196,7 @@ class _Evaluation:
         return OnText(
             {name: reconstruction_record(result) for name, result in found.items()},
             {name: examples(kept, self.subjects.tokenizer) for name, kept in contexts.items()},
+            {name: result.density.sum(0).tolist() for name, result in found.items()},
         )
 
     def _geometry(self) -> dict[str, GeometryRecord]:

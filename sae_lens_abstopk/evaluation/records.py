@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from sae_lens_abstopk.evaluation.results import (
     SAERecord,
     SAETaskRecord,
     SteeringRecord,
+    TaskRecord,
 )
 from sae_lens_abstopk.evaluation.steering_summary import PoleEffect
 
@@ -150,6 +152,18 @@ def task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
         ),
         best_coverage=_latent(codes.best_coverage, W_dec, direction),
     )
+
+
+def with_density(record: TaskRecord, density: Mapping[str, Sequence[float]]) -> TaskRecord:
+    """The record with how often the chosen latents fire: ``density`` has the share of tokens of each latent, by SAE."""
+    saes = {}
+    for name, found in record.saes.items():
+        chosen = {"latent": found.latent, "best_coverage": found.best_coverage}
+        known = {
+            key: latent.model_copy(update={"density": density[name][latent.latent]}) for key, latent in chosen.items()
+        }
+        saes[name] = found.model_copy(update=known)
+    return record.model_copy(update={"saes": saes})
 
 
 def steering_record(

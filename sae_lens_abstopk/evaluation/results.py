@@ -95,6 +95,9 @@ class LatentRecord(Record):
     direction_cosine: float | None = Field(
         default=None, description="Of its decoder row with mean(B) - mean(A) of the activations; positive is towards B."
     )
+    density: float | None = Field(
+        default=None, description="Share of the tokens of the reconstruction on which it fires, on either side."
+    )
 
 
 class PairRecord(Record):

@@ -114,7 +114,8 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         ),
         note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the other "
         "does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are chosen on train. "
-        "latents: in this order, with the side that goes with pole B; of the pair A's side, then B's.",
+        "latents: in this order, with the side that goes with pole B and the share of tokens of plain text on which it fires; "
+        "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
         labels=2,
     )
 
@@ -128,7 +129,8 @@ def _auroc(probe: ProbeRecord | None) -> str:
 
 
 def _signed(found: LatentRecord) -> str:
-    return f"{'+' if found.orientation > 0 else '-'}{found.latent}"
+    density = "" if found.density is None else f" ({found.density:.2g})"
+    return f"{'+' if found.orientation > 0 else '-'}{found.latent}{density}"
 
 
 def _sides(found: PairRecord) -> str:

@@ -152,7 +152,11 @@ def _task(poles: tuple[str, str], saes: dict[str, str | None], draw: np.random.G
             coverage = _interval(float(draw.uniform(0.3, most)), 0.04)
             cosine = -float(draw.uniform(0.1, 0.6))
             return LatentRecord(
-                latent=int(draw.integers(4608)), orientation=-1, coverage=coverage, direction_cosine=cosine
+                latent=int(draw.integers(4608)),
+                orientation=-1,
+                coverage=coverage,
+                direction_cosine=cosine,
+                density=0.125,
             )
 
         return SAETaskRecord(

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.evaluation import evaluate as evaluation
+from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
@@ -75,6 +76,17 @@ def trained(raw_config: dict[str, Any]) -> Path:
     return train(build_config(raw_config), console=QUIET).folders["sae"]
 
 
+@torch.no_grad()
+def firing_shares(folder: Path, n_tokens: int) -> torch.Tensor:
+    """Share of the run's held-out tokens on which each latent fires, [d_sae]."""
+    subjects = open_subjects({"mine": folder})
+    codes = []
+    for tokens in subjects.batches(n_tokens):
+        x = subjects.passes.activations(tokens)
+        codes.append(subjects.saes["mine"].encode(x[subjects.token_filter.keep(tokens, x)].float()))
+    return (torch.cat(codes) != 0).double().mean(0)
+
+
 def test_a_suite_measures_everything_and_leaves_one_file(trained: Path, small: dict[str, Any], tmp_path: Path) -> None:
     stages = set()
     results = evaluate(
@@ -90,6 +102,9 @@ def test_a_suite_measures_everything_and_leaves_one_file(trained: Path, small: d
     for method in ("single latent", "pair", "5-sparse", "difference in means", "logistic regression"):
         assert concept.probes[method].auroc.n_units == results.tasks["temperature"].test_groups
     assert {"single latent, permuted", "single latent, untrained SAE"} < set(concept.probes)
+    density = firing_shares(trained, Suite(**small).reconstruction.tokens)
+    for latent in (concept.latent, concept.best_coverage):
+        assert latent.density == pytest.approx(density[latent.latent].item())
     steering = results.steering["temperature"]["mine"]
     assert set(steering.interventions) == {"latent", "clamp", "difference_in_means", "random_0"}
     assert [dose.strength for dose in steering.interventions["latent"].doses] == [-3, -1, 0, 1, 3]

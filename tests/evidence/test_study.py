@@ -101,6 +101,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert mixed["evaluation"]["held_out"]
     assert set(mixed["tasks"]) == {"gender", "tense"}
     assert topk["tasks"]["gender"]["coverage"][0] <= 0.5
+    assert 0 < mixed["tasks"]["gender"]["best_density"] <= 1
     assert set(mixed["steering"]["temperature"]["interventions"]) >= {"latent", "difference_in_means"}
     assert mixed["training"]["tokens"] == 2048
     assert mixed["training"]["dead_window_tokens"] == 200 * 64
