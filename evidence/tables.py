@@ -12,6 +12,7 @@ from evidence.tune import EXPANSION, GRID, LAYER
 
 PAIRS = (
     ("abstopk", "topk"),
+    ("abstopk", "jumprelu"),
     ("batch_abstopk", "batchtopk"),
     ("mixed_8th", "batch_abstopk"),
     ("mixed_8th", "batchtopk"),
@@ -23,6 +24,7 @@ PAIRS = (
     ("mixed_32nd", "batchtopk"),
     ("mixed_32nd", "abstopk"),
     ("mixed_32nd", "topk"),
+    ("mixed_32nd", "jumprelu"),
     ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Variants that are compared seed by seed."""
@@ -255,16 +257,14 @@ def behaviour_table(lines: Sequence[Line]) -> str:
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The main result in a sentence or two, for the README."""
     k = max(study["k"])
-    at = {expansion: by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (16, EXPANSION, 2, 1)}
-    if not at[EXPANSION]:
+    found, narrow = (by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 1))
+    if not found:
         return "Nothing of the [study](docs/evidence.md) is recorded yet."
-    tokens = next(iter(at[EXPANSION].values()))[0]["training"]["tokens"]
-    narrow = "".join(
-        f" With F = {told}: {from_least_fvu(at[n])}." for n, told in ((16, "16 D"), (2, "2 D"), (1, "D")) if at[n]
-    )
+    tokens = next(iter(found.values()))[0]["training"]["tokens"]
+    at_one = f" With F = D: {from_least_fvu(narrow)}." if narrow else ""
     return fill(
         f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
-        f"held-out documents (seeds): {from_least_fvu(at[EXPANSION])}.{narrow}",
+        f"held-out documents (seeds): {from_least_fvu(found)}.{at_one}",
         width=118,
         break_on_hyphens=False,
     )
