@@ -177,9 +177,10 @@ def _check_foreign_keys(raw: Mapping[Any, Any], known: Iterable[str], architectu
     for key in sorted(set(map(str, raw)) - set(known) - NOT_IN_FILES):
         owners = [name for name in offered_architectures() if key in _hints(sae_config_class(name))]
         if owners:
+            leave_out = "leave it out, as the variants of a preset do (`abstopk configs`)"
+            remedy = leave_out if where == "sae" else f"if it comes from sae, set {where}.remove=[{key}]"
             raise ConfigError(
-                f"{where}.{key} is no key of the architecture {architecture}, but of {', '.join(owners)}; leave it out "
-                f"(the variants of a preset do: `abstopk configs`)."
+                f"{where}.{key} is no key of the architecture {architecture}, but of {', '.join(owners)}; {remedy}."
             )
 
 

@@ -79,7 +79,11 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             {"topk": {"architecture": "topk", "normalize_activations": "layer_norm"}},
             "companions.topk.normalize_activations='layer_norm' cannot be combined",
         ),
-        ("companions", {"l1": {"architecture": "standard"}}, "k is no key of the architecture standard"),
+        (
+            "companions",
+            {"l1": {"architecture": "standard"}},
+            "if it comes from sae, set companions.l1.remove=[k]",
+        ),
     ],
 )
 def test_a_bad_value_is_refused_with_its_key_and_the_remedy(
