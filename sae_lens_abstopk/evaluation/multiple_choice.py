@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
-from sae_lens_abstopk.data_files import data_folder
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.yaml_files import data_folder
 
 TASK_FILE = "abstopk_multiple_choice.yaml"
 

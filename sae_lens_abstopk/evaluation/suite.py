@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sae_lens_abstopk.data_files import data_folder, read_yaml
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]

@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.console import Console
 
-from sae_lens_abstopk.data_files import data_folder, read_yaml
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_sae_config, load_config, sae_config_class
@@ -16,6 +15,7 @@ from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.resume import resume_if_started
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
 VARIANT_KEYS = {"times_wider"}

@@ -11,11 +11,11 @@ import docstring_parser
 from rich.table import Table
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
-from sae_lens_abstopk.data_files import data_folder
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import NOT_IN_FILES
 from sae_lens_abstopk.training.presets import preset_names, read_raw, variant_names
 from sae_lens_abstopk.training.tracking import TrackingConfig
+from sae_lens_abstopk.yaml_files import data_folder
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
 EXTRA = {

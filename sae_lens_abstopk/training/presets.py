@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sae_lens_abstopk.data_files import data_folder, read_yaml, yaml_value
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
 
 
 def preset_names() -> list[str]:

@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from sae_lens_abstopk.data_files import data_folder, read_yaml
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 ENTRY_KEYS = {"config", "variants", "grid"}
 

@@ -7,9 +7,9 @@ import datasets
 import pytest
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.data_files import data_folder
 from sae_lens_abstopk.evaluation.tasks import Example, load_task
 from sae_lens_abstopk.training import text as training_text
+from sae_lens_abstopk.yaml_files import data_folder
 from tests.evaluation.task_files import CSV, rows_file, texts_of, written
 
 EVALS = data_folder("evals")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from sae_lens_abstopk.data_files import data_folder
 from sae_lens_abstopk.evaluation.task_file import check_task
 from sae_lens_abstopk.evaluation.tasks import Example, Task, load_task, make_task, task_names
+from sae_lens_abstopk.yaml_files import data_folder
 from tests.evaluation.task_files import texts_of
 
 EVALS = data_folder("evals")

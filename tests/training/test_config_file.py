@@ -8,10 +8,10 @@ import sae_lens
 import yaml
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
-from sae_lens_abstopk.data_files import data_folder
 from sae_lens_abstopk.training.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config_keys import annotate, key_docs
 from sae_lens_abstopk.training.presets import preset_names, variant_names
+from sae_lens_abstopk.yaml_files import data_folder
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
     data_folder("training_configs").glob("variants/*.yaml")
