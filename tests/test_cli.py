@@ -65,7 +65,7 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
     [
         (["train", "pythia-70n"], "did you mean 'pythia-70m'?"),
         (["train", "pythia-70m", "sae.kk=3"], "unknown key 'kk'"),
-        (["train", "pythia-70m", "sae.k=0"], "sae.k=0.0 must lie between 1 and d_sae=8192"),
+        (["train", "pythia-70m", "sae.k=0"], "sae.k=0 must lie between 1 and d_sae=8192"),
         (["inspect", "/nowhere"], "no such folder"),
         (["sweep", "nothing"], "one of paper"),
         (["configs", "gpt3"], "did you mean 'gpt2'?"),

@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -180,7 +181,7 @@ def presets_table() -> Table:
 
 def _signed(sae: Mapping[str, Any]) -> str:
     share = sae.get("signed_share", 1)
-    return "" if share == 1 else f", 1/{1 / share:.0f} signed"
+    return "" if share == 1 else f", {Fraction(share).limit_denominator(1000)} signed"
 
 
 def _how_to_combine() -> str:

@@ -11,7 +11,7 @@ CSV = "body,mood,author\n" + "".join(f'"Review, number {i}",{i % 2},a{i // 2}\n'
 
 
 def minimal(**changes: Any) -> dict[str, Any]:
-    """A task file's content with five templates; a change to None takes the key out."""
+    """A task file's content with six templates; a change to None takes the key out."""
     content = {
         "name": "gender",
         "poles": ["he", "she"],
