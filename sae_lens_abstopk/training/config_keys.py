@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import docstring_parser
-from rich.table import Table
+from rich.table import Column, Table
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -164,7 +164,9 @@ def keys_table() -> Table:
 
 def presets_table() -> Table:
     """The presets and what they train."""
-    table = Table("preset", "model", "layer", "architecture", "k", caption=_how_to_combine(), caption_justify="left")
+    architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
+    columns = ("preset", "model", "layer", architecture, "signed", "k")
+    table = Table(*columns, caption=_how_to_combine(), caption_justify="left")
     for name in preset_names():
         raw, _ = read_raw(name)
         sae = raw.get("sae", {})
@@ -173,15 +175,17 @@ def presets_table() -> Table:
             name,
             str(raw.get("model_name")),
             str(raw.get("layer")),
-            f"{sae.get('architecture')}{_signed(sae)}{companions}",
+            f"{sae.get('architecture')}{companions}",
+            _signed(sae),
             str(sae.get("k")),
         )
     return table
 
 
 def _signed(sae: Mapping[str, Any]) -> str:
+    """The share of the latents that may fire on both sides."""
     share = sae.get("signed_share", 1)
-    return "" if share == 1 else f", {Fraction(share).limit_denominator(1000)} signed"
+    return "all" if share == 1 else str(Fraction(share).limit_denominator(1000))
 
 
 def _how_to_combine() -> str:
