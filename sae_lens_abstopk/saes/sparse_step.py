@@ -97,7 +97,8 @@ def dead_latent_loss(
         return residual_BD.new_tensor(0.0)
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))
-    u = centred_BD @ sae.W_enc[:, dead] + sae.b_enc[dead]
+    # rows of the transposed view: the gradient of columns would be laid out unlike the weights, and be copied twice
+    u = centred_BD @ sae.W_enc.T[dead].T + sae.b_enc[dead]
     if k < len(dead):
         best = nearest_to_firing(u.detach(), encoder, dead).topk(k, sorted=False).indices
         u = torch.zeros_like(u).scatter(-1, best, u.gather(-1, best))
