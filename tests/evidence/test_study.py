@@ -1,6 +1,7 @@
 """The study on a tiny model: it trains, evaluates, records, goes on, and its page is up to date."""
 
 import json
+import re
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -177,6 +178,15 @@ def test_the_page_is_what_the_record_says() -> None:
     assert report.page(text, lines, whole) == text
     readme = report.README.read_text(encoding="utf-8")
     assert report.replaced(readme, "study", tables.summary(lines, whole)) == readme
+
+
+def test_numbers_in_the_text_of_the_page_are_in_its_tables() -> None:
+    block = re.compile(r"<!-- (\w+) -->(.*?)<!-- end of \1 -->", re.DOTALL)
+    page = report.PAGE.read_text(encoding="utf-8")
+    measured = [float(number) for _, table in block.findall(page) for number in re.findall(r"\d+\.\d+", table)]
+    told = re.findall(r"\b0\.\d{3,4}\b", block.sub("", page))
+    assert len(told) > 20
+    assert [text for text in told if all(f"{number:.{len(text) - 2}f}" != text for number in measured)] == []
 
 
 def test_variants_are_compared_seed_by_seed() -> None:
