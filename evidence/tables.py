@@ -28,6 +28,8 @@ PAIRS = (
     ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Variants that are compared seed by seed."""
+SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "jumprelu", "batchtopk_2F", "topk_2F")
+"""Variants that the README names; the page has all."""
 Line = Mapping[str, Any]
 
 
@@ -271,8 +273,8 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def from_least_fvu(found: Mapping[str, Sequence[Line]]) -> str:
-    """Variants with the mean FVU of their seeds and how many there are, the least first."""
-    means = {name: mean(map(COLUMNS["FVU"][0], seeds)) for name, seeds in found.items()}
+    """The summarised variants with the mean FVU of their seeds and how many there are, the least first."""
+    means = {name: mean(map(COLUMNS["FVU"][0], found[name])) for name in SUMMARISED if name in found}
     return ", ".join(
         f"`{name}` {means[name]:.4f} ({len(found[name])})" for name in sorted(means, key=means.__getitem__)
     )

@@ -45,6 +45,8 @@ def test_the_tables_of_the_benchmarks_are_the_recorded_ones() -> None:
     page = (ROOT / "benchmarks" / "README.md").read_text()
     for table in (chart.table(sizes), chart.alone_table(sizes[0]), chart.inference_table(sizes)):
         assert f"\n{table}\n" in page
+    faster = [size["sae_lens_abstopk_over"]["abstopk"] for size in sizes]
+    assert f"{min(faster):.1f} to {max(faster):.1f} times as fast as SAELens's" in README
 
 
 def test_the_speed_of_a_whole_run_is_the_recorded_one() -> None:
