@@ -11,15 +11,7 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses, layers_up_to
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from tests.conftest import VOCABULARY
-
-HOOKS = {
-    "pythia-70m": "gpt_neox.layers.3",
-    "gpt2": "transformer.h.3",
-    "gemma-2-2b": "model.layers.3",
-    "qwen3-4b": "model.layers.3",
-    "gemma-3-12b": "model.language_model.layers.3",
-    "llama-3.1-8b": "model.layers.3",
-}
+from tests.evaluation.steerable import HOOKS
 
 
 def tokens() -> torch.Tensor:
