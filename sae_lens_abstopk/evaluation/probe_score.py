@@ -110,12 +110,13 @@ class ProbeScore:
     """On test, with the threshold that was fitted on train."""
 
 
+def spread(values: Sequence[float]) -> Estimate:
+    """Mean of the values; as "interval", their range."""
+    return Estimate(float(np.mean(values)), min(values), max(values), len(values))
+
+
 def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
     """Mean of the scores of one method under several permutations; as "intervals", their range."""
-
-    def spread(values: Sequence[float]) -> Estimate:
-        return Estimate(float(np.mean(values)), min(values), max(values), len(values))
-
     reads = sorted({score.read for score in scores})
     return ProbeScore(
         read=" or ".join(reads),

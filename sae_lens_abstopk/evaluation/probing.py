@@ -13,7 +13,8 @@ import numpy.typing as npt
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.code_probes import SPARSITIES, CodeProbes, probe_codes
-from sae_lens_abstopk.evaluation.probe_score import Labelled, ProbeScore, Split, over_permutations
+from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.probe_score import Labelled, ProbeScore, Split, over_permutations, spread
 from sae_lens_abstopk.evaluation.representations import Representations
 
 PERMUTATIONS = 5
@@ -79,6 +80,13 @@ class TaskProbes:
             found[f"{name}, permuted"] = over_permutations([scores[name] for scores in permuted])
         if self.untrained is not None:
             found |= {f"{name}, untrained SAE": score for name, score in _by_name(self.untrained, None).items()}
+        return found
+
+    def coverage_controls(self) -> dict[str, Estimate]:
+        """Coverage on test of the latent of best coverage, in each control."""
+        found = {"permuted": spread([codes.best_coverage.coverage.value for codes in self.permuted_codes])}
+        if self.untrained is not None:
+            found["untrained SAE"] = self.untrained.best_coverage.coverage
         return found
 
 

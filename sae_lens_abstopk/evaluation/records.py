@@ -151,6 +151,7 @@ def task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
             coverage=Interval.of(codes.pair.coverage),
         ),
         best_coverage=_latent(codes.best_coverage, W_dec, direction),
+        coverage_controls={name: Interval.of(found) for name, found in probes.coverage_controls().items()},
     )
 
 

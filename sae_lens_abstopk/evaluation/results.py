@@ -119,6 +119,10 @@ class SAETaskRecord(Record):
     latent: LatentRecord
     pair: PairRecord
     best_coverage: LatentRecord = Field(description="The latent of largest pole coverage on train.")
+    coverage_controls: dict[str, Interval] = Field(
+        default_factory=dict,
+        description="Its coverage where poles were shuffled ('permuted', mean and range) and of an 'untrained SAE'.",
+    )
 
 
 class PCARecord(Record):

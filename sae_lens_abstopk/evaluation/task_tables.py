@@ -7,7 +7,7 @@ from sae_lens_abstopk.evaluation.report_table import ReportTable, number, withou
 from sae_lens_abstopk.evaluation.results import LatentRecord, PairRecord, ProbeRecord
 
 PERMUTED, UNTRAINED = ", permuted", ", untrained SAE"
-SINGLE, PAIR = "single latent", "pair"
+SINGLE, PAIR, BEST = "single latent", "pair", "latent of best coverage"
 ON_ACTIVATIONS = ("difference in means", "logistic regression")
 """Probes that no SAE takes part in."""
 
@@ -97,9 +97,10 @@ def activation_probes(task: MergedTask) -> Iterator[tuple[str, dict[str, ProbeRe
 
 def coverage_table(merged: MergedResults) -> ReportTable:
     """Pole coverage, one row a task and SAE."""
-    return ReportTable(
+    controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
+    table = ReportTable(
         title="Pole coverage on test",
-        columns=("task", "SAE", SINGLE, "latent of best coverage", PAIR, "latents"),
+        columns=("task", "SAE", SINGLE, BEST, PAIR, *(f"{BEST}, {control}" for control in controls), "latents"),
         rows=tuple(
             (
                 task.name,
@@ -107,6 +108,7 @@ def coverage_table(merged: MergedResults) -> ReportTable:
                 str(found.latent.coverage),
                 str(found.best_coverage.coverage),
                 str(found.pair.coverage),
+                *(str(found.coverage_controls.get(control, "-")) for control in controls),
                 f"{_signed(found.latent)}; {_signed(found.best_coverage)}; {_sides(found.pair)}",
             )
             for task in merged.tasks
@@ -114,10 +116,12 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         ),
         note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the other "
         "does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are chosen on train. "
+        "Controls as for the probes: signed latents with fresh weights can exceed 0.5 too, where a concept is easy. "
         "latents: in this order, with the side that goes with pole B and the share of tokens of plain text on which it fires; "
         "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
         labels=2,
     )
+    return without_empty_columns(table)
 
 
 def _methods(merged: MergedResults) -> list[str]:

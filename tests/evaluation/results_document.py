@@ -164,6 +164,7 @@ def _task(poles: tuple[str, str], saes: dict[str, str | None], draw: np.random.G
             latent=latent(),
             pair=PairRecord(latent_a=3, sign_a=1, latent_b=7, sign_b=-1, coverage=_interval(0.81, 0.05)),
             best_coverage=latent(),
+            coverage_controls={"permuted": _interval(0.47, 0.02), "untrained SAE": _interval(0.52, 0.04)},
         )
 
     labels = [0] * 40 + [1] * 40

@@ -106,6 +106,17 @@ def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_h
     assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
 
 
+def test_best_coverage_has_the_controls_of_the_probes(found: TaskProbes) -> None:
+    controls = found.coverage_controls()
+    values = [codes.best_coverage.coverage.value for codes in found.permuted_codes]
+    assert (controls["permuted"].low, controls["permuted"].high) == (min(values), max(values))
+    assert controls["permuted"].value == pytest.approx(sum(values) / len(values))
+    assert found.untrained is not None
+    assert controls["untrained SAE"] == found.untrained.best_coverage.coverage
+    assert all(control.value < 0.65 for control in controls.values())
+    assert list(planted().probe().coverage_controls()) == ["permuted"]
+
+
 def test_the_pair_is_two_sides_of_one_signed_latent_or_two_non_negative_ones(found: TaskProbes) -> None:
     assert (found.codes.pair.pole_a, found.codes.pair.pole_b) == (Side(PLANTED, 1), Side(PLANTED, -1))
     assert found.codes.pair.is_one_latent

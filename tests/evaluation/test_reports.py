@@ -90,6 +90,7 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     covered = document.tasks["tense"].saes["topk"]
     cells = row(section(shown, "Pole coverage on test"), "tense", "topk")
     assert cells[2:5] == [str(each.coverage) for each in (covered.latent, covered.best_coverage, covered.pair)]
+    assert cells[5:7] == [str(covered.coverage_controls[of]) for of in ("permuted", "untrained SAE")]
     steered = document.steering["gender"]["topk"].interventions["clamp"]
     cells = row(section(shown, "Steering at matched cost"), "gender", "topk", "clamp")
     assert cells[3] == f"{steered.towards_a.strength:+.2f} (most) / {steered.towards_b.strength:+.2f}"
