@@ -54,7 +54,7 @@ def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence
         for axis, column in zip(axes, columns, strict=True):
             of = COLUMNS[column][0]
             for row, variant in enumerate(shown):
-                numbers = [of(line) for line in found[variant]]
+                numbers = of(found[variant])
                 axis.plot(numbers, [row] * len(numbers), "o", color=COLOURS.get(variant, "#1b1d20"))
             axis.set(title=column)
             axis.set_yticks(range(len(shown)), shown if axis is axes[0] else [""] * len(shown))
@@ -80,19 +80,20 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_steering(lines: Sequence[Line]) -> None:
-    """Effect at matched cost of the latent, the difference in means and a random direction."""
+    """Effect at matched cost of the latent, the difference in means and random directions."""
     steered = [line for line in lines if "steering" in line]
     if not steered:
         return
     with paper_style():
         tasks = list(steered[0]["steering"])
         figure, axes = plt.subplots(1, len(tasks), figsize=(6.8, 2.2), layout="constrained", squeeze=False)
+        colours = {"latent": "#D55E00", "difference_in_means": "#0072B2"}
         for axis, task in zip(axes[0], tasks, strict=False):
             for row, line in enumerate(steered):
-                for way, colour in (("latent", "#D55E00"), ("difference_in_means", "#0072B2"), ("random_0", "#767676")):
-                    one = line["steering"][task]["interventions"].get(way)
+                for way, one in line["steering"][task]["interventions"].items():
+                    colour = colours.get(way, "#767676")
                     for side, sign in (("towards_a", -1), ("towards_b", 1)):
-                        effect = one and one[side]["log_odds"]["value"]
+                        effect = one[side]["log_odds"]["value"]
                         if effect is not None:
                             axis.plot(sign * effect, row, "o", color=colour, ms=3)
             axis.axvline(0, color="#767676", lw=0.6)

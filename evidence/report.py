@@ -15,6 +15,8 @@ from benchmarks.chart import replaced
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.study import HERE, recorded, runs_of
 from evidence.tables import (
+    PROBING,
+    RECONSTRUCTION,
     Line,
     behaviour_table,
     main_table,
@@ -37,7 +39,8 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded."
     for name, content in {
         "count": count,
-        "main": main_table(lines, study),
+        "main": main_table(lines, study, RECONSTRUCTION),
+        "probing": main_table(lines, study, PROBING),
         "pairs": paired_table(lines),
         "recipes": recipe_table(lines, study),
         "widths": width_table(lines, study),

@@ -178,6 +178,8 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
             "accuracy": {method: numbers(found.probes[method].accuracy)[:1] for method in METHODS[:8]},
             "coverage": numbers(found.latent.coverage),
             "best_coverage": numbers(found.best_coverage.coverage),
+            "coverage_controls": {name: numbers(of) for name, of in found.coverage_controls.items()},
+            "best_coverage_latent": found.best_coverage.latent,
             "density": rounded(found.latent.density),
             "best_density": rounded(found.best_coverage.density),
             "latent": found.latent.latent,
@@ -281,6 +283,12 @@ def main() -> None:
     configs = {
         run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study) if args.only in run.name
     }
+    for cfg in configs.values():
+        found = json.loads(record_of(cfg).read_text(encoding="utf-8")) if record_of(cfg).is_file() else {}
+        if found.get("text_sha256", text) != text:
+            parser.error(
+                f"{cfg.output_path} was trained on other text than {args.text}; name another folder by --work."
+            )
     # a run on other text, or at another learning rate than the one that is chosen now, has to be done again
     done = {run for run, cfg in configs.items() if is_recorded(lines.get(run.name), lr=cfg.lr, text_sha256=text)}
     left = [run for run in configs if run not in done][: args.limit]

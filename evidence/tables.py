@@ -38,34 +38,65 @@ def value(interval: Sequence[float | None]) -> float:
     return float("nan") if interval[0] is None else interval[0]
 
 
-def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Line], float]:
-    """Mean over the tasks of a run."""
-    return lambda line: mean(of(task) for task in line["tasks"].values())
+def each(of: Callable[[Line], float]) -> Callable[[Sequence[Line]], list[float]]:
+    """One number a run."""
+    return lambda lines: [of(line) for line in lines]
 
 
-def auroc(method: str) -> Callable[[Line], float]:
+def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Sequence[Line]], list[float]]:
+    """Mean over the tasks of a run for which it is defined; NaN where it is for none."""
+
+    def of_line(line: Line) -> float:
+        numbers = [number for task in line["tasks"].values() if not isnan(number := of(task))]
+        return mean(numbers) if numbers else float("nan")
+
+    return each(of_line)
+
+
+def auroc(method: str) -> Callable[[Sequence[Line]], list[float]]:
     """Mean AUROC of a probe over the tasks."""
     return over_tasks(lambda task: value(task["auroc"][method]))
 
 
-COLUMNS: dict[str, tuple[Callable[[Line], float], str]] = {
-    "FVU": (lambda line: line["reconstruction"]["fvu"], ".4f"),
-    "recovered, zero": (lambda line: line["reconstruction"]["loss"]["recovered_zero"], ".4f"),
-    "recovered, mean": (lambda line: line["reconstruction"]["loss"]["recovered_mean"], ".4f"),
-    "L0": (lambda line: line["reconstruction"]["l0"], ".1f"),
-    "dead": (lambda line: line["training"]["dead_latents"] / line["sae"]["d_sae"], ".2%"),
+def stability(lines: Sequence[Line]) -> list[float]:
+    """One number a pair of seeds; both runs of a pair may have it."""
+    return list(
+        {frozenset((line["name"], name)): n for line in lines for name, n in line["stability"].items()}.values()
+    )
+
+
+def density(task: Mapping[str, Any]) -> float:
+    """Of the latent of best coverage; without a sign that is a tie at 0.5 of many latents, so there is none."""
+    return value([task.get("best_density")]) if value(task["best_coverage"]) > 0.5 else float("nan")
+
+
+Columns = Mapping[str, tuple[Callable[[Sequence[Line]], list[float]], str]]
+"""By name: the numbers of the runs of a variant, and how they are written."""
+RECONSTRUCTION: Columns = {
+    "FVU": (each(lambda line: line["reconstruction"]["fvu"]), ".4f"),
+    "recovered, zero": (each(lambda line: line["reconstruction"]["loss"]["recovered_zero"]), ".4f"),
+    "recovered, mean": (each(lambda line: line["reconstruction"]["loss"]["recovered_mean"]), ".4f"),
+    "L0": (each(lambda line: line["reconstruction"]["l0"]), ".1f"),
+    "dead": (each(lambda line: line["training"]["dead_latents"] / line["sae"]["d_sae"]), ".2%"),
     "two-sided": (
-        lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"],
+        each(lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"]),
         ".1%",
     ),
-    "antipodal": (lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"], ".2%"),
-    "stability": (lambda line: mean(line["stability"].values()) if line["stability"] else float("nan"), ".3f"),
+    "antipodal": (each(lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"]), ".2%"),
+    "stability": (stability, ".3f"),
+}
+PROBING: Columns = {
     "one latent": (auroc("single latent"), ".3f"),
     "pair": (auroc("pair"), ".3f"),
     "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
     "best coverage": (over_tasks(lambda task: value(task["best_coverage"])), ".3f"),
-    "its density": (over_tasks(lambda task: value([task.get("best_density")])), ".0%"),
+    "untrained": (
+        over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None]))),
+        ".3f",
+    ),
+    "its density": (over_tasks(density), ".0%"),
 }
+COLUMNS: Columns = {**RECONSTRUCTION, **PROBING}
 
 
 def spread(numbers: Sequence[float], form: str) -> str:
@@ -86,7 +117,7 @@ def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
     return found
 
 
-def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+def main_table(lines: Sequence[Line], study: Mapping[str, Any], columns: Columns) -> str:
     """Every layer and k at the study's width, variant by variant, as Markdown."""
     parts = []
     for layer in sorted({line["layer"] for line in lines}, key=lambda layer: (layer != LAYER, layer)):
@@ -96,11 +127,11 @@ def main_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
                 continue
             rows = [
                 f"**Layer {layer}, k = {k}**\n",
-                f"| SAE | seeds | {' | '.join(COLUMNS)} |",
-                "|---" * (2 + len(COLUMNS)) + "|",
+                f"| SAE | seeds | {' | '.join(columns)} |",
+                "|---" * (2 + len(columns)) + "|",
             ]
             for variant in (name for name in study["variants"] if name in found):
-                cells = (spread([of(line) for line in found[variant]], form) for of, form in COLUMNS.values())
+                cells = (spread(of(found[variant]), form) for of, form in columns.values())
                 rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
             parts.append("\n".join(rows))
     return "\n\n".join(parts) or "Nothing is recorded yet."
@@ -147,7 +178,7 @@ def recipe_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
             runs = found.get(variant, [])
             against = {name: excesses(runs, found.get(name, [])) for name in ("topk", "abstopk")}
             told = [f"{name} {mean(costs):+.1%}" for name, costs in against.items() if costs]
-            dead = mean(map(COLUMNS["dead"][0], runs)) if runs else float("nan")
+            dead = mean(COLUMNS["dead"][0](runs)) if runs else float("nan")
             cells.append(", ".join([*told, f"dead {dead:.2%}"]) if runs else "-")
             if told and dead <= 0.01 and all(mean(costs) <= 0 for costs in against.values() if costs):
                 holds.append(str(layer))
@@ -194,9 +225,9 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
             covered, best = (
                 mean(value(found_task[which]) for found_task in tasks) for which in ("coverage", "best_coverage")
             )
-            densities = [share for found_task in tasks if (share := found_task.get("best_density")) is not None]
-            density = f" ({mean(densities):.0%})" if densities else ""
-            cells.append(f"{one:.3f}, {covered:.2f}, {best:.2f}{density}")
+            densities = [share for share in map(density, tasks) if not isnan(share)]
+            told = f" ({mean(densities):.0%})" if densities else ""
+            cells.append(f"{one:.3f}, {covered:.2f}, {best:.2f}{told}")
         dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
         rows.append(f"| {task} | {dense:.3f} | {' | '.join(cells)} |")
     return "\n".join(rows)
@@ -246,8 +277,11 @@ def behaviour_table(lines: Sequence[Line]) -> str:
         "multiple_choice": "multiple choice right",
     }
     rows = [f"| steered with | strength | {' | '.join(measures.values())} |", "|---" * (2 + len(measures)) + "|"]
-    for line in lines:
-        for way, doses in line.get("steering", {}).get("refusal", {}).get("behaviour", {}).items():
+    steered = [line for line in lines if "behaviour" in line.get("steering", {}).get("refusal", {})]
+    for line in steered:
+        for way, doses in line["steering"]["refusal"]["behaviour"].items():
+            if way != "latent" and line is not steered[0]:
+                continue  # what needs no latent is much the same beside every SAE
             told = f"latent of {line['variant']}" if way == "latent" else way.replace("_", " ")
             for dose in doses:
                 shares = (dose[measure] for measure in measures)
@@ -274,7 +308,7 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def from_least_fvu(found: Mapping[str, Sequence[Line]]) -> str:
     """The summarised variants with the mean FVU of their seeds and how many there are, the least first."""
-    means = {name: mean(map(COLUMNS["FVU"][0], found[name])) for name in SUMMARISED if name in found}
+    means = {name: mean(COLUMNS["FVU"][0](found[name])) for name in SUMMARISED if name in found}
     return ", ".join(
         f"`{name}` {means[name]:.4f} ({len(found[name])})" for name in sorted(means, key=means.__getitem__)
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from math import isnan
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -144,10 +145,15 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
     assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
-    # so does other text
+    # so does other text, which takes a folder of its own
     other = tmp_path / "other.jsonl"
     other.write_text(texts.read_text() * 2)
     monkeypatch.setattr("sys.argv", ["study", "--text", str(other), *arguments[2:], "--dry-run"])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert "was trained on other text than" in capsys.readouterr().err
+    elsewhere = ["--work", str(tmp_path / "elsewhere"), *arguments[4:]]
+    monkeypatch.setattr("sys.argv", ["study", "--text", str(other), *elsewhere, "--dry-run"])
     study.main()
     assert "7 runs, 0 of them recorded" in capsys.readouterr().out
 
@@ -187,6 +193,15 @@ def test_numbers_in_the_text_of_the_page_are_in_its_tables() -> None:
     told = re.findall(r"\b0\.\d{3,4}\b", block.sub("", page))
     assert len(told) > 20
     assert [text for text in told if all(f"{number:.{len(text) - 2}f}" != text for number in measured)] == []
+
+
+def test_a_pair_of_seeds_counts_once_and_a_tie_has_no_density() -> None:
+    first = {"name": "seed0", "stability": {"seed1": 0.5, "seed2": 0.7}}
+    second = {"name": "seed1", "stability": {"seed0": 0.5}}
+    assert sorted(tables.stability([first, second, {"name": "seed2", "stability": {}}])) == [0.5, 0.7]
+    assert tables.density({"best_coverage": [0.6, 0.5, 0.7], "best_density": 0.3}) == 0.3
+    assert isnan(tables.density({"best_coverage": [0.5, 0.5, 0.5], "best_density": 0.3}))
+    assert isnan(tables.density({"best_coverage": [0.6, 0.5, 0.7]}))
 
 
 def test_variants_are_compared_seed_by_seed() -> None:
