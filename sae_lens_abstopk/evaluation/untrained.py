@@ -59,8 +59,12 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained
     how = f"{sae.cfg.architecture()} with weights of seed {seed}, b_dec at the mean of {len(x):,} activations"
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
-        level = _level(fresh, x, wanted, signed=bool((sae.encode(x[:64]) < 0).any()))
+        closed = _closed_poles(sae)
+        signed = bool((sae.encode(x[:64]) < 0).any())
+        level = _level(fresh, x, wanted, signed=signed, closed=closed)
         getattr(fresh, gate).fill_(_GATES[gate] * level)
+        for name, latents in closed.items():
+            getattr(fresh, name).fill_(level).masked_fill_(latents, torch.inf)
         how += f", {gate} at {_GATES[gate] * level:.4g} for all latents to match the trained L0"
     reached = _l0(fresh, x)
     return Untrained(fresh, reached, wanted, f"{how} (L0 {reached:.1f}, trained {wanted:.1f})")
@@ -74,12 +78,22 @@ def _l0(sae: SAE[Any], x: torch.Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in _chunks(sae, x)) / len(x)
 
 
-def _level(fresh: SAE[Any], x: torch.Tensor, wanted: float, *, signed: bool) -> float:
+def _closed_poles(sae: SAE[Any]) -> dict[str, torch.Tensor]:
+    """By threshold, where an SAE has one for each pole: latents [d_sae] that are never on on that side."""
+    if not hasattr(sae, "negative_threshold"):
+        return {}
+    return {name: getattr(sae, name).isinf() for name in ("threshold", "negative_threshold")}
+
+
+def _level(fresh: SAE[Any], x: torch.Tensor, wanted: float, *, signed: bool, closed: dict[str, torch.Tensor]) -> float:
     """What pre-activations must exceed (in magnitude, if signed) for ``wanted`` of them a token to be on."""
     n_on = round(wanted * len(x))
     largest = torch.zeros(0, device=x.device)
     for part in _chunks(fresh, x):
         u = (fresh.process_sae_in(part) @ fresh.W_enc).float()
+        if closed:
+            low = torch.where(closed["negative_threshold"], 0.0, -torch.inf)
+            u = u.clamp(low, torch.where(closed["threshold"], 0.0, torch.inf))
         everything = torch.cat([largest, (u.abs() if signed else u).flatten()])
         largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
     return largest[-1].item()

@@ -18,8 +18,8 @@ class SignedJumpReLUSAEConfig(JumpReLUSAEConfig):
     Config of an SAE with z = u * 1[|u| > threshold]; the other options are SAELens's JumpReLU options.
 
     Args:
-        pole_thresholds: Whether the negative pole has a threshold of its own. Trained SAEs have one for both;
-            :func:`sae_lens_abstopk.merge_antipodal` needs two, as a latent without an opposite keeps one side.
+        pole_thresholds: Whether the negative pole has a threshold of its own, as where only a share of the latents is
+            signed, or after :func:`sae_lens_abstopk.merge_antipodal`: the others keep one side.
     """
 
     pole_thresholds: bool = False

@@ -37,6 +37,10 @@ def trained(which: str) -> Any:
         case "signed_jumprelu":
             sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(**SIZES))
             sae.threshold.data.uniform_(2, 4)
+        case "some signed":
+            sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(pole_thresholds=True, **SIZES))
+            sae.threshold.data.uniform_(2, 4)
+            sae.negative_threshold.data.copy_(sae.threshold)[16:] = torch.inf
         case "gated":
             sae = GatedSAE(GatedSAEConfig(**SIZES))
             sae.b_gate.data.fill_(-3)
@@ -67,6 +71,18 @@ def test_a_fresh_sae_has_the_config_and_the_l0_of_the_trained_one(which: str) ->
         assert torch.equal(value, before[name])
     assert f"{which} with weights of seed 1" in made.how
     assert ("to match the trained L0" in made.how) == ("topk" not in which)
+
+
+@torch.no_grad()
+def test_a_closed_pole_stays_closed_and_counts_for_nothing_in_the_l0() -> None:
+    sae = trained("some signed")
+    x = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0)) + 4
+    made = untrained_sae(sae, x)
+    assert made.l0 == pytest.approx(made.trained_l0, abs=0.05)
+    codes = made.sae.encode(x)
+    assert (codes[:, :16] < 0).any()
+    assert (codes[:, 16:] >= 0).all()
+    assert (codes[:, 16:] > 0).any()
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_one_alone() -> None:
