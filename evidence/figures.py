@@ -27,10 +27,12 @@ COLOURS = {
 
 
 def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """FVU against the number of latents, one panel a k that has runs."""
-    panels = {k: found for k in study["k"] if (found := fvu_by_width(lines, k))}
+    """FVU against the number of latents, one panel a k at which a variant has several."""
+    found_at = {k: fvu_by_width(lines, k) for k in study["k"]}
+    panels = {k: found for k, found in found_at.items() if any(len(widths) > 1 for widths in found.values())}
     with paper_style():
-        figure, axes = plt.subplots(1, max(len(panels), 1), figsize=(6.8, 2.6), layout="constrained", squeeze=False)
+        columns = max(len(panels), 1)
+        figure, axes = plt.subplots(1, columns, figsize=(1.8 + 3 * columns, 2.8), layout="constrained", squeeze=False)
         for axis, (k, found) in zip(axes[0], panels.items(), strict=False):
             for variant in (name for name in COLOURS if name in found):
                 widths = sorted(found[variant])
@@ -41,7 +43,8 @@ def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
             axis.set_xticks(ticks, [f"{width:,}" for width in ticks])
             axis.minorticks_off()
         axes[0, 0].set_ylabel("FVU")
-        add_legend(axes[0, 0])
+        if panels:
+            axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, "evidence-widths")
 
 

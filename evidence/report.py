@@ -36,7 +36,9 @@ README = HERE.parent / "README.md"
 def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The page with its tables brought up to date."""
     asked = {run.name for run in runs_of(study)}
-    count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded."
+    count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
+    missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
+    count += f"; none yet of {', '.join(missing)}." if missing else "."
     for name, content in {
         "count": count,
         "main": main_table(lines, study, RECONSTRUCTION),
@@ -60,7 +62,7 @@ def main() -> None:
     README.write_text(replaced(README.read_text(encoding="utf-8"), "study", summary(lines, study)), encoding="utf-8")
     draw_widths(lines, study)
     draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")
-    draw_dots(lines, study, ("one latent", "pair", "coverage"), "evidence-probing")
+    draw_dots(lines, study, ("one latent", "pair", "best coverage"), "evidence-probing")
     draw_coverage(lines, study)
     draw_steering(lines)
 

@@ -12,8 +12,10 @@ from evidence.tune import EXPANSION, GRID, LAYER
 
 PAIRS = (
     ("abstopk", "topk"),
+    ("abstopk", "topk_2F"),
     ("abstopk", "jumprelu"),
     ("batch_abstopk", "batchtopk"),
+    ("batch_abstopk", "jumprelu"),
     ("mixed_8th", "batch_abstopk"),
     ("mixed_8th", "batchtopk"),
     ("mixed_8th", "abstopk"),
@@ -24,6 +26,7 @@ PAIRS = (
     ("mixed_32nd", "batchtopk"),
     ("mixed_32nd", "abstopk"),
     ("mixed_32nd", "topk"),
+    ("mixed_32nd", "topk_2F"),
     ("mixed_32nd", "jumprelu"),
     ("mixed_32nd", "sae_lens_abstopk"),
 )
@@ -258,14 +261,15 @@ def steering_table(lines: Sequence[Line]) -> str:
     rows = [f"| steered with | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
 
     def effect(line: Line, task: str, way: str) -> str:
-        ways = [one for name, one in line["steering"][task]["interventions"].items() if name.startswith(way)]
-        sides = [one[side]["log_odds"]["value"] for one in ways for side in ("towards_a", "towards_b")]
-        return "-" if None in sides or not sides else f"{sum(sides) / len(ways):.2f}"
+        one = line["steering"][task]["interventions"][way]
+        sides = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
+        return "-" if None in sides else f"{sum(sides):.2f}"
 
     for line in steered:
         rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
-    for way, told in (("difference_in_means", "difference in means"), ("random", "random, mean")):
-        rows.append(f"| {told} | {' | '.join(effect(steered[0], task, way) for task in tasks)} |")
+    for way in ("difference_in_means", "random_0", "random_1"):
+        cells = (effect(steered[0], task, way) for task in tasks)
+        rows.append(f"| {way.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
 
 
