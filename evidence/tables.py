@@ -267,7 +267,7 @@ def steering_table(lines: Sequence[Line]) -> str:
 
     for line in steered:
         rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
-    for way in ("difference_in_means", "random_0", "random_1"):
+    for way in (name for name in steered[0]["steering"][tasks[0]]["interventions"] if name not in ("latent", "clamp")):
         cells = (effect(steered[0], task, way) for task in tasks)
         rows.append(f"| {way.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
