@@ -7,11 +7,13 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.sparse import pole_limits
 
 # codes that are in memory at once, in bytes
 _CHUNK_BYTES = 64 * 2**20
 # what decides whether a latent is on, where it is a parameter, and its sign: on where u > threshold, or u + bias > 0
 _GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
+_POLE_THRESHOLDS = ("threshold", "negative_threshold")
 _ARCHITECTURES_WITH_GATE = {
     "jumprelu": "threshold",
     "signed_jumprelu": "threshold",
@@ -59,12 +61,13 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained
     how = f"{sae.cfg.architecture()} with weights of seed {seed}, b_dec at the mean of {len(x):,} activations"
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
-        closed = _closed_poles(sae)
+        open_poles = _open_poles(sae)
         signed = bool((sae.encode(x[:64]) < 0).any())
-        level = _level(fresh, x, wanted, signed=signed, closed=closed)
+        level = _level(fresh, x, wanted, signed=signed, open_poles=open_poles)
         getattr(fresh, gate).fill_(_GATES[gate] * level)
-        for name, latents in closed.items():
-            getattr(fresh, name).fill_(level).masked_fill_(latents, torch.inf)
+        if open_poles is not None:
+            for name, is_open in zip(_POLE_THRESHOLDS, open_poles, strict=True):
+                getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
         how += f", {gate} at {_GATES[gate] * level:.4g} for all latents to match the trained L0"
     reached = _l0(fresh, x)
     return Untrained(fresh, reached, wanted, f"{how} (L0 {reached:.1f}, trained {wanted:.1f})")
@@ -78,22 +81,21 @@ def _l0(sae: SAE[Any], x: torch.Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in _chunks(sae, x)) / len(x)
 
 
-def _closed_poles(sae: SAE[Any]) -> dict[str, torch.Tensor]:
-    """By threshold, where an SAE has one for each pole: latents [d_sae] that are never on on that side."""
+def _open_poles(sae: SAE[Any]) -> torch.Tensor | None:
+    """Which poles may be on, bool [2, d_sae], positive row first; None where an SAE has one threshold for both."""
     if not hasattr(sae, "negative_threshold"):
-        return {}
-    return {name: getattr(sae, name).isinf() for name in ("threshold", "negative_threshold")}
+        return None
+    return torch.stack([getattr(sae, name) for name in _POLE_THRESHOLDS]).isfinite()
 
 
-def _level(fresh: SAE[Any], x: torch.Tensor, wanted: float, *, signed: bool, closed: dict[str, torch.Tensor]) -> float:
+def _level(fresh: SAE[Any], x: torch.Tensor, wanted: float, *, signed: bool, open_poles: torch.Tensor | None) -> float:
     """What pre-activations must exceed (in magnitude, if signed) for ``wanted`` of them a token to be on."""
     n_on = round(wanted * len(x))
     largest = torch.zeros(0, device=x.device)
     for part in _chunks(fresh, x):
         u = (fresh.process_sae_in(part) @ fresh.W_enc).float()
-        if closed:
-            low = torch.where(closed["negative_threshold"], 0.0, -torch.inf)
-            u = u.clamp(low, torch.where(closed["threshold"], 0.0, torch.inf))
+        if open_poles is not None:
+            u = u.clamp(*pole_limits(open_poles, u.dtype))
         everything = torch.cat([largest, (u.abs() if signed else u).flatten()])
         largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
     return largest[-1].item()
