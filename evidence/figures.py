@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from evidence import tables
-from evidence.study import HERE
+from evidence.runs import HERE
 from evidence.tables import COLUMNS, Line, by_variant, fvu_by_width, value
 from sae_lens_abstopk.figures.style import paper_style
 

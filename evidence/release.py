@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sae_lens import SAE
 
-from evidence.study import HERE
+from evidence.runs import HERE
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.hub import publish

@@ -13,7 +13,8 @@ import yaml
 
 from benchmarks.chart import replaced
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
-from evidence.study import HERE, recorded, runs_of
+from evidence.record import recorded
+from evidence.runs import HERE, runs_of
 from evidence.tables import (
     PROBING,
     RECONSTRUCTION,

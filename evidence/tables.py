@@ -7,7 +7,7 @@ from statistics import mean
 from textwrap import fill
 from typing import Any
 
-from evidence.study import TUNING
+from evidence.runs import TUNING
 from evidence.tune import EXPANSION, GRID, LAYER
 
 PAIRS = (

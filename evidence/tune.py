@@ -20,7 +20,7 @@ import yaml
 
 from evidence.fill import fill
 from evidence.processes import in_processes
-from evidence.study import HERE, TUNING, Run, config_of, record_of, train_run
+from evidence.runs import HERE, TUNING, Run, config_of, record_of, train_run
 from sae_lens_abstopk.evaluation.provenance import environment
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig

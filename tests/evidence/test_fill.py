@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from evidence import fill, study
+from evidence import fill, runs
 from sae_lens_abstopk.training import activation_cache
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -20,14 +20,14 @@ TOKENS = 2048
 def of_layer(texts: Path, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Config of a small run of a layer, by the folder of its caches."""
     monkeypatch.setattr(activation_cache, "BATCHES_IN_SHARD", 4)
-    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
     common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}", f"training_tokens={TOKENS}"]
     common += ["context_size=16", "train_batch_size_tokens=64", "n_batches_in_buffer=16"]
     common += ["lr_warm_up_steps=2", "lr_decay_steps=4", "checkpoint_freq=0"]
 
     def config(layer: int, folder: str) -> TrainingConfig:
-        run = study.Run(layer, expansion=2, k=4, variant="topk", seed=0)
-        return study.config_of(run, whole, common, tmp_path / folder, rates={})
+        run = runs.Run(layer, expansion=2, k=4, variant="topk", seed=0)
+        return runs.config_of(run, whole, common, tmp_path / folder, rates={})
 
     return config
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from sae_lens import SAE
 
-from evidence import figures, release, report, study, tables, tune
+from evidence import figures, record, release, report, runs, study, tables, tune
 from tests.evaluation.test_evaluate import CONCEPT
 
 SMALL = {
@@ -31,16 +31,16 @@ SMALL = {
 
 
 def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_models: dict[str, Path]) -> None:
-    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
-    runs = list(study.runs_of(whole))
-    assert len({run.name for run in runs}) == len(runs)
-    assert {run.layer for run in runs} == {8, 15, 22}
+    whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
+    asked = list(runs.runs_of(whole))
+    assert len({run.name for run in asked}) == len(asked)
+    assert {run.layer for run in asked} == {8, 15, 22}
     # half of the latents are signed only where these are few
-    assert sorted(run.variant for run in runs if run.steered) == sorted(whole["variants"].keys() - {"mixed_half"})
+    assert sorted(run.variant for run in asked if run.steered) == sorted(whole["variants"].keys() - {"mixed_half"})
     for variant in whole["variants"]:
-        run = study.Run(15, 8, 29, variant, 1)
+        run = runs.Run(15, 8, 29, variant, 1)
         common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}"]
-        cfg = study.config_of(run, whole, common, Path("work"), rates={variant: 5e-4})
+        cfg = runs.config_of(run, whole, common, Path("work"), rates={variant: 5e-4})
         assert cfg.lr == 5e-4
         assert cfg.sae.d_sae == 32 * 8 * (2 if variant.endswith("2F") else 1)
         assert getattr(cfg.sae, "k", 29) == 29
@@ -50,7 +50,7 @@ def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_
 @pytest.fixture
 def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tmp_path / "config.yaml"
-    base = yaml.safe_load((study.HERE / "config.yaml").read_text())
+    base = yaml.safe_load((runs.HERE / "config.yaml").read_text())
     base |= {"context_size": 16, "training_tokens": 2048, "train_batch_size_tokens": 64, "n_batches_in_buffer": 16}
     base |= {"lr_warm_up_steps": 2, "lr_decay_steps": 4, "checkpoint_freq": 0}
     config.write_text(yaml.safe_dump(base))
@@ -66,12 +66,11 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "steering.yaml").write_text(
         yaml.safe_dump({**part, "tasks": [str(concept)], "steering": {**steering, "candidates": 1}})
     )
-    for module in (release, study, tune):
+    for module in (release, runs, study, tune):
         monkeypatch.setattr(module, "HERE", here)
-    for module in (study, tune):
+    for module in (runs, tables, tune):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
-    monkeypatch.setattr(study, "RECORD", here / "results" / "runs.jsonl")
-    monkeypatch.setattr(tables, "TUNING", here / "results" / "tuning.json")
+    monkeypatch.setattr(record, "RECORD", here / "results" / "runs.jsonl")
     return here
 
 
@@ -87,12 +86,12 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     arguments = ["--text", str(texts), "--work", str(tmp_path / "work"), "--model", str(tiny_models["llama-3.1-8b"])]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--limit", "1", "--no-steering", "--jobs", "1"])
     study.main()
-    assert list(study.recorded()) == ["layer2_x2_k4_mixed_seed0"]
+    assert list(record.recorded()) == ["layer2_x2_k4_mixed_seed0"]
     first = (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001/sae_weights.safetensors").stat().st_mtime
-    assert "steering" not in study.recorded()["layer2_x2_k4_mixed_seed0"]
+    assert "steering" not in record.recorded()["layer2_x2_k4_mixed_seed0"]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "_x2_", "--jobs", "2"])
     study.main()
-    lines = study.recorded()
+    lines = record.recorded()
     assert sorted(lines) == [
         f"layer2_x2_k4_{variant}_seed{seed}" for variant in ("mixed", "topk_2F") for seed in (0, 1)
     ]
@@ -134,14 +133,14 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["variant"] for point in tuned["points"][2:]] == [*("topk_2F", "standard") * 2]
-    assert study.tuned_rates().keys() == SMALL["variants"].keys()
-    assert study.tuned_rates()["mixed"] == min(tuned["points"][:2], key=lambda point: point["fvu"])["lr"]
+    assert runs.tuned_rates().keys() == SMALL["variants"].keys()
+    assert runs.tuned_rates()["mixed"] == min(tuned["points"][:2], key=lambda point: point["fvu"])["lr"]
 
     # a rate that was chosen since then makes a run undone
     capsys.readouterr()
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--dry-run"])
     study.main()
-    rates = study.tuned_rates()
+    rates = runs.tuned_rates()
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
     assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
@@ -178,8 +177,8 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
 
 
 def test_the_page_is_what_the_record_says() -> None:
-    lines = list(study.recorded().values())
-    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    lines = list(record.recorded().values())
+    whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
     text = report.PAGE.read_text(encoding="utf-8")
     assert report.page(text, lines, whole) == text
     readme = report.README.read_text(encoding="utf-8")
@@ -224,7 +223,7 @@ def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
         place = {"layer": layer, "k": 57, "expansion": 8, "variant": variant, "seed": seed}
         return {**place, "reconstruction": {"fvu": fvu}, "training": {"dead_latents": dead}, "sae": {"d_sae": 1000}}
 
-    whole = yaml.safe_load((study.HERE / "study.yaml").read_text())
+    whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
     lines = [line(variant, layer, 1.0) for variant in ("topk", "abstopk") for layer in (8, 15)]
     lines += [line("topk", 22, 1.0), line("topk", 15, 2.0, seed=1)]
     # lower but dead; equal to one and lower than none; higher in the mean of its seeds

@@ -1,0 +1,112 @@
+"""The record of the study, `results/runs.jsonl`: a line an SAE with what the tables show of it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from evidence.runs import HERE, Run
+from sae_lens_abstopk.evaluation.results import Interval, Results
+
+RECORD = HERE / "results" / "runs.jsonl"
+METHODS = (
+    "single latent",
+    "pair",
+    "1-sparse",
+    "2-sparse",
+    "5-sparse",
+    "16-sparse",
+    "difference in means",
+    "logistic regression",
+    "single latent, permuted",
+    "16-sparse, permuted",
+)
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Lines of the record by name of the run."""
+    if not RECORD.is_file():
+        return {}
+    lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
+    return {line["name"]: line for line in lines}
+
+
+def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
+    """Whether there is a line of a run that was trained like this."""
+    return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
+
+
+def record(line: dict[str, Any]) -> None:
+    """Put a line into the record, in place of an older one of the same name."""
+    lines = recorded() | {line["name"]: line}
+    RECORD.parent.mkdir(exist_ok=True)
+    partial = RECORD.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)), encoding="utf-8")
+    partial.replace(RECORD)
+
+
+def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, Any]:
+    """What is recorded of a run, but for its steering."""
+    tasks = {}
+    for name, task in probing.tasks.items():
+        found = task.saes[run.name]
+        tasks[name] = {
+            "digest": task.digest[:12],
+            "texts": task.texts,
+            "groups": task.test_groups,
+            "auroc": {method: numbers(found.probes[method].auroc) for method in METHODS if method in found.probes},
+            "accuracy": {method: numbers(found.probes[method].accuracy)[:1] for method in METHODS[:8]},
+            "coverage": numbers(found.latent.coverage),
+            "best_coverage": numbers(found.best_coverage.coverage),
+            "coverage_controls": {name: numbers(of) for name, of in found.coverage_controls.items()},
+            "best_coverage_latent": found.best_coverage.latent,
+            "density": rounded(found.latent.density),
+            "best_density": rounded(found.best_coverage.density),
+            "latent": found.latent.latent,
+            "cosine": rounded(found.latent.direction_cosine),
+        }
+    return {
+        "name": run.name,
+        "layer": run.layer,
+        "expansion": run.expansion,
+        "k": run.k,
+        "variant": run.variant,
+        "seed": run.seed,
+        "training": dict(facts),
+        "evaluation": {"commit": probing.commit, "text": probing.text, "held_out": probing.held_out},
+        "sae": probing.saes[run.name].model_dump(include={"architecture", "d_sae", "weights_sha256"}),
+        "reconstruction": probing.reconstruction[run.name].model_dump(mode="json"),
+        "geometry": probing.geometry[run.name].model_dump(mode="json"),
+        "stability": {
+            ({pair.first, pair.second} - {run.name}).pop(): rounded(pair.mean_cosine)
+            for pair in probing.stability
+            if run.name in (pair.first, pair.second)
+        },
+        "tasks": tasks,
+    }
+
+
+def steered_numbers(record: Any) -> dict[str, Any]:
+    """Effects of each intervention at matched cost, and what steering refusal does besides."""
+    sides = {"towards_a", "towards_b"}
+    numbers_of = {"strength", "reached", "log_odds", "generated_cost", "neutral_cost"}
+    found = {
+        name: one.model_dump(mode="json", include={"symmetry": True, **dict.fromkeys(sides, numbers_of)})
+        for name, one in record.interventions.items()
+    }
+    behaviour = {name: [one.model_dump(mode="json") for one in both] for name, both in record.behaviour.items()}
+    return {
+        "latent": record.latent,
+        "baseline_log_odds": rounded(record.baseline_log_odds),
+        "interventions": found,
+        "behaviour": behaviour,
+    }
+
+
+def numbers(interval: Interval) -> list[float | None]:
+    """Value, low and high."""
+    return [rounded(interval.value), rounded(interval.low), rounded(interval.high)]
+
+
+def rounded(value: float | None) -> float | None:
+    """To four digits; none where it is not defined."""
+    return None if value is None or value != value else round(value, 4)

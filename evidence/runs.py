@@ -1,0 +1,118 @@
+"""The SAEs of the study: which there are (`study.yaml`), their configs, and how one of them is trained."""
+
+import csv
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.training.comparison import variants_as_overrides
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.runner import train
+
+HERE = Path(__file__).parent
+TUNING = HERE / "results" / "tuning.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One SAE of the study."""
+
+    layer: int
+    expansion: int
+    """d_sae over d_in; a variant with ``times_wider`` has as many times more."""
+    k: int
+    variant: str
+    seed: int
+    steered: bool = False
+
+    @property
+    def name(self) -> str:
+        """Also the name of its folder."""
+        return f"layer{self.layer}_x{self.expansion}_k{self.k}_{self.variant}_seed{self.seed}"
+
+
+def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
+    """The runs of a study file, in its order."""
+    for entry in study["runs"]:
+        variants = entry.get("variants") or study["variants"]
+        axes = (entry.get("expansions", [8]), entry.get("k", study["k"]), variants, entry["seeds"])
+        for expansion, k, variant, seed in itertools.product(*axes):
+            run = Run(entry["layer"], expansion, k, variant, seed)
+            steered = all(getattr(run, key) == value for key, value in study["steered"].items())
+            yield replace(run, steered=steered)
+
+
+def tuned_rates() -> dict[str, float]:
+    """The learning rate that tune.py chose for each variant, of those that it has tried."""
+    return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
+
+
+def config_of(
+    run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
+) -> TrainingConfig:
+    """The checked config of a run with the overrides ``common``, at the learning rate of its variant in ``rates``, if it is there."""
+    source = str(HERE / study["config"])
+    overrides = [
+        *common,
+        f"layer={run.layer}",
+        f"sae.expansion_factor={run.expansion}",
+        f"seed={run.seed}",
+        f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
+    ]
+    if run.variant in rates:
+        overrides.append(f"lr={rates[run.variant]}")
+    options = study["variants"][run.variant]
+    base = load_config(source, overrides)
+    overrides.append(f"output_path={work / 'saes' / f'{run.name}_lr{base.lr:g}'}")
+    return load_config(
+        source, [*overrides, *variants_as_overrides({run.variant: options}, base, run.k, where=run.name)]
+    )
+
+
+def train_run(cfg: TrainingConfig) -> dict[str, Any]:
+    """Train a run that is not done yet; what is known of it."""
+    record = record_of(cfg)
+    if not record.is_file():
+        start, code = time.perf_counter(), commit()
+        resume_if_started(cfg)
+        if not is_finished(cfg):
+            train(cfg, console=Console(quiet=True))
+        with (record.parent / "metrics.csv").open() as file:
+            last = list(csv.DictReader(file))[-1]
+        facts = {
+            "commit": code,
+            "environment": environment(),
+            "text_sha256": digest_of(cfg.dataset_path),
+            "seconds": round(time.perf_counter() - start),
+            "resumed": cfg.resume_from_checkpoint is not None,
+            "tokens": cfg.total_training_steps * cfg.train_batch_size_tokens,
+            "lr": cfg.lr,
+            "batch": cfg.train_batch_size_tokens,
+            # of the last steps of training, so many of them as dead_feature_window says
+            "dead_latents": int(last["dead_latents"]),
+            "dead_window_tokens": cfg.dead_feature_window * cfg.train_batch_size_tokens,
+        }
+        record.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def record_of(cfg: TrainingConfig) -> Path:
+    """The file that says that a run is done, and how."""
+    assert cfg.output_path is not None
+    return Path(cfg.output_path) / "run.json"
+
+
+def digest_of(text: str | Path) -> str:
+    """The first twelve digits of the SHA-256 of a corpus: runs on different text are not of one study."""
+    with Path(text).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
