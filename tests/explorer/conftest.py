@@ -1,11 +1,15 @@
 """Exploration of planted latents: what they should show is known."""
 
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
@@ -19,6 +23,7 @@ from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from tests.evaluation.results_document import results_document
+from tests.explorer.reader import Reader
 
 WORDS = ("<s>", " he", " she", " <script>alert(1)</script>", "&amp;", "\n", " river", " <img src=x onerror=alert(2)>")
 D_SAE = 300
@@ -146,3 +151,23 @@ def evaluated(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory
 def evaluated_site(evaluated: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first page of the written site with concepts."""
     return evaluated.write(tmp_path_factory.mktemp("evaluated") / "site")
+
+
+@pytest.fixture(scope="module")  # while it is open no other event loop can run in the process
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.fail("no Chromium: apt-get install chromium, or name one in CHROMIUM; -m 'not browser' leaves these out")
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def reader(browser: Browser, site: Path) -> Iterator[Reader]:
+    made = Reader(browser, site)
+    yield made
+    made.context.close()
+    assert made.wrong == []

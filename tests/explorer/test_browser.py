@@ -1,84 +1,17 @@
 """The site in a real browser, from disk: what a reader does, what must never happen, and who must be able to read it."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
 from tests.explorer.conftest import D_SAE, PLANTED, QUIET, exploration_of
+from tests.explorer.reader import Reader, serious_violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-CONCEPTS = ("#/concept/0", "#/concept/1", f"#/latent/0/{PLANTED}")
 VIEWS = ("#/overview/0", f"#/latent/0/{PLANTED}", f"#/latent/0/{QUIET}", "#/latent/1/3", f"#/compare/{PLANTED}")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.fail("no Chromium: apt-get install chromium, or name one in CHROMIUM; -m 'not browser' leaves these out")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
-class Reader:
-    """A page that remembers what went wrong on it."""
-
-    def __init__(self, browser: Browser, site: Path, **context: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | context)
-        self.page: Page = self.context.new_page()
-        self.site = site.as_uri()
-        self.wrong: list[str] = []
-        self.page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.wrong.append(f"dialog: {dialog.message}"))
-        self.page.on("request", self._look_at)
-
-    def _look_at(self, request: Any) -> None:
-        if not request.url.startswith(("file:", "data:")):
-            self.wrong.append(f"asked for {request.url}")
-
-    def open(self, address: str) -> Page:
-        self.page.goto("about:blank")
-        self.page.goto(self.site + address)
-        self.page.wait_for_selector("main h1")
-        return self.page
-
-
-@pytest.fixture
-def reader(browser: Browser, site: Path) -> Iterator[Reader]:
-    made = Reader(browser, site)
-    yield made
-    made.context.close()
-    assert made.wrong == []
-
-
-@pytest.fixture
-def with_concepts(browser: Browser, evaluated_site: Path) -> Iterator[Reader]:
-    made = Reader(browser, evaluated_site)
-    yield made
-    made.context.close()
-    assert made.wrong == []
-
-
-def serious_violations(page: Page) -> list[Any]:
-    """What axe finds, with the elements."""
-    return [
-        (rule["id"], node["html"], node.get("failureSummary"))
-        for rule in Axe().run(page).response["violations"]
-        if rule["impact"] in ("serious", "critical")
-        for node in rule["nodes"]
-    ]
 
 
 def first_latent(page: Page) -> str:
@@ -289,30 +222,6 @@ def test_axe_finds_no_serious_violation(browser: Browser, site: Path, scheme: st
     made.context.close()
 
 
-def test_a_concept_shows_its_latents_with_both_poles_and_how_they_steer(with_concepts: Reader) -> None:
-    page = with_concepts.open("#/overview/0")
-    page.click(".bar nav >> text=Concepts")
-    expect(page.locator("main h1")).to_have_text("genderhe (A) ↔ she (B)")
-    first = page.locator(".chosen").first
-    assert "best single latent, best pole coverage, steered" in first.inner_text()
-    assert "0.99 [" in first.locator(".figures").inner_text()
-    assert first.locator(".pole .side").all_inner_texts() == ["Negative pole, for he", "Positive pole, for she"]
-    assert first.locator(".pole.negative .here").first.inner_text().strip() == "he"
-    assert page.locator(".doses .curve.latent-line circle").count() == 18  # nine doses of the latent of each SAE
-    assert "single latent, permuted" not in page.inner_text(".probes"), "controls are folded away"
-    page.click(".probes summary")
-    assert "single latent, permuted" in page.inner_text(".probes details")
-    page.click(".chips >> text=tense")
-    expect(page.locator("main h1")).to_contain_text("<b>past</b> (A) ↔ present (B)")
-    assert page.locator("main b").count() == 0
-    page.click(".chips >> text=gender")
-    page.locator(".steered summary").first.click()
-    texts = page.inner_text(".steered details >> nth=0")
-    assert "After the prompt I think that" in texts
-    assert "<img src=x onerror=alert(3)>" in texts
-    assert page.locator("main img").count() == 0
-
-
 def test_an_sae_with_one_side_is_shown_with_one_side(reader: Reader) -> None:
     page = reader.open("#/overview/1")
     assert page.locator("thead th").all_inner_texts()[:3] == ["Latent", "Fires on", "Fires"]
@@ -326,50 +235,6 @@ def test_an_sae_with_one_side_is_shown_with_one_side(reader: Reader) -> None:
     text = page.inner_text("main")
     assert "Negative" not in text
     assert "same side" not in text
-
-
-def test_a_latent_says_which_concepts_it_was_chosen_for(with_concepts: Reader) -> None:
-    page = with_concepts.open(f"#/latent/0/{PLANTED}")
-    row = page.locator(".numbers tbody tr")
-    expect(row).to_have_count(1)
-    cells = row.locator("th, td").all_inner_texts()
-    assert cells[:4] == ["gender", "best single latent, best pole coverage, steered", "he", "she"]
-    assert cells[-1] == "0.80"
-    row.locator("a").click()
-    expect(page.locator("main h1")).to_contain_text("he (A) ↔ she (B)")
-    page.click(".chosen h3 a >> nth=0")
-    expect(page.locator("main h1")).to_contain_text(f"Latent {PLANTED}")
-    page = with_concepts.open("#/latent/0/20")
-    assert page.locator(".numbers").count() == 0
-
-
-def test_concepts_that_are_not_there_say_so(with_concepts: Reader) -> None:
-    page = with_concepts.open("#/concept/7")
-    assert "0 to 1" in page.inner_text("main")
-
-
-def test_without_results_there_are_no_concepts(reader: Reader) -> None:
-    page = reader.open("#/concept/0")
-    assert "--results" in page.inner_text("main")
-    assert "Concepts" not in page.inner_text(".bar nav")
-
-
-@pytest.mark.parametrize("width", [360, 3840])
-def test_concepts_fit_on_every_screen(browser: Browser, evaluated_site: Path, width: int) -> None:
-    made = Reader(browser, evaluated_site, viewport={"width": width, "height": 800})
-    for address in CONCEPTS:
-        page = made.open(address)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-    made.context.close()
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation_among_concepts(browser: Browser, evaluated_site: Path, scheme: str) -> None:
-    made = Reader(browser, evaluated_site, color_scheme=scheme)
-    for address in CONCEPTS:
-        assert serious_violations(made.open(address)) == [], address
-    made.context.close()
-    assert made.wrong == []
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,15 @@ import torch
 import yaml
 from rich.console import Console
 from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
-from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
-from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval
-from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedSAE, Results
-from sae_lens_abstopk.hub.model_card import bold_text, model_card
-from sae_lens_abstopk.hub.sources import with_measured
+from sae_lens_abstopk.hub.manifest import Manifest
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.config_file import build_config
-from tests.evaluation.results_document import results_document
+from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import READER, WRITER, HubServer
-from tests.saes.test_mirror import F, inputs, poles_of, signed
+from tests.saes.test_mirror import F, inputs, poles_of
 from tests.test_cli import invoke
-
-REPO = "someone/signed-saes"
-
-
-def an_sae(architecture: str = "signed_jumprelu", **options: Any) -> Any:
-    metadata = SAEMetadata(
-        hook_name="model.layers.3",
-        model_name="/home/me/models/tiny",
-        dataset_path="/home/me/texts.jsonl",
-        training_tokens=204_800,
-        label="mine",
-    )
-    return signed(architecture, metadata=metadata, **options)
-
-
-def saved(tmp_path: Path, architecture: str = "signed_jumprelu", **options: Any) -> Path:
-    folder = tmp_path / architecture.replace(" ", "-")
-    an_sae(architecture, **options).save_model(folder)
-    return folder
 
 
 def activity(sae: Any) -> PoleActivity:
@@ -236,114 +211,6 @@ def test_an_unknown_sae_or_a_repository_of_others_is_named(tmp_path: Path) -> No
     publish({"one": saved(tmp_path)}, REPO)
     with pytest.raises(ConfigError, match="has no SAE 'three'; it has one"):
         pull(REPO, "three")
-
-
-def results_file(path: Path, name: str, *, weights: Path | None = None) -> Path:
-    """As ``abstopk eval`` writes it, of the SAE in ``weights``."""
-    document = results_document(saes={name: None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
-    document.saes[name].weights_sha256 = None if weights is None else weights_sha256(weights)
-    found = document.reconstruction[name]
-    found.tokens, found.fvu, found.nmse, found.l0, found.dead_latents = 50_610, 0.1921, 0.2, 58.8, 44
-    found.dead_poles, found.two_sidedness, found.two_sidedness_histogram = 3, 0.4, [1, 0, 0, 0, 0, 0, 0, 2, 3, 7]
-    assert found.loss is not None
-    found.loss.recovered_zero, found.loss.recovered_mean = 0.982, 0.97
-    document.examples[name] = [
-        ExampleRecord(latent=3, code=2.5, before="so ", token="she", after=" went"),
-        ExampleRecord(latent=3, code=-2.25, before="so ", token="he", after=" went"),
-    ]
-    document.tasks["gender"].saes[name].probes["single latent"].auroc = Interval(
-        value=0.91, low=0.88, high=0.94, n_units=7
-    )
-    document.write(path)
-    return path
-
-
-def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hub: HubServer, tmp_path: Path) -> None:
-    numbers = results_file(tmp_path / "n.json", "mine")  # the label of the SAE
-    done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
-    assert done.exit_code == 0, done.output
-    card = hub.repos[REPO].files()["README.md"].content.decode()
-    row = "| `layer3` | 58.8 | 0.192 | 0.200 | 0.982 | 0.970 | 44 | 3 | 0.40 | 50,610 of smollm2_samples.jsonl.gz, held out |"
-    assert row in card
-    assert re.search(r"\| gender \| he / she \| \d+ \| 0\.91 \[0\.88, 0\.94\] \|", card)
-    assert re.search(r"\| tense \| past / present \| \d+ \| 0\.\d\d \[", card)
-    steered = next(line for line in card.splitlines() if line.startswith("| gender |")).split("|")
-    assert re.fullmatch(r" \+\d\.\d\d \[.*\] ", steered[8])
-    assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
-    assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
-    assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
-    assert "with its 95 % interval" in card
-    picture = hub.repos[REPO].files()["layer3/two_sidedness.svg"].content.decode()
-    assert "13 live latents; tallest bar 7" in picture
-    shown = invoke("pull", REPO, "layer3")
-    assert re.search(r"FVU +0\.192", shown.output)
-    assert re.search(r"measured on +50,610 tokens of smollm2_samples\.jsonl\.gz, held out", shown.output)
-    assert re.search(r"gender +latent \d+, AUROC 0\.91 \[0\.88, 0\.94\]", shown.output)
-
-
-def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = saved(tmp_path)
-    results_file(folder / "results.json", "of-another-name", weights=folder)
-    done = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "one")
-    assert done.exit_code == 0, done.output
-    assert "| `layer3` | 58.8 |" in Path("one/README.md").read_text()
-    (folder / "results.json").rename(tmp_path / "results.json")
-    (folder / "results.json").write_text("[]")  # of something else
-    above = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "above")
-    assert above.exit_code == 0, above.output
-    assert "| `layer3` | 58.8 |" in Path("above/README.md").read_text()
-    an_sae("abstopk").save_model(folder)  # other weights
-    again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
-    assert again.exit_code == 0, again.output
-    assert "None were published with these weights." in Path("two/README.md").read_text()
-
-
-def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    other, folder = saved(tmp_path, "abstopk"), saved(tmp_path)
-    numbers = results_file(tmp_path / "n.json", "layer3", weights=other)
-    done = invoke("publish", f"layer3={folder}", "--repo", REPO, "--results", str(numbers), "--dry-run")
-    assert done.exit_code == 2
-    assert "the results of 'layer3' are of other weights than those in" in done.stderr
-
-
-def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
-    example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
-    without = Results(10, "t", False, {"l0": Number(3.0)}, weights_sha256="a")
-    measured = replace(without, numbers={}, examples=(example,))
-    assert with_measured({"other name": without}, {"mine": measured}) == {
-        "other name": replace(without, examples=(example,))
-    }
-    assert with_measured({}, {"mine": measured}) == {"mine": measured}
-    own = replace(without, examples=(replace(example, token="y"),))
-    assert with_measured({"other name": own}, {"mine": measured}) == {"other name": own}
-
-
-def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    numbers = results_file(tmp_path / "n.json", "another")
-    done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers), "--dry-run")
-    assert done.exit_code == 2
-    assert "the results are of another, and no SAE here has such an id or label (layer3)" in done.stderr
-    numbers.write_text("[]")
-    again = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
-    assert "is no results file of this version" in again.stderr
-
-
-def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
-    example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\n<i>", token="`x`", after=" $5")
-    results = Results(10, "t", False, {"fvu": Number(0.2, 0.18, 0.22)}, (example,))
-    sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
-    card = model_card(Manifest({"mine": sae}), REPO)
-    assert "0.200 [0.180, 0.220]" in card
-    assert "Brackets: 95 % intervals." in card
-    assert r"| 3 | negative | -2.5 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
-    assert "The publisher has named no licence" in card
-    assert "loss recovered" not in card.split("## Limits")[0].split("## Results")[1].split("\n")[2], (
-        "nobody measured it"
-    )
-    assert [bold_text(token) for token in (" she", "she ", "  ", "*")] == [" **she**", "**she** ", "**␣**", r"**\***"]
 
 
 @pytest.fixture

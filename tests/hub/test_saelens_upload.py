@@ -6,7 +6,7 @@ from huggingface_hub import hf_api
 from sae_lens import SAE, upload_saes_to_huggingface
 
 from tests.hub.server import HubServer
-from tests.hub.test_round_trip import REPO
+from tests.hub.published import REPO
 from tests.saelens.test_sae_methods import INFERENCE, inference_sae
 
 

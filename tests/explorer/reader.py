@@ -1,0 +1,41 @@
+"""A reader of the site with a real browser."""
+
+from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+
+class Reader:
+    """A page that remembers what went wrong on it."""
+
+    def __init__(self, browser: Browser, site: Path, **context: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | context)
+        self.page: Page = self.context.new_page()
+        self.site = site.as_uri()
+        self.wrong: list[str] = []
+        self.page.on("console", lambda m: self.wrong.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.wrong.append(f"dialog: {dialog.message}"))
+        self.page.on("request", self._look_at)
+
+    def _look_at(self, request: Any) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            self.wrong.append(f"asked for {request.url}")
+
+    def open(self, address: str) -> Page:
+        self.page.goto("about:blank")
+        self.page.goto(self.site + address)
+        self.page.wait_for_selector("main h1")
+        return self.page
+
+
+def serious_violations(page: Page) -> list[Any]:
+    """What axe finds, with the elements."""
+    return [
+        (rule["id"], node["html"], node.get("failureSummary"))
+        for rule in Axe().run(page).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
