@@ -2,7 +2,7 @@
 
     python -m evidence.report
 
-Reads `results/runs.jsonl` and `results/tuning.json`; nothing is measured. Runs that are not recorded yet are left out, and
+Reads `results/runs.jsonl`, `tuning.json` and `random_directions.json` beside it; nothing is measured. Runs that are not recorded yet are left out, and
 the page says how many there are.
 """
 
@@ -12,20 +12,19 @@ from typing import Any
 import yaml
 
 from benchmarks.chart import replaced
+from evidence.concept_tables import behaviour_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
+from evidence.random_directions import random_lines, random_table
 from evidence.record import recorded
 from evidence.runs import HERE, runs_of
 from evidence.tables import (
     PROBING,
     RECONSTRUCTION,
     Line,
-    behaviour_table,
     main_table,
     paired_table,
     recipe_table,
-    steering_table,
     summary,
-    task_table,
     tuning_table,
     width_table,
 )
@@ -47,6 +46,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         "pairs": paired_table(lines),
         "recipes": recipe_table(lines, study),
         "widths": width_table(lines, study),
+        "random": random_table(random_lines()),
         "tasks": task_table(lines, study),
         "tuning": tuning_table(),
         "steering": steering_table(lines),

@@ -12,7 +12,7 @@ import torch
 import yaml
 from sae_lens import SAE
 
-from evidence import figures, record, release, report, runs, study, tables, tune
+from evidence import concept_tables, figures, random_directions, record, release, report, runs, study, tables, tune
 from tests.evaluation.test_evaluate import CONCEPT
 
 SMALL = {
@@ -156,8 +156,9 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     study.main()
     assert "7 runs, 0 of them recorded" in capsys.readouterr().out
 
-    monkeypatch.setattr(tables, "LAYER", 2)
-    monkeypatch.setattr(tables, "EXPANSION", 2)
+    for module in (concept_tables, tables):
+        monkeypatch.setattr(module, "LAYER", 2)
+        monkeypatch.setattr(module, "EXPANSION", 2)
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     page = tmp_path / "page.md"
     page.write_text(report.PAGE.read_text())
@@ -174,6 +175,44 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
         in written
     )
     assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 5
+
+
+@pytest.mark.slow
+def test_directions_that_were_never_trained_are_probed_at_several_densities(
+    small_study: Path,
+    tiny_models: dict[str, Path],
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model, work = tiny_models["llama-3.1-8b"], tmp_path / "work"
+    whole = yaml.safe_load((small_study / "study.yaml").read_text())
+    whole["variants"] = {"abstopk": {"architecture": "abstopk"}, "topk": {"architecture": "sparse_topk"}}
+    folders = {}
+    for variant in whole["variants"]:
+        common = [f"dataset_path={texts}", f"model_name={model}"]
+        cfg = runs.config_of(runs.Run(2, 2, 4, variant, 0), whole, common, work, rates={})
+        runs.train_run(cfg)
+        folders[variant] = str(cfg.output_path)
+    monkeypatch.setattr(random_directions, "HERE", small_study)
+    monkeypatch.setattr(random_directions, "RECORD", small_study / "results" / "random_directions.json")
+    assert random_directions.random_lines() == []
+    monkeypatch.setattr("sys.argv", ["it", folders["topk"], "--work", str(work), "--model", str(model)])
+    with pytest.raises(SystemExit):
+        random_directions.main()
+    assert "name one of the study's abstopk" in capsys.readouterr().err
+
+    monkeypatch.setattr("sys.argv", ["it", folders["abstopk"], "--work", str(work), "--model", str(model)])
+    random_directions.main()
+    lines = random_directions.random_lines()
+    assert [line["k"] for line in lines] == [1, 3, 16, 32, 64]  # of 64
+    densities = [mean(line["density"].values()) for line in lines]
+    assert densities == sorted(densities)
+    assert densities[-1] == 1
+    assert all(0.5 <= covered[0] <= 1 for covered in lines[-1]["best_coverage"].values())
+    assert "| 64 of 64 | " in capsys.readouterr().out
+    assert SAE.load_from_disk(work / "random_directions" / "k16").cfg.k == 16
 
 
 def test_the_page_is_what_the_record_says() -> None:

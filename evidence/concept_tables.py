@@ -1,0 +1,74 @@
+"""Tables of single concepts as Markdown: the latents that probing chose for them, and what steering with these does."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from statistics import mean
+from typing import Any
+
+from evidence.tables import Line, by_variant, density, value
+from evidence.tune import EXPANSION, LAYER
+
+
+def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """AUROC of one latent, its pole coverage, and the best there is with its density, by task, at the main layer and larger k."""
+    found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    shown = [name for name in ("mixed_32nd", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
+    if not shown:
+        return "Nothing is recorded yet."
+    rows = [f"| task | difference in means | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]
+    for task in found[shown[0]][0]["tasks"]:
+        cells = []
+        for variant in shown:
+            tasks = [line["tasks"][task] for line in found[variant] if task in line["tasks"]]
+            one = mean(value(found_task["auroc"]["single latent"]) for found_task in tasks)
+            covered, best = (
+                mean(value(found_task[which]) for found_task in tasks) for which in ("coverage", "best_coverage")
+            )
+            densities = [share for share in map(density, tasks) if not isnan(share)]
+            told = f" ({mean(densities):.0%})" if densities else ""
+            cells.append(f"{one:.3f}, {covered:.2f}, {best:.2f}{told}")
+        dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
+        rows.append(f"| {task} | {dense:.3f} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def steering_table(lines: Sequence[Line]) -> str:
+    """Effects at matched cost, both directions added up, concept by concept."""
+    steered = [line for line in lines if "steering" in line]
+    if not steered:
+        return "Nothing is recorded yet."
+    tasks = list(steered[0]["steering"])
+    rows = [f"| steered with | {' | '.join(tasks)} |", "|---" * (1 + len(tasks)) + "|"]
+
+    def effect(line: Line, task: str, way: str) -> str:
+        one = line["steering"][task]["interventions"][way]
+        sides = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
+        return "-" if None in sides else f"{sum(sides):.2f}"
+
+    for line in steered:
+        rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
+    for way in (name for name in steered[0]["steering"][tasks[0]]["interventions"] if name not in ("latent", "clamp")):
+        cells = (effect(steered[0], task, way) for task in tasks)
+        rows.append(f"| {way.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
+
+
+def behaviour_table(lines: Sequence[Line]) -> str:
+    """What steering refusal does to refusals and to general knowledge: share, and its 95 % interval."""
+    measures = {
+        "refused_harmful": "harmful refused",
+        "refused_harmless": "harmless refused",
+        "multiple_choice": "multiple choice right",
+    }
+    rows = [f"| steered with | strength | {' | '.join(measures.values())} |", "|---" * (2 + len(measures)) + "|"]
+    steered = [line for line in lines if "behaviour" in line.get("steering", {}).get("refusal", {})]
+    for line in steered:
+        for way, doses in line["steering"]["refusal"]["behaviour"].items():
+            if way != "latent" and line is not steered[0]:
+                continue  # what needs no latent is much the same beside every SAE
+            told = f"latent of {line['variant']}" if way == "latent" else way.replace("_", " ")
+            for dose in doses:
+                shares = (dose[measure] for measure in measures)
+                cells = [f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})" for share in shares]
+                rows.append(f"| {told} | {dose['strength']:+.2f} | {' | '.join(cells)} |")
+    return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."

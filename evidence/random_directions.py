@@ -1,0 +1,110 @@
+"""What the signs of latents cover that were never trained, by how often these fire: what trained latents are held against.
+
+    python -m evidence.random_directions runs/evidence/saes/layer15_x8_k57_abstopk_seed0_lr0.001 --work runs/evidence
+
+AbsTopK SAEs with fresh weights, otherwise like the one that is named, are probed as those of the study are. The larger their
+k, the denser their latents; with k = F every latent fires on every token. `results/random_directions.json` is what the page
+shows.
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from sae_lens import SAE
+
+from evidence.record import numbers, rounded
+from evidence.runs import HERE
+from sae_lens_abstopk.cli.app import pairs
+from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.evaluation.untrained import untrained_sae
+from sae_lens_abstopk.quickstart_model import quickstart_model
+from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME
+
+RECORD = HERE / "results" / "random_directions.json"
+SHARES = (0.0125, 0.05, 0.25, 0.5, 1.0)
+"""Latents that are on in a token, of all."""
+SAMPLE_BATCHES = 2
+"""Batches of the language model whose mean the SAEs are centred on."""
+
+
+def make(folder: Path, out: Path) -> dict[str, Path]:
+    """SAEs with fresh weights beside the config of ``folder``, which says what text is held out; by their k."""
+    cfg = load_config(folder / CONFIG_FILENAME)
+    blocks = ActivationCache.of_run(cfg).blocks(lambda _: iter(()))
+    x = torch.cat([next(blocks) for _ in range(SAMPLE_BATCHES)])
+    made = {}
+    for share in SHARES:
+        sae = SAE.load_from_disk(folder)
+        sae.cfg.k = round(share * sae.cfg.d_sae)
+        name = f"k{sae.cfg.k}"
+        made[name] = out / name
+        untrained_sae(sae, x).sae.save_model(made[name])
+        shutil.copy(folder / CONFIG_FILENAME, made[name])
+    return made
+
+
+def lines_of(results: Results) -> list[dict[str, Any]]:
+    """What is recorded: of each SAE the latent of best coverage of every task."""
+    best = {name: {task: of.saes[name].best_coverage for task, of in results.tasks.items()} for name in results.saes}
+    return [
+        {
+            "k": int(name.removeprefix("k")),
+            "d_sae": results.saes[name].d_sae,
+            "commit": results.commit,
+            "best_coverage": {task: numbers(one.coverage) for task, one in of.items()},
+            "density": {task: rounded(one.density) for task, one in of.items()},
+        }
+        for name, of in best.items()
+    ]
+
+
+def random_lines() -> list[dict[str, Any]]:
+    """What is recorded, by k."""
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else []
+
+
+def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Best coverage and its density, mean over the tasks, by k."""
+    if not lines:
+        return "Nothing is recorded yet."
+    rows = ["| latents on in a token | best coverage | its density |", "|---|---|---|"]
+    for line in lines:
+        covered = [value for value, _, _ in line["best_coverage"].values()]
+        share = f"{line['k']:,} of {line['d_sae']:,}"
+        rows.append(f"| {share} | {mean(covered):.3f} | {mean(line['density'].values()):.0%} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sae", type=Path, help="folder of a trained AbsTopK SAE of the study")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of what is made and measured")
+    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
+    parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
+    args = parser.parse_args()
+    if (found := SAE.load_from_disk(args.sae).cfg.architecture()) != "abstopk":
+        parser.error(f"{args.sae} holds an SAE of architecture {found}; name one of the study's abstopk.")
+    results = evaluate(
+        make(args.sae, args.work / "random_directions"),
+        suite=load_suite(HERE / "probing.yaml").model_copy(update={"untrained": False}),
+        out=args.work / "evaluations" / "random_directions",
+        model_name=str(args.model or quickstart_model(print)),
+        local=pairs(args.local, "--local"),
+    )
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(lines_of(results), indent=1) + "\n", encoding="utf-8")
+    print(random_table(lines_of(results)))
+
+
+if __name__ == "__main__":
+    main()
