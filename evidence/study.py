@@ -26,6 +26,7 @@ from evidence.record import is_recorded, line_of, record, recorded, steered_numb
 from evidence.runs import HERE, Run, config_of, digest_of, record_of, runs_of, train_run, tuned_rates
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -56,6 +57,14 @@ def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
     for _, one_layer in itertools.groupby(runs, key=lambda run: run.layer):
         members = list(one_layer)
         yield from (members[start : start + size] for start in range(0, len(members), size))
+
+
+def train_and_probe(configs: Mapping[Run, TrainingConfig], args: argparse.Namespace) -> None:
+    """Train what is not done yet of the runs of one layer, and record them all."""
+    facts = list(in_processes(train_run, list(configs.values()), args.jobs))
+    probing = evaluated(configs, "probing", args)
+    for run, known in zip(configs, facts, strict=True):
+        record(line_of(run, known, probing))
 
 
 def main() -> None:
@@ -99,18 +108,17 @@ def main() -> None:
     fill([configs[run] for run in left if not record_of(configs[run]).is_file()])
     for group in groups_of(left, args.together):
         console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
-        chosen = {run: configs[run] for run in group}
-        facts = list(in_processes(train_run, list(chosen.values()), args.jobs))
-        probing = evaluated(chosen, "probing", args)
-        for run, known in zip(group, facts, strict=True):
-            record(line_of(run, known, probing))
+        train_and_probe({run: configs[run] for run in group}, args)
     for run in [] if args.no_steering else unsteered:
         if run in done or run in left:
-            lines = recorded()
             console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
+            alone = {run: configs[run]}
             train_run(configs[run])  # where its folder is gone
-            found = evaluated({run: configs[run]}, "steering", args).steering
-            record(lines[run.name] | {"steering": {name: steered_numbers(of[run.name]) for name, of in found.items()}})
+            if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
+                train_and_probe(alone, args)  # trained again by another machine: one line is of one SAE
+            found = evaluated(alone, "steering", args).steering
+            steering = {name: steered_numbers(of[run.name]) for name, of in found.items()}
+            record(recorded()[run.name] | {"steering": steering})
 
 
 if __name__ == "__main__":

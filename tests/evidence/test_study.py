@@ -109,6 +109,17 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert mixed["stability"] == {}  # the other seed was evaluated later
     assert 0 < topk["stability"]["layer2_x2_k4_topk_2F_seed1"] < 1
 
+    # a line whose SAE was another, trained elsewhere, is not mixed with the steering of this one
+    without = {key: of for key, of in mixed.items() if key != "steering"}
+    record.record({**without, "sae": {**mixed["sae"], "weights_sha256": "another"}, "reconstruction": {"fvu": 9.0}})
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "x2_k4_mixed_seed0", "--jobs", "1"])
+    study.main()
+    again = record.recorded()["layer2_x2_k4_mixed_seed0"]
+    assert {key: again[key] for key in ("sae", "reconstruction")} == {
+        key: mixed[key] for key in ("sae", "reconstruction")
+    }
+    assert "steering" in again
+
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
     folder = tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001"
     for _ in range(2):  # the second replaces the first
