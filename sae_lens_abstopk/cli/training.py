@@ -27,9 +27,14 @@ class ResumableCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for i, argument in enumerate(args):
             following = args[i + 1] if i + 1 < len(args) else "--"
-            if argument == "--resume" and (following.startswith("-") or "=" in following):
+            if argument == "--resume" and (following.startswith("-") or _is_override(following)):
                 args = [*args[:i], "--resume=newest", *args[i + 1 :]]
         return super().parse_args(ctx, args)
+
+
+def _is_override(argument: str) -> bool:
+    """KEY=VALUE; a folder may have a "=" in its name too."""
+    return "=" in argument and not Path(argument).exists()
 
 
 @app.command(cls=ResumableCommand)

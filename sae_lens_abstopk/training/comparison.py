@@ -12,7 +12,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.training.distributed import require_one_process
-from sae_lens_abstopk.training.resume import resume_if_started
+from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml
@@ -109,13 +109,16 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
 
 
 def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = False) -> None:
-    """Train the runs that are not finished yet, one after the other; with ``dry_run`` only list them."""
+    """
+    Train the runs that are not finished yet, one after the other; with ``dry_run`` only list them.
+
+    Raises:
+        ConfigError: before any is trained, if the folder of one holds a run with other settings.
+    """
     require_one_process("abstopk compare")
-    for i, run in enumerate(comparison.runs, 1):
-        done = all((folder / "sae_weights.safetensors").is_file() for folder in run.folders().values())
-        console.print(
-            f"[{i}/{len(comparison.runs)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False
-        )
+    finished = [is_finished(run.config) for run in comparison.runs]
+    for i, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), 1):
+        console.print(f"[{i}/{len(finished)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False)
         if not done and not dry_run:
             resume_if_started(run.config)
             train(run.config, console=console)

@@ -87,8 +87,15 @@ def resume_if_started(cfg: TrainingConfig) -> None:
 
 
 def is_finished(cfg: TrainingConfig) -> bool:
-    """Whether the run folder holds what a run leaves at its end."""
-    return (Path(cfg.output_path or "") / WEIGHTS_FILENAME).exists()
+    """
+    Whether the run folder holds what the run leaves at its end: the weights of all its SAEs.
+
+    Raises:
+        ConfigError: it holds a run with other settings, or the beginning of one.
+    """
+    output = Path(cfg.output_path or "")
+    require_same_run(output, cfg)
+    return all((folder / WEIGHTS_FILENAME).exists() for folder in (output, *(output / name for name in cfg.companions)))
 
 
 def refuse_to_overwrite(cfg: TrainingConfig) -> None:

@@ -74,7 +74,8 @@ def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[
     for values in itertools.product(*grid.values()):
         changes = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
         base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
-        name = "_".join([base, *changes]).replace("/", "_")
+        # no "=" in the name of a folder, as commands take NAME=FOLDER
+        name = "_".join([base, *(change.replace("=", "-") for change in changes)]).replace("/", "_")
         points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
     return points
 
@@ -84,11 +85,14 @@ def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_r
     Check every config, then train the runs that are not finished in ``output``, one after the other.
 
     A run that was stopped goes on from its newest checkpoint.
+
+    Raises:
+        ConfigError: before any is trained, if a config is not understood or the folder of a run holds one with other settings.
     """
     require_one_process("abstopk sweep")
     configs = {run.name: run.config(output) for run in runs}
-    for i, (name, cfg) in enumerate(configs.items(), 1):
-        done = is_finished(cfg)
+    finished = [is_finished(cfg) for cfg in configs.values()]
+    for i, ((name, cfg), done) in enumerate(zip(configs.items(), finished, strict=True), 1):
         console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False, highlight=False)
         if not done and not dry_run:
             resume_if_started(cfg)

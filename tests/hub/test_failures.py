@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, HubError, publish, pull
-from tests.hub.server import READER, Fault, HubServer
 from tests.hub.published import REPO, saved
+from tests.hub.server import READER, Fault, HubServer
 from tests.test_cli import invoke
 
 COMMIT, PREUPLOAD, BATCH, CDN = r"/commit/main$", r"/preupload/main$", r"objects/batch$", r"/cdn/"

@@ -5,8 +5,8 @@ import torch
 from huggingface_hub import hf_api
 from sae_lens import SAE, upload_saes_to_huggingface
 
-from tests.hub.server import HubServer
 from tests.hub.published import REPO
+from tests.hub.server import HubServer
 from tests.saelens.test_sae_methods import INFERENCE, inference_sae
 
 

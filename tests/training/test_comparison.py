@@ -51,6 +51,11 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
     again = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
     run_comparison(again, console=QUIET)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    # SAEs of other settings are not taken for those that are asked for
+    longer = load_comparison(written(raw_config, tmp_path), ["training_tokens=512"], output=tmp_path / "runs")
+    with pytest.raises(ConfigError, match=r"k3_seed0 is of a run with other settings: training_tokens is"):
+        run_comparison(longer, console=QUIET)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     stopped = comparison.runs[1].folders()["abstopk"]
     (stopped / "sae_weights.safetensors").unlink()
     run_comparison(again, console=QUIET)  # the run that was stopped is started again or gone on with

@@ -299,8 +299,10 @@ def test_the_command_resumes_with_and_without_a_path(stopped: dict[str, Any], tm
         refused = invoke("train", str(config), *arguments)
         assert refused.exit_code == 2
         assert sentence in refused.stderr
-    elsewhere = invoke("train", str(config), "--resume", str(root / "128"), "-o", str(tmp_path / "elsewhere"))
-    assert f"going on after step 2 from {root / '128'}" in elsewhere.output
+    like_an_override = tmp_path / "layer=3" / "128"
+    shutil.copytree(root / "128", like_an_override)
+    elsewhere = invoke("train", str(config), "--resume", str(like_an_override), "-o", str(tmp_path / "elsewhere"))
+    assert f"going on after step 2 from {like_an_override}" in elsewhere.output
     done = invoke("train", str(config), "--resume", "verbose=false")
     assert done.exit_code == 0, done.output
     assert f"going on after step 4 from {root / '256'}" in done.output

@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training.sweep import load_sweep, run_sweep
+from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 from sae_lens_abstopk.training.sweep_jobs import SweepJob, submit_sweep
 from tests.test_cli import invoke
 
@@ -30,6 +30,14 @@ def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Pat
     assert len(weights) == 2
     before = [path.stat().st_mtime_ns for path in weights]
     run_sweep(runs, output, console=Console(quiet=True))
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    # what is finished with other settings is not done: nothing starts, nothing is lost
+    other = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-3"])
+    for again in (lambda: run_sweep(other, output, console=Console(quiet=True)), lambda: unfinished(other, output)):
+        with pytest.raises(
+            ConfigError, match=r"base_sae\.k-2_seed-0 is of a run with other settings: lr is 0\.01 there"
+        ):
+            again()
     assert [path.stat().st_mtime_ns for path in weights] == before
 
 
@@ -51,11 +59,11 @@ def stop_in(output: Path) -> None:
 def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
     runs, output, said = load_sweep(swept(raw_config, tmp_path)), tmp_path / "runs", io.StringIO()
     run_sweep(runs, output, console=Console(quiet=True))
-    stopped = output / "base_sae.k=3"
+    stopped = output / "base_sae.k-3"
     whole = (stopped / "sae_weights.safetensors").read_bytes()
     stop_in(stopped)
     run_sweep(runs, output, console=Console(file=said, width=200))
-    assert "[1/2] base_sae.k=2  done" in said.getvalue()
+    assert "[1/2] base_sae.k-2  done" in said.getvalue()
     assert f"going on after step 4 from {stopped / 'checkpoints' / '256'}" in said.getvalue()
     assert (stopped / "sae_weights.safetensors").read_bytes() == whole
 
@@ -68,7 +76,7 @@ def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[
     assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --output ")
     for _ in range(2):
         assert invoke(*shlex.split(first)[1:]).exit_code == 0
-    assert (output / "base_sae.k=2" / "sae_weights.safetensors").is_file()
+    assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
     again = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
     assert again.output.splitlines() == [second]
 
@@ -94,7 +102,7 @@ def test_submitit_runs_one_job_a_run(
     arguments = ["sweep", swept(raw_config, tmp_path, ks), "-o", str(output), "--launcher", "submitit"]
     done = invoke(*arguments, "--cluster", cluster, "--job", "timeout_min=5")
     assert done.exit_code == 0, done.output
-    assert f"[1/{len(ks)}] base_sae.k=2  job " in done.output
+    assert f"[1/{len(ks)}] base_sae.k-2  job " in done.output
     assert len(list(output.glob("*/sae_weights.safetensors"))) == len(ks)
     assert len({line.rpartition(" ")[2] for line in done.output.splitlines() if "  job " in line}) == len(ks)
     assert "job" not in invoke(*arguments, "--cluster", cluster).output
@@ -129,8 +137,8 @@ def test_what_a_launcher_does_not_take_is_one_sentence(
 @pytest.mark.usefixtures("logs_left_open")
 def test_a_job_that_fails_ends_the_command_with_its_log(raw_config: dict[str, Any], tmp_path: Path) -> None:
     sweep, output = swept(raw_config, tmp_path), tmp_path / "runs"
-    (output / "base_sae.k=2").mkdir(parents=True)
-    (output / "base_sae.k=2" / "metrics.csv").write_text("")
+    (output / "base_sae.k-2").mkdir(parents=True)
+    (output / "base_sae.k-2" / "metrics.csv").write_text("")
     failed = invoke("sweep", sweep, "-o", str(output), "--launcher", "submitit", "--cluster", "debug")
     assert failed.exit_code in (1, 2)
     assert "already holds a run (metrics.csv)" in failed.stderr
