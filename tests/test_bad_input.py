@@ -377,6 +377,11 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "unknown command": (nothing, ["trian"], "No such command 'trian'"),
     "unknown option": (nothing, ["train", "{dir}/good.yaml", "--outptu", "x"], "No such option: --outptu"),
     "no argument": (nothing, ["train"], "Missing argument 'config'"),
+    "no folder for the results": (
+        nothing,
+        [*MEASURE, "--json", "{dir}/nowhere/n.json"],
+        r"nowhere/n\.json: there is no folder .*nowhere; make it, or name another file",
+    ),
     "no tokens": (nothing, ["inspect", "{dir}/sae", "--tokens", "0"], "--tokens.*greater than or equal to 1"),
     "a port that is none": (
         nothing,

@@ -34,7 +34,7 @@ def test_help_names_every_command() -> None:
         assert command in done.output
 
 
-def test_configs_are_listed_shown_and_explained() -> None:
+def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     listing = invoke("configs")
     assert listing.exit_code == 0
     assert "EleutherAI/pythia-70m" in listing.output
@@ -43,6 +43,8 @@ def test_configs_are_listed_shown_and_explained() -> None:
     assert yaml.safe_load(shown.output)["sae"]["architecture"] == "topk"
     keys = invoke("configs", "--keys")
     assert "max_norm_multiple" in keys.output
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "list[int]" in invoke("configs", "--keys").output, "a type is no markup"
 
 
 def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: Path) -> None:

@@ -25,10 +25,13 @@ def inspect(
 ) -> None:
     """Show the numbers of SAEs and the contexts of their most two-sided latents."""
     with errors_as_sentences() as console:
+        from sae_lens_abstopk.errors import ConfigError
         from sae_lens_abstopk.evaluation.inspection import inspect_saes
         from sae_lens_abstopk.evaluation.report import print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
+        if json is not None and not json.parent.is_dir():
+            raise ConfigError(f"--json {json}: there is no folder {json.parent}; make it, or name another file.")
         with passes_bar(console, "measuring") as on_progress:
             found = inspect_saes(saes, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress)
         print_inspection(found, console, latents=latents)
@@ -39,7 +42,7 @@ def inspect(
 @app.command("eval")
 def evaluate(
     saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
-    suite: Annotated[str, typer.Option(help="A suite (quick, probing, full, public) or a YAML file.")] = "full",
+    suite: Annotated[str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")] = "full",
     quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; what is done there is kept.")] = Path("results"),
     model: Model = None,

@@ -35,17 +35,16 @@ from sae_lens_abstopk.evaluation.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.steered_task import steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.tasks import Task, load_task
+from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.language_model import casts_shared
 
 RESULTS_FILENAME = "results.json"
-SIGNED = ("abstopk", "signed_jumprelu")
-"""Inference architectures whose codes have a sign."""
 
 
 def evaluate(
     saes: Sequence[str | Path] | Mapping[str, str | Path],
     *,
-    suite: str | Path | Suite = "quick",
+    suite: str | Path | Suite = "full",
     out: str | Path,
     model_name: str | None = None,
     text: str | None = None,
@@ -125,12 +124,13 @@ class _Evaluation:
             {
                 "model": subjects.cfg.model_name,
                 "hook": subjects.cfg.hook_name,
+                # of every part: controls are centred, and steering is scaled, on plain text
+                "text": [subjects.cfg.dataset_path, subjects.held_out],
                 "seed": self.seed,
                 "saes": {name: [record.folder, record.weights_sha256] for name, record in saes.items()},
             },
         )
-        text = [subjects.cfg.dataset_path, subjects.held_out, self.suite.reconstruction.model_dump()]
-        on_text = parts.get("reconstruction", OnText, text, self._on_text)
+        on_text = parts.get("reconstruction", OnText, self.suite.reconstruction.model_dump(), self._on_text)
         geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
         stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
         probed = {
@@ -215,7 +215,7 @@ class _Evaluation:
         for i, (first, second) in enumerate(pairs, 1):
             rows = [self.subjects.saes[name].W_dec.detach().float().cpu() for name in (first, second)]
             # the gauge of a signed latent is arbitrary, so its direction is one up to sign
-            signed = self.subjects.saes[first].cfg.architecture() in SIGNED
+            signed = self.subjects.saes[first].cfg.architecture() in SIGNED_ARCHITECTURES
             match = match_dictionaries(*rows, signed=signed)
             found.append(
                 StabilityRecord(

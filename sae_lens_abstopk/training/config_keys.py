@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import docstring_parser
 from rich.table import Column, Table
+from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -158,7 +159,8 @@ def keys_table() -> Table:
     """All keys, for the terminal."""
     table = Table("key", "type", "default", "meaning")
     for doc in key_docs().values():
-        table.add_row(doc.name, doc.type, doc.default, doc.meaning)
+        # as Text, or the table would read list[int] as markup
+        table.add_row(*map(Text, (doc.name, doc.type, doc.default, doc.meaning)))
     return table
 
 

@@ -1,5 +1,6 @@
 """The evaluation suite on tiny models: whole documents, resumption, and what is refused before anything runs."""
 
+import json
 import shutil
 from copy import deepcopy
 from pathlib import Path
@@ -131,6 +132,15 @@ def test_finished_parts_are_not_computed_again_unless_their_inputs_changed(
         assert again.geometry == first.geometry
         with pytest.raises(pytest.fail.Exception, match="computed again"):
             evaluate([trained], suite=Suite(**{**probing, "texts_per_pole": 31}), out=tmp_path / "out")
+    # controls are centred on plain text and steering is scaled by it, so other text makes everything again
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps({"text": f"Something else, number {i}. " * 20}) + "\n" for i in range(40)))
+    asked: list[str] = []
+    with monkeypatch.context() as watched:
+        watched.setattr(evaluation, "probe_on_task", lambda _, task, **__: asked.append(task.name))
+        with pytest.raises(AttributeError):  # of a task that was not probed
+            evaluate([trained], suite=Suite(**probing), out=tmp_path / "out", text=str(other))
+    assert asked == ["temperature"]
 
 
 @pytest.fixture
