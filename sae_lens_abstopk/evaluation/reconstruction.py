@@ -178,7 +178,7 @@ def evaluate_reconstruction(
     Args:
         passes: The language model and the hook.
         saes: Name to SAE.
-        batches: Token ids [batch, context] each; at least 50,000 tokens in all for a Loss Recovered to be reported.
+        batches: Token ids [batch, context] each; a Loss Recovered to quote takes 50,000 tokens in all.
         token_filter: Tokens left out here keep their activation when the others are replaced.
         with_loss: Also run the model with every SAE and both ablations.
         with_kl: With the loss, also measure how far the predictions move. Holds the clean logits of one batch.

@@ -1,8 +1,6 @@
 """Whether SAEs trained from different seeds found the same directions."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -44,21 +42,6 @@ class DictionaryMatch:
         return (self.similarity > threshold).double().mean().item()
 
 
-@dataclass(frozen=True)
-class SeedStability:
-    """Every pair of several dictionaries matched."""
-
-    names: tuple[str, ...]
-    matches: Mapping[tuple[str, str], DictionaryMatch]
-    """By pair of names, in the order of ``names``."""
-    mean_max_cosine: torch.Tensor
-    """float64 [n, n], symmetric, 1 on the diagonal."""
-    share_above_07: torch.Tensor
-    """Share matched with a similarity above 0.7, as above."""
-    share_above_09: torch.Tensor
-    """The same above 0.9."""
-
-
 @torch.no_grad()
 def match_dictionaries(first: torch.Tensor, second: torch.Tensor, *, signed: bool) -> DictionaryMatch:
     """
@@ -87,30 +70,4 @@ def match_dictionaries(first: torch.Tensor, second: torch.Tensor, *, signed: boo
         cosine=cosine[i.to(cosine.device), j.to(cosine.device)].cpu(),
         mean_max_cosine=nearest.double().mean().item(),
         signed=signed,
-    )
-
-
-def seed_stability(dictionaries: Mapping[str, torch.Tensor], *, signed: bool) -> SeedStability:
-    """
-    Match every pair of ``dictionaries`` (name to decoder rows [F, D]), as :func:`match_dictionaries` does.
-
-    Raises:
-        ConfigError: fewer than two dictionaries, or two that cannot be matched.
-    """
-    names = tuple(dictionaries)
-    if len(names) < 2:
-        raise ConfigError(f"stability compares SAEs of at least two seeds; got {len(names)}.")
-    matches = {
-        (a, b): match_dictionaries(dictionaries[a], dictionaries[b], signed=signed) for a, b in combinations(names, 2)
-    }
-
-    def matrix(values: Mapping[tuple[str, str], float]) -> torch.Tensor:
-        return torch.tensor([[values.get((a, b), values.get((b, a), 1.0)) for b in names] for a in names]).double()
-
-    return SeedStability(
-        names=names,
-        matches=matches,
-        mean_max_cosine=matrix({pair: match.mean_max_cosine for pair, match in matches.items()}),
-        share_above_07=matrix({pair: match.share_above(0.7) for pair, match in matches.items()}),
-        share_above_09=matrix({pair: match.share_above(0.9) for pair, match in matches.items()}),
     )

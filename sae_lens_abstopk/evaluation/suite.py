@@ -20,7 +20,7 @@ class ReconstructionPart(_Section):
     """How reconstruction is measured."""
 
     tokens: Count = 51_200
-    """Of the run's held-out text, rounded up to whole batches; 50,000 at least for a Loss Recovered to be reported."""
+    """Of the run's held-out text, rounded up to whole batches; a Loss Recovered to quote takes 50,000 at least."""
 
 
 class BehaviourOptions(_Section):

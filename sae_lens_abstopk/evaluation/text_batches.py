@@ -109,23 +109,6 @@ def text_batches(
             yield _run(passes, taken, rules, n_bos=len(bos))
 
 
-def activation_sample(
-    passes: ModelPasses,
-    tokenizer: Any,
-    texts: Sequence[str],
-    *,
-    rules: ReadingRules,
-    n_tokens: int = 2048,
-) -> torch.Tensor:
-    """Activations [at most n_tokens, d_in] of kept tokens of ``texts``, in batches until there are enough."""
-    found: list[torch.Tensor] = []
-    for batch in text_batches(passes, tokenizer, texts, rules=rules):
-        found.append(batch.activations[batch.kept].float())
-        if sum(map(len, found)) >= n_tokens:
-            break
-    return torch.cat(found)[:n_tokens]
-
-
 def _run(passes: ModelPasses, taken: list[_Tokens], rules: ReadingRules, *, n_bos: int) -> TextBatch:
     device = next(passes.model.parameters()).device
     width = len(taken[-1].ids)

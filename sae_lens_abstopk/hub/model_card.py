@@ -11,11 +11,11 @@ from jinja2 import Environment, StrictUndefined
 from sae_lens_abstopk.hub.manifest import Manifest, Number
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
+from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.saes.load_note import STOCK_ARCHITECTURES
 
 TEMPLATE = "model_card.md.jinja"
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
-SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")
 
 
 def model_card(manifest: Manifest, repo_id: str) -> str:

@@ -6,9 +6,10 @@ from rich.table import Table
 from rich.tree import Tree
 
 from sae_lens_abstopk.hub.manifest import PublishedFile
-from sae_lens_abstopk.hub.model_card import SIGNED_ARCHITECTURES, number_text
+from sae_lens_abstopk.hub.model_card import number_text
 from sae_lens_abstopk.hub.pull import Pulled
 from sae_lens_abstopk.hub.results import RESULT_NAMES
+from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 
 
 def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:

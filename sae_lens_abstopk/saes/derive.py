@@ -14,6 +14,8 @@ from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
 
 T = TypeVar("T", bound=SAE[Any])
 SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
+SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")
+"""What their configs call them."""
 # what SAELens's loader may have put into the metadata and would be wrong of an SAE with other latents
 OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features")
 

@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.probe_score import Labelled, accuracy_threshold
 from sae_lens_abstopk.evaluation.probing import PERMUTATIONS, TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.representations import Representations, represent
-from sae_lens_abstopk.evaluation.text_batches import ReadingRules, activation_sample
+from sae_lens_abstopk.evaluation.text_batches import ReadingRules, text_batches
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
 
 PLANTED = 5
@@ -320,12 +320,9 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     for sae in (signed, plain):
         sae.W_enc.data[:, PLANTED] = direction
     signed.threshold.data.fill_(5.0)
-    sample = activation_sample(
-        passes,
-        tokenizer,
-        [texts[row] for row in split.train],
-        rules=ReadingRules.of_saes({"signed": signed}, tokenizer),
-    )
+    rules = ReadingRules.of_saes({"signed": signed}, tokenizer)
+    train_texts = [texts[row] for row in split.train]
+    sample = torch.cat([b.activations[b.kept] for b in text_batches(passes, tokenizer, train_texts, rules=rules)])
     fresh = untrained_sae(signed, sample)
     assert fresh.l0 == pytest.approx(fresh.trained_l0, rel=0.02)
     saes = {"signed": signed, "plain": plain, "fresh": fresh.sae}

@@ -16,7 +16,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.representations import Representations, represent
-from sae_lens_abstopk.evaluation.text_batches import ReadingRules, activation_sample
+from sae_lens_abstopk.evaluation.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from tests.evaluation.test_model_passes import HOOKS
 from tests.saes.test_signed_saes import with_random_weights
@@ -220,14 +220,6 @@ def test_progress_reaches_the_number_of_texts(passes: ModelPasses, tokenizer: An
         pass
     assert seen[-1] == (5, 5)
     assert len(seen) > 1
-
-
-def test_a_sample_of_activations_holds_kept_tokens_only(passes: ModelPasses, tokenizer: Any) -> None:
-    sample = activation_sample(passes, tokenizer, TEXTS, rules=RULES, n_tokens=1000)
-    everything = torch.cat([one_by_one(passes, tokenizer, text, False)[1:] for text in TEXTS])
-    assert sample.shape == everything.shape
-    torch.testing.assert_close(sample.sum(0), everything.sum(0), atol=1e-3, rtol=1e-4)
-    assert len(activation_sample(passes, tokenizer, TEXTS, rules=RULES, n_tokens=7)) == 7
 
 
 @pytest.mark.parametrize(
