@@ -54,7 +54,7 @@ lint: setup ## ruff, ruff format, pyright
 	$(RUN) pyright
 
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
-	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
 check: lint docs test test-interop test-browser ## what CI runs
 
@@ -76,13 +76,14 @@ bench: setup .venv-peers/.synced ## time and memory against SAELens and others, 
 	$(RUN) python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
 	$(RUN) python benchmarks/chart.py
 
-# TEXT is a folder of .txt and .json files; ARGS go to the study, for one --local TASK=PATH
-evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, ARGS="...")
+# TEXT is a folder of .txt and .json files; LOCAL reads public sets from files: --local TASK=PATH ...; ARGS go to the study alone
+evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, LOCAL="...", ARGS="...")
 	@test -n "$(TEXT)" || { echo "make evidence TEXT=folder: name a folder of .txt and .json files to train on" >&2; exit 1; }
 	@test -f runs/evidence/corpus.jsonl.gz || { mkdir -p runs/evidence; \
 	  $(RUN) python -m evidence.corpus $(TEXT) --out runs/evidence/corpus.jsonl.gz; }
 	$(RUN) python -m evidence.tune --text runs/evidence/corpus.jsonl.gz --work runs/evidence
-	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(ARGS)
+	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL) $(ARGS)
+	$(RUN) python -m evidence.random_directions runs/evidence/saes/layer15_x8_k57_abstopk_seed0_lr* --work runs/evidence $(LOCAL)
 	$(RUN) python -m evidence.report
 
 build: setup ## wheel and source distribution, in dist/

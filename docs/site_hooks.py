@@ -16,7 +16,7 @@ TAKEN = {
     "tasks.md": "evals/README.md",
     "results.schema.json": "evals/results.schema.json",
 }
-"""Page or file of the site to where it lies; links between them are the same in both places."""
+"""Page or file of the site to where it lies. Pages of `docs` link to where it lies, so that their links work in a clone too."""
 SECTIONS = {"": "The run", "sae": "The SAE", "logger": "Logging"}
 
 
@@ -24,8 +24,14 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are kept or made elsewhere."""
     for name, source in TAKEN.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
-    files.append(File.generated(config, "configuration.md", content=configuration_page()))
     return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links to what is taken from elsewhere lead to its page, and the page on the configuration gets its tables."""
+    for name, source in TAKEN.items():
+        markdown = markdown.replace(f"](../{source}", f"]({name}")
+    return markdown + configuration_tables() if page.file.src_uri == "configuration.md" else markdown
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -35,18 +41,11 @@ def on_page_content(content: str, **_: Any) -> str:
     return content.replace("::</p>", ":</p>")
 
 
-def configuration_page() -> str:
+def configuration_tables() -> str:
     """Every key of a config, as `abstopk configs --keys` lists them."""
     from sae_lens_abstopk.training.config_keys import key_docs
 
-    lines = [
-        "# Configuration",
-        "",
-        "Every key of a config file, with its type, its default and what it means; `abstopk configs --keys` prints the "
-        "same. On the command line a key is changed by its dotted name: `lr=1e-3`, `sae.k=32`, `logger.log_to_wandb=true`. "
-        "A key that does not exist, or a value of the wrong type or out of range, is refused before a model is loaded. "
-        "Which keys of `sae` apply depends on its architecture. [Train](train.md) has an example.",
-    ]
+    lines: list[str] = []
     docs = list(key_docs().values())
     for section, title in SECTIONS.items():
         lines += ["", f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]

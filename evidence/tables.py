@@ -238,7 +238,7 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     tokens = next(iter(found.values()))[0]["training"]["tokens"]
     at_one = f" With F = D: {from_least_fvu(narrow)}." if narrow else ""
     return fill(
-        f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D, k = {k}, {tokens:,} tokens, on "
+        f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D latents (D = 576), k = {k}, {tokens:,} tokens, on "
         f"held-out documents (seeds): {from_least_fvu(found)}.{at_one}",
         width=118,
         break_on_hyphens=False,

@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -39,7 +39,7 @@ def test_every_public_name_is_on_the_api_page_and_exists() -> None:
 
 
 def test_every_key_of_a_config_is_on_its_page(hooks: ModuleType) -> None:
-    page = hooks.configuration_page()
+    page = hooks.configuration_tables()
     rows = [line for line in page.splitlines() if line.startswith("| `")]
     assert [line.split("`")[1] for line in rows] == sorted(
         key_docs(), key=lambda name: (list(hooks.SECTIONS).index(name.rpartition(".")[0]), name)
@@ -58,6 +58,21 @@ def test_formulas_become_mathml_and_need_no_script(hooks: ModuleType) -> None:
 def test_what_is_taken_from_elsewhere_is_there(hooks: ModuleType) -> None:
     for source in hooks.TAKEN.values():
         assert (ROOT / source).is_file()
+
+
+def test_every_page_is_in_the_menu_and_its_links_work_in_a_clone() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2].partition("plugins:")[0]
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f": {page.name}\n" in menu
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_links_to_what_is_taken_from_elsewhere_lead_to_its_page(hooks: ModuleType) -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="evaluate.md"))
+    assert hooks.on_page_markdown("[a](../evals/README.md#b), [c](../LOG.md)", page) == "[a](tasks.md#b), [c](log.md)"
+    page.file.src_uri = "configuration.md"
+    assert "| `sae.k` |" in hooks.on_page_markdown("# Configuration\n", page)
 
 
 def test_the_tables_about_the_explorer_are_the_recorded_ones() -> None:
