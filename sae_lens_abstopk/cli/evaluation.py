@@ -42,7 +42,9 @@ def inspect(
 @app.command("eval")
 def evaluate(
     saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
-    suite: Annotated[str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")] = "full",
+    suite: Annotated[
+        str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")
+    ] = "full",
     quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results; what is done there is kept.")] = Path("results"),
     model: Model = None,
