@@ -14,8 +14,13 @@ PAIRS = (
     ("abstopk", "topk"),
     ("abstopk", "topk_2F"),
     ("abstopk", "jumprelu"),
+    ("abstopk", "sae_lens_abstopk"),
+    ("abstopk_unit_norm", "abstopk"),
     ("batch_abstopk", "batchtopk"),
+    ("batch_abstopk", "batchtopk_2F"),
     ("batch_abstopk", "jumprelu"),
+    ("batch_abstopk_unit_norm", "batch_abstopk"),
+    ("matryoshka", "batch_abstopk"),
     ("mixed_8th", "batch_abstopk"),
     ("mixed_8th", "batchtopk"),
     ("mixed_8th", "abstopk"),
@@ -27,7 +32,9 @@ PAIRS = (
     ("mixed_32nd", "abstopk"),
     ("mixed_32nd", "topk"),
     ("mixed_32nd", "topk_2F"),
+    ("mixed_32nd", "batchtopk_2F"),
     ("mixed_32nd", "jumprelu"),
+    ("mixed_32nd", "gated"),
     ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Variants that are compared seed by seed."""
