@@ -83,7 +83,7 @@ evidence: setup ## the study of docs/evidence.md, days of work that may be stopp
 	  $(RUN) python -m evidence.corpus $(TEXT) --out runs/evidence/corpus.jsonl.gz; }
 	$(RUN) python -m evidence.tune --text runs/evidence/corpus.jsonl.gz --work runs/evidence
 	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL) $(ARGS)
-	$(RUN) python -m evidence.random_directions runs/evidence/saes/layer15_x8_k57_abstopk_seed0_lr* --work runs/evidence $(LOCAL)
+	$(RUN) python -m evidence.random_directions --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL)
 	$(RUN) python -m evidence.report
 
 build: setup ## wheel and source distribution, in dist/

@@ -1,10 +1,9 @@
 """What the signs of latents cover that were never trained, by how often these fire: what trained latents are held against.
 
-    python -m evidence.random_directions runs/evidence/saes/layer15_x8_k57_abstopk_seed0_lr0.001 --work runs/evidence
+    python -m evidence.random_directions --text corpus.jsonl.gz --work runs/evidence
 
-AbsTopK SAEs with fresh weights, otherwise like the one that is named, are probed as those of the study are. The larger their
-k, the denser their latents; with k = F every latent fires on every token. `results/random_directions.json` is what the page
-shows.
+AbsTopK SAEs with fresh weights, otherwise like that of the study, are probed as those are. The larger their k, the denser
+their latents; with k = F every latent fires on every token. `results/random_directions.json` is what the page shows.
 """
 
 import argparse
@@ -16,10 +15,12 @@ from statistics import mean
 from typing import Any
 
 import torch
+import yaml
 from sae_lens import SAE
 
 from evidence.record import numbers, rounded
-from evidence.runs import HERE
+from evidence.runs import HERE, Run, config_of, train_run, tuned_rates
+from evidence.tune import EXPANSION, LAYER
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.results import Results
@@ -27,7 +28,7 @@ from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activation_cache import ActivationCache
-from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.resume import CONFIG_FILENAME
 
 RECORD = HERE / "results" / "random_directions.json"
@@ -37,14 +38,14 @@ SAMPLE_BATCHES = 2
 """Batches of the language model whose mean the SAEs are centred on."""
 
 
-def make(folder: Path, out: Path) -> dict[str, Path]:
-    """SAEs with fresh weights beside the config of ``folder``, which says what text is held out; by their k."""
-    cfg = load_config(folder / CONFIG_FILENAME)
+def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
+    """SAEs with fresh weights for that of a run, with its config, which says what text is held out; by their k."""
+    train_run(cfg)
+    folder = Path(cfg.output_path or "")
     blocks = ActivationCache.of_run(cfg).blocks(lambda _: iter(()))
     x = torch.cat([next(blocks) for _ in range(SAMPLE_BATCHES)])
-    made = {}
+    sae, made = SAE.load_from_disk(folder), {}
     for share in SHARES:
-        sae = SAE.load_from_disk(folder)
         sae.cfg.k = round(share * sae.cfg.d_sae)
         name = f"k{sae.cfg.k}"
         made[name] = out / name
@@ -87,18 +88,20 @@ def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sae", type=Path, help="folder of a trained AbsTopK SAE of the study")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of what is made and measured")
+    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
     args = parser.parse_args()
-    if (found := SAE.load_from_disk(args.sae).cfg.architecture()) != "abstopk":
-        parser.error(f"{args.sae} holds an SAE of architecture {found}; name one of the study's abstopk.")
+    model = str(args.model or quickstart_model(print))
+    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+    run = Run(LAYER, EXPANSION, max(study["k"]), "abstopk", seed=0)
+    common = [f"dataset_path={args.text}", f"model_name={model}"]
     results = evaluate(
-        make(args.sae, args.work / "random_directions"),
+        make(config_of(run, study, common, args.work, rates=tuned_rates()), args.work / "random_directions"),
         suite=load_suite(HERE / "probing.yaml").model_copy(update={"untrained": False}),
         out=args.work / "evaluations" / "random_directions",
-        model_name=str(args.model or quickstart_model(print)),
+        model_name=model,
         local=pairs(args.local, "--local"),
     )
     RECORD.parent.mkdir(exist_ok=True)

@@ -243,9 +243,10 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     if not found:
         return "Nothing of the [study](docs/evidence.md) is recorded yet."
     tokens = next(iter(found.values()))[0]["training"]["tokens"]
+    d_in = min(line["sae"]["d_sae"] for seeds in found.values() for line in seeds) // EXPANSION
     at_one = f" With F = D: {from_least_fvu(narrow)}." if narrow else ""
     return fill(
-        f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D latents (D = 576), k = {k}, {tokens:,} tokens, on "
+        f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D latents (D = {d_in}), k = {k}, {tokens:,} tokens, on "
         f"held-out documents (seeds): {from_least_fvu(found)}.{at_one}",
         width=118,
         break_on_hyphens=False,

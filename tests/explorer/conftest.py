@@ -167,7 +167,5 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def reader(browser: Browser, site: Path) -> Iterator[Reader]:
-    made = Reader(browser, site)
-    yield made
-    made.context.close()
-    assert made.wrong == []
+    with Reader(browser, site) as made:
+        yield made

@@ -1,14 +1,14 @@
 """A reader of the site with a real browser."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 
 class Reader:
-    """A page that remembers what went wrong on it."""
+    """A page that remembers what went wrong on it: ``with Reader(...)`` ends with a check that nothing did."""
 
     def __init__(self, browser: Browser, site: Path, **context: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}} | context)
@@ -19,6 +19,13 @@ class Reader:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("dialog", lambda dialog: self.wrong.append(f"dialog: {dialog.message}"))
         self.page.on("request", self._look_at)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        self.context.close()
+        assert failure or self.wrong == []
 
     def _look_at(self, request: Any) -> None:
         if not request.url.startswith(("file:", "data:")):

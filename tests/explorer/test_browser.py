@@ -171,55 +171,48 @@ def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
 
 
 def test_code_and_link_are_copied(browser: Browser, site: Path) -> None:
-    made = Reader(browser, site, permissions=["clipboard-read", "clipboard-write"])
-    page = made.open(f"#/latent/0/{PLANTED}")
-    page.click("text=Copy code")
-    expect(page.locator(".snippet button")).to_have_text("Copied")
-    compile(page.evaluate("navigator.clipboard.readText()"), "snippet", "exec")
-    page.click("#link")
-    page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
-    made.context.close()
-    assert made.wrong == []
+    with Reader(browser, site, permissions=["clipboard-read", "clipboard-write"]) as made:
+        page = made.open(f"#/latent/0/{PLANTED}")
+        page.click("text=Copy code")
+        expect(page.locator(".snippet button")).to_have_text("Copied")
+        compile(page.evaluate("navigator.clipboard.readText()"), "snippet", "exec")
+        page.click("#link")
+        page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
 
 
 def test_dark_follows_the_system_and_the_button_overrides_it(browser: Browser, site: Path) -> None:
     background = "getComputedStyle(document.documentElement).backgroundColor"
     seen = {}
     for scheme in ("light", "dark"):
-        made = Reader(browser, site, color_scheme=scheme)
-        page = made.open("#/overview/0")
-        seen[scheme] = page.evaluate(background)
-        page.click("#theme")  # light
-        assert page.evaluate(background) == seen["light"]
-        page.click("#theme")  # dark
-        assert page.evaluate(background) != seen["light"]
-        assert made.wrong == []
-        made.context.close()
+        with Reader(browser, site, color_scheme=scheme) as made:
+            page = made.open("#/overview/0")
+            seen[scheme] = page.evaluate(background)
+            page.click("#theme")  # light
+            assert page.evaluate(background) == seen["light"]
+            page.click("#theme")  # dark
+            assert page.evaluate(background) != seen["light"]
     assert seen["light"] != seen["dark"]
 
 
 @pytest.mark.parametrize("width", [360, 768, 3840])
 def test_nothing_overflows_sideways(browser: Browser, site: Path, width: int) -> None:
-    made = Reader(browser, site, viewport={"width": width, "height": 800})
-    for address in VIEWS:
-        page = made.open(address)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-    page = made.open("#/overview/0")
-    narrowest = min(page.locator("td.label").nth(n).bounding_box()["width"] for n in range(4))  # type: ignore[index]
-    assert narrowest >= 80
-    made.context.close()
-    assert made.wrong == []
+    with Reader(browser, site, viewport={"width": width, "height": 800}) as made:
+        for address in VIEWS:
+            page = made.open(address)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+        page = made.open("#/overview/0")
+        narrowest = min(page.locator("td.label").nth(n).bounding_box()["width"] for n in range(4))  # type: ignore[index]
+        assert narrowest >= 80
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_violation(browser: Browser, site: Path, scheme: str) -> None:
-    made = Reader(browser, site, color_scheme=scheme)
-    for address in VIEWS:
-        page = made.open(address)
-        assert serious_violations(page) == [], address
-    page.keyboard.press("?")
-    assert serious_violations(page) == []
-    made.context.close()
+    with Reader(browser, site, color_scheme=scheme) as made:
+        for address in VIEWS:
+            page = made.open(address)
+            assert serious_violations(page) == [], address
+        page.keyboard.press("?")
+        assert serious_violations(page) == []
 
 
 def test_an_sae_with_one_side_is_shown_with_one_side(reader: Reader) -> None:
@@ -250,21 +243,19 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nine_thousand_latents_paint_within_a_second_and_nothing_jumps(browser: Browser, large: Path) -> None:
-    made = Reader(browser, large)
-    made.page.add_init_script(
-        "window.shifts = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
-        ".observe({ type: 'layout-shift', buffered: true });"
-    )
-    page = made.open("#/overview/0")
-    page.wait_for_selector("tbody tr")
-    rows_at = page.evaluate("performance.now()")
-    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    page.wait_for_timeout(300)
-    assert painted < 1000
-    assert rows_at < 3000
-    assert page.evaluate("window.shifts") < 0.05
-    page.fill("#search", "river")
-    assert "9,216" in page.inner_text(".found")
-    made.context.close()
-    assert made.wrong == []
+    with Reader(browser, large) as made:
+        made.page.add_init_script(
+            "window.shifts = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
+            ".observe({ type: 'layout-shift', buffered: true });"
+        )
+        page = made.open("#/overview/0")
+        page.wait_for_selector("tbody tr")
+        rows_at = page.evaluate("performance.now()")
+        page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+        painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        page.wait_for_timeout(300)
+        assert painted < 1000
+        assert rows_at < 3000
+        assert page.evaluate("window.shifts") < 0.05
+        page.fill("#search", "river")
+        assert "9,216" in page.inner_text(".found")

@@ -15,10 +15,8 @@ CONCEPTS = ("#/concept/0", "#/concept/1", f"#/latent/0/{PLANTED}")
 
 @pytest.fixture
 def with_concepts(browser: Browser, evaluated_site: Path) -> Iterator[Reader]:
-    made = Reader(browser, evaluated_site)
-    yield made
-    made.context.close()
-    assert made.wrong == []
+    with Reader(browser, evaluated_site) as made:
+        yield made
 
 
 def test_a_concept_shows_its_latents_with_both_poles_and_how_they_steer(with_concepts: Reader) -> None:
@@ -73,17 +71,14 @@ def test_without_results_there_are_no_concepts(reader: Reader) -> None:
 
 @pytest.mark.parametrize("width", [360, 3840])
 def test_concepts_fit_on_every_screen(browser: Browser, evaluated_site: Path, width: int) -> None:
-    made = Reader(browser, evaluated_site, viewport={"width": width, "height": 800})
-    for address in CONCEPTS:
-        page = made.open(address)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-    made.context.close()
+    with Reader(browser, evaluated_site, viewport={"width": width, "height": 800}) as made:
+        for address in CONCEPTS:
+            page = made.open(address)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_violation_among_concepts(browser: Browser, evaluated_site: Path, scheme: str) -> None:
-    made = Reader(browser, evaluated_site, color_scheme=scheme)
-    for address in CONCEPTS:
-        assert serious_violations(made.open(address)) == [], address
-    made.context.close()
-    assert made.wrong == []
+    with Reader(browser, evaluated_site, color_scheme=scheme) as made:
+        for address in CONCEPTS:
+            assert serious_violations(made.open(address)) == [], address
