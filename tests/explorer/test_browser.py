@@ -7,7 +7,7 @@ import torch
 from playwright.sync_api import Browser, Page, expect
 
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
-from tests.explorer.conftest import D_SAE, PLANTED, QUIET, exploration_of
+from tests.explorer.planted import D_SAE, PLANTED, QUIET, exploration_of
 from tests.explorer.reader import Reader, serious_violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

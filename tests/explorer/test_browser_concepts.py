@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.explorer.conftest import PLANTED
+from tests.explorer.planted import PLANTED
 from tests.explorer.reader import Reader, serious_violations
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

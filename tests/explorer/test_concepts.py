@@ -13,7 +13,7 @@ from sae_lens_abstopk.explorer.concepts import BEST_COVERAGE, BEST_SINGLE, STEER
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.training.config_file import build_config
 from tests.evaluation.results_document import results_document
-from tests.explorer.conftest import PLANTED
+from tests.explorer.planted import PLANTED
 from tests.explorer.test_site import data
 from tests.test_cli import invoke
 

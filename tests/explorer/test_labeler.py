@@ -12,7 +12,7 @@ import pytest
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labeler import RELATIONS, Labeler, planted
-from tests.explorer.conftest import PLANTED, QUIET
+from tests.explorer.planted import PLANTED, QUIET
 
 
 class StandIn(ThreadingHTTPServer):

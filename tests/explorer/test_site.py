@@ -14,7 +14,7 @@ from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labels import label_of, top_tokens
 from sae_lens_abstopk.explorer.serve import server
-from tests.explorer.conftest import D_SAE, PLANTED, QUIET
+from tests.explorer.planted import D_SAE, PLANTED, QUIET
 
 
 def data(path: Path) -> Any:

@@ -10,11 +10,15 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
-from tests.explorer.conftest import D_SAE, PLANTED, QUIET, exploration, planted_signed
+from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration, planted_signed
 from tests.test_cli import invoke
 
-__all__ = ["exploration"]
 NAMES: dict[str, Any] = {"model_id": "planted-model", "sae_set": "res-abstopk", "layer": 3, "suffix": "small"}
+
+
+@pytest.fixture(scope="module")
+def exploration() -> Exploration:
+    return planted_exploration()
 
 
 @pytest.fixture(scope="module")
