@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     if not path.is_file():
         return
     then, now = (_flat(yaml.safe_load(text)) for text in (path.read_text(encoding="utf-8"), dump_config(cfg)))
+    # a key that the version which wrote it did not have
+    then = {key: value for key, value in _defaults(cfg).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
     differing = [
         f"{key} is {then.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
@@ -184,6 +187,12 @@ def _only_scales(then: Mapping[str, Any], now: Mapping[str, Any], cfg: TrainingC
     """Whether the learning rates may differ, and the schedule stays the same but for a factor."""
     shares = [values.get("lr_end", 0.0) / values["lr"] for values in (then, now)]
     return "lr" in cfg.resume_allows_changes and math.isclose(*shares)
+
+
+def _defaults(cfg: TrainingConfig) -> dict[str, Any]:
+    """Defaults of the keys of the config, its logger and its SAE."""
+    parts = (("", cfg), ("logger.", cfg.logger), ("sae.", cfg.sae))
+    return {prefix + f.name: f.default for prefix, part in parts for f in fields(part) if f.default is not MISSING}
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

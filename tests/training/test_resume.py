@@ -180,6 +180,16 @@ def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped:
         run_of(changed)
 
 
+def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped: dict[str, Any]) -> None:
+    config = Path(stopped["output_path"]) / "config.yaml"
+    document = yaml.safe_load(config.read_text())
+    del document["checkpoint_freq"], document["shuffle"], document["sae"]["unit_norm_encoder"]
+    config.write_text(yaml.safe_dump(document))
+    assert run_of(stopped).resumed is not None
+    with pytest.raises(ConfigError, match=r"sae\.unit_norm_encoder is False there, True here"):
+        run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosineannealing"])
 def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
     raw_config: dict[str, Any], tmp_path: Path, schedule: str
