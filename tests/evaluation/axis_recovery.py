@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.geometry import unit_rows
 from sae_lens_abstopk.saes.poles import live_poles
 
@@ -20,7 +19,6 @@ class AxisRecovery:
     them on one latent or on two; every axis is in exactly one of the four shares.
     """
 
-    n_axes: int
     one_latent: float
     """Share of the axes both of whose sides are the two poles of one latent."""
     pair: float
@@ -33,10 +31,6 @@ class AxisRecovery:
     """Share of the 2 n sides that are found."""
     latents_per_axis: float
     """Mean number of distinct latents behind an axis both of whose sides are found; NaN where there is none."""
-    best_latent: torch.Tensor
-    """The latent of largest absolute cosine with each axis, int64 [n]."""
-    best_cosine: torch.Tensor
-    """Its cosine, sign kept, float32 [n]."""
 
 
 @torch.no_grad()
@@ -55,20 +49,7 @@ def axis_recovery(
         pole_counts: Firings of the positive and of the negative pole on such data, [2, F], as
             :func:`~sae_lens_abstopk.saes.poles.pole_counts` gives them.
         threshold: Least cosine, between 0 and 1.
-
-    Raises:
-        ConfigError: the shapes do not belong together, or an option is out of range.
     """
-    if not 0 < threshold < 1:
-        raise ConfigError(f"threshold={threshold!r} must lie between 0 and 1.")
-    if W_dec.ndim != 2 or axes.ndim != 2 or W_dec.shape[1] != axes.shape[1] or not len(axes):
-        raise ConfigError(
-            f"W_dec {tuple(W_dec.shape)} and axes {tuple(axes.shape)} must be [d_sae, d_in] and [n, d_in], n at least 1."
-        )
-    if pole_counts.shape != (2, len(W_dec)):
-        raise ConfigError(
-            f"pole_counts {tuple(pole_counts.shape)} must be (2, {len(W_dec)}): both poles of each row of W_dec."
-        )
     cosine = (unit_rows(axes) @ unit_rows(W_dec).T.to(axes.device)).cpu()
     live = live_poles(pole_counts.cpu())
     # [n, F, side]: the positive side is found by a positive pole that points along the axis or a negative one against
@@ -79,15 +60,11 @@ def axis_recovery(
     both = found.all(1)
     n = len(axes)
     latents = torch.where(by_one, 1.0, 2.0)[both]
-    best = cosine.abs().max(1).indices
     return AxisRecovery(
-        n_axes=n,
         one_latent=int(by_one.sum()) / n,
         pair=int((both & ~by_one).sum()) / n,
         one_side=int((found.sum(1) == 1).sum()) / n,
         none=int((found.sum(1) == 0).sum()) / n,
         sides=int(found.sum()) / (2 * n),
         latents_per_axis=latents.mean().item(),
-        best_latent=best,
-        best_cosine=cosine.gather(1, best[:, None])[:, 0],
     )
