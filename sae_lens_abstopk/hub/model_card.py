@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
+from sae_lens_abstopk.evaluation.reconstruction_tables import LOSS_TOKENS
 from sae_lens_abstopk.hub.manifest import Manifest, Number
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
@@ -50,6 +51,12 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
         registered=[sae_id for sae_id, sae in saes.items() if sae.architecture not in STOCK_ARCHITECTURES],
         mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
         measured=measured,
+        rough=[
+            f"`{sae_id}`"
+            for sae_id, sae in measured.items()
+            if sae.results and "recovered_zero" in sae.results.numbers and sae.results.tokens < LOSS_TOKENS
+        ],
+        loss_tokens=LOSS_TOKENS,
         signed_architectures=SIGNED_ARCHITECTURES,
         steered=any("to_a" in concept.numbers for concept in concepts),
         intervals=any(number.low is not None for number in numbers),

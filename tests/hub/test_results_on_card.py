@@ -18,12 +18,12 @@ from tests.saes.test_mirror import F
 from tests.test_cli import invoke
 
 
-def results_file(path: Path, name: str, *, weights: Path | None = None) -> Path:
+def results_file(path: Path, name: str, *, weights: Path | None = None, tokens: int = 50_610) -> Path:
     """As ``abstopk eval`` writes it, of the SAE in ``weights``."""
     document = results_document(saes={name: None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
     document.saes[name].weights_sha256 = None if weights is None else weights_sha256(weights)
     found = document.reconstruction[name]
-    found.tokens, found.fvu, found.nmse, found.l0, found.dead_latents = 50_610, 0.1921, 0.2, 58.8, 44
+    found.tokens, found.fvu, found.nmse, found.l0, found.dead_latents = tokens, 0.1921, 0.2, 58.8, 44
     found.dead_poles, found.two_sidedness, found.two_sidedness_histogram = 3, 0.4, [1, 0, 0, 0, 0, 0, 0, 2, 3, 7]
     assert found.loss is not None
     found.loss.recovered_zero, found.loss.recovered_mean = 0.982, 0.97
@@ -53,12 +53,21 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
     assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
     assert "with its 95 % interval" in card
+    assert "is rough" not in card
     picture = hub.repos[REPO].files()["layer3/two_sidedness.svg"].content.decode()
     assert "13 live latents; tallest bar 7" in picture
     shown = invoke("pull", REPO, "layer3")
     assert re.search(r"FVU +0\.192", shown.output)
     assert re.search(r"measured on +50,610 tokens of smollm2_samples\.jsonl\.gz, held out", shown.output)
     assert re.search(r"gender +latent \d+, AUROC 0\.91 \[0\.88, 0\.94\]", shown.output)
+
+
+def test_a_loss_recovered_from_few_tokens_is_called_rough(hub: HubServer, tmp_path: Path) -> None:
+    numbers = results_file(tmp_path / "n.json", "mine", tokens=49_999)
+    done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
+    assert done.exit_code == 0, done.output
+    card = hub.repos[REPO].files()["README.md"].content.decode()
+    assert "The loss recovered of `layer3` is rough: a number to quote takes 50,000 tokens." in card
 
 
 def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
