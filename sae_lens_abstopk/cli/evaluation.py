@@ -167,6 +167,12 @@ def explore(
                 on_progress=on_progress,
                 on_steered=on_steered,
             )
+        if found.about.tokens_read < tokens:
+            console.print(
+                f"{found.about.text} fills batches of {found.about.tokens_read:,} tokens, not {tokens:,}: all were read.",
+                highlight=False,
+                markup=False,
+            )
         if asked:
             chosen = found.suggested(latents)
             if yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen])):

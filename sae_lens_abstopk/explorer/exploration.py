@@ -107,7 +107,7 @@ def explore(
         sae: An SAE, its folder, or two of either that read one hook and are to be compared.
         model: Name or folder of the language model, or the model itself, loaded; what the SAE records by default.
         text: Dataset or file; the held-out text of the SAE's run by default.
-        n_tokens: Tokens to read, rounded up to whole batches.
+        n_tokens: Tokens to read, rounded up to whole batches; all of the text where it has fewer.
         settings: How much is kept of each latent.
         checkpoint: File that the pass is saved in, and taken up from.
         prompts: Prompts to go on with while a latent of the first SAE is pushed to either side, if any.
@@ -150,6 +150,7 @@ def explore(
         hook=cfg.hook_name,
         text=Path(cfg.dataset_path).name,
         held_out=text is None,
+        tokens_read=sum(batch.numel() for batch in batches),
     )
     steered = {}
     if prompts:

@@ -135,6 +135,8 @@ class Provenance:
     text: str
     held_out: bool
     """Whether the text was kept from the SAEs in training."""
+    tokens_read: int
+    """Those that were left out counted; fewer than asked for where the text has no more."""
     judge: str | None = None
     """Who named the poles, and how the judge did on latents whose sides are known."""
 

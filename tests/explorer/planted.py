@@ -94,7 +94,7 @@ def planted_exploration() -> Exploration:
             compared_with=other,
             matches=axis_matches(rows, saes[other].W_dec, other_is_signed=other == "signed"),
         )
-    return Exploration(found, Provenance("planted", "planted", "hook", "words <b>", held_out=False))
+    return Exploration(found, Provenance("planted", "planted", "hook", "words <b>", held_out=False, tokens_read=256))
 
 
 def exploration_of(collector: Collector) -> Exploration:
@@ -105,4 +105,6 @@ def exploration_of(collector: Collector) -> Exploration:
     catalogue = Catalogue(
         "random", sae, collector, TokenText(Words()), source="runs/random", nearest=nearest_decoders(sae.W_dec, 3)
     )
-    return Exploration({"random": catalogue}, Provenance("random", "random", "hook", "words", held_out=True))
+    return Exploration(
+        {"random": catalogue}, Provenance("random", "random", "hook", "words", held_out=True, tokens_read=1)
+    )

@@ -1,5 +1,6 @@
 """``explore`` on tiny language models, from Python and from the command line."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,14 @@ def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path]
     done = run(256)
     assert done.exit_code == 0, done.output
     assert done.output.strip().endswith("index.html")
+    assert "were read" not in done.output
     overview = tmp_path / "site" / "data" / "0" / "overview.js"
     first = overview.read_text()
     assert run(256).exit_code == 0
     assert overview.read_text() == first
     assert run(512).exit_code == 0
     assert overview.read_text() != first
+    assert re.search(r"fills batches of \d[\d,]+ tokens, not 1,000,000: all were read\.", run(1_000_000).output)
 
 
 def test_steered_texts_are_those_of_the_model_with_the_row_added(
