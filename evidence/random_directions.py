@@ -6,7 +6,6 @@ AbsTopK SAEs with fresh weights, otherwise like that of the study, are probed as
 their latents; with k = F every latent fires on every token. `results/random_directions.json` is what the page shows.
 """
 
-import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,18 +14,17 @@ from statistics import mean
 from typing import Any
 
 import torch
-import yaml
 from sae_lens import SAE
 
+from evidence.arguments import add_local, overrides_of, study_parser
 from evidence.record import numbers, rounded
-from evidence.runs import HERE, Run, config_of, train_run, tuned_rates
+from evidence.runs import HERE, Run, config_of, read_study, train_run, tuned_rates
 from evidence.tune import EXPANSION, LAYER
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
-from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.resume import CONFIG_FILENAME
@@ -87,21 +85,17 @@ def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
-    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
-    parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
+    parser = study_parser(__doc__)
+    add_local(parser)
     args = parser.parse_args()
-    model = str(args.model or quickstart_model(print))
-    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+    study = read_study()
     run = Run(LAYER, EXPANSION, max(study["k"]), "abstopk", seed=0)
-    common = [f"dataset_path={args.text}", f"model_name={model}"]
+    common = overrides_of(args)
     results = evaluate(
         make(config_of(run, study, common, args.work, rates=tuned_rates()), args.work / "random_directions"),
         suite=load_suite(HERE / "probing.yaml").model_copy(update={"untrained": False}),
         out=args.work / "evaluations" / "random_directions",
-        model_name=model,
+        model_name=str(args.model),
         local=pairs(args.local, "--local"),
     )
     RECORD.parent.mkdir(exist_ok=True)

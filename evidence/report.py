@@ -9,14 +9,12 @@ the page says how many there are.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from benchmarks.chart import replaced
 from evidence.concept_tables import behaviour_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
 from evidence.record import recorded
-from evidence.runs import HERE, runs_of
+from evidence.runs import HERE, read_study, runs_of
 from evidence.tables import (
     PROBING,
     RECONSTRUCTION,
@@ -57,7 +55,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+    study = read_study()
     lines = list(recorded().values())
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), lines, study), encoding="utf-8")
     README.write_text(replaced(README.read_text(encoding="utf-8"), "study", summary(lines, study)), encoding="utf-8")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 
 from sae_lens_abstopk.evaluation.provenance import commit, environment
@@ -39,6 +40,11 @@ class Run:
     def name(self) -> str:
         """Also the name of its folder."""
         return f"layer{self.layer}_x{self.expansion}_k{self.k}_{self.variant}_seed{self.seed}"
+
+
+def read_study() -> dict[str, Any]:
+    """The study file."""
+    return yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
 
 
 def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:

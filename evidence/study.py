@@ -20,15 +20,15 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from evidence.arguments import add_local, overrides_of, study_parser
 from evidence.fill import fill
 from evidence.processes import in_processes
 from evidence.record import is_recorded, line_of, record, recorded, steered_numbers
-from evidence.runs import HERE, Run, config_of, digest_of, record_of, runs_of, train_run, tuned_rates
+from evidence.runs import HERE, Run, config_of, digest_of, read_study, record_of, runs_of, train_run, tuned_rates
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
-from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
 
 
@@ -68,11 +68,8 @@ def train_and_probe(configs: Mapping[Run, TrainingConfig], args: argparse.Namesp
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
-    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
-    parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
+    parser = study_parser(__doc__)
+    add_local(parser)
     parser.add_argument("--only", default="", help="runs whose name has this in it")
     parser.add_argument("--limit", type=int, help="stop after this many runs that were not done")
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="SAEs trained at a time, by default one a core")
@@ -82,9 +79,8 @@ def main() -> None:
     args = parser.parse_args()
 
     console = Console(highlight=False)
-    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
-    args.model = args.model or quickstart_model(print)
-    common = [f"dataset_path={args.text}", f"model_name={args.model}"]
+    study = read_study()
+    common = overrides_of(args)
     rates, lines, text = tuned_rates(), recorded(), digest_of(args.text)
     # every mistake before any work
     configs = {

@@ -7,7 +7,6 @@ is the mean FVU of the last tenth of the training batches: text that the run has
 out. Points that `results/tuning.json` has are not trained again.
 """
 
-import argparse
 import csv
 import itertools
 import json
@@ -16,13 +15,11 @@ from os import cpu_count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from evidence.arguments import overrides_of, study_parser
 from evidence.fill import fill
 from evidence.processes import in_processes
-from evidence.runs import HERE, TUNING, Run, config_of, record_of, train_run
+from evidence.runs import TUNING, Run, config_of, read_study, record_of, train_run
 from sae_lens_abstopk.evaluation.provenance import environment
-from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.config import TrainingConfig
 
 GRID = (1e-3, 5e-4, 2e-3)
@@ -71,15 +68,12 @@ def best(points: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="folder of the activations")
-    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
+    parser = study_parser(__doc__)
     parser.add_argument("--only", nargs="*", help="these variants alone")
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="runs at a time, by default one a core")
     args = parser.parse_args()
-    study = yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
-    common = [f"dataset_path={args.text}", f"model_name={args.model or quickstart_model(print)}"]
+    study = read_study()
+    common = overrides_of(args)
     points = json.loads(TUNING.read_text())["points"] if TUNING.is_file() else []
     done = {tuple(point[key] for key in ("variant", "expansion", "k", "lr")) for point in points}
     grid = rate_grid(args.only or list(study["variants"]), study, common, args.work)

@@ -66,7 +66,7 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (here / "steering.yaml").write_text(
         yaml.safe_dump({**part, "tasks": [str(concept)], "steering": {**steering, "candidates": 1}})
     )
-    for module in (release, runs, study, tune):
+    for module in (release, runs, study):
         monkeypatch.setattr(module, "HERE", here)
     for module in (runs, tables, tune):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
