@@ -40,7 +40,7 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.
     return evaluate(
         folders,
         suite=HERE / f"{suite}.yaml",
-        out=args.work / "evaluations" / f"{suite}_{Path(next(iter(folders.values()))).name}",
+        out=args.work / "evaluations" / f"{suite}_{Path(next(iter(folders.values()))).name}_{len(folders)}",
         model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
         groups={run.name: without_seed(run.name) for run in configs},

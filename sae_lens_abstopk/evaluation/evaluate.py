@@ -1,10 +1,10 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,10 +17,12 @@ from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
 from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.records import (
+    config_facts,
     geometry_record,
     reconstruction_record,
     run_facts,
     sae_record,
+    weights_sha256,
     with_density,
 )
 from sae_lens_abstopk.evaluation.results import (
@@ -30,6 +32,7 @@ from sae_lens_abstopk.evaluation.results import (
     Results,
     StabilityRecord,
     SteeringRecord,
+    read_results,
 )
 from sae_lens_abstopk.evaluation.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.steered_task import steer_on_task
@@ -37,6 +40,7 @@ from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite
 from sae_lens_abstopk.evaluation.tasks import Task, load_task
 from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.language_model import casts_shared
+from sae_lens_abstopk.training.text import text_files
 
 RESULTS_FILENAME = "results.json"
 
@@ -57,7 +61,7 @@ def evaluate(
     Run a suite on SAEs that read one hook of one model and write ``results.json``.
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task or the
-    suite's settings have changed.
+    suite's settings have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
 
     Args:
         saes: Folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
@@ -71,12 +75,16 @@ def evaluate(
         on_progress: See ``Progress``.
 
     Raises:
-        ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used.
+        ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
+            ``out`` has results of other SAEs or tasks.
     """
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     unknown = set(local or {}) - set(suite.tasks)
     if unknown:
         raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
+    keys = [task_key(name) for name in suite.tasks]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ConfigError(f"the suite has two tasks called {', '.join(twice)}; a file of a task is called by its name.")
     tasks = {
         task_key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
         for name in suite.tasks
@@ -87,11 +95,37 @@ def evaluate(
     if suite.steering and suite.steering.behaviour:
         check_behaviour_task(tasks[task_key(suite.steering.behaviour.task)], suite.steering.behaviour)
     subjects = open_subjects(saes, model_name=model_name, text=text)
+    _refuse_to_lose(Path(out) / RESULTS_FILENAME, subjects, tasks, suite)
     run = _Evaluation(subjects, suite, tasks, Path(out), groups or {}, seed, on_progress or (lambda *_: None))
     with casts_shared():
         results = run.results()
     results.write(Path(out) / RESULTS_FILENAME)
     return results
+
+
+def _refuse_to_lose(path: Path, subjects: Subjects, tasks: Collection[str], suite: Suite) -> None:
+    """
+    Refuse to write results over others of which something would be gone: SAEs, tasks or steered tasks.
+
+    Raises:
+        ConfigError: saying what; a results file of another version is not written over either.
+    """
+    if not path.is_file():
+        return
+    before = read_results(path)
+    lost = [
+        f"the SAE {name} ({record.folder})"
+        for name, record in before.saes.items()
+        if name not in subjects.saes or record.weights_sha256 != weights_sha256(subjects.sources[name])
+    ]
+    lost += [f"the task {name}" for name in before.tasks if name not in tasks]
+    steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
+    lost += [f"steering by {name}" for name in before.steering if name not in steered]
+    if lost:
+        raise ConfigError(
+            f"{path} has results that this evaluation would write over: {', '.join(lost)}. Give another folder by "
+            "--out (out=), or move that one away; `abstopk report` shows several files together."
+        )
 
 
 class OnText(NamedTuple):
@@ -125,9 +159,9 @@ class _Evaluation:
                 "model": subjects.cfg.model_name,
                 "hook": subjects.cfg.hook_name,
                 # of every part: controls are centred, and steering is scaled, on plain text
-                "text": [subjects.cfg.dataset_path, subjects.held_out],
+                "text": [subjects.cfg.dataset_path, text_files(subjects.cfg.dataset_path), subjects.part],
                 "seed": self.seed,
-                "saes": {name: [record.folder, record.weights_sha256] for name, record in saes.items()},
+                "saes": {name: [saes[name].weights_sha256, config_facts(sae)] for name, sae in subjects.saes.items()},
             },
         )
         on_text = parts.get("reconstruction", OnText, self.suite.reconstruction.model_dump(), self._on_text)
@@ -137,7 +171,7 @@ class _Evaluation:
             name: parts.get(
                 f"task-{name}",
                 ProbedTask,
-                [task.digest, self.suite.untrained, self.suite.texts_per_pole],
+                [_facts(task), self.suite.untrained, self.suite.texts_per_pole],
                 lambda name=name: probe_on_task(
                     subjects,
                     self.tasks[name],
@@ -170,10 +204,11 @@ class _Evaluation:
         found = {}
         for name in map(task_key, options.tasks):
             task, candidates = self.tasks[name], probed[name].candidates
+            assert task.steering is not None
             found[name] = parts.get(
                 f"steering-{name}",
                 dict[str, SteeringRecord],
-                [task.digest, options.model_dump(exclude={"tasks"}), candidates],
+                [_facts(task), asdict(task.steering), options.model_dump(exclude={"tasks"}), candidates],
                 lambda task=task, name=name: steer_on_task(
                     self.subjects, name, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
                 ),
@@ -228,6 +263,11 @@ class _Evaluation:
             )
             self.on_progress("stability", i, len(pairs))
         return found
+
+
+def _facts(task: Task) -> list[Any]:
+    """What the record of a task depends on, but for its part on steering."""
+    return [task.digest, task.reads, task.poles, task.source, task.licence]
 
 
 def _cosines(directions: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:

@@ -48,7 +48,7 @@ class TextModel:
         batch_size: Texts at once.
 
     Raises:
-        ConfigError: there is no tokenizer, no chat template for ``chat``, or no BOS for ``prepend_bos``.
+        ConfigError: there is no tokenizer or no chat template for ``chat``.
     """
 
     def __init__(
@@ -66,10 +66,9 @@ class TextModel:
             raise ConfigError("this model brings no tokenizer; give tokenizer=.")
         if chat and not getattr(self.tokenizer, "chat_template", None):
             raise ConfigError("the prompts are chat turns and the tokenizer has no chat template; use a chat model.")
-        if prepend_bos and self.tokenizer.bos_token_id is None:
-            raise ConfigError("texts are to start with BOS and the tokenizer has none; give prepend_bos=False.")
         self.model, self.chat, self.autocast, self.batch_size = model, chat, autocast, batch_size
-        self._prepend_bos = prepend_bos
+        # as in training, where a tokenizer without BOS puts none in front
+        self._prepend_bos = prepend_bos and self.tokenizer.bos_token_id is not None
         self._hf: Any = transformers_model(model)
         # TransformerLens 3.9 on transformers 5.24: with a KV cache, the layers of a bridge see the newest token alone
         self._use_cache = not isinstance(model, TransformerBridge)

@@ -118,7 +118,7 @@ def latent_scale(
     fitter = LatentScaleFitter(latents, quantile=quantile)
 
     def look(activations: torch.Tensor) -> torch.Tensor:
-        codes = sae.encode(activations.to(sae.device))
+        codes = sae.encode((activations if sae.hook_z_reshaping_mode else activations.flatten(1)).to(sae.device))
         fitter.update(codes.to_dense() if codes.is_sparse else codes)
         raise _SeenError
 

@@ -1,5 +1,6 @@
 """SAEs with the model and the text that they are evaluated on."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.presets import read_raw
 from sae_lens_abstopk.training.runner import CONFIG_FILENAME
+from sae_lens_abstopk.training.text import Part
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Subjects:
     model: HookedRootModule
     token_filter: TokenFilter
     """Of the first SAE."""
+    part: Part
+    """Of the text, which is read."""
     held_out: bool
-    """Whether the text was kept from the first SAE in training."""
+    """Whether it is known that the text was kept from every SAE in training."""
 
     @property
     def tokenizer(self) -> Any:
@@ -59,7 +63,7 @@ class Subjects:
 
     def batches(self, n_tokens: int) -> list[torch.Tensor]:
         """Token ids [batch, context] of at least ``n_tokens`` tokens of the text."""
-        return token_batches(self.model, self.cfg, n_tokens, part="held_out" if self.held_out else "all")
+        return token_batches(self.model, self.cfg, n_tokens, part=self.part)
 
 
 def open_subjects(
@@ -101,8 +105,19 @@ def open_subjects(
         cfg=cfg,
         model=model,
         token_filter=TokenFilter.of_sae(saes[0], getattr(model, "tokenizer", None)),
-        held_out=text is None,
+        part="held_out" if text is None else "all",
+        held_out=text is None and all(kept_back(cfg, source, sae) for source, sae in zip(listed, saes, strict=True)),
     )
+
+
+def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
+    """Whether it is known that the run of ``sae`` kept back what is held out in ``cfg``."""
+    try:
+        own = evaluation_config(Path(source), sae)
+    except ConfigError:  # nothing tells what it was trained on
+        return False
+    keys = ("dataset_path", "dataset_name", "split", "held_out_every")
+    return all(getattr(own, key) == getattr(cfg, key) for key in keys)
 
 
 def load_sae(source: str | Path) -> SAE[Any]:
@@ -130,7 +145,16 @@ def load_sae(source: str | Path) -> SAE[Any]:
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
     require_finite(sae, where=str(folder))
-    return sae
+    return with_flat_heads(sae)
+
+
+def with_flat_heads(sae: SAE[Any]) -> SAE[Any]:
+    """``sae``, or its twin that reads activations of all heads side by side, as :class:`ModelPasses` gives them."""
+    if not sae.hook_z_reshaping_mode:
+        return sae
+    twin = copy.copy(sae)
+    twin.turn_off_forward_pass_hook_z_reshaping()
+    return twin
 
 
 def require_finite(sae: SAE[Any], *, where: str) -> None:
@@ -152,19 +176,34 @@ def require_finite(sae: SAE[Any], *, where: str) -> None:
 def evaluation_config(
     folder: Path, sae: SAE[Any], *, model_name: str | None = None, text: str | None = None
 ) -> TrainingConfig:
-    """The config that model and text are loaded by: that of the run, or one made from the SAE's metadata."""
-    for candidate in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
-        if candidate.is_file():
-            raw, where = read_raw(candidate)
-            raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
-            raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
-            raw |= {"model_name": model_name} if model_name else {}
-            raw |= {"dataset_path": text, "dataset_name": None, "split": "train"} if text else {}
-            return build_config(raw, where=where)
-    metadata = sae.cfg.metadata
+    """
+    The config that model and text are loaded by: that of the run, or one made from the SAE's metadata.
+
+    Args:
+        folder: Of the SAE. One that is no folder of an SAE, as a Hub release, names it in errors alone.
+        sae: The SAE; a config of another hook than its own is not that of its run.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+    """
+    metadata, other = sae.cfg.metadata, ""
+    beside = (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME)
+    for candidate in beside if (folder / SAE_CFG_FILENAME).is_file() else ():
+        if not candidate.is_file():
+            continue
+        raw, where = read_raw(candidate)
+        if not {"sae", "hook_name"} <= raw.keys():  # of another tool
+            continue
+        raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
+        raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
+        raw |= {"model_name": model_name} if model_name else {}
+        raw |= {"dataset_path": text, "dataset_name": None, "split": "train"} if text else {}
+        cfg = build_config(raw, where=where)
+        if metadata.hook_name in (None, cfg.hook_name):
+            return cfg
+        other = f" ({candidate} is of the hook {cfg.hook_name}, and the SAE reads {metadata.hook_name})"
     if text is None:
         raise ConfigError(
-            f"{folder} has no {CONFIG_FILENAME} that names its held-out text; give --text FILE_OR_DATASET."
+            f"{folder} has no {CONFIG_FILENAME} that names its held-out text{other}; give --text FILE_OR_DATASET."
         )
     if not (model_name or metadata.model_name) or not metadata.hook_name:
         raise ConfigError(f"{folder}: the metadata name no model or hook; give --model NAME.")
@@ -190,7 +229,7 @@ def evaluation_config(
 def _from_release(source: str) -> SAE[Any]:
     release, _, sae_id = source.partition(":")
     try:
-        return SAE.from_pretrained(release, sae_id)
+        return with_flat_heads(SAE.from_pretrained(release, sae_id))
     except (ValueError, OSError, KeyError, HfHubHTTPError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -42,11 +42,15 @@ def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
     """A task with at most ``texts_per_pole`` texts of each pole."""
     if texts_per_pole is None:
         return task
-    poles = np.array([example.pole for example in task.examples])
-    order = np.random.default_rng(seed).permutation(len(poles))
-    rows = np.sort(np.concatenate([order[poles[order] == pole][:texts_per_pole] for pole in (0, 1)]))
+    rows = rows_of_both_poles(np.array([example.pole for example in task.examples]), texts_per_pole, seed)
     own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
     return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
+
+
+def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
+    order = np.random.default_rng(seed).permutation(len(poles))
+    return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))
 
 
 def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int, on_progress: Progress) -> ProbedTask:
@@ -81,7 +85,7 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
             on_progress(f"{name}: probes", i, len(saes))
         first = next(iter(probes.values()))
         means = first.activations.difference_in_means
-        rows = np.random.default_rng(seed).permutation(len(labels))[:PCA_TEXTS]
+        rows = rows_of_both_poles(labels, PCA_TEXTS // 2, seed)
         pca = concept_pca(
             torch.from_numpy(representations.x(means.score.read, rows)),
             torch.from_numpy(labels[rows]),

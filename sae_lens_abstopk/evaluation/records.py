@@ -78,6 +78,11 @@ def training_record(sae: SAE[Any]) -> dict[str, Any]:
     return {key: sae.cfg.metadata[key] for key in recorded if key in sae.cfg.metadata}
 
 
+def config_facts(sae: SAE[Any]) -> dict[str, Any]:
+    """The config of an SAE, with its metadata, but for where it is in memory."""
+    return {key: value for key, value in sae.cfg.to_dict().items() if key != "device"}
+
+
 def weights_sha256(source: str | Path) -> str | None:
     """Hash of the weights in an SAE's folder; None where ``source`` is no such folder."""
     weights = Path(source) / SAE_WEIGHTS_FILENAME

@@ -162,7 +162,7 @@ def _edit_latent(
         """By how much the code of each token goes up, [n]."""
         if operator == "add":
             return x.new_full((len(x),), target, dtype=torch.float32)
-        codes = sae.encode(x.to(sae.device))
+        codes = sae.encode((x if sae.hook_z_reshaping_mode else x.flatten(1)).to(sae.device))
         code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
         if operator == "clamp":
             return target - code

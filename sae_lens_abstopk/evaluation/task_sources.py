@@ -36,7 +36,7 @@ class _Origin(NamedTuple):
     rows: Iterable[Row]
     where: str
     name: str
-    """Without the folder, so that a digest does not depend on where the files are."""
+    """As the task names it, so that a digest does not depend on where the files are."""
 
 
 def build_task(task: TaskFile, *, where: str, folder: Path, local: Path | None = None) -> Task:
@@ -111,6 +111,11 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
         paths = {0: local}
     elif local.is_dir():
         paths = {i: _local_file(local, part) for i, part in enumerate(parts)}
+        if twice := [path for path, times in Counter(paths.values()).items() if times > 1]:
+            raise ConfigError(
+                f"local={str(local)!r}: {twice[0].name} would stand for two parts of {parts[0].hub or 'the task'}; write a "
+                "task whose entries of from name a file each."
+            )
     elif local.is_file():
         names = ", ".join(part.file or part.split for part in parts)
         raise ConfigError(
@@ -124,9 +129,9 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
         )
     for i, part in enumerate(parts):
         if i in paths:
-            yield _Origin(part, file_rows(paths[i]), str(paths[i]), paths[i].name)
+            yield _Origin(part, file_rows(paths[i]), str(paths[i]), part.file or paths[i].name)
         else:
-            name = f"{part.hub} {part.split}"
+            name = " ".join(filter(None, (part.hub, part.config, part.split)))
             yield _Origin(part, hub_rows(part), name, name)
 
 

@@ -21,28 +21,30 @@ class AxisMatches(NamedTuple):
 
 
 @torch.no_grad()
-def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, other_is_signed: bool) -> AxisMatches:
+def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, two_sided: torch.Tensor) -> AxisMatches:
     """
     Nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
 
-    A signed SAE offers both directions of each of its rows, a one-sided one only the positive. Cosines are computed in
-    blocks; no [F, G] matrix is held.
+    Rows of ``other`` that are ``two_sided`` (bool [G]) offer both of their directions, the rest the positive one. Cosines
+    are computed in blocks; no [F, G] matrix is held.
     """
-    ours, theirs = unit_rows(W_dec), unit_rows(other)
+    ours, theirs, signed = unit_rows(W_dec), unit_rows(other), two_sided.nonzero()[:, 0]
     rows = max(1, BLOCK_ENTRIES // len(theirs))
     latent, pole, cosine = [], [], []
     for block in ours.split(rows):
         cosines = block @ theirs.T
         up, down = cosines.max(1), (-cosines).max(1)
-        poles = torch.zeros(2, len(block), dtype=torch.int64)
         indices = torch.stack([up.indices, down.indices]).cpu()
         values = torch.stack([up.values, down.values]).cpu()
-        if other_is_signed:
+        poles = torch.zeros_like(indices)
+        if len(signed):
             # -d_i is as near to +d as d_i is to -d
-            crossed = values.flip(0) > values
-            poles = crossed.long()
-            indices = torch.where(crossed, indices.flip(0), indices)
-            values = torch.where(crossed, values.flip(0), values)
+            of_signed = cosines[:, signed.to(cosines.device)]
+            up, down = (-of_signed).max(1), of_signed.max(1)
+            turned = torch.stack([up.values, down.values]).cpu()
+            poles = (turned > values).long()
+            indices = torch.where(turned > values, signed.cpu()[torch.stack([up.indices, down.indices]).cpu()], indices)
+            values = torch.maximum(turned, values)
         latent.append(indices)
         pole.append(poles)
         cosine.append(values)

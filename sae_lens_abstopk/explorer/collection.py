@@ -1,6 +1,7 @@
 """One streaming pass over a text: what the latents of one or several SAEs react to, on either side."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.group_top import GroupTop
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums
+from sae_lens_abstopk.evaluation.records import config_facts
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms
@@ -180,7 +182,8 @@ def _identity(saes: Mapping[str, SAE[Any]], settings: CollectionSettings) -> dic
         for name, tensor in sorted(sae.state_dict().items()):
             weights.update(name.encode())
             weights.update(_bytes(tensor))
-    return {"saes": list(saes), "weights": weights.hexdigest(), "settings": asdict(settings)}
+    configs = json.dumps([config_facts(sae) for sae in saes.values()], sort_keys=True, default=str)
+    return {"saes": list(saes), "weights": weights.hexdigest(), "configs": configs, "settings": asdict(settings)}
 
 
 def _restore(

@@ -10,7 +10,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, with_flat_heads
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.token_text import TokenText
@@ -149,7 +149,8 @@ def explore(
         model_source=cfg.model_name,
         hook=cfg.hook_name,
         text=Path(cfg.dataset_path).name,
-        held_out=text is None,
+        held_out=text is None
+        and all(kept_back(cfg, _folder(source), each) for source, each in zip(sources, saes.values(), strict=True)),
         tokens_read=sum(batch.numel() for batch in batches),
     )
     steered = {}
@@ -165,7 +166,7 @@ def explore(
 def _loaded(sources: Sequence[SAE[Any] | str | Path]) -> dict[str, SAE[Any]]:
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
-    saes = [source if isinstance(source, SAE) else load_sae(Path(source)) for source in sources]
+    saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(Path(source)) for source in sources]
     hooks = {each.cfg.metadata.hook_name for each in saes}
     if len(hooks) > 1:
         raise ConfigError(f"the SAEs read different hooks ({', '.join(sorted(map(str, hooks)))}); explore them apart.")
@@ -188,7 +189,7 @@ def _catalogues(
     steered: dict[str, dict[int, tuple[SteeredText, ...]]],
 ) -> dict[str, Catalogue]:
     text_of = TokenText(model.tokenizer)
-    signed = {name: bool(collected[name].pole_counts[1].any()) for name in saes}
+    two_sided = {name: collected[name].pole_counts[1] > 0 for name in saes}
     found = {}
     for name, sae in saes.items():
         other = next((each for each in saes if each != name), None)
@@ -201,7 +202,7 @@ def _catalogues(
             nearest=nearest_decoders(sae.W_dec, min(NEIGHBOURS, sae.cfg.d_sae - 1)),
             effects=token_effects(model, sae.W_dec),
             compared_with=other,
-            matches=axis_matches(sae.W_dec, saes[other].W_dec, other_is_signed=signed[other]) if other else None,
+            matches=axis_matches(sae.W_dec, saes[other].W_dec, two_sided=two_sided[other]) if other else None,
             steered=steered.get(name),
         )
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from sae_lens import SAE
 from sae_lens.load_model import HookedProxyLM
+from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering import steer
@@ -97,7 +98,9 @@ def _written(model: Any, ids: torch.Tensor, new_tokens: int) -> str:
             pad_token_id=model.tokenizer.pad_token_id or 0,
         )
     else:  # HookedTransformer and TransformerBridge
-        whole = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, verbose=False)
+        # with a cache, the layers of a bridge see the newest token alone
+        cached = not isinstance(model, TransformerBridge)
+        whole = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, verbose=False, use_past_kv_cache=cached)
     special = set(model.tokenizer.all_special_ids)
     new = [token for token in whole[0, ids.shape[1] :].tolist() if token not in special]
     return TokenText(model.tokenizer).joined(new)  # the last character may be cut off

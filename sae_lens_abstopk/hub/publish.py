@@ -10,6 +10,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from sae_lens import SAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.hub.manifest import (
@@ -17,10 +18,12 @@ from sae_lens_abstopk.hub.manifest import (
     MANIFEST_FILENAME,
     Manifest,
     PublishedFile,
+    PublishedSAE,
     Results,
     published_file,
 )
 from sae_lens_abstopk.hub.model_card import model_card
+from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.remote import Remote
 from sae_lens_abstopk.hub.requests import ask
 from sae_lens_abstopk.hub.staging import Staged, stage
@@ -60,7 +63,7 @@ def publish(
     Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them.
 
     The token comes from ``HF_TOKEN`` or the login cache. SAEs that the repository has already stay; the card and
-    ``abstopk.json`` then describe them all. Running it again after it was cut off sends only what is missing.
+    ``abstopk.json`` then describe them all, with what was measured of weights that are the same. Running it again after it was cut off sends only what is missing.
 
     Args:
         saes: SAE, or folder of one, by the id that it is to have in the repository.
@@ -76,7 +79,8 @@ def publish(
         dry_run: Write the whole release into this folder, new or empty, and ask nothing of the Hub.
 
     Raises:
-        ConfigError: an SAE or a name cannot be used, or a file is there already and is another one; nothing was sent.
+        ConfigError: an SAE or a name cannot be used, a file is there already and is another one, or the mirror of
+            weights that are replaced would stay; nothing was sent.
         HubError: the Hub, or the way to it, said no; nothing was committed.
     """
     try:
@@ -96,6 +100,8 @@ def publish(
             return Published(repo_id, revision, None, tuple(paths), files)
         remote = Remote.find_or_create(repo_id, revision, private=private)
         before = _manifest_at(remote)
+        staged = _with_earlier_results(staged, before)
+        _refuse_stale_mirrors(remote, staged, before)
         paths = _with_card(before, staged, folder, repo_id, license=license, base_model=base_model)
         same = remote.same(paths)
         if not overwrite:
@@ -120,6 +126,37 @@ def _manifest_at(remote: Remote) -> Manifest:
         repo_id=remote.repo_id,
     )
     return Manifest.from_json(Path(path).read_bytes(), f"{MANIFEST_FILENAME} of {remote.repo_id}")
+
+
+def _with_earlier_results(staged: Staged, before: Manifest) -> Staged:
+    """What was measured of the same weights stays where nothing new was given, with its picture."""
+    saes = {}
+    for sae_id, sae in staged.saes.items():
+        earlier = before.saes.get(sae_id)
+        if sae.results is None and earlier is not None and _same_weights(sae_id, sae, earlier):
+            plot = f"{sae_id}/{PLOT_FILENAME}"
+            kept = {plot: earlier.files[plot]} if plot in earlier.files else {}
+            sae = replace(sae, results=earlier.results, files=kept | sae.files)
+        saes[sae_id] = sae
+    return staged._replace(saes=saes)
+
+
+def _refuse_stale_mirrors(remote: Remote, staged: Staged, before: Manifest) -> None:
+    """Refuse to leave the mirror of other weights beside an SAE that is replaced."""
+    for sae_id, sae in before.saes.items():
+        origin = sae.mirror_of
+        if origin is None or sae_id in staged.saes or origin not in staged.saes or origin not in before.saes:
+            continue
+        if not _same_weights(origin, staged.saes[origin], before.saes[origin]):
+            raise ConfigError(
+                f"{remote.repo_id} ({remote.revision}) has {sae_id}, the mirror of the weights that {origin} has there now; "
+                "add --mirror to replace it too."
+            )
+
+
+def _same_weights(sae_id: str, one: PublishedSAE, other: PublishedSAE) -> bool:
+    path = f"{sae_id}/{SAE_WEIGHTS_FILENAME}"
+    return path in one.files and one.files[path] == other.files.get(path)
 
 
 def _with_card(
@@ -157,4 +194,5 @@ def _card_is_ours(remote: Remote, card: PublishedFile) -> bool:
 def _left_over(before: Manifest, staged: Staged) -> list[str]:
     """Files of an earlier version of these SAEs that this version has not."""
     earlier = {path for sae_id in staged.saes if sae_id in before.saes for path in before.saes[sae_id].files}
-    return sorted(earlier - set(staged.paths))
+    now = {path for sae in staged.saes.values() for path in sae.files}
+    return sorted(earlier - now)

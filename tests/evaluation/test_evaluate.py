@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
-from sae_lens import TopKSAE, TopKSAEConfig
+from sae_lens import SAE, TopKSAE, TopKSAEConfig
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, evaluate
@@ -138,6 +138,89 @@ def test_finished_parts_are_not_computed_again_unless_their_inputs_changed(
     monkeypatch.setattr(evaluation, "probe_on_task", lambda *_, **__: pytest.fail("probed again"))
     with pytest.raises(pytest.fail.Exception, match="probed again"):
         evaluate([trained], suite=Suite(**probing), out=tmp_path / "out", text=str(other))
+
+
+def edited(path: Path, old: str, new: str) -> None:
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("changed", ["reads", "pole", "text", "sae"])
+def test_a_task_is_probed_again_where_what_it_reads_changed(
+    trained: Path, texts: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    plain = tmp_path / "plain.jsonl"
+    shutil.copyfile(texts, plain)
+    options: dict[str, Any] = {"out": tmp_path / "out", "text": str(plain)}
+    suite = Suite(**{**small, "steering": None, "untrained": False})
+    evaluate([trained], suite=suite, **options)
+    old, new, path = {
+        "reads": ("reads: [last, mean]", "reads: [mean]", Path(small["tasks"][0])),
+        "pole": ("cold", "chilly", Path(small["tasks"][0])),
+        "text": ('{"text"', '{"text": "One more."}\n{"text"', plain),
+        "sae": ('"k": 4', '"k": 5', trained / "cfg.json"),
+    }[changed]
+    edited(path, old, new)
+    monkeypatch.setattr(evaluation, "probe_on_task", lambda *_, **__: pytest.fail("probed again"))
+    with pytest.raises(pytest.fail.Exception, match="probed again"):
+        evaluate([trained], suite=suite, **options)
+
+
+def test_a_task_is_steered_by_again_where_its_prompts_changed(
+    trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = Suite(**{**small, "untrained": False})
+    evaluate([trained], suite=suite, out=tmp_path / "out")
+    edited(Path(small["tasks"][0]), "The water is", "The lake is")
+    monkeypatch.setattr(evaluation, "probe_on_task", lambda *_, **__: pytest.fail("probed again"))
+    monkeypatch.setattr(evaluation, "steer_on_task", lambda *_, **__: pytest.fail("steered again"))
+    with pytest.raises(pytest.fail.Exception, match="steered again"):
+        evaluate([trained], suite=suite, out=tmp_path / "out")
+
+
+def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
+    trained: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    suite, out = Suite(**{**small, "steering": None, "untrained": False}), tmp_path / "out"
+    evaluate({"mine": trained}, suite=suite, out=out)
+    before = (out / "results.json").read_text()
+    with pytest.raises(ConfigError, match=r"would write over: the SAE mine \(.*Give another folder by --out"):
+        evaluate({"other": trained}, suite=suite, out=out)
+    with pytest.raises(ConfigError, match="would write over: the task temperature"):
+        evaluate({"mine": trained}, suite=Suite(name="less", reconstruction={"tokens": 256}), out=out)  # type: ignore[arg-type]
+    again = shutil.copytree(trained, tmp_path / "again")
+    sae = SAE.load_from_disk(again)
+    sae.W_dec.data[0] += 1
+    sae.save_model(again)
+    with pytest.raises(ConfigError, match="would write over: the SAE mine"):
+        evaluate({"mine": again}, suite=suite, out=out)
+    assert (out / "results.json").read_text() == before
+    both = evaluate({"mine": trained, "again": again}, suite=suite, out=out)
+    assert list(both.saes) == ["mine", "again"]
+    (out / "results.json").write_text("{}")
+    with pytest.raises(ConfigError, match="is no results file of this version"):
+        evaluate({"mine": trained}, suite=suite, out=out)
+
+
+def test_two_tasks_of_one_name_are_refused(trained: Path, small: dict[str, Any], tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "temperature.yaml"
+    other.parent.mkdir()
+    shutil.copyfile(small["tasks"][0], other)
+    suite = Suite(**{**small, "tasks": (*small["tasks"], str(other)), "steering": None})
+    with pytest.raises(ConfigError, match="two tasks called temperature"):
+        evaluate([trained], suite=suite, out=tmp_path / "out")
+
+
+def test_text_is_held_out_where_every_sae_kept_it_back(
+    raw_config: dict[str, Any], trained: Path, tmp_path: Path
+) -> None:
+    other = {**raw_config, "output_path": str(tmp_path / "other"), "held_out_every": 7}
+    seven = train(build_config(other), console=QUIET).folders["sae"]
+    alone = shutil.copytree(trained, tmp_path / "alone")
+    (alone / "config.yaml").unlink()
+    assert open_subjects({"a": trained, "b": trained}).held_out
+    assert not open_subjects({"a": trained, "b": seven}).held_out
+    assert not open_subjects({"a": trained, "b": alone}).held_out
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Batches against one text at a time, and sampling against the distribution that it is of."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,6 @@ def test_a_text_starts_with_bos_where_asked(tiny_models: dict[str, Path], tokeni
     model = model_of("gpt2", tiny_models)
     with_bos, without = (TextModel(model, tokenizer, prepend_bos=bos).encode(["He"]).ids for bos in (True, False))
     assert with_bos.tolist() == [[tokenizer.bos_token_id, *without[0].tolist()]]
+    without_bos = deepcopy(tokenizer)
+    without_bos.bos_token = None
+    assert TextModel(model, without_bos, prepend_bos=True).encode(["He"]).ids.tolist() == without.tolist()

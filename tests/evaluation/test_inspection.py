@@ -12,10 +12,10 @@ from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.report import highlighted, print_inspection
 from sae_lens_abstopk.training.config_file import build_config
@@ -125,3 +125,34 @@ def test_the_token_of_a_context_is_never_cut_off(tokenizer: Any, width: int) -> 
     shown.truncate(width, overflow="ellipsis")
     assert any(span.end <= width and "on blue" in str(span.style) for span in shown.spans)
     assert tokenizer.decode([ids[-6]]) in shown.plain
+
+
+def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(
+    folders: list[Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = load_sae(folders[0])
+    alone = tmp_path / "downloads" / "sae"
+    sae.save_model(alone)
+    (alone.parent / "config.yaml").write_text("theme: dark\n")
+    assert evaluation_config(alone, sae, text=str(texts)).hook_name == "model.layers.2"
+    config = (folders[0] / "config.yaml").read_text()
+    (alone.parent / "config.yaml").write_text(config.replace("model.layers.2", "model.layers.1"))
+    assert evaluation_config(alone, sae, text=str(texts)).hook_name == "model.layers.2"
+    with pytest.raises(ConfigError, match=r"is of the hook model\.layers\.1, and the SAE reads model\.layers\.2"):
+        evaluation_config(alone, sae)
+    monkeypatch.chdir(folders[0])
+    with pytest.raises(ConfigError, match="give --text"):
+        evaluation_config(Path("some-release:layer_2"), sae)
+
+
+def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z"}
+    raw_config["sae"]["reshape_activations"] = "hook_z"
+    run = train(build_config(raw_config), console=Console(quiet=True))
+    (found,) = inspect_saes([run.folders["sae"]], n_tokens=256).saes
+    assert found.reconstruction.l0 == 4
+    assert found.reconstruction.loss is not None
+    run.saes["sae"].turn_on_forward_pass_hook_z_reshaping()
+    explored = explore(run.saes["sae"], model=raw_config["model_name"], text=raw_config["dataset_path"], n_tokens=128)
+    assert int(next(iter(explored.saes.values())).collected.pole_counts.sum()) > 0
+    assert run.saes["sae"].hook_z_reshaping_mode, "the caller's SAE stays as it was"

@@ -2,6 +2,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.tasks import Example, load_task
 from tests.evaluation.task_files import CSV, rows_file, texts_of, written
 
@@ -111,3 +114,25 @@ def test_a_limit_keeps_whole_groups_and_does_not_depend_on_the_order_of_the_file
 
 
 # ---- the Hub and what replaces it
+
+
+def test_rows_of_files_of_one_name_are_not_of_one_group(tmp_path: Path) -> None:
+    for pole in ("good", "bad"):
+        (tmp_path / pole).mkdir()
+        lines = "".join(f"A {pole} text number {i}.\n" for i in range(10))
+        (tmp_path / pole / "texts.csv").write_text("body\n" + lines)
+    parts = [{"file": f"{pole}/texts.csv", "pole": pole} for pole in ("good", "bad")]
+    rows = {"from": parts, "label": None, "labels": None}
+    task = load_task(written(tmp_path, rows_file(**rows)))
+    assert len({example.group for example in task.examples}) == 20
+    used = [{**part, "use": use} for part, use in zip(parts, ("train", "test"), strict=True)]
+    with pytest.raises(ConfigError, match="pole A has 0 groups of texts in test"):
+        load_task(written(tmp_path, rows_file(**{**rows, "from": used})))
+
+
+def test_one_local_file_does_not_stand_for_two_parts(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(CSV)
+    parts = [{"hub": "someone/reviews", "config": name} for name in ("books", "films")]
+    task = written(tmp_path, rows_file(**{"from": parts}))
+    with pytest.raises(ConfigError, match=r"train\.csv would stand for two parts of someone/reviews"):
+        load_task(task, local=tmp_path)

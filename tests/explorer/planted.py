@@ -92,7 +92,7 @@ def planted_exploration() -> Exploration:
             nearest=nearest_decoders(rows, 4),
             effects=TokenEffects(up.indices, up.values, down.indices, down.values),
             compared_with=other,
-            matches=axis_matches(rows, saes[other].W_dec, other_is_signed=other == "signed"),
+            matches=axis_matches(rows, saes[other].W_dec, two_sided=collected[other].pole_counts[1] > 0),
         )
     return Exploration(found, Provenance("planted", "planted", "hook", "words <b>", held_out=False, tokens_read=256))
 

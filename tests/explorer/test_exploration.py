@@ -19,8 +19,9 @@ from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
-from sae_lens_abstopk.explorer.steered import STRENGTHS
+from sae_lens_abstopk.explorer.steered import STRENGTHS, _written
 from sae_lens_abstopk.training.config_file import build_config
+from tests.evaluation.steerable import model_of, random_tokens
 
 
 @pytest.fixture
@@ -100,6 +101,16 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
         explore(folders[0], n_tokens=128, prompts=[""])
 
 
+def test_a_bridge_writes_what_the_model_it_wraps_does(tiny_models: dict[str, Path]) -> None:
+    ids = random_tokens(1, 6)
+    expected = model_of("proxy", tiny_models).model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
+    )
+    bridge = model_of("bridge", tiny_models)
+    new = [i for i in expected[0, 6:].tolist() if i not in bridge.tokenizer.all_special_ids]
+    assert _written(bridge, ids, 8) == TokenText(bridge.tokenizer).joined(new)
+
+
 def test_the_snippet_of_a_page_runs(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     found = explore(folders[0], n_tokens=128)
     code = snippet(found.saes["batch_abstopk"].source, found.about).replace("{latent}", "3").replace("{scale}", "5.0")
@@ -153,12 +164,12 @@ def test_the_nearest_direction_of_either_sign_is_found() -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(30, 6, generator=generator), torch.randn(50, 6, generator=generator)
     unit = torch.nn.functional.normalize(ours) @ torch.nn.functional.normalize(theirs).T
-    for signed in (False, True):
-        found = axis_matches(ours, theirs, other_is_signed=signed)
+    for two_sided in (torch.zeros(50).bool(), torch.ones(50).bool(), torch.arange(50) % 3 == 0):
+        found = axis_matches(ours, theirs, two_sided=two_sided)
         for side, sign in enumerate((1, -1)):
             cosines = torch.stack([sign * unit, -sign * unit], dim=-1)  # by pole of the other
-            best = (cosines if signed else cosines[..., :1]).flatten(1).max(1)
+            cosines[:, ~two_sided, 1] = -2
+            best = cosines.flatten(1).max(1)
             assert torch.allclose(found.cosine[side], best.values)
-            n_poles = 2 if signed else 1
-            assert found.latent[side].tolist() == (best.indices // n_poles).tolist()
-            assert found.pole[side].tolist() == (best.indices % n_poles).tolist()
+            assert found.latent[side].tolist() == (best.indices // 2).tolist()
+            assert found.pole[side].tolist() == (best.indices % 2).tolist()

@@ -88,6 +88,27 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     assert "None were published with these weights." in Path("two/README.md").read_text()
 
 
+def test_what_was_measured_stays_where_the_same_weights_are_published_without_it(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    folder = saved(tmp_path)
+    numbers = results_file(tmp_path / "n.json", "mine")
+    assert invoke("publish", f"layer3={folder}", "--repo", REPO, "--results", str(numbers)).exit_code == 0
+    before = hub.repos[REPO].files()
+    again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--license", "mit")
+    assert again.exit_code == 0, again.output
+    after = hub.repos[REPO].files()
+    card = after["README.md"].content.decode()
+    assert "license: mit" in card
+    assert "| `layer3` | 58.8 | 0.192 |" in card
+    assert after["layer3/two_sidedness.svg"].content == before["layer3/two_sidedness.svg"].content
+    an_sae("abstopk").save_model(folder)
+    other = invoke("publish", f"layer3={folder}", "--repo", REPO, "--overwrite")
+    assert other.exit_code == 0, other.output
+    assert "None were published" in hub.repos[REPO].files()["README.md"].content.decode()
+    assert "layer3/two_sidedness.svg" not in hub.repos[REPO].files()
+
+
 def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     other, folder = saved(tmp_path, "abstopk"), saved(tmp_path)

@@ -96,6 +96,20 @@ def test_a_non_negative_sae_goes_along_without_a_mirror(hub: HubServer, tmp_path
     assert "The signs of `mine` are as training left them" in card
 
 
+def test_the_mirror_of_weights_that_are_replaced_does_not_stay(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO, with_mirror=True)
+    other, before = saved(tmp_path, "abstopk"), hub.repos[REPO].branches["main"]
+    with pytest.raises(
+        ConfigError, match=r"has mine_mirror, the mirror of the weights .* add --mirror to replace it too"
+    ):
+        publish({"mine": other}, REPO, overwrite=True)
+    assert hub.repos[REPO].branches["main"] == before
+    publish({"mine": other}, REPO, overwrite=True, with_mirror=True)
+    x = inputs()
+    mirrored = pull(REPO, "mine_mirror").sae
+    torch.testing.assert_close(mirrored.encode(x), poles_of(pull(REPO, "mine").sae.encode(x)), rtol=1e-5, atol=1e-5)
+
+
 def test_publishing_the_same_again_changes_nothing(hub: HubServer, tmp_path: Path) -> None:
     folder = saved(tmp_path)
     first = publish({"mine": folder}, REPO)
