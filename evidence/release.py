@@ -14,6 +14,7 @@ from sae_lens import SAE
 
 from evidence.runs import HERE
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
+from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.hub.results import results_of_file
@@ -45,13 +46,14 @@ def main() -> None:
     args = parser.parse_args()
     model = str(args.model or quickstart_model(print))
     rounded = {SAE_ID: in_bfloat16(args.sae, args.work / SAE_ID)}
-    evaluate(rounded, suite=HERE / "release.yaml", out=args.work / "results", model_name=model)
+    results = args.work / f"results_{str(weights_sha256(rounded[SAE_ID]))[:8]}"
+    evaluate(rounded, suite=HERE / "release.yaml", out=results, model_name=model)
     staged = args.work / NAME
     shutil.rmtree(staged, ignore_errors=True)
     published = publish(
         rounded,
         REPOSITORY,
-        results=results_of_file(args.work / "results" / RESULTS_FILENAME),
+        results=results_of_file(results / RESULTS_FILENAME),
         poles={SAE_ID: measure_poles(rounded[SAE_ID], model_name=model)},
         license="mit",
         base_model=BASE_MODEL,

@@ -10,6 +10,7 @@ file keeps what the tables show, a line an SAE.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,11 +37,13 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.
     """Results of a suite of this folder on trained SAEs of one layer."""
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
     local = pairs(args.local, "--local")
+    weights = "".join(str(weights_sha256(folder)) for folder in folders.values())
+    together = hashlib.sha256(weights.encode()).hexdigest()
     tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
     return evaluate(
         folders,
         suite=HERE / f"{suite}.yaml",
-        out=args.work / "evaluations" / f"{suite}_{Path(next(iter(folders.values()))).name}_{len(folders)}",
+        out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{together[:8]}",
         model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
         groups={run.name: without_seed(run.name) for run in configs},
