@@ -14,8 +14,8 @@ from sae_lens import SAE
 
 from evidence.runs import HERE
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
-from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
+from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.hub.results import results_of_file
 from sae_lens_abstopk.quickstart_model import quickstart_model

@@ -16,7 +16,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from os import cpu_count
-from pathlib import Path
 
 import yaml
 from rich.console import Console
@@ -38,12 +37,12 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
     local = pairs(args.local, "--local")
     weights = "".join(str(weights_sha256(folder)) for folder in folders.values())
-    together = hashlib.sha256(weights.encode()).hexdigest()
+    digest = hashlib.sha256(weights.encode()).hexdigest()
     tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
     return evaluate(
         folders,
         suite=HERE / f"{suite}.yaml",
-        out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{together[:8]}",
+        out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{digest[:8]}",
         model_name=str(args.model),
         local={task: path for task, path in local.items() if task in tasks},
         groups={run.name: without_seed(run.name) for run in configs},
