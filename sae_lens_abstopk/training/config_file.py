@@ -131,11 +131,15 @@ def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingS
 
 
 def dump_config(cfg: TrainingConfig) -> str:
-    """YAML that :func:`load_config` reads back into an equal config, with every key that differs from its default."""
+    """
+    YAML that :func:`load_config` reads back into an equal config, with every key that differs from its default.
+
+    The device of an SAE is left out: the run moves the SAE to its own ``device``, and SAELens notes that in the SAE's config.
+    """
     names = {value: key for key, value in OUR_NAMES.items()}
 
     def sae_section(sae: TrainingSAEConfig) -> dict[str, Any]:
-        section = {f.name: getattr(sae, f.name) for f in fields(sae) if f.name not in NOT_IN_FILES}
+        section = {f.name: getattr(sae, f.name) for f in fields(sae) if f.name not in NOT_IN_FILES | {"device"}}
         return {"architecture": names.get(sae.architecture(), sae.architecture()), **section}
 
     plain = {

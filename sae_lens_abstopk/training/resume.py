@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -154,7 +155,7 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     differing = [
         f"{key} is {then.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
         for key in sorted(then.keys() | now.keys())
-        if key.partition(".")[0] not in may_differ and then.get(key) != now.get(key)
+        if key.partition(".")[0] not in may_differ and then.get(key) != now.get(key) and not _is_device_of_sae(key)
     ]
     if differing:
         raise ConfigError(
@@ -187,6 +188,11 @@ def _only_scales(then: Mapping[str, Any], now: Mapping[str, Any], cfg: TrainingC
     """Whether the learning rates may differ, and the schedule stays the same but for a factor."""
     shares = [values.get("lr_end", 0.0) / values["lr"] for values in (then, now)]
     return "lr" in cfg.resume_allows_changes and math.isclose(*shares)
+
+
+def _is_device_of_sae(key: str) -> bool:
+    """Older versions wrote where an SAE had been moved to."""
+    return re.fullmatch(r"(sae|companions\..+)\.device", key) is not None
 
 
 def _defaults(cfg: TrainingConfig) -> dict[str, Any]:

@@ -90,12 +90,13 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.leads = this_rank() == 0
         """Whether this rank is the one that writes."""
         self.console = (console or Console()) if self.leads else Console(quiet=True)
-        self.given, cfg = cfg, of_this_rank(cfg)
+        self.given = cfg
         """The config as it is written down, without the GPU of this rank."""
         if self.leads:  # to look is to hold the lock for a moment
             require_free(self.output)
-        refuse_to_overwrite(cfg)
+        refuse_to_overwrite(self.given)
         self.resumed = checkpoint_to_resume(self.given, self.console)
+        cfg = of_this_rank(self.given)
         cfg.logger.require_packages()
         check_hook(cfg)
         dataset = load_text(cfg, "train")
@@ -125,7 +126,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         barrier()  # before the folder changes, every rank has looked at it
         with run_folder_lock(self.output) if self.leads else nullcontext():
             if self.leads:
-                refuse_to_overwrite(self.cfg)  # another process may have been here since
+                refuse_to_overwrite(self.given)  # another process may have been here since
             self._prepare()
             loggers = {name: self._loggers(name) for name in self.saes}
             signals = StopSignals(

@@ -1,5 +1,6 @@
 """A run that was stopped and goes on is the run that was never stopped."""
 
+import copy
 import io
 import json
 import os
@@ -16,7 +17,9 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config, load_config
+from sae_lens_abstopk.training.resume import require_same_run, write_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.test_cli import invoke
 from tests.training.exactness import differences, final_state, rows
@@ -188,6 +191,41 @@ def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped:
     assert run_of(stopped).resumed is not None
     with pytest.raises(ConfigError, match=r"sae\.unit_norm_encoder is False there, True here"):
         run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
+
+
+def test_the_device_that_the_saes_were_moved_to_is_no_setting(stopped: dict[str, Any]) -> None:
+    raw = stopped | {"companions": {"topk": {"architecture": "topk"}}, "output_path": stopped["output_path"] + "2"}
+    cfg = build_config(raw | {"resume_from_checkpoint": None})
+    for sae in cfg.all_saes.values():
+        sae.device = "cuda:0"  # as SAELens notes it when an SAE is moved
+    folder = Path(raw["output_path"])
+    folder.mkdir()
+    write_config(folder, cfg)
+    document = yaml.safe_load((folder / "config.yaml").read_text())
+    assert "device" not in document["sae"]
+    assert "device" not in document["companions"]["topk"]
+    require_same_run(folder, build_config(raw))
+    document["sae"]["device"] = document["companions"]["topk"]["device"] = "cuda:0"  # a folder of an older version
+    (folder / "config.yaml").write_text(yaml.safe_dump(document))
+    require_same_run(folder, build_config(raw))
+    (folder / "config.yaml").write_text(yaml.safe_dump(document | {"device": "cuda"}))
+    with pytest.raises(ConfigError, match="device is 'cuda' there, 'cpu' here"):
+        require_same_run(folder, build_config(raw))
+
+
+def test_a_rank_with_a_gpu_of_its_own_goes_on_with_the_run_of_all(
+    stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_own_device(cfg: TrainingConfig) -> TrainingConfig:
+        own = copy.copy(cfg)
+        own.llm_device = "cpu:0"
+        return own
+
+    monkeypatch.setattr(runner_module, "of_this_rank", with_own_device)
+    run = run_of(stopped)
+    assert (run.cfg.llm_device, run.given.llm_device) == ("cpu:0", "cpu")
+    run.run()
+    assert load_config(run.output / "config.yaml").llm_device == "cpu"
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosineannealing"])
