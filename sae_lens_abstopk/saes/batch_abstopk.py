@@ -79,9 +79,18 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
 
     def __init__(self, cfg: BatchAbsTopKTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cfg, use_error_term)
-        if cfg.signed_share < 1:
-            self.open_poles = torch.ones(2, cfg.d_sae, dtype=torch.bool, device=self.device)
-            self.open_poles[1, round(cfg.signed_share * cfg.d_sae) :] = False
+        self._open_poles: torch.Tensor | None = None
+
+    @property
+    @override
+    def open_poles(self) -> torch.Tensor | None:
+        if self.cfg.signed_share == 1:
+            return None
+        # not a buffer: SAELens loads an SAE by way of the meta device, which leaves nothing of one that no file holds
+        if self._open_poles is None or self._open_poles.device != self.W_dec.device:
+            self._open_poles = torch.ones(2, self.cfg.d_sae, dtype=torch.bool, device=self.W_dec.device)
+            self._open_poles[1, round(self.cfg.signed_share * self.cfg.d_sae) :] = False
+        return self._open_poles
 
     @override
     def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -89,9 +98,10 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
 
     def _within_open_poles(self, hidden_pre: torch.Tensor) -> torch.Tensor:
         """Pre-activations [..., d_sae], 0 on the side of a closed pole."""
-        if self.open_poles is None:
+        open_poles = self.open_poles
+        if open_poles is None:
             return hidden_pre
-        return hidden_pre.clamp(*pole_limits(self.open_poles, hidden_pre.dtype))
+        return hidden_pre.clamp(*pole_limits(open_poles, hidden_pre.dtype))
 
     @override
     def encode(self, x: torch.Tensor) -> torch.Tensor:
@@ -104,8 +114,9 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_saving_inference(state_dict)
-        if self.open_poles is not None:
-            state_dict["negative_threshold"] = state_dict["threshold"].masked_fill(~self.open_poles[1], torch.inf)
+        open_poles = self.open_poles
+        if open_poles is not None:
+            state_dict["negative_threshold"] = state_dict["threshold"].masked_fill(~open_poles[1], torch.inf)
 
     @override
     @torch.no_grad()

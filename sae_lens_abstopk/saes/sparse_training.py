@@ -83,12 +83,11 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
     signed = False
-    open_poles: torch.Tensor | None
-    """Poles that may be on, bool [2, d_sae], positive row first; None for all."""
 
-    def __init__(self, cfg: Any, use_error_term: bool = False) -> None:
-        super().__init__(cfg, use_error_term)
-        self.register_buffer("open_poles", None, persistent=False)
+    @property
+    def open_poles(self) -> torch.Tensor | None:
+        """Poles that may be on, bool [2, d_sae], positive row first; None for all."""
+        return None
 
     @property
     def inner_widths(self) -> tuple[int, ...]:

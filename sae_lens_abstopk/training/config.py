@@ -1,5 +1,6 @@
 """The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
 
+import json
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any
 
 import torch
 from sae_lens import LanguageModelSAERunnerConfig
-from sae_lens.constants import DTYPE_MAP
+from sae_lens.constants import DTYPE_MAP, SAE_CFG_FILENAME
+from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
@@ -187,8 +189,8 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         "lr_decay_steps": 0,
         "n_batches_for_norm_estimate": 1,
     }
-    if cfg.from_pretrained_path is not None and not Path(cfg.from_pretrained_path).is_dir():
-        raise ConfigError(f"from_pretrained_path={cfg.from_pretrained_path!r}: no such folder; give that of an SAE.")
+    if cfg.from_pretrained_path is not None:
+        _require_trainable(Path(cfg.from_pretrained_path))
     for key in ("model_name", "hook_name", "dataset_path"):
         if not getattr(cfg, key):
             raise ConfigError(f"{key} is missing; the config has to name it.")
@@ -233,6 +235,24 @@ def _check_ranges(cfg: TrainingConfig) -> None:
             f"train_batch_size_tokens={cfg.train_batch_size_tokens} exceeds the mixing buffer of {buffer} tokens "
             f"(n_batches_in_buffer={cfg.n_batches_in_buffer} times {kept_positions} positions of a context); "
             f"raise n_batches_in_buffer to at least {-(-cfg.train_batch_size_tokens // kept_positions)}."
+        )
+
+
+def _require_trainable(folder: Path) -> None:
+    """Refuse a folder that holds no SAE in the form that is trained."""
+    if not folder.is_dir():
+        raise ConfigError(f"from_pretrained_path={str(folder)!r}: no such folder; give that of an SAE.")
+    path = folder / SAE_CFG_FILENAME
+    if not path.is_file():
+        raise ConfigError(
+            f"from_pretrained_path={str(folder)!r} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run "
+            "(RUN/checkpoints/TOKENS)."
+        )
+    architecture = json.loads(path.read_text(encoding="utf-8")).get("architecture")
+    if architecture not in SAE_TRAINING_CLASS_REGISTRY:
+        raise ConfigError(
+            f"from_pretrained_path={str(folder)!r} holds an SAE of the architecture {architecture}, the form for inference that a "
+            "finished run ends in, which is not trained on; name a checkpoint of that run (RUN/checkpoints/TOKENS)."
         )
 
 

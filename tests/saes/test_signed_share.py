@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE
+from sae_lens import SAE, TrainingSAE
 
 from sae_lens_abstopk import ConfigError, mirror
 from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
@@ -82,6 +82,18 @@ def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_c
     mirrored = mirror(saved)
     assert type(mirrored).__module__.startswith("sae_lens.")
     torch.testing.assert_close(mirrored(x), saved(x))
+
+
+@pytest.mark.parametrize("make", [per_batch, matryoshka])
+@pytest.mark.parametrize("backend", ["sparse", "dense"])
+def test_what_is_read_from_disk_takes_the_step_of_what_was_saved(make: Any, backend: str, tmp_path: Path) -> None:
+    sae, x, dead = make(signed_share=0.25, sparse_backend=backend), tokens(16), torch.arange(24) % 3 == 0
+    sae.save_model(tmp_path)
+    loaded = TrainingSAE.load_from_disk(tmp_path)
+    ours, theirs = (step(one, x, dead=dead) for one in (sae, loaded))
+    assert torch.equal(ours.feature_acts.to_dense(), theirs.feature_acts.to_dense())
+    assert torch.equal(ours.loss, theirs.loss)
+    assert torch.equal(sae.eval().encode(x), loaded.eval().encode(x))
 
 
 def test_a_training_state_needs_no_more_than_that_of_abstopk() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig, ConfigError
 from sae_lens_abstopk.training import checkpoint as checkpoint_module
 from sae_lens_abstopk.training.checkpoint import (
     CheckpointError,
@@ -157,7 +157,11 @@ def test_the_room_that_is_asked_for_is_what_a_checkpoint_takes(raw_config: dict[
     assert taken <= checkpoint_bytes(run.cfg, run.saes) <= taken + 2**21
 
 
-def test_a_checkpoint_starts_a_new_run_from_its_weights(raw_config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("sae", [{}, {"architecture": "batch_abstopk", "signed_share": 0.25}], ids=["all", "a quarter"])
+def test_a_checkpoint_starts_a_new_run_from_its_weights(
+    raw_config: dict[str, Any], tmp_path: Path, sae: dict[str, Any]
+) -> None:
+    raw_config["sae"] |= sae
     first = TrainingRun(build_config(raw_config | {"checkpoint_freq": 4}), console=QUIET)
     first.run()
     source = first.output / "checkpoints" / "256"
@@ -167,3 +171,15 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(raw_config: dict[str, An
     before = run.sae.b_dec.detach().clone()
     run.run()
     assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)
+
+
+def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, signed_share=0.25)
+    BatchAbsTopKTrainingSAE(cfg).save_inference_model(tmp_path / "finished")
+    (tmp_path / "empty").mkdir()
+    for name, sentence in (
+        ("finished", r"holds an SAE of the architecture signed_jumprelu, .* name a checkpoint of that run"),
+        ("empty", r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            build_config(raw_config | {"from_pretrained_path": str(tmp_path / name)})
