@@ -47,8 +47,8 @@ HARMLESS = frozenset(
 CHANGEABLE = ("lr",)
 """What a run may go on with differently where it is told so."""
 LR_REMEDY = (
-    " lr may be changed with --allow-changes lr (resume_allows_changes), which scales the schedule; lr_end has to keep its "
-    "share of it."
+    " lr may be changed with --allow-changes lr (resume_allows_changes), which scales the schedule and lr_end with it; an "
+    "lr_end that is changed too has to keep its share of lr."
 )
 
 
@@ -140,6 +140,8 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     """
     Refuse to go on in, or from, ``folder`` where the config in it has other values than ``cfg``.
 
+    Where ``lr`` may change, an ``lr_end`` that is still as it was there is scaled with it, in ``cfg``.
+
     Raises:
         ConfigError: naming each key with both values; keys that change no step may differ, and those that
             ``cfg.resume_allows_changes`` lists.
@@ -148,7 +150,10 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     path = folder / CONFIG_FILENAME
     if not path.is_file():
         return
-    then, now = (_flat(yaml.safe_load(text)) for text in (path.read_text(encoding="utf-8"), dump_config(cfg)))
+    then = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    if "lr" in cfg.resume_allows_changes and cfg.lr_end is not None and cfg.lr_end == then.get("lr_end"):
+        cfg.lr_end *= cfg.lr / then["lr"]
+    now = _flat(yaml.safe_load(dump_config(cfg)))
     # a key that the version which wrote it did not have
     then = {key: value for key, value in _defaults(cfg).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())

@@ -1,5 +1,7 @@
 """A run that has diverged stops, with what was good kept."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,12 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import build_config, load_config
 from sae_lens_abstopk.training.divergence import STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.runner import TrainingRun
+from tests.test_cli import invoke
+from tests.training.exactness import rows
 
 
 def feed(watch: DivergenceWatch, losses: list[float], start: int = 1) -> None:
@@ -92,6 +97,31 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lo
     )
     kept = sorted(int(path.name) // 64 for path in newest.parent.iterdir())
     assert kept == [100, 110, 120]
+
+
+@pytest.mark.parametrize("lr_end", [{}, {"lr_end": 2e-4}], ids=["by default", "given"])
+def test_the_command_that_a_diverged_run_prints_goes_on_at_the_lower_rate(
+    raw_config: dict[str, Any], lr_end: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command_after(cfg: TrainingConfig, step: int) -> list[str]:
+        run = TrainingRun(cfg, console=Console(quiet=True))
+        with monkeypatch.context() as patch:
+            harm_after(step, "W_enc", float("nan"), patch)
+            with pytest.raises(DivergedError) as stopped:
+                run.run()
+        return shlex.split(str(stopped.value).partition("with: abstopk ")[2])
+
+    changes = {"checkpoint_freq": 2, "perf_log_freq": 0, "lr_decay_steps": 3} | lr_end
+    command = command_after(build_config(raw_config | changes), 4)
+    lower = load_config(command[1], [command[2], "resume_from_checkpoint=newest", "resume_allows_changes=[lr]"])
+    assert lower.lr == 3.3e-4
+    command = command_after(lower, 5)  # it diverges again
+    done = invoke(*command)
+    assert done.exit_code == 0, done.output
+    output = Path(raw_config["output_path"])
+    written = load_config(output / "config.yaml")
+    assert (written.lr, written.lr_end) == pytest.approx((1.1e-4, 0.11 * lr_end.get("lr_end", 1e-4)))
+    assert float(rows(output)[-1]["learning_rate"]) < 1.1e-4
 
 
 def test_weights_that_are_no_numbers_are_not_saved(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
