@@ -1,6 +1,7 @@
 """Sweeps: one file that stands for many runs."""
 
 import itertools
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
 
 ENTRY_KEYS = {"config", "variants", "grid"}
 
@@ -45,7 +46,7 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     The runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
 
     Raises:
-        ConfigError: the file is missing, or a key or an entry is not understood.
+        ConfigError: the file is missing, a key or an entry is not understood, or two runs would have one folder.
     """
     path = Path(source)
     if not path.is_file():
@@ -66,18 +67,40 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
         grid = {**raw.get("grid", {}), **entry.get("grid", {})}
         for variant in entry.get("variants", raw.get("variants", [""])):
             runs.extend(_points(f"{entry['config']}/{variant}" if variant else entry["config"], grid, overrides))
+    _require_own_folders(runs, path)
     return runs
+
+
+def _require_own_folders(runs: Sequence[SweepRun], path: Path) -> None:
+    seen: dict[str, SweepRun] = {}
+    for run in runs:
+        other = seen.setdefault(run.name, run)
+        if other is not run:
+            raise ConfigError(
+                f"{path}: the runs of {other.source} and {run.source} would both be in the folder {run.name!r}. Give the config "
+                "files names that differ, or the grids a key in which they differ; a run that is there twice has to go."
+            )
 
 
 def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[str]) -> list[SweepRun]:
     points = []
     for values in itertools.product(*grid.values()):
-        changes = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
+        point = dict(zip(grid, values, strict=True))
+        changes = tuple(f"{key}={_as_yaml(value)}" for key, value in point.items())
         base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
         # no "=" in the name of a folder, as commands take NAME=FOLDER
-        name = "_".join([base, *(change.replace("=", "-") for change in changes)]).replace("/", "_")
+        in_name = [f"{key}-{value}".replace("=", "-") for key, value in point.items()]
+        name = "_".join([base, *in_name]).replace("/", "_")
         points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
     return points
+
+
+def _as_yaml(value: Any) -> str:
+    """The value as Python writes it where that is read back equal, else as JSON, which is YAML."""
+    plain = str(value)
+    read = yaml_value(plain)
+    same = type(read) is type(value) and read == value
+    return plain if same else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_run: bool = False) -> None:

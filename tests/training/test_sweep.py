@@ -1,6 +1,7 @@
 import gc
 import importlib.util
 import io
+import json
 import pickle
 import shlex
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training.presets import apply_override
 from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 from sae_lens_abstopk.training.sweep_jobs import SweepJob, submit_sweep
 from tests.test_cli import invoke
@@ -165,6 +167,54 @@ def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any,
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=sentence):
         load_sweep(str(tmp_path / "s.yaml"))
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    first, second = str(tmp_path / "a" / "config.yaml"), str(tmp_path / "b" / "config.yaml")
+    sweep = tmp_path / "s.yaml"
+    for runs, refused in (
+        ([{"config": first}, {"config": second}], True),
+        ([{"config": first, "grid": {"seed": [0, 0]}}], True),
+        ([{"config": first, "grid": {"seed": [0]}}, {"config": second, "grid": {"seed": [1]}}], False),
+    ):
+        sweep.write_text(yaml.safe_dump({"runs": runs}))
+        if refused:
+            with pytest.raises(
+                ConfigError, match=r"would both be in the folder 'config.*'\. Give the config files names"
+            ):
+                load_sweep(str(sweep))
+        else:
+            assert [run.name for run in load_sweep(str(sweep))] == ["config_seed-0", "config_seed-1"]
+
+
+GRID_VALUES: list[Any] = [
+    None,
+    True,
+    3,
+    2.5,
+    3e-5,
+    "plain",
+    "null",
+    "7",
+    "true",
+    "1e-3",
+    "a: b",
+    "",
+    [2, None],
+    ["a"],
+    {},
+]
+
+
+@pytest.mark.parametrize("value", GRID_VALUES, ids=repr)
+def test_a_value_of_a_grid_is_read_back_as_it_is_written_in_the_file(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": [value]}}]}))
+    (run,) = load_sweep(str(tmp_path / "s.yaml"))
+    raw: dict[str, Any] = {}
+    apply_override(raw, run.overrides[0])
+    assert raw == {"key": value}
+    assert type(raw["key"]) is type(value)
+    assert run.name == f"gpt2_key-{value}"
 
 
 def test_an_unknown_sweep_is_answered_with_the_known_ones() -> None:
