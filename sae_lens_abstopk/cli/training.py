@@ -164,7 +164,14 @@ def sweep(
 @app.command()
 def compare(
     file: Annotated[str, typer.Argument(help="A comparison file, or one of training_configs/comparisons.")],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Changes to the config, e.g. lr=1e-3 sae.d_sae=4096; k, seeds and variants are the file's.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the results.")] = Path(
         "runs/comparison"
     ),

@@ -20,6 +20,15 @@ from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
 VARIANT_KEYS = {"times_wider"}
 """Keys of a variant that are not keys of its SAE."""
+SIZE_KEYS = ("d_in", "d_sae", "expansion_factor")
+"""What the variants take from the SAE of the config."""
+ELSEWHERE = {
+    "seed": "change seeds in {path}",
+    "companions": "change variants in {path}",
+    "target_l0": "change k in {path}, which is the target too",
+    "output_path": "name the folder of all runs with --output",
+}
+"""Keys of the config that every run of a comparison gets a value of its own for, and where that is decided."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,11 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
 
     Args:
         source: A YAML file, or the name of one in ``training_configs/comparisons``.
-        overrides: ``key=value`` changes to the training config.
+        overrides: ``key=value`` changes to the training config; of ``sae`` only its size, as all else of it is a variant's.
         output: Folder of the runs.
 
     Raises:
-        ConfigError: the file is missing, or a key, a variant or the config is not understood.
+        ConfigError: the file is missing, a key, a variant or the config is not understood, or an override has no effect.
     """
     path = Path(source)
     if not path.is_file():
@@ -95,6 +104,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
             raise ConfigError(f"{path}: {key}={values!r} must be a list of whole numbers.")
     if not isinstance(variants, dict) or not variants or not all(isinstance(v, dict) for v in variants.values()):
         raise ConfigError(f"{path}: variants must map a name to a section of SAE keys; got {variants!r}.")
+    for override in overrides:
+        _require_effect(override, path)
     base = load_config(raw["config"], [*overrides, "companions={}"])
     runs = []
     for k in ks:
@@ -106,6 +117,25 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
             cfg.sae.metadata.variant = next(iter(variants))
             runs.append(ComparisonRun(name, k, seed, cfg))
     return Comparison(tuple(runs), raw.get("suite", "full"))
+
+
+def _require_effect(override: str, path: Path) -> None:
+    """Refuse a change to what the comparison file, or ``--output``, decides."""
+    key = override.partition("=")[0]
+    section, _, option = key.partition(".")
+    if section == "sae" and option not in SIZE_KEYS:
+        if option in ("k", "k_fraction"):
+            remedy = f"change k in {path}, which holds for all variants"
+        else:
+            remedy = (
+                f"change variants.NAME{'.' * bool(option)}{option} in {path}; of the SAE of the config only its size counts "
+                f"({', '.join(f'sae.{size}' for size in SIZE_KEYS)})"
+            )
+    elif section in ELSEWHERE:
+        remedy = ELSEWHERE[section].format(path=path)
+    else:
+        return
+    raise ConfigError(f"{override!r} has no effect on a comparison; {remedy}.")
 
 
 def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = False) -> None:

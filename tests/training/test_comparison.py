@@ -1,6 +1,7 @@
 """Comparisons: variants that share everything but their SAE, and L0s that are held at a target."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,6 +80,37 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         load_comparison(written(raw_config, tmp_path, **changes), output=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("override", "remedy"),
+    [
+        ("sae.k=7", "change k in "),
+        ("sae.k_fraction=0.1", "change k in "),
+        (
+            "sae.pole_window=9",
+            r"change variants\.NAME\.pole_window in .*; of the SAE of the config only its size counts",
+        ),
+        ("sae={d_in: 32, d_sae: 64}", r"change variants\.NAME in "),
+        ("seed=7", "change seeds in "),
+        ("companions={}", "change variants in "),
+        ("companions.topk.k=3", "change variants in "),
+        ("target_l0.standard=7", "change k in "),
+        ("output_path=elsewhere", "--output"),
+    ],
+)
+def test_an_override_without_effect_is_refused(
+    raw_config: dict[str, Any], tmp_path: Path, override: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{re.escape(override)}' has no effect on a comparison; .*{remedy}"):
+        load_comparison(written(raw_config, tmp_path), [override], output=tmp_path / "runs")
+
+
+def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    for override, d_sae in (("sae.d_sae=96", 96), ("sae.expansion_factor=4", 128)):
+        comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], output=tmp_path / "runs")
+        assert comparison.runs[0].config.sae.d_sae == d_sae
+        assert comparison.runs[0].config.lr == 1e-4
 
 
 def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> None:
