@@ -3,11 +3,12 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import LanguageModelSAERunnerConfig
+from sae_lens import LanguageModelSAERunnerConfig, MatryoshkaBatchTopKTrainingSAEConfig
 from sae_lens.constants import DTYPE_MAP, SAE_CFG_FILENAME
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
@@ -17,12 +18,19 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
-from sae_lens_abstopk.training.tracking import TrackingConfig
+from sae_lens_abstopk.training.tracking import TrackingConfig, require_default
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 NEWEST = "newest"
 """Value of ``resume_from_checkpoint`` that means the newest whole checkpoint of the run folder."""
+WITHOUT_EFFECT = {
+    "n_checkpoints": "checkpoint_freq says after how many steps one is saved",
+    "save_final_checkpoint": "the final SAE is always saved; checkpoint_freq says when there are checkpoints before it",
+    "n_eval_batches": "perf_tokens says how many held-out tokens are measured, perf_log_freq how often",
+    "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
+}
+"""Keys of SAELens that its own loop reads and a run here does not, and what to set in their place."""
 SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
 
 
@@ -105,7 +113,9 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                     f"and none of {', '.join(RESERVED_NAMES)}."
                 )
         for name, sae in self.all_saes.items():
-            check_sae(sae, where="sae" if name == "sae" else f"companions.{name}")
+            where = "sae" if name == "sae" else f"companions.{name}"
+            check_sae(sae, where=where)
+            complete_widths(sae, where=where)
             if sae.d_in != self.sae.d_in:
                 raise ConfigError(
                     f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
@@ -160,6 +170,23 @@ def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
         )
 
 
+def complete_widths(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
+    """End the nested prefixes on ``d_sae``, as SAELens else does in the config of a run that has started."""
+    if not isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig):
+        return
+    widths = list(sae.matryoshka_widths)
+    if not widths:
+        raise ConfigError(f"{where}.matryoshka_widths is missing; list the numbers of latents of the nested prefixes.")
+    if widths[-1] != sae.d_sae:
+        widths.append(sae.d_sae)
+    if widths[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(widths)):
+        raise ConfigError(
+            f"{where}.matryoshka_widths={sae.matryoshka_widths!r} must be whole numbers that increase from at least 1 to at "
+            f"most d_sae={sae.d_sae}."
+        )
+    sae.matryoshka_widths = widths
+
+
 def _resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -191,6 +218,8 @@ def _check_ranges(cfg: TrainingConfig) -> None:
     }
     if cfg.from_pretrained_path is not None:
         _require_trainable(Path(cfg.from_pretrained_path))
+    for key, instead in WITHOUT_EFFECT.items():
+        require_default(cfg, key, instead)
     for key in ("model_name", "hook_name", "dataset_path"):
         if not getattr(cfg, key):
             raise ConfigError(f"{key} is missing; the config has to name it.")

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
+from sae_lens_abstopk.training import config, tracking
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import NOT_IN_FILES
 from sae_lens_abstopk.training.presets import preset_names, read_raw, variant_names
@@ -73,14 +74,15 @@ class KeyDoc:
 
 
 def key_docs() -> dict[str, KeyDoc]:
-    """Every key of a config file, by dotted name, sorted."""
+    """Every key of a config file that has an effect, by dotted name, sorted."""
     docs = {key: KeyDoc(key, *entry) for key, entry in EXTRA.items()}
     sae_classes = [config_class for _, config_class in SAE_TRAINING_CLASS_REGISTRY.values()]
     for prefix, classes in (("", [TrainingConfig]), ("sae.", sae_classes), ("logger.", [TrackingConfig])):
         for config_class in classes:
             for doc in _class_docs(config_class, prefix):
                 docs.setdefault(doc.name, doc)
-    return dict(sorted(docs.items()))
+    without_effect = {*config.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking.WITHOUT_EFFECT)}
+    return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
 
 
 def _class_docs(config_class: type, prefix: str) -> Iterable[KeyDoc]:

@@ -4,7 +4,7 @@ import importlib.util
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +27,21 @@ ARTEFACTS = (
 """Files of a run folder that are kept with a run where there is a place for files."""
 # MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
 _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
+
+WITHOUT_EFFECT = {"eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured"}
+"""Keys of SAELens's logger that its own loop reads and a run here does not, and what to set in their place."""
+
+
+def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
+    """
+    Refuse a value for a key that nothing here reads.
+
+    Raises:
+        ConfigError: it is not the default; with ``instead``, which says what to set in its place.
+    """
+    value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
+    if value != default:
+        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
 
 
 @dataclass
@@ -51,6 +66,8 @@ class TrackingConfig(LoggingConfig):
     log_to_tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        for key, instead in WITHOUT_EFFECT.items():
+            require_default(self, key, instead, section="logger.")
         if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).password is not None:
             raise ConfigError(
                 "logger.mlflow_tracking_uri holds a password, which would be written into the run folder and logged. Leave it out "

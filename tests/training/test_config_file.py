@@ -17,6 +17,9 @@ CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
     data_folder("training_configs").glob("variants/*.yaml")
 )
 
+NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
+"""SAELens's own nested SAE, without its prefixes."""
+
 
 def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     *sections, last = key.split(".")
@@ -69,6 +72,21 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
         ("sae.normalize_activations", "z", "has the wrong type"),
         ("sae.use_sparse_activations", True, "has no effect here"),
+        ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq says"),
+        ("save_final_checkpoint", True, "save_final_checkpoint=True has no effect here"),
+        ("n_eval_batches", 20, "leave it out: perf_tokens says how many held-out tokens"),
+        ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
+        (
+            "logger.eval_every_n_wandb_logs",
+            5,
+            "logger.eval_every_n_wandb_logs=5 has no effect here; leave it out: perf_log_",
+        ),
+        ("sae", NESTED, "sae.matryoshka_widths is missing; list the numbers of latents"),
+        (
+            "sae",
+            NESTED | {"matryoshka_widths": [8, 4]},
+            "sae.matryoshka_widths=[8, 4] must be whole numbers that increase",
+        ),
         ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
         ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
@@ -209,6 +227,12 @@ def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) 
     for line in text.splitlines():
         if ":" in line and not line.startswith("#") and not line.endswith(":"):
             assert "  # " in line, line
+
+
+def test_a_key_without_effect_may_stand_at_its_default_and_is_not_listed(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"n_checkpoints": 0, "logger": {"eval_every_n_wandb_logs": 100}}
+    assert build_config(raw_config).n_checkpoints == 0
+    assert not {"n_checkpoints", "n_eval_batches", "logger.eval_every_n_wandb_logs"} & key_docs().keys()
 
 
 def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:

@@ -193,6 +193,17 @@ def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped:
         run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
 
 
+def test_saelens_s_own_nested_sae_is_gone_on_with(raw_config: dict[str, Any]) -> None:
+    nested = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4, "matryoshka_widths": [8, 16]}
+    raw = raw_config | {"sae": nested, "checkpoint_freq": 4, "perf_log_freq": 0}
+    folder = Path(raw["output_path"])
+    run_of(raw).run()
+    assert load_config(folder / "config.yaml").sae.matryoshka_widths == [8, 16, 64]
+    (folder / "sae_weights.safetensors").unlink()
+    run = run_of(raw | {"resume_from_checkpoint": "newest"})
+    assert run.resumed == folder / "checkpoints" / "256"
+
+
 def test_the_device_that_the_saes_were_moved_to_is_no_setting(stopped: dict[str, Any]) -> None:
     raw = stopped | {"companions": {"topk": {"architecture": "topk"}}, "output_path": stopped["output_path"] + "2"}
     cfg = build_config(raw | {"resume_from_checkpoint": None})
