@@ -89,7 +89,7 @@ def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_c
 def test_what_is_read_from_disk_takes_the_step_of_what_was_saved(make: Any, backend: str, tmp_path: Path) -> None:
     sae, x, dead = make(signed_share=0.25, sparse_backend=backend), tokens(16), torch.arange(24) % 3 == 0
     sae.save_model(tmp_path)
-    loaded = TrainingSAE.load_from_disk(tmp_path)
+    loaded: Any = TrainingSAE.load_from_disk(tmp_path)
     ours, theirs = (step(one, x, dead=dead) for one in (sae, loaded))
     assert torch.equal(ours.feature_acts.to_dense(), theirs.feature_acts.to_dense())
     assert torch.equal(ours.loss, theirs.loss)
