@@ -46,7 +46,9 @@ def evaluate(
         str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")
     ] = "full",
     quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the results; what is done is kept, other results are not lost.")] = Path("results"),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the results; what is done is kept, other results are not lost.")
+    ] = Path("results"),
     model: Model = None,
     text: Text = None,
     local: Annotated[

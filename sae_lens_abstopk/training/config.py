@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from sae_lens import LanguageModelSAERunnerConfig, MatryoshkaBatchTopKTrainingSAEConfig
 from sae_lens.constants import DTYPE_MAP, SAE_CFG_FILENAME
-from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
@@ -217,7 +216,7 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         "n_batches_for_norm_estimate": 1,
     }
     if cfg.from_pretrained_path is not None:
-        _require_trainable(Path(cfg.from_pretrained_path))
+        _require_start(Path(cfg.from_pretrained_path), cfg.sae)
     for key, instead in WITHOUT_EFFECT.items():
         require_default(cfg, key, instead)
     for key in ("model_name", "hook_name", "dataset_path"):
@@ -267,8 +266,8 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         )
 
 
-def _require_trainable(folder: Path) -> None:
-    """Refuse a folder that holds no SAE in the form that is trained."""
+def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
+    """Refuse a folder whose SAE is not one that a run of ``sae`` could have written on its way."""
     if not folder.is_dir():
         raise ConfigError(f"from_pretrained_path={str(folder)!r}: no such folder; give that of an SAE.")
     path = folder / SAE_CFG_FILENAME
@@ -277,12 +276,13 @@ def _require_trainable(folder: Path) -> None:
             f"from_pretrained_path={str(folder)!r} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run "
             "(RUN/checkpoints/TOKENS)."
         )
-    architecture = json.loads(path.read_text(encoding="utf-8")).get("architecture")
-    if architecture not in SAE_TRAINING_CLASS_REGISTRY:
-        raise ConfigError(
-            f"from_pretrained_path={str(folder)!r} holds an SAE of the architecture {architecture}, the form for inference that a "
-            "finished run ends in, which is not trained on; name a checkpoint of that run (RUN/checkpoints/TOKENS)."
-        )
+    written = json.loads(path.read_text(encoding="utf-8"))
+    for key, here in (("architecture", sae.architecture()), ("d_in", sae.d_in), ("d_sae", sae.d_sae)):
+        if written.get(key) != here:
+            raise ConfigError(
+                f"from_pretrained_path={str(folder)!r} holds an SAE of {key} {written.get(key)}, and this run's is of {here}. "
+                "Name a checkpoint of such a run (RUN/checkpoints/TOKENS); what a finished run ends in is for inference."
+            )
 
 
 def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

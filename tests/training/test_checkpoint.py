@@ -12,7 +12,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig, ConfigError
+from sae_lens_abstopk import (
+    AbsTopKTrainingSAE,
+    AbsTopKTrainingSAEConfig,
+    BatchAbsTopKTrainingSAE,
+    BatchAbsTopKTrainingSAEConfig,
+    ConfigError,
+)
 from sae_lens_abstopk.training import checkpoint as checkpoint_module
 from sae_lens_abstopk.training.checkpoint import (
     CheckpointError,
@@ -177,8 +183,11 @@ def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_
     cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, signed_share=0.25)
     BatchAbsTopKTrainingSAE(cfg).save_inference_model(tmp_path / "finished")
     (tmp_path / "empty").mkdir()
+    stock = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4))
+    stock.save_inference_model(tmp_path / "stock")
     for name, sentence in (
-        ("finished", r"holds an SAE of the architecture signed_jumprelu, .* name a checkpoint of that run"),
+        ("finished", "holds an SAE of architecture signed_jumprelu, and this run's is of sparse_abstopk"),
+        ("stock", r"holds an SAE of architecture abstopk, .* Name a checkpoint of such a run"),
         ("empty", r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run"),
     ):
         with pytest.raises(ConfigError, match=sentence):
