@@ -47,7 +47,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         split (str): Split of the dataset.
         column_name (str): Column that holds the text.
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
-        held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation.
+        held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation. Of streamed text
+            in several files or shards it is about one document in n, decided by a hash of the document.
         b_dec_init_method (str): Centring of SAEs of SAELens's own architectures on the first batch: mean, geometric_median
             or zeros; the signed ones have a key of this name in `sae`.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.

@@ -12,6 +12,7 @@ from pyarrow import ArrowInvalid
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.ranks import n_ranks, this_rank
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.held_out import keep_part
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 SHUFFLE_WINDOW = 10_000
@@ -23,8 +24,9 @@ def load_text(cfg: TrainingConfig, part: Part) -> Text:
     """
     The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``.
 
-    Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling, so the parts
-    never share a document and do not depend on the seed. Of the training part each of several ranks gets its own share.
+    Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling; of streamed text in
+    several shards, a hash of the document decides (:func:`.held_out.keep_part`). Either way the parts never share a
+    document and do not depend on the seed. Of the training part each of several ranks gets its own share.
 
     Raises:
         ConfigError: the dataset is missing or empty, or lacks the column.
@@ -38,8 +40,9 @@ def load_text(cfg: TrainingConfig, part: Part) -> Text:
     )
     dataset = _as_text_column(dataset, cfg)
     if part != "all" and cfg.held_out_every is not None:
-        n, held_out = cfg.held_out_every, part == "held_out"
-        dataset = dataset.filter(lambda _, i: (i % n == n - 1) == held_out, with_indices=True)
+        dataset = keep_part(
+            dataset, cfg.held_out_every, held_out=part == "held_out", conversations=cfg.use_chat_formatting
+        )
     elif part == "held_out":
         raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
     if next(iter(dataset), None) is None:

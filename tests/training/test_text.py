@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import text
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.text import load_text
+from sae_lens_abstopk.training.text import Part, load_text
 
 
 def config(raw_config: dict[str, Any], **changes: Any) -> TrainingConfig:
@@ -32,6 +33,48 @@ def test_parts_are_disjoint_whole_and_independent_of_the_seed(
     assert set(parts["train", 0]) == set(parts["train", 1])
     assert parts["train", 0] != parts["train", 1], "shuffled by the seed"
     assert len(list(load_text(config(raw_config, **options), "all"))) == 50
+
+
+@pytest.mark.parametrize("column", ["text", "input_ids"])
+@pytest.mark.parametrize("n_files", [2, 3, 12])
+def test_parts_of_streamed_files_are_disjoint_and_whole_for_every_seed_and_rank(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_files: int, column: str
+) -> None:
+    numbers = {f: range(f * 20, f * 20 + 20) for f in range(n_files)}
+    for file, inside in numbers.items():
+        rows = [{column: f"document {i}" if column == "text" else [i, i % 7, 3]} for i in inside]
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"dataset_path": str(tmp_path), "held_out_every": 5, "is_dataset_tokenized": column == "input_ids"}
+
+    def read(part: Part, seed: int) -> list[str]:
+        return [str(row[column]) for row in load_text(config(raw_config, seed=seed, **options), part)]
+
+    everything = sorted(read("all", 0))
+    held_out = read("held_out", 0)
+    assert len(set(everything)) == n_files * 20
+    for seed in (1, 2, 3):
+        assert read("held_out", seed) == held_out
+        assert sorted(read("train", seed) + held_out) == everything
+    monkeypatch.setattr(text, "n_ranks", lambda: 2)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(text, "this_rank", lambda rank=rank: rank)
+        shares.append(read("train", 1))
+    assert all(shares)
+    assert sorted(shares[0] + shares[1] + held_out) == everything
+
+
+def test_which_streamed_documents_are_held_out_is_decided_by_their_content(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    for file in ("a", "b"):
+        rows = [{"text": f"document {i}", "from": file} for i in range(200)]
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cfg = config(raw_config, dataset_path=str(tmp_path), held_out_every=5)
+    found = [row["text"] for row in load_text(cfg, "held_out")]
+    assert found[: len(found) // 2] == found[len(found) // 2 :], "copies are on one side"
+    assert 25 <= len(set(found)) <= 55
+    assert found[:3] == ["document 1", "document 4", "document 7"], "the same in every process and version"
 
 
 def test_text_files_are_documents_and_gzip_is_read(raw_config: dict[str, Any], tmp_path: Path) -> None:
