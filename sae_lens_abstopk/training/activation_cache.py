@@ -119,7 +119,7 @@ class ActivationCache:
 
     def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
         """
-        Blocks [n, d_in], float32: those on disk, then new ones, which are stored as they come.
+        Blocks [n, d_in], float32: those on disk, on the CPU, then new ones, which are stored as they come.
 
         Args:
             compute_from: Gives the blocks from a number of LM batches on.

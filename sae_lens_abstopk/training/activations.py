@@ -183,7 +183,7 @@ class FilteredActivationsStore(ActivationsStore):
             blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
         for block in blocks:
             self.n_blocks += 1
-            yield block
+            yield block.to(self.device)  # a cache reads files into the memory of the host
 
     @override
     def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:

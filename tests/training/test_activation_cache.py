@@ -56,6 +56,15 @@ def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], t
     assert torch.equal(weights(extended), weights(whole))
 
 
+def test_what_is_read_from_disk_goes_to_the_device_of_what_is_computed(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    store = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).store
+    store.n_blocks, store.device = 0, torch.device("meta")
+    assert next(store.get_data_loader()).device == store.device
+    store.close()
+
+
 def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: dict[str, Any], tmp_path: Path) -> None:
     cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache"))
     plain = train(raw_config, tmp_path / "b")
