@@ -12,7 +12,7 @@ from torch import nn
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.doses import Dose, DoseCurve, DoseMeter, SteeringPartLike
 from sae_lens_abstopk.evaluation.generation import TextModel
-from sae_lens_abstopk.evaluation.hook_places import find_place
+from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_heads
 from sae_lens_abstopk.evaluation.interventions import Intervention
 from sae_lens_abstopk.evaluation.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering import steering_filter
@@ -148,6 +148,7 @@ def dose_response(
     """
     magnitudes = tuple(sorted(strengths))
     _check(magnitudes, cost, budget, samples, max_new_tokens, interventions)
+    require_all_heads(sae, "steering")
     hook = hook_name or sae.cfg.metadata.hook_name
     find_place(model, hook)
     token_filter = token_filter or steering_filter(model, sae)

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from sae_lens import SAE
 from sae_lens.load_model import HookedProxyLM
 from torch import nn
 from transformer_lens import HookedTransformer
@@ -61,6 +62,27 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
     return HookPlace(name, modules[name], _base_model(hf))
+
+
+def read_by(sae: SAE[Any]) -> str:
+    """What an SAE reads, in words: a hook, or one head of it."""
+    metadata = sae.cfg.metadata
+    head = metadata.hook_head_index
+    return str(metadata.hook_name) if head is None else f"head {head} of {metadata.hook_name}"
+
+
+def require_all_heads(sae: SAE[Any], what: str) -> None:
+    """
+    Refuse an SAE of one attention head for something that edits or reads a hook whole.
+
+    Raises:
+        ConfigError: naming ``what``.
+    """
+    if sae.cfg.metadata.hook_head_index is not None:
+        raise ConfigError(
+            f"this SAE reads {read_by(sae)} alone, and {what} would take all heads for it; use an SAE of all heads "
+            "(hook_head_index: null)."
+        )
 
 
 def layer_names(hf: nn.Module) -> list[str]:

@@ -11,6 +11,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.hook_places import require_all_heads
 from sae_lens_abstopk.evaluation.intervention import intervene
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 
@@ -114,7 +115,11 @@ def latent_scale(
         quantile: Of abs(z).
         hook_name: The SAE's own by default.
         autocast: Run the model in bfloat16 autocast.
+
+    Raises:
+        ConfigError: the SAE is one of a single attention head, or the model has no such hook.
     """
+    require_all_heads(sae, "the scale to steer by")
     fitter = LatentScaleFitter(latents, quantile=quantile)
 
     def look(activations: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.hook_places import read_by
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
@@ -49,7 +50,7 @@ class Subjects:
     @property
     def passes(self) -> ModelPasses:
         """Passes of the model around the hook."""
-        return ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm, d_in=self.cfg.sae.d_in)
+        return ModelPasses.of_run(self.model, self.cfg)
 
     @property
     def model_name(self) -> str:
@@ -83,10 +84,10 @@ def open_subjects(
     """
     listed = list(sources.values()) if isinstance(sources, Mapping) else list(sources)
     saes = [load_sae(source) for source in listed]
-    hooks = {sae.cfg.metadata.hook_name for sae in saes}
+    hooks = {read_by(sae) for sae in saes}
     if len(hooks) > 1:
         raise ConfigError(
-            f"the SAEs read different hooks ({', '.join(sorted(map(str, hooks)))}); take those of one hook at a time."
+            f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
         )
     if isinstance(sources, Mapping):
         names = list(sources)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from sae_lens.load_model import HookedProxyLM
@@ -13,6 +13,7 @@ from torch.nn.functional import kl_div, log_softmax, nll_loss
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
 
 # predictions scored at one time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
@@ -24,7 +25,7 @@ class CleanPass(NamedTuple):
     losses: torch.Tensor
     """Cross-entropy of each predicted token (nats), flat, float64, on the CPU."""
     activations: torch.Tensor
-    """[batch, context, d_in] at the hook."""
+    """[batch, context, d_in] at the hook, or at one head of it."""
     logits: torch.Tensor | None = None
     """[batch, context, vocabulary] as the model gave them, where they were to be kept."""
 
@@ -45,6 +46,9 @@ class ModelPasses:
     Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
     those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison.
     With ``d_in``, activations of another width are refused (ConfigError).
+
+    Of a hook with heads, [batch, context, heads, d_head], all are read and replaced as one activation, or with
+    ``head_index`` that one alone: the others then stay as they are. A head that the hook lacks is refused (ConfigError).
     """
 
     def __init__(
@@ -55,9 +59,16 @@ class ModelPasses:
         autocast: bool = False,
         skip_below: bool = True,
         d_in: int | None = None,
+        head_index: int | None = None,
     ) -> None:
-        self.model, self.hook_name, self.autocast, self.d_in = model, hook_name, autocast, d_in
+        self.model, self.hook_name, self.autocast = model, hook_name, autocast
+        self.d_in, self.head_index = d_in, head_index
         self._below = layers_up_to(model, hook_name) if skip_below else []
+
+    @classmethod
+    def of_run(cls, model: HookedRootModule, cfg: TrainingConfig) -> Self:
+        """Passes around what the SAEs of a run read."""
+        return cls(model, cfg.hook_name, autocast=cfg.autocast_lm, d_in=cfg.sae.d_in, head_index=cfg.hook_head_index)
 
     @torch.no_grad()
     def clean(self, tokens: torch.Tensor, *, keep_logits: bool = False) -> CleanPass:
@@ -68,7 +79,7 @@ class ModelPasses:
             seen.append(activations)
 
         logits = self._logits(tokens, look)
-        activations = self._of_width(seen[0].flatten(2))
+        activations = self._read(seen[0])
         return CleanPass(_scores(logits, tokens).losses, activations, logits if keep_logits else None)
 
     @torch.no_grad()
@@ -81,7 +92,7 @@ class ModelPasses:
                 stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(self.hook_name),
                 prepend_bos=False,
             )
-        return self._of_width(cache[self.hook_name].flatten(2))
+        return self._read(cache[self.hook_name])
 
     def losses_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
         """Losses, as in :class:`CleanPass`, with ``activations`` [batch, context, d_in] in place of the hook's."""
@@ -98,13 +109,29 @@ class ModelPasses:
         """
 
         def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
-            return activations.to(original.dtype).view_as(original)
+            if self.head_index is None:
+                return activations.to(original.dtype).view_as(original)
+            with_head = original.clone()
+            with_head[:, :, self.head_index] = activations.to(original.dtype)
+            return with_head
 
         with _skipped(self._below, activations):
             logits = self._logits(tokens, replace)
         return _scores(logits, tokens, clean_logits)
 
-    def _of_width(self, activations: torch.Tensor) -> torch.Tensor:
+    def _read(self, hooked: torch.Tensor) -> torch.Tensor:
+        """[batch, context, d_in] of what is at the hook."""
+        if self.head_index is not None:
+            heads = hooked.shape[2] if hooked.ndim == 4 else 0
+            if not -heads <= self.head_index < heads:
+                has = (
+                    f"heads 0 to {heads - 1}"
+                    if heads
+                    else "no heads; set it to null, or take a hook such as attn.hook_z"
+                )
+                raise ConfigError(f"hook_head_index={self.head_index}: {self.hook_name} of this model has {has}.")
+            hooked = hooked[:, :, self.head_index]
+        activations = hooked.flatten(2)
         if self.d_in not in (None, activations.shape[-1]):
             raise ConfigError(
                 f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the model "

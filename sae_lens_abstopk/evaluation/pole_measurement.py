@@ -41,7 +41,7 @@ def measure_poles(
     model = load_language_model(cfg)
     sae.to(cfg.device)
     batches = token_batches(model, cfg, n_tokens, part="held_out" if text is None else "all")
-    passes = ModelPasses(model, cfg.hook_name, autocast=cfg.autocast_lm, d_in=cfg.sae.d_in)
+    passes = ModelPasses.of_run(model, cfg)
     token_filter = TokenFilter.of_sae(sae, getattr(model, "tokenizer", None))
     sums = PoleActivitySums(sae.cfg.d_sae)
     for done, tokens in enumerate(batches, 1):

@@ -11,7 +11,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import find_place
+from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_heads
 from sae_lens_abstopk.evaluation.intervention import Edit, intervene
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 
@@ -69,7 +69,8 @@ def steer(
             It edits the last position of each forward pass, so it needs a KV cache, as ``generate`` has by default.
 
     Raises:
-        ConfigError: at once, where the arguments do not go together or the model has no such hook.
+        ConfigError: at once, where the arguments do not go together, the SAE is one of a single attention head, or the
+            model has no such hook.
     """
     edit = steering_edit(
         sae, latent=latent, direction=direction, strength=strength, operator=operator, pole=pole, scale=scale
@@ -92,6 +93,8 @@ def steering_edit(
     scale: Scale | None = None,
 ) -> Edit:
     """The edit of activations [n, ...] that :func:`steer` applies; arguments and errors are the same."""
+    if sae is not None:
+        require_all_heads(sae, "steering")
     if operator not in get_args(Operator):
         raise ConfigError(f"operator={operator!r} must be one of {', '.join(get_args(Operator))}.")
     if (latent is None) == (direction is None):

@@ -10,6 +10,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
+from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads
 from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, with_flat_heads
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
@@ -131,11 +132,13 @@ def explore(
     cfg = evaluation_config(_folder(sources[0]), first, model_name=model_name, text=text)
     language_model = load_language_model(cfg) if model is None or isinstance(model, str) else model
     encode_prompts(language_model, prompts)  # a prompt that cannot be used is refused before the pass
+    if prompts:
+        require_all_heads(first, "steering")
     for each in saes.values():
         each.to(cfg.device)
     batches = token_batches(language_model, cfg, n_tokens, part="held_out" if text is None else "all")
     collected = collect(
-        ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm, d_in=cfg.sae.d_in),
+        ModelPasses.of_run(language_model, cfg),
         saes,
         batches,
         token_filter=TokenFilter.of_sae(first, language_model.tokenizer),
@@ -167,9 +170,9 @@ def _loaded(sources: Sequence[SAE[Any] | str | Path]) -> dict[str, SAE[Any]]:
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
     saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(Path(source)) for source in sources]
-    hooks = {each.cfg.metadata.hook_name for each in saes}
+    hooks = {read_by(each) for each in saes}
     if len(hooks) > 1:
-        raise ConfigError(f"the SAEs read different hooks ({', '.join(sorted(map(str, hooks)))}); explore them apart.")
+        raise ConfigError(f"the SAEs read different hooks ({', '.join(sorted(hooks))}); explore them apart.")
     names = [each.cfg.metadata.label or _folder(source).name for each, source in zip(saes, sources, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]

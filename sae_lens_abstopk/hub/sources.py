@@ -11,6 +11,7 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.examples import CONTEXTS
+from sae_lens_abstopk.evaluation.hook_places import read_by
 from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
 from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.text_results import text_results
@@ -72,10 +73,10 @@ def measure(
     """
     results: dict[str, Results] = {}
     poles: dict[str, PoleActivity] = {}
-    together: defaultdict[tuple[object, object], list[str]] = defaultdict(list)
+    together: defaultdict[tuple[object, str], list[str]] = defaultdict(list)
     for sae_id, folder in folders.items():
-        metadata = load_sae(folder).cfg.metadata
-        together[metadata.model_name, metadata.hook_name].append(sae_id)
+        sae = load_sae(folder)
+        together[sae.cfg.metadata.model_name, read_by(sae)].append(sae_id)
     for ids in together.values():  # SAEs of one hook share the passes of the model
         found, activity = _measured_together(
             {sae_id: folders[sae_id] for sae_id in ids},

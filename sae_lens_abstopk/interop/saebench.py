@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import find_place
+from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_heads
 from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
 from sae_lens_abstopk.evaluation.tasks import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
@@ -138,6 +138,7 @@ def _open(
     seed: int,
 ) -> Subject:
     sae = load_sae(source)
+    require_all_heads(sae, "SAEBench")
     cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
     name = sae.cfg.metadata.label or Path(source).name
     if isinstance(sae, SignedSAE) and not as_is:

@@ -267,7 +267,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         # a prefetching thread runs the same model
         with self.batches.paused():
             results = evaluate_reconstruction(
-                ModelPasses(self.model, self.cfg.hook_name, autocast=self.cfg.autocast_lm),
+                ModelPasses.of_run(self.model, self.cfg),
                 codecs,
                 self.held_out,
                 token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
