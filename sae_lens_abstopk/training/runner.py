@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.reconstruction import ScaledCodec, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
-from sae_lens_abstopk.ranks import barrier, this_rank
+from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import (
@@ -234,7 +235,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 self.watch.note({name: output.loss for name, output in outputs.items()}, step)
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)
-                losses = self._loss_recovered() if measures and self.leads else {}
+                losses = self._loss_recovered() if measures else {}
                 if measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0:
                     for name, trainer in trainers.items():
                         metrics = step_metrics(trainer, outputs[name], losses.get(name))
@@ -260,6 +261,20 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         return bool(cfg.perf_log_freq and cfg.held_out_every) and (last or step % cfg.perf_log_freq == 0)
 
     def _loss_recovered(self) -> dict[str, LossRecovered]:
+        """By SAE, on the rank that leads; where that fails, all ranks save progress and stop."""
+        failed: Exception | None = None
+        losses: dict[str, LossRecovered] = {}
+        try:
+            losses = self._measured_loss() if self.leads else {}
+        except Exception as error:
+            clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
+            failed = error
+        if any_rank(failed is not None):
+            self.checkpoints.save_and_say(self.batches.position(), self.console)
+            raise failed or OtherRankError("Loss Recovered could not be measured on the first rank, which says why.")
+        return losses
+
+    def _measured_loss(self) -> dict[str, LossRecovered]:
         codecs = {}
         for name, trainer in self.trainers.items():
             trainer.sae.eval()

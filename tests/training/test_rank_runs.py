@@ -113,6 +113,21 @@ def test_another_number_of_ranks_goes_on_and_says_what_that_costs(
 
 
 @pytest.mark.slow
+def test_a_measurement_that_fails_on_the_first_rank_stops_all_with_a_checkpoint(
+    raw: dict[str, Any], tmp_path: Path
+) -> None:
+    def work() -> Any:
+        runner_module.evaluate_reconstruction = lambda *_, **__: 1 / 0  # type: ignore[assignment]
+        return state_of(raw)
+
+    ends = on_ranks(2, work, tmp_path / "a")
+    assert [type(end) for end in ends] == [ZeroDivisionError, OtherRankError]
+    (checkpoint,) = (Path(raw["output_path"]) / "checkpoints").iterdir()
+    assert checkpoint.name == str(6 * 64)
+    assert len(list(checkpoint.glob("stream*"))) == 2
+
+
+@pytest.mark.slow
 def test_activations_that_are_not_finite_on_one_rank_stop_all_with_a_checkpoint(
     raw: dict[str, Any], tmp_path: Path
 ) -> None:

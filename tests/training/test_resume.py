@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -321,6 +322,20 @@ def test_a_second_signal_stops_at_once_and_its_echo_does_not(
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert not (run.output / "checkpoints").exists()
+
+
+def test_a_measurement_that_fails_loses_no_step(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_of(raw_config | {"output_path": str(tmp_path / "whole")}).run()
+    run = run_of(raw_config)
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.run()
+    assert [path.name for path in (run.output / "checkpoints").iterdir()] == [str(3 * 64)]
+    resumed = run_of(raw_config | {"resume_from_checkpoint": "newest"}).run()
+    assert torch.equal(resumed.W_dec, whole.W_dec)
 
 
 def test_signals_before_the_first_step_leave_nothing_to_save(
