@@ -1,0 +1,74 @@
+"""Statistics of the activations: SAELens's numbers, from one pass that holds no batch longer than it must."""
+
+import weakref
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from sae_lens.training.activation_scaler import ActivationScaler
+
+from sae_lens_abstopk.training.activation_scales import estimate_scales
+
+D_IN, N_BATCHES = 6, 20
+NORM, WHITENING = "expected_average_only_in", "covariance_whitening"
+
+
+def trainer(normalisation: str) -> Any:
+    """As much of a trainer as is looked at."""
+    cfg = SimpleNamespace(normalize_activations=normalisation, d_in=D_IN)
+    return SimpleNamespace(sae=SimpleNamespace(cfg=cfg), activation_scaler=ActivationScaler())
+
+
+def batches() -> Iterator[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.randn(32, D_IN, generator=generator) * 3 + 1
+
+
+@pytest.mark.parametrize("kinds", [[NORM], [WHITENING], [NORM, WHITENING, "none", NORM, WHITENING]])
+def test_estimates_are_those_of_saelens_and_take_as_many_batches(kinds: list[str]) -> None:
+    trainers, stream, expected = [trainer(kind) for kind in kinds], batches(), ActivationScaler()
+    expected.estimate_scaling_factor(D_IN, batches(), N_BATCHES)
+    expected.estimate_whitening(D_IN, batches(), N_BATCHES)
+    estimate_scales(trainers, stream, n_batches=N_BATCHES)
+    assert expected.whitening is not None
+    for each in trainers:
+        kind, scaler = each.sae.cfg.normalize_activations, each.activation_scaler
+        assert scaler.scaling_factor == (expected.scaling_factor if kind == NORM else None)
+        assert (scaler.whitening is not None) == (kind == WHITENING)
+        for name in ("mean", "matrix", "inverse_matrix") if kind == WHITENING else ():
+            assert torch.equal(getattr(scaler.whitening, name), getattr(expected.whitening, name))
+    again = batches()
+    for _ in range(N_BATCHES):
+        next(again)
+    assert torch.equal(next(stream), next(again))
+
+
+@pytest.mark.parametrize("kinds", [[NORM, NORM], [NORM, WHITENING]])
+def test_no_more_than_a_batch_or_two_is_held(kinds: list[str]) -> None:
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    most = 0
+
+    def counted() -> Iterator[torch.Tensor]:
+        nonlocal most
+        source = batches()
+        while True:
+            batch = next(source)
+            alive.add(batch)
+            most = max(most, len(alive))
+            yield batch
+            del batch
+
+    estimate_scales([trainer(kind) for kind in kinds], counted(), n_batches=N_BATCHES)
+    assert 1 <= most <= 2
+
+
+def test_what_a_checkpoint_brought_along_is_kept() -> None:
+    known, new = trainer(NORM), trainer(NORM)
+    known.activation_scaler.scaling_factor = 0.5
+    estimate_scales([known, new], batches(), n_batches=N_BATCHES)
+    assert known.activation_scaler.scaling_factor == 0.5
+    assert new.activation_scaler.scaling_factor not in (None, 0.5)
+    estimate_scales([known], iter(()), n_batches=N_BATCHES)
