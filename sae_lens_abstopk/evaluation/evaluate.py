@@ -120,7 +120,7 @@ def _refuse_to_lose(path: Path, subjects: Subjects, tasks: Collection[str], suit
     lost = [
         f"the SAE {name} ({record.folder})"
         for name, record in before.saes.items()
-        if name not in subjects.saes or record.weights_sha256 != weights_sha256(subjects.sources[name])
+        if name not in subjects.saes or (record.weights_sha256 or record.folder) != _which(subjects.sources[name])
     ]
     lost += [f"the task {name}" for name in before.tasks if name not in tasks]
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
@@ -165,7 +165,9 @@ class _Evaluation:
                 # of every part: controls are centred, and steering is scaled, on plain text
                 "text": [subjects.cfg.dataset_path, text_files(subjects.cfg.dataset_path), subjects.part],
                 "seed": self.seed,
-                "saes": {name: [saes[name].weights_sha256, config_facts(sae)] for name, sae in subjects.saes.items()},
+                "saes": {
+                    name: [_which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
+                },
             },
         )
         on_text = parts.get("reconstruction", OnText, self.suite.reconstruction.model_dump(), self._on_text)
@@ -267,6 +269,11 @@ class _Evaluation:
             )
             self.on_progress("stability", i, len(pairs))
         return found
+
+
+def _which(source: str) -> str:
+    """What tells an SAE from others of its name: the hash of its weights; of a Hub release, which of them it is."""
+    return weights_sha256(source) or source
 
 
 def _facts(task: Task) -> list[Any]:

@@ -1,5 +1,6 @@
 """Where a hook name points to in a model: transformers, SAELens's proxy of it, HookedTransformer or TransformerBridge."""
 
+import copy
 import difflib
 import re
 from typing import Any, NamedTuple
@@ -83,6 +84,15 @@ def require_all_heads(sae: SAE[Any], what: str) -> None:
             f"this SAE reads {read_by(sae)} alone, and {what} would take all heads for it; use an SAE of all heads "
             "(hook_head_index: null)."
         )
+
+
+def with_flat_heads(sae: SAE[Any]) -> SAE[Any]:
+    """``sae``, or its twin that reads activations of all heads side by side, as they are read here."""
+    if not sae.hook_z_reshaping_mode:
+        return sae
+    twin = copy.copy(sae)
+    twin.turn_off_forward_pass_hook_z_reshaping()
+    return twin
 
 
 def layer_names(hf: nn.Module) -> list[str]:

@@ -11,7 +11,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import require_all_heads
+from sae_lens_abstopk.evaluation.hook_places import require_all_heads, with_flat_heads
 from sae_lens_abstopk.evaluation.intervention import intervene
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 
@@ -123,7 +123,7 @@ def latent_scale(
     fitter = LatentScaleFitter(latents, quantile=quantile)
 
     def look(activations: torch.Tensor) -> torch.Tensor:
-        codes = sae.encode((activations if sae.hook_z_reshaping_mode else activations.flatten(1)).to(sae.device))
+        codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.device))
         fitter.update(codes.to_dense() if codes.is_sparse else codes)
         raise _SeenError
 

@@ -1,6 +1,5 @@
 """SAEs with the model and the text that they are evaluated on."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import read_by
+from sae_lens_abstopk.evaluation.hook_places import read_by, with_flat_heads
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
@@ -147,15 +146,6 @@ def load_sae(source: str | Path) -> SAE[Any]:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
     require_finite(sae, where=str(folder))
     return with_flat_heads(sae)
-
-
-def with_flat_heads(sae: SAE[Any]) -> SAE[Any]:
-    """``sae``, or its twin that reads activations of all heads side by side, as :class:`ModelPasses` gives them."""
-    if not sae.hook_z_reshaping_mode:
-        return sae
-    twin = copy.copy(sae)
-    twin.turn_off_forward_pass_hook_z_reshaping()
-    return twin
 
 
 def require_finite(sae: SAE[Any], *, where: str) -> None:

@@ -11,7 +11,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_heads
+from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_heads, with_flat_heads
 from sae_lens_abstopk.evaluation.intervention import Edit, intervene
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 
@@ -165,7 +165,7 @@ def _edit_latent(
         """By how much the code of each token goes up, [n]."""
         if operator == "add":
             return x.new_full((len(x),), target, dtype=torch.float32)
-        codes = sae.encode((x if sae.hook_z_reshaping_mode else x.flatten(1)).to(sae.device))
+        codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.device))
         code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
         if operator == "clamp":
             return target - code

@@ -10,8 +10,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads
-from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, with_flat_heads
+from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads, with_flat_heads
+from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.token_text import TokenText

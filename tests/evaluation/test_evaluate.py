@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -179,7 +180,7 @@ def test_a_task_is_steered_by_again_where_its_prompts_changed(
 
 
 def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
-    trained: Path, small: dict[str, Any], tmp_path: Path
+    trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, out = Suite(**{**small, "steering": None, "untrained": False}), tmp_path / "out"
     evaluate({"mine": trained}, suite=suite, out=out)
@@ -197,6 +198,13 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     assert (out / "results.json").read_text() == before
     both = evaluate({"mine": trained, "again": again}, suite=suite, out=out)
     assert list(both.saes) == ["mine", "again"]
+    # as of Hub releases, whose weights are in no folder of ours
+    with monkeypatch.context() as hub:
+        for module in ("evaluate", "records"):
+            hub.setattr(sys.modules[f"sae_lens_abstopk.evaluation.{module}"], "weights_sha256", lambda _: None)
+        evaluate({"mine": trained}, suite=suite, out=tmp_path / "hub")
+        with pytest.raises(ConfigError, match="would write over: the SAE mine"):
+            evaluate({"mine": again}, suite=suite, out=tmp_path / "hub")
     (out / "results.json").write_text("{}")
     with pytest.raises(ConfigError, match="is no results file of this version"):
         evaluate({"mine": trained}, suite=suite, out=out)
