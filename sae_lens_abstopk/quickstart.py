@@ -1,4 +1,4 @@
-"""The quickstart: fetch a small model, train a signed SAE and a TopK SAE beside it, look at both."""
+"""The quickstart: fetch a small model, train a signed SAE and a BatchTopK SAE beside it, look at both."""
 
 import time
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, flo
 @pytest.mark.slow
 def test_the_signed_sae_reconstructs_and_stays_alive(quickstart: tuple[Path, str, float]) -> None:
     run = quickstart[0] / "runs" / "quickstart"
-    for folder in (run, run / "topk"):
+    for folder in (run, run / "batchtopk"):
         with (folder / "metrics.csv").open() as file:
             last = list(csv.DictReader(file))[-1]
         assert 200_000 <= int(last["tokens"]) <= 205_000
@@ -53,9 +53,9 @@ def test_it_prints_both_rows_two_sided_latents_and_how_to_load(quickstart: tuple
     rows = {
         line.split()[0]: line.split()[1:]
         for line in printed.splitlines()
-        if line.startswith(("batch_abstopk ", "topk ")) and "4,608" in line
+        if line.startswith(("batch_abstopk ", "batchtopk ")) and "4,608" in line
     }
-    assert set(rows) == {"batch_abstopk", "topk"}
+    assert set(rows) == {"batch_abstopk", "batchtopk"}
     for _, l0, fvu, _, recovered_zero, recovered_mean, dead, *_ in rows.values():
         assert float(l0) == pytest.approx(57, rel=0.1)
         assert float(fvu) < 0.30

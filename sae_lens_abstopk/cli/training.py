@@ -106,7 +106,7 @@ def configs(
 
 @app.command()
 def quickstart(overrides: Overrides = None, output: Output = None) -> None:
-    """Fetch a small real model, train a signed and a TopK SAE in one pass, and look at both."""
+    """Fetch a small real model, train a signed and a BatchTopK SAE in one pass, and look at both."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.quickstart import quickstart as run_quickstart
 

@@ -80,31 +80,26 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     if sections["sae"].get("d_in") is None:
         model_class = values.get("model_class_name", TrainingConfig.model_class_name)
         sections["sae"]["d_in"] = model_shape(values.get("model_name", ""), model_class).width
+    sae = build_sae_config(sections["sae"])
     companions = {
         name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")
         for name, changes in sections["companions"].items()
     }
-    return TrainingConfig(
-        sae=build_sae_config(sections["sae"]), companions=companions, logger=_build_logger(sections["logger"]), **values
-    )
+    return TrainingConfig(sae=sae, companions=companions, logger=_build_logger(sections["logger"]), **values)
 
 
 def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingSAEConfig:
     """The checked SAE config of a section ``sae``, shorthands resolved; errors say ``where.key``."""
+    hints = _sae_keys(raw, where)
     raw = {key: value for key, value in raw.items() if key != "metadata"}
     name = str(raw.pop("architecture", "abstopk"))
     config_class = sae_config_class(name, where=where)
-    hints = _hints(config_class) | SAE_SHORTHANDS
-    aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
-    if aims_at_k:
-        hints |= {"k": float}
     _check_foreign_keys(raw, hints, name, where)
     _check_keys(raw, hints, of=f" of the architecture {name}", section=where)
     values = {key: _typed(f"{where}.{key}", value, hints[key]) for key, value in raw.items()}
     _resolve_shorthands(values, where, has_k="k" in hints)
-    if aims_at_k and "k" in values:
-        values.setdefault("target_l0", float(values["k"]))
-        del values["k"]
+    if name == "jumprelu" and "k" in values:
+        values.setdefault("target_l0", float(values.pop("k")))
     for key in ("d_in", "d_sae"):
         if key not in values:
             raise ConfigError(f"{where}.{key} is missing; give it, or for d_sae an expansion_factor.")
@@ -154,16 +149,21 @@ def dump_config(cfg: TrainingConfig) -> str:
         "sae": sae_section(cfg.sae),
     }
     if cfg.companions:
-        document["companions"] = {
-            name: {"remove": sorted(set(document["sae"]) - set(sae_section(sae))), **sae_section(sae)}
-            for name, sae in cfg.companions.items()
-        }
+        document["companions"] = {name: sae_section(sae) for name, sae in cfg.companions.items()}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
 def _hints(config_class: type) -> dict[str, Any]:
     hints = get_type_hints(config_class)
     return {f.name: hints[f.name] for f in fields(config_class)}
+
+
+def _sae_keys(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Types of the keys that a section ``sae`` may have; its architecture decides."""
+    name = str(raw.get("architecture", "abstopk"))
+    keys = _hints(sae_config_class(name, where=where)) | SAE_SHORTHANDS
+    aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
+    return keys | ({"k": float} if aims_at_k else {})
 
 
 def _check_keys(raw: Mapping[Any, Any], known: Iterable[str], *, of: str = "", section: str = "") -> None:
@@ -182,7 +182,7 @@ def _check_foreign_keys(raw: Mapping[Any, Any], known: Iterable[str], architectu
         owners = [name for name in offered_architectures() if key in _hints(sae_config_class(name))]
         if owners:
             leave_out = "leave it out, as the variants of a preset do (`abstopk configs`)"
-            remedy = leave_out if where == "sae" else f"if it comes from sae, set {where}.remove=[{key}]"
+            remedy = leave_out if where == "sae" else "leave it out"
             raise ConfigError(
                 f"{where}.{key} is no key of the architecture {architecture}, but of {', '.join(owners)}; {remedy}."
             )
@@ -217,11 +217,16 @@ def _resolve_shorthands(values: dict[str, Any], where: str, *, has_k: bool) -> N
 
 
 def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any]:
+    """The section ``sae`` with the companion's changes, without those of its keys that the companion's architecture lacks."""
     if not isinstance(changes, dict):
         raise ConfigError(f"companions.{name}={changes!r} must be a section of keys that differ from sae.")
     merged: dict[str, Any] = {"sae": dict(sae)}
     merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
-    return merged["sae"]
+    keys = _sae_keys(merged["sae"], f"companions.{name}")
+    foreign = {key for other in offered_architectures() for key in _hints(sae_config_class(other))} - set(keys)
+    if "k" not in keys:
+        foreign.add("k_fraction")
+    return {key: value for key, value in merged["sae"].items() if key in changes or key not in foreign}
 
 
 def _build_logger(raw: Mapping[str, Any]) -> TrackingConfig:

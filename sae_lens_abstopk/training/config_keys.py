@@ -27,9 +27,9 @@ EXTRA = {
     "companions": (
         "section",
         "{}",
-        "SAEs trained in the same pass over the same activations; only what differs from sae.",
+        "SAEs trained in the same pass over the same activations; what differs from sae (keys that their architecture lacks are left out).",
     ),
-    "remove": ("list", "[]", "Keys of sae that this variant does not have."),
+    "remove": ("list", "[]", "Keys of sae that are left at their defaults."),
     "sae": ("section", "required", "The SAE and its architecture."),
     "logger": ("section", "{}", "Logging, in SAELens's keys and a few more."),
     "sae.architecture": (

@@ -63,7 +63,7 @@ def workshop(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFac
     (folder / "small.yaml").write_text(yaml.safe_dump(SUITE))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        evaluate({"signed": saes["sae"], "topk": saes["topk"]}, suite="small.yaml", out="results")
+        evaluate({"signed": saes["sae"], "batchtopk": saes["batchtopk"]}, suite="small.yaml", out="results")
     return folder
 
 
@@ -188,13 +188,15 @@ def test_the_page_on_publishing_runs(run_page: Callable[..., Any]) -> None:
 
 @pytest.mark.slow
 def test_the_page_on_probing_runs(run_page: Callable[..., Any], workshop: Path) -> None:
-    subjects = open_subjects({"signed": workshop / "runs/quickstart", "topk": workshop / "runs/quickstart/topk"})
+    subjects = open_subjects(
+        {"signed": workshop / "runs/quickstart", "batchtopk": workshop / "runs/quickstart/batchtopk"}
+    )
     task = drawn(load_task("gender"), 60, 0)
     scope = {
         "passes": subjects.passes,
         "tokenizer": subjects.tokenizer,
         "sae": subjects.saes["signed"],
-        "other": subjects.saes["topk"],
+        "other": subjects.saes["batchtopk"],
         "texts": [example.text for example in task.examples],
         "labels": np.array([example.pole for example in task.examples]),
         "groups": [example.group for example in task.examples],

@@ -99,8 +99,8 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ),
         (
             "companions",
-            {"l1": {"architecture": "standard"}},
-            "if it comes from sae, set companions.l1.remove=[k]",
+            {"l1": {"architecture": "standard", "k": 4}},
+            "companions.l1.k is no key of the architecture standard, but of",
         ),
     ],
 )
@@ -190,11 +190,34 @@ def test_an_unknown_preset_or_file_is_answered_with_the_known_ones(source: str, 
 
 
 def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[str, Any]) -> None:
-    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard", "remove": ["k"]}}
+    raw_config["sae"] |= {"architecture": "batch_abstopk", "signed_share": 0.5}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard"}}
     cfg = build_config(raw_config)
     (tmp_path / "config.yaml").write_text(dump_config(cfg))
     again = load_config(tmp_path / "config.yaml")
     assert again.to_dict() == cfg.to_dict()
+
+
+def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["k"]
+    raw_config["sae"] |= {
+        "architecture": "batch_abstopk",
+        "signed_share": 0.5,
+        "unit_norm_encoder": True,
+        "k_fraction": 0.5,
+    }
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard"}}
+    cfg = build_config(raw_config)
+    topk, relu = cfg.companions.values()
+    assert (topk.d_sae, topk.k) == (cfg.sae.d_sae, cfg.sae.k)  # type: ignore[attr-defined]
+    assert relu.d_sae == cfg.sae.d_sae
+
+
+def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:
+    raw_config["sae"]["uni_norm_encoder"] = True
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    with pytest.raises(ConfigError, match="unknown key 'uni_norm_encoder' of the architecture abstopk in sae"):
+        build_config(raw_config)
 
 
 def test_the_stock_abstopk_of_saelens_has_a_name_beside_ours(tmp_path: Path, raw_config: dict[str, Any]) -> None:

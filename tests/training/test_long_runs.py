@@ -34,7 +34,7 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
         "perf_log_freq": 0,
         "seed": 5,
         "sae": raw_config["sae"] | {"architecture": "batch_abstopk", "unit_norm_encoder": True},
-        "companions": {"topk": {"architecture": "topk", "remove": ["unit_norm_encoder"]}},
+        "companions": {"topk": {"architecture": "topk"}},
     }
     config = tmp_path / "config.json"
     config.write_text(json.dumps(raw))

@@ -45,7 +45,7 @@ def raw(raw_config: dict[str, Any]) -> dict[str, Any]:
         "dead_feature_window": 2,
         "feature_sampling_window": 7,
         "sae": sae,
-        "companions": {"jumprelu": {"architecture": "jumprelu", "remove": ["k"], "l0_coefficient": 1.0}},
+        "companions": {"jumprelu": {"architecture": "jumprelu", "l0_coefficient": 1.0}},
         "target_l0": {"jumprelu": 8.0},
     }
 

@@ -56,8 +56,8 @@ def state_of(raw: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return final_state(run)
 
 
-RELU = {"architecture": "standard", "remove": ["k"]}
-JUMPRELU = {"architecture": "jumprelu", "remove": ["k"], "l0_coefficient": 1.0}
+RELU = {"architecture": "standard"}
+JUMPRELU = {"architecture": "jumprelu", "l0_coefficient": 1.0}
 
 
 @pytest.mark.parametrize(

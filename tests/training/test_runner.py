@@ -75,7 +75,7 @@ def test_two_runs_from_one_seed_are_equal(raw_config: dict[str, Any], tmp_path: 
 
 
 def test_companions_see_the_same_activations_as_a_run_of_their_own(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard", "remove": ["k"]}}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard"}}
     together = train(build_config(raw_config), console=QUIET)
     assert set(together.folders) == {"sae", "topk", "relu"}
     assert (together.folders["topk"] / "metrics.csv").is_file()
