@@ -28,10 +28,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to what is taken from elsewhere lead to its page, and the page on the configuration gets its tables."""
+    """Links to what is taken from elsewhere lead to its page, and the pages on configuration and commands get theirs."""
     for name, source in TAKEN.items():
         markdown = markdown.replace(f"](../{source}", f"]({name}")
-    return markdown + configuration_tables() if page.file.src_uri == "configuration.md" else markdown
+    made = {"configuration.md": configuration_tables, "commands.md": command_tables}.get(page.file.src_uri)
+    return markdown + made() if made else markdown
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -53,6 +54,22 @@ def configuration_tables() -> str:
             if doc.name.rpartition(".")[0] == section:
                 cells = (f"`{doc.name}`", _code(doc.type), _code(doc.default), _cell(doc.meaning))
                 lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def command_tables() -> str:
+    """Every command with its arguments and options, as `--help` shows them."""
+    from typer.main import get_command
+
+    from sae_lens_abstopk.cli import app
+
+    lines: list[str] = []
+    for name, command in sorted(get_command(app).commands.items()):  # type: ignore[attr-defined]
+        lines += ["", f"## {name}", "", _cell(command.help or ""), "", "| argument or option | meaning |", "|---|---|"]
+        for parameter in command.params:
+            option = parameter.param_type_name == "option"
+            spelt = ", ".join(parameter.opts) if option else parameter.name.upper()
+            lines.append(f"| {_code(spelt)} | {_cell(' '.join((getattr(parameter, 'help', None) or '').split()))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -247,7 +247,7 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     at_one = f" With F = D: {from_least_fvu(narrow)}." if narrow else ""
     return fill(
         f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D latents (D = {d_in}), k = {k}, {tokens:,} tokens, on "
-        f"held-out documents (seeds): {from_least_fvu(found)}.{at_one}",
+        f"held-out documents (seeds; `_2F`: twice the latents, `mixed_32nd`: 1 in 32 signed): {from_least_fvu(found)}.{at_one}",
         width=118,
         break_on_hyphens=False,
     )

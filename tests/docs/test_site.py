@@ -47,6 +47,15 @@ def test_every_key_of_a_config_is_on_its_page(hooks: ModuleType) -> None:
     assert all(len(re.split(r"(?<!\\)\|", line)) == 6 for line in rows), "a bar in a cell would break the table"
 
 
+def test_every_command_is_on_its_page_with_its_options(hooks: ModuleType) -> None:
+    page, tables = (ROOT / "docs" / "commands.md").read_text(), hooks.command_tables()
+    first_cells = re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    assert named == set(re.findall(r"^## (\w+)$", tables, re.MULTILINE))
+    assert "<code>--resume" in tables
+    assert all(len(re.split(r"(?<!\\)\|", line)) == 4 for line in tables.splitlines() if line.startswith("| <code>"))
+
+
 def test_formulas_become_mathml_and_need_no_script(hooks: ModuleType) -> None:
     inline = hooks.on_page_content(r'<p><span class="arithmatex">\(a &lt; b\)</span></p>')
     assert inline.startswith("<p><math")
