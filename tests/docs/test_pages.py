@@ -144,8 +144,8 @@ def test_the_page_on_long_runs_runs(
 def test_the_page_on_training_runs(run_page: Callable[..., Any], tiny_llama: Path, texts: Path) -> None:
     overrides = [*small_run(tiny_llama, texts), "sae.k=8", "output_path=runs/from-python"]
     scope = run_page("train", changes={'["output_path=runs/from-python"]': repr(overrides)})
-    assert set(scope["result"].folders) == {"sae", "topk"}
-    assert Path("runs/mine/topk/sae_weights.safetensors").is_file()
+    assert set(scope["result"].folders) == {"sae", "batchtopk"}
+    assert Path("runs/mine/batchtopk/sae_weights.safetensors").is_file()
 
 
 @pytest.mark.slow
