@@ -28,10 +28,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to what is taken from elsewhere lead to its page, and the pages on configuration and commands get theirs."""
+    """Links to what is taken from elsewhere lead to its page, and the pages on configuration and commands get what the code says."""
     for name, source in TAKEN.items():
         markdown = markdown.replace(f"](../{source}", f"]({name}")
-    made = {"configuration.md": configuration_tables, "commands.md": command_tables}.get(page.file.src_uri)
+    made = {"configuration.md": configuration_tables, "commands.md": command_help}.get(page.file.src_uri)
     return markdown + made() if made else markdown
 
 
@@ -57,20 +57,15 @@ def configuration_tables() -> str:
     return "\n".join(lines) + "\n"
 
 
-def command_tables() -> str:
-    """Every command with its arguments and options, as `--help` shows them."""
+def command_help() -> str:
+    """What `--help` says of every command, as typer writes it down."""
+    from typer.cli import get_docs_for_click
     from typer.main import get_command
 
     from sae_lens_abstopk.cli import app
 
-    lines: list[str] = []
-    for name, command in sorted(get_command(app).commands.items()):  # type: ignore[attr-defined]
-        lines += ["", f"## {name}", "", _cell(command.help or ""), "", "| argument or option | meaning |", "|---|---|"]
-        for parameter in command.params:
-            option = parameter.param_type_name == "option"
-            spelt = ", ".join(parameter.opts) if option else parameter.name.upper()
-            lines.append(f"| {_code(spelt)} | {_cell(' '.join((getattr(parameter, 'help', None) or '').split()))} |")
-    return "\n".join(lines) + "\n"
+    command = get_command(app)
+    return "\n" + get_docs_for_click(obj=command, ctx=command.context_class(command), name="abstopk", indent=1)
 
 
 def _code(text: str) -> str:

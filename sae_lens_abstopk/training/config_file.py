@@ -80,7 +80,7 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     if sections["sae"].get("d_in") is None:
         model_class = values.get("model_class_name", TrainingConfig.model_class_name)
         sections["sae"]["d_in"] = model_shape(values.get("model_name", ""), model_class).width
-    sae = build_sae_config(sections["sae"])
+    sae = build_sae_config(sections["sae"])  # so what companions take from it are keys of some architecture
     companions = {
         name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")
         for name, changes in sections["companions"].items()
@@ -222,11 +222,10 @@ def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any
         raise ConfigError(f"companions.{name}={changes!r} must be a section of keys that differ from sae.")
     merged: dict[str, Any] = {"sae": dict(sae)}
     merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
-    keys = _sae_keys(merged["sae"], f"companions.{name}")
-    foreign = {key for other in offered_architectures() for key in _hints(sae_config_class(other))} - set(keys)
+    keys = {"architecture", *_sae_keys(merged["sae"], f"companions.{name}")}
     if "k" not in keys:
-        foreign.add("k_fraction")
-    return {key: value for key, value in merged["sae"].items() if key in changes or key not in foreign}
+        keys.remove("k_fraction")
+    return {key: value for key, value in merged["sae"].items() if key in changes or key in keys}
 
 
 def _build_logger(raw: Mapping[str, Any]) -> TrackingConfig:
