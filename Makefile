@@ -7,6 +7,10 @@ PYTHON := $(shell $(FIND_PYTHON))
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
+# where Python is told not to keep bytecode (as images often do), each start would compile all of torch and SAELens again
+ifdef PYTHONDONTWRITEBYTECODE
+export UV_COMPILE_BYTECODE := 1
+endif
 RUN := $(UV) run --no-sync
 # the quickstart, which has to keep to its time, by itself
 TIMED := tests/test_smollm2.py
