@@ -42,12 +42,12 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         title="By SAE",
         columns=(
             *("SAE", "saved as", "latents", "L0", "FVU", "nMSE", "cosine", "recovered, zero", "recovered, mean"),
-            *("KL", "dead", "dead poles", "two-sided"),
+            *("KL", "dead", "dead poles", "two-sidedness"),
         ),
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
-        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. two-sided: mean "
-        "of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites.",
+        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
+        "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites.",
         labels=2,
     )
     return without_empty_columns(table)
@@ -92,7 +92,7 @@ def variants_table(merged: MergedResults) -> ReportTable:
     table = ReportTable(
         title="By variant",
         columns=(
-            *("variant", "SAEs", "L0", "FVU", "recovered, zero", "recovered, mean", "two-sided"),
+            *("variant", "SAEs", "L0", "FVU", "recovered, zero", "recovered, mean", "two-sidedness"),
             *("AUROC, single latent", "pole coverage"),
         ),
         rows=tuple(rows),

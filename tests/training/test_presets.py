@@ -50,6 +50,6 @@ def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], text
 
 def test_the_paper_sweep_covers_its_models_layers_and_variants() -> None:
     runs = load_sweep("paper")
-    assert len(runs) == 4 * 2 * 7
+    assert len(runs) == 4 * 2 * 8
     layers = {run.config(Path("x")).hook_name for run in runs if run.source == "qwen3-4b/topk"}
     assert layers == {"model.layers.18", "model.layers.20"}
