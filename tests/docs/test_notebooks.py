@@ -63,7 +63,7 @@ def test_the_notebook_on_comparing_runs(tiny_llama: Path, texts: Path, tmp_path:
     }
     notebook = execute("compare", changes, tmp_path)
     assert shown(notebook).count('"image/svg+xml": "') == 4
-    assert (tmp_path / "runs" / "compare" / "k8_seed1" / "topk_2F" / "sae_weights.safetensors").is_file()
+    assert (tmp_path / "runs" / "compare" / "k8_seed1" / "batchtopk_2F" / "sae_weights.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)
