@@ -14,6 +14,7 @@ from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
 from sae_lens_abstopk.training.runner import TrainingResult, train
+from sae_lens_abstopk.yaml_files import yaml_text
 
 LOAD_LINES = """\
 import sae_lens_abstopk  # registers the architecture signed_jumprelu
@@ -42,7 +43,7 @@ def quickstart(
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised", highlight=False)
     output = output or _free_folder(Path("runs/quickstart"))
-    cfg = load_config("quickstart", [*overrides, f"output_path={output}"])
+    cfg = load_config("quickstart", [*overrides, f"output_path={yaml_text(str(output))}"])
     console.print(
         f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
         f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {output}",

@@ -1,5 +1,6 @@
 """YAML files, and the folders of data that ship with the package."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def yaml_value(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         return text
+
+
+def yaml_text(value: Any) -> str:
+    """The value as Python writes it where :func:`yaml_value` reads that back equal, else as JSON, which is YAML."""
+    plain = str(value)
+    read = yaml_value(plain)
+    same = type(read) is type(value) and read == value
+    return plain if same else json.dumps(value, ensure_ascii=False, default=str)
 
 
 class _Loader(yaml.SafeLoader):

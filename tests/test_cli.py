@@ -50,13 +50,13 @@ def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch)
 def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: Path) -> None:
     del raw_config["output_path"]
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
-    done = invoke("train", str(tmp_path / "c.yaml"), "sae.k=3", "--output", str(tmp_path / "out"))
+    # a name that is a date in YAML, and would end in a comment
+    output = tmp_path / "2026-10-01 #2"
+    done = invoke("train", str(tmp_path / "c.yaml"), "sae.k=3", "--output", str(output))
     assert done.exit_code == 0, done.output
     assert "sae: " in done.output
-    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["sae"]["k"] == 3
-    shown = invoke(
-        "inspect", str(tmp_path / "out"), "--tokens", "200", "--latents", "1", "--json", str(tmp_path / "n.json")
-    )
+    assert yaml.safe_load((output / "config.yaml").read_text())["sae"]["k"] == 3
+    shown = invoke("inspect", str(output), "--tokens", "200", "--latents", "1", "--json", str(tmp_path / "n.json"))
     assert shown.exit_code == 0, shown.output
     assert "latent " in shown.output
     assert (tmp_path / "n.json").is_file()

@@ -202,6 +202,10 @@ def test_a_manifest_of_a_release_names_only_files_of_its_saes() -> None:
     ):
         with pytest.raises(ConfigError, match="which is not in the folder"):
             Manifest.from_json(text(sae_id, path), "it")
+    # beside an SAE a config decides which model is run, and may let it bring code
+    for sae_id, path in (("c", "config.yaml"), ("a", "a/config.yaml"), ("a", "a/b/cfg.json")):
+        with pytest.raises(ConfigError, match=r"which is not in the folder|the files of an SAE are cfg\.json"):
+            Manifest.from_json(text(sae_id, path), "it")
 
 
 def test_a_manifest_of_a_checkpoint_vouches_for_no_file_elsewhere(stopped: dict[str, Any], tmp_path: Path) -> None:

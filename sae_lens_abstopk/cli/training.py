@@ -66,10 +66,11 @@ def train(
         from sae_lens_abstopk.training.config_file import load_config
         from sae_lens_abstopk.training.resume import is_finished
         from sae_lens_abstopk.training.runner import train as run_training
+        from sae_lens_abstopk.yaml_files import yaml_text
 
         changes = list(overrides or ())
         if output is not None:
-            changes.append(f"output_path={output}")
+            changes.append(f"output_path={yaml_text(str(output))}")
         cfg = load_config(config, changes)
         if cfg.output_path is None:
             cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))

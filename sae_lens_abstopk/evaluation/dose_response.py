@@ -1,11 +1,10 @@
 """Dose-response of steering: effect against cost in both directions, strengths chosen on val and reported on test."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import torch
 from sae_lens import SAE
 from torch import nn
 
@@ -16,7 +15,13 @@ from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_head
 from sae_lens_abstopk.evaluation.interventions import Intervention
 from sae_lens_abstopk.evaluation.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.steering import steering_filter
-from sae_lens_abstopk.evaluation.steering_summary import CostKind, InterventionSummary, matched_strength, summarise
+from sae_lens_abstopk.evaluation.steering_summary import (
+    CostKind,
+    InterventionSummary,
+    MatchedStrength,
+    matched_strength,
+    summarise,
+)
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
@@ -72,10 +77,6 @@ class DoseResponse:
         """The summary of one intervention by its name."""
         return {summary.intervention: summary for summary in self.summaries}[intervention]
 
-    def as_record(self) -> dict[str, Any]:
-        """Everything but the directions as plain numbers, strings, lists and dicts, for JSON."""
-        return _plain(asdict(self))
-
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
     """
@@ -118,8 +119,9 @@ def dose_response(
     """
     Measure ``interventions`` at each of ``strengths`` in both directions.
 
-    On val prompts, the strength of each intervention and direction is found at which the cost reaches the budget. It is
-    measured on test prompts, beside all of ``strengths``. Nothing that a summary says was chosen on test.
+    The strength of each intervention and direction is found at which the cost reaches the budget: that of neutral text is
+    searched for between two of ``strengths``, that of generated text interpolated on val prompts. The effect is measured
+    there on test prompts, beside all of ``strengths``. Nothing that a summary says was chosen on test prompts.
 
     Args:
         model: As for :func:`steer`.
@@ -190,15 +192,19 @@ def dose_response(
         plus = [measure(meter, intervention, strength) for strength in magnitudes]
         return DoseCurve(intervention.name, (*minus, start, *plus))
 
+    def matched(intervention: Intervention, doses: Sequence[Dose], sign: int) -> MatchedStrength:
+        def cost_at(strength: float) -> float:
+            return float(np.subtract(val.neutral_nll(intervention, sign * strength), baseline[0].neutral_nll).mean())
+
+        one_way = [dose for dose in doses if dose.strength * sign >= 0]
+        return matched_strength(baseline[0], one_way, budget, cost, cost_at=cost_at if cost == "neutral" else None)
+
     baseline = (measure(val, None), measure(test, None))
     curves: tuple[list[DoseCurve], list[DoseCurve]] = ([], [])
     summaries = []
     for intervention in interventions:
         on_val, on_test = (curve(*of_split, intervention) for of_split in zip((val, test), baseline, strict=True))
-        chosen = {
-            sign: matched_strength(baseline[0], [d for d in on_val.doses if d.strength * sign >= 0], budget, cost)
-            for sign in (-1, 1)
-        }
+        chosen = {sign: matched(intervention, on_val.doses, sign) for sign in (-1, 1)}
         summaries.append(
             summarise(
                 intervention.name,
@@ -230,7 +236,8 @@ def dose_response(
         token_filter=token_filter,
         autocast=autocast,
         latent_chosen_by=latent_chosen_by,
-        strength_chosen_by=f"{cost} cost of {budget:g} nats a token on val prompts, interpolated between the doses",
+        strength_chosen_by=f"{cost} cost of {budget:g} nats a token, "
+        + ("searched for between the doses" if cost == "neutral" else "interpolated between the doses on val prompts"),
     )
     return DoseResponse(protocol, tuple(interventions), baseline, tuple(curves[0]), tuple(curves[1]), tuple(summaries))
 
@@ -254,13 +261,3 @@ def _check(
     names = [intervention.name for intervention in interventions]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"interventions must have different names, and be at least one; got {names}.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if not isinstance(item, torch.Tensor)}
-    if hasattr(value, "_asdict"):
-        return _plain(value._asdict())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

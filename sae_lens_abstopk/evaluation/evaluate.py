@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.hook_places import require_all_heads
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
+from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.records import (
     config_facts,
@@ -165,9 +166,12 @@ class _Evaluation:
                 # of every part: controls are centred, and steering is scaled, on plain text
                 "text": [subjects.cfg.dataset_path, text_files(subjects.cfg.dataset_path), subjects.part],
                 "seed": self.seed,
-                "saes": {
-                    name: [_which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
-                },
+                # in their order: settings come from the first
+                "saes": [
+                    [name, _which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
+                ],
+                # what the results file will name
+                "code": [commit(), environment()],
             },
         )
         on_text = parts.get("reconstruction", OnText, self.suite.reconstruction.model_dump(), self._on_text)

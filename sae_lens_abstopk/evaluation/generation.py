@@ -14,6 +14,9 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.hook_places import transformers_model
 
+# what a model may set by default in its generation_config.json, and what would change the scores that are sampled from
+PLAIN_SCORES: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "num_beams": 1}
+
 
 class TokenBatch(NamedTuple):
     """Texts of different lengths, padded on the left."""
@@ -177,7 +180,11 @@ class TextModel:
     def _continued(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
         if self._hf is not None:
             config = GenerationConfig(
-                max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=self._ends or None, pad_token_id=self._pad
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                eos_token_id=self._ends or None,
+                pad_token_id=self._pad,
+                **PLAIN_SCORES,
             )
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
                 ids = self._hf.generate(

@@ -48,7 +48,9 @@ class _Site:
             kept = tokens.kept(entry.token_filter, activations, prompt=entry.prompt)
             if bool(kept.any()):
                 edited = edited.clone() if edited is activations else edited
-                edited[kept] = entry.edit(edited[kept]).to(edited.dtype)
+                # an SAE in an edit computes in its own type, as it does outside of a model that runs in autocast
+                with torch.autocast(edited.device.type, enabled=False):
+                    edited[kept] = entry.edit(edited[kept]).to(edited.dtype)
         return edited
 
 

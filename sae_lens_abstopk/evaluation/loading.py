@@ -83,11 +83,7 @@ def open_subjects(
     """
     listed = list(sources.values()) if isinstance(sources, Mapping) else list(sources)
     saes = [load_sae(source) for source in listed]
-    hooks = {read_by(sae) for sae in saes}
-    if len(hooks) > 1:
-        raise ConfigError(
-            f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
-        )
+    require_one_place(saes, same_model=model_name is not None)
     if isinstance(sources, Mapping):
         names = list(sources)
     else:
@@ -108,6 +104,35 @@ def open_subjects(
         part="held_out" if text is None else "all",
         held_out=text is None and all(kept_back(cfg, source, sae) for source, sae in zip(listed, saes, strict=True)),
     )
+
+
+def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:
+    """
+    Refuse SAEs that cannot be measured on the same activations.
+
+    Args:
+        saes: One at least.
+        same_model: Somebody has said which model they are of, whatever it is called in their metadata.
+
+    Raises:
+        ConfigError: they read different hooks, have inputs of different widths, or are of different models.
+    """
+    hooks, widths = {read_by(sae) for sae in saes}, {sae.cfg.d_in for sae in saes}
+    if len(hooks) > 1:
+        raise ConfigError(
+            f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
+        )
+    if len(widths) > 1:
+        raise ConfigError(
+            f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of different "
+            "models; take those of one at a time."
+        )
+    models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
+    if len(models) > 1 and not same_model:
+        raise ConfigError(
+            f"the SAEs are of different models ({', '.join(sorted(models))}); take those of one at a time, or, if these are "
+            "names of one, say which it is with --model NAME."
+        )
 
 
 def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:

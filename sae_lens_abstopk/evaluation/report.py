@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,13 +21,13 @@ POLE_STYLES = ("bold white on blue", "bold black on orange1")
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
     """Print the table of ``inspection`` and, for each signed SAE, its ``latents`` most two-sided latents."""
     console.print(metrics_table(inspection))
-    console.print(_footnote(inspection), highlight=False)
+    console.print(_footnote(inspection), highlight=False, markup=False)
     for sae in inspection.saes:
         if int(sae.reconstruction.pole_counts[1].sum()) == 0:
             continue
         console.print()
         console.print(
-            f"[bold]{sae.name}[/]: sparse latents whose weaker pole is strongest. Firing on both sides does not make "
+            f"[bold]{escape(sae.name)}[/]: sparse latents whose weaker pole is strongest. Firing on both sides does not make "
             "the sides opposites: read the contexts."
         )
         for latent in sae.contexts.most_two_sided(latents):
@@ -36,21 +37,31 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
 def metrics_table(inspection: Inspection) -> Table:
     """One row an SAE, in 80 columns."""
     table = Table(
-        title=f"{inspection.model_name}, {inspection.hook_name}",
+        title=escape(f"{inspection.model_name}, {inspection.hook_name}"),
         title_justify="left",
         box=None,
         pad_edge=False,
         header_style="bold underline",
     )
     table.add_column("SAE", vertical="bottom", overflow="fold")
-    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "two-\nsidedness")
+    headings = (
+        "latents",
+        "L0",
+        "FVU",
+        "nMSE",
+        "recov.\nzero",
+        "recov.\nmean",
+        "dead",
+        "dead\npoles",
+        "two-\nsidedness",
+    )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for sae in inspection.saes:
         found = sae.reconstruction
         live = max(found.poles.live_latents, 1)
         table.add_row(
-            sae.name,
+            escape(sae.name),
             f"{sae.d_sae:,}",
             f"{found.l0:.1f}",
             f"{found.fvu:.3f}",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
+from scipy.optimize import isotonic_regression, root_scalar
 
 from sae_lens_abstopk.evaluation.doses import Dose
 from sae_lens_abstopk.evaluation.intervals import Estimate, bootstrap, mean_estimate
@@ -14,14 +14,16 @@ from sae_lens_abstopk.evaluation.intervals import Estimate, bootstrap, mean_esti
 CostKind = Literal["neutral", "generated"]
 Floats = npt.NDArray[np.float64]
 _GRID = 101
+# what a dose counts as that costs infinity or NaN, in nats a token: more than any that the model survives
+_BROKEN = 1e6
 
 
 @dataclass(frozen=True)
 class MatchedStrength:
-    """The strength at which the cost on val prompts reaches the budget."""
+    """The strength at which the cost reaches the budget."""
 
     strength: float
-    """Its magnitude, interpolated between the doses; 0 where a latent that is clamped to 0 costs as much already."""
+    """Its magnitude; 0 where a latent that is clamped to 0 costs as much already."""
     reached: bool
     """False: no dose costs as much, and the strength is the largest that was tried."""
 
@@ -60,22 +62,43 @@ class InterventionSummary:
     score_symmetry: Estimate | None
 
 
-def matched_strength(baseline: Dose, doses: Sequence[Dose], budget: float, cost: CostKind) -> MatchedStrength:
+def matched_strength(
+    baseline: Dose,
+    doses: Sequence[Dose],
+    budget: float,
+    cost: CostKind,
+    *,
+    cost_at: Callable[[float], float] | None = None,
+) -> MatchedStrength:
     """
     Where the mean cost of ``doses``, strength 0 and those of one direction, first reaches ``budget``.
 
-    The cost is made to rise with the strength (isotonic regression, from 0) and interpolated linearly.
+    The cost is made to rise with the strength (isotonic regression, from 0). Between the two doses that enclose the
+    budget it is interpolated linearly, or with ``cost_at``, which measures the cost of any strength, searched through.
     """
     ordered = sorted(doses, key=lambda dose: abs(dose.strength))
     strengths = [abs(dose.strength) for dose in ordered]
-    costs = _rising(np.array([[_cost(baseline, dose, cost).mean() for dose in ordered]]))[0]
+    measured = [float(_cost(baseline, dose, cost).mean()) for dose in ordered]
+    costs = _rising(np.array([measured]))[0]
     if costs[-1] < budget:
         return MatchedStrength(strengths[-1], reached=False)
     at = int(np.argmax(costs >= budget))
     if at == 0:
         return MatchedStrength(strengths[0], reached=True)
+    below, above = strengths[at - 1], strengths[at]
+    if cost_at is not None:
+        # what regression pools begins at or over its mean and ends at or under it: the measured costs enclose the budget too
+        known = {below: measured[at - 1], above: measured[at]}
+        found = root_scalar(
+            lambda strength: _finite(known.get(strength) or cost_at(strength)) - budget,
+            bracket=(below, above),
+            method="brentq",
+            xtol=1e-6 * above,
+            rtol=1e-3,
+        )
+        return MatchedStrength(found.root, reached=True)
     share = float((budget - costs[at - 1]) / (costs[at] - costs[at - 1]))
-    return MatchedStrength(strengths[at - 1] + share * (strengths[at] - strengths[at - 1]), reached=True)
+    return MatchedStrength(below + share * (above - below), reached=True)
 
 
 def summarise(
@@ -107,7 +130,8 @@ def summarise(
     settings: Any = {"resamples": resamples, "seed": seed}
 
     def effect_of(sign: int, dose: Dose, was_reached: bool) -> PoleEffect:
-        doses = sorted((d for d in curve if d.strength * sign >= 0), key=lambda d: abs(d.strength))
+        whole = (d for d in curve if d.strength * sign >= 0 and np.isfinite(d.log_odds).all())
+        doses = sorted(whole, key=lambda d: abs(d.strength))
 
         def area(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
             effects = np.stack([sign * _change(baseline, d, kind) for d in doses])
@@ -165,8 +189,12 @@ def _change(baseline: Dose, dose: Dose, kind: Callable[[Dose], tuple[float, ...]
 def _cost(baseline: Dose, dose: Dose, kind: CostKind) -> Floats:
     """One cost a prompt, [n]; neutral texts belong to no prompt, so their mean stands for each."""
     if kind == "generated":
-        return _change(baseline, dose, _generated_nll)
-    return np.full(len(dose.log_odds), np.subtract(dose.neutral_nll, baseline.neutral_nll).mean())
+        return _finite(_change(baseline, dose, _generated_nll))
+    return np.full(len(dose.log_odds), _finite(np.subtract(dose.neutral_nll, baseline.neutral_nll).mean()))
+
+
+def _finite(cost: npt.ArrayLike) -> Any:
+    return np.nan_to_num(cost, nan=_BROKEN, posinf=_BROKEN)
 
 
 def _rising(costs: Floats) -> Floats:

@@ -11,7 +11,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads, with_flat_heads
-from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae
+from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.token_text import TokenText
@@ -123,7 +123,7 @@ def explore(
             a prompt is empty, or the results are of other SAEs.
     """
     sources = list(sae) if isinstance(sae, Sequence) and not isinstance(sae, str) else [sae]
-    saes = _loaded(sources)
+    saes = _loaded(sources, same_model=model is not None)
     first = next(iter(saes.values()))
     folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
     # results of other SAEs are refused before the pass
@@ -135,7 +135,7 @@ def explore(
     if prompts:
         require_all_heads(first, "steering")
     for each in saes.values():
-        each.to(cfg.device)
+        each.to(next(language_model.parameters()).device)
     batches = token_batches(language_model, cfg, n_tokens, part="held_out" if text is None else "all")
     collected = collect(
         ModelPasses.of_run(language_model, cfg),
@@ -166,13 +166,11 @@ def explore(
     return Exploration(_catalogues(saes, collected, folders, language_model, steered), about, concepts)
 
 
-def _loaded(sources: Sequence[SAE[Any] | str | Path]) -> dict[str, SAE[Any]]:
+def _loaded(sources: Sequence[SAE[Any] | str | Path], *, same_model: bool) -> dict[str, SAE[Any]]:
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
     saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(Path(source)) for source in sources]
-    hooks = {read_by(each) for each in saes}
-    if len(hooks) > 1:
-        raise ConfigError(f"the SAEs read different hooks ({', '.join(sorted(hooks))}); explore them apart.")
+    require_one_place(saes, same_model=same_model)
     names = [each.cfg.metadata.label or _folder(source).name for each, source in zip(saes, sources, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]
@@ -203,7 +201,7 @@ def _catalogues(
             text_of,
             source=folders.get(name, "PATH_OF_THE_SAE"),
             nearest=nearest_decoders(sae.W_dec, min(NEIGHBOURS, sae.cfg.d_sae - 1)),
-            effects=token_effects(model, sae.W_dec),
+            effects=token_effects(model, sae.W_dec, read_by(sae)),
             compared_with=other,
             matches=axis_matches(sae.W_dec, saes[other].W_dec, two_sided=two_sided[other]) if other else None,
             steered=steered.get(name),

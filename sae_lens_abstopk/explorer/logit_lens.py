@@ -1,11 +1,16 @@
 """Which tokens a decoder row promotes and demotes when it is added to the residual stream."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 
 BLOCK = 256
+# outputs that are in the residual stream: other hooks may be as wide and mean something else
+IN_STREAM = re.compile(
+    r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|embed)$|(^|\.)(layers|h|blocks)\.\d+(\.(mlp|attn|attention|self_attn))?$"
+)
 
 
 class TokenEffects(NamedTuple):
@@ -21,16 +26,16 @@ class TokenEffects(NamedTuple):
 
 
 @torch.no_grad()
-def token_effects(model: Any, W_dec: torch.Tensor, k: int = 8) -> TokenEffects | None:
+def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str, k: int = 8) -> TokenEffects | None:
     """
     The logit lens on decoder rows [F, D]: what each does to the logits if it reaches the end of the model unchanged.
 
     The row goes through the final norm as if it were the whole residual stream, which scales it and applies the norm's
     weights; the constant that the norm adds is taken out. Only the order and the relative size of effects mean anything,
-    so they are given in standard deviations over the vocabulary. None where the rows are not of the residual stream's
-    width, or the model has no unembedding that can be found.
+    so they are given in standard deviations over the vocabulary. None where the hook is not the residual stream or what
+    an attention or MLP block adds to it, or the model has no unembedding that can be found.
     """
-    readout = _readout(model, W_dec.shape[1])
+    readout = _readout(model, W_dec.shape[1]) if IN_STREAM.search(hook_name) else None
     if readout is None:
         return None
     parts: list[tuple[torch.Tensor, ...]] = []

@@ -26,7 +26,7 @@ from sae_lens_abstopk.saes.poles import pole_statistics
 
 SHARD = 128
 # what the pass is taken up from; the pages do not need it
-CHECKPOINT = ".collection.pt"
+CHECKPOINT, UNFINISHED = ".collection.pt", ".collection.tmp"
 # what a labeler answered
 ANSWERS = ".labels.jsonl"
 SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
@@ -63,6 +63,11 @@ def write_site(
         ConfigError: ``folder`` holds files that are not an explorer's.
     """
     check_site_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
+        for script in SCRIPTS:  # first, as they say whose folder this is, should the rest be interrupted
+            shutil.copyfile(assets / script, folder / script)
+        style = (assets / "explorer.css").read_text(encoding="utf-8")
     shutil.rmtree(folder / "data", ignore_errors=True)
     done, total = 0, sum(len(sae) for sae in saes)
     for number, sae in enumerate(saes):
@@ -78,10 +83,6 @@ def write_site(
     if concepts:
         names = [sae.name for sae in saes]
         write_data(folder / "data" / "concepts.js", "concepts", [concept_data(each, names) for each in concepts])
-    with as_file(files("sae_lens_abstopk.explorer") / "assets") as assets:
-        for script in SCRIPTS:
-            shutil.copyfile(assets / script, folder / script)
-        style = (assets / "explorer.css").read_text(encoding="utf-8")
     meta = {
         "shard": SHARD,
         "steps": STEPS,
@@ -103,7 +104,7 @@ def check_site_folder(folder: Path) -> None:
     ours = folder / "page.js"
     if (
         folder.is_dir()
-        and any(path.name not in (CHECKPOINT, ANSWERS) for path in folder.iterdir())
+        and any(path.name not in (CHECKPOINT, UNFINISHED, ANSWERS) for path in folder.iterdir())
         and not ours.is_file()
     ):
         raise ConfigError(f"{folder} is not empty and holds no explorer; give a new folder, or an explorer's to renew.")

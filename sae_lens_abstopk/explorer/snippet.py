@@ -1,5 +1,7 @@
 """Python that loads an SAE and its model and steers with one latent, to copy from its page."""
 
+from pathlib import Path
+
 from sae_lens_abstopk.explorer.latents import Provenance
 
 # what the page fills in
@@ -7,14 +9,17 @@ LATENT, SCALE = "{latent}", "{scale}"
 
 
 def snippet(source: str, about: Provenance) -> str:
-    """Code with ``{latent}`` and ``{scale}`` to be filled in, for the SAE in the folder ``source``."""
+    """Code with ``{latent}`` and ``{scale}`` to be filled in, for the SAE in the folder or the release ``source``."""
+    release, _, sae_id = source.partition(":")
+    in_folder = Path(source).exists() or not sae_id
+    load = f"load_from_disk({source!r})" if in_folder else f"from_pretrained({release!r}, {sae_id!r})"
     return f"""\
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk.evaluation.steering import steer
 
-sae = SAE.load_from_disk({source!r})
+sae = SAE.{load}
 model = AutoModelForCausalLM.from_pretrained({about.model_source!r})
 tokenizer = AutoTokenizer.from_pretrained({about.model_source!r})
 inputs = tokenizer("I think that", return_tensors="pt")

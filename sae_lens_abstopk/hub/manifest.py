@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
+from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME
 
 from sae_lens_abstopk.confinement import leads_up
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.hub.plot import PLOT_FILENAME
+from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
 
 MANIFEST_FILENAME = "abstopk.json"
 CARD_FILENAME = "README.md"
+SAE_FILES = (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME, POLE_ACTIVITY_FILENAME, PLOT_FILENAME)
+"""What is published of an SAE, and all that is taken from a release."""
 FORMAT = 1
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
 
@@ -145,9 +150,13 @@ class Manifest:
                 f"{where} has format {found.format}, and this version of sae-lens-abstopk knows {FORMAT}; install a newer one."
             )
         for sae_id, sae in found.saes.items():
-            for path in (sae_id, *sae.files):
-                if leads_up(path) or not path.startswith(sae_id):
+            for path in sae.files:
+                folder, _, name = path.rpartition("/")
+                if leads_up(path) or leads_up(sae_id) or folder != sae_id:
                     raise ConfigError(f"{where} names {path!r}, which is not in the folder {sae_id!r}; it is not read.")
+                # a config would decide which model is run, and by whose code
+                if name not in SAE_FILES:
+                    raise ConfigError(f"{where} names {path!r}; the files of an SAE are {', '.join(SAE_FILES)}.")
         return found
 
     def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None, base_model: str | None) -> Self:

@@ -1,6 +1,7 @@
 """The folder of one SAE as it will be published: checked, in the canonical gauge, and loaded back before it counts."""
 
 import copy
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from sae_lens import SAE
+from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
@@ -75,6 +76,11 @@ def stage(
     staged: dict[str, PublishedSAE] = {}
     for sae_id, source in saes.items():
         origin = None if isinstance(source, SAE) else Path(source)
+        if isinstance(source, TrainingSAE):
+            raise ConfigError(
+                f"{sae_id!r} is an SAE in training; publish the folder of its run, or what "
+                "SAE.load_from_disk(FOLDER) gives after save_inference_model(FOLDER)."
+            )
         loaded = source if isinstance(source, SAE) else load_sae(Path(source))
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
         measured = chosen_results(results or {}, sae_id=sae_id, label=loaded.cfg.metadata.label or "", folder=origin)
@@ -141,7 +147,8 @@ def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:
     loaded = load_sae(folder)
     state, again = sae.state_dict(), loaded.state_dict()
     same = state.keys() == again.keys() and all(torch.equal(state[name], again[name]) for name in state)
-    if not same or loaded.cfg.to_dict() != sae.cfg.to_dict():
+    written = json.loads(json.dumps(sae.cfg.to_dict()))  # a tuple comes back as a list
+    if not same or json.loads(json.dumps(loaded.cfg.to_dict())) != written:
         raise ConfigError(f"{where}: the SAE that loads from what was written is another one; it is not published.")
 
 

@@ -104,11 +104,8 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
         return hidden_pre.clamp(*pole_limits(open_poles, hidden_pre.dtype))
 
     @override
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
-        if self.training or self.topk_threshold == 0:
-            return super().encode(x)
-        hidden_pre = self._within_open_poles(self.encode_with_hidden_pre(x)[1])
+    def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
+        hidden_pre = self._within_open_poles(hidden_pre)
         return hidden_pre * (hidden_pre.abs() > self.topk_threshold)
 
     @override

@@ -41,6 +41,20 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
     cfg: BatchSelectionConfig  # type: ignore[assignment]
 
     @override
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """Codes [..., d_sae]: in training by the batch, in evaluation mode by the threshold, each token alone."""
+        if self.training or self.topk_threshold == 0:
+            return super().encode(x)
+        hidden_pre = self.hook_sae_acts_pre(self.process_sae_in(x) @ self.W_enc + self.b_enc)
+        if self.cfg.rescale_acts_by_decoder_norm:
+            hidden_pre = hidden_pre * self.W_dec.norm(dim=-1)
+        return self.hook_sae_acts_post(self.over_threshold(hidden_pre))
+
+    def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
+        """The entries of pre-activations [..., d_sae] that are over the running threshold, the others zero."""
+        return hidden_pre * (hidden_pre > self.topk_threshold)
+
+    @override
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
         if n_ranks() == 1 or not self.training:
             return select_over_batch(encoder, centred_BD, int(self.cfg.k * len(centred_BD)))

@@ -65,7 +65,7 @@ class SignedTrainingSAE(HasTopKCodes, SparseTrainingSAE, SAELensAbsTopKTrainingS
     def __init__(self, cfg: SignedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cast(Any, cfg), use_error_term)
         self.register_buffer("pole_counts", torch.zeros(2, cfg.d_sae, dtype=torch.int64, device=self.device))
-        self._rows_may_have_moved = True
+        self._rows_may_have_moved = False  # a step moves them; those of a file may have a scale folded into them
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:

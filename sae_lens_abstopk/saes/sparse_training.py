@@ -104,7 +104,9 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        if self.takes_sparse_step():
+        # of tokens [n, d_in] or [n, heads, d_head], not of contexts
+        is_flat = step_input.sae_in.ndim == (3 if self.hook_z_reshaping_mode else 2)
+        if self.takes_sparse_step() and is_flat:
             return sparse_training_step(
                 self,
                 step_input,

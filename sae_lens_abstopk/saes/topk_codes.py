@@ -16,8 +16,8 @@ PER_TOKEN = {"abstopk": True, "sparse_abstopk": True, "topk": False, "sparse_top
 """Architectures that keep k latents a token, and whether these are signed."""
 THRESHOLD = {"signed_jumprelu": True, "jumprelu": False}
 """Architectures with a threshold for each latent."""
-OVER_BATCH = ("batch_abstopk", "matryoshka_batch_abstopk")
-"""Training architectures that keep k latents a token on average, in evaluation mode by one threshold."""
+OVER_BATCH = {"batch_abstopk": True, "matryoshka_batch_abstopk": True, "sparse_batchtopk": False}
+"""Training architectures that keep k latents a token on average, in evaluation mode by one threshold; whether signed."""
 
 
 class TopKCodes(NamedTuple):
@@ -47,7 +47,7 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     architecture = sae.cfg.architecture()
     weights: Any = sae  # torch's modules do not tell the types of their parameters
     centred = sae.process_sae_in(x)
-    flat = centred.reshape(-1, centred.shape[-1])
+    flat = centred.reshape(centred.shape[:-1].numel(), centred.shape[-1])
     norms = sae.W_dec.norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
     half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
     open_poles = getattr(sae, "open_poles", None)
@@ -60,14 +60,16 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
         encoder = EncoderWeights(sae.W_enc, weights.b_enc, signed=THRESHOLD[architecture])
         found = _passing(encoder, lambda u_bF: (u_bF > positive) | (-u_bF > negative), flat)
     elif architecture in OVER_BATCH and (sae.training or weights.topk_threshold == 0):
+        encoder = encoder._replace(signed=OVER_BATCH[architecture])
         found = _padded(weights.select(encoder, flat).scaled(norms))
     elif architecture in OVER_BATCH:
+        encoder = encoder._replace(signed=OVER_BATCH[architecture])
         found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) > weights.topk_threshold, flat)
         found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
     else:
         known = ", ".join([*PER_TOKEN, *THRESHOLD, *OVER_BATCH])
         raise ConfigError(f"encode_topk: architecture {architecture!r} has no bound on its codes; known: {known}.")
-    return TopKCodes(*(part.reshape(*centred.shape[:-1], -1) for part in found))
+    return TopKCodes(*(part.reshape(*centred.shape[:-1], part.shape[-1]) for part in found))
 
 
 @torch.no_grad()
@@ -80,7 +82,7 @@ def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
     n_tokens, k = values.shape
     offsets = even_offsets(n_tokens, k, values.device) if k else latents.new_zeros(n_tokens + 1)
     summed = weighted_sums(sae.W_dec, latents.flatten(), offsets, values.flatten())
-    recons = sae.hook_sae_recons(summed.view(*codes.values.shape[:-1], -1) + sae.b_dec)
+    recons = sae.hook_sae_recons(summed.view(*codes.values.shape[:-1], summed.shape[-1]) + sae.b_dec)
     return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 

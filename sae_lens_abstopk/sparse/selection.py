@@ -73,6 +73,9 @@ class Offers(NamedTuple):
 
 def best_offers(encoder: EncoderWeights, x_BD: torch.Tensor, width: int) -> Offers:
     """The ``width`` entries of each token that rank highest."""
+    if len(x_BD) == 0:
+        none = x_BD.new_zeros(0, width)
+        return Offers(none.long(), none, none, none[:, 0])
     parts = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
@@ -146,7 +149,7 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
         n_keep: Entries that will be kept, of each token or of all together.
         per_token: Which of the two.
     """
-    if not encoder.half_precision or x_BD.dtype != torch.float32:
+    if not encoder.half_precision or x_BD.dtype != torch.float32 or len(x_BD) == 0:
         return None
     W_FD = encoder.W_enc.T.contiguous()
     half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
@@ -202,11 +205,11 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
         if len(best.values) == n_keep and best.values.min() >= found.limit_B.max():
             return _kept(encoder, pool, best.indices, n_tokens)
     asked = torch.arange(n_tokens, device=x_BD.device)
-    width = min(d_sae, 2 * -(-n_keep // n_tokens))
+    width = min(d_sae, 2 * -(-n_keep // max(n_tokens, 1)))
     offers = best_offers(encoder, x_BD, width)
     pool = Pool.of(asked, offers)
     best = pool.best(n_keep)
-    while width < d_sae:
+    while n_tokens and width < d_sae:
         asked = asked[(offers.bound >= best.values.min()) & (offers.bound > 0)]
         if len(asked) == 0:
             break

@@ -43,7 +43,12 @@ DEFINING_KEYS = (
     "store_batch_size_prompts",
     "max_norm_multiple",
     "autocast_lm",
+    "model_kwargs",
+    "cached_activations_path",
 )
+# of a model in a local folder, which may be trained on between two runs: name, size and time of change
+FILES = "model files"
+WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 class Shard(NamedTuple):
@@ -78,7 +83,10 @@ class ActivationCache:
         if path.is_file():
             self.manifest = _read_manifest(path)
             theirs = self.manifest["defined_by"]
-            other = [key for key in defined_by if theirs.get(key) != defined_by[key]]
+            # of a cache that notes no model files nothing is known of them
+            other = [
+                key for key in defined_by if theirs.get(key, "") != defined_by[key] and (key in theirs or key != FILES)
+            ]
             if other:
                 differences = "; ".join(
                     f"{key} is {theirs.get(key)!r} there, {defined_by[key]!r} here" for key in other
@@ -99,6 +107,11 @@ class ActivationCache:
         values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
         values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
         values["text files"] = text_files(cfg.dataset_path)
+        values[FILES] = [
+            [path.name, path.stat().st_size, int(path.stat().st_mtime)]
+            for path in sorted(Path(cfg.model_name).glob("*"))
+            if path.suffix in WEIGHTS
+        ]
         return cls(Path(cfg.activation_cache), json.loads(json.dumps(values, default=str)))
 
     @property

@@ -8,10 +8,17 @@ import torch
 from sae_lens.training.prefetch import PrefetchingIterator
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.ranks import any_rank
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, StorePosition
 from sae_lens_abstopk.training.interruption import Interrupted
+
+
+class NoBatchError(Exception):
+    """The next batch could not be had, for the reason ``error``. The state of the run is that between two steps."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class BatchStream(Iterator[torch.Tensor]):
@@ -23,7 +30,7 @@ class BatchStream(Iterator[torch.Tensor]):
         prefetch: Batches that a thread makes ahead of their use; 0 for none.
         before_each: Called before a batch is taken; may raise, which leaves the position as it was.
 
-    Where one of several ranks is stopped, or its language model fails, all of them stop before the same batch.
+    Where one of several ranks is stopped, or has no batch, all of them stop before the same one.
     """
 
     def __init__(
@@ -43,13 +50,15 @@ class BatchStream(Iterator[torch.Tensor]):
 
     @override
     def __next__(self) -> torch.Tensor:
-        stops: Interrupted | TrainingStopped | None = None
+        stops: Interrupted | NoBatchError | None = None
         batch: torch.Tensor | None = None
         try:
             self._before_each()
             batch = next(self._source)
-        except (Interrupted, TrainingStopped) as error:
+        except Interrupted as error:
             stops = error
+        except Exception as error:  # of the text, the language model, a cache, the network
+            stops = NoBatchError(error)
         if any_rank(stops is not None):
             raise stops or Interrupted("another rank")
         assert batch is not None

@@ -1,6 +1,7 @@
 """Checkpoint folders: written whole or not at all, checked before they are read, the last few kept."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from sae_lens_abstopk.ranks import OtherRankError, this_rank
 MANIFEST = "checkpoint.json"
 # what is being written or deleted; never taken for a checkpoint
 PARTIAL = ".partial-"
+# what a run that went back to an older checkpoint has left behind
+ASIDE = "abandoned-"
 
 
 class CheckpointError(TrainingStopped):
@@ -37,9 +40,9 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     """
     A folder to write a checkpoint into, which becomes ``folder`` when all of it is on the disk.
 
-    Whatever ends the process, ``folder`` is whole, or what it was before: the files and then their manifest of sizes
-    and SHA-256 are written and synced under another name in the same place, and renamed at the end. Of several ranks the
-    first does all that, and the others add their files.
+    Whatever ends the process, ``folder`` is whole or not there, or what it was before: the files and then their manifest of
+    sizes and SHA-256 are written and synced under another name in the same place, and renamed at the end. Of several ranks
+    the first does all that, and the others add their files.
 
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written to.
@@ -148,6 +151,21 @@ def keep_newest(folder: Path, n: int) -> None:
         doomed = path.with_name(f"{PARTIAL}{path.name}-old")
         path.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def set_newer_aside(root: Path, folder: Path) -> list[Path]:
+    """
+    Rename the checkpoints in ``root`` that are newer than ``folder``, so that none of them is taken for its run's newest.
+
+    Returns:
+        What they are called now.
+    """
+    renamed = []
+    for path in checkpoints(root):
+        if int(path.name) > int(folder.name):
+            names = (root / f"{ASIDE}{path.name}-{n}" for n in itertools.count(1))
+            renamed.append(path.rename(next(name for name in names if not name.exists())))
+    return renamed
 
 
 def lack_of_space(folder: Path, n_bytes: int) -> str | None:

@@ -15,7 +15,7 @@ from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
 VARIANT_KEYS = {"times_wider"}
@@ -111,7 +111,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
     for k in ks:
         for seed in seeds:
             name = f"k{k}_seed{seed}"
-            changes = [*overrides, f"seed={seed}", f"output_path={output / name}"]
+            changes = [*overrides, f"seed={seed}", f"output_path={yaml_text(str(output / name))}"]
             changes += variants_as_overrides(variants, base, k, where=str(path))
             cfg = load_config(raw["config"], changes)
             cfg.sae.metadata.variant = next(iter(variants))

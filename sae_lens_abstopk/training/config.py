@@ -267,6 +267,10 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         )
 
 
+MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
+"""Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""
+
+
 def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
     """Refuse a folder whose SAE is not one that a run of ``sae`` could have written on its way."""
     if not folder.is_dir():
@@ -278,7 +282,9 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
             "(RUN/checkpoints/TOKENS)."
         )
     written = json.loads(path.read_text(encoding="utf-8"))
-    for key, here in (("architecture", sae.architecture()), ("d_in", sae.d_in), ("d_sae", sae.d_sae)):
+    shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
+    meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}
+    for key, here in (shape | meaning).items():
         if written.get(key) != here:
             raise ConfigError(
                 f"from_pretrained_path={str(folder)!r} holds an SAE of {key} {written.get(key)}, and this run's is of {here}. "

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
@@ -20,7 +21,6 @@ from sae_lens_abstopk.training.training_state import STATE
 
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
-WEIGHTS_FILENAME = "sae_weights.safetensors"
 # keys that no step depends on
 HARMLESS = frozenset(
     {
@@ -97,7 +97,9 @@ def is_finished(cfg: TrainingConfig) -> bool:
     """
     output = Path(cfg.output_path or "")
     require_same_run(output, cfg)
-    return all((folder / WEIGHTS_FILENAME).exists() for folder in (output, *(output / name for name in cfg.companions)))
+    return all(
+        (folder / SAE_WEIGHTS_FILENAME).exists() for folder in (output, *(output / name for name in cfg.companions))
+    )
 
 
 def refuse_to_overwrite(cfg: TrainingConfig) -> None:
@@ -113,7 +115,7 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     resumes, has_checkpoints = cfg.resume_from_checkpoint is not None, bool(checkpoints(checkpoint_root(cfg)))
     if resumes and is_finished(cfg):
         raise ConfigError(f"output_path={str(output)!r} holds a run that is finished; name another folder.")
-    taken = [name for name in (WEIGHTS_FILENAME, METRICS_FILENAME) if (output / name).exists()]
+    taken = [name for name in (SAE_WEIGHTS_FILENAME, METRICS_FILENAME) if (output / name).exists()]
     taken += ["checkpoints"] if has_checkpoints else []
     known = has_checkpoints or (output / CONFIG_FILENAME).is_file()
     if taken and not (resumes and known):

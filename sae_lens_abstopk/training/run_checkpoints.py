@@ -21,6 +21,7 @@ from sae_lens_abstopk.training.checkpoint import (
     new_checkpoint,
     newest_checkpoint,
     remove_partial,
+    set_newer_aside,
 )
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
@@ -139,6 +140,10 @@ class RunCheckpoints:
             )
         if this_rank() == 0:
             remove_partial(self.root)
+            for path in set_newer_aside(self.root, folder):
+                console.print(
+                    f"a newer checkpoint is {path} from here on", highlight=False, markup=False, soft_wrap=True
+                )
             for name, path in self.metrics.items():
                 _put_back(part_folder(folder, name) / path.name, path)
         console.print(f"going on after step {step} from {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ import torch
 import wandb
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from sae_lens.saes.sae import TrainStepOutput
 from typing_extensions import override
 
@@ -24,11 +25,10 @@ from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import (
     FilteredActivationsStore,
-    NonFiniteActivationsError,
     saelens_notes_off,
     token_batches,
 )
-from sae_lens_abstopk.training.batch_stream import BatchStream
+from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
@@ -41,7 +41,6 @@ from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import (
     CONFIG_FILENAME,
     METRICS_FILENAME,
-    WEIGHTS_FILENAME,
     checkpoint_to_resume,
     refuse_to_overwrite,
     write_config,
@@ -101,7 +100,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg.logger.require_packages()
         check_hook(cfg)
         dataset = load_text(cfg, "train")
-        sae = None if cfg.from_pretrained_path else new_sae(cfg.sae, cfg.seed)
+        sae = new_sae(cfg.sae, cfg.seed, weights_of=cfg.from_pretrained_path)
         with saelens_notes_off():
             model = load_language_model(cfg)
             super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
@@ -139,9 +138,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             try:
                 with signals.caught():
                     self._fit_or_save_progress(loggers)
-                if self.leads:
-                    for name in reversed(self.saes):  # the first SAE last: its weights say that the run is done
-                        self._save_final(name)
+                    for name in reversed(self.saes) if self.leads else ():
+                        self._save_final(name)  # the first SAE last: its weights say that the run is done
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:
@@ -178,13 +176,17 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
         try:
             self._fit(loggers)
-        except (Interrupted, NonFiniteActivationsError):  # between two steps
+        except Interrupted:
             self.checkpoints.save_and_say(self.batches.position(), self.console)
             raise
+        except NoBatchError as stopped:
+            if self.trainers["sae"].n_training_steps:
+                self.checkpoints.save_and_say(self.batches.position(), self.console)
+            raise stopped.error from stopped.error.__cause__
 
     def _save_final(self, name: str) -> None:
         folder = self.folder(name)
-        with all_at_once(folder, last=WEIGHTS_FILENAME) as staging:
+        with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
             self.save_final_sae(self.saes[name], str(staging), self.trainers[name].log_feature_sparsity)
 
     def folder(self, name: str) -> Path:

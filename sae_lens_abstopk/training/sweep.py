@@ -1,7 +1,6 @@
 """Sweeps: one file that stands for many runs."""
 
 import itertools
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 ENTRY_KEYS = {"config", "variants", "grid"}
 
@@ -33,7 +32,7 @@ class SweepRun:
 
     def config(self, output: Path) -> TrainingConfig:
         """The checked config of this run, with its folder in ``output``."""
-        return load_config(self.source, [*self.overrides, f"output_path={output / self.name}"])
+        return load_config(self.source, [*self.overrides, f"output_path={yaml_text(str(output / self.name))}"])
 
     def command(self, output: Path) -> str:
         """The shell command of this run alone; given again, it goes on where it stopped."""
@@ -64,11 +63,21 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict) or set(entry) - ENTRY_KEYS or "config" not in entry:
             raise ConfigError(f"{path}: runs[{i}] must have config and may have variants and grid; got {entry!r}.")
-        grid = {**raw.get("grid", {}), **entry.get("grid", {})}
-        for variant in entry.get("variants", raw.get("variants", [""])):
+        grid = {**_grid(raw, path), **_grid(entry, f"{path}: runs[{i}]")}
+        variants = entry.get("variants", raw.get("variants", [""]))
+        if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
+            raise ConfigError(f"{path}: variants={variants!r} must be a list of names, as in [abstopk, topk].")
+        for variant in variants:
             runs.extend(_points(f"{entry['config']}/{variant}" if variant else entry["config"], grid, overrides))
     _require_own_folders(runs, path)
     return runs
+
+
+def _grid(section: Mapping[str, Any], where: Path | str) -> dict[str, list[Any]]:
+    grid = section.get("grid", {})
+    if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
+        raise ConfigError(f"{where}: grid={grid!r} must map keys to lists of values, as in {{sae.k: [32, 64]}}.")
+    return grid
 
 
 def _require_own_folders(runs: Sequence[SweepRun], path: Path) -> None:
@@ -86,21 +95,13 @@ def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[
     points = []
     for values in itertools.product(*grid.values()):
         point = dict(zip(grid, values, strict=True))
-        changes = tuple(f"{key}={_as_yaml(value)}" for key, value in point.items())
+        changes = tuple(f"{key}={yaml_text(value)}" for key, value in point.items())
         base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
         # no "=" in the name of a folder, as commands take NAME=FOLDER
         in_name = [f"{key}-{value}".replace("=", "-") for key, value in point.items()]
         name = "_".join([base, *in_name]).replace("/", "_")
         points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
     return points
-
-
-def _as_yaml(value: Any) -> str:
-    """The value as Python writes it where that is read back equal, else as JSON, which is YAML."""
-    plain = str(value)
-    read = yaml_value(plain)
-    same = type(read) is type(value) and read == value
-    return plain if same else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_run: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 import wandb
 from sae_lens import LoggingConfig
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
@@ -21,12 +24,13 @@ ARTEFACTS = (
     "metrics.csv",
     "README.md",
     "runner_cfg.json",
-    "sae_weights.safetensors",
+    SAE_WEIGHTS_FILENAME,
     "sparsity.safetensors",
 )
 """Files of a run folder that are kept with a run where there is a place for files."""
 # MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
 _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
+_LONGEST_ARTIFACT = 128  # of its name, in W&B
 
 WITHOUT_EFFECT = {"eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured"}
 """Keys of SAELens's logger that its own loop reads and a run here does not, and what to set in their place."""
@@ -74,6 +78,10 @@ class TrackingConfig(LoggingConfig):
                 "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or leave out the key and set MLFLOW_TRACKING_URI."
             )
 
+    @override
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: SAELens logs the final files while they are being written, :class:`WandbLogger` when they are there."""
+
     def require_packages(self) -> None:
         """
         Refuse a place whose package is not installed.
@@ -90,16 +98,32 @@ class TrackingConfig(LoggingConfig):
 
 
 class WandbLogger:
-    """Logs to the open Weights & Biases run, under the name of the SAE where there are several."""
+    """
+    Logs to the open Weights & Biases run, and at the end the files of the run folder as an artifact.
 
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
+    Args:
+        cfg: Whether the weights are among these files.
+        folder: Run folder of the SAE.
+        artifact: Name of the artifact.
+        prefix: Of the metrics, where the run has several SAEs.
+    """
+
+    def __init__(self, cfg: TrackingConfig, folder: Path, *, artifact: str, prefix: str = "") -> None:
+        self._folder, self._prefix = folder, prefix
+        self._artifact = re.sub(r"[^\w.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
+        self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         wandb.log({f"{self._prefix}{key}": value for key, value in metrics.items()}, step=step)
 
     def close(self) -> None:
-        pass  # SAELens's runner logs the final SAE; the run is closed when all SAEs are done
+        if not (self._folder / SAE_WEIGHTS_FILENAME).is_file():
+            return
+        artifact = wandb.Artifact(self._artifact, type="model")
+        for name in self._files:
+            if (self._folder / name).is_file():
+                artifact.add_file(str(self._folder / name))
+        wandb.log_artifact(artifact, aliases=["final_model"])
 
 
 class MlflowLogger:
@@ -140,7 +164,7 @@ class MlflowLogger:
         for name in ARTEFACTS:
             if (self._folder / name).is_file():
                 self._client.log_artifact(self._run, str(self._folder / name))
-        is_whole = (self._folder / "sae_weights.safetensors").is_file()
+        is_whole = (self._folder / SAE_WEIGHTS_FILENAME).is_file()
         self._client.set_terminated(self._run, "FINISHED" if is_whole else "KILLED")
 
 
@@ -184,7 +208,10 @@ def open_trackers(
     """
     wanted: dict[str, Callable[[], MetricLogger]] = {}
     if cfg.log_to_wandb:
-        wanted["WandbLogger"] = lambda: WandbLogger(f"{label}/" if several else "")
+        artifact = f"sae_{Path(config['model_name']).name}_{config['hook_name']}_{label}"
+        wanted["WandbLogger"] = lambda: WandbLogger(
+            cfg, folder, artifact=artifact, prefix=f"{label}/" if several else ""
+        )
     if cfg.log_to_mlflow:
         run_name = f"{cfg.run_name}/{label}" if several else str(cfg.run_name)
         wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, run_name, folder, config)

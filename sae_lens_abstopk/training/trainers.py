@@ -1,5 +1,7 @@
 """An SAE and its trainer, new, as a run makes them."""
 
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +25,20 @@ def new_trainer(cfg: TrainingConfig, sae: TrainingSAE[Any], data: DataProvider) 
     return use_fused_adam(trainer)
 
 
-def new_sae(cfg: TrainingSAEConfig, seed: int) -> TrainingSAE[Any]:
-    """A freshly initialised SAE; one seed gives the same weights to every architecture of the same shape."""
+def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None = None) -> TrainingSAE[Any]:
+    """
+    An SAE with a config of its own, which training changes where it folds a scale into the weights.
+
+    Args:
+        cfg: Its config, which stays as it is.
+        seed: Of the weights; one seed gives the same ones to every architecture of the same shape.
+        weights_of: A checkpoint whose weights it starts from instead.
+    """
     torch.manual_seed(seed)
-    return get_sae_training_class(cfg.architecture())[0](cfg)
+    sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
+    if weights_of is not None:
+        sae.load_weights_from_checkpoint(weights_of)
+    return sae
 
 
 def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:

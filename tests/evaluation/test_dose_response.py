@@ -1,6 +1,5 @@
 """A model in which a concept is planted: a direction that is the difference of two tokens' rows in the unembedding."""
 
-import json
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -184,12 +183,35 @@ def test_matched_at_neutral_cost_no_text_is_generated_on_val(
     assert towards_a.reached == (max(rise) / 12 >= 0.1)
 
 
+def test_at_matched_strength_the_neutral_cost_is_the_budget(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = dose_response(
+        planted.model,
+        planted.sae,
+        planted.part,
+        [Intervention("latent", "add", 1.0, PLANTED), Intervention("clamp", "clamp", 1.0, PLANTED)],
+        latent_chosen_by="planted",
+        tokenizer=tokenizer,
+        strengths=[20],
+        max_new_tokens=2,
+        samples=1,
+        budget=0.02,
+    )
+    effects = [effect for summary in found.summaries for effect in (summary.towards_a, summary.towards_b)]
+    reached = [effect for effect in effects if effect.reached and effect.strength]
+    assert reached
+    assert all(effect.neutral_cost.value == pytest.approx(0.02, rel=0.02) for effect in reached)
+
+
 def test_strengths_are_chosen_on_val_and_reported_on_test(measured: DoseResponse) -> None:
     protocol = measured.protocol
     assert set(protocol.prompts.val).isdisjoint(protocol.prompts.test)
     assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
     assert protocol.latent_chosen_by == "planted"
-    assert protocol.strength_chosen_by.startswith("generated cost of 0.3 nats a token on val prompts")
+    assert protocol.strength_chosen_by.startswith(
+        "generated cost of 0.3 nats a token, interpolated between the doses on val"
+    )
     on_val = next(curve for curve in measured.val if curve.intervention == "latent").doses
     unsteered = sum(measured.baseline[0].generated_nll or ())
     rises = [(sum(dose.generated_nll or ()) - unsteered) / 4 for dose in on_val if dose.strength > 0]
@@ -239,13 +261,6 @@ def test_the_latent_that_steers_is_chosen_among_candidates(
     assert (flipped.latent, flipped.orientation) == (PLANTED, -1)
     with pytest.raises(ConfigError, match="candidates is empty"):
         choose_latent(planted.model, planted.sae, planted.part, [], lambda _: 2.0, tokenizer=tokenizer)
-
-
-def test_the_record_is_plain_json(measured: DoseResponse) -> None:
-    record = json.loads(json.dumps(measured.as_record()))
-    assert record["protocol"]["prompts"]["test"] == list(measured.protocol.prompts.test)
-    assert record["summaries"][0]["towards_b"]["log_odds"]["n_units"] == 4
-    assert "direction" not in record["interventions"][2] or record["interventions"][2]["direction"] is None
 
 
 @pytest.mark.parametrize(

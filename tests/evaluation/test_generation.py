@@ -82,6 +82,19 @@ def test_sampling_repeats_with_the_seed_and_not_with_another_batch_size(text_mod
     assert len(set(first.texts[:3])) > 1  # the samples of one prompt have numbers of their own
 
 
+def test_a_penalty_that_a_model_sets_by_default_changes_no_text(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = model_of("gpt2", tiny_models)
+    texts = []
+    for penalty in (1.0, 5.0):
+        model.generation_config.repetition_penalty = penalty
+        text_model = TextModel(model, tokenizer)
+        prompts = text_model.encode(TEXTS)
+        texts.append(text_model.generate(prompts, samples=2, max_new_tokens=12, temperature=1.0, seed=0).texts)
+    assert texts[0] == texts[1]
+
+
 def test_samples_follow_the_distribution() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -30.0]]).expand(20_000, -1)
     uniform = torch.rand(20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -3,13 +3,14 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from sae_lens import TopKSAE, TopKSAEConfig
+from sae_lens import SAE, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, explore, train
@@ -115,6 +116,41 @@ def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path
     cfg.write_text(cfg.read_text().replace("model.layers.2", "model.layers.3"))
     with pytest.raises(ConfigError, match="read different hooks"):
         inspect_saes([folders[0], tmp_path / "other"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_name": "somebody/another"}, r"of different models \(another, .*\); .* --model NAME"),
+        ({"d_in": 16}, r"activations of different widths \(16, 32\)"),
+    ],
+)
+def test_saes_of_different_models_are_refused(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    sae.cfg.metadata.model_name = change.get("model_name", sae.cfg.metadata.model_name)
+    if "d_in" in change:
+        other = StandardSAE(StandardSAEConfig(d_in=16, d_sae=64, metadata=sae.cfg.metadata))
+        other.save_model(tmp_path / "other")
+    else:
+        sae.save_model(tmp_path / "other")
+    with pytest.raises(ConfigError, match=sentence):
+        inspect_saes([folders[0], tmp_path / "other"])
+    with pytest.raises(ConfigError, match=sentence):
+        explore([folders[0], tmp_path / "other"])
+    if "model_name" in change:
+        cfg = json.loads((folders[0] / "cfg.json").read_text())
+        named = inspect_saes([folders[0], tmp_path / "other"], model_name=cfg["metadata"]["model_name"], n_tokens=128)
+        assert len(named.saes) == 2
+
+
+@pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])
+def test_a_name_is_shown_as_it_is(folders: list[Path], name: str) -> None:
+    found = inspect_saes(folders, n_tokens=128)
+    out = io.StringIO()
+    print_inspection(replace(found, saes=[replace(found.saes[0], name=name)]), Console(file=out, width=200))
+    assert out.getvalue().count(name) == 3
 
 
 @pytest.mark.parametrize("width", [20, 40, 100])

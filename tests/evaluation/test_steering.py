@@ -204,6 +204,18 @@ def test_an_edit_that_fails_in_the_model_leaves_nothing(models: Callable[[str], 
     assert not _SITES
 
 
+def test_an_sae_computes_in_its_own_type_where_the_model_runs_in_autocast(models: Callable[[str], Any]) -> None:
+    model, seen = models("proxy"), []
+
+    def look(activations: torch.Tensor) -> torch.Tensor:
+        seen.append((activations.float() @ torch.eye(activations.shape[-1])).dtype)
+        return activations
+
+    with torch.autocast("cpu", dtype=torch.bfloat16), intervene(model, hook_of("proxy"), look):
+        model(random_tokens())
+    assert seen == [torch.float32]
+
+
 def test_clamp_sets_the_code_and_keeps_the_error_term(models: Callable[[str], Any]) -> None:
     model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
     clean = activations_of(model, hook, tokens)

@@ -31,6 +31,35 @@ def test_the_strength_is_interpolated_to_the_budget() -> None:
     assert matched_strength(BASELINE, [BASELINE, *PLUS], 1.5, "neutral").strength == pytest.approx(1.5)
 
 
+def test_a_cost_that_can_be_measured_anywhere_is_searched_for() -> None:
+    for dear in (0.05, 0.2, 0.8):  # nats at strength 1, with its square from there
+
+        def cost_of(strength: float, dear: float = dear) -> float:
+            return dear * strength**2
+
+        doses = [dose(s, [0, 0], [2 + cost_of(s), 3 + cost_of(s)]) for s in (0, 0.5, 1, 2, 4)]
+        interpolated = matched_strength(doses[0], doses, 0.1, "generated")
+        found = matched_strength(doses[0], doses, 0.1, "generated", cost_at=cost_of)
+        assert found.reached
+        assert cost_of(found.strength) == pytest.approx(0.1, rel=0.01)
+        assert cost_of(interpolated.strength) < 0.095
+
+
+def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
+    nan = float("nan")
+    broken = [*PLUS, dose(4, [nan, nan], [nan, nan], [0.0, 0.0])]
+    found = matched_strength(BASELINE, [BASELINE, *broken], 1.5, "generated")  # costs .2 at 1 and 1 at 2
+    assert found.reached
+    assert found.strength == pytest.approx(2.0, abs=1e-3)
+    whole, cut = (
+        summarise(
+            "x", BASELINE, [*MINUS, BASELINE, *plus], (MINUS[1], PLUS[1]), (True, True), budget=1.5, cost="generated"
+        )
+        for plus in (PLUS, broken)
+    )
+    assert cut.towards_b.log_odds_area == whole.towards_b.log_odds_area
+
+
 def test_a_budget_that_no_dose_costs_gives_the_largest_and_says_so() -> None:
     found = matched_strength(BASELINE, [BASELINE, *MINUS], 0.6, "generated")
     assert (found.strength, found.reached) == (2.0, False)

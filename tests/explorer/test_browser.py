@@ -194,6 +194,36 @@ def test_dark_follows_the_system_and_the_button_overrides_it(browser: Browser, s
     assert seen["light"] != seen["dark"]
 
 
+def test_the_scatter_takes_the_colours_of_the_theme(browser: Browser, site: Path) -> None:
+    picture = "document.querySelector('canvas').toDataURL()"
+    with Reader(browser, site, color_scheme="light") as made:
+        page = made.open("#/overview/0")
+        page.wait_for_function(f"{picture}.length > 3000")
+        drawn = page.evaluate(picture)
+        page.click("#theme")  # light, as before
+        assert page.evaluate(picture) == drawn
+        page.click("#theme")  # dark
+        page.wait_for_function(f"(before) => {picture} !== before", arg=drawn)
+        page.click("#theme")  # as the system
+        page.wait_for_function(f"(before) => {picture} === before", arg=drawn)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(f"(before) => {picture} !== before", arg=drawn)
+
+
+def test_the_keyboard_goes_down_the_table_and_along_wide_code(reader: Reader) -> None:
+    page = reader.open("#/overview/0?sort=latent&dir=up")
+    page.locator("tbody a[href='#/latent/0/0']").focus()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+    focused = "document.activeElement.getAttribute('href')"
+    assert page.evaluate(focused).startswith("#/latent/0/")
+    assert page.evaluate("document.querySelector('.scroller').scrollTop") > 0
+    page = reader.open("#/latent/0/5")
+    page.locator("pre").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("main h1")).to_contain_text("Latent 5")
+
+
 @pytest.mark.parametrize("width", [360, 768, 3840])
 def test_nothing_overflows_sideways(browser: Browser, site: Path, width: int) -> None:
     with Reader(browser, site, viewport={"width": width, "height": 800}) as made:

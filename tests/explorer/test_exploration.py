@@ -120,6 +120,11 @@ def test_the_snippet_of_a_page_runs(folders: list[Path], capsys: pytest.CaptureF
     assert "\n4.0 I think that" in printed
 
 
+def test_the_snippet_of_a_release_loads_it_from_the_hub(folders: list[Path]) -> None:
+    about = explore(folders[0], n_tokens=128).about
+    assert "sae = SAE.from_pretrained('USER/NAME', 'layer_3/mine')" in snippet("USER/NAME:layer_3/mine", about)
+
+
 def test_mistakes_are_answered_before_anything_runs(folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="3 SAEs were given"):
         explore([*folders, folders[0]])
@@ -140,7 +145,7 @@ def test_mistakes_are_answered_before_anything_runs(folders: list[Path], tmp_pat
 def test_the_logit_lens_is_what_the_direction_does_to_the_logits(preset: str, tiny_models: dict[str, Path]) -> None:
     model: Any = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[])
     rows = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    effects, opposite = token_effects(model, rows, k=4), token_effects(model, -rows, k=4)
+    effects, opposite = (token_effects(model, sign * rows, "model.layers.2", k=4) for sign in (1, -1))
     assert effects is not None
     assert opposite is not None
     # the last hidden state of transformers is after the final norm: its difference to that of no stream at all
@@ -155,9 +160,24 @@ def test_the_logit_lens_is_what_the_direction_does_to_the_logits(preset: str, ti
     assert torch.allclose(effects.promoted_by, -opposite.demoted_by, atol=1e-4)
 
 
-def test_directions_of_another_width_have_no_lens(tiny_llama: Path) -> None:
+@pytest.mark.parametrize(
+    ("hook", "width", "in_stream"),
+    [
+        ("model.layers.2", 32, True),
+        ("transformer.h.3.mlp", 32, True),
+        ("blocks.2.hook_resid_pre", 32, True),
+        ("blocks.2.hook_attn_out", 32, True),
+        ("model.layers.2", 48, False),
+        ("blocks.2.attn.hook_z", 32, False),
+        ("model.layers.2.self_attn.q_proj", 32, False),
+        ("blocks.2.ln2.hook_normalized", 32, False),
+    ],
+)
+def test_the_lens_is_for_directions_of_the_residual_stream(
+    hook: str, width: int, in_stream: bool, tiny_llama: Path
+) -> None:
     model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[])
-    assert token_effects(model, torch.randn(3, 48)) is None
+    assert (token_effects(model, torch.randn(3, width), hook) is not None) == in_stream
 
 
 def test_the_nearest_direction_of_either_sign_is_found() -> None:

@@ -78,6 +78,17 @@ def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, site: 
     exploration.write(site.parent)  # an explorer is renewed
 
 
+def test_an_explorer_whose_writing_was_interrupted_is_written_again(
+    exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".collection.tmp").write_text("half of a pass")
+    with monkeypatch.context() as broken:
+        broken.setattr("sae_lens_abstopk.explorer.site.shard", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            exploration.write(tmp_path)
+    assert exploration.write(tmp_path).is_file()
+
+
 def test_cards_escape_text_and_need_no_script(exploration: Exploration) -> None:
     for html in (exploration._repr_html_(), exploration.latent(PLANTED)._repr_html_()):
         assert "<script" not in html

@@ -21,6 +21,7 @@ from sae_lens_abstopk import (
     ConfigError,
     SignedJumpReLUSAE,
 )
+from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.signed_training import geometric_median
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
 
@@ -124,6 +125,9 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
     assert abs(folded.mean() - 1) > 0.1
     sae.save_model(tmp_path)
     assert torch.equal(sae.W_enc.detach().norm(dim=0), folded)
+    again: Any = TrainingSAE.load_from_disk(tmp_path)
+    again.save_inference_model(tmp_path / "inference")
+    assert torch.equal(again.W_enc.detach().norm(dim=0), folded)
 
 
 def test_poles_are_counted_and_old_counts_fade() -> None:
@@ -191,6 +195,26 @@ def test_the_threshold_follows_the_least_kept_magnitude() -> None:
     step(sae, 3 * tokens(10))
     second = sae.encode(3 * tokens(10))
     assert sae.topk_threshold == pytest.approx((0.75 * least + 0.25 * second[second != 0].abs().min().double()).item())
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_in_evaluation_mode_hooks_see_the_codes_that_are_used(signed: bool) -> None:
+    sae = per_batch() if signed else SparseBatchTopKTrainingSAE(SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    step(sae, tokens(64))
+    sae.eval()
+    codes, cache = sae.run_with_cache(tokens(12))
+    assert torch.equal(cache["hook_sae_acts_post"], sae.encode(tokens(12)))
+    nothing = sae.run_with_hooks(tokens(12), fwd_hooks=[("hook_sae_acts_post", lambda acts, hook: acts * 0)])  # noqa: ARG005
+    torch.testing.assert_close(nothing, sae.b_dec.expand(12, 8))
+    assert not torch.allclose(codes, nothing)
+
+
+def test_the_loss_of_a_batchtopk_in_training_is_that_of_what_it_saves(tmp_path: Path) -> None:
+    sae = SparseBatchTopKTrainingSAE(SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    train_a_little(sae, steps=5)
+    sae.eval()
+    sae.save_inference_model(tmp_path)
+    torch.testing.assert_close(SAE.load_from_disk(tmp_path)(tokens(50)), sae(tokens(50)))
 
 
 def test_in_evaluation_mode_a_batch_sae_encodes_each_token_alone() -> None:

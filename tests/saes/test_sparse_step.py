@@ -126,6 +126,14 @@ def test_300_steps_agree_with_the_dense_path(make: Any) -> None:
     assert dense[-1] < 0.8 * dense[0]
 
 
+@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk])
+def test_tokens_in_contexts_take_the_dense_step(make: Any) -> None:
+    together, apart = step(make(), tokens(12).view(3, 4, 8)), step(make(), tokens(12))
+    assert not together.feature_acts.is_sparse
+    torch.testing.assert_close(together.feature_acts.flatten(0, 1), apart.feature_acts.to_dense())
+    torch.testing.assert_close(together.loss, apart.loss)
+
+
 def test_hooks_on_the_codes_and_half_precision_take_the_dense_step() -> None:
     sae = per_token()
     seen = []

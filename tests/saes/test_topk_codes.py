@@ -16,6 +16,7 @@ from sae_lens_abstopk import (
 )
 from sae_lens_abstopk import decode_topk as decode
 from sae_lens_abstopk import encode_topk as encode
+from sae_lens_abstopk.saes.topk import SparseBatchTopKTrainingSAEConfig
 
 
 def build(cfg: Any, get_class: Any = get_sae_class) -> Any:
@@ -62,6 +63,7 @@ TRAINING = [
     BatchAbsTopKTrainingSAEConfig(**SIZES, k=4.5),
     BatchAbsTopKTrainingSAEConfig(**SIZES, k=4.5, rescale_acts_by_decoder_norm=False),
     MatryoshkaBatchAbsTopKTrainingSAEConfig(**SIZES, k=6),
+    SparseBatchTopKTrainingSAEConfig(**SIZES, k=4.5),
 ]
 
 
@@ -76,9 +78,20 @@ def test_training_saes_have_them_as_methods(cfg: Any, mode: str) -> None:
     codes = sae.encode_topk(x)
     dense = torch.zeros(2, 3, 40).scatter_add(-1, codes.indices, codes.values)
     expected = sae.encode(x)
-    assert (expected < 0).any()
+    assert (expected < 0).any() == ("abstopk" in cfg.architecture())
     torch.testing.assert_close(dense, expected)
     torch.testing.assert_close(sae.decode_topk(codes), sae.decode(expected))
+
+
+@pytest.mark.parametrize("get_class", [get_sae_class, get_sae_training_class])
+def test_no_tokens_have_no_codes(get_class: Any) -> None:
+    for cfg in CONFIGS if get_class is get_sae_class else TRAINING:
+        sae = build(cfg, get_class)
+        for shape in ((0, 8), (2, 0, 8)):
+            x = torch.zeros(shape, dtype=sae.dtype)
+            codes = encode(sae, x)
+            assert codes.values.shape[:-1] == shape[:-1]
+            assert decode(sae, codes).shape == shape
 
 
 def test_the_inference_sae_has_them_as_methods() -> None:

@@ -1,6 +1,8 @@
 """Activations on disk: the same for the run that fills them, for those that read them, and after an interruption."""
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -126,6 +128,19 @@ def test_what_another_process_added_is_read(cache: ActivationCache) -> None:
     other = ActivationCache(cache.folder, {"seed": 1})
     list(other.blocks(lambda n: numbered(4, n)))
     assert numbers(cache.blocks(lambda n: numbered(6, n))) == list(range(6))
+
+
+def test_a_model_that_was_trained_on_is_another_one(
+    raw_config: dict[str, Any], tmp_path: Path, tiny_llama: Path
+) -> None:
+    model = shutil.copytree(tiny_llama, tmp_path / "model")
+    raw = raw_config | {"model_name": str(model), "activation_cache": str(tmp_path / "cache")}
+    train(raw, tmp_path / "a")
+    assert not ActivationCache.of_run(build_config(raw)).is_new
+    weights = model / "model.safetensors"
+    os.utime(weights, (weights.stat().st_atime, weights.stat().st_mtime + 10))
+    with pytest.raises(ConfigError, match="holds other activations: model files is"):
+        ActivationCache.of_run(build_config(raw))
 
 
 def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) -> None:

@@ -172,11 +172,24 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     first.run()
     source = first.output / "checkpoints" / "256"
     again = raw_config | {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
+    again["sae"] = again["sae"] | {"k": 7, "aux_loss_coefficient": 0.5}  # of the new run, not of the checkpoint
     run = TrainingRun(build_config(again), console=QUIET)
+    assert (run.sae.cfg.k, run.sae.cfg.aux_loss_coefficient) == (7, 0.5)  # type: ignore[attr-defined]
     assert run.sae.b_dec.any()
     before = run.sae.b_dec.detach().clone()
     run.run()
     assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)
+
+
+def test_weights_that_mean_something_else_start_no_new_run(raw_config: dict[str, Any]) -> None:
+    first = TrainingRun(build_config(raw_config | {"checkpoint_freq": 4}), console=QUIET)
+    first.run()
+    again = raw_config | {"from_pretrained_path": str(first.output / "checkpoints" / "256")}
+    again["sae"] = again["sae"] | {"normalize_activations": "expected_average_only_in"}
+    with pytest.raises(
+        ConfigError, match="an SAE of normalize_activations none, and this run's is of expected_average"
+    ):
+        build_config(again)
 
 
 def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_path: Path) -> None:

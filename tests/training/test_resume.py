@@ -171,6 +171,18 @@ def test_a_named_checkpoint_can_be_gone_on_from(stopped: dict[str, Any], tmp_pat
         run_of(stopped, **(elsewhere | {"output_path": str(tmp_path / "again")}))
 
 
+def test_what_a_run_went_back_from_is_not_its_newest_checkpoint(stopped: dict[str, Any]) -> None:
+    root = Path(stopped["output_path"]) / "checkpoints"
+    shutil.copytree(root / "256", root / "320")
+    said = io.StringIO()
+    raw = stopped | {"resume_from_checkpoint": str(root / "256"), "checkpoint_freq": 0}
+    run_of(raw, console=Console(file=said, width=300)).run()
+    assert sorted(path.name for path in root.iterdir()) == ["128", "256", "abandoned-320-1"]
+    assert f"a newer checkpoint is {root / 'abandoned-320-1'} from here on" in said.getvalue()
+    (Path(stopped["output_path"]) / "sae_weights.safetensors").unlink()
+    assert run_of(stopped).resumed == root / "256"
+
+
 def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped: dict[str, Any]) -> None:
     changed = stopped | {"lr": 0.5, "sae": stopped["sae"] | {"k": 5}, "companions": {"topk": {"architecture": "topk"}}}
     with pytest.raises(ConfigError, match="of a run with other settings") as refused:
@@ -322,6 +334,28 @@ def test_a_second_signal_stops_at_once_and_its_echo_does_not(
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert not (run.output / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("error", [ConnectionError("the Hub is gone"), ConfigError("the cache is damaged")])
+def test_text_that_ends_in_an_error_loses_no_step(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    raw_config |= {"perf_log_freq": 0}
+    whole = state_of(raw_config | {"output_path": f"{raw_config['output_path']}-whole"})
+    run = run_of(raw_config)
+    original = run.activations_store.get_raw_llm_batch
+
+    def broken(raise_on_epoch_end: bool = False) -> Any:
+        if run.trainers["sae"].n_training_steps >= 3:
+            raise error
+        return original(raise_on_epoch_end)
+
+    monkeypatch.setattr(run.activations_store, "get_raw_llm_batch", broken)
+    with pytest.raises(type(error), match=str(error)):
+        run.run()
+    (checkpoint,) = (run.output / "checkpoints").iterdir()
+    assert int(checkpoint.name) >= 3 * 64
+    assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
 
 
 def test_a_measurement_that_fails_loses_no_step(

@@ -1,6 +1,7 @@
 """Training runs on a tiny model: files, numbers, stops, and SAELens's own runner on our configs."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -200,6 +201,44 @@ def test_wandb_gets_the_metrics_when_asked(
     raw_config["logger"] |= {"log_to_wandb": True, "log_weights_to_wandb": False}
     train(build_config(raw_config), console=QUIET)
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.parametrize("with_weights", [True, False])
+def test_wandb_gets_the_files_of_each_sae_when_they_are_there_and_its_failure_costs_none(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, with_weights: bool
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    raw_config["logger"] |= {"log_to_wandb": True, "log_weights_to_wandb": with_weights}
+    raw_config["companions"] = {"plain": {"architecture": "topk"}}
+    logged = {}
+
+    def refuse(_: Any, artifact: Any, aliases: Any) -> None:
+        logged[artifact.name] = set(artifact.manifest.entries)
+        assert aliases == ["final_model"]
+        raise ConnectionError("W&B is gone")
+
+    monkeypatch.setattr("wandb.sdk.wandb_run.Run.log_artifact", refuse)  # what init makes wandb.log_artifact
+    said = io.StringIO()
+    folders = train(build_config(raw_config), console=Console(file=said, width=200)).folders
+    assert all((folder / "sae_weights.safetensors").is_file() for folder in folders.values())
+    assert [name.rpartition("_")[2] for name in logged] == ["abstopk", "plain"]
+    assert all(("sae_weights.safetensors" in files) == with_weights for files in logged.values())
+    assert said.getvalue().count("WandbLogger failed (ConnectionError: W&B is gone)") == 2
+
+
+def test_a_config_trains_the_same_sae_twice(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config["sae"] |= {"normalize_activations": "expected_average_only_in"}
+    raw_config |= {"n_batches_for_norm_estimate": 2, "perf_log_freq": 0}
+    cfg = build_config(raw_config)
+    weights = []
+    for name in ("a", "b"):
+        cfg.output_path = str(tmp_path / name)
+        weights.append(train(cfg, console=QUIET).saes["sae"].W_dec.detach())
+        assert json.loads((tmp_path / name / "runner_cfg.json").read_text())["sae"]["normalize_activations"] != "none"
+    assert cfg.sae.normalize_activations == "expected_average_only_in"
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,10 @@ def test_without_submitit_the_extra_is_named(
     [
         ({"run": []}, "a sweep has the keys runs"),
         ({"runs": [{"grid": {}}]}, r"runs\[0\] must have config"),
+        ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\[0\]: grid=.* must map keys to lists of values"),
+        ({"runs": [{"config": "gpt2", "grid": {"sae.architecture": "topk"}}]}, "must map keys to lists of values"),
+        ({"runs": [{"config": "gpt2", "grid": None}]}, "grid=None must map keys to lists of values"),
+        ({"runs": [{"config": "gpt2", "variants": "topk"}]}, "variants='topk' must be a list of names"),
         ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\[0\] must have config and may have variants and grid"),
     ],
 )

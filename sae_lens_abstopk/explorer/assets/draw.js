@@ -69,7 +69,7 @@ function scatter(data, sae) {
   const live = [...total.keys()].filter((i) => total[i] > 0);
   const decade = (value) => Math.log10(value / data.tokens);
   const [low, high] = [Math.floor(decade(1)), 0];
-  const top = data.signed ? 0.5 : Math.max(...live.map((i) => data.scale[i]), 1e-9);
+  const top = data.signed ? 0.5 : live.reduce((most, i) => Math.max(most, data.scale[i]), 1e-9);
   const value = (i) => (data.signed ? twoSidedness(data.fires, i) : data.scale[i]) / top;
   const canvas = h("canvas", { role: "img", "aria-label":
     `${data.signed ? "Two-sidedness" : "Scale"} against density of ${live.length.toLocaleString("en-US")} latents that fired; the table has the same numbers` });
@@ -115,6 +115,7 @@ function scatter(data, sae) {
       for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25 * unit, y(i) - 1.25 * unit, 2.5 * unit, 2.5 * unit);
     }
   }
+  addEventListener("themechange", () => figure.isConnected && draw());
   function nearest(event) {
     const at = canvas.getBoundingClientRect();
     const [px, py] = [event.clientX - at.left, event.clientY - at.top];

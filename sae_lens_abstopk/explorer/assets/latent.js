@@ -98,7 +98,7 @@ async function latentPage(sae, asked) {
   const concepts = await conceptsOfLatent(sae, index);
   const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], [data.signed ? "+ fires" : "fires", percent(latent.poles[POSITIVE].density)],
     ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)], latent.relation && ["judged", latent.relation]].filter(Boolean);
-  const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale ?? "1.0");
+  const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale || "1.0");
   const element = h("article", { class: "page" },
     titleRow(sae, index, data, (target) => latentAddress(sae, target), latent,
       data.comparedWith && sae === 0 && h("a", { class: "step", href: `#/compare/${index}` }, `beside ${data.comparedWith}`)),

@@ -111,15 +111,20 @@ async function overviewPage(sae, query) {
     plot.draw(list);
   }
 
+  let drawn = null;
   function render() {
     const height = scroller.clientHeight || 800;
     const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - 10);
     const last = Math.min(list.length, first + Math.ceil(height / ROW) + 20);
+    if (drawn && drawn.list === list && drawn.first === first && drawn.last === last) return;
+    drawn = { list, first, last };
+    const focused = body.contains(document.activeElement) && document.activeElement.getAttribute("href");
     const space = (rows) => rows > 0 && h("tr", { class: "space", "aria-hidden": "true", style: `block-size: ${rows * ROW}px` }, h("td"));
     const rows = list.slice(first, last).map((i, n) => h("tr", { "aria-rowindex": first + n + 2, onclick: () => { location.hash = latentAddress(sae, i); } },
       columns.map((column) => h("td", { class: classOf(column) }, column.cell(i, sae)))));
     const nothing = list.length === 0 && h("tr", {}, h("td", { colspan: columns.length, class: "nothing" }, "No latent matches. Shorten the search or clear a filter."));
     body.replaceChildren(...[space(first), ...rows, space(list.length - last), nothing].filter(Boolean));
+    if (focused) body.querySelector(`a[href="${focused}"]`)?.focus({ preventScroll: true });
   }
 
   const s = data.summary;

@@ -48,7 +48,7 @@ function h(tag, attributes = {}, ...children) {
 const percent = (share) =>
   share == null ? "–" : share === 0 ? "0 %" : share < 0.0001 ? "<0.01 %" : `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
 const minus = (text) => text.replace("-", "−");
-const number = (value, digits = 3) => (value == null ? "–" : minus(Number(value.toPrecision(digits)).toLocaleString("en-US")));
+const number = (value, digits = 3) => (value == null ? "–" : minus(value.toLocaleString("en-US", { maximumSignificantDigits: digits })));
 const fixed = (value, digits = 2) => (value == null ? "–" : minus(value.toFixed(digits)));
 // Text with signs for what cannot be seen; a run of spaces, which would push the rest out of sight, is counted.
 const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥").replace(/ {3,}/g, (run) => `␣×${run.length}`);
@@ -150,7 +150,7 @@ addEventListener("DOMContentLoaded", () => {
   document.getElementById("link").addEventListener("click", (event) => copy(location.href, event.target));
   document.getElementById("help-button").addEventListener("click", () => help.showModal());
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, dialog");
+    const typing = event.target.closest("input, textarea, select, dialog, pre, .wide-table");  // the last two scroll sideways
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "?") help.showModal();
     else if (event.key === "/") {
@@ -162,6 +162,7 @@ addEventListener("DOMContentLoaded", () => {
       document.querySelector(event.key === "ArrowLeft" ? "a[rel=prev]" : "a[rel=next]")?.click();
     }
   });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("themechange")));
   addEventListener("hashchange", show);
   show();
 });
