@@ -1,5 +1,6 @@
 """Matryoshka batch AbsTopK: nested prefixes of the latents that each reconstruct by themselves, signed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -30,12 +31,6 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
     def __post_init__(self) -> None:
         super().__post_init__()
         widths = list(self.matryoshka_widths) or [max(1, self.d_sae // 16), max(2, self.d_sae // 4)]
-        widths += [self.d_sae] if widths[-1] != self.d_sae else []
-        if widths[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(widths)):
-            raise ConfigError(
-                f"matryoshka_widths={self.matryoshka_widths!r} must be whole numbers that increase from at least 1 to at "
-                f"most d_sae={self.d_sae}."
-            )
         if self.use_matryoshka_aux_loss:
             raise ConfigError("use_matryoshka_aux_loss=True is not there for signed codes; leave it at False.")
         if self.normalize_activations in RUN_TIME_NORMALISATIONS:
@@ -43,7 +38,22 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
                 f"normalize_activations={self.normalize_activations!r} can be undone once a step, and nested losses need "
                 "it several times; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
             )
-        self.matryoshka_widths = widths
+        self.matryoshka_widths = up_to_all(widths, self.d_sae)
+
+
+def up_to_all(widths: Sequence[int], d_sae: int) -> list[int]:
+    """
+    Widths of nested prefixes, the last of them ``d_sae``.
+
+    Raises:
+        ConfigError: they do not increase.
+    """
+    whole = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
+    if whole[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(whole)):
+        raise ConfigError(
+            f"matryoshka_widths={list(widths)!r} must be whole numbers that increase from at least 1 to at most d_sae={d_sae}."
+        )
+    return whole
 
 
 class MatryoshkaBatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):

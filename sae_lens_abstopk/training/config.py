@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.matryoshka import up_to_all
 from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
@@ -174,17 +174,12 @@ def complete_widths(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
     """End the nested prefixes on ``d_sae``, as SAELens else does in the config of a run that has started."""
     if not isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig):
         return
-    widths = list(sae.matryoshka_widths)
-    if not widths:
+    if not sae.matryoshka_widths:
         raise ConfigError(f"{where}.matryoshka_widths is missing; list the numbers of latents of the nested prefixes.")
-    if widths[-1] != sae.d_sae:
-        widths.append(sae.d_sae)
-    if widths[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(widths)):
-        raise ConfigError(
-            f"{where}.matryoshka_widths={sae.matryoshka_widths!r} must be whole numbers that increase from at least 1 to at "
-            f"most d_sae={sae.d_sae}."
-        )
-    sae.matryoshka_widths = widths
+    try:
+        sae.matryoshka_widths = up_to_all(sae.matryoshka_widths, sae.d_sae)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
 
 
 def _resolve_device(device: str) -> str:
