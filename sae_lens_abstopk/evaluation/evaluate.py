@@ -12,7 +12,6 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
 from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.hook_places import require_all_heads
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
@@ -37,7 +36,7 @@ from sae_lens_abstopk.evaluation.results import (
     read_results,
 )
 from sae_lens_abstopk.evaluation.stability import match_dictionaries
-from sae_lens_abstopk.evaluation.steered_task import steer_on_task
+from sae_lens_abstopk.evaluation.steered_task import check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.tasks import Task, load_task
 from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
@@ -98,9 +97,8 @@ def evaluate(
         check_behaviour_task(tasks[task_key(suite.steering.behaviour.task)], suite.steering.behaviour)
     subjects = open_subjects(saes, model_name=model_name, text=text)
     _refuse_to_lose(Path(out) / RESULTS_FILENAME, subjects, tasks, suite)
-    if suite.steering and suite.steering.tasks:
-        for sae in subjects.saes.values():
-            require_all_heads(sae, "the suite's steering")
+    if suite.steering:
+        check_steering(subjects, tasks, suite.steering)
     run = _Evaluation(subjects, suite, tasks, Path(out), groups or {}, seed, on_progress or (lambda *_: None))
     with casts_shared():
         results = run.results()

@@ -1,9 +1,15 @@
 """One task of a suite, steered with every SAE."""
 
+from collections.abc import Mapping
+
 import torch
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.dose_response import dose_response
+from sae_lens_abstopk.evaluation.doses import first_tokens
+from sae_lens_abstopk.evaluation.generation import TextModel
+from sae_lens_abstopk.evaluation.hook_places import require_all_heads
 from sae_lens_abstopk.evaluation.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.latent_scale import latent_scale
@@ -13,9 +19,33 @@ from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks import Task
+from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
 
 # tokens that the scale of a latent is estimated on
 SCALE_TOKENS = 16_384
+
+
+def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
+    """
+    Refuse what steering would stop at after hours of measuring.
+
+    Raises:
+        ConfigError: an SAE, the tokenizer or the words of a task will not do.
+    """
+    for sae in subjects.saes.values():
+        require_all_heads(sae, "the suite's steering")
+    for name in map(task_key, options.tasks):
+        part = tasks[name].steering
+        assert part is not None  # which takes no model to be found out
+        TextModel(subjects.model, chat=part.chat)
+        first_tokens(subjects.tokenizer, part.tokens)
+    if options.behaviour is not None and options.behaviour.questions:
+        for name, sae in subjects.saes.items():
+            if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
+                raise ConfigError(
+                    f"steering.behaviour cannot ask {name} multiple-choice questions: it normalises activations as it runs "
+                    f"({sae.cfg.normalize_activations}), which lm_eval does not; set questions: 0."
+                )
 
 
 def steer_on_task(

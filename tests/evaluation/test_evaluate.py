@@ -276,6 +276,19 @@ def test_behaviour_is_refused_for_texts_that_are_no_instructions(
         evaluate([trained], suite=Suite(**{**small, "steering": steering}), out=tmp_path / "out")
 
 
+def test_what_steering_would_stop_at_is_refused_before_anything_is_measured(
+    trained: Path, asking: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
+        evaluate([trained], suite=Suite(**asking), out=tmp_path / "out")
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.chat_template", "{{ messages }}", raising=False)
+    cfg = shutil.copytree(trained, tmp_path / "normalising") / "cfg.json"
+    cfg.write_text(cfg.read_text().replace('"normalize_activations": "none"', '"normalize_activations": "layer_norm"'))
+    with pytest.raises(ConfigError, match=r"normalises activations as it runs \(layer_norm\).* set questions: 0"):
+        evaluate([tmp_path / "normalising"], suite=Suite(**asking), out=tmp_path / "out")
+    assert not (tmp_path / "out" / "parts").exists()
+
+
 @pytest.mark.parametrize("preset", ["llama-3.1-8b", "gpt2", "pythia-70m"])
 def test_stock_saes_and_models_from_outside_are_measured_unchanged(
     preset: str, tiny_models: dict[str, Path], texts: Path, small: dict[str, Any], tmp_path: Path
