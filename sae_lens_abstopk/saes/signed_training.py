@@ -15,7 +15,6 @@ from sae_lens_abstopk.ranks import averaged, summed
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_count
-from sae_lens_abstopk.saes.topk_codes import HasTopKCodes
 
 B_DEC_INIT_METHODS = ("mean", "geometric_median", "zeros")
 
@@ -50,7 +49,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
         super().__post_init__()
 
 
-class SignedTrainingSAE(HasTopKCodes, SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
+class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     """
     SAELens's AbsTopK training SAE with the options of :class:`SignedTrainingSAEConfig`.
 

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, sparse_training_step
+from sae_lens_abstopk.saes.topk_codes import HasTopKCodes
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
@@ -78,7 +79,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         require_k_in_range(self.k, self.d_sae)
 
 
-class SparseTrainingSAE(TopKTrainingSAE):
+class SparseTrainingSAE(HasTopKCodes, TopKTrainingSAE):
     """A TopK-like training SAE that takes :func:`sparse_training_step` where it can, SAELens's own step elsewhere."""
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]

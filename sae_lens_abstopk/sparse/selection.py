@@ -75,7 +75,7 @@ def best_offers(encoder: EncoderWeights, x_BD: torch.Tensor, width: int) -> Offe
     """The ``width`` entries of each token that rank highest."""
     if len(x_BD) == 0:
         none = x_BD.new_zeros(0, width)
-        return Offers(none.long(), none, none, none[:, 0])
+        return Offers(none.long(), none, none, x_BD.new_zeros(0))
     parts = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)

@@ -247,14 +247,19 @@ def asking(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return {**small, "steering": {**small["steering"], "strengths": (2.0,), "behaviour": behaviour}}
 
 
-def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
-    trained: Path, asking: dict[str, Any], tiny_llama: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
-) -> None:
+@pytest.fixture
+def chat_model(tiny_llama: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
     chat = deepcopy(tokenizer)
     chat.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
     shutil.copytree(tiny_llama, tmp_path / "chat")
     chat.save_pretrained(tmp_path / "chat")
-    options = {"out": tmp_path / "out", "model_name": str(tmp_path / "chat")}
+    return tmp_path / "chat"
+
+
+def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
+    trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path
+) -> None:
+    options = {"out": tmp_path / "out", "model_name": str(chat_model)}
     results = evaluate({"mine": trained}, suite=Suite(**asking), **options)
     steering = results.steering["temperature"]["mine"]
     assert list(steering.behaviour) == ["unsteered", "latent", "difference_in_means", "random_0"]
@@ -277,15 +282,14 @@ def test_behaviour_is_refused_for_texts_that_are_no_instructions(
 
 
 def test_what_steering_would_stop_at_is_refused_before_anything_is_measured(
-    trained: Path, asking: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
         evaluate([trained], suite=Suite(**asking), out=tmp_path / "out")
-    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.chat_template", "{{ messages }}", raising=False)
     cfg = shutil.copytree(trained, tmp_path / "normalising") / "cfg.json"
     cfg.write_text(cfg.read_text().replace('"normalize_activations": "none"', '"normalize_activations": "layer_norm"'))
     with pytest.raises(ConfigError, match=r"normalises activations as it runs \(layer_norm\).* set questions: 0"):
-        evaluate([tmp_path / "normalising"], suite=Suite(**asking), out=tmp_path / "out")
+        evaluate([tmp_path / "normalising"], suite=Suite(**asking), out=tmp_path / "out", model_name=str(chat_model))
     assert not (tmp_path / "out" / "parts").exists()
 
 
