@@ -102,6 +102,7 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
             texts=first.n,
             test_groups=first.n_test_groups,
             majority=first.majority,
+            fallbacks=representations.fallbacks._asdict(),
             saes={sae: task_record(found, saes[sae].W_dec) for sae, found in probes.items()},
             pca=PCARecord(
                 coordinates=[(float(x), float(y)) for x, y in pca.coordinates],

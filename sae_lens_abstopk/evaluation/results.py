@@ -143,6 +143,10 @@ class TaskRecord(Record):
     texts: tuple[int, int, int] = Field(description="In train, val and test.")
     test_groups: int
     majority: Number = Field(description="Accuracy of always naming the larger pole of test.")
+    fallbacks: dict[str, int] = Field(
+        default={},
+        description="Texts that could not be read as they are meant to be, by reason: cut, or no kept token.",
+    )
     saes: dict[str, SAETaskRecord]
     pca: PCARecord | None = None
 

@@ -36,9 +36,20 @@ def tasks_table(merged: MergedResults) -> ReportTable:
             for task in merged.tasks
         ),
         note="texts: in train, val and test, which share no group (template or document). majority: accuracy of always "
-        "naming the larger pole of test. sha256: of the texts.",
+        f"naming the larger pole of test. sha256: of the texts.{''.join(map(_read_otherwise, merged.tasks))}",
         labels=5,
     )
+
+
+def _read_otherwise(task: MergedTask) -> str:
+    """A sentence on texts that could not be read as they are meant to be; one whose last token is left out is no matter."""
+    said = {
+        "truncated": "cut",
+        "unfiltered": "without a token that is kept",
+        "marked_unfiltered": "marked at one left out",
+    }
+    found = [f"{n:,} {said[why]}" for why, n in task.record.fallbacks.items() if n and why in said]
+    return f" Texts of {task.name}: {', '.join(found)}." if found else ""
 
 
 def codes_table(merged: MergedResults) -> ReportTable:

@@ -104,6 +104,7 @@ def test_a_suite_measures_everything_and_leaves_one_file(trained: Path, small: d
     for method in ("single latent", "pair", "5-sparse", "difference in means", "logistic regression"):
         assert concept.probes[method].auroc.n_units == results.tasks["temperature"].test_groups
     assert {"single latent, permuted", "single latent, untrained SAE"} < set(concept.probes)
+    assert results.tasks["temperature"].fallbacks["truncated"] == 0
     density = firing_shares(trained, Suite(**small).reconstruction.tokens)
     for latent in (concept.latent, concept.best_coverage):
         assert latent.density == pytest.approx(density[latent.latent].item())

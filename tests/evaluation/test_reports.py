@@ -114,6 +114,15 @@ def test_a_loss_recovered_on_few_tokens_says_so() -> None:
     assert "over 2,000 predicted tokens, under the 50,000" in markdown_report([document])
 
 
+def test_texts_that_were_not_read_as_meant_are_told() -> None:
+    document = results_document(tasks={"size": ("small", "large"), "age": ("old", "young")})
+    document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_unfiltered": 0, "truncated": 1_300}
+    document.tasks["age"].fallbacks = {"last_moved": 7, "truncated": 0}
+    shown = markdown_report([document])
+    assert "Texts of size: 2 without a token that is kept, 1,300 cut." in shown
+    assert "Texts of age" not in shown
+
+
 def test_random_directions_share_a_row_with_their_range() -> None:
     document = results_document()
     cells = row(markdown_report([document]), "gender", "topk", "2 random")
