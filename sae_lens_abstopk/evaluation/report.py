@@ -44,17 +44,7 @@ def metrics_table(inspection: Inspection) -> Table:
         header_style="bold underline",
     )
     table.add_column("SAE", vertical="bottom", overflow="fold")
-    headings = (
-        "latents",
-        "L0",
-        "FVU",
-        "nMSE",
-        "recov.\nzero",
-        "recov.\nmean",
-        "dead",
-        "dead\npoles",
-        "two-\nsidedness",
-    )
+    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "two-\nsided")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for sae in inspection.saes:
@@ -112,5 +102,5 @@ def _footnote(inspection: Inspection) -> str:
     return (
         f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
         "mean ablation. dead: latents that fired on neither side in these tokens. dead poles: share of live latents "
-        "whose weaker side holds under 1 % of their firings. two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5."
+        "whose weaker side holds under 1 % of their firings. two-sided: mean two-sidedness, min(p+, p-) / (p+ + p-), at most 0.5."
     )

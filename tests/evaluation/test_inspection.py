@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,9 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     row = next(line.split() for line in lines if line.startswith("topk "))
     assert row[:3] == ["topk", "64", "4.0"]
     assert row[3:7] == [f"{value:.3f}" for value in (plain.fvu, plain.nmse, plain.loss.zero, plain.loss.mean)]
+    wide = replace(found, saes=[replace(found.saes[0], d_sae=131_072)])
+    print_inspection(wide, Console(file=out, width=80), latents=0)
+    assert re.search("^batch_abstopk +131,072 ", out.getvalue(), re.MULTILINE), "a name of that length is on one line"
     document = found.results
     assert document.suite == "inspect"
     for name, result in (("batch_abstopk", signed), ("topk", plain)):
