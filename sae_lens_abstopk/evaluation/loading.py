@@ -54,16 +54,21 @@ class Subjects:
     @property
     def model_name(self) -> str:
         """Without the path of a local folder."""
-        return Path(self.cfg.model_name).name if Path(self.cfg.model_name).exists() else self.cfg.model_name
+        return without_path(self.cfg.model_name)
 
     @property
     def text_name(self) -> str:
         """Without the path of a local file."""
-        return Path(self.cfg.dataset_path).name if Path(self.cfg.dataset_path).exists() else self.cfg.dataset_path
+        return without_path(self.cfg.dataset_path)
 
     def batches(self, n_tokens: int) -> list[torch.Tensor]:
         """Token ids [batch, context] of at least ``n_tokens`` tokens of the text."""
         return token_batches(self.model, self.cfg, n_tokens, part=self.part)
+
+
+def without_path(source: str) -> str:
+    """The name of a local file or folder, and the Hub's name of anything else."""
+    return Path(source).name if Path(source).exists() else source
 
 
 def open_subjects(

@@ -87,7 +87,7 @@ class ProbeRecord(Record):
 
 
 class LatentRecord(Record):
-    """The best single latent, chosen on train."""
+    """A latent that was chosen on train: by AUROC, or by pole coverage."""
 
     latent: int
     orientation: int = Field(description="+1 if its positive side goes with pole B.")

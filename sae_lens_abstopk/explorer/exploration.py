@@ -11,7 +11,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads, with_flat_heads
-from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place
+from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place, without_path
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.token_text import TokenText
@@ -148,10 +148,10 @@ def explore(
         on_progress=on_progress,
     )
     about = Provenance(
-        model=Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name,
+        model=without_path(cfg.model_name),
         model_source=cfg.model_name,
         hook=cfg.hook_name,
-        text=Path(cfg.dataset_path).name,
+        text=without_path(cfg.dataset_path),
         held_out=text is None
         and all(kept_back(cfg, _folder(source), each) for source, each in zip(sources, saes.values(), strict=True)),
         tokens_read=sum(batch.numel() for batch in batches),
