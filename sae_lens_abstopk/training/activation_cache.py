@@ -46,9 +46,10 @@ DEFINING_KEYS = (
     "model_kwargs",
     "cached_activations_path",
 )
-# of a model in a local folder, which may be trained on between two runs: name, size and time of change
+# of a model in a local folder, which may be trained on between two runs: name, size and a digest of some of it
 FILES = "model files"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
+SAMPLES, SAMPLE_BYTES = 64, 2**14
 
 
 class Shard(NamedTuple):
@@ -83,10 +84,8 @@ class ActivationCache:
         if path.is_file():
             self.manifest = _read_manifest(path)
             theirs = self.manifest["defined_by"]
-            # of a cache that notes no model files nothing is known of them
-            other = [
-                key for key in defined_by if theirs.get(key, "") != defined_by[key] and (key in theirs or key != FILES)
-            ]
+            # of a key that an older cache does not note nothing is known
+            other = [key for key in defined_by if key in theirs and theirs[key] != defined_by[key]]
             if other:
                 differences = "; ".join(
                     f"{key} is {theirs.get(key)!r} there, {defined_by[key]!r} here" for key in other
@@ -107,11 +106,8 @@ class ActivationCache:
         values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
         values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
         values["text files"] = text_files(cfg.dataset_path)
-        values[FILES] = [
-            [path.name, path.stat().st_size, int(path.stat().st_mtime)]
-            for path in sorted(Path(cfg.model_name).glob("*"))
-            if path.suffix in WEIGHTS
-        ]
+        weights = [path for path in sorted(Path(cfg.model_name).glob("*")) if path.suffix in WEIGHTS]
+        values[FILES] = [[path.name, path.stat().st_size, _sampled(path)] for path in weights]
         return cls(Path(cfg.activation_cache), json.loads(json.dumps(values, default=str)))
 
     @property
@@ -198,6 +194,16 @@ class ActivationCache:
         partial = self.folder / f"{MANIFEST}.partial"
         partial.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.folder / MANIFEST)
+
+
+def _sampled(path: Path) -> str:
+    """Digest of parts of a large file, evenly apart: a copy has the same, a model that was trained on another one."""
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as file:
+        for n in range(SAMPLES):
+            file.seek(n * max(size - SAMPLE_BYTES, 0) // (SAMPLES - 1))
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:12]
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

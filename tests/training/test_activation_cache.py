@@ -1,7 +1,6 @@
 """Activations on disk: the same for the run that fills them, for those that read them, and after an interruption."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from itertools import islice
@@ -12,6 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import activation_cache
@@ -138,7 +138,11 @@ def test_a_model_that_was_trained_on_is_another_one(
     train(raw, tmp_path / "a")
     assert not ActivationCache.of_run(build_config(raw)).is_new
     weights = model / "model.safetensors"
-    os.utime(weights, (weights.stat().st_atime, weights.stat().st_mtime + 10))
+    shutil.copyfile(weights, tmp_path / "copy")
+    shutil.copyfile(tmp_path / "copy", weights)
+    assert not ActivationCache.of_run(build_config(raw)).is_new, "a copy is the same"
+    tensors = load_file(weights)
+    save_file({name: tensor + 1e-3 for name, tensor in tensors.items()}, weights, {"format": "pt"})
     with pytest.raises(ConfigError, match="holds other activations: model files is"):
         ActivationCache.of_run(build_config(raw))
 
