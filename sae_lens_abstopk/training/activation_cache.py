@@ -87,9 +87,7 @@ class ActivationCache:
             # of a key that an older cache does not note nothing is known
             other = [key for key in defined_by if key in theirs and theirs[key] != defined_by[key]]
             if other:
-                differences = "; ".join(
-                    f"{key} is {theirs.get(key)!r} there, {defined_by[key]!r} here" for key in other
-                )
+                differences = "; ".join(f"{key} is {theirs[key]!r} there, {defined_by[key]!r} here" for key in other)
                 raise ConfigError(
                     f"activation_cache={str(folder)!r} holds other activations: {differences}. Name another folder, or "
                     "delete that one."
