@@ -51,19 +51,18 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     norms = sae.W_dec.norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
     half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
     open_poles = getattr(sae, "open_poles", None)
-    encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, half_precision=half_precision, open_poles=open_poles)
+    signed = (PER_TOKEN | OVER_BATCH).get(architecture, True)
+    encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, signed, half_precision, open_poles)
     if architecture in PER_TOKEN:
-        codes = select_per_token(encoder._replace(signed=PER_TOKEN[architecture]), flat, sae.cfg.k)
+        codes = select_per_token(encoder, flat, sae.cfg.k)
         found = _padded(codes.scaled(norms))
     elif architecture in THRESHOLD:
         positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
         encoder = EncoderWeights(sae.W_enc, weights.b_enc, signed=THRESHOLD[architecture])
         found = _passing(encoder, lambda u_bF: (u_bF > positive) | (-u_bF > negative), flat)
     elif architecture in OVER_BATCH and (sae.training or weights.topk_threshold == 0):
-        encoder = encoder._replace(signed=OVER_BATCH[architecture])
         found = _padded(weights.select(encoder, flat).scaled(norms))
     elif architecture in OVER_BATCH:
-        encoder = encoder._replace(signed=OVER_BATCH[architecture])
         found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) > weights.topk_threshold, flat)
         found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
     else:

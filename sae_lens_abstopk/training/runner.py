@@ -23,11 +23,7 @@ from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
-from sae_lens_abstopk.training.activations import (
-    FilteredActivationsStore,
-    saelens_notes_off,
-    token_batches,
-)
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off, token_batches
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.config import TrainingConfig

@@ -156,21 +156,19 @@ def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse)
         assert sum(dose.neutral_nll) != sum(unsteered.neutral_nll)
 
 
+def at_neutral_cost(planted: Planted, tokenizer: PreTrainedTokenizerFast, scale: float, **options: Any) -> DoseResponse:
+    """The planted latent added and clamped, with little generated text."""
+    both = [Intervention("latent", "add", scale, PLANTED), Intervention("clamp", "clamp", scale, PLANTED)]
+    few: dict[str, Any] = {"max_new_tokens": 2, "samples": 1, "latent_chosen_by": "planted", "tokenizer": tokenizer}
+    return dose_response(planted.model, planted.sae, planted.part, both, **few, **options)
+
+
 def test_matched_at_neutral_cost_no_text_is_generated_on_val(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     progress: list[tuple[int, int]] = []
-    found = dose_response(
-        planted.model,
-        planted.sae,
-        planted.part,
-        [Intervention("latent", "add", 0.05, PLANTED), Intervention("clamp", "clamp", 0.05, PLANTED)],
-        latent_chosen_by="planted",
-        tokenizer=tokenizer,
-        strengths=[1, 2],
-        max_new_tokens=2,
-        samples=1,
-        on_progress=lambda done, total: progress.append((done, total)),
+    found = at_neutral_cost(
+        planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda done, total: progress.append((done, total))
     )
     assert all(dose.texts is None and dose.generated_nll is None for curve in found.val for dose in curve.doses)
     assert all(dose.texts is not None for curve in found.test for dose in curve.doses)
@@ -186,18 +184,7 @@ def test_matched_at_neutral_cost_no_text_is_generated_on_val(
 def test_at_matched_strength_the_neutral_cost_is_the_budget(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    found = dose_response(
-        planted.model,
-        planted.sae,
-        planted.part,
-        [Intervention("latent", "add", 1.0, PLANTED), Intervention("clamp", "clamp", 1.0, PLANTED)],
-        latent_chosen_by="planted",
-        tokenizer=tokenizer,
-        strengths=[20],
-        max_new_tokens=2,
-        samples=1,
-        budget=0.02,
-    )
+    found = at_neutral_cost(planted, tokenizer, 1.0, strengths=[20], budget=0.02)
     effects = [effect for summary in found.summaries for effect in (summary.towards_a, summary.towards_b)]
     reached = [effect for effect in effects if effect.reached and effect.strength]
     assert reached

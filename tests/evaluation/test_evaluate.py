@@ -135,9 +135,8 @@ def test_finished_parts_are_not_computed_again_unless_their_inputs_changed(
         with pytest.raises(pytest.fail.Exception, match="computed again"):
             evaluate([trained], suite=Suite(**{**probing, "texts_per_pole": 31}), out=tmp_path / "out")
         broken.setattr(evaluation, "commit", lambda: "another")
-        with pytest.raises(
-            pytest.fail.Exception, match="computed again"
-        ):  # its numbers would be given out as this one's
+        # numbers of one commit are not given out as those of another
+        with pytest.raises(pytest.fail.Exception, match="computed again"):
             evaluate([trained], suite=Suite(**probing), out=tmp_path / "out")
     # controls are centred on plain text and steering is scaled by it, so other text makes everything again
     other = tmp_path / "other.jsonl"

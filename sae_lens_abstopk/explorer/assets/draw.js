@@ -115,7 +115,8 @@ function scatter(data, sae) {
       for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25 * unit, y(i) - 1.25 * unit, 2.5 * unit, 2.5 * unit);
     }
   }
-  addEventListener("themechange", () => figure.isConnected && draw());
+  const redraw = () => (figure.isConnected ? draw() : removeEventListener("themechange", redraw));
+  addEventListener("themechange", redraw);
   function nearest(event) {
     const at = canvas.getBoundingClientRect();
     const [px, py] = [event.clientX - at.left, event.clientY - at.top];
