@@ -9,6 +9,7 @@ from sae_lens import JumpReLUSAE, TopKSAE
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.new_folder import require_empty
+from sae_lens_abstopk.saes.derive import require_signed
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
@@ -35,7 +36,7 @@ def mirror_folder(
     Raises:
         ConfigError: ``source`` holds no signed SAE, ``out`` is not empty, or the firings cannot be had.
     """
-    sae = load_sae(source)
+    sae = require_signed(load_sae(source), "mirror")
     require_empty(out)
     counts = None
     if prune_dead_poles and (source / POLE_ACTIVITY_FILENAME).is_file():

@@ -19,7 +19,7 @@ from sae_lens_abstopk.yaml_files import yaml_text
 LOAD_LINES = """\
 import sae_lens_abstopk  # registers the architecture signed_jumprelu
 from sae_lens import SAE
-sae = SAE.load_from_disk("{folder}")"""
+sae = SAE.load_from_disk({folder!r})"""
 
 
 def quickstart(
@@ -34,12 +34,12 @@ def quickstart(
         console: Where to print.
     """
     require_one_process("abstopk quickstart")
-    console = console or Console()
+    console = console or Console(markup=False)  # a folder may have brackets in its name
     started = time.perf_counter()
     overrides = list(overrides)
     if not any(override.startswith("model_name=") for override in overrides):
         load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])  # a mistake shows before anything is fetched
-        model = quickstart_model(lambda sentence: console.print(f"[dim]{sentence}[/]"))
+        model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised", highlight=False)
     output = output or _free_folder(Path("runs/quickstart"))
@@ -55,7 +55,7 @@ def quickstart(
     print_inspection(inspection, console)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
     console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)
-    console.print(LOAD_LINES.format(folder=result.folders["sae"]), highlight=False, soft_wrap=True)
+    console.print(LOAD_LINES.format(folder=result.folders["sae"].as_posix()), highlight=False, soft_wrap=True)
     return result
 
 

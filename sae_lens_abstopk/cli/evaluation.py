@@ -156,6 +156,8 @@ def explore(
         if labeler and not labeler_model:
             raise ConfigError(f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME.")
         asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None
+        if asked and yes:
+            asked.check()  # whether it answers at all shows before the pass; it is not asked twice
         with passes_bar(console, "collecting") as on_progress, passes_bar(console, "steering") as on_steered:
             found = run_explore(
                 saes,
@@ -175,13 +177,14 @@ def explore(
                 highlight=False,
                 markup=False,
             )
-        if asked:
+        try:
             chosen = found.suggested(latents)
-            if yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen])):
+            if asked and (yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen]))):
                 with passes_bar(console, "labelling") as on_progress:
                     found = found.labelled(asked, chosen, on_progress=on_progress)
-        with passes_bar(console, "writing") as on_progress:
-            page = found.write(out, on_progress=on_progress)
+        finally:  # also where the labeler fails, or nobody is there to let it be asked
+            with passes_bar(console, "writing") as on_progress:
+                page = found.write(out, on_progress=on_progress)
         console.print(str(page), highlight=False, soft_wrap=True)
         if serve:
             serve_until_interrupted(out, port=port, console=console)

@@ -76,12 +76,14 @@ def neuronpedia(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
-        from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
+        from sae_lens_abstopk.interop.neuronpedia import layer_of, write_neuronpedia
         from sae_lens_abstopk.new_folder import require_empty
+        from sae_lens_abstopk.saes.derive import SignedSAE
         from sae_lens_abstopk.training.progress import passes_bar
 
         require_empty(out)
         loaded = load_sae(sae)
+        layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
         with passes_bar(console, "collecting") as on_progress:
             found = run_explore(sae, model=model, text=text, n_tokens=tokens, on_progress=on_progress)
         with passes_bar(console, "writing") as on_progress:
@@ -96,9 +98,9 @@ def neuronpedia(
                 suffix=suffix,
                 on_progress=on_progress,
             )
+        poles = f"the positive pole of latent j, feature {loaded.cfg.d_sae} + j its negative pole, as in the mirror"
         console.print(
-            f"{out}: {len(files)} files; feature j is the positive pole of latent j, feature {loaded.cfg.d_sae} + j its "
-            "negative pole, as in the mirror",
+            f"{out}: {len(files)} files; feature j is {poles if isinstance(loaded, SignedSAE) else 'latent j'}",
             highlight=False,
             soft_wrap=True,
         )

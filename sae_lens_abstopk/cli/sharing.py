@@ -125,6 +125,7 @@ def publish(
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import publish as run_publish
+        from sae_lens_abstopk.hub.publish import require_publishable
         from sae_lens_abstopk.hub.results import results_beside, results_of_file
         from sae_lens_abstopk.hub.show import files_tree
         from sae_lens_abstopk.hub.sources import measure as measure_saes
@@ -132,6 +133,8 @@ def publish(
         from sae_lens_abstopk.training.progress import passes_bar
 
         folders = named_folders(saes)
+        folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
+        require_publishable(folders, repo, with_mirror=mirror, dry_run=folder)
         numbers = results_beside(folders) if results is None else results_of_file(results)
         poles = {}
         if measure:
@@ -140,7 +143,6 @@ def publish(
                     folders, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress
                 )
             numbers = with_measured(numbers, measured)
-        folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
         done = run_publish(
             folders,
             repo,

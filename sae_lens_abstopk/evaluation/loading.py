@@ -154,9 +154,16 @@ def load_sae(source: str | Path) -> SAE[Any]:
     """
     An SAE from a folder in SAELens's format, or ``RELEASE:SAE_ID`` by ``SAE.from_pretrained``.
 
+    It reads the heads of ``hook_z`` side by side, as activations come here.
+
     Raises:
         ConfigError: it is missing, incomplete, damaged, or of an architecture that is not registered.
     """
+    return with_flat_heads(load_as_saved(source))
+
+
+def load_as_saved(source: str | Path) -> SAE[Any]:
+    """The same, which reads activations of the shape that SAELens loads it for."""
     folder = Path(source)
     if not folder.exists() and ":" in str(source):
         return _from_release(str(source))
@@ -175,7 +182,7 @@ def load_sae(source: str | Path) -> SAE[Any]:
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
     require_finite(sae, where=str(folder))
-    return with_flat_heads(sae)
+    return sae
 
 
 def require_finite(sae: SAE[Any], *, where: str) -> None:
@@ -250,7 +257,7 @@ def evaluation_config(
 def _from_release(source: str) -> SAE[Any]:
     release, _, sae_id = source.partition(":")
     try:
-        return with_flat_heads(SAE.from_pretrained(release, sae_id))
+        return SAE.from_pretrained(release, sae_id)
     except (ValueError, OSError, KeyError, HfHubHTTPError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -86,7 +86,10 @@ def config_facts(sae: SAE[Any]) -> dict[str, Any]:
 def weights_sha256(source: str | Path) -> str | None:
     """Hash of the weights in an SAE's folder; None where ``source`` is no such folder."""
     weights = Path(source) / SAE_WEIGHTS_FILENAME
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    if not weights.is_file():
+        return None
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:

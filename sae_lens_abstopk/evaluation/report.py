@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -26,10 +25,10 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
         if int(sae.reconstruction.pole_counts[1].sum()) == 0:
             continue
         console.print()
-        console.print(
-            f"[bold]{escape(sae.name)}[/]: sparse latents whose weaker pole is strongest. Firing on both sides does not make "
-            "the sides opposites: read the contexts."
+        told = (
+            ": sparse latents whose weaker pole is strongest. Firing on both sides does not make the sides opposites: "
         )
+        console.print(Text.assemble((sae.name, "bold"), told, "read the contexts."))
         for latent in sae.contexts.most_two_sided(latents):
             print_latent(sae, latent, inspection.tokenizer, console)
 
@@ -37,7 +36,7 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
 def metrics_table(inspection: Inspection) -> Table:
     """One row an SAE, in 80 columns."""
     table = Table(
-        title=escape(f"{inspection.model_name}, {inspection.hook_name}"),
+        title=Text(f"{inspection.model_name}, {inspection.hook_name}"),
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -51,7 +50,7 @@ def metrics_table(inspection: Inspection) -> Table:
         found = sae.reconstruction
         live = max(found.poles.live_latents, 1)
         table.add_row(
-            escape(sae.name),
+            Text(sae.name),
             f"{sae.d_sae:,}",
             f"{found.l0:.1f}",
             f"{found.fvu:.3f}",
@@ -69,9 +68,11 @@ def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) 
     """The strongest contexts of both poles of one latent."""
     counts = sae.reconstruction.pole_counts[:, latent].tolist()
     console.print(
-        f"\n[bold]latent {latent}[/]  fired {counts[0]:,} times positive, {counts[1]:,} negative "
-        f"in {sae.reconstruction.n_tokens:,} tokens",
-        highlight=False,
+        Text.assemble(
+            "\n",
+            (f"latent {latent}", "bold"),
+            f"  fired {counts[0]:,} times positive, {counts[1]:,} negative in {sae.reconstruction.n_tokens:,} tokens",
+        )
     )
     for pole, name in enumerate(POLE_NAMES):
         for context in sae.contexts.of(latent, pole):

@@ -155,6 +155,8 @@ def explore(
         held_out=text is None
         and all(kept_back(cfg, _folder(source), each) for source, each in zip(sources, saes.values(), strict=True)),
         tokens_read=sum(batch.numel() for batch in batches),
+        model_class=cfg.model_class_name,
+        all_heads=first.cfg.metadata.hook_head_index is None,
     )
     steered = {}
     if prompts:
@@ -169,7 +171,7 @@ def explore(
 def _loaded(sources: Sequence[SAE[Any] | str | Path], *, same_model: bool) -> dict[str, SAE[Any]]:
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
-    saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(Path(source)) for source in sources]
+    saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(source) for source in sources]
     require_one_place(saes, same_model=same_model)
     names = [each.cfg.metadata.label or _folder(source).name for each, source in zip(saes, sources, strict=True)]
     if len(set(names)) < len(names):

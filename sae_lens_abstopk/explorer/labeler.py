@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -111,7 +112,7 @@ class Labeler:
         """
         found = {}
         for number, latent in enumerate(latents, start=1):
-            judgement = _read(self._ask(self._prompt_of(latent)))
+            judgement = self._ask(self._prompt_of(latent))
             if judgement is not None:
                 found[latent.index] = judgement
             if on_progress is not None:
@@ -123,7 +124,7 @@ class Labeler:
         wrong = []
         cases = planted()
         for relation, negative, positive in cases:
-            judgement = _read(self._ask(self._prompt(negative, positive)))
+            judgement = self._ask(self._prompt(negative, positive))
             if judgement is None or judgement.relation != relation:
                 wrong.append((relation, judgement.relation if judgement else "no answer"))
         return PlantedCheck(len(cases) - len(wrong), len(cases), tuple(wrong))
@@ -137,14 +138,19 @@ class Labeler:
     def _key(self, prompt: str) -> str:
         return hashlib.sha256(f"{self.model}\n{prompt}".encode(errors="replace")).hexdigest()
 
-    def _ask(self, prompt: str) -> str:
+    def _ask(self, prompt: str) -> Judgement | None:
+        """The answer to ``prompt``; one that cannot be read is not kept, so that another run asks again."""
         key = self._key(prompt)
-        if key not in self._answers:
-            self._answers[key] = self._request(prompt)
+        if key in self._answers:
+            return _read(self._answers[key])
+        answer = self._request(prompt)
+        judgement = _read(answer)
+        if judgement is not None:
+            self._answers[key] = answer
             self._cache_file.parent.mkdir(parents=True, exist_ok=True)
             with self._cache_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "model": self.model, "answer": self._answers[key]}) + "\n")
-        return self._answers[key]
+                file.write(json.dumps({"key": key, "model": self.model, "answer": answer}) + "\n")
+        return judgement
 
     def _request(self, prompt: str) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
@@ -171,7 +177,7 @@ class Labeler:
     def _post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> httpx.Response:
         try:
             return self._client.post(f"{self.endpoint}/chat/completions", json=body, headers=headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ConfigError(f"labeler={self.endpoint} cannot be reached: {error}.") from error
 
 
@@ -190,12 +196,15 @@ def planted() -> list[tuple[str, list[str], list[str]]]:
 
 
 def _read(answer: str) -> Judgement | None:
-    """The judgement in an answer; None where there is none."""
-    found = re.search(r"\{.*\}", answer, re.DOTALL)
-    try:
-        value: Any = json.loads(found[0]) if found else None
-    except ValueError:
-        return None
+    """The judgement in an answer, which is the last of its JSON objects that is one; None where there is none."""
+    decoder, found = json.JSONDecoder(), None
+    for brace in re.finditer(r"\{", answer):
+        with suppress(ValueError, RecursionError):
+            found = _judgement(decoder.raw_decode(answer, brace.start())[0]) or found
+    return found
+
+
+def _judgement(value: Any) -> Judgement | None:
     if not isinstance(value, Mapping) or value.get("relation") not in RELATIONS:
         return None
     names = [value.get(side) for side in ("b", "a")]

@@ -137,6 +137,10 @@ class Provenance:
     """Whether the text was kept from the SAEs in training."""
     tokens_read: int
     """Those that were left out counted; fewer than asked for where the text has no more."""
+    model_class: str = "AutoModelForCausalLM"
+    """``model_class_name`` of the config: what the model was loaded as."""
+    all_heads: bool = True
+    """Whether the SAEs read all heads of the hook, if it has heads."""
     judge: str | None = None
     """Who named the poles, and how the judge did on latents whose sides are known."""
 

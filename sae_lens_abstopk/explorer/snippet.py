@@ -2,29 +2,52 @@
 
 from pathlib import Path
 
+from sae_lens_abstopk.evaluation.hook_places import RESIDUAL
 from sae_lens_abstopk.explorer.latents import Provenance
 
+# of the residual stream this place alone is no layer's output
+EMBEDDED = "blocks.0.hook_resid_pre"
 # what the page fills in
 LATENT, SCALE = "{latent}", "{scale}"
+HUGGING_FACE = """\
+tokenizer = AutoTokenizer.from_pretrained({model!r})
+model = AutoModelForCausalLM.from_pretrained({model!r})
+"""
+BRIDGE = "model = TransformerBridge.boot_transformers({model!r}, hf_model=model, tokenizer=tokenizer)\n"
+HOOKED = "model = HookedTransformer.from_pretrained({model!r})\n"
+INPUTS = 'inputs = tokenizer("I think that", return_tensors="pt")\n'
+STEER = f"""\
+for strength in (-4.0, 4.0):  # towards the negative pole, towards the positive
+    with steer(model, sae, latent={LATENT}, strength=strength, scale={SCALE}):
+"""
+# what is printed, in the model's own way of going on
+TOKENS = """\
+        ids = model.generate(**inputs, max_new_tokens=30, do_sample=False)
+    print(strength, tokenizer.decode(ids[0]))
+"""
+TEXT = """\
+        print(strength, model.generate("I think that", max_new_tokens=30, do_sample=False, verbose=False))
+"""
 
 
 def snippet(source: str, about: Provenance) -> str:
     """Code with ``{latent}`` and ``{scale}`` to be filled in, for the SAE in the folder or the release ``source``."""
     release, _, sae_id = source.partition(":")
     in_folder = Path(source).exists() or not sae_id
-    load = f"load_from_disk({source!r})" if in_folder else f"from_pretrained({release!r}, {sae_id!r})"
-    return f"""\
-from sae_lens import SAE
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from sae_lens_abstopk.evaluation.steering import steer
-
-sae = SAE.{load}
-model = AutoModelForCausalLM.from_pretrained({about.model_source!r})
-tokenizer = AutoTokenizer.from_pretrained({about.model_source!r})
-inputs = tokenizer("I think that", return_tensors="pt")
-for strength in (-4.0, 4.0):  # towards the negative pole, towards the positive
-    with steer(model, sae, latent={LATENT}, strength=strength, scale={SCALE}):
-        ids = model.generate(**inputs, max_new_tokens=30, do_sample=False)
-    print(strength, tokenizer.decode(ids[0]))
-"""
+    load = (
+        f"sae = SAE.load_from_disk({source!r})" if in_folder else f"sae = SAE.from_pretrained({release!r}, {sae_id!r})"
+    )
+    if not about.all_heads:  # nothing steers with one head
+        return f"from sae_lens import SAE\n\n{load}\n"
+    hugging_face = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    if about.model_class == "HookedTransformer":
+        needed, model, steered = ["from transformer_lens import HookedTransformer"], HOOKED, STEER + TEXT
+    elif "hook_" not in about.hook or (RESIDUAL.fullmatch(about.hook) and about.hook != EMBEDDED):
+        # places that transformers has modules for
+        needed, model, steered = [hugging_face], HUGGING_FACE, INPUTS + STEER + TOKENS
+    else:
+        bridge = "from transformer_lens.model_bridge import TransformerBridge"
+        needed, model, steered = [bridge, hugging_face], HUGGING_FACE + BRIDGE, STEER + TEXT
+    imports = "\n".join(["from sae_lens import SAE", *needed])
+    ours = "from sae_lens_abstopk.evaluation.steering import steer"
+    return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=about.model_source)}{steered}"

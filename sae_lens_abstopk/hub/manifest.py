@@ -109,6 +109,8 @@ class PublishedSAE:
     results: Results | None
     files: dict[str, PublishedFile]
     """By path in the repository."""
+    base_model: str | None = None
+    """Hub id of the model whose activations it reads."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,7 @@ class Manifest:
     saes: dict[str, PublishedSAE]
     """By SAE id, in the order in which they were published."""
     license: str | None = None
-    """Licence of the weights, as the Hub spells it."""
-    base_model: str | None = None
-    """Hub id of the model whose activations the SAEs read."""
+    """Licence of all weights, as the Hub spells it."""
     card: PublishedFile | None = None
     """The card that was written along, so that one edited by hand is not overwritten."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -159,13 +159,12 @@ class Manifest:
                     raise ConfigError(f"{where} names {path!r}; the files of an SAE are {', '.join(SAE_FILES)}.")
         return found
 
-    def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None, base_model: str | None) -> Self:
+    def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None) -> Self:
         """This release with ``saes`` added or replaced, by the versions that run now."""
         return replace(
             self,
             saes=self.saes | saes,
             license=license or self.license,
-            base_model=base_model or self.base_model,
             versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         )
 

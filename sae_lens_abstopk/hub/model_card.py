@@ -13,14 +13,14 @@ from sae_lens_abstopk.hub.manifest import Manifest, Number
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
 from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
-from sae_lens_abstopk.saes.load_note import STOCK_ARCHITECTURES
+from sae_lens_abstopk.saes.load_note import REGISTERED_ARCHITECTURES
 
 TEMPLATE = "model_card.md.jinja"
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
 
 
-def model_card(manifest: Manifest, repo_id: str) -> str:
-    """The text of ``README.md`` of the release ``manifest`` in the repository ``repo_id``."""
+def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
+    """The text of ``README.md`` of the release ``manifest`` on the branch ``revision`` of the repository ``repo_id``."""
     saes = manifest.saes
     signed = [sae_id for sae_id, sae in saes.items() if sae.architecture in SIGNED_ARCHITECTURES]
     own = {sae_id: sae for sae_id, sae in saes.items() if sae.mirror_of is None}
@@ -28,11 +28,12 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
     numbers = [number for sae in measured.values() if sae.results for number in sae.results.numbers.values()]
     concepts = [concept for sae in measured.values() if sae.results for concept in sae.results.concepts]
     models = sorted({str(sae.training["model_name"]) for sae in own.values() if "model_name" in sae.training})
+    base_models = sorted({sae.base_model for sae in saes.values() if sae.base_model})
     plots = {sae_id: f"{sae_id}/{PLOT_FILENAME}" for sae_id in own}
     metadata = ModelCardData(
         library_name="saelens",
         license=manifest.license,
-        base_model=manifest.base_model,
+        base_model=base_models[0] if len(base_models) == 1 else base_models or None,
         tags=TAGS + (["abstopk"] if signed else []),
     )
     environment = Environment(
@@ -43,12 +44,13 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
         metadata=metadata.to_yaml().strip(),
         title=repo_id.rpartition("/")[2],
         repo_id=repo_id,
+        revision=revision,
         model=", ".join(models) or "a language model whose name was not recorded",
         saes=saes,
         own=own,
         signed=[f"`{sae_id}`" for sae_id in signed],
-        stock=[sae_id for sae_id, sae in saes.items() if sae.architecture in STOCK_ARCHITECTURES],
-        registered=[sae_id for sae_id, sae in saes.items() if sae.architecture not in STOCK_ARCHITECTURES],
+        stock=[sae_id for sae_id, sae in saes.items() if sae.architecture not in REGISTERED_ARCHITECTURES],
+        registered=[sae_id for sae_id, sae in saes.items() if sae.architecture in REGISTERED_ARCHITECTURES],
         mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
         measured=measured,
         rough=[
@@ -73,12 +75,24 @@ def model_card(manifest: Manifest, repo_id: str) -> str:
             for key, (heading, form) in RESULT_NAMES.items()
             if any(sae.results and key in sae.results.numbers for sae in measured.values())
         ],
+        load=lambda sae_id: load_lines(repo_id, sae_id, revision),
         number=number_text,
         cell=cell_text,
         bold=bold_text,
         training=training_text,
         license=manifest.license,
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+    )
+
+
+def load_lines(repo_id: str, sae_id: str, revision: str) -> str:
+    """Python that loads an SAE of a release; SAELens itself reads ``main`` alone."""
+    if revision == "main":
+        return f'sae = SAE.from_pretrained("{repo_id}", "{sae_id}")'
+    return (
+        "from huggingface_hub import snapshot_download\n\n"
+        f'release = snapshot_download("{repo_id}", revision="{revision}", allow_patterns="{sae_id}/*")\n'
+        f'sae = SAE.load_from_disk(f"{{release}}/{sae_id}")'
     )
 
 

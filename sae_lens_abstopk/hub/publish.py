@@ -1,6 +1,6 @@
 """Publish SAEs: everything is checked on this machine first, and then arrives in one commit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +26,7 @@ from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.remote import Remote
 from sae_lens_abstopk.hub.requests import ask
-from sae_lens_abstopk.hub.staging import Staged, stage
+from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 
@@ -60,7 +60,7 @@ def publish(
     dry_run: Path | None = None,
 ) -> Published:
     """
-    Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them.
+    Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them, from ``main``; the card has the code for others.
 
     The token comes from ``HF_TOKEN`` or the login cache. SAEs that the repository has already stay; the card and
     ``abstopk.json`` then describe them all, with what was measured of weights that are the same. Running it again after it was cut off sends only what is missing.
@@ -74,8 +74,9 @@ def publish(
         results: What was measured, by SAE id or by the label in the SAE's metadata.
         poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
         license: Licence of the weights, as the Hub spells it.
-        base_model: Hub id of the model, where the metadata name a folder.
-        overwrite: Replace files that are there with other content.
+        base_model: Hub id of the model, where the metadata name a folder; the folder's name is kept as ``model_weights``
+            where it is another, since its weights may be too.
+        overwrite: Replace files that are there with other content, and the licence.
         dry_run: Write the whole release into this folder, new or empty, and ask nothing of the Hub.
 
     Raises:
@@ -83,37 +84,57 @@ def publish(
             weights that are replaced would stay; nothing was sent.
         HubError: the Hub, or the way to it, said no; nothing was committed.
     """
-    try:
-        validate_repo_id(repo_id)
-        if "/" not in repo_id:
-            raise HFValidationError("the name of the user or organisation is missing")
-    except HFValidationError as error:
-        raise ConfigError(f"--repo {repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
+    require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
         folder = Path(temporary) if dry_run is None else dry_run
-        require_empty(folder)
         folder.mkdir(parents=True, exist_ok=True)
         staged = stage(saes, folder, with_mirror=with_mirror, results=results, poles=poles, base_model=base_model)
         if dry_run is not None:
-            paths = _with_card(Manifest({}), staged, folder, repo_id, license=license, base_model=base_model)
+            paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
             files = {path: published_file(file) for path, file in paths.items()}
             return Published(repo_id, revision, None, tuple(paths), files)
-        remote = Remote.find_or_create(repo_id, revision, private=private)
+        remote = Remote.find(repo_id, revision, private=private)
         before = _manifest_at(remote)
         staged = _with_earlier_results(staged, before)
         _refuse_stale_mirrors(remote, staged, before)
-        paths = _with_card(before, staged, folder, repo_id, license=license, base_model=base_model)
+        if not overwrite and license and before.license and license != before.license:
+            raise ConfigError(
+                f"{repo_id} has the licence {before.license} for all of its SAEs; leave --license {license} out, take another "
+                "repository, or change it for all with --overwrite."
+            )
+        paths = _with_card(before, staged, folder, repo_id, revision, license=license)
         same = remote.same(paths)
-        if not overwrite:
-            _refuse_other_files(remote, same, before)
-        changed = [path for path in paths if not same.get(path, False)]
         gone = _left_over(before, staged)
+        if not overwrite:
+            _refuse_other_files(remote, same, gone, before, staged)
+        changed = [path for path in paths if not same.get(path, False)]
+        remote = remote.made(private=private)
         commit = remote.commit
         if changed or gone:
             message = f"Publish {', '.join(staged.saes)}"
             commit = remote.commit_files({path: paths[path] for path in changed}, gone, message)
         files = {path: published_file(file) for path, file in paths.items()}
         return Published(repo_id, revision, commit, tuple(changed), files)
+
+
+def require_publishable(
+    saes: Iterable[str], repo_id: str, *, with_mirror: bool = False, dry_run: Path | None = None
+) -> None:
+    """
+    Refuse what :func:`publish` would refuse without a look at any SAE.
+
+    Raises:
+        ConfigError: ``repo_id`` or an id cannot be one, two SAEs would have the same, or ``dry_run`` is not empty.
+    """
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("the name of the user or organisation is missing")
+    except HFValidationError as error:
+        raise ConfigError(f"--repo {repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
+    require_ids(list(saes), with_mirror=with_mirror)
+    if dry_run is not None:
+        require_empty(dry_run)
 
 
 def _manifest_at(remote: Remote) -> Manifest:
@@ -160,26 +181,38 @@ def _same_weights(sae_id: str, one: PublishedSAE, other: PublishedSAE) -> bool:
 
 
 def _with_card(
-    before: Manifest, staged: Staged, folder: Path, repo_id: str, *, license: str | None, base_model: str | None
+    before: Manifest, staged: Staged, folder: Path, repo_id: str, revision: str, *, license: str | None
 ) -> dict[str, Path]:
     """Write the card and the manifest too; all files by path."""
-    manifest = before.with_saes(staged.saes, license=license, base_model=base_model)
-    (folder / CARD_FILENAME).write_text(model_card(manifest, repo_id), encoding="utf-8")
+    manifest = before.with_saes(staged.saes, license=license)
+    (folder / CARD_FILENAME).write_text(model_card(manifest, repo_id, revision), encoding="utf-8")
     manifest = replace(manifest, card=published_file(folder / CARD_FILENAME))
     (folder / MANIFEST_FILENAME).write_text(manifest.to_json(), encoding="utf-8")
     return staged.paths | {name: folder / name for name in (CARD_FILENAME, MANIFEST_FILENAME)}
 
 
-def _refuse_other_files(remote: Remote, same: Mapping[str, bool], before: Manifest) -> None:
-    """Refuse where a file is there with other content, save a manifest, and a card that nobody has edited."""
+def _refuse_other_files(
+    remote: Remote, same: Mapping[str, bool], gone: Sequence[str], before: Manifest, staged: Staged
+) -> None:
+    """Refuse to replace a file, save a manifest and a card that nobody has edited, or to take one away."""
     other = [path for path, is_same in same.items() if not is_same and path != MANIFEST_FILENAME]
     if CARD_FILENAME in other and before.card is not None and _card_is_ours(remote, before.card):
         other.remove(CARD_FILENAME)
-    if other:
-        raise ConfigError(
-            f"{remote.repo_id} ({remote.revision}) has other files at {', '.join(sorted(other))}; give another SAE id or "
-            "repository, or --overwrite to replace them."
+    if other or gone:
+        of_gauge = [sae_id for sae_id, sae in staged.saes.items() if _loses_gauge(sae, before.saes.get(sae_id))]
+        hint = (
+            f" The signs of {', '.join(of_gauge)} are canonical there: --measure makes them so again."
+            if of_gauge
+            else ""
         )
+        raise ConfigError(
+            f"{remote.repo_id} ({remote.revision}) has other files at {', '.join(sorted([*other, *gone]))}; give another SAE "
+            f"id or repository, or --overwrite to replace them.{hint}"
+        )
+
+
+def _loses_gauge(sae: PublishedSAE, earlier: PublishedSAE | None) -> bool:
+    return earlier is not None and earlier.gauge == "canonical" and sae.gauge != "canonical"
 
 
 def _card_is_ours(remote: Remote, card: PublishedFile) -> bool:

@@ -10,7 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.loading import load_as_saved
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, Manifest, PublishedSAE, published_file
 from sae_lens_abstopk.hub.requests import ask, status_of
 
@@ -85,4 +85,4 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
                 f"{arrived.sha256[:12]} for {expected.sha256[:12]}); it is not loaded. Try again later, and tell the publisher."
             )
     folder = manifest_path.parent / sae_id
-    return Pulled(load_sae(folder), folder, commit, record, manifest)
+    return Pulled(load_as_saved(folder), folder, commit, record, manifest)

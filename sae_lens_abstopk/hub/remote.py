@@ -11,6 +11,8 @@ from huggingface_hub.hf_api import RepoFile
 from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.hub.requests import ask, status_of
 
+BLOCK = 2**20
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -19,32 +21,45 @@ class Remote:
     repo_id: str
     revision: str
     commit: str | None
-    """Its head; None only in a repository without any commit."""
+    """Its head, or that of ``main`` where the branch is to start; None only where there is no commit at all."""
+    is_there: bool = True
+    """Whether the branch is there already."""
 
     @classmethod
-    def find_or_create(cls, repo_id: str, revision: str, *, private: bool) -> "Remote":
+    def find(cls, repo_id: str, revision: str, *, private: bool) -> "Remote":
         """
-        The branch ``revision`` of ``repo_id``; both are made where they are missing.
+        The branch ``revision`` of ``repo_id``, whether it is there or not; nothing is made.
 
         Raises:
             ConfigError: the repository is there and public, and a private one was asked for.
             HubError: the Hub said no.
         """
-        api, doing = HfApi(), f"publishing to {repo_id}"
-        head = cls._head(repo_id, "main", doing)
-        if head is None:
-            ask(lambda: api.create_repo(repo_id, private=private, exist_ok=True), doing=doing, repo_id=repo_id)
-            head = cls._head(repo_id, "main", doing)
-        elif private and not ask(lambda: api.model_info(repo_id), doing=doing, repo_id=repo_id).private:
+        doing = f"publishing to {repo_id}"
+        main = cls._head(repo_id, "main", doing)
+        if main is None:
+            return cls(repo_id, revision, None, is_there=False)
+        if private and not ask(lambda: HfApi().model_info(repo_id), doing=doing, repo_id=repo_id).private:
             raise ConfigError(
                 f"{repo_id} is there already and is public; make it private on the Hub, or leave --private out."
             )
+        head = main if revision == "main" else cls._head(repo_id, revision, doing)
+        return cls(repo_id, revision, head or main, is_there=head is not None)
+
+    def made(self, *, private: bool) -> "Remote":
+        """
+        The same once repository and branch are there; the ones that are missing are made.
+
+        Raises:
+            HubError: the Hub said no.
+        """
+        if self.is_there:
+            return self
+        repo_id, revision, api, doing = self.repo_id, self.revision, HfApi(), f"publishing to {self.repo_id}"
+        if self.commit is None:
+            ask(lambda: api.create_repo(repo_id, private=private, exist_ok=True), doing=doing, repo_id=repo_id)
         if revision != "main":
-            head = cls._head(repo_id, revision, doing)
-            if head is None:
-                ask(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True), doing=doing, repo_id=repo_id)
-                head = cls._head(repo_id, revision, doing)
-        return cls(repo_id, revision, head)
+            ask(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True), doing=doing, repo_id=repo_id)
+        return Remote(repo_id, revision, self._head(repo_id, revision, doing))
 
     @staticmethod
     def _head(repo_id: str, revision: str, doing: str) -> str | None:
@@ -63,6 +78,8 @@ class Remote:
     def hashes(self, paths: Iterable[str], *, commit: str | None = None) -> dict[str, str]:
         """The hashes of those of ``paths`` that are there: sha256 of large files, git's sha1 of small ones."""
         wanted, at = list(paths), commit or self.commit
+        if at is None:
+            return {}
         found = ask(
             lambda: HfApi().get_paths_info(self.repo_id, wanted, revision=at),
             doing=f"looking at {self.repo_id}",
@@ -88,7 +105,7 @@ class Remote:
             The new commit.
 
         Raises:
-            HubError: nothing was committed, or what arrived is not what was sent.
+            HubError: nothing was committed, or what arrived is not what was sent or could not be checked.
         """
         operations = [
             *(CommitOperationAdd(path, path_or_fileobj=file) for path, file in files.items()),
@@ -120,7 +137,12 @@ class Remote:
             made = ask(commit, doing=f"publishing to {self.repo_id}", repo_id=self.repo_id)
         except HubError as error:
             raise HubError(f"{error} Nothing was committed.") from error
-        arrived = self.same(files, commit=made)
+        try:
+            arrived = self.same(files, commit=made)
+        except HubError as error:
+            raise HubError(
+                f"{error} The release is there, at {made}, but what arrived could not be checked; run the same command again."
+            ) from error
         wrong = [path for path in files if not arrived.get(path, False)]
         if wrong:
             raise HubError(
@@ -143,5 +165,9 @@ class Remote:
 
 def local_hashes(path: Path) -> tuple[str, str]:
     """The two hashes by which the Hub may know the file at ``path``: sha256, and git's sha1."""
-    content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest(), hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            sha256.update(block)
+            git.update(block)
+    return sha256.hexdigest(), git.hexdigest()

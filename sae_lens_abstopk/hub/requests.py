@@ -94,7 +94,9 @@ def explain(error: BaseException, repo_id: str) -> str:
         return f"the Hub answered {status} {ATTEMPTS} times; try again later."
     if status is None and _connection_lost(error):
         return f"the connection to {constants.ENDPOINT} was lost or could not be made; check the network and try again."
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no more is known'}"
+    # the client puts the address and the request on the first line, and the Hub's reason on later ones
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Request ID" not in line]
+    return f"{type(error).__name__}: {' '.join(lines) or 'no more is known'}"
 
 
 def _connection_lost(error: BaseException) -> bool:

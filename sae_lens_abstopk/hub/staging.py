@@ -4,8 +4,8 @@ import copy
 import json
 import re
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_sae, require_finite
-from sae_lens_abstopk.hub.manifest import CARD_FILENAME, PublishedSAE, Results, published_file
+from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, PublishedSAE, Results, published_file
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
 from sae_lens_abstopk.saes.derive import SignedSAE, derive
@@ -39,6 +39,11 @@ TRAINING_KEYS = (
     "sae_lens_version",
     "sae_lens_training_version",
 )
+
+
+# of the metadata, what may be a local folder or file, and is a name on the Hub otherwise
+NAMED = ("model_name", "dataset_path")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class Staged(NamedTuple):
@@ -66,13 +71,7 @@ def stage(
         ConfigError: an id or a folder cannot be used; an SAE has no weights, has values that are not finite, or does
             not load back as it was.
     """
-    if not saes:
-        raise ConfigError("no SAE was given to publish.")
-    for sae_id in saes:
-        if not SAE_ID.fullmatch(sae_id) or sae_id == CARD_FILENAME:
-            raise ConfigError(
-                f"{sae_id!r} cannot be an SAE id; use letters, digits, '.', '_' and '-', and '/' between folders."
-            )
+    require_ids(list(saes), with_mirror=with_mirror)
     staged: dict[str, PublishedSAE] = {}
     for sae_id, source in saes.items():
         origin = None if isinstance(source, SAE) else Path(source)
@@ -81,7 +80,7 @@ def stage(
                 f"{sae_id!r} is an SAE in training; publish the folder of its run, or what "
                 "SAE.load_from_disk(FOLDER) gives after save_inference_model(FOLDER)."
             )
-        loaded = source if isinstance(source, SAE) else load_sae(Path(source))
+        loaded = source if isinstance(source, SAE) else load_sae(source)
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
         measured = chosen_results(results or {}, sae_id=sae_id, label=loaded.cfg.metadata.label or "", folder=origin)
         sae = _for_publication(loaded, base_model)
@@ -98,12 +97,18 @@ def stage(
         shares = _two_sidedness(activity, measured) if isinstance(sae, SignedSAE) else []
         if shares:
             (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(shares, sae.cfg.d_sae), encoding="utf-8")
-        staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=in_gauge)
+        staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=in_gauge, base_model=base_model)
         if with_mirror and isinstance(sae, SignedSAE):  # the codes of the others are not negative as they are
             mirrored = mirror(sae)
             _write(mirrored, folder / f"{sae_id}{MIRROR_END}", where=f"the mirror of {sae_id}")
             staged[f"{sae_id}{MIRROR_END}"] = _record(
-                mirrored, folder, f"{sae_id}{MIRROR_END}", None, in_gauge=in_gauge, mirror_of=sae_id
+                mirrored,
+                folder,
+                f"{sae_id}{MIRROR_END}",
+                None,
+                in_gauge=in_gauge,
+                base_model=base_model,
+                mirror_of=sae_id,
             )
     if results and not any(sae.results for sae in staged.values()):
         raise ConfigError(
@@ -113,16 +118,50 @@ def stage(
     return Staged(staged, {path: folder / path for sae in staged.values() for path in sae.files})
 
 
+def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
+    """
+    Refuse ids that cannot be folders of a release.
+
+    Raises:
+        ConfigError: there are none, one cannot be an id, or the mirror of one would have the id of another.
+    """
+    if not sae_ids:
+        raise ConfigError("no SAE was given to publish.")
+    for sae_id in sae_ids:
+        if not SAE_ID.fullmatch(sae_id) or sae_id in (CARD_FILENAME, MANIFEST_FILENAME):
+            raise ConfigError(
+                f"{sae_id!r} cannot be an SAE id; use letters, digits, '.', '_' and '-', and '/' between folders."
+            )
+        if with_mirror and f"{sae_id}{MIRROR_END}" in sae_ids:
+            raise ConfigError(
+                f"{sae_id}{MIRROR_END} would be an SAE and the mirror of {sae_id}; give one of them another id, as in ID=FOLDER."
+            )
+
+
 def _for_publication(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
     """A copy of ``sae`` on the CPU whose metadata name the model as others can find it, and no folder of this machine."""
     metadata = SAEMetadata(**copy.deepcopy(sae.cfg.metadata.to_dict()))
-    for key in ("model_name", "dataset_path"):
-        value = metadata.get(key)
-        if isinstance(value, str) and (Path(value).is_absolute() or Path(value).exists()):
-            metadata[key] = Path(value).name
-    if base_model is not None:
-        metadata["model_name"] = base_model
+    own = metadata.get("model_name")
+    for key, value in metadata.to_dict().items():
+        if isinstance(value, str):
+            metadata[key] = _without_folder(value) if key in NAMED else _without_absolute_folder(value)
+    if base_model is not None and (own is None or _without_folder(own) != own):
+        metadata["model_name"], folder = base_model, metadata.get("model_name")
+        if folder not in (None, base_model.rpartition("/")[2]) and metadata.get("model_weights") is None:
+            metadata["model_weights"] = folder
     return derive(type(sae), type(sae.cfg), sae, sae.state_dict(), metadata=metadata).to("cpu")
+
+
+def _without_folder(name: str) -> str:
+    """What the Hub may know by ``name``, and of a local folder or file its own name."""
+    if HUB_NAME.fullmatch(name) and not name.startswith(".") and not Path(name).exists():
+        return name
+    return PureWindowsPath(name).name or name  # which knows both kinds of slashes
+
+
+def _without_absolute_folder(value: str) -> str:
+    absolute = Path(value).is_absolute() or PureWindowsPath(value).is_absolute()
+    return PureWindowsPath(value).name if absolute else value
 
 
 def _recorded_activity(origin: Path | None) -> PoleActivity | None:
@@ -153,9 +192,17 @@ def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:
 
 
 def _record(
-    sae: SAE[Any], folder: Path, sae_id: str, results: Results | None, *, in_gauge: bool, mirror_of: str | None = None
+    sae: SAE[Any],
+    folder: Path,
+    sae_id: str,
+    results: Results | None,
+    *,
+    in_gauge: bool,
+    base_model: str | None,
+    mirror_of: str | None = None,
 ) -> PublishedSAE:
     metadata = sae.cfg.metadata
+    on_the_hub = "/" in (metadata.model_name or "")  # what was a folder has no slash by now
     written = sorted(path for path in (folder / sae_id).iterdir() if path.is_file())
     return PublishedSAE(
         architecture=sae.cfg.architecture(),
@@ -164,6 +211,7 @@ def _record(
         dtype=sae.cfg.dtype,
         gauge="canonical" if in_gauge else "as trained",
         mirror_of=mirror_of,
+        base_model=metadata.model_name if on_the_hub else base_model,
         training={key: metadata[key] for key in TRAINING_KEYS if metadata.get(key) is not None},
         results=results,
         files={path.relative_to(folder).as_posix(): published_file(path) for path in written},

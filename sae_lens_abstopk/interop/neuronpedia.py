@@ -43,7 +43,7 @@ class Feature:
     """One pole; the fields of SAEDashboard's ``NeuronpediaDashboardFeature``, what was not measured being empty."""
 
     feature_index: int
-    """That of the mirror: j for the positive pole of latent j, d_sae + j for the negative one."""
+    """j for the positive pole of latent j, or the latent; d_sae + j for its negative pole, as in the mirror."""
     neuron_alignment_indices: list[int]
     neuron_alignment_values: list[float]
     neuron_alignment_l1: list[float]
@@ -88,7 +88,8 @@ def write_neuronpedia(
     """
     Write ``batch-N.json`` files and ``skipped_indexes.json``, as SAEDashboard's Neuronpedia runner does.
 
-    The features are those of the mirror, which is the SAE to upload with them. A pole that never fired is skipped.
+    The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other are its
+    latents. One that never fired is skipped.
 
     Args:
         exploration: What :func:`sae_lens_abstopk.explore` collected.
@@ -112,9 +113,10 @@ def write_neuronpedia(
     if len(W_dec) != len(catalogue):
         raise ConfigError(f"W_dec has {len(W_dec)} rows; {name} has {len(catalogue)} latents.")
     require_empty(folder)
-    number = layer if layer is not None else _layer(exploration.about.hook)
+    number = layer if layer is not None else layer_of(exploration.about.hook)
     folder.mkdir(parents=True, exist_ok=True)
-    fires = catalogue.collected.pole_counts.flatten()
+    # without a sign there is no second half of features, and no mirror
+    fires = catalogue.collected.pole_counts[: 2 if catalogue.is_signed else 1].flatten()
     n_features, written = int((fires > 0).sum()), 0
     head = {"model_id": model_id, "layer": number, "sae_set": sae_set, "sae_id_suffix": suffix}
     paths: list[Path] = []
@@ -202,10 +204,16 @@ def _rounded(values: Sequence[float]) -> list[float]:
     return [round(float(value), DIGITS) for value in values]
 
 
-def _layer(hook: str) -> int:
+def layer_of(hook: str) -> int:
+    """
+    The layer in the name of a hook.
+
+    Raises:
+        ConfigError: it names none.
+    """
     match = re.search(r"\.(\d+)(?:\.|$)", hook)
     if match is None:
-        raise ConfigError(f"the hook {hook!r} names no layer; give layer, a number.")
+        raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")
     return int(match[1])
 
 

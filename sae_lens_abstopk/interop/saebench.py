@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ from sae_lens_abstopk.training.language_model import load_bridge, load_language_
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 LOG_FILENAME = "saebench.log"
+SAEBENCH_ID = "custom_sae"
+"""What SAEBench calls every SAE that is given as an object."""
 
 
 class SaeBenchResult(NamedTuple):
@@ -93,7 +96,7 @@ def run_saebench(
                 on_eval(name)
             folder = out / name
             folder.mkdir(exist_ok=True)
-            pattern = f"{subject.name.replace('/', '_')}_*_eval_results.json"
+            pattern = result_pattern(subject.name)
             for old in folder.rglob(pattern):
                 old.unlink()
             with redirect_stdout(log):
@@ -103,6 +106,11 @@ def run_saebench(
                 raise ConfigError(f"{name} gave no result for {subject.model_name}; what it said is in {log.name}.")
             results.append(SaeBenchResult(name, file, _metrics(file)))
     return results
+
+
+def result_pattern(name: str) -> str:
+    """Glob of the file in which SAEBench leaves the result of the SAE ``name``, and of no other whose name begins so."""
+    return escape(f"{name}_{SAEBENCH_ID}_eval_results.json".replace("/", "_"))
 
 
 def _check(evals: Sequence[str], *, as_is: bool, tasks: Sequence[str | Path]) -> None:

@@ -21,19 +21,27 @@ The architecture `{architecture}` is registered by the package `sae-lens-abstopk
 `KeyError: '{architecture}'`.
 
 ```python
-import sae_lens_abstopk  # registers {architecture}: pip install sae-lens-abstopk
+import sae_lens_abstopk  # registers {architecture}
 from sae_lens import {loader}
 
 sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 ```
 """
 
-STOCK_ARCHITECTURES = ("abstopk", "batchtopk", "gated", "jumprelu", "standard", "topk")
+REGISTERED_ARCHITECTURES = (
+    "signed_jumprelu",
+    "sparse_abstopk",
+    "sparse_topk",
+    "sparse_batchtopk",
+    "batch_abstopk",
+    "matryoshka_batch_abstopk",
+)
+"""All that the import of this package adds to SAELens's own."""
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
     """Write ``README.md`` into the SAE folder ``path``, unless there is one already."""
-    template = STOCK if architecture in STOCK_ARCHITECTURES else NEEDS_IMPORT
+    template = NEEDS_IMPORT if architecture in REGISTERED_ARCHITECTURES else STOCK
     readme = Path(path) / "README.md"
     if not readme.exists():
         readme.write_text(template.format(architecture=architecture, loader="TrainingSAE" if training else "SAE"))

@@ -15,7 +15,7 @@ class TrainingProgress:
 
     def __init__(self, console: Console, total_tokens: int) -> None:
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[speed]}"),
@@ -78,7 +78,7 @@ def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         bar.update(stages[what], completed=done, total=total)
         if done >= total:
             bar.remove_task(stages.pop(what))
-            console.print(f"[dim]{what}: done[/]", highlight=False)
+            console.print(f"{what}: done", style="dim", highlight=False, markup=False)
 
     with bar:
         yield show
@@ -87,7 +87,7 @@ def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 def _passing_bar(console: Console) -> Progress:
     """Drawn on a terminal only, and gone when it is done."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

@@ -85,7 +85,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.output = Path(cfg.output_path)
         self.leads = this_rank() == 0
         """Whether this rank is the one that writes."""
-        self.console = (console or Console()) if self.leads else Console(quiet=True)
+        self.console = (console or Console(markup=False)) if self.leads else Console(quiet=True)
         self.given = cfg
         """The config as it is written down, without the GPU of this rank."""
         if self.leads:  # to look is to hold the lock for a moment

@@ -29,7 +29,7 @@ class SweepJob:
         cfg = self.run.config(self.output)
         if not is_finished(cfg):
             resume_if_started(cfg)
-            train(cfg, console=Console(width=200))
+            train(cfg, console=Console(width=200, markup=False))
         return str(self.output / self.run.name)
 
     def checkpoint(self) -> Any:

@@ -63,7 +63,6 @@ def test_who_may_not_write_is_told_so_and_the_token_is_not_shown(
         ("POST", BATCH, 503, r"answered 503 4 times"),
         ("PUT", CDN, 500, r"answered 500 4 times; try again later\. Nothing was committed\."),
         ("POST", COMMIT, 429, r"limits the rate of requests \(429\)"),
-        ("POST", "paths-info", 500, r"looking at someone/signed-saes failed: the Hub answered 500"),
     ],
 )
 def test_what_the_hub_refuses_for_good_is_one_error_and_no_release(
@@ -75,6 +74,26 @@ def test_what_the_hub_refuses_for_good_is_one_error_and_no_release(
     hub.faults.clear()
     publish({"mine": saved(tmp_path)}, REPO)
     assert pull(REPO, "mine").sae.cfg.d_sae == 24
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_hub_that_does_not_say_what_it_holds_is_no_release_or_one_to_check_again(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    fault = hub.add_fault("POST", "paths-info", status=500)
+    with pytest.raises(HubError, match=r"The release is there, at \w+, but what arrived could not be checked"):
+        publish({"mine": saved(tmp_path)}, REPO)
+    before = hub.repos[REPO].branches["main"]
+    with pytest.raises(HubError, match="looking at someone/signed-saes failed: the Hub answered 500"):
+        publish({"two": saved(tmp_path, "abstopk")}, REPO)
+    assert hub.repos[REPO].branches["main"] == before
+    hub.faults.remove(fault)
+    assert publish({"mine": saved(tmp_path)}, REPO).changed == ()
+
+
+def test_the_hubs_reason_is_told(hub: HubServer, tmp_path: Path) -> None:
+    hub.add_fault("POST", COMMIT, status=400)
+    refused(hub, saved(tmp_path), r"told to fail.* Nothing was committed\.")
 
 
 @pytest.mark.parametrize(

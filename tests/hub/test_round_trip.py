@@ -132,7 +132,8 @@ def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer,
     publish({"mine": an_sae()}, REPO, poles={"mine": activity(an_sae())})
     other = saved(tmp_path, "abstopk")
     with pytest.raises(
-        ConfigError, match=r"has other files at mine/cfg\.json, mine/sae_weights\.safetensors; .*--overwrite"
+        ConfigError,
+        match=r"at mine/cfg\.json, mine/pole_activity\.safetensors, .*--overwrite .*The signs of mine are canonical there",
     ):
         publish({"mine": other}, REPO)
     assert pull(REPO, "mine").sae.cfg.architecture() == "signed_jumprelu"

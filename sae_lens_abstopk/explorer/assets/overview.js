@@ -105,10 +105,10 @@ async function overviewPage(sae, query) {
     if (state.sort) { address.set("sort", state.sort); if (state.up) address.set("dir", "up"); }
     back.hidden = !state.sort;
     for (const key of ["q", ...filters.map(([each]) => each)]) if (state[key]) address.set(key, state[key]);
-    history.replaceState(null, "", `#/overview/${sae}${address.size ? `?${address}` : ""}`);
     scroller.scrollTop = 0;
     render();
     plot.draw(list);
+    try { history.replaceState(null, "", `#/overview/${sae}${address.size ? `?${address}` : ""}`); } catch { /* Safari: a hundred in 30 s */ }
   }
 
   let drawn = null;

@@ -95,6 +95,7 @@ async function show() {
     performance.mark(view === "overview" ? "rows" : "page");
     if (view !== "overview") { window.scrollTo(0, 0); main.focus({ preventScroll: true }); }
   } catch (error) {
+    if (mine !== turn) return;
     main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Nothing here"), h("p", {}, String(error.message)),
       h("p", {}, h("a", { href: "#/overview/0" }, "All latents"))));
   }
