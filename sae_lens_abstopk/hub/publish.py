@@ -157,7 +157,7 @@ def _with_earlier_results(staged: Staged, before: Manifest) -> Staged:
         if sae.results is None and earlier is not None and _same_weights(sae_id, sae, earlier):
             plot = f"{sae_id}/{PLOT_FILENAME}"
             kept = {plot: earlier.files[plot]} if plot in earlier.files else {}
-            sae = replace(sae, results=earlier.results, files=kept | sae.files)
+            sae = replace(sae, results=earlier.results, files=dict(sorted((kept | sae.files).items())))
         saes[sae_id] = sae
     return staged._replace(saes=saes)
 

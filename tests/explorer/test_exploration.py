@@ -1,12 +1,14 @@
 """``explore`` on tiny language models, from Python and from the command line."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from sae_lens import SAE
 from sae_lens.load_model import load_model
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
+from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS, _written
@@ -118,6 +121,21 @@ def test_the_snippet_of_a_page_runs(folders: list[Path], capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert printed.startswith("-4.0 I think that")
     assert "\n4.0 I think that" in printed
+
+
+def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(folders[0])
+    sae = SAE.load_from_disk(source)
+    sae.cfg.metadata.hook_name = "blocks.2.mlp.hook_out"
+    sae.save_model(source)
+    base = Provenance(str(tiny_llama), str(tiny_llama), "blocks.2.mlp.hook_out", "text", held_out=True, tokens_read=1)
+    code = snippet(source, replace(base, model_class="TransformerBridge"))
+    exec(code.replace("{latent}", "3").replace("{scale}", "5.0"), {})
+    assert capsys.readouterr().out.startswith("-4.0 I think that")
+    hooked = snippet(source, replace(base, model_class="HookedTransformer", model_source="gpt2-small"))
+    compile(hooked.replace("{latent}", "3").replace("{scale}", "5.0"), "snippet", "exec")
+    assert "HookedTransformer.from_pretrained('gpt2-small')" in hooked
+    assert "steer(" not in snippet(source, replace(base, all_heads=False))
 
 
 def test_the_snippet_of_a_release_loads_it_from_the_hub(folders: list[Path]) -> None:

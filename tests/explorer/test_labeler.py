@@ -121,6 +121,20 @@ def test_an_answer_in_a_fence_is_read(stand_in: StandIn, labeler: Labeler, explo
     assert labeler.judge([exploration.saes["signed"][PLANTED]])[PLANTED].relation == "related"
 
 
+def test_the_last_object_counts_and_what_cannot_be_read_is_asked_again(
+    stand_in: StandIn, labeler: Labeler, exploration: Exploration
+) -> None:
+    latents = [exploration.saes["signed"][PLANTED]]
+    thought = '<think>Side A is {cold}, or {"a": "x"}.</think>'
+    stand_in.script = [
+        (200, thought),
+        (200, f'{thought} {{"a": "cold", "b": "warm", "relation": "opposites"}} That is all {{so}}.'),
+    ]
+    assert labeler.judge(latents) == {}
+    assert labeler.judge(latents)[PLANTED].negative == "cold"
+    assert len(stand_in.asked) == 2
+
+
 def test_a_busy_endpoint_is_asked_again(stand_in: StandIn, labeler: Labeler, exploration: Exploration) -> None:
     stand_in.script = [(429, "busy"), (503, "busy")]
     assert PLANTED in labeler.judge([exploration.saes["signed"][PLANTED]])
@@ -148,6 +162,11 @@ def test_what_goes_wrong_is_said(
         pytest.raises(ConfigError, match="cannot be reached"),
     ):
         nobody.judge(latents)
+    with (
+        Labeler("http://localhost:80a0/v1", "model", cache=tmp_path / "a") as mistyped,
+        pytest.raises(ConfigError, match="cannot be reached"),
+    ):
+        mistyped.judge(latents)
 
 
 def test_the_key_is_sent_and_written_nowhere(

@@ -13,6 +13,7 @@ import torch
 import yaml
 from rich.console import Console
 from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
+from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
 from sae_lens_abstopk.hub.manifest import Manifest
@@ -20,7 +21,7 @@ from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.training.config_file import build_config
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import READER, WRITER, HubServer
-from tests.saes.test_mirror import F, inputs, poles_of
+from tests.saes.test_mirror import F, inputs, poles_of, signed
 from tests.test_cli import invoke
 
 
@@ -71,6 +72,29 @@ def test_nothing_of_this_machine_or_of_the_token_is_published(hub: HubServer, tm
     assert "base_model: someone/tiny" in hub.repos[REPO].files()["README.md"].content.decode()
     sent_elsewhere = {token for _, path, token in hub.requests if path.startswith("/cdn/")}
     assert sent_elsewhere == {None}, "the token goes to the Hub alone"
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("model_name", "base_model", "expected", "weights"),
+    [
+        (r"C:\Users\me\tiny", None, "tiny", None),
+        ("models/secret/tiny", "someone/tiny", "someone/tiny", None),
+        ("someone/tiny", "someone/other", "someone/tiny", None),
+        (None, "someone/tiny", "someone/tiny", None),
+        ("/models/tiny-4bit", "someone/tiny", "someone/tiny", "tiny-4bit"),
+    ],
+)
+def test_the_model_is_named_as_others_find_it(
+    model_name: str | None, base_model: str | None, expected: str, weights: str | None
+) -> None:
+    sae = an_sae()
+    sae.cfg.metadata.model_name = model_name
+    sae.cfg.metadata.label = "/home/me/mine"
+    publish({"mine": sae}, REPO, base_model=base_model)
+    metadata = pull(REPO, "mine").sae.cfg.metadata
+    assert (metadata.model_name, metadata.model_weights, metadata.label) == (expected, weights, "mine")
+    assert pull(REPO, "mine").record.base_model == (expected if "/" in expected else None)
 
 
 def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_path: Path) -> None:
@@ -126,6 +150,12 @@ def test_a_branch_of_its_own_leaves_main_alone(hub: HubServer, tmp_path: Path) -
     assert pull(REPO, "mine", revision="v2").commit == done.commit
     with pytest.raises(ConfigError, match=r"has no abstopk\.json"):
         pull(REPO, "mine")
+    card = hub.repos[REPO].files("v2")["README.md"].content.decode()
+    assert "`abstopk pull someone/signed-saes mine --revision v2`" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    assert torch.equal(namespace["sae"].W_dec, SAE.load_from_disk(folder).W_dec)
 
 
 def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer, tmp_path: Path) -> None:
@@ -140,6 +170,49 @@ def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer,
     publish({"mine": other}, REPO, overwrite=True)
     assert pull(REPO, "mine").sae.cfg.architecture() == "abstopk"
     assert "mine/pole_activity.safetensors" not in hub.repos[REPO].files(), "no file of the old one is left"
+
+
+def test_a_release_keeps_its_gauge_unless_told_otherwise(hub: HubServer) -> None:
+    sae = an_sae()
+    energy = torch.tensor([[2.0], [1.0]]).expand(
+        2, F
+    )  # which flips no sign, so that the weights are the same either way
+    poles = {"mine": PoleActivity(counts=energy.long(), energy=energy, n_tokens=1)}
+    first = publish({"mine": sae}, REPO, poles=poles)
+    with pytest.raises(ConfigError, match=r"pole_activity\.safetensors.* --measure makes them so again"):
+        publish({"mine": sae}, REPO)
+    assert hub.repos[REPO].branches["main"] == first.commit
+    assert publish({"mine": sae}, REPO, poles=poles).changed == ()
+    publish({"mine": sae}, REPO, overwrite=True)
+    assert pull(REPO, "mine").record.gauge == "as trained"
+
+
+def test_what_is_refused_leaves_no_branch(hub: HubServer, tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    with pytest.raises(ConfigError, match="has other files"):
+        publish({"mine": saved(tmp_path, "abstopk")}, REPO, revision="v2")
+    assert set(hub.repos[REPO].branches) == {"main"}
+    publish({"mine": saved(tmp_path)}, REPO, revision="v2")
+    assert pull(REPO, "mine", revision="v2").sae.cfg.architecture() == "signed_jumprelu"
+
+
+@pytest.mark.usefixtures("hub")
+def test_one_licence_is_for_all(tmp_path: Path) -> None:
+    publish({"one": saved(tmp_path)}, REPO, license="mit")
+    with pytest.raises(ConfigError, match="has the licence mit for all of its SAEs"):
+        publish({"two": saved(tmp_path, "abstopk")}, REPO, license="apache-2.0")
+    publish({"two": saved(tmp_path, "abstopk")}, REPO, license="apache-2.0", overwrite=True)
+    assert pull(REPO, "one").manifest.license == "apache-2.0"
+
+
+@pytest.mark.usefixtures("hub")
+def test_heads_are_read_as_saelens_reads_them(tmp_path: Path) -> None:
+    metadata = SAEMetadata(hook_name="blocks.3.attn.hook_z")
+    sae: Any = signed("abstopk", metadata=metadata, reshape_activations="hook_z")
+    sae.save_model(tmp_path / "mine")
+    publish({"mine": tmp_path / "mine"}, REPO)
+    x = torch.randn(2, 5, 2, 4)  # heads, and what each writes
+    assert torch.equal(pull(REPO, "mine").sae(x), SAE.load_from_disk(tmp_path / "mine")(x))
 
 
 def test_a_card_that_was_edited_by_hand_is_not_overwritten(hub: HubServer, tmp_path: Path) -> None:
@@ -205,6 +278,9 @@ def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(
     [
         (["a", "b/a"], REPO, "would both be 'a'; give ids"),
         (["../x=a"], REPO, "cannot be an SAE id"),
+        (["abstopk.json=a"], REPO, "cannot be an SAE id"),
+        (["x=a", "x_mirror=b", "--mirror"], REPO, "would be an SAE and the mirror of x"),
+        (["a", "--measure"], "signed-saes", "is USER/NAME"),
         (["README.md=a"], REPO, "cannot be an SAE id"),
         (["a"], "signed-saes", "is USER/NAME"),
         (["a"], "some one/x", "is USER/NAME"),

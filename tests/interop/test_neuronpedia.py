@@ -71,6 +71,16 @@ def test_every_pole_that_fired_is_there_once_and_the_others_are_listed(folder: P
         assert (feature["n_tokens_in_prompt"], feature["n_prompts_total"]) == (16, 15)
 
 
+def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, tmp_path: Path) -> None:
+    plain = exploration.saes["topk"]
+    W_dec = torch.randn(len(plain), planted_signed().W_dec.shape[1])
+    write_neuronpedia(exploration, tmp_path, **NAMES, W_dec=W_dec, context_size=16, sae="topk")
+    fires = plain.collected.pole_counts[0] > 0
+    assert set(features(tmp_path)) == set(fires.nonzero().flatten().tolist())
+    skipped = json.loads((tmp_path / "skipped_indexes.json").read_text())["skipped_indexes"]
+    assert skipped == (~fires).nonzero().flatten().tolist()
+
+
 def test_a_file_holds_128_features_and_says_whose_they_are(folder: Path) -> None:
     found = batches(folder)
     assert [len(batch["features"]) for batch in found[:-1]] == [128] * (len(found) - 1)

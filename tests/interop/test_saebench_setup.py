@@ -11,7 +11,7 @@ from benchmarks import chart
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks import load_task
 from sae_lens_abstopk.interop.class_sets import class_set, joined
-from sae_lens_abstopk.interop.saebench import run_saebench
+from sae_lens_abstopk.interop.saebench import result_pattern, run_saebench
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable, verdict_table
 from sae_lens_abstopk.interop.saebench_runners import RUNNERS
 from tests.test_cli import invoke
@@ -86,6 +86,14 @@ def test_what_cannot_be_run_is_refused_with_the_reason(options: dict[str, Any], 
     with pytest.raises(ConfigError, match=re.escape(message)):
         run_saebench("nowhere", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_replaces_the_results_of_its_own_sae_alone(tmp_path: Path) -> None:
+    names = ("mine", "mine_mirror", "mine_2", "a[b]")
+    for name in names:
+        (tmp_path / f"{name}_custom_sae_eval_results.json").touch()
+    for name in names:
+        assert [path.name for path in tmp_path.rglob(result_pattern(name))] == [f"{name}_custom_sae_eval_results.json"]
 
 
 def test_without_saebench_the_command_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

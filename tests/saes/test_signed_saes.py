@@ -16,6 +16,7 @@ from sae_lens import (
 )
 from sae_lens import AbsTopKTrainingSAE as StockAbsTopKTrainingSAE
 from sae_lens import AbsTopKTrainingSAEConfig as StockAbsTopKTrainingSAEConfig
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainStepInput
 
 from sae_lens_abstopk import (
@@ -26,6 +27,7 @@ from sae_lens_abstopk import (
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
 )
+from sae_lens_abstopk.saes.load_note import REGISTERED_ARCHITECTURES
 
 Signed = AbsTopKTrainingSAE | BatchAbsTopKTrainingSAE
 DTYPES = st.sampled_from(["float32", "bfloat16"])
@@ -176,3 +178,9 @@ def test_contexts_and_batches_of_any_shape_are_encoded_alike(make: Any) -> None:
     sae, x = make(), tokens(12)
     torch.testing.assert_close(sae.encode(x.view(3, 4, 8)).flatten(0, 1), sae.encode(x))
     torch.testing.assert_close(sae(x.view(3, 4, 8)).flatten(0, 1), sae(x))
+
+
+def test_what_needs_the_import_is_what_it_registers() -> None:
+    entries = [*SAE_CLASS_REGISTRY.items(), *SAE_TRAINING_CLASS_REGISTRY.items()]
+    ours = {name for name, (cls, _) in entries if cls.__module__.startswith("sae_lens_abstopk")}
+    assert ours == set(REGISTERED_ARCHITECTURES)

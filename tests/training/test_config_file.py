@@ -11,7 +11,7 @@ from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
 from sae_lens_abstopk.training.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config_keys import annotate, key_docs
 from sae_lens_abstopk.training.presets import preset_names, variant_names
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.yaml_files import data_folder, yaml_text, yaml_value
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
     data_folder("training_configs").glob("variants/*.yaml")
@@ -262,3 +262,18 @@ def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
     for doc in key_docs().values():
         assert len(doc.meaning) > 10, doc.name
         assert doc.type, doc.name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-4", 3e-4),
+        ("12:30", "12:30"),
+        ("1:30.5", "1:30.5"),
+        ("2026-10-01", "2026-10-01"),
+        ("2024-13-45", "2024-13-45"),
+    ],
+)
+def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
+    assert yaml_value(text) == value
+    assert yaml_value(yaml_text(value)) == value
