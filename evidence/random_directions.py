@@ -2,13 +2,16 @@
 
     python -m evidence.random_directions --text corpus.jsonl.gz --work runs/evidence
 
-AbsTopK SAEs with fresh weights, otherwise like that of the study, are probed as those are. The larger their k, the denser
-their latents; with k = F every latent fires on every token. `results/random_directions.json` is what the page shows.
+SAEs with fresh weights, otherwise like AbsTopK's of the study, are probed as that is. In some latent j fires on as many tokens
+as the trained latent j, so that there are as many latents of each density to choose the best from. In the others k is
+larger, and with it the density of all latents; with k = F each fires on every token. `results/random_directions.json` is
+what the page shows.
 """
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,12 +22,15 @@ from sae_lens import SAE
 from evidence.arguments import add_local, overrides_of, study_parser
 from evidence.record import numbers, rounded
 from evidence.runs import HERE, Run, config_of, read_study, train_run, tuned_rates
+from evidence.tables import spread
 from evidence.tune import EXPANSION, LAYER
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
+from sae_lens_abstopk.saes import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.resume import CONFIG_FILENAME
@@ -32,24 +38,39 @@ from sae_lens_abstopk.training.resume import CONFIG_FILENAME
 RECORD = HERE / "results" / "random_directions.json"
 SHARES = (0.0125, 0.05, 0.25, 0.5, 1.0)
 """Latents that are on in a token, of all."""
-SAMPLE_BATCHES = 2
-"""Batches of the language model whose mean the SAEs are centred on."""
+SAMPLE_BATCHES, MATCH_BATCHES = 2, 16
+"""Batches of the language model whose mean the SAEs are centred on, and on which firings are matched."""
+MATCHED, DRAWS = "matched", range(3)
+CHUNK = 1024
+HIGH = 0.7
 
 
 def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
-    """SAEs with fresh weights for that of a run, with its config, which says what text is held out; by their k."""
+    """SAEs with fresh weights for that of a run, with its config, which says what text is held out, by name."""
     train_run(cfg)
     folder = Path(cfg.output_path or "")
-    blocks = ActivationCache.of_run(cfg).blocks(lambda _: iter(()))
-    x = torch.cat([next(blocks) for _ in range(SAMPLE_BATCHES)])
-    sae, made = SAE.load_from_disk(folder), {}
+    blocks = list(islice(ActivationCache.of_run(cfg).blocks(lambda _: iter(())), MATCH_BATCHES))
+    trained, x = SAE.load_from_disk(folder), torch.cat(blocks)
+    made = {f"{MATCHED}{seed}": matched_sae(trained, x, seed=seed) for seed in DRAWS}
     for share in SHARES:
-        sae.cfg.k = round(share * sae.cfg.d_sae)
-        name = f"k{sae.cfg.k}"
-        made[name] = out / name
-        untrained_sae(sae, x).sae.save_model(made[name])
-        shutil.copy(folder / CONFIG_FILENAME, made[name])
-    return made
+        trained.cfg.k = round(share * trained.cfg.d_sae)
+        made[f"k{trained.cfg.k}"] = untrained_sae(trained, torch.cat(blocks[:SAMPLE_BATCHES])).sae
+    for name, sae in made.items():
+        sae.save_model(out / name)
+        shutil.copy(folder / CONFIG_FILENAME, out / name)
+    return {name: out / name for name in made}
+
+
+@torch.no_grad()
+def matched_sae(trained: SAE[Any], x: torch.Tensor, *, seed: int) -> SignedJumpReLUSAE:
+    """Fresh weights of ``seed``, and thresholds by which latent j fires on as many of ``x`` [n, d_in] as that of ``trained``."""
+    fresh = untrained_sae(trained, x, seed=seed).sae
+    n_on = sum(((trained.encode(part) != 0).sum(0) for part in x.split(CHUNK)), torch.zeros(fresh.cfg.d_sae).long())
+    score = torch.cat([(fresh.process_sae_in(part) @ fresh.W_enc + fresh.b_enc).abs() for part in x.split(CHUNK)])
+    ranked = torch.cat([score.sort(dim=0, descending=True).values, torch.zeros_like(score[:1])])
+    threshold = ranked.gather(0, n_on[None])[0]  # what is above it fires
+    weights = dict(fresh.state_dict()) | {"threshold": threshold}
+    return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, fresh, weights)
 
 
 def lines_of(results: Results) -> list[dict[str, Any]]:
@@ -57,7 +78,7 @@ def lines_of(results: Results) -> list[dict[str, Any]]:
     best = {name: {task: of.saes[name].best_coverage for task, of in results.tasks.items()} for name in results.saes}
     return [
         {
-            "k": int(name.removeprefix("k")),
+            "name": name,
             "d_sae": results.saes[name].d_sae,
             "commit": results.commit,
             "best_coverage": {task: numbers(one.coverage) for task, one in of.items()},
@@ -68,19 +89,28 @@ def lines_of(results: Results) -> list[dict[str, Any]]:
 
 
 def random_lines() -> list[dict[str, Any]]:
-    """What is recorded, by k."""
+    """What is recorded, an SAE a line."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else []
 
 
 def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Best coverage and its density, mean over the tasks, by k."""
+    """Best coverage, how many tasks have it above 0.7, and its density, by how often the latents fire."""
     if not lines:
         return "Nothing is recorded yet."
-    rows = ["| latents on in a token | best coverage | its density |", "|---|---|---|"]
-    for line in lines:
-        covered = [value for value, _, _ in line["best_coverage"].values()]
-        share = f"{line['k']:,} of {line['d_sae']:,}"
-        rows.append(f"| {share} | {mean(covered):.3f} | {mean(line['density'].values()):.0%} |")
+    rows = ["| fresh weights | draws | best coverage | above 0.7 | its density |", "|---|---|---|---|---|"]
+    of_densities = [line for line in lines if not line["name"].startswith(MATCHED)]
+    groups = {
+        f"{int(line['name'].removeprefix('k')):,} of {line['d_sae']:,} on in a token": [line] for line in of_densities
+    }
+    matched = [line for line in lines if line["name"].startswith(MATCHED)]
+    for what, group in {"each latent as often as that of AbsTopK": matched, **groups}.items():
+        if not group:
+            continue
+        covered = [[value for value, _, _ in line["best_coverage"].values()] for line in group]
+        above = spread([sum(value > HIGH for value in each) for each in covered], ".0f")
+        density = spread([mean(line["density"].values()) for line in group], ".0%")
+        found = spread([mean(each) for each in covered], ".3f")
+        rows.append(f"| {what} | {len(group)} | {found} | {above} | {density} |")
     return "\n".join(rows)
 
 

@@ -14,6 +14,7 @@ from sae_lens import SAE
 
 from evidence import concept_tables, figures, random_directions, record, release, report, runs, study, tables, tune
 from tests.evaluation.test_evaluate import CONCEPT
+from tests.saes.test_mirror import inputs, signed
 
 SMALL = {
     "k": [4],
@@ -209,13 +210,26 @@ def test_directions_that_were_never_trained_are_probed_at_several_densities(
     monkeypatch.setattr("sys.argv", ["it", "--text", str(texts), "--work", str(work), "--model", str(model)])
     random_directions.main()
     lines = random_directions.random_lines()
-    assert [line["k"] for line in lines] == [1, 3, 16, 32, 64]  # of 64
-    densities = [mean(line["density"].values()) for line in lines]
+    draws = [f"matched{seed}" for seed in range(3)]
+    assert [line["name"] for line in lines] == [*draws, "k1", "k3", "k16", "k32", "k64"]  # of 64
+    densities = [mean(line["density"].values()) for line in lines[3:]]
     assert densities == sorted(densities)
     assert densities[-1] == 1
     assert all(0.5 <= covered[0] <= 1 for covered in lines[-1]["best_coverage"].values())
-    assert "| 64 of 64 | " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| 64 of 64 on in a token | 1 |" in printed
+    assert "| each latent as often as that of AbsTopK | 3 |" in printed
     assert SAE.load_from_disk(work / "random_directions" / "k16").cfg.k == 16
+
+
+def test_a_matched_control_has_as_many_latents_of_each_density() -> None:
+    trained: Any = signed("abstopk")
+    x = inputs(torch.float32, 500)
+    made = random_directions.matched_sae(trained, x, seed=1)
+    fired = (trained.encode(x) != 0).sum(0)
+    assert len(set(fired.tolist())) > 5
+    assert torch.equal((made.encode(x) != 0).sum(0), fired)
+    assert not torch.allclose(made.W_enc, trained.W_enc)
 
 
 def test_the_page_is_what_the_record_says() -> None:
