@@ -11,6 +11,8 @@ from evidence.runs import HERE
 from evidence.tables import COLUMNS, Line, by_variant, fvu_by_width, value
 from sae_lens_abstopk.figures.style import paper_style
 
+COLUMNS_OF_TASKS = 3
+MEANS, SHOWN_ONCE = "difference_in_means", ("latent", "clamp")
 PICTURES = HERE.parent / "docs" / "pictures"
 COLOURS = {
     "mixed_8th": "#D55E00",
@@ -87,23 +89,28 @@ def draw_steering(lines: Sequence[Line]) -> None:
     steered = [line for line in lines if "steering" in line]
     if not steered:
         return
+    # a row a latent, and below them what needs no latent, as it came out beside the first SAE
+    others = [way for way in next(iter(steered[0]["steering"].values()))["interventions"] if way not in SHOWN_ONCE]
+    rows = [(f"latent of {line['variant']}", line, "latent") for line in steered]
+    rows = [*rows, *((way.replace("_", " "), steered[0], way) for way in others)][::-1]
     with paper_style():
         tasks = list(steered[0]["steering"])
-        figure, axes = plt.subplots(1, len(tasks), figsize=(6.8, 2.2), layout="constrained", squeeze=False)
-        colours = {"latent": "#D55E00", "difference_in_means": "#0072B2"}
-        for axis, task in zip(axes[0], tasks, strict=False):
-            for row, line in enumerate(steered):
-                for way, one in line["steering"][task]["interventions"].items():
-                    colour = colours.get(way, "#767676")
-                    for side, sign in (("towards_a", -1), ("towards_b", 1)):
-                        effect = one[side]["log_odds"]["value"]
-                        if effect is not None:
-                            axis.plot(sign * effect, row, "o", color=colour, ms=3)
+        height = 0.16 * len(rows) + 0.55
+        figure, axes = plt.subplots(
+            -(-len(tasks) // COLUMNS_OF_TASKS), COLUMNS_OF_TASKS, layout="constrained", squeeze=False, sharex=True
+        )
+        figure.set_size_inches(6.8, height * len(axes) + 0.2)
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            for row, (_, line, way) in enumerate(rows):
+                one = line["steering"][task]["interventions"][way]
+                effects = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
+                if None not in effects:
+                    colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
+                    axis.plot([-effects[0], effects[1]], [row, row], "o-", color=colour, ms=3, lw=1)
             axis.axvline(0, color="#767676", lw=0.6)
             axis.set(title=task)
-            axis.set_yticks(
-                range(len(steered)), [line["variant"] for line in steered] if task == tasks[0] else [""] * len(steered)
-            )
+            axis.set_yticks(range(len(rows)), [told for told, _, _ in rows] if axis in axes[:, 0] else [""] * len(rows))
+        figure.supxlabel("change of the log-odds of the poles' words: towards A to the left, towards B to the right", fontsize="small")
         save(figure, "evidence-steering")
 
 

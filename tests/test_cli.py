@@ -1,5 +1,6 @@
 """The command as a user types it, in a process of its own where that matters."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,28 +11,24 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.cli.app import COMMANDS
 
 
 def invoke(*arguments: str) -> Any:
     return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments))
 
 
+def test_the_version_is_told() -> None:
+    done = invoke("--version")
+    assert done.exit_code == 0
+    assert re.match(r"sae-lens-abstopk \d+\.\d+\.\d+, sae-lens \d", done.output)
+
+
 def test_help_names_every_command() -> None:
     done = invoke("--help")
     assert done.exit_code == 0
-    for command in (
-        "train",
-        "configs",
-        "inspect",
-        "eval",
-        "compare",
-        "report",
-        "plot",
-        "explore",
-        "sweep",
-        "quickstart",
-    ):
-        assert command in done.output
+    places = [done.output.index(f"│ {command} ") for command in COMMANDS]
+    assert places == sorted(places)
 
 
 def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:

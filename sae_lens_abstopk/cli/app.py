@@ -4,15 +4,35 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from click import Context
 from rich.console import Console
+from typer.core import TyperGroup
+from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
 
+# the order in which somebody new meets them
+COMMANDS = (
+    *("quickstart", "configs", "train", "sweep", "compare", "inspect", "eval", "report", "plot", "explore"),
+    *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
+)
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands in the order of ``COMMANDS``."""
+
+    @override
+    def list_commands(self, ctx: Context) -> list[str]:
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -32,6 +52,23 @@ Text = Annotated[
 ]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.", show_default=False)]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(
+            f"sae-lens-abstopk {version('sae-lens-abstopk')}, sae-lens {version('sae-lens')}, torch {version('torch')}"
+        )
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and exit.")
+    ] = False,
+) -> None:
+    """Train, measure and look at bidirectional (AbsTopK) sparse autoencoders."""
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of splits, samples and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of splits, samples and intervals.")] = 0,
 ) -> None:
     """Probe, steer and measure SAEs by a suite; write results.json, report.md and report.html."""
     with errors_as_sentences() as console:
@@ -139,12 +139,16 @@ def explore(
     labeler_prompt: Annotated[
         Path | None, typer.Option(help="File with a question of your own.", show_default=False)
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask the labeler without asking you first.")] = False,
-    latents: Annotated[int, typer.Option(help="Latents to steer with and to label, as suggested.", min=1)] = 20,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Skip the confirmation before text is sent to the labeler.")
+    ] = False,
+    latents: Annotated[
+        int, typer.Option(help="Latents to steer with and to label: the first of the suggested order.", min=1)
+    ] = 20,
     serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
     port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
 ) -> None:
-    """Write a site with both poles of every latent, which opens from disk; a pass that was cut short is taken up."""
+    """Write a site with both poles of every latent, which opens from disk; an interrupted pass is resumed."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.labeler import Labeler

@@ -57,7 +57,7 @@ def convert(
     out: NewFolder,
     activations: Annotated[
         Path | None,
-        typer.Option(help="File with one tensor [n, d_in], to estimate a missing threshold on.", show_default=False),
+        typer.Option(help="File with one tensor \\[n, d_in], to estimate a missing threshold on.", show_default=False),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Model, for the metadata.", show_default=False)] = None,
     hook: Annotated[str | None, typer.Option(help="Hook, for the metadata.", show_default=False)] = None,
@@ -100,7 +100,9 @@ def publish(
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option("--measure", help="Read some text now, for the sign gauge and for what the results do not tell."),
+        typer.Option(
+            "--measure", help="Read some text now, for the sign gauge and anything missing from the results file."
+        ),
     ] = False,
     model: Model = None,
     text: Text = None,

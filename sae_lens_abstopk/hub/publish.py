@@ -7,8 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
@@ -25,7 +23,7 @@ from sae_lens_abstopk.hub.manifest import (
 from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.remote import Remote
-from sae_lens_abstopk.hub.requests import ask
+from sae_lens_abstopk.hub.requests import ask, require_repo_id
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
@@ -126,12 +124,7 @@ def require_publishable(
     Raises:
         ConfigError: ``repo_id`` or an id cannot be one, two SAEs would have the same, or ``dry_run`` is not empty.
     """
-    try:
-        validate_repo_id(repo_id)
-        if "/" not in repo_id:
-            raise HFValidationError("the name of the user or organisation is missing")
-    except HFValidationError as error:
-        raise ConfigError(f"--repo {repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
+    require_repo_id(repo_id)
     require_ids(list(saes), with_mirror=with_mirror)
     if dry_run is not None:
         require_empty(dry_run)

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.evaluation.loading import load_as_saved
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, Manifest, PublishedSAE, published_file
-from sae_lens_abstopk.hub.requests import ask, status_of
+from sae_lens_abstopk.hub.requests import ask, require_repo_id, status_of
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,7 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
         HubError: the Hub, or the way to it, said no, or a file arrived damaged twice.
     """
     doing = f"pulling {sae_id} of {repo_id}"
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ConfigError(f"{repo_id!r} cannot be a repository: {error} It is USER/NAME.") from None
+    require_repo_id(repo_id)
     # one commit for all files, also while somebody publishes
     commit = ask(lambda: HfApi().model_info(repo_id, revision=revision).sha, doing=doing, repo_id=repo_id)
     if commit is None:

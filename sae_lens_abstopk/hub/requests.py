@@ -5,7 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+from huggingface_hub.utils import validate_repo_id
 
 from sae_lens_abstopk.errors import ConfigError, HubError
 
@@ -40,6 +46,21 @@ def ask(call: Callable[[], T], *, doing: str, repo_id: str, attempts: int = ATTE
                 raise HubError(f"{doing} failed: {explain(error, repo_id)}") from error
             time.sleep(wait_before_retry(error, attempt))
     raise AssertionError("unreachable")
+
+
+def require_repo_id(repo_id: str) -> None:
+    """
+    Refuse what cannot be the name of a repository, before the Hub is asked.
+
+    Raises:
+        ConfigError: it is not USER/NAME.
+    """
+    try:
+        validate_repo_id(repo_id)
+        if "/" not in repo_id:
+            raise HFValidationError("the user or organisation is missing.")
+    except HFValidationError as error:
+        raise ConfigError(f"{repo_id!r} cannot be a repository (USER/NAME): {error}") from None
 
 
 def status_of(error: BaseException) -> int | None:

@@ -280,10 +280,10 @@ def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(
         (["../x=a"], REPO, "cannot be an SAE id"),
         (["abstopk.json=a"], REPO, "cannot be an SAE id"),
         (["x=a", "x_mirror=b", "--mirror"], REPO, "would be an SAE and the mirror of x"),
-        (["a", "--measure"], "signed-saes", "is USER/NAME"),
+        (["a", "--measure"], "signed-saes", "cannot be a repository (USER/NAME)"),
         (["README.md=a"], REPO, "cannot be an SAE id"),
-        (["a"], "signed-saes", "is USER/NAME"),
-        (["a"], "some one/x", "is USER/NAME"),
+        (["a"], "signed-saes", "cannot be a repository (USER/NAME)"),
+        (["a"], "some one/x", "cannot be a repository (USER/NAME)"),
         (["a"], REPO, "no such folder"),
     ],
 )

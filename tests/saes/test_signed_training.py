@@ -127,7 +127,9 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
     assert torch.equal(sae.W_enc.detach().norm(dim=0), folded)
     again: Any = TrainingSAE.load_from_disk(tmp_path)
     again.save_inference_model(tmp_path / "inference")
-    torch.testing.assert_close(again.W_enc.detach().norm(dim=0), folded, rtol=1e-6, atol=0)  # the layout in memory rounds
+    torch.testing.assert_close(
+        again.W_enc.detach().norm(dim=0), folded, rtol=1e-6, atol=0
+    )  # the layout in memory rounds
 
 
 def test_poles_are_counted_and_old_counts_fade() -> None:
