@@ -110,7 +110,10 @@ def draw_steering(lines: Sequence[Line]) -> None:
             axis.axvline(0, color="#767676", lw=0.6)
             axis.set(title=task)
             axis.set_yticks(range(len(rows)), [told for told, _, _ in rows] if axis in axes[:, 0] else [""] * len(rows))
-        figure.supxlabel("change of the log-odds of the poles' words: towards A to the left, towards B to the right", fontsize="small")
+        figure.supxlabel(
+            "change of the log-odds of the poles' words: towards A to the left, towards B to the right",
+            fontsize="small",
+        )
         save(figure, "evidence-steering")
 
 

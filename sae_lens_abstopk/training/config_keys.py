@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import docstring_parser
+import yaml
 from rich.table import Column, Table
 from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
@@ -18,7 +19,7 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import NOT_IN_FILES
 from sae_lens_abstopk.training.presets import preset_names, read_raw, variant_names
 from sae_lens_abstopk.training.tracking import TrackingConfig
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
 EXTRA = {
@@ -158,11 +159,11 @@ def _documented_name(path: list[str]) -> str:
 
 
 def keys_table() -> Table:
-    """All keys, for the terminal."""
-    table = Table("key", "type", "default", "meaning")
+    """All keys, for the terminal; their names stay whole, to be searched for."""
+    table = Table(Column("key", no_wrap=True), "type, default and meaning", box=None, pad_edge=False)
     for doc in key_docs().values():
         # as Text, or the table would read list[int] as markup
-        table.add_row(*map(Text, (doc.name, doc.type, doc.default, doc.meaning)))
+        table.add_row(Text(doc.name), Text(doc.comment.removeprefix("# ")))
     return table
 
 
@@ -197,12 +198,16 @@ def _how_to_combine() -> str:
 
 
 def preset_text(name: str) -> str:
-    """The file, or files, behind a preset."""
-    read_raw(name)  # refuses what does not exist
+    """The file behind a preset, or what it comes to with a variant: a config file either way."""
+    raw, _ = read_raw(name)  # refuses what does not exist
     model, _, variant = name.partition("/")
-    folder = data_folder("training_configs")
-    text = (folder / f"{model}.yaml").read_text(encoding="utf-8")
-    return text + (f"\n# {variant}\n" + (folder / "variants" / f"{variant}.yaml").read_text("utf-8") if variant else "")
+    if not variant:
+        file = data_folder("training_configs") / f"{model}.yaml"
+        text = file.read_text(encoding="utf-8")
+        return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
+    return f"# {model} with the variant {variant}\n" + annotate(
+        yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
+    )
 
 
 def main() -> None:
