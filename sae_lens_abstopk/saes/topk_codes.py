@@ -1,5 +1,6 @@
 """Codes as the few latents that are on: encode and decode without [..., d_sae]."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -74,14 +75,14 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
 @torch.no_grad()
 def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
     """What ``sae.decode`` gives for the same codes: [..., d_in]."""
-    values = codes.values.flatten(0, -2)
-    latents = codes.indices.flatten(0, -2)
+    *tokens, k = codes.values.shape
+    n_tokens = math.prod(tokens)
+    values, latents = (part.reshape(n_tokens, k) for part in codes)
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         values = values / sae.W_dec.norm(dim=-1)[latents]
-    n_tokens, k = values.shape
     offsets = even_offsets(n_tokens, k, values.device) if k else latents.new_zeros(n_tokens + 1)
     summed = weighted_sums(sae.W_dec, latents.flatten(), offsets, values.flatten())
-    recons = sae.hook_sae_recons(summed.view(*codes.values.shape[:-1], summed.shape[-1]) + sae.b_dec)
+    recons = sae.hook_sae_recons(summed.view(*tokens, summed.shape[-1]) + sae.b_dec)
     return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 

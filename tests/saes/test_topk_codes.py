@@ -43,7 +43,7 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("shape", [(13,), (3, 5), (1,)])
+@pytest.mark.parametrize("shape", [(13,), (3, 5), (1,), ()])
 @pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: cfg.architecture())
 @torch.no_grad()
 def test_codes_and_reconstructions_are_those_of_saelens(cfg: Any, shape: tuple[int, ...]) -> None:
