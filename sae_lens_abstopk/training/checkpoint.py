@@ -68,9 +68,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     except OtherRankError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
         raise CheckpointError(
-            f"the checkpoint {folder} could not be written ({reason}); those before it are as they were. Mend that, then "
+            f"the checkpoint {folder} could not be written ({why_not_written(error)}); those before it are as they were. Mend that, then "
             "go on with --resume."
         ) from error
     finally:
@@ -153,29 +152,36 @@ def keep_newest(folder: Path, n: int) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def set_newer_aside(root: Path, folder: Path) -> list[Path]:
+def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
     """
-    Rename the checkpoints in ``root`` that are newer than ``folder``, so that none of them is taken for its run's newest.
+    Rename the other checkpoints in ``root`` after as many ``tokens`` as ``folder`` or more.
+
+    None of them is then taken for the newest of the run that goes on from ``folder``.
 
     Returns:
         What they are called now.
     """
     renamed = []
     for path in checkpoints(root):
-        if int(path.name) > int(folder.name):
+        if int(path.name) >= tokens and path.resolve() != folder.resolve():
             names = (root / f"{ASIDE}{path.name}-{n}" for n in itertools.count(1))
             renamed.append(path.rename(next(name for name in names if not name.exists())))
     return renamed
 
 
-def lack_of_space(folder: Path, n_bytes: int) -> str | None:
-    """What to say where the disk of ``folder``, which need not exist, has less than ``n_bytes`` free."""
+def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str | None:
+    """What to say where the disk of ``folder``, which need not exist, has less than the ``n_bytes`` free that ``what`` needs."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free >= n_bytes:
         return None
-    return f"a checkpoint needs {_size(n_bytes)} and the disk of {folder} has {_size(free)} free"
+    return f"{what} needs {_size(n_bytes)} and the disk of {folder} has {_size(free)} free"
+
+
+def why_not_written(error: Exception) -> str:
+    """The reason in an exception that writing a file raised."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
 
 
 def _size(n_bytes: float) -> str:

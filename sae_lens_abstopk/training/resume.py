@@ -16,6 +16,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.config_file import dump_config
+from sae_lens_abstopk.training.run_lock import LOCK
 from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import STATE
 
@@ -24,11 +25,14 @@ METRICS_FILENAME = "metrics.csv"
 # keys that no step depends on
 HARMLESS = frozenset(
     {
+        "act_store_device",
         "checkpoint_freq",
         "checkpoint_path",
         "checkpoints_kept",
+        "device",
         "divergence_factor",
         "eval_batch_size_prompts",
+        "llm_device",
         "logger",
         "n_checkpoints",
         "n_eval_batches",
@@ -93,9 +97,10 @@ def is_finished(cfg: TrainingConfig) -> bool:
     Whether the run folder holds what the run leaves at its end: the weights of all its SAEs.
 
     Raises:
-        ConfigError: it holds a run with other settings, or the beginning of one.
+        ConfigError: it holds a run with other settings, or the beginning of one, or a config.yaml that no run wrote.
     """
     output = Path(cfg.output_path or "")
+    _refuse_config_of_nobody(cfg)
     require_same_run(output, cfg)
     return all(
         (folder / SAE_WEIGHTS_FILENAME).exists() for folder in (output, *(output / name for name in cfg.companions))
@@ -107,15 +112,22 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     Refuse a run folder that a run may not be written to.
 
     Raises:
-        ConfigError: it is a file, or holds a run that is finished or that is not to be gone on with.
+        ConfigError: it is a file, or holds a run that is finished or that is not to be gone on with, or a config.yaml that no
+            run wrote.
     """
     output = Path(cfg.output_path or "")
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output_path={str(output)!r} is a file; name a folder.")
+    _refuse_config_of_nobody(cfg)
     resumes, has_checkpoints = cfg.resume_from_checkpoint is not None, bool(checkpoints(checkpoint_root(cfg)))
     if resumes and is_finished(cfg):
         raise ConfigError(f"output_path={str(output)!r} holds a run that is finished; name another folder.")
     taken = [name for name in (SAE_WEIGHTS_FILENAME, METRICS_FILENAME) if (output / name).exists()]
+    if has_checkpoints and cfg.checkpoint_path is not None and not resumes:
+        raise ConfigError(
+            f"checkpoint_path={cfg.checkpoint_path!r} already holds checkpoints of a run; name another folder, or go on with "
+            "that run by --resume."
+        )
     taken += ["checkpoints"] if has_checkpoints else []
     known = has_checkpoints or (output / CONFIG_FILENAME).is_file()
     if taken and not (resumes and known):
@@ -125,9 +137,29 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
         )
 
 
+def _refuse_config_of_nobody(cfg: TrainingConfig) -> None:
+    """A config.yaml where no run has left anything else is the user's own, which that of the run would replace."""
+    output = Path(cfg.output_path or "")
+    by_runs = (LOCK, METRICS_FILENAME, SAE_WEIGHTS_FILENAME)
+    if not (output / CONFIG_FILENAME).is_file() or any((output / name).exists() for name in by_runs):
+        return
+    if not checkpoints(checkpoint_root(cfg)):
+        raise ConfigError(
+            f"output_path={str(output)!r} holds a {CONFIG_FILENAME} that no run wrote, and the run would write its own there; "
+            "name another folder, or give that file another name."
+        )
+
+
 def checkpoint_root(cfg: TrainingConfig) -> Path:
     """The folder that the checkpoints of the run are in."""
     return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
+
+
+def under_checkpoint_path(cfg: TrainingConfig, name: str) -> TrainingConfig:
+    """One of several runs of a config, with a folder of its own in the ``checkpoint_path`` that they share, if there is one."""
+    if cfg.checkpoint_path is not None:
+        cfg.checkpoint_path = str(Path(cfg.checkpoint_path) / name)
+    return cfg
 
 
 def write_config(folder: Path, cfg: TrainingConfig) -> None:
@@ -178,9 +210,9 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
             )
 
 
-def learning_rate_then(checkpoint: Path) -> float:
-    """The ``lr`` of the run that wrote a checkpoint, up to there."""
-    return float(yaml.safe_load((checkpoint / CONFIG_FILENAME).read_text(encoding="utf-8"))["lr"])
+def config_then(checkpoint: Path) -> dict[str, Any]:
+    """The config, as in a file, of the run that wrote a checkpoint, up to there."""
+    return yaml.safe_load((checkpoint / CONFIG_FILENAME).read_text(encoding="utf-8"))
 
 
 def _require_changeable(keys: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from sae_lens_abstopk.training.checkpoint import (
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, learning_rate_then, write_config
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, config_then, write_config
 from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
 from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import (
@@ -140,14 +140,15 @@ class RunCheckpoints:
             )
         if this_rank() == 0:
             remove_partial(self.root)
-            for path in set_newer_aside(self.root, folder):
+            for path in set_newer_aside(self.root, folder, self.state.trainers["sae"].n_training_samples):
                 console.print(
                     f"a newer checkpoint is {path} from here on", highlight=False, markup=False, soft_wrap=True
                 )
             for name, path in self.metrics.items():
                 _put_back(part_folder(folder, name) / path.name, path)
         console.print(f"going on after step {step} from {folder}", highlight=False, markup=False, soft_wrap=True)
-        lr_then = learning_rate_then(folder)
+        then = config_then(folder)
+        lr_then, device_then = float(then["lr"]), then.get("device")
         if lr_then != self.cfg.lr:  # it is allowed, or the checkpoint had been refused
             for trainer in self.state.trainers.values():
                 scale_learning_rate(trainer, self.cfg.lr / lr_then)
@@ -156,6 +157,7 @@ class RunCheckpoints:
         if note is not None:
             console.print(note, highlight=False, markup=False, soft_wrap=True)
         changes = environment_changes(folder)
+        changes += [f"device={device_then} then, {self.cfg.device} now"] if device_then != self.cfg.device else []
         if changes:
             console.print(
                 f"the numbers will not be those of an uninterrupted run to the last bit: {'; '.join(changes)}",

@@ -183,6 +183,45 @@ def test_what_a_run_went_back_from_is_not_its_newest_checkpoint(stopped: dict[st
     assert run_of(stopped).resumed == root / "256"
 
 
+def test_what_had_been_gone_back_from_can_be_gone_on_from(stopped: dict[str, Any]) -> None:
+    root = Path(stopped["output_path"]) / "checkpoints"
+    (root / "256").rename(root / "abandoned-256-1")
+    run_of(stopped | {"checkpoint_freq": 1, "resume_from_checkpoint": str(root / "128")}).run()
+    (Path(stopped["output_path"]) / "sae_weights.safetensors").unlink()
+    assert {"256", "320", "abandoned-256-1"} <= {path.name for path in root.iterdir()}
+    raw = stopped | {"checkpoint_freq": 0, "resume_from_checkpoint": str(root / "abandoned-256-1")}
+    run_of(raw).run()
+    assert {path.name for path in root.iterdir()} == {"192", "abandoned-256-1", "abandoned-256-2", "abandoned-320-1"}
+
+
+def test_files_of_the_user_are_not_written_over(raw_config: dict[str, Any]) -> None:
+    folder = Path(raw_config["output_path"])
+    folder.mkdir()
+    (folder / "README.md").write_text("my notes")
+    own = yaml.safe_dump(raw_config)
+    (folder / "config.yaml").write_text(own)
+    for resume in ([], ["--resume"]):
+        refused = invoke("train", str(folder / "config.yaml"), *resume)
+        assert refused.exit_code == 2
+        assert "holds a config.yaml that no run wrote, and the run would write its own there" in refused.stderr
+    assert (folder / "config.yaml").read_text() == own
+    (folder / "config.yaml").rename(folder / "mine.yaml")
+    assert invoke("train", str(folder / "mine.yaml")).exit_code == 0
+    assert (folder / "README.md").read_text() == "my notes"
+    assert (folder / "mine.yaml").read_text() == own
+
+
+def test_checkpoints_of_another_run_are_named_by_the_key_of_their_folder(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    raw = raw_config | {"checkpoint_path": str(tmp_path / "shared"), "checkpoint_freq": 2}
+    run_of(raw).run()
+    with pytest.raises(
+        ConfigError, match=r"^checkpoint_path='.*shared' already holds checkpoints of a run; name another"
+    ):
+        run_of(raw, output_path=str(tmp_path / "other"))
+
+
 def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped: dict[str, Any]) -> None:
     changed = stopped | {"lr": 0.5, "sae": stopped["sae"] | {"k": 5}, "companions": {"topk": {"architecture": "topk"}}}
     with pytest.raises(ConfigError, match="of a run with other settings") as refused:
@@ -232,9 +271,16 @@ def test_the_device_that_the_saes_were_moved_to_is_no_setting(stopped: dict[str,
     document["sae"]["device"] = document["companions"]["topk"]["device"] = "cuda:0"  # a folder of an older version
     (folder / "config.yaml").write_text(yaml.safe_dump(document))
     require_same_run(folder, build_config(raw))
-    (folder / "config.yaml").write_text(yaml.safe_dump(document | {"device": "cuda"}))
-    with pytest.raises(ConfigError, match="device is 'cuda' there, 'cpu' here"):
-        require_same_run(folder, build_config(raw))
+
+
+def test_a_run_goes_on_on_another_device_and_says_so(raw_config: dict[str, Any]) -> None:
+    raw, said = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, io.StringIO()
+    run = run_of(raw, device="cpu:0")
+    run.run()
+    (run.output / "sae_weights.safetensors").unlink()
+    run_of(raw | {"resume_from_checkpoint": "newest"}, Console(file=said, width=300)).run()
+    assert "going on after step 4" in said.getvalue()
+    assert "to the last bit: device=cpu:0 then, cpu now" in said.getvalue()
 
 
 def test_a_rank_with_a_gpu_of_its_own_goes_on_with_the_run_of_all(
