@@ -12,8 +12,8 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.training.distributed import require_one_process
-from sae_lens_abstopk.training.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.many_runs import train_unfinished
+from sae_lens_abstopk.training.resume import under_checkpoint_path
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
@@ -100,8 +100,12 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
         )
     ks, seeds, variants = raw["k"], raw["seeds"], raw["variants"]
     for key, values in (("k", ks), ("seeds", seeds)):
-        if not isinstance(values, list) or not values or not all(isinstance(value, int) for value in values):
+        if not isinstance(values, list) or not values or not all(type(value) is int for value in values):
             raise ConfigError(f"{path}: {key}={values!r} must be a list of whole numbers.")
+        if len(set(values)) < len(values):
+            raise ConfigError(
+                f"{path}: {key}={values!r} names a value twice, whose runs would share a folder; name it once."
+            )
     if not isinstance(variants, dict) or not variants or not all(isinstance(v, dict) for v in variants.values()):
         raise ConfigError(f"{path}: variants must map a name to a section of SAE keys; got {variants!r}.")
     for override in overrides:
@@ -113,8 +117,9 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
             name = f"k{k}_seed{seed}"
             changes = [*overrides, f"seed={seed}", f"output_path={yaml_text(str(output / name))}"]
             changes += variants_as_overrides(variants, base, k, where=str(path))
-            cfg = load_config(raw["config"], changes)
-            cfg.sae.metadata.variant = next(iter(variants))
+            cfg = under_checkpoint_path(load_config(raw["config"], changes), name)
+            for variant, sae in zip(variants, cfg.all_saes.values(), strict=True):
+                sae.metadata.variant = variant
             runs.append(ComparisonRun(name, k, seed, cfg))
     return Comparison(tuple(runs), raw.get("suite", "full"))
 
@@ -144,14 +149,10 @@ def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = 
 
     Raises:
         ConfigError: before any is trained, if the folder of one holds a run with other settings.
+        TrainingStopped: at the end, naming the runs that stopped themselves.
     """
     require_one_process("abstopk compare")
-    finished = [is_finished(run.config) for run in comparison.runs]
-    for i, (run, done) in enumerate(zip(comparison.runs, finished, strict=True), 1):
-        console.print(f"[{i}/{len(finished)}] {run.name}{'  done' if done else ''}", markup=False, highlight=False)
-        if not done and not dry_run:
-            resume_if_started(run.config)
-            train(run.config, console=console)
+    train_unfinished({run.name: run.config for run in comparison.runs}, console=console, dry_run=dry_run)
 
 
 def variants_as_overrides(

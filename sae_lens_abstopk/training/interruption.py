@@ -14,6 +14,13 @@ class Interrupted(KeyboardInterrupt):
     """The run was stopped by Ctrl-C or SIGTERM between two steps."""
 
 
+def came_of_a_signal(error: BaseException | None) -> bool:
+    """Whether an error arose while a run was being stopped by a signal, or by another Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 class StopSignals:
     """
     Whether the run has been asked to stop.

@@ -13,8 +13,8 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
-from sae_lens_abstopk.training.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.many_runs import train_unfinished
+from sae_lens_abstopk.training.resume import is_finished, under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 ENTRY_KEYS = {"config", "variants", "grid"}
@@ -32,11 +32,23 @@ class SweepRun:
 
     def config(self, output: Path) -> TrainingConfig:
         """The checked config of this run, with its folder in ``output``."""
-        return load_config(self.source, [*self.overrides, f"output_path={yaml_text(str(output / self.name))}"])
+        cfg = load_config(self.source, [*self.overrides, f"output_path={yaml_text(str(output / self.name))}"])
+        return under_checkpoint_path(cfg, self.name)
 
     def command(self, output: Path) -> str:
         """The shell command of this run alone; given again, it goes on where it stopped."""
-        words = ["abstopk", "train", self.source, *self.overrides, "--output", str(output / self.name), "--resume"]
+        root = self.config(output).checkpoint_path
+        own = [] if root is None else [f"checkpoint_path={yaml_text(root)}"]
+        words = [
+            "abstopk",
+            "train",
+            self.source,
+            *self.overrides,
+            *own,
+            "--output",
+            str(output / self.name),
+            "--resume",
+        ]
         return shlex.join(words)
 
 
@@ -108,19 +120,12 @@ def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_r
     """
     Check every config, then train the runs that are not finished in ``output``, one after the other.
 
-    A run that was stopped goes on from its newest checkpoint.
-
     Raises:
         ConfigError: before any is trained, if a config is not understood or the folder of a run holds one with other settings.
+        TrainingStopped: at the end, naming the runs that stopped themselves.
     """
     require_one_process("abstopk sweep")
-    configs = {run.name: run.config(output) for run in runs}
-    finished = [is_finished(cfg) for cfg in configs.values()]
-    for i, ((name, cfg), done) in enumerate(zip(configs.items(), finished, strict=True), 1):
-        console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False, highlight=False)
-        if not done and not dry_run:
-            resume_if_started(cfg)
-            train(cfg, console=console)
+    train_unfinished({run.name: run.config(output) for run in runs}, console=console, dry_run=dry_run)
 
 
 def unfinished(runs: Sequence[SweepRun], output: Path) -> list[SweepRun]:

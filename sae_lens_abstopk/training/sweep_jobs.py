@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.many_runs import refuse_stopped
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.sweep import SweepRun, unfinished
@@ -61,7 +63,7 @@ def submit_sweep(
 
     Raises:
         ConfigError: submitit is missing, or refuses the cluster or a parameter; a config is not understood.
-        TrainingStopped: a job of this machine failed.
+        TrainingStopped: jobs of this machine failed; all have been waited for.
     """
     if importlib.util.find_spec("submitit") is None:
         raise ConfigError("--launcher submitit needs submitit: pip install 'sae-lens-abstopk[slurm]'.")
@@ -81,10 +83,20 @@ def submit_sweep(
         jobs.append(executor.submit(SweepJob(run, output.absolute())))
         console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False, highlight=False)
     if executor.cluster in HERE:
+        failed = []
         for run, job in zip(waiting, jobs, strict=True):
             try:
                 job.result()
-            except UncompletedJobError as error:
+            except (UncompletedJobError, TrainingStopped) as error:
+                if came_of_a_signal(error):
+                    raise
+                failed.append(run.name)
                 last = str(error).strip().splitlines()[-1]
-                raise TrainingStopped(f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})") from error
+                console.print(
+                    f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        refuse_stopped(failed, len(waiting))
     return [str(job.job_id) for job in jobs]

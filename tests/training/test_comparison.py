@@ -14,7 +14,10 @@ from sae_lens import StandardTrainingSAEConfig
 from sae_lens.training.optim import CoefficientScheduler
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.training import many_runs
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.target_l0 import L0Controller
@@ -47,6 +50,7 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
         assert [cfg["architecture"] for cfg in cfgs.values()] == ["abstopk", "topk", "standard"]
         assert [cfg["d_sae"] for cfg in cfgs.values()] == [64, 128, 64]
         assert cfgs["abstopk"]["k"] == run.k
+        assert [cfg["metadata"]["variant"] for cfg in cfgs.values()] == list(VARIANTS)
         assert run.config.target_l0 == {"standard": run.k}
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
     again = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
@@ -68,6 +72,9 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
     [
         ({"ks": [1]}, "unknown: ks"),
         ({"k": 3}, r"k=3 must be a list of whole numbers"),
+        ({"k": [True]}, r"k=\[True\] must be a list of whole numbers"),
+        ({"k": [3, 5, 3]}, r"k=\[3, 5, 3\] names a value twice"),
+        ({"seeds": [0, 0]}, r"seeds=\[0, 0\] names a value twice"),
         ({"seeds": []}, r"seeds=\[\] must be a list of whole numbers"),
         ({"variants": {"a": 3}}, "variants must map a name to a section of SAE keys"),
         ({"variants": {"a": {"architecture": "abstopp"}}}, "did you mean 'abstopk'"),
@@ -111,6 +118,29 @@ def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], 
         comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], output=tmp_path / "runs")
         assert comparison.runs[0].config.sae.d_sae == d_sae
         assert comparison.runs[0].config.lr == 1e-4
+
+
+def test_each_run_has_a_folder_of_its_own_under_the_checkpoint_path(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    for changes in ([], [f"checkpoint_path={tmp_path / 'checkpoints'}"]):
+        comparison = load_comparison(written(raw_config, tmp_path), changes, output=tmp_path / "runs")
+        own = [str(tmp_path / "checkpoints" / run.name) if changes else None for run in comparison.runs]
+        assert [run.config.checkpoint_path for run in comparison.runs] == own
+
+
+def test_a_run_that_stops_itself_takes_no_other_with_it(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def stops(cfg: TrainingConfig, **_: Any) -> None:
+        begun.append(Path(cfg.output_path or "").name)
+        raise TrainingStopped("it has diverged")
+
+    monkeypatch.setattr(many_runs, "train", stops)
+    comparison = load_comparison(written(raw_config, tmp_path, seeds=[0]), output=tmp_path / "runs")
+    with pytest.raises(TrainingStopped, match="2 of 2 runs stopped before their end: k3_seed0, k5_seed0"):
+        run_comparison(comparison, console=QUIET)
+    assert begun == ["k3_seed0", "k5_seed0"]
 
 
 def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> None:

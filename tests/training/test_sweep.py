@@ -2,8 +2,10 @@ import gc
 import importlib.util
 import io
 import json
+import os
 import pickle
 import shlex
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.training import many_runs, sweep_jobs
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.checkpoint import CheckpointError
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.presets import apply_override
+from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 from sae_lens_abstopk.training.sweep_jobs import SweepJob, submit_sweep
 from tests.test_cli import invoke
@@ -68,6 +76,68 @@ def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], t
     assert "[1/2] base_sae.k-2  done" in said.getvalue()
     assert f"going on after step 4 from {stopped / 'checkpoints' / '256'}" in said.getvalue()
     assert (stopped / "sae_weights.safetensors").read_bytes() == whole
+
+
+class StoppingTrain:
+    """Trains, but for the run at k = 2, which stops itself as a diverging one does."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def __call__(self, cfg: TrainingConfig, *, console: Console) -> Any:
+        self.begun.append(Path(cfg.output_path or "").name)
+        if cfg.sae.k == 2:  # type: ignore[attr-defined]
+            raise TrainingStopped("the loss is [nan]: the run has diverged")
+        return train(cfg, console=console)
+
+
+def test_a_run_that_stops_itself_takes_no_other_with_it(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_runs, "train", stopping := StoppingTrain())
+    arguments = ["sweep", swept(raw_config, tmp_path, (2, 3)), "-o", str(tmp_path / "runs")]
+    done = invoke(*arguments)
+    assert done.exit_code == 1
+    assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
+    assert "base_sae.k-2 stopped: the loss is [nan]: the run has diverged" in done.output
+    assert "1 of 2 runs stopped before their end: base_sae.k-2. Each says above why" in done.stderr
+    assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
+    assert invoke(*arguments).exit_code == 1
+    assert stopping.begun[2:] == ["base_sae.k-2"]
+
+
+def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = runner_module.step_metrics
+
+    def press(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    def no_room(*_: Any) -> None:
+        raise CheckpointError("no room")
+
+    monkeypatch.setattr(runner_module, "step_metrics", press)
+    monkeypatch.setattr(RunCheckpoints, "save", no_room)
+    output = tmp_path / "runs"
+    with pytest.raises(CheckpointError, match="no room"):
+        run_sweep(load_sweep(swept(raw_config, tmp_path)), output, console=Console(quiet=True))
+    assert [path.name for path in output.iterdir()] == ["base_sae.k-2"]
+
+
+def test_each_run_of_a_sweep_has_a_folder_of_its_own_under_the_checkpoint_path(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoints = tmp_path / "the checkpoints"
+    arguments = [swept(raw_config, tmp_path), f"checkpoint_path={checkpoints}", "-o", str(tmp_path / "runs")]
+    printed = invoke("sweep", *arguments, "--launcher", "print").output.splitlines()
+    for command in printed:
+        assert invoke(*shlex.split(command)[1:]).exit_code == 0
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["base_sae.k-2", "base_sae.k-3"]
+    done = invoke("sweep", *arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("done") == 2
 
 
 def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -133,6 +203,20 @@ def test_what_a_launcher_does_not_take_is_one_sentence(
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@OPEN_LOGS
+@pytest.mark.usefixtures("logs_left_open")
+def test_all_jobs_of_this_machine_are_waited_for(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_jobs, "train", stopping := StoppingTrain())
+    arguments = ["sweep", swept(raw_config, tmp_path), "-o", str(tmp_path / "runs")]
+    failed = invoke(*arguments, "--launcher", "submitit", "--cluster", "debug")
+    assert failed.exit_code == 1
+    assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
+    assert "the job of base_sae.k-2 failed: the loss is [nan]" in failed.output
+    assert "1 of 2 runs stopped before their end: base_sae.k-2" in failed.stderr
 
 
 @OPEN_LOGS
