@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.confinement import inside
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.training.activation_scales import ESTIMATED
+from sae_lens_abstopk.training.checkpoint import lack_of_space, why_not_written
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.text import text_files
 
@@ -50,6 +53,10 @@ DEFINING_KEYS = (
 FILES = "model files"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 SAMPLES, SAMPLE_BYTES = 64, 2**14
+
+
+class CacheNotWrittenError(TrainingStopped):
+    """A shard could not be written; those before it are as they were."""
 
 
 class Shard(NamedTuple):
@@ -118,6 +125,23 @@ class ActivationCache:
         """Whether nothing has been decided about its content yet."""
         return not (self.folder / MANIFEST).is_file()
 
+    def require_room(self, cfg: TrainingConfig) -> None:
+        """
+        Refuse a run whose activations do not fit on the disk, beside those that are there already.
+
+        Raises:
+            ConfigError: with what is needed and what is free.
+        """
+        batches = cfg.total_training_steps
+        if any(sae.normalize_activations in ESTIMATED for sae in cfg.all_saes.values()):
+            batches += cfg.n_batches_for_norm_estimate
+        positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
+        rows = batches * cfg.train_batch_size_tokens + cfg.n_batches_in_buffer * positions
+        rows -= sum(sum(shard.rows) for shard in self.shards)
+        lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
+        if rows > 0 and lack is not None:
+            raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
+
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
         """Record the norm above which tokens are left out, and how many LM batches were read to find it."""
         self.manifest |= {"max_norm": max_norm, "skipped_batches": skipped_batches}
@@ -161,13 +185,16 @@ class ActivationCache:
             for i, block in enumerate(blocks):
                 pending.append(block.bfloat16())
                 if len(pending) == BATCHES_IN_SHARD:
-                    self._append(pending)
-                    pending = []
+                    whole, pending = pending, []
+                    self._append(whole)
                 if i >= skip:
                     yield block.bfloat16().float()
         finally:  # the run has all that it needs
             if pending:
-                self._append(pending)
+                try:
+                    self._append(pending)
+                except CacheNotWrittenError as error:  # the run that reads on computes them again
+                    warnings.warn(str(error), stacklevel=2)
 
     def _load(self, shard: Shard) -> torch.Tensor:
         path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
@@ -182,11 +209,18 @@ class ActivationCache:
     def _append(self, blocks: list[torch.Tensor]) -> None:
         file = f"activations-{len(self.manifest['shards']):05d}.safetensors"
         partial = self.folder / f"{file}.partial"
-        save_file({"activations": torch.cat(blocks).cpu()}, partial)
-        entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": _sha256(partial)}
-        partial.replace(self.folder / file)
-        self.manifest["shards"].append(entry)
-        self._write_manifest()
+        try:
+            save_file({"activations": torch.cat(blocks).cpu()}, partial)
+            entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": _sha256(partial)}
+            partial.replace(self.folder / file)
+            self.manifest["shards"].append(entry)
+            self._write_manifest()
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise CacheNotWrittenError(
+                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); what was in it is as it "
+                "was. Mend that, then go on with --resume."
+            ) from error
 
     def _write_manifest(self) -> None:
         partial = self.folder / f"{MANIFEST}.partial"

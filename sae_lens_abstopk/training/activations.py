@@ -84,7 +84,9 @@ class FilteredActivationsStore(ActivationsStore):
         # of its own, so that a thread which reads ahead and whatever else draws numbers do not depend on each other
         store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
         store.train_batch_size_tokens //= n_ranks()
-        store.cache = None if cfg.activation_cache is None else ActivationCache.of_run(cfg)
+        if cfg.activation_cache is not None:
+            store.cache = ActivationCache.of_run(cfg)
+            store.cache.require_room(cfg)
         if store.cache is not None and not store.cache.is_new:
             store.max_norm = store.cache.manifest["max_norm"]
             return store

@@ -11,13 +11,15 @@ import pytest
 import torch
 from filelock import FileLock
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import activation_cache
-from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.training.activation_cache import ActivationCache, CacheNotWrittenError
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
+from tests.training.test_checkpoint import Usage
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +119,49 @@ def test_what_was_written_before_a_crash_is_kept(cache: ActivationCache) -> None
     again = ActivationCache(cache.folder, {"seed": 1})
     assert [len(shard.rows) for shard in again.shards] == [3, 3, 1]
     assert numbers(again.blocks(lambda n: numbered(9, n))) == list(range(9))
+
+
+def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    train(raw_config, tmp_path / "a", activation_cache=str(folder))
+    whole = folder.rename(tmp_path / "whole")
+    needed = 2 * 32 * (384 + 16 * 31)  # bytes x d_in x (training tokens + mixing buffer)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed - 1))
+    with pytest.raises(
+        ConfigError, match=r"activation_cache needs 56\.3 kB and the disk of .* has 56\.3 kB free; free some"
+    ):
+        train(raw_config, tmp_path / "b", activation_cache=str(folder))
+    assert not folder.exists()
+    train(raw_config, tmp_path / "b", activation_cache=str(whole))  # what is there needs no room
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed))
+    train(raw_config, tmp_path / "c", activation_cache=str(folder))
+
+
+@pytest.mark.parametrize("error", [SafetensorError("I/O error: no space left"), OSError(28, "no space left")])
+def test_a_shard_that_cannot_be_written_stops_the_run_with_a_sentence_and_is_tried_once(
+    cache: ActivationCache, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    list(cache.blocks(lambda n: numbered(3, n)))
+    tries = []
+
+    def full(_: Any, path: Path) -> None:
+        tries.append(path)
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(activation_cache, "save_file", full)
+    with pytest.raises(
+        CacheNotWrittenError, match=r"could not be written \(.*no space left\); what was in it is as it was"
+    ):
+        list(cache.blocks(lambda n: numbered(20, n)))
+    assert len(tries) == 1
+    assert not list(cache.folder.glob("*.partial"))
+    # what is left at the end of a run is no reason for it to fail
+    with pytest.warns(UserWarning, match="could not be written"):
+        list(cache.blocks(lambda n: numbered(5, n)))
+    assert numbers(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(3, n))) == [0, 1, 2]
 
 
 def test_two_processes_do_not_fill_one_cache(cache: ActivationCache) -> None:
