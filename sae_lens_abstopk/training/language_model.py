@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, StrictDataclassError
 from sae_lens.load_model import load_model
+from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.loading_from_pretrained import get_pretrained_model_config
@@ -104,6 +105,39 @@ def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
         f"{residual[0] if residual else names[0]} to {residual[-1] if residual else names[-1]}; "
         f"nearest: {', '.join(nearest)}."
     )
+
+
+@torch.no_grad()
+def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
+    """
+    Refuse a hook that a loaded model lacks, or whose activations are of another width than the SAE reads; two tokens are run.
+
+    Raises:
+        ConfigError: naming the hook and the nearest ones that exist, or both widths.
+    """
+    hook, names = cfg.hook_name, list(model.hook_dict)
+    if hook not in names:
+        nearest = ", ".join(difflib.get_close_matches(hook, names, n=3)) or names[0]
+        raise ConfigError(f"hook_name={hook!r} is no hook point of {cfg.model_name}; nearest: {nearest}.")
+    _, cache = model.run_with_cache(
+        torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device),
+        names_filter=[hook],
+        stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(hook),
+        prepend_bos=False,
+        **cfg.model_kwargs,
+    )
+    if hook not in cache:
+        raise ConfigError(
+            f"hook_name={hook!r} is a hook point of {cfg.model_name} that a forward pass does not reach as the model is set; "
+            "name another one."
+        )
+    activations = cache[hook]
+    width = (activations if cfg.hook_head_index is None else activations[:, :, cfg.hook_head_index])[0, 0].numel()
+    if width != cfg.sae.d_in:
+        raise ConfigError(
+            f"sae.d_in={cfg.sae.d_in}, which is the width of the residual stream where it is left out, but the activations of "
+            f"{hook} in {cfg.model_name} are {width} wide; set sae.d_in={width}."
+        )
 
 
 def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = None) -> HookedRootModule:

@@ -30,8 +30,9 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
-from sae_lens_abstopk.training.language_model import check_hook, load_language_model
+from sae_lens_abstopk.training.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
+from sae_lens_abstopk.training.metadata import note_run
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import (
@@ -48,6 +49,7 @@ from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState, part_folder
+from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 __all__ = ["CONFIG_FILENAME", "METRICS_FILENAME", "TrainingResult", "TrainingRun", "train"]
 
@@ -96,15 +98,18 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg.logger.require_packages()
         check_hook(cfg)
         dataset = load_text(cfg, "train")
-        sae = new_sae(cfg.sae, cfg.seed, weights_of=cfg.from_pretrained_path)
+        self.starts = warm_starts(cfg) if self.resumed is None else {}
+        """Where SAEs take their first weights from, by name."""
+        sae = new_sae(cfg.sae, cfg.seed, weights_of=self.starts.get("sae"))
         with saelens_notes_off():
             model = load_language_model(cfg)
+            check_activations(model, cfg)
             super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
             store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
         self.activations_store = self.store = store
         self.saes: dict[str, TrainingSAE[Any]] = {"sae": self.sae}
         for name, sae_cfg in cfg.companions.items():
-            self.saes[name] = new_sae(sae_cfg, cfg.seed).to(cfg.device)
+            self.saes[name] = new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
         require_room(cfg, self.saes)
         torch.manual_seed(cfg.seed)
         self.held_out: list[torch.Tensor] = []
@@ -159,6 +164,12 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.checkpoints = RunCheckpoints(self.given, state, metrics)
         if self.resumed is None:
             self.checkpoints.start_anew(self.console)
+            take_scales(self.trainers, self.starts)
+            for name in self.saes if self.starts else ():
+                if name not in self.starts:
+                    self._warn(
+                        f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name"
+                    )
         else:
             position = self.checkpoints.restore(self.resumed, self.console)
             with passes_bar(self.console, "reading the text up to there") as on_progress:
@@ -167,7 +178,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if self.leads:
             write_config(self.output, self.given)
         if self.leads and cfg.logger.log_to_wandb:
-            start_wandb(cfg.logger, cfg.to_dict())
+            start_wandb(cfg.logger, self.output, cfg.to_dict(), goes_on=self.resumed is not None, warn=self._warn)
 
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
         try:
@@ -184,6 +195,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         folder = self.folder(name)
         with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
             self.save_final_sae(self.saes[name], str(staging), self.trainers[name].log_feature_sparsity)
+            if (folder / "README.md").exists():  # somebody's own
+                (staging / "README.md").unlink(missing_ok=True)
 
     def folder(self, name: str) -> Path:
         """Where the SAE ``name`` is written: the run folder, or for a companion a folder inside it."""
@@ -200,6 +213,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self.label(name),
             self.folder(name),
             several=len(self.saes) > 1,
+            first_step=self.trainers[name].n_training_steps + 1,
             config=self.cfg.to_dict(),
             warn=self._warn,
         )
@@ -292,18 +306,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     @override
     def _set_sae_metadata(self) -> None:
         super()._set_sae_metadata()
-        common = self.sae.cfg.metadata
-        common.max_activation_norm = self.max_norm
-        common.dataset_name = self.cfg.dataset_name
-        common.split = self.cfg.split
-        common.held_out_every = self.cfg.held_out_every
-        common.training_tokens = self.cfg.total_training_steps * self.cfg.train_batch_size_tokens
-        own = ("training_architecture", "training_architecture_details", "label")
-        for name, sae in self.saes.items():
-            for key, value in common.items():
-                if key not in own:
-                    sae.cfg.metadata[key] = value
-            sae.cfg.metadata.label = name if name != "sae" else sae.cfg.architecture().removeprefix("sparse_")
+        note_run(self.saes, self.cfg, max_norm=self.max_norm)
 
 
 def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:

@@ -31,8 +31,14 @@ ARTEFACTS = (
 # MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
 _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
 _LONGEST_ARTIFACT = 128  # of its name, in W&B
+WANDB_ID = ".wandb-id"
+"""File of a run folder with the id of its W&B run."""
 
-WITHOUT_EFFECT = {"eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured"}
+WITHOUT_EFFECT = {
+    "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
+    "log_activations_store_to_wandb": "where the text is and the mixing buffer are in the checkpoints (checkpoint_freq)",
+    "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
+}
 """Keys of SAELens's logger that its own loop reads and a run here does not, and what to set in their place."""
 
 
@@ -72,6 +78,8 @@ class TrackingConfig(LoggingConfig):
     def __post_init__(self) -> None:
         for key, instead in WITHOUT_EFFECT.items():
             require_default(self, key, instead, section="logger.")
+        if self.wandb_log_frequency < 1:
+            raise ConfigError(f"logger.wandb_log_frequency={self.wandb_log_frequency!r} must be at least 1.")
         if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).password is not None:
             raise ConfigError(
                 "logger.mlflow_tracking_uri holds a password, which would be written into the run folder and logged. Leave it out "
@@ -171,10 +179,11 @@ class MlflowLogger:
 class TensorBoardLogger:
     """Event files in ``tensorboard`` inside the run folder of the SAE, the config as a text beside the curves."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any], first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        # what was written from that step on, before the run went back to it, is not shown
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
         self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in _flat(config)))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
@@ -192,6 +201,7 @@ def open_trackers(
     folder: Path,
     *,
     several: bool,
+    first_step: int,
     config: Mapping[str, Any],
     warn: Callable[[str], object],
 ) -> list[MetricLogger]:
@@ -203,11 +213,12 @@ def open_trackers(
         label: What the SAE is called.
         folder: Its run folder.
         several: Whether it is one of several in this run.
+        first_step: The step that is logged first: 1, or where the run goes on.
         config: Of the run.
         warn: Called with a sentence.
     """
     wanted: dict[str, Callable[[], MetricLogger]] = {}
-    if cfg.log_to_wandb:
+    if cfg.log_to_wandb and wandb.run is not None:
         artifact = f"sae_{Path(config['model_name']).name}_{config['hook_name']}_{label}"
         wanted["WandbLogger"] = lambda: WandbLogger(
             cfg, folder, artifact=artifact, prefix=f"{label}/" if several else ""
@@ -216,7 +227,7 @@ def open_trackers(
         run_name = f"{cfg.run_name}/{label}" if several else str(cfg.run_name)
         wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, run_name, folder, config)
     if cfg.log_to_tensorboard:
-        wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config)
+        wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config, first_step)
     opened = []
     for name, open_one in wanted.items():
         try:
@@ -226,15 +237,34 @@ def open_trackers(
     return opened
 
 
-def start_wandb(logger: LoggingConfig, config: dict[str, Any]) -> None:
-    """Open the Weights & Biases run that SAELens's logging config describes."""
-    wandb.init(
-        project=logger.wandb_project,
-        entity=logger.wandb_entity,
-        config=config,
-        name=logger.run_name,
-        id=logger.wandb_id,
-    )
+def start_wandb(
+    cfg: LoggingConfig, folder: Path, config: dict[str, Any], *, goes_on: bool, warn: Callable[[str], object]
+) -> None:
+    """
+    Open the Weights & Biases run that SAELens's logging config describes; where that fails, warn and go without.
+
+    Args:
+        cfg: Where to.
+        folder: Run folder, which the id of the W&B run is noted in.
+        config: Of the run.
+        goes_on: Whether the run goes on from a checkpoint, and so in the W&B run that the folder or the config names.
+        warn: Called with a sentence.
+    """
+    noted, run_id = folder / WANDB_ID, cfg.wandb_id
+    if goes_on and run_id is None and noted.is_file():
+        run_id = noted.read_text(encoding="utf-8")
+    try:
+        run = wandb.init(
+            project=cfg.wandb_project,
+            entity=cfg.wandb_entity,
+            config=config,
+            name=cfg.run_name,
+            id=run_id,
+            resume="allow" if goes_on else None,
+        )
+        noted.write_text(run.id, encoding="utf-8")
+    except Exception as error:  # no key, or a server that cannot be reached
+        warn(failure_note("Weights & Biases", error))
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

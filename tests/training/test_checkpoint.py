@@ -1,6 +1,7 @@
 """Checkpoint folders are whole or not there."""
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from sae_lens.training.activation_scaler import ActivationScaler
+from safetensors.torch import load_file
 
 from sae_lens_abstopk import (
     AbsTopKTrainingSAE,
@@ -181,7 +184,7 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)
 
 
-def test_weights_that_mean_something_else_start_no_new_run(raw_config: dict[str, Any]) -> None:
+def test_weights_that_mean_something_else_start_no_new_run(raw_config: dict[str, Any], tmp_path: Path) -> None:
     first = TrainingRun(build_config(raw_config | {"checkpoint_freq": 4}), console=QUIET)
     first.run()
     again = raw_config | {"from_pretrained_path": str(first.output / "checkpoints" / "256")}
@@ -189,7 +192,60 @@ def test_weights_that_mean_something_else_start_no_new_run(raw_config: dict[str,
     with pytest.raises(
         ConfigError, match="an SAE of normalize_activations none, and this run's is of expected_average"
     ):
-        build_config(again)
+        TrainingRun(build_config(again | {"output_path": str(tmp_path / "again")}))
+
+
+@pytest.mark.parametrize("normalisation", ["covariance_whitening", "expected_average_only_in"])
+def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
+    raw_config: dict[str, Any], tmp_path: Path, normalisation: str
+) -> None:
+    raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0, "n_batches_for_norm_estimate": 2}
+    raw["sae"] = raw["sae"] | {"normalize_activations": normalisation}
+    raw["companions"] = {"topk": {"architecture": "topk"}, "batchtopk": {"architecture": "batchtopk"}}
+    TrainingRun(build_config(raw), console=QUIET).run()
+    source = tmp_path / "source"
+    shutil.copytree(Path(raw["output_path"]) / "checkpoints" / "256", source)
+    shutil.rmtree(source / "batchtopk")
+    said = io.StringIO()
+    again = {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
+    run = TrainingRun(
+        build_config(raw | again | {"n_batches_for_norm_estimate": 3}), console=Console(file=said, width=300)
+    )
+    run.output.mkdir()
+    run._prepare()
+    for name, folder in (("sae", source), ("topk", source / "topk")):
+        then = ActivationScaler()
+        then.load(folder / "activation_scaler.json")
+        x = torch.randn(5, 32)
+        assert torch.equal(run.trainers[name].activation_scaler(x), then(x))
+        assert torch.equal(run.saes[name].W_dec, load_file(folder / "sae_weights.safetensors")["W_dec"])
+    assert f"batchtopk starts from new weights: {source} has no companion of that name" in said.getvalue()
+    assert run.trainers["batchtopk"].activation_scaler == ActivationScaler()
+    if normalisation == "covariance_whitening":
+        shutil.rmtree(run.output)
+        (source / "topk" / "activation_whitening.safetensors").unlink()
+        with pytest.raises(ConfigError, match="source/topk' lacks the whitening that its weights were trained with"):
+            TrainingRun(build_config(raw | again))
+
+
+def test_a_run_goes_on_without_the_checkpoint_that_it_once_started_from(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}
+    TrainingRun(build_config(raw), console=QUIET).run()
+    again = raw | {
+        "from_pretrained_path": f"{raw['output_path']}/checkpoints/256",
+        "output_path": str(tmp_path / "again"),
+    }
+    TrainingRun(build_config(again), console=QUIET).run()
+    shutil.rmtree(raw["output_path"])
+    (tmp_path / "again" / "sae_weights.safetensors").unlink()
+    run = TrainingRun(build_config(again | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    assert run.resumed == tmp_path / "again" / "checkpoints" / "256"
+    run.run()
+    shutil.rmtree(tmp_path / "again")
+    with pytest.raises(ConfigError, match=r"from_pretrained_path=.* no such folder"):
+        TrainingRun(build_config(again | {"resume_from_checkpoint": "newest"}), console=QUIET)
 
 
 def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -204,4 +260,4 @@ def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_
         ("empty", r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            build_config(raw_config | {"from_pretrained_path": str(tmp_path / name)})
+            TrainingRun(build_config(raw_config | {"from_pretrained_path": str(tmp_path / name)}))

@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 from huggingface_hub.errors import GatedRepoError
+from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import language_model
 from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.language_model import ModelShape, check_hook, load_language_model, model_shape
+from sae_lens_abstopk.training.language_model import (
+    ModelShape,
+    check_activations,
+    check_hook,
+    load_language_model,
+    model_shape,
+)
+from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.test_config_file import changed
 
 
@@ -58,6 +66,42 @@ def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hoo
         names_filter=[hook],
     )
     assert cache[hook].shape[-1] == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_pots"},
+            "hook_name='blocks.2.hook_resid_pots' is no hook point of .*; nearest: .*blocks.2.hook_resid_post",
+        ),
+        ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32, which .* in .* are 48 wide; set sae.d_in=48"),
+    ],
+)
+def test_a_hook_that_the_loaded_model_lacks_or_has_another_width_is_refused(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    cfg = build_config(raw_config | changes)
+    with pytest.raises(ConfigError, match=sentence):
+        TrainingRun(cfg, console=Console(quiet=True))
+    assert not Path(raw_config["output_path"]).exists()
+
+
+def test_a_hook_that_is_not_reached_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = build_config(raw_config)
+    model = load_language_model(cfg)
+    monkeypatch.setattr(model, "run_with_cache", lambda *_, **__: (None, {}))
+    with pytest.raises(ConfigError, match="that a forward pass does not reach as the model is set; name another one"):
+        check_activations(model, cfg)
+
+
+@pytest.mark.parametrize(("head", "width"), [(None, 32), (1, 16)])
+def test_the_width_of_one_head_or_of_all_is_what_counts(
+    raw_config: dict[str, Any], head: int | None, width: int
+) -> None:
+    hook = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_q", "hook_head_index": head}
+    cfg = build_config(raw_config | hook | {"sae": raw_config["sae"] | {"d_in": width}})
+    check_activations(load_language_model(cfg), cfg)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from mlflow import MlflowClient
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -48,6 +49,69 @@ def test_tensorboard_reads_the_curves_and_the_config(raw_config: dict[str, Any])
     assert [event.step for event in events.Scalars("loss_recovered_zero")] == [3, 6]
     (config,) = events.Tensors("config/text_summary")
     assert b"sae.k: 4" in config.tensor_proto.string_val[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_does_not_show_what_a_run_went_back_from(raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"log_to_tensorboard": True}
+    raw, folder = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}, Path(raw_config["output_path"])
+    train(build_config(raw), console=QUIET)
+    (folder / "sae_weights.safetensors").unlink()
+    train(build_config(raw | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("fvu")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def wandb_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """W&B on this machine alone; what the runs were opened with."""
+    for key, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(key, value)
+    calls: list[dict[str, Any]] = []
+    original = wandb.init
+
+    def noted(**kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return original(**kwargs)
+
+    monkeypatch.setattr(wandb, "init", noted)
+    return calls
+
+
+@pytest.mark.parametrize("run_id", [None, "mine"])
+def test_a_run_that_goes_on_does_so_in_its_wandb_run(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]], run_id: str | None
+) -> None:
+    raw_config["logger"] |= {"log_to_wandb": True, "wandb_id": run_id}
+    raw, folder = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}, Path(raw_config["output_path"])
+    train(build_config(raw), console=QUIET)
+    (folder / "sae_weights.safetensors").unlink()
+    train(build_config(raw | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    first, second = wandb_calls
+    assert (first["id"], first["resume"]) == (run_id, None)
+    assert (second["id"], second["resume"]) == ((folder / ".wandb-id").read_text(), "allow")
+    assert run_id in (None, second["id"])
+
+
+def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**_: Any) -> None:
+        raise wandb.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refuses)
+    raw_config["logger"] |= {"log_to_wandb": True}
+    raw_config["companions"] = {"plain": {"architecture": "topk"}}
+    out = io.StringIO()
+    train(build_config(raw_config), console=Console(file=out, width=200))
+    (warning,) = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert warning.startswith("warning: Weights & Biases failed (UsageError: No API key configured.")
+    assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
+
+
+def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"abstopk": {"k": 5}, "plain": {"architecture": "topk"}}
+    saes = train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET).saes
+    assert [sae.cfg.metadata.label for sae in saes.values()] == ["sae", "abstopk", "plain"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -1,0 +1,35 @@
+"""What every SAE of a run notes about it, beside what SAELens notes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sae_lens import TrainingSAE
+
+from sae_lens_abstopk.training.config import TrainingConfig
+
+OWN = ("training_architecture", "training_architecture_details", "label", "variant")
+"""Metadata that each SAE has for itself."""
+
+
+def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_norm: float | None) -> None:
+    """
+    Add to what SAELens notes about the first SAE, and note it in all of them.
+
+    Args:
+        saes: By name, ``"sae"`` first.
+        cfg: Of the run.
+        max_norm: Norm above which tokens are left out.
+    """
+    common = saes["sae"].cfg.metadata
+    common.max_activation_norm = max_norm
+    common.dataset_name = cfg.dataset_name
+    common.split = cfg.split
+    common.held_out_every = cfg.held_out_every
+    common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
+    for name, sae in saes.items():
+        for key, value in common.items():
+            if key not in OWN:
+                sae.cfg.metadata[key] = value
+        sae.cfg.metadata.label = name
+    architecture = saes["sae"].cfg.architecture().removeprefix("sparse_")
+    common.label = "sae" if architecture in saes else architecture  # a companion may have that name

@@ -1,0 +1,68 @@
+"""SAEs of a new run that start from the weights in a checkpoint of another run."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sae_lens import SAETrainer
+from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, ACTIVATION_WHITENING_FILENAME, SAE_CFG_FILENAME
+from sae_lens.saes.sae import TrainingSAEConfig
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.training_state import part_folder
+
+MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
+"""Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""
+
+
+def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
+    """
+    Where the SAEs that start from ``cfg.from_pretrained_path`` find their weights, by name.
+
+    The first SAE does, and of the companions those that the checkpoint has one of the same name for.
+
+    Raises:
+        ConfigError: there is no SAE in the folder, or one that no run of this config could have written on its way.
+    """
+    if cfg.from_pretrained_path is None:
+        return {}
+    folder = Path(cfg.from_pretrained_path)
+    if not folder.is_dir():
+        raise ConfigError(f"from_pretrained_path={str(folder)!r}: no such folder; give that of an SAE.")
+    parts = {name: part_folder(folder, name) for name in cfg.all_saes}
+    found = {name: part for name, part in parts.items() if part.is_dir()}
+    for name, part in found.items():
+        _require_start(part, cfg.all_saes[name])
+    return found
+
+
+def take_scales(trainers: Mapping[str, SAETrainer[Any, Any]], starts: Mapping[str, Path]) -> None:
+    """Give the trainers the activation statistics that their weights were trained with; new ones would not fit them."""
+    for name, folder in starts.items():
+        path = folder / ACTIVATION_SCALER_CFG_FILENAME
+        if path.is_file():
+            trainers[name].activation_scaler.load(path)
+
+
+def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
+    where, path = f"from_pretrained_path={str(folder)!r}", folder / SAE_CFG_FILENAME
+    if not path.is_file():
+        raise ConfigError(
+            f"{where} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run (RUN/checkpoints/TOKENS)."
+        )
+    written = json.loads(path.read_text(encoding="utf-8"))
+    shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
+    meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}
+    for key, here in (shape | meaning).items():
+        if written.get(key) != here:
+            raise ConfigError(
+                f"{where} holds an SAE of {key} {written.get(key)}, and this run's is of {here}. Name a checkpoint of such a run "
+                "(RUN/checkpoints/TOKENS); what a finished run ends in is for inference."
+            )
+    if sae.normalize_activations == "covariance_whitening" and not (folder / ACTIVATION_WHITENING_FILENAME).is_file():
+        raise ConfigError(
+            f"{where} lacks the whitening that its weights were trained with ({ACTIVATION_WHITENING_FILENAME}); name a checkpoint "
+            "of a run (RUN/checkpoints/TOKENS), which holds it."
+        )
