@@ -1,21 +1,24 @@
 """The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
 
-import json
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens import LanguageModelSAERunnerConfig, MatryoshkaBatchTopKTrainingSAEConfig
-from sae_lens.constants import DTYPE_MAP, SAE_CFG_FILENAME
+from sae_lens import LanguageModelSAERunnerConfig, MatryoshkaBatchTopKTrainingSAEConfig, TopKTrainingSAEConfig
+from sae_lens.constants import DTYPE_MAP
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.matryoshka import up_to_all
 from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
-from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS, require_k_in_range
+from sae_lens_abstopk.saes.sparse_training import (
+    RUN_TIME_NORMALISATIONS,
+    SparseTrainingSAEConfig,
+    require_k_in_range,
+)
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
 from sae_lens_abstopk.training.tracking import TrackingConfig, require_default
 
@@ -26,6 +29,7 @@ NEWEST = "newest"
 WITHOUT_EFFECT = {
     "n_checkpoints": "checkpoint_freq says after how many steps one is saved",
     "save_final_checkpoint": "the final SAE is always saved; checkpoint_freq says when there are checkpoints before it",
+    "dead_feature_threshold": "dead_feature_window says after how many steps without firing a latent is dead",
     "n_eval_batches": "perf_tokens says how many held-out tokens are measured, perf_log_freq how often",
     "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
 }
@@ -52,6 +56,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         b_dec_init_method (str): Centring of SAEs of SAELens's own architectures on the first batch: mean, geometric_median
             or zeros; the signed ones have a key of this name in `sae`.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
+        dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is sae.dtype.
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
         activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
             first, read by those that come after it with the same model, hook, text and filters.
@@ -116,6 +121,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             where = "sae" if name == "sae" else f"companions.{name}"
             check_sae(sae, where=where)
             complete_widths(sae, where=where)
+            if sae.reshape_activations == "hook_z" and not self.hook_name.endswith("_z"):
+                raise ConfigError(
+                    f"{where}.reshape_activations='hook_z' is for a hook whose name ends in _z, and no SAE of hook_name="
+                    f"{self.hook_name!r} could be loaded with it; leave it out."
+                )
             if sae.d_in != self.sae.d_in:
                 raise ConfigError(
                     f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
@@ -162,10 +172,14 @@ def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
             require_k_in_range(k, sae.d_sae)
         except ConfigError as error:
             raise ConfigError(f"{where}.{error}") from None
-    uses_aux_loss = hasattr(sae, "aux_loss_coefficient") and sae.architecture() in ("topk", "batchtopk")
-    if uses_aux_loss and sae.normalize_activations in RUN_TIME_NORMALISATIONS:
+    if (
+        isinstance(sae, TopKTrainingSAEConfig)
+        and not isinstance(sae, SparseTrainingSAEConfig)
+        and sae.normalize_activations in RUN_TIME_NORMALISATIONS
+    ):
+        loss = "nested losses" if isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig) else "dead-latent loss"
         raise ConfigError(
-            f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the dead-latent loss "
+            f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the {loss} "
             f"of {sae.architecture()}; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
         )
 
@@ -188,9 +202,11 @@ def _resolve_device(device: str) -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError:
-        raise ConfigError(f"device={device!r} is no torch device; use auto, cpu, cuda, cuda:0 or mps.") from None
+        raise ConfigError(f"device={device!r} is no torch device; use auto, cpu, cuda or cuda:0.") from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
+    if kind == "mps":
+        raise ConfigError(f"device={device!r} has no float64, which thresholds and metrics are computed in; use cpu.")
     return device
 
 
@@ -211,8 +227,6 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         "lr_decay_steps": 0,
         "n_batches_for_norm_estimate": 1,
     }
-    if cfg.from_pretrained_path is not None:
-        _require_start(Path(cfg.from_pretrained_path), cfg.sae)
     for key, instead in WITHOUT_EFFECT.items():
         require_default(cfg, key, instead)
     for key in ("model_name", "hook_name", "dataset_path"):
@@ -221,8 +235,10 @@ def _check_ranges(cfg: TrainingConfig) -> None:
     for key, bound in at_least.items():
         if getattr(cfg, key) < bound:
             raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least {bound}.")
-    if cfg.lr <= 0:
-        raise ConfigError(f"lr={cfg.lr!r} must be above 0.")
+    if not 0 < cfg.lr < math.inf:
+        raise ConfigError(f"lr={cfg.lr!r} must be above 0 and finite.")
+    if cfg.lr_end is not None and not 0 <= cfg.lr_end < math.inf:
+        raise ConfigError(f"lr_end={cfg.lr_end!r} must be 0 or more and finite, or null for lr / 10.")
     for key in ("adam_beta1", "adam_beta2"):
         if not 0 <= getattr(cfg, key) < 1:
             raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least 0 and below 1.")
@@ -240,6 +256,10 @@ def _check_ranges(cfg: TrainingConfig) -> None:
     _check_choice("b_dec_init_method", cfg.b_dec_init_method, B_DEC_INIT_METHODS)
     _check_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
     _check_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
+    if not cfg.use_cached_activations:
+        require_default(
+            cfg, "dtype", "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
+        )
     if cfg.train_batch_size_tokens > cfg.training_tokens:
         raise ConfigError(
             f"train_batch_size_tokens={cfg.train_batch_size_tokens} exceeds training_tokens={cfg.training_tokens}: "
@@ -250,6 +270,8 @@ def _check_ranges(cfg: TrainingConfig) -> None:
             f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} exceed the run's "
             f"{cfg.total_training_steps} steps (training_tokens / train_batch_size_tokens); lower them or train longer."
         )
+    if cfg.lr_scheduler_name != "constant":
+        _check_annealing(cfg)
     if not 1 <= len(cfg.seqpos_slice) <= 3:
         raise ConfigError(f"seqpos_slice={list(cfg.seqpos_slice)} must hold a stop, or start, stop and perhaps step.")
     kept_positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
@@ -262,29 +284,24 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         )
 
 
-MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
-"""Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""
-
-
-def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
-    """Refuse a folder whose SAE is not one that a run of ``sae`` could have written on its way."""
-    if not folder.is_dir():
-        raise ConfigError(f"from_pretrained_path={str(folder)!r}: no such folder; give that of an SAE.")
-    path = folder / SAE_CFG_FILENAME
-    if not path.is_file():
+def _check_annealing(cfg: TrainingConfig) -> None:
+    """Refuse a cosine schedule that SAELens's schedulers would only fail on when they are made, or steps later."""
+    name, steps = cfg.lr_scheduler_name, cfg.total_training_steps - cfg.lr_warm_up_steps - cfg.lr_decay_steps
+    if steps < 1:
         raise ConfigError(
-            f"from_pretrained_path={str(folder)!r} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run "
-            "(RUN/checkpoints/TOKENS)."
+            f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} leave none of the run's "
+            f"{cfg.total_training_steps} steps for lr_scheduler_name={name!r}; lower them, or use constant."
         )
-    written = json.loads(path.read_text(encoding="utf-8"))
-    shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
-    meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}
-    for key, here in (shape | meaning).items():
-        if written.get(key) != here:
-            raise ConfigError(
-                f"from_pretrained_path={str(folder)!r} holds an SAE of {key} {written.get(key)}, and this run's is of {here}. "
-                "Name a checkpoint of such a run (RUN/checkpoints/TOKENS); what a finished run ends in is for inference."
-            )
+    if name == "cosineannealingwarmrestarts" and not 1 <= cfg.n_restart_cycles <= steps:
+        raise ConfigError(
+            f"n_restart_cycles={cfg.n_restart_cycles!r} must be at least 1, and at most the {steps} steps between warm-up and "
+            "decay."
+        )
+    if cfg.lr_decay_steps and cfg.lr_end is not None and not 0 < cfg.lr_end <= cfg.lr:
+        raise ConfigError(
+            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g} where lr_decay_steps={cfg.lr_decay_steps} take it "
+            "to 0 from there; change it, or set lr_decay_steps to 0."
+        )
 
 
 def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
 
+RIVALS = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "training_steps"}
+"""What a shorthand stands for, and the shorthand: of the two the one that is given later holds."""
+
 
 def preset_names() -> list[str]:
     """Names that :func:`load_config` accepts besides files: ``MODEL`` and ``MODEL/VARIANT``."""
@@ -44,7 +47,11 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
 
 
 def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
-    """Lay ``variant`` over ``raw``; its list ``remove`` takes keys out that the new architecture does not have."""
+    """
+    Lay ``variant`` over ``raw``, whose keys that exclude one of the variant's go.
+
+    The list ``remove`` of the variant takes keys of ``sae`` out that the new architecture does not have.
+    """
     removed = variant.get("remove") or []
     if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
         raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
@@ -53,7 +60,10 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     for key, value in variant.items():
         if key == "remove":
             continue
+        _remove_rival(raw, key)
         if isinstance(value, dict) and isinstance(raw.get(key), dict):
+            for changed in value:
+                _remove_rival(raw[key], changed)
             raw[key] = {**raw[key], **value}
         else:
             raw[key] = value
@@ -71,11 +81,14 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(at, dict):
             raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
     at[last] = yaml_value(text)
-    # a shorthand and what it stands for exclude each other; the override wins over the file
-    rivals = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "training_steps"}
-    for one, other in rivals.items():
-        if last in (one, other):
-            at.pop(other if last == one else one, None)
+    _remove_rival(at, last)
+
+
+def _remove_rival(section: dict[str, Any], key: str) -> None:
+    """Take out what excludes ``key``: of a shorthand and what it stands for, the other one."""
+    for one, other in RIVALS.items():
+        if key in (one, other):
+            section.pop(other if key == one else one, None)
 
 
 def _beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:

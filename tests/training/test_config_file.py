@@ -1,13 +1,18 @@
 """Config files: what is accepted, what is refused and in which words, and that the comments are current."""
 
+import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sae_lens
+import torch
 import yaml
+from sae_lens.training.optim import get_lr_scheduler
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
+from sae_lens_abstopk.training.config import SCHEDULERS
 from sae_lens_abstopk.training.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config_keys import annotate, key_docs
 from sae_lens_abstopk.training.presets import preset_names, variant_names
@@ -80,6 +85,25 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             "logger.eval_every_n_wandb_logs",
             5,
             "logger.eval_every_n_wandb_logs=5 has no effect here; leave it out: perf_log_",
+        ),
+        ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window says after how many steps"),
+        ("dtype", "bfloat16", "dtype='bfloat16' has no effect here; leave it out: sae.dtype is that of the SAE"),
+        ("logger.log_activations_store_to_wandb", True, "has no effect here; leave it out: where the text is and"),
+        ("logger.log_optimizer_state_to_wandb", True, "has no effect here; leave it out: the state of the optimiser"),
+        ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
+        ("device", "mps", "device='mps' has no float64, which thresholds and metrics are computed in; use cpu"),
+        ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
+        ("lr", float("nan"), "lr=nan must be above 0 and finite"),
+        ("lr_end", -1e-4, "lr_end=-0.0001 must be 0 or more and finite, or null for lr / 10"),
+        (
+            "sae",
+            NESTED | {"matryoshka_widths": [8], "normalize_activations": "layer_norm"},
+            "sae.normalize_activations='layer_norm' cannot be combined with the nested losses of matryoshka_batchtopk",
+        ),
+        (
+            "companions",
+            {"stock": {"architecture": "sae_lens_abstopk", "normalize_activations": "layer_norm"}},
+            "companions.stock.normalize_activations='layer_norm' cannot be combined with the dead-latent loss",
         ),
         ("sae", NESTED, "sae.matryoshka_widths is missing; list the numbers of latents"),
         (
@@ -211,6 +235,69 @@ def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: di
     topk, relu = cfg.companions.values()
     assert (topk.d_sae, topk.k) == (cfg.sae.d_sae, cfg.sae.k)  # type: ignore[attr-defined]
     assert relu.d_sae == cfg.sae.d_sae
+
+
+def test_what_a_companion_sets_takes_the_place_of_what_excludes_it(raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] = {"architecture": "abstopk", "d_in": 32, "expansion_factor": 4, "k_fraction": 0.25}
+    raw_config["companions"] = {"own": {"d_sae": 100, "k": 5}, "wide": {"expansion_factor": 8}}
+    own, wide = build_config(raw_config).companions.values()
+    assert (own.d_sae, own.k, wide.d_sae, wide.k) == (100, 5, 256, 8)  # type: ignore[attr-defined]
+    raw_config["companions"] = {"both": {"d_sae": 100, "expansion_factor": 8}}
+    with pytest.raises(ConfigError, match=r"companions\.both: give d_sae or expansion_factor, not both"):
+        build_config(raw_config)
+
+
+def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_config: dict[str, Any]) -> None:
+    rates = itertools.product(SCHEDULERS, (0, 1, 5, 6), (0, 1, 5), (0, 1, 5, 7), (0.0, 1e-4, 2e-3))
+    for name, warm_up, decay, cycles, lr_end in rates:
+        if warm_up + decay > 6:
+            continue
+        keys = {"lr_scheduler_name": name, "lr_warm_up_steps": warm_up, "lr_decay_steps": decay}
+        keys |= {"n_restart_cycles": cycles, "lr_end": lr_end}
+        refused = works = True
+        with contextlib.suppress(ConfigError):
+            build_config(raw_config | keys)
+            refused = False
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        try:
+            scheduler = get_lr_scheduler(name, optimizer, 6, 1e-3, warm_up, decay, lr_end, cycles)
+            for _ in range(6):
+                optimizer.step()
+                scheduler.step()
+        except (ValueError, ZeroDivisionError):
+            works = False
+        leaves_none = name != "constant" and warm_up + decay == 6
+        assert refused == (leaves_none or not works), keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"lr_warm_up_steps": 4, "lr_decay_steps": 2},
+            "leave none of the run's 6 steps for lr_scheduler_name='cosinean",
+        ),
+        (
+            {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 0},
+            "n_restart_cycles=0 must be at lea",
+        ),
+        ({"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7}, "at most the 6 steps between"),
+        (
+            {"lr_decay_steps": 2, "lr_end": 0.0},
+            "lr_end=0.0 must be above 0 and at most lr=0.001 where lr_decay_steps=2",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_with_what_to_change(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(raw_config | {"lr_scheduler_name": "cosineannealing"} | changes)
+    assert sentence in str(refused.value)
+
+
+def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
+    assert build_config(raw_config | {"dtype": "bfloat16", "use_cached_activations": True}).dtype == "bfloat16"
 
 
 def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:
