@@ -97,9 +97,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg = of_this_rank(self.given)
         cfg.logger.require_packages()
         check_hook(cfg)
-        dataset = load_text(cfg, "train")
         self.starts = warm_starts(cfg) if self.resumed is None else {}
         """Where SAEs take their first weights from, by name."""
+        dataset = load_text(cfg, "train")
         sae = new_sae(cfg.sae, cfg.seed, weights_of=self.starts.get("sae"))
         with saelens_notes_off():
             model = load_language_model(cfg)
@@ -165,11 +165,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if self.resumed is None:
             self.checkpoints.start_anew(self.console)
             take_scales(self.trainers, self.starts)
-            for name in self.saes if self.starts else ():
-                if name not in self.starts:
-                    self._warn(
-                        f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name"
-                    )
+            for name in [name for name in self.saes if self.starts and name not in self.starts]:
+                self._warn(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
             position = self.checkpoints.restore(self.resumed, self.console)
             with passes_bar(self.console, "reading the text up to there") as on_progress:
