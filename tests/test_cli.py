@@ -66,6 +66,12 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
         (["train", "pythia-70n"], "did you mean 'pythia-70m'?"),
         (["train", "pythia-70m", "sae.kk=3"], "unknown key 'kk'"),
         (["train", "pythia-70m", "sae.k=0"], "sae.k=0 must lie between 1 and d_sae=8192"),
+        (["train", "pythia-70m", "k=3"], "unknown key 'k'; did you mean 'sae.k'?"),
+        (["train", "pythia-70m", "lr="], "lr= is empty; give a value of type float"),
+        (["train", "pythia-70m", "logger=wandb"], "such as logger.log_to_wandb=true on the command line"),
+        (["train", "pythia-70m", "--allow-changes", "lr"], "give --resume too"),
+        (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "set layer=N"),
+        (["sweep", "paper", "layer=3", "--dry-run"], "would replace layer, which the grid of"),
         (["inspect", "/nowhere"], "no such folder"),
         (["sweep", "nothing"], "one of paper"),
         (["configs", "gpt3"], "did you mean 'gpt2'?"),
@@ -81,6 +87,14 @@ def test_a_mistake_is_answered_in_one_sentence(
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_a_config_is_shown_whole_and_a_hook_without_a_layer_leaves_the_layer_out() -> None:
+    hook = "hook_name=blocks.12.hook_resid_post"
+    shown = invoke("train", "gemma-2-2b", "model_class_name=TransformerBridge", hook, "lr=1e-4", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    config = yaml.safe_load(shown.output)
+    assert (config["hook_name"], config["lr"], config["sae"]["d_sae"]) == ("blocks.12.hook_resid_post", 1e-4, 16 * 2304)
 
 
 def test_in_a_process_of_its_own_a_mistake_shows_no_traceback(tmp_path: Path) -> None:

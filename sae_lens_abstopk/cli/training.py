@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 from typing_extensions import override
 
 from sae_lens_abstopk.cli.app import Output, Overrides, app, errors_as_sentences, pairs
+from sae_lens_abstopk.errors import ConfigError
 
 
 class Launcher(StrEnum):
@@ -60,10 +61,13 @@ def train(
             show_default=False,
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the config, show it whole, and train nothing.")
+    ] = False,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.training.config_file import load_config
+        from sae_lens_abstopk.training.config_file import dump_config, load_config
         from sae_lens_abstopk.training.resume import is_finished
         from sae_lens_abstopk.training.runner import train as run_training
         from sae_lens_abstopk.yaml_files import yaml_text
@@ -74,6 +78,10 @@ def train(
         cfg = load_config(config, changes)
         if cfg.output_path is None:
             cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
+        if allow_changes is not None and resume is None:
+            raise ConfigError(
+                "--allow-changes says what may differ from the run that is gone on with; give --resume too."
+            )
         if allow_changes is not None:
             cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
         if resume is not None:
@@ -81,6 +89,9 @@ def train(
             if is_finished(cfg):
                 console.print(f"the run in {cfg.output_path} is finished", highlight=False, soft_wrap=True)
                 return
+        if dry_run:
+            sys.stdout.write(dump_config(cfg))
+            return
         result = run_training(cfg, console=console)
         for name, folder in result.folders.items():
             console.print(f"{name}: {folder}", highlight=False, soft_wrap=True)
@@ -142,7 +153,6 @@ def sweep(
 ) -> None:
     """Train every combination of a sweep file; runs that are done are skipped, and those that were stopped go on."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.errors import ConfigError
         from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 
         runs = load_sweep(file, list(overrides or ()))

@@ -170,4 +170,5 @@ def require_count(key: str, value: object) -> None:
 def require_k_in_range(k: float, d_sae: int) -> None:
     """Refuse a k that no code can have."""
     if k < 1 or k > d_sae:
-        raise ConfigError(f"k={k:g} must lie between 1 and d_sae={d_sae}; a token cannot keep more latents than exist.")
+        why = "a token keeps at least one latent" if k < 1 else "a token cannot keep more latents than exist"
+        raise ConfigError(f"k={k:g} must lie between 1 and d_sae={d_sae}; {why}.")

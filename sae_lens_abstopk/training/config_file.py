@@ -22,7 +22,13 @@ from sae_lens_abstopk.training.tracking import TrackingConfig
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
 # What a user writes for what is registered under another name; SAELens's own abstopk is there as a baseline.
 OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
-RUN_SHORTHANDS = {"layer": int, "training_steps": int}
+RUN_SHORTHANDS = {"layer": int | None, "training_steps": int}
+SECTIONS = {
+    "sae": "sae.k=32",
+    "logger": "logger.log_to_wandb=true",
+    "companions": "companions.topk.architecture=topk",
+}
+"""With a key of each, as an override."""
 SAE_SHORTHANDS = {"k_fraction": float, "expansion_factor": float}
 
 
@@ -62,10 +68,12 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     if "sae" not in raw:
         raise ConfigError("the section 'sae' is missing; it needs at least architecture, d_sae and k.")
     sections: dict[str, dict[str, Any]] = {}
-    for section in ("sae", "logger", "companions"):
+    for section in SECTIONS:
         sections[section] = raw.pop(section, {})
         if not isinstance(sections[section], dict):
-            raise ConfigError(f"{section}={sections[section]!r} must be a section of keys.")
+            raise ConfigError(
+                f"{section}={sections[section]!r} must be a section of keys, such as {SECTIONS[section]} on the command line."
+            )
     values = {key: _typed(key, value, hints[key]) for key, value in raw.items()}
     layer = values.pop("layer", None)
     if "{layer}" in values.get("hook_name", ""):
@@ -73,7 +81,10 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
             raise ConfigError(f"hook_name={values['hook_name']!r} has a place for a layer; set layer=N.")
         values["hook_name"] = values["hook_name"].replace("{layer}", str(layer))
     elif layer is not None:
-        raise ConfigError(f"layer={layer} has no effect, as hook_name has no '{{layer}}' in it.")
+        raise ConfigError(
+            f"layer={layer} has no effect, as hook_name={values.get('hook_name')!r} has no '{{layer}}' in it; write {{layer}} "
+            "there, or leave layer out."
+        )
     if "training_steps" in values:
         batch = values.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         values["training_tokens"] = values.pop("training_steps") * batch
@@ -171,9 +182,9 @@ def _check_keys(raw: Mapping[Any, Any], known: Iterable[str], *, of: str = "", s
     for key in raw:
         if key not in known:
             inside = f" in {section}" if section else ""
-            raise ConfigError(
-                f"unknown key {key!r}{of}{inside}{did_you_mean(str(key), known)}; `abstopk configs --keys` lists all."
-            )
+            of_sae = {name for each in offered_architectures() for name in _sae_keys({"architecture": each}, "sae")}
+            meant = f"; did you mean 'sae.{key}'?" if not section and key in of_sae else did_you_mean(str(key), known)
+            raise ConfigError(f"unknown key {key!r}{of}{inside}{meant}; `abstopk configs --keys` lists all.")
 
 
 def _check_foreign_keys(raw: Mapping[Any, Any], known: Iterable[str], architecture: str, where: str) -> None:
@@ -195,6 +206,8 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         return pydantic.TypeAdapter(hint, config={"strict": True}).validate_python(value)
     except pydantic.ValidationError as error:
         expected = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        if value is None:
+            raise ConfigError(f"{key}= is empty; give a value of type {expected}.") from None
         detail = error.errors()[0]["msg"].lower()
         raise ConfigError(f"{key}={value!r} has the wrong type ({detail}); expected {expected}.") from None
 

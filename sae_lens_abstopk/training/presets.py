@@ -82,13 +82,17 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
     at[last] = yaml_value(text)
     _remove_rival(at, last)
+    if key == "hook_name" and "{layer}" not in text:
+        raw.pop("layer", None)  # which was for the hook of the file
+
+
+def rival(key: str) -> str | None:
+    """What excludes ``key``: of a shorthand and what it stands for, the other one."""
+    return {**RIVALS, **{short: long for long, short in RIVALS.items()}}.get(key)
 
 
 def _remove_rival(section: dict[str, Any], key: str) -> None:
-    """Take out what excludes ``key``: of a shorthand and what it stands for, the other one."""
-    for one, other in RIVALS.items():
-        if key in (one, other):
-            section.pop(other if key == one else one, None)
+    section.pop(rival(key), None)
 
 
 def _beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:

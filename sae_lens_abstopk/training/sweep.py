@@ -14,6 +14,7 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
+from sae_lens_abstopk.training.presets import rival
 from sae_lens_abstopk.training.resume import is_finished, under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
@@ -76,6 +77,7 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
         if not isinstance(entry, dict) or set(entry) - ENTRY_KEYS or "config" not in entry:
             raise ConfigError(f"{path}: runs[{i}] must have config and may have variants and grid; got {entry!r}.")
         grid = {**_grid(raw, path), **_grid(entry, f"{path}: runs[{i}]")}
+        _refuse_overridden(grid, overrides, path)
         variants = entry.get("variants", raw.get("variants", [""]))
         if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
             raise ConfigError(f"{path}: variants={variants!r} must be a list of names, as in [abstopk, topk].")
@@ -90,6 +92,18 @@ def _grid(section: Mapping[str, Any], where: Path | str) -> dict[str, list[Any]]
     if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
         raise ConfigError(f"{where}: grid={grid!r} must map keys to lists of values, as in {{sae.k: [32, 64]}}.")
     return grid
+
+
+def _refuse_overridden(grid: Mapping[str, Sequence[Any]], overrides: Sequence[str], path: Path) -> None:
+    """A change to a key of the grid would leave runs that are called by values which they do not have."""
+    for override in overrides:
+        section, dot, key = override.partition("=")[0].rpartition(".")
+        for name in (key, rival(key)):
+            if name is not None and (in_grid := f"{section}{dot}{name}") in grid:
+                raise ConfigError(
+                    f"{override!r} would replace {in_grid}, which the grid of {path} has at {', '.join(map(str, grid[in_grid]))}; "
+                    "change the file."
+                )
 
 
 def _require_own_folders(runs: Sequence[SweepRun], path: Path) -> None:
