@@ -5,6 +5,7 @@ from statistics import mean
 from typing import Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from evidence import tables
 from evidence.runs import HERE
@@ -17,7 +18,7 @@ PICTURES = HERE.parent / "docs" / "pictures"
 COLOURS = {
     "mixed_8th": "#D55E00",
     "mixed_32nd": "#E69F00",
-    "mixed_64th": "#F0E442",
+    "mixed_64th": "#A6761D",
     "mixed_half": "#CC79A7",
     "batch_abstopk": "#0072B2",
     "abstopk": "#56B4E9",
@@ -62,6 +63,7 @@ def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence
                 numbers = of(found[variant])
                 axis.plot(numbers, [row] * len(numbers), "o", color=COLOURS.get(variant, "#1b1d20"))
             axis.set(title=column)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
             axis.set_yticks(range(len(shown)), shown if axis is axes[0] else [""] * len(shown))
             axis.grid(axis="y", alpha=0.25)
         save(figure, name)

@@ -9,7 +9,7 @@ WIDTH, HEIGHT, MARGIN = 640, 240, 44
 
 def two_sidedness_svg(latents: Sequence[int], d_sae: int) -> str:
     """
-    A histogram of min(p+, p-) / (p+ + p-) over the live latents.
+    A histogram of min(p+, p-) / (p+ + p-) over the live latents, by the square root: most of them may have no second side.
 
     Args:
         latents: Live latents in equal bins from 0 to 0.5.
@@ -21,7 +21,7 @@ def two_sidedness_svg(latents: Sequence[int], d_sae: int) -> str:
     base = HEIGHT - MARGIN
     bars = []
     for place, count in enumerate(latents):
-        height = inner_height * count / tallest
+        height = inner_height * (count / tallest) ** 0.5
         share = f"{0.5 * place / bins:.2f} to {0.5 * (place + 1) / bins:.2f}"
         bars.append(
             f'<rect x="{MARGIN + place * step:.1f}" y="{base - height:.1f}" width="{step - 1:.1f}" '
@@ -36,7 +36,7 @@ def two_sidedness_svg(latents: Sequence[int], d_sae: int) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" font-family="sans-serif" font-size="12" fill="#333"><title>{label}</title>'
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
-        f'<text x="{MARGIN}" y="24">{live:,} live latents; tallest bar {tallest:,}</text>'
+        f'<text x="{MARGIN}" y="24">{live:,} live latents; tallest bar {tallest:,}, heights by the square root</text>'
         f'<g fill="#3b6fb6">{"".join(bars)}</g>'
         f'<line x1="{MARGIN}" y1="{base}" x2="{WIDTH - MARGIN}" y2="{base}" stroke="#333"/>{ticks}'
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">share of the weaker pole in a latent\'s firings '
