@@ -1,5 +1,6 @@
 """Area under the ROC curve, exact with ties: of tens of thousands of columns at once, and of resamples of one score."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy.typing as npt
 
 # floats as whole numbers of the same order: bits of a negative float count downwards
 _MAGNITUDE_BITS = np.int32(0x7FFFFFFF)
+# bits below those of a float in a sort key of 64, one a labelling
+_LABEL_BITS = 31
 
 
 @dataclass(frozen=True)
@@ -21,28 +24,37 @@ class ColumnAUROC:
     """Of max(-z, 0), the negative side alone."""
 
 
-def column_auroc(codes: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> ColumnAUROC:
+def column_auroc(
+    codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]
+) -> Iterator[ColumnAUROC]:
     """
-    AUROC of every column of ``codes`` [n, d_sae] for ``labels`` [n] in {0, 1}, both of which occur.
+    AUROC of every column of ``codes`` [n, d_sae], for each of ``labellings``: [n] in {0, 1}, both of which occur.
 
     (pairs in which the label-1 text is higher + 1/2 of tied pairs) / pairs: the Mann-Whitney statistic, in whole
-    numbers up to the last division. One sort a column serves both sides too, as clamping keeps the order. Memory is
-    some ten times that of ``codes``, so hand over columns in chunks.
+    numbers up to the last division. One sort a column serves all labellings, and both sides too, as clamping keeps the
+    order. Memory is some ten times that of ``codes``, so hand over columns in chunks.
 
     Raises:
         ValueError: a label does not occur.
     """
-    labels = _checked(labels)
+    if len(labellings) > _LABEL_BITS:
+        for start in range(0, len(labellings), _LABEL_BITS):
+            yield from column_auroc(codes, labellings[start : start + _LABEL_BITS])
+        return
+    checked = [_checked(labels) for labels in labellings]
     # Adding 0 turns -0.0, which masked codes are full of, into 0.0: they must tie.
     bits = np.ascontiguousarray((codes.astype(np.float32, copy=False) + np.float32(0)).T).view(np.int32)
     ordered = np.where(bits < 0, bits ^ _MAGNITUDE_BITS, bits).astype(np.int64)
-    keys = np.sort(2 * ordered + labels, axis=1)
-    values, positives = keys >> 1, np.cumsum(keys & 1, axis=1)
-    return ColumnAUROC(
-        signed=_from_sorted(values, positives),
-        positive=_from_sorted(np.maximum(values, 0), positives),
-        negative=1 - _from_sorted(np.minimum(values, 0), positives),
-    )
+    carried = sum(labels << place for place, labels in enumerate(checked))
+    keys = np.sort((ordered << len(checked)) + carried, axis=1)
+    values = keys >> len(checked)
+    for place in range(len(checked)):
+        positives = np.cumsum((keys >> place) & 1, axis=1)
+        yield ColumnAUROC(
+            signed=_from_sorted(values, positives),
+            positive=_from_sorted(np.maximum(values, 0), positives),
+            negative=1 - _from_sorted(np.minimum(values, 0), positives),
+        )
 
 
 def auroc(scores: npt.ArrayLike, labels: npt.NDArray[np.integer]) -> float:

@@ -114,22 +114,33 @@ class CodeProbes:
 
 def probe_codes(
     representations: Representations,
-    data: Labelled,
+    labelled: Sequence[Labelled],
     sae_name: str,
     *,
     reads: Sequence[str],
     sparsities: Sequence[int] = SPARSITIES,
-) -> CodeProbes:
-    """Choose on train and val, measure on test, every probe on the codes of ``sae_name``."""
-    train = data.split.train
-    scores = {read: score_latents(representations.chunks(sae_name, read, train), data.of(train)) for read in reads}
+) -> list[CodeProbes]:
+    """
+    Choose on train and val, measure on test, every probe on the codes of ``sae_name``.
+
+    Each of ``labelled`` gives other poles to the same texts and split; all codes are read and ranked once for all.
+    """
+    train = labelled[0].split.train
+    poles = [data.of(train) for data in labelled]
+    scored = {read: score_latents(representations.chunks(sae_name, read, train), poles) for read in reads}
     codes = {read: _reader(representations, sae_name, read) for read in reads}
-    return CodeProbes(
-        single=_single(codes, scores, data),
-        pair=_pair(codes, scores, data),
-        sparse=tuple(_sparse(codes, scores, data, k) for k in sorted(sparsities)),
-        best_coverage=_best_coverage(codes, scores, data),
-    )
+    found = []
+    for i, data in enumerate(labelled):
+        scores = {read: of_read[i] for read, of_read in scored.items()}
+        found.append(
+            CodeProbes(
+                single=_single(codes, scores, data),
+                pair=_pair(codes, scores, data),
+                sparse=tuple(_sparse(codes, scores, data, k) for k in sorted(sparsities)),
+                best_coverage=_best_coverage(codes, scores, data),
+            )
+        )
+    return found
 
 
 def _reader(representations: Representations, sae_name: str, read: str) -> Codes:

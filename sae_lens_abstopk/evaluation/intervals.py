@@ -46,24 +46,24 @@ def bootstrap(
         groups: The group of each row (template, document, prompt). Groups are drawn with replacement, as many as
             there are, and bring all their rows.
         resamples: How many are drawn. Those without a value (no row of one pole) are left out; if that is half of
-            them or more the interval is NaN.
+            them or more, or none are drawn, the interval is NaN.
         seed: Of the draws.
 
     Raises:
         ValueError: there are no rows, or not one group a row.
     """
-    if n < 1 or resamples < 1 or (groups is not None and len(groups) != n):
+    if n < 1 or resamples < 0 or (groups is not None and len(groups) != n):
         raise ValueError(f"needs rows, resamples and one group a row: {n=}, {resamples=}, {groups and len(groups)=}.")
     unit = np.arange(n) if groups is None else _numbered(groups)
     n_units = int(unit.max()) + 1
     generator = np.random.default_rng(seed)
     per_chunk = max(1, _CHUNK_BYTES // (8 * n))
-    values = []
+    values: list[npt.NDArray[np.float64]] = []
     for start in range(0, resamples, per_chunk):
         size = min(per_chunk, resamples - start)
         drawn = generator.multinomial(n_units, np.full(n_units, 1 / n_units), size=size)
         values.append(statistic(drawn.astype(np.float64)[:, unit]))
-    found = np.concatenate(values)
+    found = np.concatenate(values or [np.empty(0)])
     found = found[~np.isnan(found)]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found, [tail, 1 - tail]) if len(found) > resamples / 2 else (np.nan, np.nan)

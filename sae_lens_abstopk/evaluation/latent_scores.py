@@ -1,6 +1,6 @@
 """How well each latent by itself tells two poles apart, in one pass over chunks of columns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,21 +40,34 @@ class LatentScores:
         return np.argsort(-np.abs(self.mean_difference), kind="stable")[:k].tolist()
 
 
-def score_latents(chunks: Iterable[npt.NDArray[np.float32]], labels: npt.NDArray[np.integer]) -> LatentScores:
-    """Scores from ``chunks`` of columns [n, c] of codes, in order, and the poles ``labels`` [n] of the texts."""
-    width = max(1, _SORTED_BYTES // (4 * len(labels)))
+def score_latents(
+    chunks: Iterable[npt.NDArray[np.float32]], labellings: Sequence[npt.NDArray[np.integer]]
+) -> list[LatentScores]:
+    """
+    Scores from ``chunks`` of columns [n, c] of codes, in order, for each of ``labellings``: the poles [n] of the texts.
+
+    Several labellings share one pass and one sort.
+    """
+    width = max(1, _SORTED_BYTES // (4 * len(labellings[0])))
     parts = [
-        _score(chunk[:, start : start + width], labels) for chunk in chunks for start in range(0, chunk.shape[1], width)
+        list(_score(chunk[:, start : start + width], labellings))
+        for chunk in chunks
+        for start in range(0, chunk.shape[1], width)
     ]
-    return LatentScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return [
+        LatentScores(*(np.concatenate(column) for column in zip(*part, strict=True)))
+        for part in zip(*parts, strict=True)
+    ]
 
 
-def _score(codes: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> tuple[Floats, ...]:
-    aurocs = column_auroc(codes, labels)
-    a, b = codes[labels == 0], codes[labels == 1]
+def _score(
+    codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]
+) -> Iterator[tuple[Floats, ...]]:
     spread = codes.std(0, dtype=np.float64)
-    difference = b.mean(0, dtype=np.float64) - a.mean(0, dtype=np.float64)
-    standardised = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0)
-    coverage = ((a < 0).mean(0) + (b > 0).mean(0)) / 2
-    flipped = ((a > 0).mean(0) + (b < 0).mean(0)) / 2
-    return aurocs.signed, aurocs.positive, aurocs.negative, standardised, coverage, flipped
+    for labels, aurocs in zip(labellings, column_auroc(codes, labellings), strict=True):
+        a, b = codes[labels == 0], codes[labels == 1]
+        difference = b.mean(0, dtype=np.float64) - a.mean(0, dtype=np.float64)
+        standardised = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0)
+        coverage = ((a < 0).mean(0) + (b > 0).mean(0)) / 2
+        flipped = ((a > 0).mean(0) + (b < 0).mean(0)) / 2
+        yield aurocs.signed, aurocs.positive, aurocs.negative, standardised, coverage, flipped

@@ -37,6 +37,8 @@ class Labelled:
     groups: Sequence[Hashable] | None
     """Template or document of each text; None where each is its own."""
     seed: int
+    resamples: int = 1000
+    """For intervals; with 0 there are none, only values."""
 
     @property
     def test_groups(self) -> list[Hashable] | None:
@@ -55,18 +57,19 @@ class Labelled:
 
     def on_test(self, statistic: Statistic) -> Estimate:
         """``statistic`` over the test texts with its interval."""
-        return bootstrap(statistic, len(self.split.test), groups=self.test_groups, seed=self.seed)
+        n = len(self.split.test)
+        return bootstrap(statistic, n, groups=self.test_groups, resamples=self.resamples, seed=self.seed)
 
     def permuted(self, number: int = 0) -> "Labelled":
         """
         The same texts with the poles shuffled within each part of the split, so that each keeps its balance.
 
-        Every ``number`` is another permutation.
+        Every ``number`` is another permutation. Of several the range is told, so there are no intervals of each.
         """
         labels, generator = self.labels.copy(), np.random.default_rng([self.seed, number])
         for rows in (self.split.train, self.split.val, self.split.test):
             labels[rows] = generator.permutation(labels[rows])
-        return Labelled(labels, self.split, self.groups, self.seed)
+        return Labelled(labels, self.split, self.groups, self.seed, resamples=0)
 
     def check(self, n: int) -> None:
         """
@@ -153,7 +156,7 @@ def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple
         train_auroc=auroc(candidate.score(split.train), data.of(split.train)),
         val_auroc=on_val[best],
         auroc=data.on_test(ResampledAUROC(scores, labels)),
-        accuracy=mean_estimate(correct, groups=data.test_groups, seed=data.seed),
+        accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
     )
 
 

@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.code_probes import SPARSITIES, CodeProbes, prob
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.probe_score import Labelled, ProbeScore, Split, over_permutations, spread
 from sae_lens_abstopk.evaluation.representations import Representations
+from sae_lens_abstopk.evaluation.tasks import TaskSplit
 
 PERMUTATIONS = 5
 
@@ -45,14 +46,17 @@ class TaskProbes:
     digest: str
     """sha256 of poles and split."""
     n: tuple[int, int, int]
-    """Texts in train, val and test."""
+    """Texts in train, val and test, without those that were left out."""
     n_test_groups: int
     majority: float
     """Share of the larger pole on test: the accuracy of always saying the same."""
     codes: CodeProbes
     activations: ActivationProbes
     permuted_codes: tuple[CodeProbes, ...]
-    """Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected of the mean."""
+    """
+    Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected of the mean.
+    Without intervals, as the range over the permutations is told.
+    """
     permuted_activations: tuple[ActivationProbes, ...]
     untrained: CodeProbes | None
     """Control: the same procedure on the codes of an SAE with fresh weights."""
@@ -111,7 +115,8 @@ def probe_task(
         representations: Of the texts, by :func:`~.representations.represent`.
         labels: 0 (pole A) or 1 (pole B) of each text.
         split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
-            and penalties from val; test is measured on, once.
+            and penalties from val; test is measured on, once. Texts that the representations leave out are taken from
+            all three.
         sae_name: Which of the represented SAEs.
         groups: Template or document of each text: parts must not share one, and intervals resample them.
         untrained_name: The represented SAE with fresh weights (see :func:`~.untrained.untrained_sae`).
@@ -131,6 +136,9 @@ def probe_task(
     for name in filter(None, (sae_name, untrained_name)):
         for read in reads:
             representations.codes(name, read)  # says what is there, if it is not
+    split = TaskSplit(
+        *(rows[~np.isin(rows, representations.left_out)] for rows in (split.train, split.val, split.test))
+    )
     data = Labelled(np.asarray(labels, dtype=np.int64), split, groups, seed)
     data.check(representations.n)
     if activations is not None:
@@ -142,6 +150,7 @@ def probe_task(
     shuffled = [data.permuted(number) for number in range(permutations)]
     test = data.of(split.test)
     options = {"reads": reads, "sparsities": sparsities}
+    codes, *permuted_codes = probe_codes(representations, [data, *shuffled], sae_name, **options)
     return TaskProbes(
         sae_name=sae_name,
         reads=reads,
@@ -150,13 +159,13 @@ def probe_task(
         n=(len(split.train), len(split.val), len(split.test)),
         n_test_groups=len(set(data.test_groups or split.test.tolist())),
         majority=float(max(test.mean(), 1 - test.mean())),
-        codes=probe_codes(representations, data, sae_name, **options),
+        codes=codes,
         activations=activations.activations if activations else probe_activations(representations, data, reads=reads),
-        permuted_codes=tuple(probe_codes(representations, each, sae_name, **options) for each in shuffled),
+        permuted_codes=tuple(permuted_codes),
         permuted_activations=activations.permuted_activations
         if activations
         else tuple(probe_activations(representations, each, reads=reads) for each in shuffled),
-        untrained=probe_codes(representations, data, untrained_name, **options) if untrained_name else None,
+        untrained=probe_codes(representations, [data], untrained_name, **options)[0] if untrained_name else None,
     )
 
 

@@ -17,14 +17,14 @@ CHUNK_BYTES = 64 * 2**20
 
 
 class Fallbacks(NamedTuple):
-    """Texts, in number, that could not be read as asked because the token filter leaves tokens out."""
+    """Texts, in number, that could not be read as asked, mostly because the token filter leaves tokens out."""
 
     last_moved: int = 0
     """Whose last token is left out: "last" is their last token that is kept."""
     unfiltered: int = 0
     """Without any token that is kept: they are read as if nothing were left out."""
-    marked_unfiltered: int = 0
-    """Whose marked token is left out: it is read all the same."""
+    marked_left_out: int = 0
+    """Whose marked token is left out: no probe sees such a text (:attr:`~.representations.Representations.left_out`)."""
     truncated: int = 0
     """Cut to ``max_length`` tokens."""
 
@@ -80,12 +80,18 @@ class TextReader:
             found["mean"] = sums / self.usable.sum(1, keepdim=True)
         return {kind: _array(values) for kind, values in found.items()}
 
+    def left_out(self) -> list[int]:
+        """Texts, by number, whose marked token the filter leaves out: its activation is none that the SAE knows."""
+        if "marked" not in self.picked:
+            return []
+        kept = self.batch.kept[self.texts, self.batch.marked]
+        return self.batch.rows[~kept.cpu()].tolist()
+
     def fallbacks(self) -> Fallbacks:
-        marked = self.picked.get("marked")
         return Fallbacks(
             last_moved=int((self.last != self.really_last).sum()) if "last" in self.picked else 0,
             unfiltered=int((~self.has_kept).sum()),
-            marked_unfiltered=0 if marked is None else int((~self.batch.kept[self.texts, marked]).sum()),
+            marked_left_out=len(self.left_out()),
             truncated=self.batch.truncated,
         )
 

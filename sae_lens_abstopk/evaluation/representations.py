@@ -39,6 +39,8 @@ class Representations:
     """Width of each SAE, by name."""
     folder: Path
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
+    left_out: tuple[int, ...] = ()
+    """Texts that have their rows but are not to be probed: the token filter leaves out their marked token."""
     temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
     """What owns the folder, unless the caller does."""
 
@@ -167,6 +169,7 @@ def represent(
     made = Representations._create(len(texts), tuple(reads), d_in, d_sae, folder)
     try:
         fallbacks, done = made.fallbacks, 0
+        left_out: list[int] = []
         files = {(name, read): made._open(name, read, mode="r+") for name in (_X, *saes) for read in reads}
         for batch in text_batches(
             passes,
@@ -185,13 +188,14 @@ def represent(
                 for read, values in reader.of_codes(name, sae, d_sae[name]).items():
                     files[name, read][rows] = values
             fallbacks = Fallbacks(*(a + b for a, b in zip(fallbacks, reader.fallbacks(), strict=True)))
+            left_out += reader.left_out()
             done += len(rows)
             if on_progress is not None:
                 on_progress(done, len(texts))
     except BaseException:
         made.close()
         raise
-    return replace(made, fallbacks=fallbacks)
+    return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))
 
 
 def _check(

@@ -140,12 +140,13 @@ class TaskRecord(Record):
     digest: str = Field(description="sha256 of the examples.")
     source: str
     licence: str
-    texts: tuple[int, int, int] = Field(description="In train, val and test.")
+    texts: tuple[int, int, int] = Field(description="In train, val and test, as they were probed.")
     test_groups: int
     majority: Number = Field(description="Accuracy of always naming the larger pole of test.")
     fallbacks: dict[str, int] = Field(
         default={},
-        description="Texts that could not be read as they are meant to be, by reason: cut, or no kept token.",
+        description="Texts that could not be read as they are meant to be, by reason: cut, no kept token, or (in number, "
+        "and no longer among texts) marked at a token that is left out.",
     )
     saes: dict[str, SAETaskRecord]
     pca: PCARecord | None = None

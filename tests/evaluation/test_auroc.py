@@ -20,7 +20,7 @@ CODES = hnp.arrays(
 @given(CODES, st.randoms(use_true_random=False))
 def test_every_column_is_scikit_learns_with_ties_and_either_side(codes, random) -> None:
     labels = np.array([0, 1, *(random.randint(0, 1) for _ in range(len(codes) - 2))])
-    found = column_auroc(codes, labels)
+    (found,) = column_auroc(codes, [labels])
     for column in range(codes.shape[1]):
         z = codes[:, column]
         assert found.signed[column] == pytest.approx(roc_auc_score(labels, z), abs=1e-12)
@@ -36,11 +36,23 @@ def test_columns_of_dense_and_of_sparse_signed_codes_are_scikit_learns() -> None
     sparse = dense * (generator.random(dense.shape) < 0.05)
     for codes in (dense, sparse):
         expected = [roc_auc_score(labels, column) for column in codes.T]
-        np.testing.assert_allclose(column_auroc(codes, labels).signed, expected, atol=1e-12)
+        np.testing.assert_allclose(next(column_auroc(codes, [labels])).signed, expected, atol=1e-12)
+
+
+def test_many_labellings_share_a_sort_and_change_no_bit() -> None:
+    generator = np.random.default_rng(0)
+    codes = generator.normal(size=(60, 7)).astype(np.float32) * (generator.random((60, 7)) < 0.4)
+    labellings = [generator.permutation(np.arange(60) % 2) for _ in range(70)]
+    for labels, found in zip(labellings, column_auroc(codes, labellings), strict=True):
+        (alone,) = column_auroc(codes, [labels])
+        assert (found.signed == alone.signed).all()
+        assert (found.positive == alone.positive).all()
+        assert (found.negative == alone.negative).all()
+        assert found.signed[0] == pytest.approx(roc_auc_score(labels, codes[:, 0]), abs=1e-12)
 
 
 def test_a_column_that_never_fires_is_chance() -> None:
-    found = column_auroc(np.zeros((4, 1), dtype=np.float32), np.array([0, 1, 1, 0]))
+    (found,) = column_auroc(np.zeros((4, 1), dtype=np.float32), [np.array([0, 1, 1, 0])])
     assert (found.signed[0], found.positive[0], found.negative[0]) == (0.5, 0.5, 0.5)
 
 
@@ -60,4 +72,4 @@ def test_a_resample_without_one_of_the_labels_has_no_auroc() -> None:
 
 def test_one_label_alone_is_refused() -> None:
     with pytest.raises(ValueError, match="both 0 and 1"):
-        column_auroc(np.ones((2, 1), dtype=np.float32), np.array([1, 1]))
+        list(column_auroc(np.ones((2, 1), dtype=np.float32), [np.array([1, 1])]))

@@ -61,7 +61,7 @@ def coverage_of_best_latents(codes: torch.Tensor, true: torch.Tensor) -> torch.T
         on = codes[axis != 0].numpy()
         pole = (axis[axis != 0] > 0).long().numpy()
         half = len(pole) // 2
-        scores = score_latents([on[:half]], pole[:half])
+        (scores,) = score_latents([on[:half]], [pole[:half]])
         orientation = 1 if scores.auroc[scores.best] >= 0.5 else -1
         fires = single_fires(on[half:, scores.best], orientation)
         found.append(bootstrap(pole_coverage(*fires, pole[half:]), len(pole) - half, resamples=1).value)

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.code_probes import Side
+from sae_lens_abstopk.evaluation.code_probes import Side, probe_codes
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.probe_score import Labelled, accuracy_threshold
 from sae_lens_abstopk.evaluation.probing import PERMUTATIONS, TaskProbes, probe_task
@@ -242,6 +242,37 @@ def test_the_permuted_control_is_the_mean_and_range_over_permutations(found: Tas
     assert (score.auroc.low, score.auroc.high, score.auroc.n_units) == (min(values), max(values), PERMUTATIONS)
     with pytest.raises(ConfigError, match="permutations=0 must be at least 1"):
         planted().probe(permutations=0)
+
+
+def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
+    """Rows of a massive activation in every part: neither probes on codes nor those on x may see them."""
+    data = planted()
+    massive = [int(rows[i]) for rows in data.split for i in (0, 1)]
+    wild = replace(data, x=data.x.copy(), codes={name: z.copy() for name, z in data.codes.items()})
+    wild.x[massive] = 1e4 * np.random.default_rng(0).normal(size=wild.x[massive].shape)
+    wild.codes["signed"][massive] *= -1e4
+    split = Parts(*(np.setdiff1d(rows, massive) for rows in data.split))
+    clean = replace(data, split=split).probe()
+    with wild.stored() as stored:
+        left_out = replace(stored, left_out=tuple(massive))
+        seen = probe_task(left_out, wild.labels, wild.split, "signed", groups=wild.groups)
+    assert seen == clean
+    assert seen.n == tuple(len(rows) - 2 for rows in data.split)
+
+
+def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(found: TaskProbes) -> None:
+    data = planted()
+    labelled = Labelled(data.labels, data.split, data.groups, 0)
+    with data.stored() as stored:
+        for number, together in enumerate(found.permuted_codes):
+            shuffled = labelled.permuted(number)
+            (alone,) = probe_codes(stored, [shuffled], "signed", reads=("last",))
+            assert together == alone
+            assert np.isnan(together.single.score.auroc.low)
+            (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed", reads=("last",))
+            assert plain.single.score.auroc.value == alone.single.score.auroc.value
+            assert plain.single.score.accuracy.value == alone.single.score.accuracy.value
+            assert plain.best_coverage.coverage.value == alone.best_coverage.coverage.value
 
 
 def test_codes_are_read_in_chunks_of_columns_with_the_same_result(

@@ -116,10 +116,10 @@ def test_a_loss_recovered_on_few_tokens_says_so() -> None:
 
 def test_texts_that_were_not_read_as_meant_are_told() -> None:
     document = results_document(tasks={"size": ("small", "large"), "age": ("old", "young")})
-    document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_unfiltered": 0, "truncated": 1_300}
+    document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_left_out": 3, "truncated": 1_300}
     document.tasks["age"].fallbacks = {"last_moved": 7, "truncated": 0}
     shown = markdown_report([document])
-    assert "Texts of size: 2 without a token that is kept, 1,300 cut." in shown
+    assert "Texts of size: 2 without a token that is kept, 3 left out with their marked token, 1,300 cut." in shown
     assert "Texts of age" not in shown
 
 

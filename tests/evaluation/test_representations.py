@@ -106,9 +106,10 @@ def test_what_the_filter_leaves_out_is_not_read_and_is_counted(passes: ModelPass
         assert found.fallbacks._asdict() == {
             "last_moved": 1,
             "unfiltered": 1,
-            "marked_unfiltered": 2,
+            "marked_left_out": 2,
             "truncated": 0,
         }
+        assert found.left_out == (0, 2)
 
 
 def test_tokens_of_massive_norm_are_left_out_however_large(passes: ModelPasses, tokenizer: Any) -> None:
