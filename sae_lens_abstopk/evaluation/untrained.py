@@ -7,12 +7,14 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.hook_places import with_flat_heads
 from sae_lens_abstopk.sparse import pole_limits
 
 # codes that are in memory at once, in bytes
 _CHUNK_BYTES = 64 * 2**20
 # what decides whether a latent is on, where it is a parameter, and its sign: on where u > threshold, or u + bias > 0
 _GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
+_ENCODER_BIASES = ("b_enc", "b_gate", "b_mag")
 _POLE_THRESHOLDS = ("threshold", "negative_threshold")
 _ARCHITECTURES_WITH_GATE = {
     "jumprelu": "threshold",
@@ -38,8 +40,9 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained
     """
     Make ``sae`` anew: SAELens's own initialisation of its architecture, as before the first training step.
 
-    ``b_dec`` is set to the mean of ``x``, where training of signed SAEs starts, so that the latents are not all spent
-    on the mean. Where a parameter decides what is on (a threshold or a gate's bias), one value for all latents is
+    ``b_dec`` is set to the mean of ``x`` (as the SAE normalises it, if it does so as it runs), where training of signed
+    SAEs starts, so that the latents are not all spent on the mean; an SAE whose encoder does not subtract ``b_dec`` has
+    the biases of its encoder at -mean @ W_enc for the same. Where a parameter decides what is on (a threshold or a gate's bias), one value for all latents is
     chosen such that the L0 on ``x`` is that of ``sae``; TopK-like architectures have it from their config.
 
     Args:
@@ -55,16 +58,22 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained
     x = x.to(sae.device, sae.dtype)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        fresh = type(sae)(deepcopy(sae.cfg)).to(sae.device).eval()
-    fresh.b_dec.copy_(x.float().mean(0))
+        fresh = with_flat_heads(type(sae)(deepcopy(sae.cfg)).to(sae.device).eval())
+    mean = fresh.run_time_activation_norm_fn_in(x).float().mean(0)
+    fresh.b_dec.copy_(mean)
+    centre = -mean.to(sae.dtype) @ fresh.W_enc * (not sae.cfg.apply_b_dec_to_input)
+    for name, bias in fresh.named_parameters():
+        if name in _ENCODER_BIASES:
+            bias.add_(centre)
     wanted = _l0(sae, x)
     how = f"{sae.cfg.architecture()} with weights of seed {seed}, b_dec at the mean of {len(x):,} activations"
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
         open_poles = _open_poles(sae)
         signed = bool((sae.encode(x[:64]) < 0).any())
-        level = _level(fresh, x, wanted, signed=signed, open_poles=open_poles)
-        getattr(fresh, gate).fill_(_GATES[gate] * level)
+        level = _level(fresh, x, wanted, centre=centre, signed=signed, open_poles=open_poles)
+        of_gate = getattr(fresh, gate)
+        of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
         if open_poles is not None:
             for name, is_open in zip(_POLE_THRESHOLDS, open_poles, strict=True):
                 getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
@@ -88,12 +97,20 @@ def _open_poles(sae: SAE[Any]) -> torch.Tensor | None:
     return torch.stack([getattr(sae, name) for name in _POLE_THRESHOLDS]).isfinite()
 
 
-def _level(fresh: SAE[Any], x: torch.Tensor, wanted: float, *, signed: bool, open_poles: torch.Tensor | None) -> float:
+def _level(
+    fresh: SAE[Any],
+    x: torch.Tensor,
+    wanted: float,
+    *,
+    centre: torch.Tensor,
+    signed: bool,
+    open_poles: torch.Tensor | None,
+) -> float:
     """What pre-activations must exceed (in magnitude, if signed) for ``wanted`` of them a token to be on."""
     n_on = round(wanted * len(x))
     largest = torch.zeros(0, device=x.device)
     for part in _chunks(fresh, x):
-        u = (fresh.process_sae_in(part) @ fresh.W_enc).float()
+        u = (fresh.process_sae_in(part) @ fresh.W_enc + centre).float()
         if open_poles is not None:
             u = u.clamp(*pole_limits(open_poles, u.dtype))
         everything = torch.cat([largest, (u.abs() if signed else u).flatten()])

@@ -1,5 +1,6 @@
 """Fresh weights for every architecture, as sparse as the trained SAE."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from sae_lens import (
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.evaluation.hook_places import with_flat_heads
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
 
 SIZES: dict[str, Any] = {"d_in": 32, "d_sae": 128, "metadata": SAEMetadata(hook_name="blocks.1.hook_resid_post")}
@@ -83,6 +85,37 @@ def test_a_closed_pole_stays_closed_and_counts_for_nothing_in_the_l0() -> None:
     assert (codes[:, :16] < 0).any()
     assert (codes[:, 16:] >= 0).all()
     assert (codes[:, 16:] > 0).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("which", ["abstopk", "topk", "jumprelu", "signed_jumprelu", "gated", "standard"])
+def test_an_encoder_that_does_not_subtract_b_dec_is_centred_by_its_biases(which: str) -> None:
+    x = torch.randn(500, 32, generator=torch.Generator().manual_seed(0)) + 4
+    subtracting = trained(which)
+    other = deepcopy(subtracting)
+    other.cfg.apply_b_dec_to_input = False
+    for name in ("b_enc", "b_gate", "b_mag"):  # so that both are one function of x
+        if getattr(other, name, None) is not None:
+            getattr(other, name).sub_(other.b_dec @ other.W_enc)
+    centred, by_biases = untrained_sae(subtracting, x).sae, untrained_sae(other, x).sae
+    torch.testing.assert_close(by_biases.encode(x), centred.encode(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(by_biases.b_dec, x.mean(0))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale"])
+def test_an_sae_that_normalises_as_it_runs_is_centred_on_what_it_normalised(normalisation: Any) -> None:
+    x = 50 * (torch.randn(500, 32, generator=torch.Generator().manual_seed(0)) + torch.arange(32))
+    sae = AbsTopKSAE(AbsTopKSAEConfig(k=7, normalize_activations=normalisation, **SIZES))
+    fresh = untrained_sae(sae, x).sae
+    assert fresh.process_sae_in(x).mean(0).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_an_sae_of_attention_heads_reads_them_side_by_side() -> None:
+    metadata = SAEMetadata(hook_name="blocks.1.attn.hook_z")
+    cfg = AbsTopKSAEConfig(d_in=32, d_sae=128, k=7, reshape_activations="hook_z", metadata=metadata)
+    assert untrained_sae(with_flat_heads(AbsTopKSAE(cfg)), torch.randn(50, 32)).l0 == 7
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_one_alone() -> None:
