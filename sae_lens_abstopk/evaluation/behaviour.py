@@ -20,6 +20,7 @@ from sae_lens_abstopk.evaluation.refusal import measure_refusal
 from sae_lens_abstopk.evaluation.results import BehaviourRecord, Interval
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks import Task
+from sae_lens_abstopk.training.language_model import name_on_hub
 
 UNSTEERED = "unsteered"
 
@@ -92,7 +93,11 @@ def measure_behaviour(
                 steering = export_for_lm_eval(file, subjects.model, sae, intervention, strength, hook_name=hook)
             answered = (
                 multiple_choice(
-                    subjects.cfg.model_name, steering=steering, limit=options.questions, device=str(text_model.device)
+                    name_on_hub(subjects.cfg.model_name),
+                    steering=steering,
+                    limit=options.questions,
+                    device=str(text_model.device),
+                    model_kwargs=subjects.cfg.model_from_pretrained_kwargs,
                 )
                 if options.questions
                 else None

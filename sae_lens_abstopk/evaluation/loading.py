@@ -14,7 +14,9 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.hook_places import read_by, with_flat_heads
+from sae_lens_abstopk.evaluation.measurable import require_measurable
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -23,6 +25,26 @@ from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.presets import read_raw
 from sae_lens_abstopk.training.runner import CONFIG_FILENAME
 from sae_lens_abstopk.training.text import Part
+
+
+# what decides which documents a run keeps back, and what their text is
+HELD_OUT_BY = (
+    "dataset_path",
+    "dataset_name",
+    "split",
+    "streaming",
+    "column_name",
+    "use_chat_formatting",
+    "held_out_every",
+)
+# what HookedTransformer does to weights as it loads them; no other class of model knows these
+_PROCESSING = {
+    "fold_ln",
+    "fold_value_biases",
+    "center_writing_weights",
+    "center_unembed",
+    "refactor_factored_attn_matrices",
+}
 
 
 @dataclass(frozen=True)
@@ -35,8 +57,8 @@ class Subjects:
     cfg: TrainingConfig
     """Of the model, the hook and the text."""
     model: HookedRootModule
-    token_filter: TokenFilter
-    """Of the first SAE."""
+    rules: ReadingRules
+    """Of all SAEs; the norm limit is that of the first."""
     part: Part
     """Of the text, which is read."""
     held_out: bool
@@ -45,6 +67,11 @@ class Subjects:
     @property
     def tokenizer(self) -> Any:
         return self.model.tokenizer
+
+    @property
+    def token_filter(self) -> TokenFilter:
+        """Which tokens every number is about."""
+        return self.rules.token_filter
 
     @property
     def passes(self) -> ModelPasses:
@@ -84,7 +111,8 @@ def open_subjects(
         text: Dataset or file to read instead of the run's held-out text.
 
     Raises:
-        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
+        ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
+            or model or text are unknown.
     """
     listed = list(sources.values()) if isinstance(sources, Mapping) else list(sources)
     saes = [load_sae(source) for source in listed]
@@ -98,6 +126,7 @@ def open_subjects(
         raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
     cfg = evaluation_config(Path(listed[0]), saes[0], model_name=model_name, text=text)
     model = load_language_model(cfg)
+    rules = ReadingRules.of_saes(dict(zip(names, saes, strict=True)), getattr(model, "tokenizer", None))
     for sae in saes:
         sae.to(cfg.device)
     return Subjects(
@@ -105,7 +134,7 @@ def open_subjects(
         sources={name: str(source) for name, source in zip(names, listed, strict=True)},
         cfg=cfg,
         model=model,
-        token_filter=TokenFilter.of_sae(saes[0], getattr(model, "tokenizer", None)),
+        rules=rules,
         part="held_out" if text is None else "all",
         held_out=text is None and all(kept_back(cfg, source, sae) for source, sae in zip(listed, saes, strict=True)),
     )
@@ -146,8 +175,7 @@ def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
         own = evaluation_config(Path(source), sae)
     except ConfigError:  # nothing tells what it was trained on
         return False
-    keys = ("dataset_path", "dataset_name", "split", "held_out_every")
-    return all(getattr(own, key) == getattr(cfg, key) for key in keys)
+    return all(getattr(own, key) == getattr(cfg, key) for key in HELD_OUT_BY)
 
 
 def load_sae(source: str | Path) -> SAE[Any]:
@@ -157,13 +185,16 @@ def load_sae(source: str | Path) -> SAE[Any]:
     It reads the heads of ``hook_z`` side by side, as activations come here.
 
     Raises:
-        ConfigError: it is missing, incomplete, damaged, or of an architecture that is not registered.
+        ConfigError: it is missing, incomplete, damaged, of an architecture that is not registered, or nothing that an
+            evaluation is about (:func:`~.measurable.require_measurable`).
     """
-    return with_flat_heads(load_as_saved(source))
+    sae = load_as_saved(source)
+    require_measurable(sae, where=str(source))
+    return with_flat_heads(sae)
 
 
 def load_as_saved(source: str | Path) -> SAE[Any]:
-    """The same, which reads activations of the shape that SAELens loads it for."""
+    """The same, whatever it is, which reads activations of the shape that SAELens loads it for."""
     folder = Path(source)
     if not folder.exists() and ":" in str(source):
         return _from_release(str(source))
@@ -235,12 +266,12 @@ def evaluation_config(
         )
     if not (model_name or metadata.model_name) or not metadata.hook_name:
         raise ConfigError(f"{folder}: the metadata name no model or hook; give --model NAME.")
-    hooks_hf_module = "hook_" not in metadata.hook_name
+    kwargs = dict(metadata.model_from_pretrained_kwargs or {})
     return TrainingConfig(
         sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
         model_name=model_name or metadata.model_name,
-        model_class_name=metadata.model_class_name
-        or ("AutoModelForCausalLM" if hooks_hf_module else "TransformerBridge"),
+        model_class_name=metadata.model_class_name or _class_of_model(metadata.hook_name, kwargs),
+        model_from_pretrained_kwargs=kwargs,
         hook_name=metadata.hook_name,
         hook_head_index=metadata.hook_head_index,
         dataset_path=text,
@@ -252,6 +283,13 @@ def evaluation_config(
         shuffle=False,
         perf_log_freq=0,
     )
+
+
+def _class_of_model(hook_name: str, kwargs: Mapping[str, Any]) -> str:
+    """The class of the model that an SAE of ``hook_name`` was trained on, where nobody says."""
+    if "hook_" not in hook_name:
+        return "AutoModelForCausalLM"
+    return "HookedTransformer" if _PROCESSING & kwargs.keys() else "TransformerBridge"
 
 
 def _from_release(source: str) -> SAE[Any]:

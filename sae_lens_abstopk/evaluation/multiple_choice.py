@@ -1,5 +1,6 @@
 """Accuracy on multiple-choice questions, steered or not, by lm-evaluation-harness."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def multiple_choice(
     batch_size: int = 16,
     limit: int | None = None,
     device: str = "cpu",
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> MultipleChoiceScore:
     """
     Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` where a file of steering is given.
@@ -60,6 +62,7 @@ def multiple_choice(
         batch_size: Requests at once.
         limit: Questions from the start; all by default.
         device: For the model.
+        model_kwargs: Options of ``from_pretrained`` that the model is loaded with, such as a dtype.
 
     Raises:
         ConfigError: lm_eval is not installed, or a file is missing.
@@ -71,7 +74,9 @@ def multiple_choice(
         if not file.is_file():
             raise ConfigError(f"{file}: no such file.")
     task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
-    arguments: dict[str, Any] = {"pretrained": pretrained}
+    # torch_dtype is the older name of dtype, and the one of lm_eval's own call of from_pretrained
+    renamed = {"dtype" if key == "torch_dtype" else key: value for key, value in (model_kwargs or {}).items()}
+    arguments: dict[str, Any] = {"pretrained": pretrained, **renamed}
     found = lm_eval.simple_evaluate(
         model="steered" if steering else "hf",
         model_args=arguments | ({"steer_path": str(steering)} if steering else {}),

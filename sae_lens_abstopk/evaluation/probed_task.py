@@ -9,7 +9,6 @@ import torch
 from pydantic import BaseModel
 from sae_lens import SAE
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.concept_geometry import concept_pca
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probing import TaskProbes, probe_task
@@ -17,7 +16,6 @@ from sae_lens_abstopk.evaluation.records import task_record
 from sae_lens_abstopk.evaluation.representations import represent
 from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
 from sae_lens_abstopk.evaluation.tasks import Task
-from sae_lens_abstopk.evaluation.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
 
 # text that untrained SAEs are centred on and given their L0 by
@@ -67,7 +65,7 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
         [example.text for example in task.examples],
         reads=task.reads,
         markers=[example.marker for example in task.examples],
-        rules=_rules(subjects),
+        rules=subjects.rules,
         on_progress=lambda done, total: on_progress(f"{name}: texts", done, total),
     ) as representations:
         probes: dict[str, TaskProbes] = {}
@@ -85,7 +83,8 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
             on_progress(f"{name}: probes", i, len(saes))
         first = next(iter(probes.values()))
         means = first.activations.difference_in_means
-        rows = rows_of_both_poles(labels, PCA_TEXTS // 2, seed)
+        read = np.setdiff1d(np.arange(len(labels)), representations.left_out)
+        rows = read[rows_of_both_poles(labels[read], PCA_TEXTS // 2, seed)]
         pca = concept_pca(
             torch.from_numpy(representations.x(means.score.read, rows)),
             torch.from_numpy(labels[rows]),
@@ -113,20 +112,6 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
         candidates={sae: _candidates(found) for sae, found in probes.items()},
         direction=(np.array(means.direction) * means.norm).tolist(),
     )
-
-
-def _rules(subjects: Subjects) -> ReadingRules:
-    """Of the first SAE; the others must agree but for the norm limit, an estimate that differs between seeds."""
-    tokenizer = subjects.tokenizer
-    rules = {name: ReadingRules.of_saes({name: sae}, tokenizer) for name, sae in subjects.saes.items()}
-    first = next(iter(rules.values()))
-    without_limit = {
-        name: replace(found, token_filter=replace(found.token_filter, max_norm=None)) for name, found in rules.items()
-    }
-    if len(set(without_limit.values())) > 1:
-        told = "; ".join(f"{name}: {found}" for name, found in without_limit.items())
-        raise ConfigError(f"the SAEs were trained on different kinds of tokens ({told}); evaluate them one by one.")
-    return first
 
 
 @torch.no_grad()

@@ -130,7 +130,7 @@ def steering_filter(model: nn.Module, sae: SAE[Any]) -> TokenFilter:
     """The token filter of ``sae``; special tokens come from the model's tokenizer, or its config where it has none."""
     tokenizer = getattr(model, "tokenizer", None)
     found = TokenFilter.of_sae(sae, tokenizer)
-    if tokenizer is None and sae.cfg.metadata.exclude_special_tokens is True:
+    if tokenizer is None and sae.cfg.metadata.exclude_special_tokens in (None, True):
         return replace(found, special_tokens=_special_tokens(getattr(model, "config", None)))
     return found
 

@@ -31,6 +31,8 @@ class ReadingRules:
         """
         The rules that the metadata of all ``saes`` record; a BOS where they say nothing, as SAELens has it.
 
+        All have a norm limit or none has. It is an estimate, which differs between seeds, so that of the first is taken.
+
         Raises:
             ConfigError: one is no SAELens SAE, or they disagree.
         """
@@ -42,13 +44,21 @@ class ReadingRules:
                 )
             said = sae.cfg.metadata.prepend_bos
             found[name] = cls(True if said is None else bool(said), TokenFilter.of_sae(sae, tokenizer))
-        if len(set(found.values())) != 1:
+        if len({rules._kind for rules in found.values()}) != 1:
             told = "; ".join(f"{name}: {rules}" for name, rules in found.items()) or "no SAE was given"
             raise ConfigError(
-                f"the SAEs must have been trained on one kind of token to share a pass ({told}); represent them one by "
-                "one, or say rules=ReadingRules(...)."
+                f"the SAEs must have been trained on one kind of token to share a pass ({told}); take those of one kind "
+                "at a time."
             )
         return next(iter(found.values()))
+
+    @property
+    def _kind(self) -> tuple[object, ...]:
+        own = self.token_filter
+        return self.prepend_bos, own.seqpos_slice, own.special_tokens, own.max_norm is None
+
+    def __str__(self) -> str:
+        return f"{'a BOS in front' if self.prepend_bos else 'no BOS'}, {self.token_filter}"
 
 
 class TextBatch(NamedTuple):

@@ -21,16 +21,28 @@ class TokenFilter:
 
     @classmethod
     def of_sae(cls, sae: SAE[Any], tokenizer: Any) -> Self:
-        """The filter recorded in the metadata of ``sae``."""
+        """
+        The filter recorded in the metadata of ``sae``.
+
+        Those of most releases say nothing. Special tokens are then left out, as SAELens's ``run_evals`` does, and so is
+        position 0, where a BOS stands.
+        """
         metadata = sae.cfg.metadata
-        special = metadata.exclude_special_tokens
-        ids = get_special_token_ids(tokenizer) if special is True else special or ()
-        slice_ = metadata.seqpos_slice
+        special, slice_ = metadata.exclude_special_tokens, metadata.seqpos_slice
+        ids = get_special_token_ids(tokenizer) if special in (None, True) else special or ()
+        if slice_ is None and metadata.prepend_bos is not False:
+            slice_ = (1, None)
         return cls(
-            seqpos_slice=tuple(slice_) if slice_ else (None,),
-            special_tokens=tuple(ids),
+            seqpos_slice=tuple(slice_ or (None,)),
+            special_tokens=tuple(sorted(ids)),
             max_norm=metadata.max_activation_norm,
         )
+
+    def __str__(self) -> str:
+        positions = ":".join("" if end is None else str(end) for end in self.seqpos_slice)
+        special = f"without special tokens {', '.join(map(str, self.special_tokens))}" if self.special_tokens else ""
+        limit = f"norms up to {self.max_norm:.4g}" if self.max_norm is not None else ""
+        return ", ".join(filter(None, [f"positions {positions}" if positions else "all positions", special, limit]))
 
     def keep(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
         """Boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in]."""

@@ -13,7 +13,7 @@ from sae_lens.load_model import load_model
 from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
-from transformer_lens.loading_from_pretrained import get_pretrained_model_config
+from transformer_lens.loading_from_pretrained import get_official_model_name, get_pretrained_model_config
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 
 from sae_lens_abstopk.errors import ConfigError
@@ -21,6 +21,16 @@ from sae_lens_abstopk.training.config import TrainingConfig
 
 # where the residual stream after a layer is called what, to help whoever guessed wrong
 LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
+
+
+def name_on_hub(model_name: str) -> str:
+    """What the Hub calls a model that TransformerLens, and metadata of SAELens's releases, may have a short name for."""
+    if "/" in model_name or Path(model_name).exists():
+        return model_name
+    try:
+        return get_official_model_name(model_name)
+    except ValueError:  # not one of TransformerLens's
+        return model_name
 
 
 def read_model_config(model_name: str) -> PreTrainedConfig:
@@ -36,7 +46,7 @@ def read_model_config(model_name: str) -> PreTrainedConfig:
             f"model_name={model_name!r} is a local path without a config.json; save the model there first."
         )
     try:
-        return AutoConfig.from_pretrained(model_name)
+        return AutoConfig.from_pretrained(name_on_hub(model_name))
     except StrictDataclassError as error:
         why = str(error.__cause__ or error).strip()
         raise ConfigError(f"model_name={model_name!r}: its config.json contradicts itself: {why}") from error
@@ -162,6 +172,7 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
 def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
+    model_name = name_on_hub(model_name)
     # A bridge finds a local folder only through a model that is loaded already.
     hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
     tokenizer = AutoTokenizer.from_pretrained(model_name)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,26 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from sae_lens import SAE, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
+from sae_lens import (
+    SAE,
+    StandardSAE,
+    StandardSAEConfig,
+    TemporalSAE,
+    TemporalSAEConfig,
+    TopKSAE,
+    TopKSAEConfig,
+    Transcoder,
+    TranscoderConfig,
+)
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.report import highlighted, print_inspection
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -147,6 +159,91 @@ def test_saes_of_different_models_are_refused(
         cfg = json.loads((folders[0] / "cfg.json").read_text())
         named = inspect_saes([folders[0], tmp_path / "other"], model_name=cfg["metadata"]["model_name"], n_tokens=128)
         assert len(named.saes) == 2
+
+
+def with_metadata(source: Path, folder: Path, **metadata: Any) -> Path:
+    """A copy of an SAE that says something else of its training."""
+    sae = SAE.load_from_disk(source)
+    for key, value in metadata.items():
+        sae.cfg.metadata[key] = value
+    shutil.copytree(source, folder)
+    sae.save_model(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seqpos_slice": [None]}, {"prepend_bos": False}, {"exclude_special_tokens": [7]}, {"max_activation_norm": None}],
+)
+def test_saes_of_different_kinds_of_token_are_refused_before_anything_is_measured(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """Measured on the tokens of the first, the numbers of the others would hang on the order."""
+    limited = with_metadata(folders[0], tmp_path / "limited", max_activation_norm=9e3)
+    other = with_metadata(limited, tmp_path / "other", **change)
+    for order in ([limited, other], [other, limited]):
+        with pytest.raises(
+            ConfigError, match=r"trained on one kind of token .*a BOS in front, .* take those of one kind"
+        ):
+            inspect_saes(order, n_tokens=128)
+    estimated = with_metadata(limited, tmp_path / "estimated", max_activation_norm=8e3)
+    subjects = open_subjects([limited, estimated])
+    assert subjects.token_filter.max_norm == 9e3, "an estimate that differs between seeds is that of the first"
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (
+            lambda m: Transcoder(TranscoderConfig(d_in=32, d_sae=64, d_out=32, apply_b_dec_to_input=False, metadata=m)),
+            "is a transcoder: it reads",
+        ),
+        (
+            lambda m: TemporalSAE(
+                TemporalSAEConfig(d_in=32, d_sae=64, n_heads=2, bottleneck_factor=2, kval_topk=4, metadata=m)
+            ),
+            "is a temporal SAE",
+        ),
+        (
+            lambda m: TopKSAE(
+                TopKSAEConfig(d_in=32, d_sae=64, normalize_activations="expected_average_only_in", metadata=m)
+            ),
+            r"the scale is not in its weights.*sae\.fold_activation_norm_scaling_factor\(",
+        ),
+        (
+            lambda m: TopKSAE(
+                TopKSAEConfig(d_in=32, d_sae=64, normalize_activations="covariance_whitening", metadata=m)
+            ),
+            r"sae\.fold_activation_whitening\(",
+        ),
+    ],
+)
+def test_what_would_be_measured_as_something_else_is_refused(
+    made: Callable[[SAEMetadata], SAE[Any]], sentence: str, tmp_path: Path
+) -> None:
+    made(SAEMetadata(hook_name="model.layers.2")).save_model(tmp_path / "sae")
+    with pytest.raises(ConfigError, match=sentence):
+        load_sae(tmp_path / "sae")
+
+
+def test_an_sae_that_writes_elsewhere_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reads model\.layers\.2 and writes at model\.layers\.3"):
+        load_sae(with_metadata(folders[0], tmp_path / "sae", hook_name_out="model.layers.3"))
+    load_sae(with_metadata(folders[0], tmp_path / "same", hook_name_out="model.layers.2"))
+
+
+def test_a_model_is_loaded_as_the_metadata_say(texts: Path) -> None:
+    def config(**metadata: Any) -> TrainingConfig:
+        sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64))
+        sae.cfg.metadata = SAEMetadata(model_name="gpt2-small", **metadata)
+        return evaluation_config(Path("a-release:hook"), sae, text=str(texts))
+
+    block, centred = "blocks.2.hook_resid_pre", {"center_writing_weights": True}
+    assert config(hook_name=block).model_class_name == "TransformerBridge"
+    of_release = config(hook_name=block, model_from_pretrained_kwargs=centred)
+    assert (of_release.model_class_name, of_release.model_from_pretrained_kwargs) == ("HookedTransformer", centred)
+    half = config(hook_name="transformer.h.2", model_from_pretrained_kwargs={"dtype": "bfloat16"})
+    assert (half.model_class_name, half.model_from_pretrained_kwargs) == ("AutoModelForCausalLM", {"dtype": "bfloat16"})
 
 
 @pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])

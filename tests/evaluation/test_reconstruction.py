@@ -192,9 +192,7 @@ def test_a_stock_sae_on_a_model_of_another_class_needs_nothing_else(
     stock = SAE.load_from_disk(tmp_path)
     model = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[hook]).eval()
     passes, batches = ModelPasses(model, hook), token_batches()
-    found = evaluate_reconstruction(
-        passes, {"s": stock}, batches, token_filter=TokenFilter.of_sae(stock, None), with_kl=True
-    )["s"]
+    found = evaluate_reconstruction(passes, {"s": stock}, batches, token_filter=TokenFilter(), with_kl=True)["s"]
     x = torch.cat([passes.activations(tokens).flatten(0, 1) for tokens in batches])
     assert found.fvu == pytest.approx(((x - stock(x)).square().sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-4)
     assert found.l0 == pytest.approx((stock.encode(x) != 0).sum().item() / len(x), rel=1e-6)
@@ -245,6 +243,21 @@ def test_the_filter_of_an_sae_is_what_training_recorded(tokenizer: Any, sae: Top
     found = TokenFilter.of_sae(sae, tokenizer)
     assert found == TokenFilter(seqpos_slice=(1, None), special_tokens=found.special_tokens, max_norm=9.0)
     assert set(found.special_tokens) == {0, 1}
+
+
+def test_the_filter_of_a_release_leaves_out_special_tokens_and_the_bos(tokenizer: Any, sae: TopKSAE) -> None:
+    """As SAELens's run_evals; what the metadata do say holds."""
+    assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter(seqpos_slice=(1, None), special_tokens=(0, 1))
+    sae.cfg.metadata = SAEMetadata(prepend_bos=False)
+    assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter(special_tokens=(0, 1))
+    sae.cfg.metadata = SAEMetadata(seqpos_slice=(None,), exclude_special_tokens=False)
+    assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter()
+    filters = [TokenFilter(), TokenFilter((1, None)), TokenFilter((1, -1), (0, 5), 839.4273)]
+    assert list(map(str, filters)) == [
+        "all positions",
+        "positions 1:",
+        "positions 1:-1, without special tokens 0, 5, norms up to 839.4",
+    ]
 
 
 def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE) -> None:

@@ -219,7 +219,7 @@ def test_an_sae_computes_in_its_own_type_where_the_model_runs_in_autocast(models
 def test_clamp_sets_the_code_and_keeps_the_error_term(models: Callable[[str], Any]) -> None:
     model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
     clean = activations_of(model, hook, tokens)
-    with steer(model, sae, latent=5, strength=-1.5, scale=2.0, operator="clamp"):
+    with steer(model, sae, latent=5, strength=-1.5, scale=2.0, operator="clamp", token_filter=EVERYWHERE):
         steered = activations_of(model, hook, tokens)
     codes = sae.encode(clean)
     changed = codes.clone()
@@ -237,7 +237,7 @@ def test_ablate_takes_one_pole_away_or_both(pole: Any, models: Callable[[str], A
     taken = codes[..., latent] != 0
     taken &= {None: taken, "positive": codes[..., latent] > 0, "negative": codes[..., latent] < 0}[pole]
     assert 0 < int(taken.sum()) < taken.numel() or pole is None
-    with steer(model, sae, latent=latent, operator="ablate", pole=pole):
+    with steer(model, sae, latent=latent, operator="ablate", pole=pole, token_filter=EVERYWHERE):
         steered = activations_of(model, hook, tokens)
     changed = codes.clone()
     changed[..., latent][taken] = 0
@@ -270,7 +270,7 @@ def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Callabl
         raised = codes.clone()
         raised[..., 7] += 1.7
         expected = sae.decode(raised) - decoded
-    with steer(model, sae, latent=7, strength=1.7, hook_name=hook):
+    with steer(model, sae, latent=7, strength=1.7, hook_name=hook, token_filter=EVERYWHERE):
         torch.testing.assert_close(activations_of(model, hook, tokens) - clean, expected, atol=2e-5, rtol=1e-3)
 
 

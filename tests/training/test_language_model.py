@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub.errors import GatedRepoError
 from rich.console import Console
+from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import language_model
@@ -154,3 +155,24 @@ def test_a_model_whose_config_contradicts_itself_is_refused(tiny_llama: Path, tm
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 3}))
     with pytest.raises(ConfigError, match=r"its config\.json contradicts itself: .*attention heads"):
         model_shape(str(tmp_path), "AutoModelForCausalLM")
+
+
+def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(name: str) -> Any:
+        asked.append(name)
+        return SimpleNamespace(to=lambda _: None)
+
+    for loader in ("AutoModelForCausalLM", "AutoTokenizer", "AutoConfig"):
+        monkeypatch.setattr(language_model, loader, SimpleNamespace(from_pretrained=ask))
+    language_model.read_model_config("gemma-2-2b")
+    assert asked == ["google/gemma-2-2b"]
+    asked.clear()
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: name)
+    assert language_model.load_bridge("pythia-70m-deduped", "cpu", {}) == "EleutherAI/pythia-70m-deduped"
+    assert asked == ["EleutherAI/pythia-70m-deduped"] * 2
+    for name in (str(tiny_llama), "somebody/gpt2-small", "nobody-knows"):
+        assert language_model.name_on_hub(name) == name
