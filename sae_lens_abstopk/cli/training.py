@@ -193,7 +193,7 @@ def compare(
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
+        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, check_suite
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.evaluation.suite import load_suite
         from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
@@ -201,6 +201,8 @@ def compare(
 
         comparison = load_comparison(file, list(overrides or ()), output=output)
         chosen = load_suite(suite or comparison.suite)
+        if not dry_run:  # what the suite would stop at after the training is told before it
+            check_suite(chosen, comparison.runs[0].config.model_name)
         run_comparison(comparison, console=console, dry_run=dry_run)
         if dry_run:
             return

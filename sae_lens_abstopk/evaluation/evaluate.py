@@ -3,19 +3,25 @@
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from transformers import AutoTokenizer
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
 from sae_lens_abstopk.evaluation.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
-from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress, drawn, probe_on_task
-from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.evaluation.probed_task import (
+    ProbedTask,
+    Progress,
+    probe_on_task,
+    untrained_saes,
+)
+from sae_lens_abstopk.evaluation.provenance import commit, environment, uncommitted
 from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.records import (
     config_facts,
@@ -36,12 +42,13 @@ from sae_lens_abstopk.evaluation.results import (
     read_results,
 )
 from sae_lens_abstopk.evaluation.stability import match_dictionaries
-from sae_lens_abstopk.evaluation.steered_task import check_steering, steer_on_task
+from sae_lens_abstopk.evaluation.steered_task import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
-from sae_lens_abstopk.evaluation.tasks import Task, load_task
+from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.evaluation.tasks import Task
 from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
-from sae_lens_abstopk.training.language_model import casts_shared
-from sae_lens_abstopk.training.text import text_files
+from sae_lens_abstopk.training.activation_cache import activation_facts
+from sae_lens_abstopk.training.language_model import casts_shared, name_on_hub, read_model_config
 
 RESULTS_FILENAME = "results.json"
 
@@ -80,22 +87,12 @@ def evaluate(
             ``out`` has results of other SAEs or tasks.
     """
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
-    unknown = set(local or {}) - set(suite.tasks)
-    if unknown:
-        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
-    keys = [task_key(name) for name in suite.tasks]
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ConfigError(f"the suite has two tasks called {', '.join(twice)}; a file of a task is called by its name.")
-    tasks = {
-        task_key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
-        for name in suite.tasks
-    }
-    for name in suite.steering.tasks if suite.steering else ():
-        if tasks[task_key(name)].steering is None:
-            raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
-    if suite.steering and suite.steering.behaviour:
-        check_behaviour_task(tasks[task_key(suite.steering.behaviour.task)], suite.steering.behaviour)
+    tasks = tasks_of_suite(suite, local=local, seed=seed)
     subjects = open_subjects(saes, model_name=model_name, text=text)
+    if strangers := sorted(set(groups or {}) - set(subjects.saes)):
+        raise ConfigError(
+            f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(subjects.saes)}; name those."
+        )
     _refuse_to_lose(Path(out) / RESULTS_FILENAME, subjects, tasks, suite)
     if suite.steering:
         check_steering(subjects, tasks, suite.steering)
@@ -104,6 +101,19 @@ def evaluate(
         results = run.results()
     results.write(Path(out) / RESULTS_FILENAME)
     return results
+
+
+def check_suite(suite: Suite, model_name: str) -> None:
+    """
+    Refuse a suite that could not be run on SAEs of a model, for somebody who is to train them first.
+
+    Raises:
+        ConfigError: a task, what it needs, or the model will not do.
+    """
+    tasks = tasks_of_suite(suite)
+    if suite.steering:
+        read_model_config(model_name)
+        check_prompts(AutoTokenizer.from_pretrained(name_on_hub(model_name)), tasks, suite.steering)
 
 
 def _refuse_to_lose(path: Path, subjects: Subjects, tasks: Collection[str], suite: Suite) -> None:
@@ -159,37 +169,22 @@ class _Evaluation:
         parts = Parts(
             self.out / "parts",
             {
-                "model": subjects.cfg.model_name,
-                "hook": subjects.cfg.hook_name,
-                # of every part: controls are centred, and steering is scaled, on plain text
-                "text": [subjects.cfg.dataset_path, text_files(subjects.cfg.dataset_path), subjects.part],
+                # of every part, the text too: controls are centred, and steering is scaled, on plain text
+                "activations": activation_facts(subjects.cfg),
+                "part": subjects.part,
                 "seed": self.seed,
                 # in their order: settings come from the first
                 "saes": [
                     [name, _which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
                 ],
-                # what the results file will name
-                "code": [commit(), environment()],
+                # what the results file will name, and edits that have no name
+                "code": [commit(), uncommitted(), environment()],
             },
         )
         on_text = parts.get("reconstruction", OnText, self.suite.reconstruction.model_dump(), self._on_text)
         geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
         stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
-        probed = {
-            name: parts.get(
-                f"task-{name}",
-                ProbedTask,
-                [_facts(task), self.suite.untrained, self.suite.texts_per_pole],
-                lambda name=name: probe_on_task(
-                    subjects,
-                    self.tasks[name],
-                    untrained=self.suite.untrained,
-                    seed=self.seed,
-                    on_progress=self.on_progress,
-                ),
-            )
-            for name, task in self.tasks.items()
-        }
+        probed = self._probing(parts)
         steering = self._steering(parts, probed, self.suite.steering) if self.suite.steering else {}
         return Results(
             **run_facts(subjects),
@@ -205,6 +200,21 @@ class _Evaluation:
             tasks={name: with_density(found.record, on_text.density) for name, found in probed.items()},
             steering=steering,
         )
+
+    def _probing(self, parts: Parts) -> dict[str, ProbedTask]:
+        # made for the first task that is not read from disk, and gone when the last is done
+        fresh = cache(lambda: untrained_saes(self.subjects, self.seed) if self.suite.untrained else {})
+        return {
+            name: parts.get(
+                f"task-{name}",
+                ProbedTask,
+                [_facts(task), self.suite.untrained, self.suite.texts_per_pole],
+                lambda task=task: probe_on_task(
+                    self.subjects, task, untrained=fresh(), seed=self.seed, on_progress=self.on_progress
+                ),
+            )
+            for name, task in self.tasks.items()
+        }
 
     def _steering(
         self, parts: Parts, probed: Mapping[str, ProbedTask], options: SteeringOptions

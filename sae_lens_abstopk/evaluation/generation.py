@@ -38,6 +38,17 @@ class Generated:
     texts: tuple[str, ...]
 
 
+def require_chat_template(tokenizer: Any) -> None:
+    """
+    Refuse a tokenizer that knows no chat turns.
+
+    Raises:
+        ConfigError: it has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ConfigError("the prompts are chat turns and the tokenizer has no chat template; use a chat model.")
+
+
 class TextModel:
     """
     A language model with its tokenizer, run on texts.
@@ -67,8 +78,8 @@ class TextModel:
         self.tokenizer: Any = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
         if self.tokenizer is None:
             raise ConfigError("this model brings no tokenizer; give tokenizer=.")
-        if chat and not getattr(self.tokenizer, "chat_template", None):
-            raise ConfigError("the prompts are chat turns and the tokenizer has no chat template; use a chat model.")
+        if chat:
+            require_chat_template(self.tokenizer)
         self.model, self.chat, self.autocast, self.batch_size = model, chat, autocast, batch_size
         # as in training, where a tokenizer without BOS puts none in front
         self._prepend_bos = prepend_bos and self.tokenizer.bos_token_id is not None

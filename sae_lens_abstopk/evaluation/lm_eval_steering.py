@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.hook_places import find_place, transformers_model
 from sae_lens_abstopk.evaluation.interventions import Intervention
+from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
 from sae_lens_abstopk.training.language_model import read_model_config
 
 
@@ -51,17 +52,29 @@ def export_for_lm_eval(
             f"operator={intervention.operator!r} cannot be exported: lm_eval's clamp sets the projection on a direction "
             "and not the code of a latent; export operator='add'."
         )
-    if sae.cfg.normalize_activations in ("layer_norm", "constant_norm_rescale"):
+    if isinstance(model, str):
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(read_model_config(model))
+    within = steered_module(model, sae, hook_name=hook_name)
+    unit = intervention.edit(sae, 1.0)(torch.zeros(1, sae.cfg.d_in))[0]
+    written = {"steering_vector": unit, "steering_coefficient": float(strength), "action": "add"}
+    torch.save({within: {**written, "bias": None, "head_index": None}}, path)
+    return path
+
+
+def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = None) -> str:
+    """
+    What lm_eval calls the module at whose output it would steer ``model``.
+
+    Raises:
+        ConfigError: lm_eval cannot steer with ``sae`` in this model, or at this hook.
+    """
+    if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
         raise ConfigError(
             f"this SAE normalises activations as it runs (normalize_activations={sae.cfg.normalize_activations!r}), so "
             "what a latent adds differs from token to token; export a direction instead."
         )
-    if isinstance(model, str):
-        with torch.device("meta"):
-            loaded: Any = AutoModelForCausalLM.from_config(read_model_config(model))
-    else:
-        loaded = model
-    hf = transformers_model(loaded)
+    hf = transformers_model(model)
     if hf is None:
         raise ConfigError("lm_eval steers transformers models; give one, or its name, and not a HookedTransformer.")
     place = find_place(hf, hook_name or sae.cfg.metadata.hook_name)
@@ -69,7 +82,4 @@ def export_for_lm_eval(
     within = next((name for name, module in base.named_modules() if module is place.module and name), None)
     if within is None:
         raise ConfigError(f"hook {place.name} is outside the base model, where lm_eval does not look.")
-    unit = intervention.edit(sae, 1.0)(torch.zeros(1, sae.cfg.d_in))[0]
-    written = {"steering_vector": unit, "steering_coefficient": float(strength), "action": "add"}
-    torch.save({within: {**written, "bias": None, "head_index": None}}, path)
-    return path
+    return within

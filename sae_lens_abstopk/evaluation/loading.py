@@ -26,7 +26,6 @@ from sae_lens_abstopk.training.presets import read_raw
 from sae_lens_abstopk.training.runner import CONFIG_FILENAME
 from sae_lens_abstopk.training.text import Part
 
-
 # what decides which documents a run keeps back, and what their text is
 HELD_OUT_BY = (
     "dataset_path",

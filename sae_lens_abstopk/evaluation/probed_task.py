@@ -1,7 +1,6 @@
 """One task of a suite, probed on every SAE."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from sae_lens_abstopk.evaluation.probing import TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.records import task_record
 from sae_lens_abstopk.evaluation.representations import represent
 from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
+from sae_lens_abstopk.evaluation.suite_tasks import poles_of, rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks import Task
 from sae_lens_abstopk.evaluation.untrained import untrained_sae
 
@@ -36,28 +36,19 @@ class ProbedTask(BaseModel):
     """mean(B) - mean(A) of the activations on train, [d_in]."""
 
 
-def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
-    """A task with at most ``texts_per_pole`` texts of each pole."""
-    if texts_per_pole is None:
-        return task
-    rows = rows_of_both_poles(np.array([example.pole for example in task.examples]), texts_per_pole, seed)
-    own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
-    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
-
-
-def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
-    order = np.random.default_rng(seed).permutation(len(poles))
-    return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))
-
-
-def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int, on_progress: Progress) -> ProbedTask:
-    """Probe every SAE on one task; ``untrained`` adds the control with fresh weights."""
+def probe_on_task(
+    subjects: Subjects,
+    task: Task,
+    *,
+    untrained: Mapping[str, SAE[Any]],
+    seed: int,
+    on_progress: Progress,
+) -> ProbedTask:
+    """Probe every SAE on one task; ``untrained`` are those of :func:`untrained_saes`, or none where there is no control."""
     saes, name = subjects.saes, task.name
-    labels = np.array([example.pole for example in task.examples])
+    labels = poles_of(task)
     split = task.split(seed)
-    fresh_saes = _untrained(subjects, seed) if untrained else {}
-    controls = {f"{sae}, untrained": fresh for sae, fresh in fresh_saes.items()}
+    controls = {f"{sae}, untrained": fresh for sae, fresh in untrained.items()}
     with represent(
         subjects.passes,
         subjects.tokenizer,
@@ -115,7 +106,8 @@ def probe_on_task(subjects: Subjects, task: Task, *, untrained: bool, seed: int,
 
 
 @torch.no_grad()
-def _untrained(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
+def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
+    """The controls with fresh weights, which are the same for every task."""
     tokens = subjects.batches(UNTRAINED_TOKENS)
     kept = []
     for batch in tokens:

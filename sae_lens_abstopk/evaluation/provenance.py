@@ -1,5 +1,6 @@
 """Where numbers come from: the commit, the versions and the machine."""
 
+import hashlib
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,18 @@ def environment() -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of a clone that this is run from."""
+    return _git("describe", "--always", "--dirty").decode().strip() or None
+
+
+def uncommitted() -> str | None:
+    """Hash of what was changed in the package since the commit of such a clone; None where nothing was."""
+    changes = _git("diff", "HEAD", "--", str(Path(__file__).resolve().parents[1]))
+    return hashlib.sha256(changes).hexdigest() if changes else None
+
+
+def _git(*command: str) -> bytes:
+    """What git says of the clone that this is run from; nothing elsewhere."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+        return b""
+    return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False).stdout

@@ -1,6 +1,7 @@
 """One task of a suite, steered with every SAE."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -8,18 +9,18 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.dose_response import dose_response
 from sae_lens_abstopk.evaluation.doses import first_tokens
-from sae_lens_abstopk.evaluation.generation import TextModel
+from sae_lens_abstopk.evaluation.generation import require_chat_template
 from sae_lens_abstopk.evaluation.hook_places import require_all_heads
 from sae_lens_abstopk.evaluation.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.lm_eval_steering import steered_module
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probed_task import ProbedTask, Progress
 from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks import Task
-from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
 
 # tokens that the scale of a latent is estimated on
 SCALE_TOKENS = 16_384
@@ -34,18 +35,31 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
     """
     for sae in subjects.saes.values():
         require_all_heads(sae, "the suite's steering")
+    check_prompts(subjects.tokenizer, tasks, options)
+    if options.behaviour is not None and options.behaviour.questions:
+        for name, sae in subjects.saes.items():
+            try:
+                steered_module(subjects.model, sae, hook_name=subjects.cfg.hook_name)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0, and none "
+                    "are asked."
+                ) from None
+
+
+def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
+    """
+    Refuse prompts and words that steering could not use with a tokenizer.
+
+    Raises:
+        ConfigError: there is no chat template for chat prompts, or the words of the poles have no tokens of their own.
+    """
     for name in map(task_key, options.tasks):
         part = tasks[name].steering
         assert part is not None  # which takes no model to be found out
-        TextModel(subjects.model, chat=part.chat)
-        first_tokens(subjects.tokenizer, part.tokens)
-    if options.behaviour is not None and options.behaviour.questions:
-        for name, sae in subjects.saes.items():
-            if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
-                raise ConfigError(
-                    f"steering.behaviour cannot ask {name} multiple-choice questions: it normalises activations as it runs "
-                    f"({sae.cfg.normalize_activations}), which lm_eval does not; set questions: 0."
-                )
+        if part.chat:
+            require_chat_template(tokenizer)
+        first_tokens(tokenizer, part.tokens)
 
 
 def steer_on_task(

@@ -191,6 +191,17 @@ def _check_examples(examples: Sequence[Example], own_split: Sequence[str] | None
                 f"the group {example.group!r} is in {split_of[example.group]} and in {name}; leave out the splits of the "
                 "source, or group by something that they do not cut."
             )
+    check_groups(examples, own_split)
+
+
+def check_groups(examples: Sequence[Example], own_split: Sequence[str] | None) -> None:
+    """
+    Refuse too few groups of texts for :meth:`Task.split`.
+
+    Raises:
+        ConfigError: naming the pole, the number of its groups and the least that there must be.
+    """
+    own = own_split if own_split is not None else ["train"] * len(examples)
     named = set(own)
     if len(named) > 1 and "train" not in named:
         raise ConfigError(

@@ -108,12 +108,7 @@ class ActivationCache:
     def of_run(cls, cfg: TrainingConfig) -> "ActivationCache":
         """The cache that ``cfg.activation_cache`` names."""
         assert cfg.activation_cache is not None
-        values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
-        values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
-        values["text files"] = text_files(cfg.dataset_path)
-        weights = [path for path in sorted(Path(cfg.model_name).glob("*")) if path.suffix in WEIGHTS]
-        values[FILES] = [[path.name, path.stat().st_size, _sampled(path)] for path in weights]
-        return cls(Path(cfg.activation_cache), json.loads(json.dumps(values, default=str)))
+        return cls(Path(cfg.activation_cache), activation_facts(cfg))
 
     @property
     def shards(self) -> list[Shard]:
@@ -226,6 +221,16 @@ class ActivationCache:
         partial = self.folder / f"{MANIFEST}.partial"
         partial.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.folder / MANIFEST)
+
+
+def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
+    """What the activations of ``cfg`` and their order depend on, files of model and text included, as JSON has it."""
+    values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
+    values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
+    values["text files"] = text_files(cfg.dataset_path)
+    weights = [path for path in sorted(Path(cfg.model_name).glob("*")) if path.suffix in WEIGHTS]
+    values[FILES] = [[path.name, path.stat().st_size, _sampled(path)] for path in weights]
+    return json.loads(json.dumps(values, default=str))
 
 
 def _sampled(path: Path) -> str:

@@ -12,14 +12,19 @@ import torch
 import yaml
 from rich.console import Console
 from sae_lens import SAE, TopKSAE, TopKSAEConfig
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.evaluation import evaluate as evaluation
+from sae_lens_abstopk.evaluation import provenance
+from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.probed_task import probe_on_task
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
+from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks import task_names
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 from sae_lens_abstopk.training.config_file import build_config
@@ -151,22 +156,47 @@ def edited(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-@pytest.mark.parametrize("changed", ["reads", "pole", "text", "sae"])
+def test_each_edit_in_a_clone_is_told_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for changes in (b"", b"- 1\n+ 2\n", b"- 1\n+ 3\n"):
+        monkeypatch.setattr(provenance, "_git", lambda *_, changes=changes: changes)
+        found.append(provenance.uncommitted())
+    assert found[0] is None
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("changed", ["reads", "pole", "text", "sae", "model", "autocast", "code"])
 def test_a_task_is_probed_again_where_what_it_reads_changed(
-    trained: Path, texts: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+    trained: Path,
+    tiny_llama: Path,
+    texts: Path,
+    small: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: str,
 ) -> None:
-    plain = tmp_path / "plain.jsonl"
+    plain, model = tmp_path / "plain.jsonl", shutil.copytree(tiny_llama, tmp_path / "model")
     shutil.copyfile(texts, plain)
-    options: dict[str, Any] = {"out": tmp_path / "out", "text": str(plain)}
+    options: dict[str, Any] = {"out": tmp_path / "out", "text": str(plain), "model_name": str(model)}
     suite = Suite(**{**small, "steering": None, "untrained": False})
     evaluate([trained], suite=suite, **options)
+    if changed == "code":  # edits in a clone, which all go by one name
+        monkeypatch.setattr(evaluation, "uncommitted", lambda: "another edit")
     old, new, path = {
+        "code": ("reads", "reads", Path(small["tasks"][0])),
+        "autocast": ("autocast_lm: false", "autocast_lm: true", trained / "config.yaml"),
+        "model": ("", "", model / "config.json"),
         "reads": ("reads: [last, mean]", "reads: [mean]", Path(small["tasks"][0])),
         "pole": ("cold", "chilly", Path(small["tasks"][0])),
         "text": ('{"text"', '{"text": "One more."}\n{"text"', plain),
         "sae": ('"k": 4', '"k": 5', trained / "cfg.json"),
     }[changed]
     edited(path, old, new)
+    if changed == "model":  # trained on and saved in place
+        weights = load_file(model / "model.safetensors")
+        save_file(
+            {name: weight * 1.01 for name, weight in weights.items()}, model / "model.safetensors", {"format": "pt"}
+        )
     monkeypatch.setattr(evaluation, "probe_on_task", lambda *_, **__: pytest.fail("probed again"))
     with pytest.raises(pytest.fail.Exception, match="probed again"):
         evaluate([trained], suite=suite, **options)
@@ -234,6 +264,11 @@ def test_text_is_held_out_where_every_sae_kept_it_back(
     assert open_subjects({"a": trained, "b": trained}).held_out
     assert not open_subjects({"a": trained, "b": seven}).held_out
     assert not open_subjects({"a": trained, "b": alone}).held_out
+    for key, value in (("column_name", "body"), ("streaming", not raw_config.get("streaming", True))):
+        other = shutil.copytree(trained, tmp_path / key)
+        content = yaml.safe_load((other / "config.yaml").read_text())
+        (other / "config.yaml").write_text(yaml.safe_dump(content | {key: value}))
+        assert not open_subjects({"a": trained, "b": other}).held_out, key
 
 
 @pytest.fixture
@@ -282,15 +317,64 @@ def test_behaviour_is_refused_for_texts_that_are_no_instructions(
 
 
 def test_what_steering_would_stop_at_is_refused_before_anything_is_measured(
-    trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path
+    trained: Path, raw_config: dict[str, Any], asking: dict[str, Any], chat_model: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
         evaluate([trained], suite=Suite(**asking), out=tmp_path / "out")
     cfg = shutil.copytree(trained, tmp_path / "normalising") / "cfg.json"
     cfg.write_text(cfg.read_text().replace('"normalize_activations": "none"', '"normalize_activations": "layer_norm"'))
-    with pytest.raises(ConfigError, match=r"normalises activations as it runs \(layer_norm\).* set questions: 0"):
-        evaluate([tmp_path / "normalising"], suite=Suite(**asking), out=tmp_path / "out", model_name=str(chat_model))
+    normalising = {"normalising": tmp_path / "normalising"}
+    with pytest.raises(ConfigError, match=r"ask normalising .*normalises activations as it runs.* set questions: 0"):
+        evaluate(normalising, suite=Suite(**asking), out=tmp_path / "out", model_name=str(chat_model))
+    inside = {**raw_config, "hook_name": "blocks.2.hook_mlp_out", "model_class_name": "TransformerBridge"}
+    of_mlp = train(build_config(inside | {"output_path": str(tmp_path / "mlp")}), console=QUIET).folders["sae"]
+    with pytest.raises(ConfigError, match=r"ask mlp .*hook_mlp_out' is not in .* set questions: 0"):
+        evaluate({"mlp": of_mlp}, suite=Suite(**asking), out=tmp_path / "out", model_name=str(chat_model))
     assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_what_a_comparison_would_stop_at_is_refused_before_it_trains(
+    tiny_llama: Path, asking: dict[str, Any], chat_model: Path
+) -> None:
+    check_suite(Suite(**asking), str(chat_model))
+    with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
+        check_suite(Suite(**asking), str(tiny_llama))
+    with pytest.raises(ConfigError, match="task 'nothing' is neither a"):
+        check_suite(Suite(tasks=("nothing",)), str(tiny_llama))
+
+
+def test_too_few_texts_and_unknown_groups_are_refused_before_anything_runs(
+    trained: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    few = Suite(**{**small, "texts_per_pole": 4})
+    with pytest.raises(
+        ConfigError, match=r"task 'temperature', of which 8 texts are used \(texts_per_pole .*needs at least 5"
+    ):
+        evaluate([trained], suite=few, out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="groups names yours, and the SAEs are called mine"):
+        evaluate({"mine": trained}, suite=Suite(**small), out=tmp_path / "out", groups={"mine": "a", "yours": "a"})
+    assert not (tmp_path / "out").exists()
+
+
+def test_untrained_controls_are_made_once_for_all_tasks_and_change_no_number(
+    trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "again.yaml"
+    again.write_text(CONCEPT.replace("name: temperature", "name: again"))
+    suite = Suite(**{**small, "tasks": (*small["tasks"], str(again)), "steering": None})
+    made = []
+    plain = evaluation.untrained_saes
+    monkeypatch.setattr(evaluation, "untrained_saes", lambda *of: made.append(plain(*of)) or made[-1])
+    results = evaluate([trained], suite=suite, out=tmp_path / "out")
+    assert len(made) == 1
+    tasks = [of.saes["abstopk"].probes for of in results.tasks.values()]
+    assert tasks[0] == tasks[1], "the second task has the same texts, and the same control"
+    subjects = open_subjects({"abstopk": trained})
+    task = tasks_of_suite(suite)["temperature"]
+    alone = probe_on_task(subjects, task, untrained=plain(subjects, 0), seed=0, on_progress=lambda *_: None)
+    assert alone.record.saes["abstopk"].probes == tasks[0]
+    evaluate([trained], suite=suite, out=tmp_path / "out")
+    assert len(made) == 1, "nor are they made where every task is read from disk"
 
 
 @pytest.mark.parametrize("preset", ["llama-3.1-8b", "gpt2", "pythia-70m"])

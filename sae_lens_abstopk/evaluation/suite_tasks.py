@@ -1,0 +1,74 @@
+"""The tasks of a suite, with the texts that are used of each, and what can be wrong with them before any model is there."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
+from sae_lens_abstopk.evaluation.probe_score import Labelled
+from sae_lens_abstopk.evaluation.suite import Suite, task_key
+from sae_lens_abstopk.evaluation.tasks import Task, check_groups, load_task
+
+
+def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
+    """
+    The tasks of a suite with the texts that are used, by what they are called in the results.
+
+    Everything that takes no SAE and no model to be found out is checked.
+
+    Raises:
+        ConfigError: a task is missing, cannot be split or cannot be steered by, or ``local`` names none of them.
+    """
+    unknown = set(local or {}) - set(suite.tasks)
+    if unknown:
+        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
+    keys = [task_key(name) for name in suite.tasks]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ConfigError(f"the suite has two tasks called {', '.join(twice)}; a file of a task is called by its name.")
+    tasks = {
+        task_key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
+        for name in suite.tasks
+    }
+    for task in tasks.values():
+        _check_split(task, seed)
+    for name in suite.steering.tasks if suite.steering else ():
+        if tasks[task_key(name)].steering is None:
+            raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
+    if suite.steering and suite.steering.behaviour:
+        check_behaviour_task(tasks[task_key(suite.steering.behaviour.task)], suite.steering.behaviour)
+    return tasks
+
+
+def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
+    """A task with at most ``texts_per_pole`` texts of each pole."""
+    if texts_per_pole is None:
+        return task
+    rows = rows_of_both_poles(poles_of(task), texts_per_pole, seed)
+    own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
+    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
+
+
+def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
+    order = np.random.default_rng(seed).permutation(len(poles))
+    return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))
+
+
+def poles_of(task: Task) -> np.ndarray:
+    """The pole of each text of a task, int64."""
+    return np.array([example.pole for example in task.examples], dtype=np.int64)
+
+
+def _check_split(task: Task, seed: int) -> None:
+    """Refuse a task of whose texts no train, val and test with both poles can be made."""
+    n, groups = len(task.examples), [example.group for example in task.examples]
+    try:
+        check_groups(task.examples, task.own_split)
+        Labelled(poles_of(task), task.split(seed), groups, seed).check(n)
+    except ConfigError as error:
+        raise ConfigError(
+            f"task {task.name!r}, of which {n} texts are used (texts_per_pole says how many): {error}"
+        ) from None
