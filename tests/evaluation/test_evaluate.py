@@ -14,8 +14,10 @@ from rich.console import Console
 from sae_lens import SAE, TopKSAE, TopKSAEConfig
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, evaluate
+from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation import evaluate as evaluation
 from sae_lens_abstopk.evaluation import provenance
 from sae_lens_abstopk.evaluation.evaluate import check_suite
@@ -334,13 +336,22 @@ def test_what_steering_would_stop_at_is_refused_before_anything_is_measured(
 
 
 def test_what_a_comparison_would_stop_at_is_refused_before_it_trains(
-    tiny_llama: Path, asking: dict[str, Any], chat_model: Path
+    tiny_llama: Path, raw_config: dict[str, Any], asking: dict[str, Any], chat_model: Path, tmp_path: Path
 ) -> None:
     check_suite(Suite(**asking), str(chat_model))
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
         check_suite(Suite(**asking), str(tiny_llama))
     with pytest.raises(ConfigError, match="task 'nothing' is neither a"):
         check_suite(Suite(tasks=("nothing",)), str(tiny_llama))
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config))
+    content = {"config": str(tmp_path / "base.yaml"), "k": [3], "seeds": [0], "variants": {"abstopk": {}}}
+    (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "suite.yaml").write_text("tasks: [nothing]\n")
+    asked = ["compare", str(tmp_path / "comparison.yaml"), "--suite", str(tmp_path / "suite.yaml")]
+    done = CliRunner().invoke(app, [*asked, "--output", str(tmp_path / "runs")])
+    assert done.exit_code == 2, done.output
+    assert "task 'nothing' is neither a" in " ".join(done.output.split())
+    assert not (tmp_path / "runs").exists()
 
 
 def test_too_few_texts_and_unknown_groups_are_refused_before_anything_runs(

@@ -9,7 +9,7 @@ import torch
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.interventions import Intervention
-from sae_lens_abstopk.evaluation.lm_eval_steering import export_for_lm_eval
+from sae_lens_abstopk.evaluation.lm_eval_steering import export_for_lm_eval, steered_module
 from sae_lens_abstopk.evaluation.multiple_choice import multiple_choice
 from sae_lens_abstopk.evaluation.steering import steer
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
@@ -59,6 +59,13 @@ def test_what_lm_eval_cannot_do_is_refused(
     with pytest.raises(ConfigError) as refused:
         export_for_lm_eval(model=str(tiny_models["llama-3.1-8b"]), **arguments)
     assert sentence in str(refused.value)
+
+
+def test_a_layer_of_a_bridge_is_one_of_the_transformers_model(tiny_models: dict[str, Path]) -> None:
+    bridge = model_of("bridge", tiny_models)
+    assert steered_module(bridge, signed_sae("blocks.3.hook_resid_post")) == "layers.3"
+    with pytest.raises(ConfigError, match=r"blocks\.3\.hook_mlp_out' is not in this"):
+        steered_module(bridge, signed_sae("blocks.3.hook_mlp_out"))
 
 
 def test_a_hooked_transformer_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
