@@ -116,9 +116,14 @@ def extracted(row: Row, patterns: Mapping[str, str], where: str) -> Row:
     return {**row, **more}
 
 
-def word_span(text: str, word: str, where: str) -> tuple[int, int]:
-    """The characters of ``word`` where it first stands in ``text``: as a whole word, else as a part of one (can|not)."""
-    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) or re.search(re.escape(word), text)
-    if found is None:
+def word_span(text: str, word: str, where: str) -> tuple[int, int] | None:
+    """
+    The characters of ``word`` in ``text``, as a whole word, else as a part of one (can|not).
+
+    None where it stands there several times, as nothing says which is meant.
+    """
+    whole = list(re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text))
+    found = whole or list(re.finditer(re.escape(word), text))
+    if not found:
         raise ConfigError(f"{where}: the marked word {word!r} does not stand in {text!r}.")
-    return found.span()
+    return found[0].span() if len(found) == 1 else None

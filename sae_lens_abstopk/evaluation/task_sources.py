@@ -173,6 +173,8 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
         marker = None
         if "marked" in task.reads and rows.marked is not None:
             marker = word_span(text, pattern(row, rows.marked, where), where)
+            if marker is None:
+                continue
         yield _Found(Example(text, pole, group, marker), split)
 
 

@@ -58,6 +58,7 @@ def test_extracted_columns_and_marked_words(tmp_path: Path) -> None:
         for i in range(6)
         for g, w in (("m", "he"), ("f", "she"), ("n", "it"))
     ]
+    lines.append("job9.m.txt\tThey saw that he left when he could.")  # which one?
     (tmp_path / "rows.tsv").write_text("\n".join(lines))
     content = rows_file(
         **{
@@ -73,6 +74,8 @@ def test_extracted_columns_and_marked_words(tmp_path: Path) -> None:
     task = load_task(written(tmp_path, {**content, "reads": ["marked"]}))
     assert task.examples[1] == Example("They saw that she left 0.", 1, "job0", (14, 17))
     assert len(task.examples) == 12
+    everywhere = load_task(written(tmp_path, {**content, "reads": ["last"]}))
+    assert len(everywhere.examples) == 13
 
 
 def test_splits_of_the_source_are_kept_and_what_it_lacks_is_made(tmp_path: Path) -> None:
