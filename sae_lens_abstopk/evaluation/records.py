@@ -55,6 +55,7 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
         "hook": subjects.cfg.hook_name,
         "text": subjects.text_name,
         "held_out": subjects.held_out,
+        "kept_tokens": str(subjects.rules),
     }
 
 

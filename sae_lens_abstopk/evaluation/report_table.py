@@ -55,6 +55,7 @@ def provenance(document: Results) -> dict[str, str]:
     """Where the numbers of a result come from, by heading."""
     tokens = sorted({found.tokens for found in document.reconstruction.values()})
     measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""
+    measured += f" ({document.kept_tokens})" if document.kept_tokens else ""
     return {
         "model": f"{document.model}, {document.hook}",
         "text": f"{document.text}, {'kept from training' if document.held_out else 'perhaps seen in training'}{measured}",

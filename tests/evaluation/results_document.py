@@ -50,6 +50,7 @@ def results_document(
         hook="model.layers.15",
         text="smollm2_samples.jsonl.gz",
         held_out=True,
+        kept_tokens="a BOS in front, positions 1:, without special tokens 0",
         suite="full",
         settings={"samples": 3},
         seed=seed,

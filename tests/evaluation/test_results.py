@@ -20,6 +20,14 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_results_from_before_they_said_which_tokens_they_are_about_are_read(tmp_path: Path) -> None:
+    results_document().write(tmp_path / "results.json")
+    raw = json.loads((tmp_path / "results.json").read_text())
+    del raw["kept_tokens"]
+    (tmp_path / "results.json").write_text(json.dumps(raw))
+    assert read_results(tmp_path / "results.json").kept_tokens is None
+
+
 def test_a_number_that_is_not_defined_is_null_in_the_file_and_nan_in_python(tmp_path: Path) -> None:
     written = results_document()
     written.reconstruction["topk"].fvu = float("nan")
