@@ -52,10 +52,11 @@ def export_for_lm_eval(
             f"operator={intervention.operator!r} cannot be exported: lm_eval's clamp sets the projection on a direction "
             "and not the code of a latent; export operator='add'."
         )
+    loaded: Any = model
     if isinstance(model, str):
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(read_model_config(model))
-    within = steered_module(model, sae, hook_name=hook_name)
+            loaded = AutoModelForCausalLM.from_config(read_model_config(model))
+    within = steered_module(loaded, sae, hook_name=hook_name)
     unit = intervention.edit(sae, 1.0)(torch.zeros(1, sae.cfg.d_in))[0]
     written = {"steering_vector": unit, "steering_coefficient": float(strength), "action": "add"}
     torch.save({within: {**written, "bias": None, "head_index": None}}, path)

@@ -20,8 +20,6 @@ class MultipleChoiceScore:
     accuracy: float
     """Share of questions whose right answer has the highest log-likelihood."""
     accuracy_stderr: float
-    normalised_accuracy: float
-    """The same with log-likelihoods divided by the answers' lengths in bytes."""
     n: int
     """Questions."""
     steering: str | None
@@ -92,7 +90,6 @@ def multiple_choice(
     return MultipleChoiceScore(
         accuracy=accuracy,
         accuracy_stderr=(accuracy * (1 - accuracy) / max(n - 1, 1)) ** 0.5,
-        normalised_accuracy=scores["acc_norm,none"],
         n=n,
         steering=steering.name if steering else None,
     )

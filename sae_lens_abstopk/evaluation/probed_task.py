@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.concept_geometry import concept_pca
+from sae_lens_abstopk.evaluation.concept_pca import concept_pca
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probing import TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.records import task_record
@@ -79,9 +79,6 @@ def probe_on_task(
         pca = concept_pca(
             torch.from_numpy(representations.x(means.score.read, rows)),
             torch.from_numpy(labels[rows]),
-            next(iter(saes.values())).W_dec.detach(),
-            latents=[first.best_latent.latent],
-            poles=task.poles,
         )
     return ProbedTask(
         record=TaskRecord(

@@ -238,7 +238,8 @@ class Results(Record):
     text: str
     held_out: bool = Field(description="Whether the text was kept from the SAEs in training.")
     kept_tokens: str | None = Field(
-        default=None, description="Which tokens every number is about: with a BOS or not, positions, ids left out, norms."
+        default=None,
+        description="Which tokens every number is about: with a BOS or not, positions, ids left out, norms.",
     )
     suite: str
     settings: dict[str, Any] = Field(description="Everything that the suite sets.")

@@ -19,11 +19,6 @@ class DictionaryMatch:
     """The latent of the second that each is matched with, int64 [n]."""
     cosine: torch.Tensor
     """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
-    mean_max_cosine: float
-    """
-    Mean over the latents of both dictionaries of the largest similarity with any latent of the other. Several latents
-    may have the same nearest one, so it is no smaller than what one-to-one matching gives.
-    """
     signed: bool
     """Whether the similarity is the absolute cosine (sign gauge) or the cosine."""
 
@@ -61,13 +56,11 @@ def match_dictionaries(first: torch.Tensor, second: torch.Tensor, *, signed: boo
         )
     cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1)
     similarity = cosine.abs() if signed else cosine
-    nearest = torch.cat([similarity.max(1).values, similarity.max(0).values])
     rows, columns = linear_sum_assignment(similarity.double().cpu().numpy(), maximize=True)
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)
     return DictionaryMatch(
         first=i,
         second=j,
         cosine=cosine[i.to(cosine.device), j.to(cosine.device)].cpu(),
-        mean_max_cosine=nearest.double().mean().item(),
         signed=signed,
     )

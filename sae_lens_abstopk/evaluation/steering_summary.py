@@ -36,7 +36,6 @@ class PoleEffect:
     """Signed."""
     reached: bool
     """See :class:`MatchedStrength`."""
-    added_norm: float
     log_odds: Estimate
     """Change of the log-odds."""
     score: Estimate | None
@@ -47,7 +46,6 @@ class PoleEffect:
     """Rise of the steered model's NLL of neutral text, nats a token; its interval is over those texts."""
     log_odds_area: Estimate
     """Mean change of the log-odds over costs from 0 to the budget, from the doses on test prompts."""
-    score_area: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,6 @@ class InterventionSummary:
     towards_b: PoleEffect
     log_odds_symmetry: Estimate
     """min(abs(effect+), abs(effect-)) / max, of the log-odds; 0 where both directions go to the same pole."""
-    score_symmetry: Estimate | None
 
 
 def matched_strength(
@@ -133,38 +130,29 @@ def summarise(
         whole = (d for d in curve if d.strength * sign >= 0 and np.isfinite(d.log_odds).all())
         doses = sorted(whole, key=lambda d: abs(d.strength))
 
-        def area(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
-            effects = np.stack([sign * _change(baseline, d, kind) for d in doses])
-            costs = np.stack([_cost(baseline, d, cost) for d in doses])
-            return bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], **settings)
+        effects = np.stack([sign * _change(baseline, d, _log_odds) for d in doses])
+        costs = np.stack([_cost(baseline, d, cost) for d in doses])
 
         def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
             return mean_estimate(sign * _change(baseline, dose, kind), **settings)
 
-        scored = dose.scores is not None
         neutral = np.subtract(dose.neutral_nll, baseline.neutral_nll)
         return PoleEffect(
             strength=dose.strength,
             reached=was_reached,
-            added_norm=dose.added_norm,
             log_odds=mean(_log_odds),
-            score=mean(_scores) if scored else None,
+            score=mean(_scores) if dose.scores is not None else None,
             generated_cost=mean_estimate(_cost(baseline, dose, "generated"), **settings),
             neutral_cost=mean_estimate(neutral, **settings),
-            log_odds_area=area(_log_odds),
-            score_area=area(_scores) if scored else None,
+            log_odds_area=bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], **settings),
         )
 
-    def symmetry(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
-        minus, plus = (_change(baseline, dose, kind) for dose in matched)
-        return bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), **settings)
-
+    minus, plus = (_change(baseline, dose, _log_odds) for dose in matched)
     return InterventionSummary(
         intervention,
         towards_a=effect_of(-1, matched[0], reached[0]),
         towards_b=effect_of(1, matched[1], reached[1]),
-        log_odds_symmetry=symmetry(_log_odds),
-        score_symmetry=symmetry(_scores) if baseline.scores is not None else None,
+        log_odds_symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), **settings),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,6 +74,21 @@ def test_a_hooked_transformer_is_refused(tiny_models: dict[str, Path], tmp_path:
         export_for_lm_eval(tmp_path / "s.pt", model_of("hooked", tiny_models), signed_sae(), LATENT, 1.0)
 
 
+def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def simple_evaluate(**arguments: Any) -> dict[str, Any]:
+        asked.update(arguments)
+        return {"results": {"t": {"acc,none": 1.0}}, "samples": {"t": [{"doc_id": 0}]}}
+
+    monkeypatch.setattr(
+        "sae_lens_abstopk.evaluation.multiple_choice.require_lm_eval",
+        lambda: SimpleNamespace(simple_evaluate=simple_evaluate),
+    )
+    multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
+    assert asked["model_args"] == {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}
+
+
 def test_missing_questions_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     with pytest.raises(ConfigError, match=r"nothing\.jsonl: no such file"):
@@ -110,7 +126,6 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     at_zero = multiple_choice(folder, questions=questions, steering=path)
     assert plain.n == at_zero.n == 6
     assert at_zero.accuracy == plain.accuracy
-    assert at_zero.normalised_accuracy == plain.normalised_accuracy
     # a direction that only one answer's first letter is written along makes that answer win everywhere
     model = model_of("llama-3.1-8b", tiny_models)
     glacier = model.get_output_embeddings().weight[model_token(tiny_models, " a")].detach()

@@ -101,7 +101,13 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
 def test_the_markdown_says_where_the_numbers_come_from() -> None:
     shown = markdown_report([results_document(seed=3)])
     head = shown.split("## ")[0]
-    for part in ("model.layers.15", "50,610 tokens (a BOS in front, positions 1:, ", "suite: full, seed 3", "0123456789abcdef", "torch 2.9.0"):
+    for part in (
+        "model.layers.15",
+        "50,610 tokens (a BOS in front, positions 1:, ",
+        "suite: full, seed 3",
+        "0123456789abcdef",
+        "torch 2.9.0",
+    ):
         assert part in head
 
 

@@ -88,8 +88,6 @@ def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
     # the dose at -1 is free, so the curve starts at .5; beyond .1 the effect at -2 is held
     assert found.towards_a.log_odds_area.value == pytest.approx(0.1 * 0.75 + 0.9 * 1.0, abs=1e-2)
     assert found.log_odds_symmetry.value == pytest.approx(0.5)
-    assert found.score_symmetry is not None
-    assert found.score_symmetry.value == pytest.approx(0.5)
     assert (found.towards_a.reached, found.towards_b.reached) == (False, True)
     assert found.towards_b.log_odds.low <= found.towards_b.log_odds.value <= found.towards_b.log_odds.high
 
@@ -106,9 +104,7 @@ def test_two_directions_to_one_pole_have_no_symmetry() -> None:
 def test_without_a_scorer_there_is_no_score() -> None:
     plain = [dose(d.strength, list(d.log_odds), list(d.generated_nll)) for d in (BASELINE, *MINUS, *PLUS)]
     found = summarise("x", plain[0], plain, (plain[2], plain[4]), (True, True), budget=1.0, cost="neutral")
-    assert found.score_symmetry is None
     assert found.towards_b.score is None
-    assert found.towards_b.score_area is None
     # the neutral cost is the strength itself: 1 and 2
     assert found.towards_b.log_odds_area.value == pytest.approx(0.5)
 
