@@ -14,8 +14,8 @@ from rich.console import Console
 
 from sae_lens_abstopk import evaluate, load_config, load_task, train
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.evaluation.probed_task import drawn
 from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.evaluation.suite_tasks import drawn
 from tests.conftest import small_run
 from tests.evaluation.test_evaluate import CONCEPT
 from tests.test_cli import invoke
