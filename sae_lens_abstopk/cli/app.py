@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from click import Context
 from rich.console import Console
 from typer.core import TyperGroup
 from typing_extensions import override
@@ -27,7 +26,7 @@ class _InOrder(TyperGroup):
     """Lists the commands in the order of ``COMMANDS``."""
 
     @override
-    def list_commands(self, ctx: Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
 

@@ -43,8 +43,11 @@ def inspect(
 def evaluate(
     saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
     suite: Annotated[
-        str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")
-    ] = "full",
+        str | None,
+        typer.Option(
+            help="A suite (quick, probing, full, public, refusal) or a YAML file; full by default.", show_default=False
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
     out: Annotated[
         Path, typer.Option(help="Folder of the results; what is done is kept, other results are not lost.")
@@ -63,10 +66,12 @@ def evaluate(
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.progress import stages_bar
 
+        if quick and suite not in (None, "quick"):
+            raise ConfigError(f"--quick is --suite quick, and --suite {suite} is given; leave one of them out.")
         with stages_bar(console) as on_progress:
             run_evaluation(
                 named(saes, "SAE"),
-                suite="quick" if quick else suite,
+                suite="quick" if quick else suite or "full",
                 out=out,
                 model_name=model,
                 text=text,

@@ -19,12 +19,12 @@ from sae_lens_abstopk.evaluation.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config import WITHOUT_EFFECT, TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.presets import read_raw
 from sae_lens_abstopk.training.runner import CONFIG_FILENAME
-from sae_lens_abstopk.training.text import Part
+from sae_lens_abstopk.training.text import Part, load_text
 
 # what decides which documents a run keeps back, and what their text is
 HELD_OUT_BY = (
@@ -124,6 +124,8 @@ def open_subjects(
     if len(set(names)) < len(names):
         raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
     cfg = evaluation_config(Path(listed[0]), saes[0], model_name=model_name, text=text)
+    part: Part = "held_out" if text is None else "all"
+    load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
     model = load_language_model(cfg)
     rules = ReadingRules.of_saes(dict(zip(names, saes, strict=True)), getattr(model, "tokenizer", None))
     for sae in saes:
@@ -134,7 +136,7 @@ def open_subjects(
         cfg=cfg,
         model=model,
         rules=rules,
-        part="held_out" if text is None else "all",
+        part=part,
         held_out=text is None and all(kept_back(cfg, source, sae) for source, sae in zip(listed, saes, strict=True)),
     )
 
@@ -251,6 +253,8 @@ def evaluation_config(
         raw, where = read_raw(candidate)
         if not {"sae", "hook_name"} <= raw.keys():  # of another tool
             continue
+        # what no evaluation reads may be refused by now, where the run is an older one
+        raw = {key: value for key, value in raw.items() if key not in {*WITHOUT_EFFECT, "dtype", "logger"}}
         raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
         raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
         raw |= {"model_name": model_name} if model_name else {}

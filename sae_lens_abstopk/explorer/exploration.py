@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads, with_flat_heads
 from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place, without_path
 from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
@@ -141,7 +141,7 @@ def explore(
         ModelPasses.of_run(language_model, cfg),
         saes,
         batches,
-        token_filter=TokenFilter.of_sae(first, language_model.tokenizer),
+        token_filter=ReadingRules.of_saes(saes, language_model.tokenizer).token_filter,
         settings=settings or CollectionSettings(),
         model_name=cfg.model_name,
         checkpoint=Path(checkpoint) if checkpoint else None,

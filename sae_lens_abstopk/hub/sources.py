@@ -73,11 +73,14 @@ def measure(
     """
     results: dict[str, Results] = {}
     poles: dict[str, PoleActivity] = {}
-    together: defaultdict[tuple[object, str], list[str]] = defaultdict(list)
+    together: defaultdict[str, list[str]] = defaultdict(list)
     for sae_id, folder in folders.items():
         sae = load_sae(folder)
-        together[sae.cfg.metadata.model_name, read_by(sae)].append(sae_id)
-    for ids in together.values():  # SAEs of one hook share the passes of the model
+        told = [
+            sae.cfg.metadata[key] for key in ("model_name", "prepend_bos", "seqpos_slice", "exclude_special_tokens")
+        ]
+        together[repr([read_by(sae), *told, sae.cfg.metadata.max_activation_norm is None])].append(sae_id)
+    for ids in together.values():  # SAEs of one hook and kind of token share the passes of the model
         found, activity = _measured_together(
             {sae_id: folders[sae_id] for sae_id in ids},
             model_name=model_name,

@@ -14,7 +14,7 @@ from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import load_sae, require_finite
+from sae_lens_abstopk.evaluation.loading import load_as_saved, require_finite
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, PublishedSAE, Results, published_file
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
@@ -80,7 +80,7 @@ def stage(
                 f"{sae_id!r} is an SAE in training; publish the folder of its run, or what "
                 "SAE.load_from_disk(FOLDER) gives after save_inference_model(FOLDER)."
             )
-        loaded = source if isinstance(source, SAE) else load_sae(source)
+        loaded = source if isinstance(source, SAE) else load_as_saved(source)
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
         measured = chosen_results(results or {}, sae_id=sae_id, label=loaded.cfg.metadata.label or "", folder=origin)
         sae = _for_publication(loaded, base_model)
@@ -183,7 +183,7 @@ def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:
     require_finite(sae, where=where)
     sae.save_model(folder)
     (folder / CARD_FILENAME).unlink(missing_ok=True)  # the card of the repository says how to load it
-    loaded = load_sae(folder)
+    loaded = load_as_saved(folder)
     state, again = sae.state_dict(), loaded.state_dict()
     same = state.keys() == again.keys() and all(torch.equal(state[name], again[name]) for name in state)
     written = json.loads(json.dumps(sae.cfg.to_dict()))  # a tuple comes back as a list

@@ -92,7 +92,7 @@ def rival(key: str) -> str | None:
 
 
 def _remove_rival(section: dict[str, Any], key: str) -> None:
-    section.pop(rival(key), None)
+    section.pop(rival(key) or "", None)
 
 
 def _beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from sae_lens import (
     SAE,
@@ -26,6 +27,7 @@ from sae_lens import (
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk.evaluation import loading
 from sae_lens_abstopk.evaluation.contexts import Context
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae, open_subjects
@@ -93,6 +95,21 @@ def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_p
     assert not found.held_out
     assert found.saes[0].reconstruction.loss is not None
     assert found.saes[0].reconstruction.loss.n_tokens == 4 * 31
+
+
+def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match=r"nofile\.txt"):
+        inspect_saes(folders, text="nofile.txt")
+
+
+def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path]) -> None:
+    path = folders[0] / "config.yaml"
+    written = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(written | {"dtype": "bfloat16", "dead_feature_threshold": 1e-6}))
+    assert inspect_saes(folders, n_tokens=128).held_out
 
 
 def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
