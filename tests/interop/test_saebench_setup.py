@@ -100,4 +100,4 @@ def test_without_saebench_the_command_says_how_to_get_it(tmp_path: Path, monkeyp
     monkeypatch.setattr("sae_lens_abstopk.interop.saebench_session.find_spec", lambda _: None)
     done = invoke("saebench", "nowhere", "--out", str(tmp_path / "out"))
     assert done.exit_code == 2
-    assert "pip install sae-lens-abstopk 'sae-bench==0.6.*'" in " ".join(done.output.split())
+    assert "this package and 'sae-bench==0.6.*', and run this command there" in " ".join(done.output.split())
