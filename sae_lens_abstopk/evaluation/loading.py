@@ -1,8 +1,9 @@
 """SAEs with the model and the text that they are evaluated on."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ HELD_OUT_BY = (
     "use_chat_formatting",
     "held_out_every",
 )
+_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 # what HookedTransformer does to weights as it loads them; no other class of model knows these
 _PROCESSING = {
     "fold_ln",
@@ -93,8 +95,10 @@ class Subjects:
 
 
 def without_path(source: str) -> str:
-    """The name of a local file or folder, and the Hub's name of anything else."""
-    return Path(source).name if Path(source).exists() else source
+    """What the Hub may know by ``source``; of a local file or folder, also one that is gone or of another machine, its name."""
+    if _HUB_NAME.fullmatch(source) and not Path(source).exists():
+        return source
+    return PureWindowsPath(source).name or source  # which knows both kinds of slashes
 
 
 def open_subjects(

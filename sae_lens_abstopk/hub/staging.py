@@ -14,7 +14,7 @@ from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import load_as_saved, require_finite
+from sae_lens_abstopk.evaluation.loading import load_as_saved, require_finite, without_path
 from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, PublishedSAE, Results, published_file
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
@@ -43,7 +43,6 @@ TRAINING_KEYS = (
 
 # of the metadata, what may be a local folder or file, and is a name on the Hub otherwise
 NAMED = ("model_name", "dataset_path")
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class Staged(NamedTuple):
@@ -144,19 +143,12 @@ def _for_publication(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
     own = metadata.get("model_name")
     for key, value in metadata.to_dict().items():
         if isinstance(value, str):
-            metadata[key] = _without_folder(value) if key in NAMED else _without_absolute_folder(value)
-    if base_model is not None and (own is None or _without_folder(own) != own):
+            metadata[key] = without_path(value) if key in NAMED else _without_absolute_folder(value)
+    if base_model is not None and (own is None or without_path(own) != own):
         metadata["model_name"], folder = base_model, metadata.get("model_name")
         if folder not in (None, base_model.rpartition("/")[2]) and metadata.get("model_weights") is None:
             metadata["model_weights"] = folder
     return derive(type(sae), type(sae.cfg), sae, sae.state_dict(), metadata=metadata).to("cpu")
-
-
-def _without_folder(name: str) -> str:
-    """What the Hub may know by ``name``, and of a local folder or file its own name."""
-    if HUB_NAME.fullmatch(name) and not name.startswith(".") and not Path(name).exists():
-        return name
-    return PureWindowsPath(name).name or name  # which knows both kinds of slashes
 
 
 def _without_absolute_folder(value: str) -> str:

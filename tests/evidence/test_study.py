@@ -292,3 +292,30 @@ def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
         "| mixed_64th | dead 0.00% | - | - | none |",
     ]
     assert tables.recipe_table([], whole) == "Nothing is recorded yet."
+
+
+def test_what_the_readme_says_a_sign_costs_is_what_the_record_says() -> None:
+    def cost(variant: str, other: str) -> list[float]:
+        """Percent of FVU on each layer, the mean over the seeds that both have, at the main width and larger k."""
+        found = {
+            (line["layer"], line["seed"], line["variant"]): line
+            for line in record.recorded().values()
+            if (line["expansion"], line["k"]) == (8, 57)
+        }
+        ratios: dict[int, list[float]] = {}
+        for (layer, seed, name), line in found.items():
+            beside = found.get((layer, seed, other))
+            if name == variant and beside is not None:
+                ratio = line["reconstruction"]["fvu"] / beside["reconstruction"]["fvu"]
+                ratios.setdefault(layer, []).append(100 * (ratio - 1))
+        return [mean(each) for each in ratios.values()]
+
+    text = " ".join(report.README.read_text(encoding="utf-8").split())
+    for variant, other, form in (
+        ("abstopk", "topk", ".0f"),
+        ("batch_abstopk", "batchtopk", ".0f"),
+        ("mixed_32nd", "batchtopk", ".1f"),
+    ):
+        costs = cost(variant, other)
+        assert len(costs) == 3
+        assert f"{min(costs):{form}} to {max(costs):{form}} %" in text, variant
