@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sae_lens_abstopk.evaluation.hook_places import RESIDUAL
 from sae_lens_abstopk.explorer.latents import Provenance
+from sae_lens_abstopk.training.language_model import name_on_hub
 
 # of the residual stream this place alone is no layer's output
 EMBEDDED = "blocks.0.hook_resid_pre"
@@ -48,6 +49,7 @@ def snippet(source: str, about: Provenance) -> str:
     else:
         bridge = "from transformer_lens.model_bridge import TransformerBridge"
         needed, model, steered = [bridge, hugging_face], HUGGING_FACE + BRIDGE, STEER + TEXT
+    named = about.model_source if model == HOOKED else name_on_hub(about.model_source)
     imports = "\n".join(["from sae_lens import SAE", *needed])
     ours = "from sae_lens_abstopk.evaluation.steering import steer"
-    return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=about.model_source)}{steered}"
+    return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=named)}{steered}"

@@ -135,6 +135,8 @@ def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsy
     hooked = snippet(source, replace(base, model_class="HookedTransformer", model_source="gpt2-small"))
     compile(hooked.replace("{latent}", "3").replace("{scale}", "5.0"), "snippet", "exec")
     assert "HookedTransformer.from_pretrained('gpt2-small')" in hooked
+    bridged = snippet(source, replace(base, model_class="TransformerBridge", model_source="pythia-70m"))
+    assert bridged.count("from_pretrained('EleutherAI/pythia-70m')") == 2, "transformers knows no short names"
     assert "steer(" not in snippet(source, replace(base, all_heads=False))
 
 
