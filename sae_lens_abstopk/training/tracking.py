@@ -31,8 +31,8 @@ ARTEFACTS = (
 # MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
 _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
 _LONGEST_ARTIFACT = 128  # of its name, in W&B
-WANDB_ID = ".wandb-id"
-"""File of a run folder with the id of its W&B run."""
+WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
+"""Files of a run folder with the id of its W&B run, and of the MLflow run of its SAE."""
 
 WITHOUT_EFFECT = {
     "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
@@ -141,23 +141,48 @@ class MlflowLogger:
     Args:
         cfg: Where to.
         name: Of the run.
-        folder: Run folder of the SAE.
+        folder: Run folder of the SAE, which the id of the MLflow run is noted in.
         parameters: The config, nested.
+        goes_on: Whether to go on in the MLflow run that the folder names, if the server has it still.
     """
 
-    def __init__(self, cfg: TrackingConfig, name: str, folder: Path, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, cfg: TrackingConfig, name: str, folder: Path, parameters: Mapping[str, Any], *, goes_on: bool
+    ) -> None:
         from mlflow import MlflowClient
-        from mlflow.entities import Param
 
         uri = (
             cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
         )
         self._folder, self._client = folder, MlflowClient(tracking_uri=uri)
+        noted = folder / MLFLOW_ID
+        if goes_on and noted.is_file() and self._reopened(run_id := noted.read_text(encoding="utf-8")):
+            self._run = run_id
+            return
         experiment = self._client.get_experiment_by_name(cfg.mlflow_experiment)
         experiment_id = (
             experiment.experiment_id if experiment else self._client.create_experiment(cfg.mlflow_experiment)
         )
         self._run = self._client.create_run(experiment_id, run_name=name).info.run_id
+        noted.write_text(self._run, encoding="utf-8")
+        self._log_parameters(parameters)
+
+    def _reopened(self, run_id: str) -> bool:
+        """Set the run going again; False where the server has no such run."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+        try:
+            self._client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            return False
+        return True
+
+    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
         flat = [Param(key, value[:_LONGEST_PARAMETER]) for key, value in _flat(parameters)]
         for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
             self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
@@ -225,7 +250,7 @@ def open_trackers(
         )
     if cfg.log_to_mlflow:
         run_name = f"{cfg.run_name}/{label}" if several else str(cfg.run_name)
-        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, run_name, folder, config)
+        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, run_name, folder, config, goes_on=first_step > 1)
     if cfg.log_to_tensorboard:
         wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config, first_step)
     opened = []

@@ -39,6 +39,31 @@ def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict
     assert "config.yaml" in {file.path for file in client.list_artifacts(runs["abstopk"].info.run_id)}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("is_there_still", [True, False])
+def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
+    raw_config: dict[str, Any], tmp_path: Path, is_there_still: bool
+) -> None:
+    uris = [f"sqlite:///{tmp_path}/runs.db", f"sqlite:///{tmp_path}/{'runs' if is_there_still else 'others'}.db"]
+    logger = raw_config["logger"] | {"log_to_mlflow": True, "mlflow_experiment": "signed"}
+    for uri in uris:
+        client = MlflowClient(tracking_uri=uri)
+        if client.get_experiment_by_name("signed") is None:
+            client.create_experiment("signed", artifact_location=str(tmp_path / "files"))
+    raw, folder = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, Path(raw_config["output_path"])
+    train(build_config(raw | {"logger": logger | {"mlflow_tracking_uri": uris[0]}}), console=QUIET)
+    (folder / "sae_weights.safetensors").unlink()
+    goes_on = {"resume_from_checkpoint": "newest", "logger": logger | {"mlflow_tracking_uri": uris[1]}}
+    train(build_config(raw | goes_on), console=QUIET)
+    experiment = client.get_experiment_by_name("signed")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.info.run_id) == ("FINISHED", (folder / ".mlflow-id").read_text())
+    steps = [m.step for m in client.get_metric_history(run.info.run_id, "fvu")]
+    assert sorted(steps) == ([1, 2, 3, 4, 5, 5, 6, 6] if is_there_still else [5, 6])
+    assert run.data.params["sae.k"] == "4"
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_reads_the_curves_and_the_config(raw_config: dict[str, Any]) -> None:
     raw_config["logger"] |= {"log_to_tensorboard": True}
