@@ -31,11 +31,11 @@ from typing import Any
 import torch
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.evaluation.provenance import commit
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
-from sae_lens_abstopk.evaluation.token_text import TokenText
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site

@@ -26,9 +26,9 @@ from evidence.tables import spread
 from evidence.tune import EXPANSION, LAYER
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import load_suite
-from sae_lens_abstopk.evaluation.untrained import untrained_sae
 from sae_lens_abstopk.saes import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.training.activation_cache import ActivationCache

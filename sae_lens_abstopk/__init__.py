@@ -1,10 +1,11 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
 from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.evaluation.difference_in_means import DifferenceInMeans
+from sae_lens_abstopk.evaluation.compare import compare
 from sae_lens_abstopk.evaluation.evaluate import evaluate
-from sae_lens_abstopk.evaluation.steering import steer
-from sae_lens_abstopk.evaluation.tasks import load_task
+from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans
+from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.hub import publish, pull
 from sae_lens_abstopk.saes import (
@@ -37,6 +38,7 @@ __all__ = [
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
     "canonical_gauge",
+    "compare",
     "decode_topk",
     "encode_topk",
     "evaluate",

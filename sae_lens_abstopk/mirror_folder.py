@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sae_lens import JumpReLUSAE, TopKSAE
 
+from sae_lens_abstopk.evaluation.dictionary.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.derive import require_signed
 from sae_lens_abstopk.saes.load_note import write_load_note

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.confinement import inside
-from sae_lens_abstopk.evaluation.html_report import write_html_report
 from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE

@@ -26,8 +26,8 @@ def inspect(
     """Show the numbers of SAEs and the contexts of their most two-sided latents."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.errors import ConfigError
-        from sae_lens_abstopk.evaluation.inspection import inspect_saes
-        from sae_lens_abstopk.evaluation.report import print_inspection
+        from sae_lens_abstopk.evaluation.dictionary.inspection import inspect_saes
+        from sae_lens_abstopk.evaluation.dictionary.inspection_report import print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
         if json is not None and not json.parent.is_dir():
@@ -209,8 +209,8 @@ def _agreed(estimate: "Estimate") -> bool:
 
 def write_reports(results: Sequence[Path], out: Path, console: Console) -> None:
     """Write the reports of results files, and print the tables."""
-    from sae_lens_abstopk.evaluation.report_files import write_reports as write
-    from sae_lens_abstopk.evaluation.report_terminal import print_report
+    from sae_lens_abstopk.evaluation.reports.report_files import write_reports as write
+    from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 
     written = write(results, out)
     print_report(written.merged, console)

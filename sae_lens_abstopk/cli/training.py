@@ -193,22 +193,17 @@ def compare(
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, check_suite
-        from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.cli.evaluation import write_reports
+        from sae_lens_abstopk.evaluation.compare import compare as run_and_evaluate
+        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
         from sae_lens_abstopk.evaluation.suite import load_suite
         from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
-        from sae_lens_abstopk.training.progress import stages_bar
 
-        comparison = load_comparison(file, list(overrides or ()), output=output)
-        chosen = load_suite(suite or comparison.suite)
-        if not dry_run:  # what the suite would stop at after the training is told before it
-            check_suite(chosen, comparison.runs[0].config.model_name)
-        run_comparison(comparison, console=console, dry_run=dry_run)
         if dry_run:
+            comparison = load_comparison(file, list(overrides or ()), output=output)
+            load_suite(suite or comparison.suite)
+            run_comparison(comparison, console=console, dry_run=True)
             return
-        saes, groups = comparison.saes_and_groups()
-        with stages_bar(console) as on_progress:
-            run_evaluation(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)
-        from sae_lens_abstopk.cli.evaluation import write_reports
+        run_and_evaluate(file, list(overrides or ()), output=output, suite=suite, console=console)
 
         write_reports([output / "results" / RESULTS_FILENAME], output / "results", console)

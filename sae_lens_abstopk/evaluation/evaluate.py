@@ -11,18 +11,19 @@ import torch
 from transformers import AutoTokenizer
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.contexts import PoleContexts
-from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
+from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS, examples
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.evaluation.dictionary.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts
-from sae_lens_abstopk.evaluation.probed_task import (
+from sae_lens_abstopk.evaluation.probing.probed_task import (
     ProbedTask,
     Progress,
     probe_on_task,
     untrained_saes,
 )
 from sae_lens_abstopk.evaluation.provenance import commit, environment, uncommitted
-from sae_lens_abstopk.evaluation.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.records import (
     config_facts,
     geometry_record,
@@ -41,11 +42,10 @@ from sae_lens_abstopk.evaluation.results import (
     SteeringRecord,
     read_results,
 )
-from sae_lens_abstopk.evaluation.stability import match_dictionaries
-from sae_lens_abstopk.evaluation.steered_task import check_prompts, check_steering, steer_on_task
+from sae_lens_abstopk.evaluation.steering.steered_task import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
-from sae_lens_abstopk.evaluation.tasks import Task
+from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.language_model import casts_shared, name_on_hub, read_model_config

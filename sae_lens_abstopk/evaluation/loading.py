@@ -14,11 +14,11 @@ from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import read_by, with_flat_heads
 from sae_lens_abstopk.evaluation.measurable import require_measurable
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.text_batches import ReadingRules
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.passes.hook_places import read_by, with_flat_heads
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import WITHOUT_EFFECT, TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config

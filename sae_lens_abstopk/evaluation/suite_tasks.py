@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
-from sae_lens_abstopk.evaluation.probe_score import Labelled
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
+from sae_lens_abstopk.evaluation.steering.behaviour import check_behaviour_task
 from sae_lens_abstopk.evaluation.suite import Suite, task_key
-from sae_lens_abstopk.evaluation.tasks import Task, check_groups, load_task
+from sae_lens_abstopk.evaluation.tasks.task import Task, check_groups, load_task
 
 
 def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:

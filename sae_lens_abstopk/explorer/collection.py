@@ -11,13 +11,13 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.code_batch import CodeBatch
-from sae_lens_abstopk.evaluation.contexts import PoleContexts
-from sae_lens_abstopk.evaluation.group_top import GroupTop
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.reconstruction import ReconstructionSums
+from sae_lens_abstopk.evaluation.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.dictionary.group_top import GroupTop
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.records import config_facts
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms
 from sae_lens_abstopk.training.language_model import casts_shared

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
+from sae_lens_abstopk.evaluation.reports.task_tables import is_control
 from sae_lens_abstopk.evaluation.results import Interval, SteeringRecord
-from sae_lens_abstopk.evaluation.steering_tables import shown_name, split_random
-from sae_lens_abstopk.evaluation.task_tables import is_control
 from sae_lens_abstopk.explorer.concepts import Concept, FoundLatent, SAEOnConcept
 from sae_lens_abstopk.explorer.data_files import short
 

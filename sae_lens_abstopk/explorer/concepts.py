@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.merged_results import MergedResults, MergedTask, merge_results
 from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, merge_results
+from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE
 from sae_lens_abstopk.evaluation.results import Interval, LatentRecord, SAETaskRecord, SteeringRecord, read_results
-from sae_lens_abstopk.evaluation.task_tables import SINGLE
 
 BEST_SINGLE, BEST_COVERAGE, STEERED = "best single latent", "best pole coverage", "steered"
 

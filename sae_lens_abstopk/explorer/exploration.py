@@ -9,12 +9,12 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.hook_places import read_by, require_all_heads, with_flat_heads
+from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place, without_path
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.text_batches import ReadingRules
-from sae_lens_abstopk.evaluation.token_text import TokenText
+from sae_lens_abstopk.evaluation.passes.hook_places import read_by, require_all_heads, with_flat_heads
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
+from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect

@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.contexts import Context
-from sae_lens_abstopk.evaluation.geometry import NearestDecoders
-from sae_lens_abstopk.evaluation.token_text import TokenText
+from sae_lens_abstopk.evaluation.dictionary.contexts import Context
+from sae_lens_abstopk.evaluation.dictionary.geometry import NearestDecoders
+from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import AxisMatches
 from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.collection import Collector

@@ -10,8 +10,8 @@ from sae_lens.load_model import HookedProxyLM
 from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.steering import steer
-from sae_lens_abstopk.evaluation.token_text import TokenText
+from sae_lens_abstopk.evaluation.passes.token_text import TokenText
+from sae_lens_abstopk.evaluation.steering.steer import steer
 
 STRENGTHS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 NEW_TOKENS = 24

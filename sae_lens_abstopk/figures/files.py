@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.merged_results import MergedResults, merge_results
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure

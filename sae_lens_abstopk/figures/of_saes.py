@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from sae_lens_abstopk.evaluation.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.figures.style import legend_below, marks, panels
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from sae_lens_abstopk.evaluation.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
 from sae_lens_abstopk.evaluation.results import DoseRecord, SteeringRecord
-from sae_lens_abstopk.evaluation.steering_tables import shown_name, split_random
 from sae_lens_abstopk.figures.style import GREY, Mark, legend_below, mark_of, panels
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.results import Interval
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation import results as measured
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.task_tables import SINGLE, UNTRAINED
+from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, UNTRAINED
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, Number, Results
 
 # name in abstopk.json: heading in the card, format

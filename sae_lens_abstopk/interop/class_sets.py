@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.tasks import Task
+from sae_lens_abstopk.evaluation.tasks.task import Task
 
 Classes = dict[str, list[str]]
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.hook_places import find_place, require_all_heads
 from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
-from sae_lens_abstopk.evaluation.tasks import load_task
+from sae_lens_abstopk.evaluation.passes.hook_places import find_place, require_all_heads
+from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, Subject

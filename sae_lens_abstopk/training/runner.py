@@ -16,10 +16,11 @@ from sae_lens.saes.sae import TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loss_recovered import LossRecovered
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.reconstruction import ScaledCodec, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.evaluation.passes.codec import ScaledCodec
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale

@@ -100,7 +100,7 @@ def run_command(words: list[str], models: dict[str, Path], texts: Path) -> None:
         )
     elif words[0] == "make":
         assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
-    elif words[0] == "lm_eval":  # runs in tests/evaluation/test_lm_eval_steering.py
+    elif words[0] == "lm_eval":  # runs in tests/evaluation/steering/test_lm_eval_steering.py
         assert Path(words[words.index("--model_args") + 1].rpartition("steer_path=")[2]).is_file()
         assert (ROOT / words[words.index("--include_path") + 1]).is_dir()
     else:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from sae_lens_abstopk.evaluation.tasks import Task
+from sae_lens_abstopk.evaluation.tasks.task import Task
 
 CSV = "body,mood,author\n" + "".join(f'"Review, number {i}",{i % 2},a{i // 2}\n' for i in range(24))
 

@@ -16,19 +16,18 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from sae_lens_abstopk import ConfigError, evaluate
+from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation import evaluate as evaluation
 from sae_lens_abstopk.evaluation import provenance
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.evaluation.markdown_report import markdown_report
-from sae_lens_abstopk.evaluation.probed_task import probe_on_task
+from sae_lens_abstopk.evaluation.probing.probed_task import probe_on_task
+from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
-from sae_lens_abstopk.evaluation.tasks import task_names
-from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+from sae_lens_abstopk.evaluation.tasks.task import task_names
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import train
 
@@ -421,16 +420,14 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
         "variants": {"abstopk": {"architecture": "abstopk"}, "topk": {"architecture": "sparse_topk"}},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
-    comparison = load_comparison(str(tmp_path / "c.yaml"), output=tmp_path / "runs")
-    run_comparison(comparison, console=QUIET)
-    saes, groups = comparison.saes_and_groups()
     suite = Suite(**{**small, "steering": None, "untrained": False})
-    results = evaluate(saes, suite=suite, out=tmp_path / "out", groups=groups)
+    results = compare(tmp_path / "c.yaml", output=tmp_path / "runs", suite=suite, console=QUIET)
     assert [(pair.first, pair.second) for pair in results.stability] == [
         ("abstopk seed 0", "abstopk seed 1"),
         ("topk seed 0", "topk seed 1"),
     ]
     assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
+    assert read_results(tmp_path / "runs" / "results" / "results.json") == results
 
 
 def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> None:

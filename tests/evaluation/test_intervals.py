@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from sae_lens_abstopk.evaluation.auroc import ResampledAUROC
 from sae_lens_abstopk.evaluation.intervals import bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:

@@ -6,9 +6,9 @@ import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
-from sae_lens_abstopk.evaluation.token_text import TokenText
+from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.exploration import Exploration

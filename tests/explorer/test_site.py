@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.token_text import TokenText
+from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labels import label_of, top_tokens
 from sae_lens_abstopk.explorer.serve import server

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.merged_results import merge_results
+from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.figures.files import KINDS, write_figure
 from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure

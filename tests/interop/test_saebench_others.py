@@ -11,7 +11,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.interop.saebench_session import saebench_session
 from sae_lens_abstopk.saes.mirror import mirror

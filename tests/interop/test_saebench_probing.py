@@ -8,10 +8,10 @@ import torch
 from sae_lens import SAE
 from sklearn.linear_model import LogisticRegression
 
-from sae_lens_abstopk.evaluation.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.tasks import load_task
-from sae_lens_abstopk.evaluation.text_batches import ReadingRules, text_batches
-from sae_lens_abstopk.evaluation.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules, text_batches
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.interop.saebench_session import saebench_session

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import chart
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.tasks import load_task
+from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import class_set, joined
 from sae_lens_abstopk.interop.saebench import result_pattern, run_saebench
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable, verdict_table

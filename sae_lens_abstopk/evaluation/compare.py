@@ -1,0 +1,48 @@
+"""Variants trained on the same activations and evaluated together: a comparison from its file to its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.evaluate import check_suite, evaluate
+from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
+from sae_lens_abstopk.training.progress import stages_bar
+
+
+def compare(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    output: str | Path,
+    suite: str | Path | Suite | None = None,
+    console: Console | None = None,
+) -> Results:
+    """
+    Train the variants of a comparison for each k and seed, in one pass over the activations, and evaluate them together.
+
+    What is trained or measured already is kept, so an interrupted comparison goes on where it was.
+
+    Args:
+        source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of one in
+            ``training_configs/comparisons``.
+        overrides: ``key=value`` changes to the training config, as ``"lr=1e-3"``.
+        output: Folder of the runs; ``results/results.json`` in it is what is returned.
+        suite: In place of the one that the file names.
+        console: Where progress is shown; by default the terminal.
+
+    Raises:
+        ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood.
+        TrainingStopped: naming the runs that stopped themselves.
+    """
+    console, output = console or Console(), Path(output)
+    comparison = load_comparison(str(source), overrides, output=output)
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
+    # what the suite would stop at after the training is told before it
+    check_suite(chosen, comparison.runs[0].config.model_name)
+    run_comparison(comparison, console=console)
+    saes, groups = comparison.saes_and_groups()
+    with stages_bar(console) as on_progress:
+        return evaluate(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)

@@ -1,0 +1,97 @@
+"""A first look at trained SAEs: reconstruction numbers and the strongest contexts of both poles."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.dictionary.text_results import text_results
+from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk.evaluation.results import Results
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What :func:`inspect_saes` found out about one SAE."""
+
+    name: str
+    folder: Path
+    architecture: str
+    d_sae: int
+    reconstruction: Reconstruction
+    contexts: PoleContexts
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Several SAEs on the same tokens of the same model."""
+
+    saes: list[Inspected]
+    tokenizer: Any
+    model_name: str
+    hook_name: str
+    text: str
+    held_out: bool
+    """Whether the text was kept from the SAEs in training."""
+    results: Results
+    """The same as a results file."""
+
+
+def inspect_saes(
+    folders: Sequence[Path],
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    n_tokens: int = 51_200,
+    contexts: int = 3,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """
+    Measure SAEs that read one hook of one model, on text that they were not trained on where the run kept some back.
+
+    Args:
+        folders: SAE folders; run settings come from the ``config.yaml`` in the first or in the folder above it.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+        n_tokens: Tokens to evaluate on, rounded up to whole batches.
+        contexts: Contexts kept of each pole of each latent.
+        on_progress: Called with (passes done, passes in all).
+
+    Raises:
+        ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
+    """
+    subjects = open_subjects(folders, model_name=model_name, text=text)
+    batches = subjects.batches(n_tokens)
+    poles = {name: PoleContexts(sae.cfg.d_sae, contexts) for name, sae in subjects.saes.items()}
+    total, done = len(batches) * (3 + len(subjects.saes)), 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if on_progress is not None:
+            on_progress(done, total)
+
+    results = evaluate_reconstruction(
+        subjects.passes,
+        subjects.saes,
+        batches,
+        token_filter=subjects.token_filter,
+        with_kl=True,
+        observer=lambda name, codes, where, tokens: poles[name].update(codes, where, tokens),
+        on_pass=tick,
+    )
+    inspected = [
+        Inspected(name, folder, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name])
+        for folder, (name, sae) in zip(folders, subjects.saes.items(), strict=True)
+    ]
+    return Inspection(
+        saes=inspected,
+        tokenizer=subjects.tokenizer,
+        model_name=subjects.model_name,
+        hook_name=subjects.cfg.hook_name,
+        text=subjects.cfg.dataset_path,
+        held_out=subjects.held_out,
+        results=text_results(subjects, results, poles, suite="inspect", settings={"tokens": n_tokens}),
+    )

@@ -1,0 +1,53 @@
+"""Pole activity of an SAE on the text of its run or on other text."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training.language_model import casts_shared, load_language_model
+
+
+@torch.no_grad()
+@casts_shared()
+def measure_poles(
+    folder: Path,
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    n_tokens: int = 51_200,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PoleActivity:
+    """
+    Firings and energy of both poles of the latents of one SAE, on held-out text where its run kept some back.
+
+    Args:
+        folder: SAE folder; run settings come from the ``config.yaml`` in it or in the folder above it.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+        n_tokens: Tokens to read, rounded up to whole batches.
+        on_progress: Called with (batches done, batches in all).
+
+    Raises:
+        ConfigError: the SAE cannot be loaded, or model or text are unknown.
+    """
+    sae = load_sae(folder)
+    cfg = evaluation_config(folder, sae, model_name=model_name, text=text)
+    model = load_language_model(cfg)
+    sae.to(cfg.device)
+    batches = token_batches(model, cfg, n_tokens, part="held_out" if text is None else "all")
+    passes = ModelPasses.of_run(model, cfg)
+    token_filter = TokenFilter.of_sae(sae, getattr(model, "tokenizer", None))
+    sums = PoleActivitySums(sae.cfg.d_sae)
+    for done, tokens in enumerate(batches, 1):
+        activations = passes.activations(tokens)
+        kept = token_filter.keep(tokens, activations).to(activations.device)
+        sums.update(sae.encode(activations[kept].float()))
+        if on_progress is not None:
+            on_progress(done, len(batches))
+    return sums.result

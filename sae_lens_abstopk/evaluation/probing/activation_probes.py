@@ -1,0 +1,77 @@
+"""Probes on the activations themselves, which no SAE can be blamed for: difference in means and logistic regression."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sae_lens_abstopk.evaluation.passes.representations import Representations
+from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
+from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
+from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, ProbeScore, Rows, choose_and_test
+
+# rows of x in one step of the streaming fit and of the scores
+_STEP = 1024
+
+
+@dataclass(frozen=True)
+class MeansProbe:
+    """Difference in means of x; accuracy at the threshold half-way between the means."""
+
+    direction: tuple[float, ...]
+    """Unit vector from pole A to pole B, [d_in]."""
+    norm: float
+    """Distance between the means."""
+    score: ProbeScore
+
+
+@dataclass(frozen=True)
+class DenseProbe:
+    """L2 logistic regression on x."""
+
+    strength: float
+    """C, chosen on val."""
+    score: ProbeScore
+
+
+@dataclass(frozen=True)
+class ActivationProbes:
+    """What the activations tell of one pair of poles; the same for every SAE that reads them."""
+
+    difference_in_means: MeansProbe
+    dense: DenseProbe
+
+
+def probe_activations(representations: Representations, data: Labelled, *, reads: Sequence[str]) -> ActivationProbes:
+    """Fit on train, choose the read position (and the penalty) on val, measure on test."""
+    means, mean_score = choose_and_test([_means(representations, data, read) for read in reads], data)
+    dense, dense_score = choose_and_test([_dense(representations, data, read) for read in reads], data)
+    fit = means.chosen
+    return ActivationProbes(
+        MeansProbe(tuple(fit.direction.tolist()), fit.norm, mean_score), DenseProbe(dense.chosen, dense_score)
+    )
+
+
+def _means(representations: Representations, data: Labelled, read: str) -> Candidate[DifferenceInMeans]:
+    fitter = DifferenceInMeansFitter(representations.d_in)
+    for rows in _steps(data.split.train):
+        fitter.update(torch.from_numpy(representations.x(read, rows)), torch.from_numpy(data.of(rows)))
+    fit = fitter.result
+
+    def score(rows: Rows) -> npt.NDArray[np.floating]:
+        return np.concatenate([fit(torch.from_numpy(representations.x(read, part))).numpy() for part in _steps(rows)])
+
+    return Candidate(read, score, fit.threshold, fit)
+
+
+def _dense(representations: Representations, data: Labelled, read: str) -> Candidate[float]:
+    x: Callable[[Rows], npt.NDArray[np.float32]] = lambda rows: representations.x(read, rows)  # noqa: E731
+    train, val = data.split.train, data.split.val
+    probe = fit_logistic((x(train), data.of(train)), (x(val), data.of(val)))
+    return Candidate(read, lambda rows: probe(x(rows)), 0.0, probe.strength)
+
+
+def _steps(rows: Rows) -> list[Rows]:
+    return [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]

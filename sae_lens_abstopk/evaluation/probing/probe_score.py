@@ -1,0 +1,173 @@
+"""The one way in which every probe is chosen on val and measured on test."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
+
+Rows = npt.NDArray[np.int64]
+T = TypeVar("T")
+
+
+class Split(Protocol):
+    """Row numbers of three parts that share no group."""
+
+    @property
+    def train(self) -> Rows: ...
+    @property
+    def val(self) -> Rows: ...
+    @property
+    def test(self) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Poles, groups and split of some texts, and the seed of what is drawn."""
+
+    labels: npt.NDArray[np.int64]
+    """0 for pole A, 1 for pole B, [n]."""
+    split: Split
+    groups: Sequence[Hashable] | None
+    """Template or document of each text; None where each is its own."""
+    seed: int
+    resamples: int = 1000
+    """For intervals; with 0 there are none, only values."""
+
+    @property
+    def test_groups(self) -> list[Hashable] | None:
+        """Groups of the test texts, in their order."""
+        return None if self.groups is None else [self.groups[row] for row in self.split.test]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of poles and split, hexadecimal: whether two results are about the same."""
+        parts = (self.labels, self.split.train, self.split.val, self.split.test)
+        return sha256(b"|".join(np.asarray(part, dtype="<i8").tobytes() for part in parts)).hexdigest()
+
+    def of(self, rows: Rows) -> npt.NDArray[np.int64]:
+        """Poles of ``rows``."""
+        return self.labels[rows]
+
+    def on_test(self, statistic: Statistic) -> Estimate:
+        """``statistic`` over the test texts with its interval."""
+        n = len(self.split.test)
+        return bootstrap(statistic, n, groups=self.test_groups, resamples=self.resamples, seed=self.seed)
+
+    def permuted(self, number: int = 0) -> "Labelled":
+        """
+        The same texts with the poles shuffled within each part of the split, so that each keeps its balance.
+
+        Every ``number`` is another permutation. Of several the range is told, so there are no intervals of each.
+        """
+        labels, generator = self.labels.copy(), np.random.default_rng([self.seed, number])
+        for rows in (self.split.train, self.split.val, self.split.test):
+            labels[rows] = generator.permutation(labels[rows])
+        return Labelled(labels, self.split, self.groups, self.seed, resamples=0)
+
+    def check(self, n: int) -> None:
+        """
+        Refuse what would make the numbers wrong.
+
+        Raises:
+            ConfigError: not one pole or group a text, parts that overlap or share a group, or a part without a pole.
+        """
+        if len(self.labels) != n or (self.groups is not None and len(self.groups) != n):
+            told = f"{len(self.labels)} poles" + ("" if self.groups is None else f", {len(self.groups)} groups")
+            raise ConfigError(f"{n} texts were represented, but there are {told}; give one for each text.")
+        parts = {"train": self.split.train, "val": self.split.val, "test": self.split.test}
+        for name, rows in parts.items():
+            found = sorted(set(self.labels[rows].tolist()))
+            if found != [0, 1]:
+                raise ConfigError(
+                    f"the {name} part has {len(rows)} texts with poles {found}; it needs both 0 (A) and 1 (B) and "
+                    "nothing else: give more groups, or another split seed."
+                )
+        owner: dict[Hashable, str] = {}
+        for name, rows in parts.items():
+            for row in rows.tolist():
+                group = row if self.groups is None else self.groups[row]
+                if owner.setdefault(group, name) != name:
+                    what = "text" if self.groups is None else "group"
+                    raise ConfigError(f"{what} {group!r} is in both {owner[group]} and {name}; split by group.")
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """How well one method tells the poles apart; everything but the last two fields is from train and val."""
+
+    read: str
+    """Read position, chosen on val."""
+    train_auroc: float
+    val_auroc: float
+    """What the read position was chosen by."""
+    auroc: Estimate
+    """On test."""
+    accuracy: Estimate
+    """On test, with the threshold that was fitted on train."""
+
+
+def spread(values: Sequence[float]) -> Estimate:
+    """Mean of the values; as "interval", their range."""
+    return Estimate(float(np.mean(values)), min(values), max(values), len(values))
+
+
+def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
+    """Mean of the scores of one method under several permutations; as "intervals", their range."""
+    reads = sorted({score.read for score in scores})
+    return ProbeScore(
+        read=" or ".join(reads),
+        train_auroc=float(np.mean([score.train_auroc for score in scores])),
+        val_auroc=float(np.mean([score.val_auroc for score in scores])),
+        auroc=spread([score.auroc.value for score in scores]),
+        accuracy=spread([score.accuracy.value for score in scores]),
+    )
+
+
+@dataclass(frozen=True)
+class Candidate(Generic[T]):
+    """A method fitted on train at one read position."""
+
+    read: str
+    score: Callable[[Rows], npt.NDArray[np.floating]]
+    """From row numbers to scores, higher for pole B."""
+    threshold: float
+    """Scores above it are called B."""
+    chosen: T
+    """What was picked on train: latents, a direction, weights."""
+
+
+def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple[Candidate[T], ProbeScore]:
+    """The candidate of highest AUROC on val (the first among equals), and its score on test."""
+    split = data.split
+    on_val = [auroc(candidate.score(split.val), data.of(split.val)) for candidate in candidates]
+    best = int(np.argmax(on_val))
+    candidate, labels = candidates[best], data.of(split.test)
+    scores = candidate.score(split.test)
+    correct = (scores > candidate.threshold) == (labels == 1)
+    return candidate, ProbeScore(
+        read=candidate.read,
+        train_auroc=auroc(candidate.score(split.train), data.of(split.train)),
+        val_auroc=on_val[best],
+        auroc=data.on_test(ResampledAUROC(scores, labels)),
+        accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
+    )
+
+
+def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    """The threshold above which calling B is right most often; half-way between scores, among equals the lowest."""
+    order = np.argsort(scores, kind="stable")
+    ranked, is_b = scores[order].astype(np.float64), labels[order] == 1
+    # right with the threshold below everything, then above each score in turn
+    right = np.r_[is_b.sum(), is_b.sum() + np.cumsum(np.where(is_b, -1, 1))]
+    possible = np.r_[True, ranked[1:] != ranked[:-1], True]
+    best = int(np.argmax(np.where(possible, right, -1)))
+    if best in (0, len(ranked)):
+        return float(-np.inf if best == 0 else np.inf)
+    return float((ranked[best - 1] + ranked[best]) / 2)

@@ -1,0 +1,118 @@
+"""The control that never saw data: an SAE of the same config with fresh weights, as sparse as the trained one."""
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.passes.hook_places import with_flat_heads
+from sae_lens_abstopk.sparse import pole_limits
+
+# codes that are in memory at once, in bytes
+_CHUNK_BYTES = 64 * 2**20
+# what decides whether a latent is on, where it is a parameter, and its sign: on where u > threshold, or u + bias > 0
+_GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
+_ENCODER_BIASES = ("b_enc", "b_gate", "b_mag")
+_POLE_THRESHOLDS = ("threshold", "negative_threshold")
+_ARCHITECTURES_WITH_GATE = {
+    "jumprelu": "threshold",
+    "signed_jumprelu": "threshold",
+    "gated": "b_gate",
+    "standard": "b_enc",
+}
+
+
+class Untrained(NamedTuple):
+    """An SAE with fresh weights, and how it was made comparable."""
+
+    sae: SAE[Any]
+    l0: float
+    """Mean number of latents that are on in the sample."""
+    trained_l0: float
+    how: str
+    """In words, for the record."""
+
+
+@torch.no_grad()
+def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained:
+    """
+    Make ``sae`` anew: SAELens's own initialisation of its architecture, as before the first training step.
+
+    ``b_dec`` is set to the mean of ``x`` (as the SAE normalises it, if it does so as it runs), where training of signed
+    SAEs starts, so that the latents are not all spent on the mean; an SAE whose encoder does not subtract ``b_dec`` has
+    the biases of its encoder at -mean @ W_enc for the same. Where a parameter decides what is on (a threshold or a gate's bias), one value for all latents is
+    chosen such that the L0 on ``x`` is that of ``sae``; TopK-like architectures have it from their config.
+
+    Args:
+        sae: Any SAELens SAE for inference.
+        x: A sample of activations [n, d_in] that the SAE was trained for; not from test texts.
+        seed: Of the weights.
+
+    Raises:
+        ConfigError: there are no activations in the sample.
+    """
+    if len(x) == 0:
+        raise ConfigError("a sample of activations is needed to give the untrained SAE the trained one's L0; got none.")
+    x = x.to(sae.device, sae.dtype)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        fresh = with_flat_heads(type(sae)(deepcopy(sae.cfg)).to(sae.device).eval())
+    mean = fresh.run_time_activation_norm_fn_in(x).float().mean(0)
+    fresh.b_dec.copy_(mean)
+    centre = -mean.to(sae.dtype) @ fresh.W_enc * (not sae.cfg.apply_b_dec_to_input)
+    for name, bias in fresh.named_parameters():
+        if name in _ENCODER_BIASES:
+            bias.add_(centre)
+    wanted = _l0(sae, x)
+    how = f"{sae.cfg.architecture()} with weights of seed {seed}, b_dec at the mean of {len(x):,} activations"
+    gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
+    if gate is not None:
+        open_poles = _open_poles(sae)
+        signed = bool((sae.encode(x[:64]) < 0).any())
+        level = _level(fresh, x, wanted, centre=centre, signed=signed, open_poles=open_poles)
+        of_gate = getattr(fresh, gate)
+        of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
+        if open_poles is not None:
+            for name, is_open in zip(_POLE_THRESHOLDS, open_poles, strict=True):
+                getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
+        how += f", {gate} at {_GATES[gate] * level:.4g} for all latents to match the trained L0"
+    reached = _l0(fresh, x)
+    return Untrained(fresh, reached, wanted, f"{how} (L0 {reached:.1f}, trained {wanted:.1f})")
+
+
+def _chunks(sae: SAE[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return x.split(max(1, _CHUNK_BYTES // (4 * sae.cfg.d_sae)))
+
+
+def _l0(sae: SAE[Any], x: torch.Tensor) -> float:
+    return sum(int((sae.encode(part) != 0).sum()) for part in _chunks(sae, x)) / len(x)
+
+
+def _open_poles(sae: SAE[Any]) -> torch.Tensor | None:
+    """Which poles may be on, bool [2, d_sae], positive row first; None where an SAE has one threshold for both."""
+    if not hasattr(sae, "negative_threshold"):
+        return None
+    return torch.stack([getattr(sae, name) for name in _POLE_THRESHOLDS]).isfinite()
+
+
+def _level(
+    fresh: SAE[Any],
+    x: torch.Tensor,
+    wanted: float,
+    *,
+    centre: torch.Tensor,
+    signed: bool,
+    open_poles: torch.Tensor | None,
+) -> float:
+    """What pre-activations must exceed (in magnitude, if signed) for ``wanted`` of them a token to be on."""
+    n_on = round(wanted * len(x))
+    largest = torch.zeros(0, device=x.device)
+    for part in _chunks(fresh, x):
+        u = (fresh.process_sae_in(part) @ fresh.W_enc + centre).float()
+        if open_poles is not None:
+            u = u.clamp(*pole_limits(open_poles, u.dtype))
+        everything = torch.cat([largest, (u.abs() if signed else u).flatten()])
+        largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
+    return largest[-1].item()

@@ -1,0 +1,180 @@
+"""Results as one HTML file with plots, which needs nothing from outside."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from sae_lens_abstopk.evaluation.reports.concept_plots import cosines_plot, pca_plot
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, merge_results
+from sae_lens_abstopk.evaluation.reports.probe_plots import auroc_plot, coverage_plot, methods_plot
+from sae_lens_abstopk.evaluation.reports.reconstruction_plots import reconstruction_plots, two_sidedness_plot
+from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
+    geometry_table,
+    reconstruction_table,
+    stability_table,
+    variants_table,
+)
+from sae_lens_abstopk.evaluation.reports.report_plots import Plot
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
+from sae_lens_abstopk.evaluation.reports.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
+from sae_lens_abstopk.evaluation.reports.steering_tables import (
+    behaviour_table,
+    scores_table,
+    shown_name,
+    split_random,
+    steering_table,
+)
+from sae_lens_abstopk.evaluation.reports.task_tables import (
+    PAIR,
+    SINGLE,
+    activations_table,
+    codes_table,
+    coverage_table,
+    tasks_table,
+)
+from sae_lens_abstopk.evaluation.results import Results
+
+
+@dataclass(frozen=True)
+class Group:
+    """Plots that belong together under a heading of their own."""
+
+    title: str
+    plots: list[Plot]
+    folded: bool = False
+    """Whether a click opens it."""
+    samples: ReportTable | None = None
+    """Generated texts; folded."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it; without any of it there is no heading either."""
+
+    title: str
+    plots: list[Plot]
+    tables: list[ReportTable]
+    groups: list[Group]
+
+    @property
+    def anchor(self) -> str:
+        """Of the heading."""
+        return self.title.lower().replace(" ", "-")
+
+    def __bool__(self) -> bool:
+        return bool(self.plots or self.tables or self.groups)
+
+
+def write_html_report(results: Sequence[Results], path: Path) -> None:
+    """
+    Write the report of one or several results; the file is there whole or not at all.
+
+    Raises:
+        ConfigError: as :func:`merge_results`.
+    """
+    merged = merge_results(results)
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            heads=[provenance(document) for document in merged.results],
+            names=merged.names,
+            sections=[section for section in _sections(merged) if section],
+            plotly=get_plotlyjs(),
+        )
+    )
+    partial = path.with_suffix(".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def _environment() -> Environment:
+    """Everything that is put into a template is escaped."""
+    environment = Environment(
+        loader=PackageLoader("sae_lens_abstopk.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = _figure_json
+    return environment
+
+
+def _figure_json(plot: Plot) -> str:
+    """A figure as JSON that may stand in a script element, whatever text is in it."""
+    found = str(plot.figure.to_json())
+    return found.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+
+
+def _sections(merged: MergedResults) -> Iterator[Section]:
+    yield _section(
+        "Reconstruction", reconstruction_plots(merged), [reconstruction_table(merged), variants_table(merged)]
+    )
+    yield _section(
+        "Both sides of a latent",
+        [two_sidedness_plot(merged)],
+        [geometry_table(merged), stability_table(merged)],
+    )
+    yield _section(
+        "Probing",
+        [auroc_plot(merged, SINGLE), auroc_plot(merged, PAIR), coverage_plot(merged)],
+        [codes_table(merged), activations_table(merged), coverage_table(merged), tasks_table(merged)],
+        [
+            Group(
+                "Every method, concept by concept",
+                [methods_plot(merged, task) for task in merged.tasks if task.saes],
+                folded=True,
+            )
+        ],
+    )
+    yield _section(
+        "Steering",
+        [symmetry_plot(merged)],
+        [steering_table(merged), scores_table(merged), behaviour_table(merged)],
+        [_steered(task, sae) for task in merged.tasks for sae in task.steering],
+    )
+    yield _section(
+        "Concepts in the activations",
+        [*map(cosines_plot, merged.concept_cosines), *map(pca_plot, merged.tasks)],
+        [],
+    )
+
+
+def _section(
+    title: str, plots: Sequence[Plot | None], tables: Sequence[ReportTable], groups: Sequence[Group | None] = ()
+) -> Section:
+    return Section(
+        title=title,
+        plots=[plot for plot in plots if plot is not None],
+        tables=[table for table in tables if table.rows],
+        groups=[group for group in groups if group is not None and group.plots],
+    )
+
+
+def _steered(task: MergedTask, sae: str) -> Group:
+    return Group(
+        f"{task.name}, {sae}",
+        [dose_response_plot(task, sae), effect_cost_plot(task, sae)],
+        samples=_samples(task, sae),
+    )
+
+
+def _samples(task: MergedTask, sae: str) -> ReportTable:
+    """One generated text a dose."""
+    compared, _ = split_random(task.steering[sae])
+    rows = [
+        (shown_name(name), f"{dose.strength:+g}", dose.text) for name, found in compared.items() for dose in found.doses
+    ]
+    a, b = task.record.poles
+    return ReportTable(
+        title="Generated texts",
+        columns=("by", "strength", "text"),
+        rows=tuple(rows),
+        note=f"The first sample after the first test prompt, {task.steering[sae].text_prompt!r}, at every dose: none was "
+        f"picked. Negative: towards {a}; positive: towards {b}.",
+        labels=3,
+    )

@@ -1,0 +1,43 @@
+"""From results files to the files that a person reads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
+from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
+from sae_lens_abstopk.evaluation.results import read_results
+
+
+class ReportFiles(NamedTuple):
+    """What was written."""
+
+    markdown: Path
+    html: Path
+    merged: MergedResults
+    """What they show."""
+
+
+def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
+    """
+    Write ``report.md`` and ``report.html`` of one or several results files into ``folder``, which is made if need be.
+
+    Raises:
+        ConfigError: a file cannot be read as results, two do not go together (see :func:`merge_results`), one is given
+            twice, or ``folder`` cannot be written to. Nothing is written then.
+    """
+    repeated = [path for index, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:index]}]
+    if repeated:
+        raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
+    results = [read_results(path) for path in paths]
+    merged = merge_results(results, sources=[str(path) for path in paths])
+    written = ReportFiles(folder / "report.md", folder / "report.html", merged)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written.markdown.write_text(markdown_report(results), encoding="utf-8")
+        write_html_report(results, written.html)
+    except OSError as error:
+        raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None
+    return written

@@ -1,0 +1,146 @@
+"""Tables about steering: both directions at matched cost, symmetry, and what it does to generated text."""
+
+from collections.abc import Callable, Iterator
+from statistics import fmean
+
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number, without_empty_columns
+from sae_lens_abstopk.evaluation.results import Interval, InterventionRecord, PoleEffectRecord, SteeringRecord
+
+RANDOM = "random"
+"""What the names of the control directions start with."""
+
+
+def shown_name(intervention: str) -> str:
+    """As it stands in tables and legends."""
+    return intervention.replace("_", " ")
+
+
+def split_random(
+    record: SteeringRecord,
+) -> tuple[dict[str, InterventionRecord], dict[str, InterventionRecord]]:
+    """The interventions that are compared, and the random directions that they are compared with."""
+    random = {name: found for name, found in record.interventions.items() if name.startswith(RANDOM)}
+    return {name: found for name, found in record.interventions.items() if name not in random}, random
+
+
+def steering_table(merged: MergedResults) -> ReportTable:
+    """Effects at matched cost, one row a task, SAE and intervention; the random directions share one."""
+    return ReportTable(
+        title="Steering at matched cost",
+        columns=(
+            *("task", "SAE", "by", "strength A / B", "log-odds to A", "log-odds to B"),
+            *("cost A / B", "symmetry"),
+        ),
+        rows=tuple(
+            (
+                *labels,
+                " / ".join(_strengths(found) for found in _directions(interventions)),
+                *(_interval(found, lambda effect: effect.log_odds) for found in _directions(interventions)),
+                _costs(interventions, lambda effect: effect.neutral_cost),
+                str(interventions[0].symmetry)
+                if len(interventions) == 1
+                else mean_and_range([found.symmetry.value for found in interventions]),
+            )
+            for labels, interventions in _rows(merged)
+        ),
+        note=f"On test prompts {_protocol(merged)}. most: the largest strength that was tried, as none costs so much. log-odds to A, "
+        "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
+        "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
+        "prompts; of random directions the mean and the range.",
+        labels=3,
+    )
+
+
+def scores_table(merged: MergedResults) -> ReportTable:
+    """What the same strengths do to generated text, and the areas under the curves."""
+
+    def score(effect: PoleEffectRecord) -> Interval:
+        return effect.score or Interval(value=None, low=None, high=None, n_units=0)
+
+    rows = [
+        (
+            *labels,
+            *(_interval(found, score) for found in _directions(interventions)),
+            _costs(interventions, lambda effect: effect.generated_cost),
+            *(_interval(found, lambda effect: effect.log_odds_area) for found in _directions(interventions)),
+        )
+        for labels, interventions in _rows(merged)
+    ]
+    table = ReportTable(
+        title="Generated text at these strengths, and areas",
+        columns=(
+            *("task", "SAE", "by", "score to A", "score to B", "generated cost A / B"),
+            *("area to A", "area to B"),
+        ),
+        rows=tuple(rows),
+        note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the unsteered "
+        "model's NLL of that text, nats a token. area: mean rise of the log-odds over costs from 0 to the budget.",
+        labels=3,
+    )
+    return without_empty_columns(table)
+
+
+def behaviour_table(merged: MergedResults) -> ReportTable:
+    """Refusals and multiple choice at these strengths, one row a task, SAE, intervention and direction."""
+    rows = []
+    for task in merged.tasks:
+        for sae, record in task.steering.items():
+            for name, found in record.behaviour.items():
+                poles = [f"to {pole}" for pole in task.record.poles] if len(found) == 2 else ["-"]
+                for pole, each in zip(poles, found, strict=True):
+                    cells = (each.refused_harmful, each.refused_harmless, each.multiple_choice)
+                    told = ("-" if cell is None else str(cell) for cell in cells)
+                    rows.append((task.name, sae, shown_name(name), pole, f"{each.strength:+.2f}", *told))
+    table = ReportTable(
+        title="What the model does at these strengths",
+        columns=(
+            *("task", "SAE", "by", "direction", "strength"),
+            *("refuses harmful", "refuses harmless", "multiple choice"),
+        ),
+        rows=tuple(rows),
+        note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
+        "phrases, arXiv 2406.11717) and of general-knowledge questions answered rightly by lm_eval's steered model, which "
+        "adds at every position. 95 % intervals. Strengths cost the same on neutral text.",
+        labels=4,
+    )
+    return without_empty_columns(table)
+
+
+def _rows(merged: MergedResults) -> Iterator[tuple[tuple[str, str, str], list[InterventionRecord]]]:
+    for task in merged.tasks:
+        for sae, record in task.steering.items():
+            compared, random = split_random(record)
+            for name, found in compared.items():
+                yield (task.name, sae, shown_name(name)), [found]
+            if random:
+                yield (task.name, sae, f"{len(random)} random"), list(random.values())
+
+
+def _directions(found: list[InterventionRecord]) -> tuple[list[PoleEffectRecord], list[PoleEffectRecord]]:
+    return [each.towards_a for each in found], [each.towards_b for each in found]
+
+
+def _interval(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
+    """The interval of one; of several the mean and range of their values."""
+    found = [value(effect) for effect in effects]
+    return str(found[0]) if len(found) == 1 else mean_and_range([each.value for each in found])
+
+
+def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
+    """Mean towards A and towards B, without intervals: they are in the file."""
+    costs = [[value(effect).value for effect in found] for found in _directions(interventions)]
+    return " / ".join(number(None if None in found else fmean(cost or 0.0 for cost in found)) for found in costs)
+
+
+def _strengths(effects: list[PoleEffectRecord]) -> str:
+    mean = fmean(effect.strength for effect in effects)
+    return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else ' (most)'}"
+
+
+def _protocol(merged: MergedResults) -> str:
+    records = [record for task in merged.tasks for record in task.steering.values()]
+    chosen = dict.fromkeys(record.strength_chosen_by for record in records)
+    prompts = sorted({record.prompts[1] for record in records})
+    counts = "" if not prompts else f" ({prompts[0]}" + (f" to {prompts[-1]}" if len(prompts) > 1 else "") + " a task)"
+    return f"{counts.strip()} at the strengths chosen by: {'; or '.join(chosen)}".strip()

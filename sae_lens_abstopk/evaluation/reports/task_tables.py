@@ -1,0 +1,157 @@
+"""Tables about tasks: texts, AUROC of probes with their controls, pole coverage."""
+
+from collections.abc import Iterator
+
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, without_empty_columns
+from sae_lens_abstopk.evaluation.results import LatentRecord, PairRecord, ProbeRecord
+
+PERMUTED, UNTRAINED = ", permuted", ", untrained SAE"
+SINGLE, PAIR, BEST = "single latent", "pair", "latent of best coverage"
+ON_ACTIVATIONS = ("difference in means", "logistic regression")
+"""Probes that no SAE takes part in."""
+
+
+def is_control(method: str) -> bool:
+    """Whether a probe is one of the controls."""
+    return method.endswith((PERMUTED, UNTRAINED))
+
+
+def tasks_table(merged: MergedResults) -> ReportTable:
+    """One row a task: what it consists of."""
+    return ReportTable(
+        title="Tasks",
+        columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "majority", "sha256"),
+        rows=tuple(
+            (
+                task.name,
+                *task.record.poles,
+                task.record.source,
+                task.record.licence,
+                " / ".join(f"{count:,}" for count in task.record.texts),
+                str(task.record.test_groups),
+                number(task.record.majority),
+                task.record.digest[:12],
+            )
+            for task in merged.tasks
+        ),
+        note="texts: in train, val and test, which share no group (template or document). majority: accuracy of always "
+        f"naming the larger pole of test. sha256: of the texts.{''.join(map(_read_otherwise, merged.tasks))}",
+        labels=5,
+    )
+
+
+def _read_otherwise(task: MergedTask) -> str:
+    """A sentence on texts that could not be read as they are meant to be; one whose last token is left out is no matter."""
+    # "marked_unfiltered" is of older results, whose probes saw these texts
+    said = {
+        "truncated": "cut",
+        "unfiltered": "without a token that is kept",
+        "marked_left_out": "left out with their marked token",
+        "marked_unfiltered": "marked at one left out",
+    }
+    found = [f"{n:,} {said[why]}" for why, n in task.record.fallbacks.items() if n and why in said]
+    return f" Texts of {task.name}: {', '.join(found)}." if found else ""
+
+
+def codes_table(merged: MergedResults) -> ReportTable:
+    """AUROC of the probes on codes, one row a task and SAE."""
+    methods = _methods(merged)
+    chosen = [SINGLE, PAIR, *(name for name in methods if name.endswith("-sparse"))]
+    # the largest k shows what the codes hold together; the smaller ones are in the plots and in the file
+    chosen = [name for name in (*chosen[:2], *chosen[-1:]) if name in methods]
+    controls = [name for name in (SINGLE + PERMUTED, SINGLE + UNTRAINED) if name in methods]
+    columns = list(dict.fromkeys((*chosen, *controls)))
+    rows = tuple(
+        (task.name, sae, *(_auroc(found.probes.get(name)) for name in columns))
+        for task in merged.tasks
+        for sae, found in task.saes.items()
+    )
+    table = ReportTable(
+        title="Probes on codes: AUROC on test",
+        columns=("task", "SAE", *columns),
+        rows=rows,
+        note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read positions on "
+        "val. Controls: the same search with permuted poles (mean and range of five), and on an SAE with fresh weights.",
+        labels=2,
+    )
+    return without_empty_columns(table)
+
+
+def activations_table(merged: MergedResults) -> ReportTable:
+    """AUROC of the probes on activations, one row a task: they are the same for every SAE."""
+    columns = [name + ending for ending in ("", PERMUTED) for name in ON_ACTIVATIONS]
+    rows = [
+        (label, *(_auroc(probes.get(name)) for name in columns))
+        for task in merged.tasks
+        for label, probes in activation_probes(task)
+    ]
+    table = ReportTable(
+        title="Probes on activations: AUROC on test",
+        columns=("task", *columns),
+        rows=tuple(row for row in rows if any(cell != "-" for cell in row[1:])),
+        note="What the activations hold whatever the SAE; the same texts, splits and controls.",
+    )
+    return without_empty_columns(table)
+
+
+def activation_probes(task: MergedTask) -> Iterator[tuple[str, dict[str, ProbeRecord]]]:
+    """The probes on activations of a task, once where all SAEs have the same, else under each SAE's name."""
+    found = {
+        sae: {name: probe for name, probe in record.probes.items() if name.removesuffix(PERMUTED) in ON_ACTIVATIONS}
+        for sae, record in task.saes.items()
+    }
+    distinct = [probes for index, probes in enumerate(found.values()) if probes not in list(found.values())[:index]]
+    if len(distinct) == 1:
+        yield task.name, distinct[0]
+    else:
+        yield from ((f"{task.name}, {sae}", probes) for sae, probes in found.items())
+
+
+def coverage_table(merged: MergedResults) -> ReportTable:
+    """Pole coverage, one row a task and SAE."""
+    controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
+    table = ReportTable(
+        title="Pole coverage on test",
+        columns=("task", "SAE", SINGLE, BEST, PAIR, *(f"{BEST}, {control}" for control in controls), "latents"),
+        rows=tuple(
+            (
+                task.name,
+                sae,
+                str(found.latent.coverage),
+                str(found.best_coverage.coverage),
+                str(found.pair.coverage),
+                *(str(found.coverage_controls.get(control, "-")) for control in controls),
+                f"{_signed(found.latent)}; {_signed(found.best_coverage)}; {_sides(found.pair)}",
+            )
+            for task in merged.tasks
+            for sae, found in task.saes.items()
+        ),
+        note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the other "
+        "does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are chosen on train. "
+        "Controls as for the probes: signed latents with fresh weights can exceed 0.5 too, where a concept is easy. "
+        "latents: in this order, with the side that goes with pole B and the share of tokens of plain text on which it fires; "
+        "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
+        labels=2,
+    )
+    return without_empty_columns(table)
+
+
+def _methods(merged: MergedResults) -> list[str]:
+    return list(dict.fromkeys(name for task in merged.tasks for sae in task.saes.values() for name in sae.probes))
+
+
+def _auroc(probe: ProbeRecord | None) -> str:
+    return "-" if probe is None else str(probe.auroc)
+
+
+def _signed(found: LatentRecord) -> str:
+    density = "" if found.density is None else f" ({found.density:.2g})"
+    return f"{'+' if found.orientation > 0 else '-'}{found.latent}{density}"
+
+
+def _sides(found: PairRecord) -> str:
+    return " ".join(
+        f"{'+' if sign > 0 else '-'}{latent}"
+        for latent, sign in ((found.latent_a, found.sign_a), (found.latent_b, found.sign_b))
+    )

@@ -1,0 +1,142 @@
+"""What else steering a concept does: which instructions a model refuses, and how many questions it answers rightly."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.loading import Subjects
+from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
+from sae_lens_abstopk.evaluation.passes.generation import TextModel
+from sae_lens_abstopk.evaluation.results import BehaviourRecord, Interval
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval
+from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore, multiple_choice, require_lm_eval
+from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal
+from sae_lens_abstopk.evaluation.suite import BehaviourOptions
+from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.training.language_model import name_on_hub
+
+UNSTEERED = "unsteered"
+
+
+def check_behaviour_task(task: Task, options: BehaviourOptions) -> None:
+    """
+    Refuse what :func:`measure_behaviour` could not measure.
+
+    Raises:
+        ConfigError: the texts of ``task`` are no instructions to refuse or follow, or lm_eval is missing.
+    """
+    part = task.steering
+    if part is None or not part.chat or part.scorer is None or part.scorer.kind != "prefixes":
+        raise ConfigError(
+            f"steering.behaviour.task={task.name!r} is no task of instructions to refuse or to follow, which has chat "
+            "prompts and a scorer of kind prefixes; use 'refusal' or 'public/harmful_harmless'."
+        )
+    if options.questions:
+        require_lm_eval()
+
+
+def measure_behaviour(
+    subjects: Subjects,
+    task: Task,
+    sae_name: str,
+    response: DoseResponse,
+    options: BehaviourOptions,
+    *,
+    unsteered: BehaviourRecord | None = None,
+    seed: int,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, list[BehaviourRecord]]:
+    """
+    Refusals and multiple choice unsteered, and under every intervention that adds, at the strengths chosen on val.
+
+    The instructions are test texts of ``task``, so neither latents nor directions were fitted on them. A strength is the
+    one at which the neutral cost reaches the budget (see :func:`~.dose_response.dose_response`).
+
+    Args:
+        subjects: Model and SAEs.
+        task: Pole A are instructions to refuse, pole B instructions to follow.
+        sae_name: Which SAE.
+        response: Of the same task and SAE.
+        options: How much is measured.
+        unsteered: What another SAE of these subjects found without steering.
+        seed: Of the split and of which instructions are drawn.
+        on_progress: Called with (settings done, settings in all).
+
+    Returns:
+        By intervention the record towards pole A and that towards pole B; ``"unsteered"`` has one.
+    """
+    instructions = _instructions(task, options.instructions, seed)
+    sae, hook = subjects.saes[sae_name], str(subjects.cfg.hook_name)
+    text_model = TextModel(subjects.model, chat=True, autocast=subjects.cfg.autocast_lm)
+    added = [i for i in response.interventions if i.operator == "add" and i.name not in _surplus(response)]
+    total, done = 1 + 2 * len(added), 0
+
+    def measure(intervention: Intervention | None, strength: float) -> BehaviourRecord:
+        nonlocal done
+        steered = nullcontext()
+        if intervention is not None:
+            edit = intervention.edit(sae, strength)
+            steered = intervene(subjects.model, hook, edit, token_filter=subjects.token_filter)
+        with steered:
+            refusal = measure_refusal(text_model, *instructions, max_new_tokens=options.max_new_tokens)
+        with tempfile.TemporaryDirectory() as folder:
+            steering = None
+            if intervention is not None and options.questions:
+                file = Path(folder) / "steering.pt"
+                steering = export_for_lm_eval(file, subjects.model, sae, intervention, strength, hook_name=hook)
+            answered = (
+                multiple_choice(
+                    name_on_hub(subjects.cfg.model_name),
+                    steering=steering,
+                    limit=options.questions,
+                    device=str(text_model.device),
+                    model_kwargs=subjects.cfg.model_from_pretrained_kwargs,
+                )
+                if options.questions
+                else None
+            )
+        done += 1
+        on_progress(done, total)
+        return BehaviourRecord(
+            strength=strength,
+            refused_harmful=Interval.of(refusal.harmful),
+            refused_harmless=Interval.of(refusal.harmless),
+            multiple_choice=answered and _accuracy(answered),
+            answer=refusal.harmful_texts[0],
+        )
+
+    found = {UNSTEERED: [unsteered or measure(None, 0.0)]}
+    for intervention in added:
+        summary = response.summary(intervention.name)
+        found[intervention.name] = [
+            measure(intervention, pole.strength) for pole in (summary.towards_a, summary.towards_b)
+        ]
+    return found
+
+
+def _surplus(response: DoseResponse) -> Sequence[str]:
+    """Random directions after the first: one control is enough for what takes minutes."""
+    return [i.name for i in response.interventions if i.name.startswith("random_")][1:]
+
+
+def _instructions(task: Task, most: int, seed: int) -> tuple[list[str], list[str]]:
+    """Texts of pole A and of pole B from the test part, at most ``most`` of each."""
+    test = task.split(seed).test
+    order = np.random.default_rng(seed).permutation(test)
+    return tuple(
+        [task.examples[row].text for row in order if task.examples[row].pole == pole][:most] for pole in (0, 1)
+    )  # type: ignore[return-value]
+
+
+def _accuracy(found: MultipleChoiceScore) -> Interval:
+    """With the 95 % interval of a normal distribution around it."""
+    margin = 1.96 * found.accuracy_stderr
+    low, high = max(0.0, found.accuracy - margin), min(1.0, found.accuracy + margin)
+    return Interval.of(Estimate(found.accuracy, low, high, found.n))

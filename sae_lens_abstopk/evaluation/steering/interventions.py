@@ -1,0 +1,76 @@
+"""What is compared in a dose-response: a latent, the same latent clamped, and directions added at equal norm."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.evaluation.passes.activation_edits import Edit
+from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A way to steer, of which only the strength is open; positive strengths go towards pole B."""
+
+    name: str
+    operator: Literal["add", "clamp"]
+    scale: float
+    """s: what a strength of 1 is, as a code (latent) or as an added norm (direction)."""
+    latent: int | None = None
+    orientation: Literal[1, -1] = 1
+    """1 where positive codes, or the direction, point to pole B."""
+    direction: torch.Tensor | None = field(default=None, repr=False, compare=False)
+    """[d_in], of any norm; None for a latent."""
+
+    def edit(self, sae: SAE[Any], strength: float) -> Edit:
+        """The edit at ``strength``."""
+        return steering_edit(
+            sae,
+            latent=self.latent,
+            direction=self.direction,
+            strength=self.orientation * strength,
+            operator=self.operator,
+            scale=self.scale,
+        )
+
+
+def equal_norm_interventions(
+    sae: SAE[Any],
+    *,
+    latent: int,
+    scale: float,
+    orientation: Literal[1, -1] = 1,
+    difference_in_means: torch.Tensor | None = None,
+    n_random: int = 3,
+    seed: int = 0,
+) -> tuple[Intervention, ...]:
+    """
+    The latent (``add`` and ``clamp``), the difference in means, and random directions.
+
+    All that add do so with the norm alpha s norm(d_j). What ``clamp`` changes depends on the code that a token has; its
+    mean norm is measured in each :class:`Dose`.
+
+    Args:
+        sae: The SAE.
+        latent: j.
+        scale: s of the latent, as :class:`LatentScales` gives it.
+        orientation: 1 where positive codes are pole B, else -1.
+        difference_in_means: mean(B) - mean(A) at the hook, [d_in]; left out where None.
+        n_random: Random directions, isotropic.
+        seed: Of the random directions.
+    """
+    norm = scale * written_by(sae, latent).norm().item()
+    found = [
+        Intervention("latent", "add", scale, latent, orientation),
+        Intervention("clamp", "clamp", scale, latent, orientation),
+    ]
+    if difference_in_means is not None:
+        found.append(Intervention("difference_in_means", "add", norm, direction=difference_in_means))
+    generator = torch.Generator().manual_seed(seed)
+    found += [
+        Intervention(f"random_{i}", "add", norm, direction=torch.randn(sae.cfg.d_in, generator=generator))
+        for i in range(n_random)
+    ]
+    return tuple(found)

@@ -1,0 +1,103 @@
+"""Which of several candidate latents steers a concept: chosen on val prompts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sae_lens import SAE
+from torch import nn
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.passes.generation import TextModel
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
+from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, SteeringPartLike
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.steer import steering_filter
+
+
+@dataclass(frozen=True)
+class LatentChoice:
+    """The latent that :func:`choose_latent` chose, and what it chose from."""
+
+    latent: int
+    orientation: Literal[1, -1]
+    """1 where positive codes lead to pole B."""
+    scale: float
+    candidates: tuple[int, ...]
+    effects: tuple[float, ...]
+    """Of each candidate: (log-odds at +strength - log-odds at -strength) / 2, mean over the val prompts."""
+    strength: float
+
+    def __str__(self) -> str:
+        return (
+            f"largest mean change of the log-odds on val prompts at strengths of ±{self.strength:g}, among "
+            f"{len(self.candidates)} candidate latents"
+        )
+
+
+def choose_latent(
+    model: nn.Module,
+    sae: SAE[Any],
+    part: SteeringPartLike,
+    candidates: Sequence[int],
+    scales: Callable[[int], float],
+    *,
+    tokenizer: Any = None,
+    strength: float = 1.0,
+    seed: int = 0,
+    autocast: bool = False,
+    hook_name: str | None = None,
+    token_filter: TokenFilter | None = None,
+) -> LatentChoice:
+    """
+    Of ``candidates``, the latent whose two directions move the log-odds furthest apart on the val prompts.
+
+    The best probe of a concept need not be what the model goes by, so give the best ten or so of a probe and not one.
+    The prompts are split as :func:`dose_response` splits them with the same seed, and its test prompts are not looked at.
+
+    Args:
+        model: As for :func:`steer`.
+        sae: The SAE.
+        part: Prompts and token sets.
+        candidates: Latents.
+        scales: s of a latent, as :class:`LatentScales` gives it.
+        tokenizer: By default the model's own.
+        strength: alpha, in units of s.
+        seed: Of the split.
+        autocast: See :class:`TextModel`.
+        hook_name: The SAE's by default.
+        token_filter: The SAE's by default.
+
+    Raises:
+        ConfigError: there is no candidate, or one has no scale.
+    """
+    if not candidates:
+        raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
+    meter = DoseMeter(
+        TextModel(model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast),
+        sae,
+        part,
+        split_prompts(part.prompts, seed=seed).val,
+        neutral_texts=["."],
+        samples=1,
+        max_new_tokens=1,
+        temperature=0,
+        seed=seed,
+        hook_name=str(hook_name or sae.cfg.metadata.hook_name),
+        token_filter=token_filter or steering_filter(model, sae),
+    )
+    effects = []
+    for latent in candidates:
+        steered = Intervention("candidate", "add", scales(latent), latent)
+        plus, minus = (sum(meter.log_odds(steered, sign * strength)[0]) for sign in (1, -1))
+        effects.append((plus - minus) / 2 / meter.n_prompts)
+    best = max(range(len(effects)), key=lambda i: abs(effects[i]))
+    return LatentChoice(
+        latent=candidates[best],
+        orientation=1 if effects[best] >= 0 else -1,
+        scale=scales(candidates[best]),
+        candidates=tuple(candidates),
+        effects=tuple(effects),
+        strength=strength,
+    )

@@ -1,0 +1,143 @@
+"""How large the codes of each latent get: the unit that steering strengths are given in."""
+
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from sae_lens import SAE
+from torch import nn
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
+from sae_lens_abstopk.evaluation.passes.hook_places import require_all_heads, with_flat_heads
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+
+QUANTILE = 0.99
+# codes are counted in bins that grow by 2 %, from 1e-4 to about 1e6
+_RATIO, _SMALLEST, _BINS = 1.02, 1e-4, 1163
+
+
+@dataclass(frozen=True)
+class LatentScales:
+    """Quantile of abs(z) of some latents over the tokens on which they fired; called with a latent, it gives s."""
+
+    latents: tuple[int, ...]
+    values: tuple[float, ...]
+    """One a latent, within 1 % of the exact quantile; NaN where the latent did not fire."""
+    firings: tuple[int, ...]
+    """Tokens on which each latent fired, on either side."""
+    n_tokens: int
+    """Tokens looked at."""
+    quantile: float
+
+    def __call__(self, latent: int) -> float:
+        """
+        The scale of ``latent``.
+
+        Raises:
+            ConfigError: the latent was not measured, or did not fire.
+        """
+        if latent not in self.latents:
+            raise ConfigError(f"latent {latent} is not among the measured ones: {_few(self.latents)}.")
+        value = self.values[self.latents.index(latent)]
+        if math.isnan(value):
+            raise ConfigError(
+                f"latent {latent} did not fire in {self.n_tokens:,} tokens, so it has no scale; measure it on more or "
+                "other text, or give scale=NUMBER."
+            )
+        return value
+
+
+class LatentScaleFitter:
+    """
+    Streams codes into one histogram a latent (counts of log abs(z)); memory does not grow with the number of tokens.
+
+    Args:
+        latents: The latents to measure.
+        quantile: Of abs(z) over firings.
+    """
+
+    def __init__(self, latents: Sequence[int], *, quantile: float = QUANTILE) -> None:
+        if not 0 < quantile <= 1:
+            raise ConfigError(f"quantile={quantile} must be above 0 and at most 1.")
+        self.latents, self.quantile, self.n_tokens = tuple(latents), quantile, 0
+        self._counts = torch.zeros(len(self.latents) * _BINS, dtype=torch.int64)
+
+    def update(self, codes: torch.Tensor) -> Self:
+        """Add codes [n, d_sae] of n tokens."""
+        chosen = codes[:, list(self.latents)].abs().float().cpu()
+        _, column = fired = chosen.nonzero(as_tuple=True)
+        bins = (torch.log(chosen[fired] / _SMALLEST) / math.log(_RATIO)).floor().clamp(0, _BINS - 1).long()
+        self._counts += torch.bincount(column * _BINS + bins, minlength=len(self._counts))
+        self.n_tokens += len(codes)
+        return self
+
+    @property
+    def result(self) -> LatentScales:
+        """The scales of everything seen."""
+        counts = self._counts.view(-1, _BINS)
+        total = counts.sum(1)
+        rank = (self.quantile * total).ceil().clamp(min=1)
+        bins = (counts.cumsum(1) >= rank[:, None]).int().argmax(1)
+        # the middle of the bin, on the scale that the bins are even on
+        values = torch.where(total > 0, _SMALLEST * _RATIO ** (bins.double() + 0.5), torch.nan)
+        return LatentScales(
+            self.latents, tuple(values.tolist()), tuple(total.tolist()), self.n_tokens, quantile=self.quantile
+        )
+
+
+@torch.no_grad()
+def latent_scale(
+    model: nn.Module,
+    sae: SAE[Any],
+    batches: Iterable[torch.Tensor],
+    *,
+    latents: Sequence[int],
+    token_filter: TokenFilter,
+    quantile: float = QUANTILE,
+    hook_name: str | None = None,
+    autocast: bool = False,
+) -> LatentScales:
+    """
+    The scales s of ``latents``: 99th percentile of abs(z) over the tokens on which each fires.
+
+    The layers above the hook are not run.
+
+    Args:
+        model: As for :func:`steer`; it is run unsteered.
+        sae: The SAE.
+        batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
+        latents: Which to measure.
+        token_filter: Tokens that count; that of the SAE, as a rule.
+        quantile: Of abs(z).
+        hook_name: The SAE's own by default.
+        autocast: Run the model in bfloat16 autocast.
+
+    Raises:
+        ConfigError: the SAE is one of a single attention head, or the model has no such hook.
+    """
+    require_all_heads(sae, "the scale to steer by")
+    fitter = LatentScaleFitter(latents, quantile=quantile)
+
+    def look(activations: torch.Tensor) -> torch.Tensor:
+        codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.device))
+        fitter.update(codes.to_dense() if codes.is_sparse else codes)
+        raise _SeenError
+
+    with intervene(model, hook_name or sae.cfg.metadata.hook_name, look, token_filter=token_filter):
+        for tokens in batches:
+            with suppress(_SeenError), torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
+                model(tokens)
+    return fitter.result
+
+
+class _SeenError(Exception):
+    """Ends a forward pass once its activations were seen."""
+
+
+def _few(latents: tuple[int, ...]) -> str:
+    listed = ", ".join(map(str, latents[:8]))
+    return f"{listed}, ..." if len(latents) > 8 else listed

@@ -1,0 +1,127 @@
+"""One task of a suite, steered with every SAE."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.loading import Subjects
+from sae_lens_abstopk.evaluation.passes.generation import require_chat_template
+from sae_lens_abstopk.evaluation.passes.hook_places import require_all_heads
+from sae_lens_abstopk.evaluation.probing.probed_task import ProbedTask, Progress
+from sae_lens_abstopk.evaluation.records import steering_record
+from sae_lens_abstopk.evaluation.results import SteeringRecord
+from sae_lens_abstopk.evaluation.steering.behaviour import UNSTEERED, measure_behaviour
+from sae_lens_abstopk.evaluation.steering.dose_response import dose_response
+from sae_lens_abstopk.evaluation.steering.doses import first_tokens
+from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
+from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import steered_module
+from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
+from sae_lens_abstopk.evaluation.tasks.task import Task
+
+# tokens that the scale of a latent is estimated on
+SCALE_TOKENS = 16_384
+
+
+def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
+    """
+    Refuse what steering would stop at after hours of measuring.
+
+    Raises:
+        ConfigError: an SAE, the tokenizer or the words of a task will not do.
+    """
+    for sae in subjects.saes.values():
+        require_all_heads(sae, "the suite's steering")
+    check_prompts(subjects.tokenizer, tasks, options)
+    if options.behaviour is not None and options.behaviour.questions:
+        for name, sae in subjects.saes.items():
+            try:
+                steered_module(subjects.model, sae, hook_name=subjects.cfg.hook_name)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0, and none "
+                    "are asked."
+                ) from None
+
+
+def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
+    """
+    Refuse prompts and words that steering could not use with a tokenizer.
+
+    Raises:
+        ConfigError: there is no chat template for chat prompts, or the words of the poles have no tokens of their own.
+    """
+    for name in map(task_key, options.tasks):
+        part = tasks[name].steering
+        assert part is not None  # which takes no model to be found out
+        if part.chat:
+            require_chat_template(tokenizer)
+        first_tokens(tokenizer, part.tokens)
+
+
+def steer_on_task(
+    subjects: Subjects,
+    name: str,
+    task: Task,
+    probed: ProbedTask,
+    options: SteeringOptions,
+    *,
+    seed: int,
+    on_progress: Progress,
+) -> dict[str, SteeringRecord]:
+    """Steer the task that the suite calls ``name`` with the best latent of every SAE; an SAE none of whose candidates fires on the text is left out."""
+    part = task.steering
+    assert part is not None  # checked before anything runs
+    shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
+    found: dict[str, SteeringRecord] = {}
+    for sae_name, sae in subjects.saes.items():
+        scales = latent_scale(
+            subjects.model,
+            sae,
+            subjects.batches(SCALE_TOKENS),
+            latents=probed.candidates[sae_name][: options.candidates],
+            token_filter=subjects.token_filter,
+            autocast=subjects.cfg.autocast_lm,
+        )
+        firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
+        if not firing:
+            continue  # a latent that the text never turns on has no scale to steer by
+        choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
+        response = dose_response(
+            subjects.model,
+            sae,
+            part,
+            equal_norm_interventions(
+                sae,
+                latent=choice.latent,
+                scale=choice.scale,
+                orientation=choice.orientation,
+                difference_in_means=torch.tensor(probed.direction),
+                n_random=options.random_directions,
+                seed=seed,
+            ),
+            latent_chosen_by=str(choice),
+            strengths=options.strengths,
+            budget=options.budget,
+            samples=options.samples,
+            max_new_tokens=options.max_new_tokens,
+            on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
+            **shared,
+        )
+        behaviour = {}
+        if options.behaviour is not None and task_key(options.behaviour.task) == name:
+            behaviour = measure_behaviour(
+                subjects,
+                task,
+                sae_name,
+                response,
+                options.behaviour,
+                unsteered=next((record.behaviour[UNSTEERED][0] for record in found.values()), None),
+                seed=seed,
+                on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023
+            )
+        found[sae_name] = steering_record(response, choice, behaviour)
+    return found

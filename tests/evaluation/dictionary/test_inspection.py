@@ -1,0 +1,312 @@
+"""Inspection of SAEs from runs and from elsewhere, and what it prints."""
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+from sae_lens import (
+    SAE,
+    StandardSAE,
+    StandardSAEConfig,
+    TemporalSAE,
+    TemporalSAEConfig,
+    TopKSAE,
+    TopKSAEConfig,
+    Transcoder,
+    TranscoderConfig,
+)
+from sae_lens.saes.sae import SAEMetadata
+
+from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk.evaluation import loading
+from sae_lens_abstopk.evaluation.dictionary.contexts import Context
+from sae_lens_abstopk.evaluation.dictionary.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.dictionary.inspection_report import highlighted, print_inspection
+from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae, open_subjects
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import build_config
+from tests.saes.test_signed_saes import with_random_weights
+
+
+@pytest.fixture
+def folders(raw_config: dict[str, Any]) -> list[Path]:
+    raw_config["sae"]["architecture"] = "batch_abstopk"
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())
+
+
+def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) -> None:
+    steps = []
+    found = inspect_saes(folders, n_tokens=256, on_progress=lambda done, total: steps.append((done, total)))
+    assert steps[-1][0] == steps[-1][1] == 2 * 5
+    assert [sae.name for sae in found.saes] == ["batch_abstopk", "topk"]
+    assert found.held_out
+    signed, plain = (sae.reconstruction for sae in found.saes)
+    assert signed.n_tokens == plain.n_tokens
+    assert plain.l0 == 4
+    assert int(plain.pole_counts[1].sum()) == 0 < int(signed.pole_counts[1].sum())
+    assert signed.loss is not None
+    assert plain.loss is not None
+    assert signed.loss.ce_clean == plain.loss.ce_clean
+    out = io.StringIO()
+    print_inspection(found, Console(file=out, width=80), latents=2)
+    assert "batch_abstopk" in out.getvalue()
+    assert out.getvalue().count("fired") == 3  # the footnote and two latents
+    lines = out.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    row = next(line.split() for line in lines if line.startswith("topk "))
+    assert row[:3] == ["topk", "64", "4.0"]
+    assert row[3:7] == [f"{value:.3f}" for value in (plain.fvu, plain.nmse, plain.loss.zero, plain.loss.mean)]
+    wide = replace(found, saes=[replace(found.saes[0], d_sae=131_072)])
+    print_inspection(wide, Console(file=out, width=80), latents=0)
+    assert re.search("^batch_abstopk +131,072 ", out.getvalue(), re.MULTILINE), "a name of that length is on one line"
+    document = found.results
+    assert document.suite == "inspect"
+    for name, result in (("batch_abstopk", signed), ("topk", plain)):
+        shown = document.reconstruction[name]
+        assert (shown.l0, shown.cosine) == (result.l0, result.cosine)
+        assert shown.loss is not None
+        assert shown.loss.kl == result.loss.kl_sae > 0
+        assert sum(shown.two_sidedness_histogram) == result.poles.live_latents
+    assert torch.__version__.startswith(document.environment["torch"])
+    assert document.saes["topk"].weights_sha256 == weights_sha256(folders[1])
+    both, one = document.examples["batch_abstopk"], document.examples["topk"]
+    first = found.saes[0].contexts.most_two_sided(1)[0]
+    assert [each.latent for each in both][:2] == [first, first]
+    assert both[0].code == found.saes[0].contexts.of(first, 0)[0].code
+    assert {each.code > 0 for each in both if each.latent == first} == {True, False}
+    assert one
+    assert all(each.code > 0 for each in one), "a one-sided SAE has its strongest latents there"
+
+
+def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text(json.dumps({"text": "she walked to the river. " * 200}) + "\n")
+    found = inspect_saes(folders[:1], text=str(tmp_path / "own.jsonl"), n_tokens=128)
+    assert not found.held_out
+    assert found.saes[0].reconstruction.loss is not None
+    assert found.saes[0].reconstruction.loss.n_tokens == 4 * 31
+
+
+def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match=r"nofile\.txt"):
+        inspect_saes(folders, text="nofile.txt")
+
+
+def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path]) -> None:
+    path = folders[0] / "config.yaml"
+    written = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(written | {"dtype": "bfloat16", "dead_feature_threshold": 1e-6}))
+    assert inspect_saes(folders, n_tokens=128).held_out
+
+
+def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+    metadata = SAEMetadata(hook_name="model.layers.2", context_size=32, prepend_bos=False)
+    with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=4, metadata=metadata))).save_model(tmp_path / "sae")
+    with pytest.raises(ConfigError, match="give --text"):
+        inspect_saes([tmp_path / "sae"])
+    with pytest.raises(ConfigError, match="give --model"):
+        inspect_saes([tmp_path / "sae"], text=str(texts))
+    found = inspect_saes([tmp_path / "sae"], model_name=str(tiny_llama), text=str(texts), n_tokens=256)
+    assert found.saes[0].reconstruction.l0 == 4
+
+
+def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        load_sae(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"holds no SAE: cfg\.json is missing"):
+        load_sae(tmp_path)
+    for name, damage, sentence in (
+        ("truncated", lambda path: path.write_bytes(path.read_bytes()[:500]), "could not be loaded as an SAE"),
+        ("missing", lambda path: path.unlink(), "could not be loaded as an SAE"),
+    ):
+        shutil.copytree(folders[0], tmp_path / name)
+        damage(tmp_path / name / "sae_weights.safetensors")
+        with pytest.raises(ConfigError, match=sentence):
+            load_sae(tmp_path / name)
+    shutil.copytree(folders[0], tmp_path / "strange")
+    cfg = tmp_path / "strange" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace("signed_jumprelu", "strange"))
+    with pytest.raises(ConfigError, match="SAELens knows no architecture 'strange'"):
+        load_sae(tmp_path / "strange")
+
+
+def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[0], tmp_path / "other")
+    cfg = tmp_path / "other" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace("model.layers.2", "model.layers.3"))
+    with pytest.raises(ConfigError, match="read different hooks"):
+        inspect_saes([folders[0], tmp_path / "other"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_name": "somebody/another"}, r"of different models \(another, .*\); .* --model NAME"),
+        ({"d_in": 16}, r"activations of different widths \(16, 32\)"),
+    ],
+)
+def test_saes_of_different_models_are_refused(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    sae.cfg.metadata.model_name = change.get("model_name", sae.cfg.metadata.model_name)
+    if "d_in" in change:
+        other = StandardSAE(StandardSAEConfig(d_in=16, d_sae=64, metadata=sae.cfg.metadata))
+        other.save_model(tmp_path / "other")
+    else:
+        sae.save_model(tmp_path / "other")
+    with pytest.raises(ConfigError, match=sentence):
+        inspect_saes([folders[0], tmp_path / "other"])
+    with pytest.raises(ConfigError, match=sentence):
+        explore([folders[0], tmp_path / "other"])
+    if "model_name" in change:
+        cfg = json.loads((folders[0] / "cfg.json").read_text())
+        named = inspect_saes([folders[0], tmp_path / "other"], model_name=cfg["metadata"]["model_name"], n_tokens=128)
+        assert len(named.saes) == 2
+
+
+def with_metadata(source: Path, folder: Path, **metadata: Any) -> Path:
+    """A copy of an SAE that says something else of its training."""
+    sae = SAE.load_from_disk(source)
+    for key, value in metadata.items():
+        sae.cfg.metadata[key] = value
+    shutil.copytree(source, folder)
+    sae.save_model(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seqpos_slice": [None]}, {"prepend_bos": False}, {"exclude_special_tokens": [7]}, {"max_activation_norm": None}],
+)
+def test_saes_of_different_kinds_of_token_are_refused_before_anything_is_measured(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """Measured on the tokens of the first, the numbers of the others would hang on the order."""
+    limited = with_metadata(folders[0], tmp_path / "limited", max_activation_norm=9e3)
+    other = with_metadata(limited, tmp_path / "other", **change)
+    for order in ([limited, other], [other, limited]):
+        with pytest.raises(
+            ConfigError, match=r"trained on one kind of token .*a BOS in front, .* take those of one kind"
+        ):
+            inspect_saes(order, n_tokens=128)
+    estimated = with_metadata(limited, tmp_path / "estimated", max_activation_norm=8e3)
+    subjects = open_subjects([limited, estimated])
+    assert subjects.token_filter.max_norm == 9e3, "an estimate that differs between seeds is that of the first"
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (
+            lambda m: Transcoder(TranscoderConfig(d_in=32, d_sae=64, d_out=32, apply_b_dec_to_input=False, metadata=m)),
+            "is a transcoder: it reads",
+        ),
+        (
+            lambda m: TemporalSAE(
+                TemporalSAEConfig(d_in=32, d_sae=64, n_heads=2, bottleneck_factor=2, kval_topk=4, metadata=m)
+            ),
+            "is a temporal SAE",
+        ),
+        (
+            lambda m: TopKSAE(
+                TopKSAEConfig(d_in=32, d_sae=64, normalize_activations="expected_average_only_in", metadata=m)
+            ),
+            r"the scale is not in its weights.*sae\.fold_activation_norm_scaling_factor\(",
+        ),
+        (
+            lambda m: TopKSAE(
+                TopKSAEConfig(d_in=32, d_sae=64, normalize_activations="covariance_whitening", metadata=m)
+            ),
+            r"sae\.fold_activation_whitening\(",
+        ),
+    ],
+)
+def test_what_would_be_measured_as_something_else_is_refused(
+    made: Callable[[SAEMetadata], SAE[Any]], sentence: str, tmp_path: Path
+) -> None:
+    made(SAEMetadata(hook_name="model.layers.2")).save_model(tmp_path / "sae")
+    with pytest.raises(ConfigError, match=sentence):
+        load_sae(tmp_path / "sae")
+
+
+def test_an_sae_that_writes_elsewhere_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reads model\.layers\.2 and writes at model\.layers\.3"):
+        load_sae(with_metadata(folders[0], tmp_path / "sae", hook_name_out="model.layers.3"))
+    load_sae(with_metadata(folders[0], tmp_path / "same", hook_name_out="model.layers.2"))
+
+
+def test_a_model_is_loaded_as_the_metadata_say(texts: Path) -> None:
+    def config(**metadata: Any) -> TrainingConfig:
+        sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64))
+        sae.cfg.metadata = SAEMetadata(model_name="gpt2-small", **metadata)
+        return evaluation_config(Path("a-release:hook"), sae, text=str(texts))
+
+    block, centred = "blocks.2.hook_resid_pre", {"center_writing_weights": True}
+    assert config(hook_name=block).model_class_name == "TransformerBridge"
+    of_release = config(hook_name=block, model_from_pretrained_kwargs=centred)
+    assert (of_release.model_class_name, of_release.model_from_pretrained_kwargs) == ("HookedTransformer", centred)
+    half = config(hook_name="transformer.h.2", model_from_pretrained_kwargs={"dtype": "bfloat16"})
+    assert (half.model_class_name, half.model_from_pretrained_kwargs) == ("AutoModelForCausalLM", {"dtype": "bfloat16"})
+
+
+@pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])
+def test_a_name_is_shown_as_it_is(folders: list[Path], name: str) -> None:
+    found = inspect_saes(folders, n_tokens=128)
+    out = io.StringIO()
+    print_inspection(replace(found, saes=[replace(found.saes[0], name=name)]), Console(file=out, width=200))
+    assert out.getvalue().count(name) == 3
+
+
+@pytest.mark.parametrize("width", [20, 40, 100])
+def test_the_token_of_a_context_is_never_cut_off(tokenizer: Any, width: int) -> None:
+    ids = tokenizer("The old lighthouse keeper had not spoken to anyone for three weeks when she arrived.")["input_ids"]
+    context = Context(code=1.0, before=tuple(ids[:-6]), token=ids[-6], after=tuple(ids[-5:]))
+    shown = highlighted(context, 0, tokenizer, width=width)
+    shown.truncate(width, overflow="ellipsis")
+    assert any(span.end <= width and "on blue" in str(span.style) for span in shown.spans)
+    assert tokenizer.decode([ids[-6]]) in shown.plain
+
+
+def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(
+    folders: list[Path], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = load_sae(folders[0])
+    alone = tmp_path / "downloads" / "sae"
+    sae.save_model(alone)
+    (alone.parent / "config.yaml").write_text("theme: dark\n")
+    assert evaluation_config(alone, sae, text=str(texts)).hook_name == "model.layers.2"
+    config = (folders[0] / "config.yaml").read_text()
+    (alone.parent / "config.yaml").write_text(config.replace("model.layers.2", "model.layers.1"))
+    assert evaluation_config(alone, sae, text=str(texts)).hook_name == "model.layers.2"
+    with pytest.raises(ConfigError, match=r"is of the hook model\.layers\.1, and the SAE reads model\.layers\.2"):
+        evaluation_config(alone, sae)
+    monkeypatch.chdir(folders[0])
+    with pytest.raises(ConfigError, match="give --text"):
+        evaluation_config(Path("some-release:layer_2"), sae)
+
+
+def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z"}
+    raw_config["sae"]["reshape_activations"] = "hook_z"
+    run = train(build_config(raw_config), console=Console(quiet=True))
+    (found,) = inspect_saes([run.folders["sae"]], n_tokens=256).saes
+    assert found.reconstruction.l0 == 4
+    assert found.reconstruction.loss is not None
+    run.saes["sae"].turn_on_forward_pass_hook_z_reshaping()
+    explored = explore(run.saes["sae"], model=raw_config["model_name"], text=raw_config["dataset_path"], n_tokens=128)
+    assert int(next(iter(explored.saes.values())).collected.pole_counts.sum()) > 0
+    assert run.saes["sae"].hook_z_reshaping_mode, "the caller's SAE stays as it was"

@@ -1,0 +1,75 @@
+"""Column-wise AUROC against scikit-learn, ties and signs included, and resampled AUROC against resampling."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import roc_auc_score
+
+from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc, column_auroc
+
+# few values, so that ties are the rule; -0.0 is what a masked negative code is
+CODES = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12),
+    elements=st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, -2.5, 1e-38, -1e-38, 3e37, -3e37]),
+)
+
+
+@given(CODES, st.randoms(use_true_random=False))
+def test_every_column_is_scikit_learns_with_ties_and_either_side(codes, random) -> None:
+    labels = np.array([0, 1, *(random.randint(0, 1) for _ in range(len(codes) - 2))])
+    (found,) = column_auroc(codes, [labels])
+    for column in range(codes.shape[1]):
+        z = codes[:, column]
+        assert found.signed[column] == pytest.approx(roc_auc_score(labels, z), abs=1e-12)
+        assert found.positive[column] == pytest.approx(roc_auc_score(labels, np.maximum(z, 0)), abs=1e-12)
+        assert found.negative[column] == pytest.approx(roc_auc_score(labels, np.maximum(-z, 0)), abs=1e-12)
+        assert auroc(z, labels) == pytest.approx(found.signed[column], abs=1e-12)
+
+
+def test_columns_of_dense_and_of_sparse_signed_codes_are_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 300)
+    dense = generator.normal(size=(300, 20)).astype(np.float32)
+    sparse = dense * (generator.random(dense.shape) < 0.05)
+    for codes in (dense, sparse):
+        expected = [roc_auc_score(labels, column) for column in codes.T]
+        np.testing.assert_allclose(next(column_auroc(codes, [labels])).signed, expected, atol=1e-12)
+
+
+def test_many_labellings_share_a_sort_and_change_no_bit() -> None:
+    generator = np.random.default_rng(0)
+    codes = generator.normal(size=(60, 7)).astype(np.float32) * (generator.random((60, 7)) < 0.4)
+    labellings = [generator.permutation(np.arange(60) % 2) for _ in range(70)]
+    for labels, found in zip(labellings, column_auroc(codes, labellings), strict=True):
+        (alone,) = column_auroc(codes, [labels])
+        assert (found.signed == alone.signed).all()
+        assert (found.positive == alone.positive).all()
+        assert (found.negative == alone.negative).all()
+        assert found.signed[0] == pytest.approx(roc_auc_score(labels, codes[:, 0]), abs=1e-12)
+
+
+def test_a_column_that_never_fires_is_chance() -> None:
+    (found,) = column_auroc(np.zeros((4, 1), dtype=np.float32), [np.array([0, 1, 1, 0])])
+    assert (found.signed[0], found.positive[0], found.negative[0]) == (0.5, 0.5, 0.5)
+
+
+def test_weights_count_as_repeated_rows() -> None:
+    generator = np.random.default_rng(0)
+    scores, labels = generator.integers(0, 6, 40).astype(float), generator.integers(0, 2, 40)
+    weights = generator.multinomial(40, np.full(40, 1 / 40), size=5)
+    expected = [roc_auc_score(np.repeat(labels, drawn), np.repeat(scores, drawn)) for drawn in weights]
+    np.testing.assert_allclose(ResampledAUROC(scores, labels)(weights.astype(float)), expected, atol=1e-12)
+
+
+def test_a_resample_without_one_of_the_labels_has_no_auroc() -> None:
+    found = ResampledAUROC(np.array([1.0, 2.0]), np.array([0, 1]))(np.array([[2.0, 0.0], [1.0, 1.0]]))
+    assert np.isnan(found[0])
+    assert found[1] == 1
+
+
+def test_one_label_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="both 0 and 1"):
+        list(column_auroc(np.ones((2, 1), dtype=np.float32), [np.array([1, 1])]))

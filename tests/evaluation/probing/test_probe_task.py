@@ -1,0 +1,371 @@
+"""Planted directions: what the probes must find, what the controls must not, and that test is never looked at."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sae_lens import StandardSAE, StandardSAEConfig
+from sae_lens.load_model import load_model
+from sae_lens.saes.sae import SAEMetadata
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
+from sae_lens_abstopk.evaluation.passes.representations import Representations, represent
+from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules, text_batches
+from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
+from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProbes, probe_task
+from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
+
+PLANTED = 5
+
+
+class Parts(NamedTuple):
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Planted:
+    """x with a concept along one direction, coded by a signed SAE, by a non-negative one, and by noise."""
+
+    x: np.ndarray
+    codes: dict[str, np.ndarray]
+    labels: np.ndarray
+    groups: list[str]
+    split: Parts
+
+    def stored(self, *, reads: tuple[str, ...] = ("last",)) -> Representations:
+        return Representations.of_arrays(
+            {read: self.x for read in reads}, {name: {read: z for read in reads} for name, z in self.codes.items()}
+        )
+
+    def probe(self, sae: str = "signed", **options: Any) -> TaskProbes:
+        with self.stored() as stored:
+            return probe_task(stored, self.labels, self.split, sae, groups=self.groups, **options)
+
+
+def planted(n: int = 600, d: int = 16, seed: int = 0) -> Planted:
+    generator = np.random.default_rng(seed)
+    labels = np.tile([0, 1], n // 2)
+    direction = generator.normal(size=d)
+    direction /= np.linalg.norm(direction)
+    x = (generator.normal(size=(n, d)) + 5 * np.outer(2 * labels - 1, direction)).astype(np.float32)
+    dictionary = generator.normal(size=(d, 40))
+    dictionary /= np.linalg.norm(dictionary, axis=0)
+    dictionary[:, PLANTED] = -direction  # its negative side is pole B
+    # the others carry the concept by as much as they happen to lie along it: take that out
+    others = np.arange(40) != PLANTED
+    dictionary[:, others] -= np.outer(direction, direction @ dictionary[:, others])
+    u = (x @ dictionary).astype(np.float32)
+    doubled = np.maximum(np.hstack([u, -u]), 0)
+    codes = {
+        "signed": u * (abs(u) > 1),
+        "non-negative": doubled * (doubled > 1),
+        "noise": generator.normal(size=(n, 40)).astype(np.float32),
+    }
+    groups = [f"template {i // 10}" for i in range(n)]
+    return Planted(x, codes, labels, groups, Parts(*np.split(np.arange(n), [n * 3 // 5, n * 4 // 5])))
+
+
+@pytest.fixture(scope="module")
+def found() -> TaskProbes:
+    return planted().probe(untrained_name="noise")
+
+
+def test_the_planted_latent_is_found_with_its_orientation(found: TaskProbes) -> None:
+    best = found.best_latent
+    assert (best.latent, best.orientation, best.read) == (PLANTED, -1, "last")
+    assert min(best.train_auroc, best.val_auroc, best.test_auroc) > 0.99
+
+
+def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbes) -> None:
+    for name, score in found.scores().items():
+        if name.endswith(("permuted", "untrained SAE")):
+            assert score.auroc.low - 0.05 < 0.5 < score.auroc.high + 0.05, name
+        else:
+            assert score.auroc.low > 0.99, name
+            assert score.accuracy.value > 0.97, name
+    assert len(found.scores()) == 8 + 8 + 6
+    assert (found.n, found.n_test_groups, found.majority) == ((360, 120, 120), 12, 0.5)
+
+
+def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_half(found: TaskProbes) -> None:
+    other = planted().probe("non-negative")
+    assert found.codes.single.coverage.low > 0.97
+    assert (found.codes.best_coverage.latent, found.codes.best_coverage.orientation) == (PLANTED, -1)
+    assert found.codes.best_coverage.coverage.value > 0.97
+    assert other.codes.single.coverage.high <= 0.5
+    assert other.codes.best_coverage.coverage.high <= 0.5
+    assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
+
+
+def test_best_coverage_has_the_controls_of_the_probes(found: TaskProbes) -> None:
+    controls = found.coverage_controls()
+    values = [codes.best_coverage.coverage.value for codes in found.permuted_codes]
+    assert (controls["permuted"].low, controls["permuted"].high) == (min(values), max(values))
+    assert controls["permuted"].value == pytest.approx(sum(values) / len(values))
+    assert found.untrained is not None
+    assert controls["untrained SAE"] == found.untrained.best_coverage.coverage
+    assert all(control.value < 0.65 for control in controls.values())
+    assert list(planted().probe().coverage_controls()) == ["permuted"]
+
+
+def test_the_pair_is_two_sides_of_one_signed_latent_or_two_non_negative_ones(found: TaskProbes) -> None:
+    assert (found.codes.pair.pole_a, found.codes.pair.pole_b) == (Side(PLANTED, 1), Side(PLANTED, -1))
+    assert found.codes.pair.is_one_latent
+    other = planted().probe("non-negative").codes.pair
+    assert (other.pole_a, other.pole_b) == (Side(PLANTED, 1), Side(PLANTED + 40, 1))
+    assert not other.is_one_latent
+    assert other.coverage.value > 0.97
+    assert other.score.auroc.value == pytest.approx(found.codes.pair.score.auroc.value)
+
+
+def test_pairs_of_latents_that_are_always_on_cover_nothing() -> None:
+    data = planted()
+    data.codes["on"] = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32) + 10
+    found = data.probe("on").codes
+    assert found.pair.coverage.value == 0
+    assert found.single.coverage.value == pytest.approx(0.5)
+
+
+def test_numbers_on_test_are_scikit_learns() -> None:
+    data = planted()
+    # a harder task: a tenth of the poles are wrong
+    flipped = np.random.default_rng(1).random(600) < 0.1
+    data = replace(data, labels=data.labels ^ flipped)
+    found = data.probe()
+    train, _, test = data.split
+    z = -data.codes["signed"][:, PLANTED]
+    assert found.codes.single.score.auroc.value == pytest.approx(roc_auc_score(data.labels[test], z[test]))
+    threshold = found.codes.single.threshold
+    best = max(((z[train] > t) == data.labels[train]).mean() for t in [-np.inf, *z[train]])
+    assert ((z[train] > threshold) == data.labels[train]).mean() == best
+    assert found.codes.single.score.accuracy.value == ((z[test] > threshold) == data.labels[test]).mean()
+    mean, spread = data.x[train].mean(0), data.x[train].std(0)
+    theirs = LogisticRegression(C=found.activations.dense.strength, tol=1e-6)
+    theirs.fit((data.x[train] - mean) / spread, data.labels[train])
+    scores = theirs.decision_function((data.x[test] - mean) / spread)
+    dense = found.activations.dense.score
+    assert dense.auroc.value == pytest.approx(roc_auc_score(data.labels[test], scores), abs=2e-3)
+    assert dense.accuracy.value == pytest.approx(((scores > 0) == data.labels[test]).mean(), abs=0.02)
+
+
+def choices(found: TaskProbes) -> list[Any]:
+    """All that was picked or fitted."""
+    picked = []
+    for codes in (found.codes, *found.permuted_codes, found.untrained):
+        assert codes is not None
+        picked += [codes.single.latent, codes.single.orientation, codes.single.threshold]
+        picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.strength]
+        picked += [(probe.latents, probe.weights, probe.strength) for probe in codes.sparse]
+        picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.best_coverage.read]
+    for probes in (found.activations, *found.permuted_activations):
+        picked += [probes.difference_in_means.direction, probes.dense.strength]
+    picked += [(score.read, score.train_auroc, score.val_auroc) for score in found.scores().values()]
+    return picked
+
+
+def test_nothing_is_chosen_on_test() -> None:
+    data = planted(n=300)
+    _, _, test = data.split
+    generator = np.random.default_rng(7)
+    other = replace(
+        data, x=data.x.copy(), codes={n: z.copy() for n, z in data.codes.items()}, labels=data.labels.copy()
+    )
+    other.labels[test] = 1 - other.labels[test]
+    other.x[test] = 100 * generator.normal(size=other.x[test].shape)
+    for z in other.codes.values():
+        z[test] = 100 * generator.normal(size=z[test].shape)
+    before, after = data.probe(untrained_name="noise"), other.probe(untrained_name="noise")
+    assert choices(before) == choices(after)
+    assert before.codes.single.score.auroc != after.codes.single.score.auroc
+
+
+def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
+    data = planted(n=300)
+    train, val, _ = data.split
+    noise = np.random.default_rng(0).normal(size=data.x.shape).astype(np.float32)
+    only_val, not_val = noise.copy(), data.x.copy()
+    only_val[val] = data.x[val]
+    only_val[train] = data.x[train]
+    not_val[val] = noise[val]
+    z = data.codes["signed"]
+    with Representations.of_arrays(
+        {"last": not_val, "mean": only_val}, {"signed": {"last": z, "mean": np.zeros_like(z)}}
+    ) as stored:
+        found = probe_task(stored, data.labels, data.split, "signed", groups=data.groups)
+        assert found.activations.dense.score.read == "mean"  # though it is useless on test
+        assert found.activations.dense.score.auroc.value < 0.75
+        assert found.codes.single.score.read == "last"
+        assert probe_task(stored, data.labels, data.split, "signed", reads=("mean",)).best_latent.read == "mean"
+
+
+def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
+    data = planted()
+    assert data.probe(untrained_name="noise") == found
+    with data.stored() as stored:
+        shared = probe_task(
+            stored, data.labels, data.split, "non-negative", groups=data.groups, activations=found, sparsities=(1, 3)
+        )
+        assert shared.activations is found.activations
+        assert [probe.k for probe in shared.codes.sparse] == [1, 3]
+        with pytest.raises(ConfigError, match=r"activations= holds probes .* seed 0.* leave it out"):
+            probe_task(stored, data.labels, data.split, "signed", activations=found, seed=1)
+        with pytest.raises(ConfigError, match=r"activations= holds probes of poles and split"):
+            probe_task(stored, 1 - data.labels, data.split, "signed", activations=found)
+
+
+def test_permuted_poles_keep_the_balance_of_each_part() -> None:
+    data = planted(n=300)
+    labelled = Labelled(data.labels, data.split, data.groups, 0)
+    shuffled = labelled.permuted()
+    for rows in data.split:
+        assert shuffled.of(rows).sum() == labelled.of(rows).sum()
+        assert (shuffled.of(rows) != labelled.of(rows)).any()
+    assert (labelled.permuted(1).labels != shuffled.labels).any()
+    assert (labelled.permuted(1).labels == labelled.permuted(1).labels).all()
+
+
+def test_the_permuted_control_is_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
+    each = [codes.single.score for codes in found.permuted_codes]
+    score = found.scores()["single latent, permuted"]
+    values = [one.auroc.value for one in each]
+    assert len(set(values)) == PERMUTATIONS
+    assert score.auroc.value == pytest.approx(np.mean(values))
+    assert (score.auroc.low, score.auroc.high, score.auroc.n_units) == (min(values), max(values), PERMUTATIONS)
+    with pytest.raises(ConfigError, match="permutations=0 must be at least 1"):
+        planted().probe(permutations=0)
+
+
+def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
+    """Rows of a massive activation in every part: neither probes on codes nor those on x may see them."""
+    data = planted()
+    massive = [int(rows[i]) for rows in data.split for i in (0, 1)]
+    wild = replace(data, x=data.x.copy(), codes={name: z.copy() for name, z in data.codes.items()})
+    wild.x[massive] = 1e4 * np.random.default_rng(0).normal(size=wild.x[massive].shape)
+    wild.codes["signed"][massive] *= -1e4
+    split = Parts(*(np.setdiff1d(rows, massive) for rows in data.split))
+    clean = replace(data, split=split).probe()
+    with wild.stored() as stored:
+        left_out = replace(stored, left_out=tuple(massive))
+        seen = probe_task(left_out, wild.labels, wild.split, "signed", groups=wild.groups)
+    assert seen == clean
+    assert seen.n == tuple(len(rows) - 2 for rows in data.split)
+
+
+def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(found: TaskProbes) -> None:
+    data = planted()
+    labelled = Labelled(data.labels, data.split, data.groups, 0)
+    with data.stored() as stored:
+        for number, together in enumerate(found.permuted_codes):
+            shuffled = labelled.permuted(number)
+            (alone,) = probe_codes(stored, [shuffled], "signed", reads=("last",))
+            assert together == alone
+            assert np.isnan(together.single.score.auroc.low)
+            (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed", reads=("last",))
+            assert plain.single.score.auroc.value == alone.single.score.auroc.value
+            assert plain.single.score.accuracy.value == alone.single.score.accuracy.value
+            assert plain.best_coverage.coverage.value == alone.best_coverage.coverage.value
+
+
+def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
+    found: TaskProbes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.representations.CHUNK_BYTES", 4 * 360 * 7)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.latent_scores._SORTED_BYTES", 4 * 360 * 3)
+    assert planted().probe(untrained_name="noise") == found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"sae_name": "sined"}, "no SAE 'sined' here; there are signed, non-negative, noise"),
+        ({"untrained_name": "fresh"}, "no SAE 'fresh'"),
+        ({"reads": ("mean",)}, "read='mean' was not represented"),
+        ({"labels": [0, 1]}, "300 texts were represented, but there are 2 poles"),
+        ({"labels": np.zeros(300, int)}, r"the train part has 180 texts with poles \[0\]; it needs both"),
+        ({"labels": np.arange(300) % 3}, r"poles \[0, 1, 2\]"),
+        ({"split": Parts(np.arange(180), np.arange(175, 240), np.arange(240, 300))}, "in both train and val"),
+        ({"groups": ["same"] * 300}, "group 'same' is in both train and val; split by group"),
+    ],
+)
+def test_mistakes_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:
+    data = planted(n=300)
+    arguments: dict[str, Any] = {"labels": data.labels, "split": data.split, "sae_name": "signed"} | wrong
+    with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
+        probe_task(stored, arguments.pop("labels"), arguments.pop("split"), arguments.pop("sae_name"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "threshold"),
+    [
+        ([1, 2, 3, 4], [0, 0, 1, 1], 2.5),
+        ([0, 0, 0, 5], [0, 1, 0, 1], 2.5),
+        ([1, 2], [1, 1], -np.inf),
+        ([1, 2], [0, 0], np.inf),
+        ([3, 3], [0, 1], -np.inf),
+    ],
+)
+def test_thresholds_lie_half_way_and_never_inside_a_tie(scores, labels, threshold) -> None:
+    assert accuracy_threshold(np.array(scores, dtype=np.float32), np.array(labels)) == threshold
+
+
+HOOK = "model.layers.2"
+
+
+@pytest.fixture(scope="module")
+def concept_model(tiny_llama: Path) -> tuple[ModelPasses, torch.Tensor]:
+    """A model whose residual stream at the hook moves along a known direction, one way for an X and one for a Y."""
+    model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[HOOK]).eval()
+    direction = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    direction /= direction.norm()
+    ids = {sign: model.tokenizer(letter)["input_ids"][-1] for letter, sign in (("X", -1), ("Y", 1))}
+    with torch.no_grad():
+        embedding = model.model.get_input_embeddings().weight
+        # weak layers: what goes in at the bottom is what the hook sees
+        embedding.mul_(50)
+        for sign, token in ids.items():
+            embedding[token] = sign * 20 * direction
+    return ModelPasses(model, HOOK), direction
+
+
+def test_a_concept_planted_in_a_model_is_found_from_its_texts(
+    concept_model: tuple[ModelPasses, torch.Tensor], tokenizer: Any
+) -> None:
+    passes, direction = concept_model
+    generator = np.random.default_rng(0)
+    places = ["river", "film", "glacier", "lighthouse", "snow", "end", "night"]
+    labels = np.tile([0, 1], 100)
+    texts = [f"{' '.join(generator.choice(places, 3))} and {'XY'[pole]}" for pole in labels]
+    split = Parts(np.arange(120), np.arange(120, 160), np.arange(160, 200))
+    record = SAEMetadata(hook_name=HOOK, prepend_bos=False, seqpos_slice=(1, None))
+    signed = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=record))
+    plain = StandardSAE(StandardSAEConfig(d_in=32, d_sae=64, metadata=record))
+    for sae in (signed, plain):
+        sae.W_enc.data[:, PLANTED] = direction
+    signed.threshold.data.fill_(5.0)
+    rules = ReadingRules.of_saes({"signed": signed}, tokenizer)
+    train_texts = [texts[row] for row in split.train]
+    sample = torch.cat([b.activations[b.kept] for b in text_batches(passes, tokenizer, train_texts, rules=rules)])
+    fresh = untrained_sae(signed, sample)
+    assert fresh.l0 == pytest.approx(fresh.trained_l0, rel=0.02)
+    saes = {"signed": signed, "plain": plain, "fresh": fresh.sae}
+    with represent(passes, tokenizer, saes, texts) as stored:
+        of_signed = probe_task(stored, labels, split, "signed", untrained_name="fresh")
+        of_plain = probe_task(stored, labels, split, "plain", activations=of_signed)
+    assert of_signed.best_latent.latent == PLANTED
+    assert of_signed.best_latent.orientation == 1
+    assert of_signed.best_latent.test_auroc > 0.99
+    assert of_signed.activations.difference_in_means.score.auroc.value > 0.99
+    assert np.dot(of_signed.activations.difference_in_means.direction, direction.numpy()) > 0.95
+    assert of_signed.codes.single.coverage.value > 0.97
+    assert of_plain.codes.best_coverage.coverage.high <= 0.5
+    permuted = of_signed.scores()["single latent, permuted"].auroc
+    assert permuted.low < 0.5 < permuted.high

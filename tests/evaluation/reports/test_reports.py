@@ -1,0 +1,341 @@
+"""What a person reads of results: numbers as measured, nothing from outside, nothing run that came as text."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
+from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report, report_tables
+from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
+from sae_lens_abstopk.evaluation.results import Results
+from tests.evaluation.results_document import results_document
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """The elements, headings and text of an HTML page, as a browser takes them apart."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "br", "link", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if self._open and data.strip():
+            self.text.setdefault(self._open[-1], []).append(data)
+
+    @property
+    def figures(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for text in self.text["script"] if text.startswith('{"data"')]
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Callable[..., Page]:
+    def made(*results: Results) -> Page:
+        write_html_report(results, tmp_path / "report.html")
+        return Page(tmp_path / "report.html")
+
+    return made
+
+
+def row(markdown: str, *starts: str) -> list[str]:
+    """The cells of the one row that starts with these."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|"]
+    return next(cells for cells in rows if tuple(cells[: len(starts)]) == starts)
+
+
+def section(markdown: str, title: str) -> str:
+    return markdown.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
+    document = results_document()
+    shown = markdown_report([document])
+    found = document.reconstruction["topk"]
+    assert found.loss is not None
+    cells = row(section(shown, "By SAE"), "topk")
+    for value in (f"{found.l0:.1f}", f"{found.fvu:.3f}", f"{found.loss.recovered_mean:.3f}", f"{found.loss.kl:.3f}"):
+        assert value in cells
+    probes = document.tasks["tense"].saes["topk"].probes
+    cells = row(section(shown, "Probes on codes: AUROC on test"), "tense", "topk")
+    assert cells[2:4] == [str(probes["single latent"].auroc), str(probes["pair"].auroc)]
+    assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", cells[2]), "with its interval"
+    assert cells[-2:] == [str(probes[f"single latent, {of}"].auroc) for of in ("permuted", "untrained SAE")]
+    cells = row(section(shown, "Probes on activations: AUROC on test"), "tense")
+    assert cells[1:3] == [str(probes[of].auroc) for of in ("difference in means", "logistic regression")]
+    covered = document.tasks["tense"].saes["topk"]
+    cells = row(section(shown, "Pole coverage on test"), "tense", "topk")
+    assert cells[2:5] == [str(each.coverage) for each in (covered.latent, covered.best_coverage, covered.pair)]
+    assert cells[5:7] == [str(covered.coverage_controls[of]) for of in ("permuted", "untrained SAE")]
+    steered = document.steering["gender"]["topk"].interventions["clamp"]
+    cells = row(section(shown, "Steering at matched cost"), "gender", "topk", "clamp")
+    assert cells[3] == f"{steered.towards_a.strength:+.2f} (most) / {steered.towards_b.strength:+.2f}"
+    assert cells[4:6] == [str(steered.towards_a.log_odds), str(steered.towards_b.log_odds)]
+    assert cells[-1] == str(steered.symmetry)
+
+
+def test_the_markdown_says_where_the_numbers_come_from() -> None:
+    shown = markdown_report([results_document(seed=3)])
+    head = shown.split("## ")[0]
+    for part in (
+        "model.layers.15",
+        "50,610 tokens (a BOS in front, positions 1:, ",
+        "suite: full, seed 3",
+        "0123456789abcdef",
+        "torch 2.9.0",
+    ):
+        assert part in head
+
+
+def test_a_loss_recovered_on_few_tokens_says_so() -> None:
+    document = results_document()
+    assert "over 51,000 predicted tokens. KL" in markdown_report([document])
+    for found in document.reconstruction.values():
+        assert found.loss is not None
+        found.loss.tokens = 2_000
+    assert "over 2,000 predicted tokens, under the 50,000" in markdown_report([document])
+
+
+def test_texts_that_were_not_read_as_meant_are_told() -> None:
+    document = results_document(tasks={"size": ("small", "large"), "age": ("old", "young")})
+    document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_left_out": 3, "truncated": 1_300}
+    document.tasks["age"].fallbacks = {"last_moved": 7, "truncated": 0}
+    shown = markdown_report([document])
+    assert "Texts of size: 2 without a token that is kept, 3 left out with their marked token, 1,300 cut." in shown
+    assert "Texts of age" not in shown
+
+
+def test_random_directions_share_a_row_with_their_range() -> None:
+    document = results_document()
+    cells = row(markdown_report([document]), "gender", "topk", "2 random")
+    interventions = document.steering["gender"]["topk"].interventions
+    values = [interventions[f"random_{index}"].towards_b.log_odds.value or 0.0 for index in range(2)]
+    assert cells[5] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def test_seeds_of_a_variant_are_shown_with_mean_and_range() -> None:
+    document = results_document(saes={"signed-0": "signed", "signed-1": "signed", "topk-0": "topk"})
+    cells = row(section(markdown_report([document]), "By variant"), "signed", "2")
+    values = [document.reconstruction[f"signed-{seed}"].fvu for seed in range(2)]
+    assert cells[3] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})"
+    assert "By variant" not in markdown_report([results_document()]), "one SAE a variant has no range"
+    assert row(section(markdown_report([document]), "Stability across seeds"), "signed-0", "signed-1")[2] == "0.613"
+
+
+def test_the_page_asks_nothing_of_the_outside(page: Callable[..., Page]) -> None:
+    found = page(results_document())
+    for tag, attributes in found.elements:
+        assert tag not in ("link", "iframe", "img", "object", "embed", "base", "form")
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    style = "".join(found.text["style"])
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(of["content"] or "" for _, of in found.elements if of.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_page_shows_every_part_with_a_caption_each(page: Callable[..., Page]) -> None:
+    found = page(results_document())
+    assert found.text["h2"] == [
+        "Reconstruction",
+        "Both sides of a latent",
+        "Probing",
+        "Steering",
+        "Concepts in the activations",
+    ]
+    # 2 + 1 + (2 + coverage + 3 tasks) + (symmetry + 2 tasks, 2 SAEs, 2 plots) + (cosines + 3 tasks)
+    assert len(found.figures) == 2 + 1 + 6 + 9 + 4
+    assert len(found.text["figcaption"]) == len(found.figures)
+    drawn = sum(trace.get("showlegend", False) for figure in found.figures for trace in figure["data"])
+    assert len(found.text["li"]) == drawn, "each with a legend of what is drawn"
+
+
+def test_the_intervals_of_the_plot_are_those_of_the_document(page: Callable[..., Page]) -> None:
+    document = results_document()
+    figures = page(document).figures
+    single = next(found for found in figures if found["layout"]["xaxis"]["title"].get("text") == "AUROC on test")
+    traces = {trace["name"]: trace for trace in single["data"]}
+    measured = [document.tasks[task].saes["topk"].probes["single latent"].auroc for task in document.tasks]
+    assert traces["topk"]["x"] == [each.value for each in measured]
+    assert traces["topk"]["error_x"]["array"] == pytest.approx([(e.high or 0) - (e.value or 0) for e in measured])
+    assert traces["control, permuted"]["marker"]["color"] == "#868e96"
+
+
+def test_text_of_files_and_models_is_never_markup(page: Callable[..., Page]) -> None:
+    calm = results_document(saes={"one": None}, tasks={"a": ("x", "y"), "b": ("x", "y"), "c": ("x", "y")})
+    hostile = results_document(
+        saes={f"{HOSTILE}one": None},
+        tasks={f"{HOSTILE}{name}": (HOSTILE, f"</script>{HOSTILE}") for name in "abc"},
+        text=f"{HOSTILE} <img src=x onerror=alert(1)> {{{{ 7 * 7 }}}} </script>",
+    )
+    expected, found = page(calm), page(hostile)
+    assert [tag for tag, _ in found.elements] == [tag for tag, _ in expected.elements]
+    assert any(HOSTILE in text and "{{ 7 * 7 }}" in text for text in found.text["td"]), "and it is shown as it is"
+    labels = [trace["name"] for figure in found.figures for trace in figure["data"] if "name" in trace]
+    assert any("&lt;script&gt;" in name for name in labels)
+    assert not any("<" in name for name in labels), "plotly reads HTML in labels"
+    shown = markdown_report([hostile])
+    assert "<script" not in shown
+    assert "&lt;script>" in shown
+
+
+def test_a_name_does_not_break_a_markdown_table() -> None:
+    shown = markdown_report([results_document(saes={"a|b\n`c` [d](http://e) _f_": None})])
+    line = next(line for line in section(shown, "By SAE").splitlines() if line.startswith("| a"))
+    assert r"a\|b \`c\` [d]\(http://e) \_f\_" in line
+    header = section(shown, "By SAE").strip().splitlines()[0]
+    assert len(re.findall(r"(?<!\\)\|", line)) == header.count("|")
+
+
+def test_what_was_not_measured_leaves_no_heading(page: Callable[..., Page]) -> None:
+    document = results_document(saes={"topk": None}, tasks={})
+    document.reconstruction["topk"].loss = None
+    shown = markdown_report([document])
+    assert re.findall("^## (.*)", shown, re.MULTILINE) == ["By SAE", "Geometry"]
+    assert "recovered, zero" not in shown
+    found = page(document)
+    assert found.text["h2"] == ["Reconstruction", "Both sides of a latent"]
+    assert "Loss Recovered against L0" not in found.text["h3"]
+    bare = document.model_copy(update={"reconstruction": {}, "geometry": {}})
+    assert "h2" not in page(bare).text
+    assert "## " not in markdown_report([bare])
+
+
+def test_numbers_that_are_not_defined_are_dashes_and_gaps(page: Callable[..., Page]) -> None:
+    document = results_document()
+    document.reconstruction["topk"].fvu = float("nan")
+    document.tasks["gender"].saes["topk"].probes["single latent"].auroc.value = None
+    document.steering["gender"]["topk"].interventions["latent"].doses[0].generated_nll = float("nan")
+    shown = markdown_report([document])
+    assert row(section(shown, "By SAE"), "topk")[4] == "-"
+    assert row(section(shown, "Probes on codes: AUROC on test"), "gender", "topk")[2] == "-"
+    assert "NaN" not in json.dumps(page(document).figures)
+
+
+def test_results_of_other_saes_and_suites_are_shown_together() -> None:
+    first = results_document(saes={"a": None}, tasks={"gender": ("he", "she")})
+    second = results_document(saes={"b": None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
+    second.tasks["gender"].digest = first.tasks["gender"].digest
+    merged = merge_results([first, second])
+    assert merged.names == ["a", "b"]
+    assert [(task.name, list(task.saes)) for task in merged.tasks] == [("gender", ["a", "b"]), ("tense", ["b"])]
+    shown = markdown_report([first, second])
+    assert "Result 2:" in shown
+    assert row(section(shown, "By SAE"), "b")[1] == "signed_jumprelu"
+
+
+def test_the_same_sae_is_one_unless_its_numbers_differ() -> None:
+    whole = results_document()
+    tasks_only = whole.model_copy(update={"reconstruction": {}, "geometry": {}})
+    assert merge_results([whole, tasks_only]).names == ["batch_abstopk", "topk"]
+    assert [task.name for task in merge_results([whole, tasks_only]).tasks] == ["gender", "sentiment", "tense"]
+    other = results_document(seed=1)
+    merged = merge_results([whole, other])
+    assert merged.names[:2] == ["batch_abstopk (result 1)", "topk (result 1)"]
+    assert merged.tasks[0].name == "gender (result 1)", "another split is another measurement"
+
+
+def test_one_name_for_different_weights_is_refused() -> None:
+    first, second = results_document(), results_document()
+    second.saes["topk"].weights_sha256 = "f" * 64
+    with pytest.raises(
+        ConfigError, match=r"a\.json and b\.json both have an SAE 'topk'.*sha256 000000000000.*ffffffffffff"
+    ):
+        merge_results([first, second], sources=["a.json", "b.json"])
+    first.saes["topk"].weights_sha256 = second.saes["topk"].weights_sha256 = None
+    second.saes["topk"].folder = "release/other"
+    with pytest.raises(ConfigError, match=r"result 1 and result 2 .*release/other"):
+        markdown_report([first, second])
+    with pytest.raises(ConfigError, match="at least one results file"):
+        markdown_report([])
+
+
+def test_measurements_of_what_is_not_listed_are_refused() -> None:
+    document = results_document()
+    del document.saes["topk"]
+    with pytest.raises(
+        ConfigError, match=r"result 1: reconstruction names an SAE 'topk' that is none of saes: batch_abstopk"
+    ):
+        merge_results([document])
+    document = results_document()
+    del document.tasks["gender"]
+    with pytest.raises(ConfigError, match="steering has a task 'gender' that is none of tasks: sentiment, tense"):
+        merge_results([document])
+
+
+def test_on_a_narrow_terminal_no_number_is_cut() -> None:
+    document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
+    for width in (60, 80, 200):
+        console = Console(width=width, file=io.StringIO(), color_system=None)
+        print_report(merge_results([document]), console)
+        assert isinstance(console.file, io.StringIO)
+        shown = console.file.getvalue()
+        assert "…" not in shown
+        assert max(map(len, shown.splitlines())) <= width
+        words = set(shown.split())
+        for table in report_tables(merge_results([document])):
+            numbers = {word for row in table.rows for cell in row[table.labels :] for word in cell.split()}
+            assert numbers <= words, table.title
+        assert "[bold]" in shown, "a name is no markup"
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["report", *arguments])
+
+
+def test_the_command_writes_both_and_prints_the_tables(tmp_path: Path) -> None:
+    document = results_document()
+    document.write(tmp_path / "a.json")
+    done = invoke(str(tmp_path / "a.json"), "--out", str(tmp_path / "new" / "out"))
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"report.md", "report.html"}
+    assert (tmp_path / "new" / "out" / "report.md").read_text() == markdown_report([document])
+    assert f"{document.reconstruction['topk'].fvu:.3f}" in done.output
+
+
+def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
+    document = results_document()
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    document.write(a)
+    document.saes["topk"].weights_sha256 = "f" * 64
+    document.write(b)
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.iterdir())
+    for arguments, sentence in (
+        ([str(tmp_path / "none.json")], "no such results file"),
+        ([str(a), str(a)], "is given twice"),
+        ([str(a), str(b)], f"{a} and {b} both have an SAE 'topk'"),
+    ):
+        done = invoke(*arguments, "--out", str(tmp_path / "out"))
+        assert done.exit_code == 2
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    done = invoke(str(a), "--out", str(tmp_path / "file"))
+    assert done.exit_code == 2
+    assert "cannot write the report into" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before

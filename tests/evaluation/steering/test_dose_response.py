@@ -1,0 +1,297 @@
+"""A model in which a concept is planted: a direction that is the difference of two tokens' rows in the unembedding."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
+from sae_lens_abstopk.evaluation.passes.generation import TextModel
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response, split_prompts
+from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, first_tokens
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
+from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from tests.conftest import VOCABULARY
+from tests.evaluation.steerable import random_tokens, signed_sae
+
+PLANTED, HOOK = 5, "model.layers.2"
+PROMPTS = (
+    "The old lighthouse keeper",
+    "Every night",
+    "They left before the end of",
+    "A glacier forms where",
+    "We loved the film, but",
+    "Snow falls and",
+    "The river",
+    "Nobody had",
+)
+
+
+class Planted(NamedTuple):
+    model: LlamaForCausalLM
+    sae: SignedJumpReLUSAE
+    part: Any
+    direction: torch.Tensor
+
+
+@pytest.fixture(scope="module")
+def planted(tokenizer: PreTrainedTokenizerFast) -> Planted:
+    """Latent 5 of the SAE reads and writes the difference between the tokens of " the" and of " he"."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=48,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    model = LlamaForCausalLM(config).eval()
+    tokens = ((" he",), (" the",))
+    (he,), (the,) = first_tokens(tokenizer, tokens)
+    model.lm_head.weight.data *= 30
+    rows = model.lm_head.weight.detach()
+    direction = (rows[the] - rows[he]) / (rows[the] - rows[he]).norm()
+    sae = signed_sae(HOOK, seqpos_slice=(1, None))
+    sae.W_enc.data[:, PLANTED], sae.W_dec.data[PLANTED] = direction, direction
+    sae.b_enc.data[PLANTED] = 0
+    sae.b_dec.data.zero_()
+    scorer = SimpleNamespace(kind="words", patterns=(("he",), ("the",)))
+    return Planted(model, sae, SimpleNamespace(prompts=PROMPTS, tokens=tokens, scorer=scorer, chat=False), direction)
+
+
+@pytest.fixture(scope="module")
+def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseResponse:
+    scales = latent_scale(
+        planted.model, planted.sae, [random_tokens(8, 16)], latents=[PLANTED], token_filter=TokenFilter((1, None))
+    )
+    interventions = equal_norm_interventions(
+        planted.sae, latent=PLANTED, scale=scales(PLANTED), difference_in_means=3 * planted.direction, n_random=2
+    )
+    return dose_response(
+        planted.model,
+        planted.sae,
+        planted.part,
+        interventions,
+        latent_chosen_by="planted",
+        tokenizer=tokenizer,
+        max_new_tokens=6,
+        cost="generated",
+        budget=0.3,
+    )
+
+
+def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
+    """Mean change of the log-odds on test at each strength, ascending."""
+    curve = next(curve for curve in measured.test if curve.intervention == intervention)
+    unsteered = sum(measured.baseline[1].log_odds)
+    return [(sum(dose.log_odds) - unsteered) / len(dose.log_odds) for dose in curve.doses]
+
+
+@pytest.mark.parametrize("intervention", ["latent", "difference_in_means"])
+def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(
+    measured: DoseResponse, intervention: str
+) -> None:
+    effects = mean_log_odds(measured, intervention)
+    assert len(effects) == 9
+    assert all(a < b for a, b in pairwise(effects))
+    assert effects[0] < -1 < 1 < effects[-1]
+
+
+def test_the_clamped_latent_moves_them_monotonically_too(measured: DoseResponse) -> None:
+    effects = mean_log_odds(measured, "clamp")
+    assert all(a < b for a, b in pairwise(effects))
+    assert effects[4] != 0  # to clamp to 0 is to ablate
+
+
+def test_the_same_direction_by_latent_and_by_vector_is_the_same(measured: DoseResponse) -> None:
+    assert mean_log_odds(measured, "latent") == pytest.approx(mean_log_odds(measured, "difference_in_means"), rel=1e-4)
+
+
+def test_a_random_direction_of_equal_norm_moves_them_less(measured: DoseResponse) -> None:
+    latent = mean_log_odds(measured, "latent")
+    random = [mean_log_odds(measured, name) for name in ("random_0", "random_1")]
+    for i in range(9):
+        assert sum(abs(effects[i]) for effects in random) / 2 <= 0.4 * abs(latent[i])
+    norms = {
+        curve.intervention: [dose.added_norm for dose in curve.doses]
+        for curve in measured.test
+        if curve.intervention != "clamp"
+    }
+    assert norms["latent"] == pytest.approx(
+        [s * norms["latent"][-1] / 4 for s in (4, 2, 1, 0.5, 0, 0.5, 1, 2, 4)], rel=1e-4
+    )
+    for name in norms:
+        assert norms[name] == pytest.approx(norms["latent"], rel=1e-4)
+
+
+def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
+    effects = mean_log_odds(measured, "latent")
+    for minus, plus in zip(effects[:4], reversed(effects[5:]), strict=True):
+        assert min(-minus, plus) / max(-minus, plus) > 0.9
+    summary = measured.summary("latent")
+    assert summary.log_odds_symmetry.value > 0.7  # at strengths matched in cost, which differ in size
+    assert summary.towards_a.log_odds.low > 0
+    assert summary.towards_b.log_odds.low > 0
+
+
+def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse) -> None:
+    curve = next(curve for curve in measured.test if curve.intervention == "latent")
+    low, high = curve.doses[0], curve.doses[-1]
+    assert low.scores is not None
+    assert high.scores is not None
+    assert sum(low.scores) < 0 < sum(high.scores)
+    assert high.texts is not None
+    assert [len(samples) for samples in high.texts] == [3] * 4
+    unsteered = measured.baseline[1]
+    for dose in (low, high):
+        assert sum(dose.generated_nll or ()) > sum(unsteered.generated_nll or ())
+        assert sum(dose.neutral_nll) != sum(unsteered.neutral_nll)
+
+
+def at_neutral_cost(planted: Planted, tokenizer: PreTrainedTokenizerFast, scale: float, **options: Any) -> DoseResponse:
+    """The planted latent added and clamped, with little generated text."""
+    both = [Intervention("latent", "add", scale, PLANTED), Intervention("clamp", "clamp", scale, PLANTED)]
+    few: dict[str, Any] = {"max_new_tokens": 2, "samples": 1, "latent_chosen_by": "planted", "tokenizer": tokenizer}
+    return dose_response(planted.model, planted.sae, planted.part, both, **few, **options)
+
+
+def test_matched_at_neutral_cost_no_text_is_generated_on_val(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    progress: list[tuple[int, int]] = []
+    found = at_neutral_cost(
+        planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda done, total: progress.append((done, total))
+    )
+    assert all(dose.texts is None and dose.generated_nll is None for curve in found.val for dose in curve.doses)
+    assert all(dose.texts is not None for curve in found.test for dose in curve.doses)
+    # two baselines; of each, four doses on val and on test and two matched ones; of the clamp, 0 twice as well
+    assert progress[-1] == (24, 24)
+    assert len(progress) == 24
+    towards_a = found.summary("latent").towards_a
+    on_val = next(curve for curve in found.val if curve.intervention == "latent").doses
+    rise = [sum(dose.neutral_nll) - sum(found.baseline[0].neutral_nll) for dose in on_val[:2]]
+    assert towards_a.reached == (max(rise) / 12 >= 0.1)
+
+
+def test_at_matched_strength_the_neutral_cost_is_the_budget(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = at_neutral_cost(planted, tokenizer, 1.0, strengths=[20], budget=0.02)
+    effects = [effect for summary in found.summaries for effect in (summary.towards_a, summary.towards_b)]
+    reached = [effect for effect in effects if effect.reached and effect.strength]
+    assert reached
+    assert all(effect.neutral_cost.value == pytest.approx(0.02, rel=0.02) for effect in reached)
+
+
+def test_strengths_are_chosen_on_val_and_reported_on_test(measured: DoseResponse) -> None:
+    protocol = measured.protocol
+    assert set(protocol.prompts.val).isdisjoint(protocol.prompts.test)
+    assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
+    assert protocol.latent_chosen_by == "planted"
+    assert protocol.strength_chosen_by.startswith(
+        "generated cost of 0.3 nats a token, interpolated between the doses on val"
+    )
+    on_val = next(curve for curve in measured.val if curve.intervention == "latent").doses
+    unsteered = sum(measured.baseline[0].generated_nll or ())
+    rises = [(sum(dose.generated_nll or ()) - unsteered) / 4 for dose in on_val if dose.strength > 0]
+    chosen = measured.summary("latent").towards_b
+    assert chosen.reached == (max(rises) >= 0.3)
+    assert 0 < chosen.strength <= 4
+    assert chosen.log_odds.n_units == 4
+
+
+def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    meter = DoseMeter(
+        TextModel(planted.model, tokenizer),
+        planted.sae,
+        planted.part,
+        PROMPTS[:3],
+        neutral_texts=["The river"],
+        samples=2,
+        max_new_tokens=4,
+        temperature=1.0,
+        seed=0,
+        hook_name=HOOK,
+        token_filter=TokenFilter((1, None)),
+    )
+    assert meter.measure(Intervention("latent", "add", 2.0, PLANTED), 0.0) == meter.measure(None)
+
+
+def test_the_latent_that_steers_is_chosen_among_candidates(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = choose_latent(
+        planted.model, planted.sae, planted.part, [3, PLANTED, 9, 11], lambda _: 2.0, tokenizer=tokenizer
+    )
+    assert (found.latent, found.orientation, found.scale) == (PLANTED, 1, 2.0)
+    assert max(abs(e) for e in found.effects) == found.effects[1]
+    assert "on val prompts at strengths of ±1, among 4 candidate latents" in str(found)
+    planted.sae.W_dec.data[PLANTED] *= -1
+    planted.sae.W_enc.data[:, PLANTED] *= -1
+    try:
+        flipped = choose_latent(
+            planted.model, planted.sae, planted.part, [3, PLANTED], lambda _: 2.0, tokenizer=tokenizer
+        )
+    finally:
+        planted.sae.W_dec.data[PLANTED] *= -1
+        planted.sae.W_enc.data[:, PLANTED] *= -1
+    assert (flipped.latent, flipped.orientation) == (PLANTED, -1)
+    with pytest.raises(ConfigError, match="candidates is empty"):
+        choose_latent(planted.model, planted.sae, planted.part, [], lambda _: 2.0, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"strengths": [0, 1]}, "must be different numbers above 0"),
+        ({"strengths": []}, "must be different numbers above 0"),
+        ({"budget": 0}, "budget=0 must be above 0"),
+        ({"cost": "time"}, "cost='time' must be one of neutral, generated"),
+        ({"samples": 0}, "must be at least 1"),
+        ({"hook_name": "model.layers.9"}, "model.layers.0 to model.layers.2"),
+        ({"interventions": []}, "must have different names, and be at least one"),
+        ({"prompts": PROMPTS[:3]}, "3 prompts: at least 4 are needed"),
+        ({"prompts": PROMPTS[:3] * 2}, "all different"),
+        ({"tokens": (("he",), ())}, "steering.tokens of pole B hold no token"),
+        ({"tokens": ((" he",), (" he is",))}, "begins words of both poles for this tokenizer"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(
+    options: dict[str, Any],
+    sentence: str,
+    planted: Planted,
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+
+    def run(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr(planted.model.model, "forward", run)
+    part = SimpleNamespace(
+        prompts=options.pop("prompts", PROMPTS),
+        tokens=options.pop("tokens", planted.part.tokens),
+        scorer=None,
+        chat=False,
+    )
+    interventions = options.pop("interventions", [Intervention("latent", "add", 1.0, PLANTED)])
+    with pytest.raises(ConfigError) as refused:
+        dose_response(
+            planted.model, planted.sae, part, interventions, latent_chosen_by="", tokenizer=tokenizer, **options
+        )
+    assert sentence in str(refused.value)
+
+
+def test_the_split_of_prompts_depends_on_the_seed_alone() -> None:
+    assert split_prompts(PROMPTS) == split_prompts(list(PROMPTS))
+    assert split_prompts(PROMPTS) != split_prompts(PROMPTS, seed=1)

@@ -1,0 +1,143 @@
+"""The exported file, read by lm-evaluation-harness itself."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, steered_module
+from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice
+from sae_lens_abstopk.evaluation.steering.steer import steer
+from tests.evaluation.steerable import HOOKS, logits_of, model_of, random_tokens, signed_sae, topk_sae
+
+LATENT = Intervention("latent", "add", 2.0, 5, -1)
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "questions.jsonl"
+    rows = [
+        {"question": f"Who went to the river {i} times?", "choices": ["she", "he", "a glacier"], "answer": i % 3}
+        for i in range(6)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "within"), [("llama-3.1-8b", "layers.3"), ("gpt2", "h.3"), ("gemma-3-12b", "language_model.layers.3")]
+)
+def test_the_module_is_named_from_the_base_model_on(
+    kind: str, within: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    sae = signed_sae("blocks.3.hook_resid_post")
+    path = export_for_lm_eval(tmp_path / "s.pt", str(tiny_models[kind]), sae, LATENT, 1.5)
+    (name,), (entry,) = zip(*torch.load(path, weights_only=True).items(), strict=True)
+    assert name == within
+    assert entry["action"] == "add"
+    torch.testing.assert_close(entry["steering_vector"] * entry["steering_coefficient"], -3.0 * sae.W_dec[5].detach())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' cannot be exported"),
+        ({"path": Path("s.csv")}, "name it s.pt"),
+        ({"sae": topk_sae(normalize_activations="layer_norm")}, "normalises activations as it runs"),
+        ({"hook_name": "lm_head"}, "outside the base model"),
+    ],
+)
+def test_what_lm_eval_cannot_do_is_refused(
+    options: dict[str, Any], sentence: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    arguments = {"path": tmp_path / "s.pt", "sae": signed_sae(), "intervention": LATENT, "strength": 1.0} | options
+    with pytest.raises(ConfigError) as refused:
+        export_for_lm_eval(model=str(tiny_models["llama-3.1-8b"]), **arguments)
+    assert sentence in str(refused.value)
+
+
+def test_a_layer_of_a_bridge_is_one_of_the_transformers_model(tiny_models: dict[str, Path]) -> None:
+    bridge = model_of("bridge", tiny_models)
+    assert steered_module(bridge, signed_sae("blocks.3.hook_resid_post")) == "layers.3"
+    with pytest.raises(ConfigError, match=r"blocks\.3\.hook_mlp_out' is not in this"):
+        steered_module(bridge, signed_sae("blocks.3.hook_mlp_out"))
+
+
+def test_a_hooked_transformer_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lm_eval steers transformers models"):
+        export_for_lm_eval(tmp_path / "s.pt", model_of("hooked", tiny_models), signed_sae(), LATENT, 1.0)
+
+
+def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def simple_evaluate(**arguments: Any) -> dict[str, Any]:
+        asked.update(arguments)
+        return {"results": {"t": {"acc,none": 1.0}}, "samples": {"t": [{"doc_id": 0}]}}
+
+    monkeypatch.setattr(
+        "sae_lens_abstopk.evaluation.steering.multiple_choice.require_lm_eval",
+        lambda: SimpleNamespace(simple_evaluate=simple_evaluate),
+    )
+    multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
+    assert asked["model_args"] == {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}
+
+
+def test_missing_questions_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval")
+    with pytest.raises(ConfigError, match=r"nothing\.jsonl: no such file"):
+        multiple_choice("x", questions=tmp_path / "nothing.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of lm_eval and what it loads
+@pytest.mark.parametrize("kind", ["llama-3.1-8b", "gpt2", "pythia-70m"])
+def test_logits_of_lm_evals_steered_model_are_ours(kind: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    from lm_eval.api.registry import get_model
+
+    model, sae, tokens = model_of(kind, tiny_models), signed_sae(HOOKS[kind]), random_tokens(2, 9)
+    path = export_for_lm_eval(tmp_path / "s.pt", model, sae, LATENT, 4.0)
+    steered = get_model("steered")(
+        pretrained=str(tiny_models[kind]), steer_path=str(path), device="cpu", dtype="float32"
+    )
+    clean = logits_of(model, tokens)
+    with steer(model, sae, latent=5, strength=-4.0, scale=2.0, token_filter=TokenFilter()):
+        expected = logits_of(model, tokens)
+    torch.testing.assert_close(steered._model_call(tokens), expected, atol=1e-6, rtol=1e-5)
+    assert (expected - clean).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_questions_are_answered_by_lm_eval_steered_and_not(
+    tiny_models: dict[str, Path], questions: Path, tmp_path: Path
+) -> None:
+    from lm_eval import simple_evaluate  # noqa: F401  # without it this would test nothing
+
+    folder = str(tiny_models["llama-3.1-8b"])
+    path = export_for_lm_eval(tmp_path / "s.pt", folder, signed_sae(), LATENT, 0.0)
+    plain = multiple_choice(folder, questions=questions)
+    at_zero = multiple_choice(folder, questions=questions, steering=path)
+    assert plain.n == at_zero.n == 6
+    assert at_zero.accuracy == plain.accuracy
+    # a direction that only one answer's first letter is written along makes that answer win everywhere
+    model = model_of("llama-3.1-8b", tiny_models)
+    glacier = model.get_output_embeddings().weight[model_token(tiny_models, " a")].detach()
+    towards = Intervention("direction", "add", 1.0, direction=glacier)
+    path = export_for_lm_eval(tmp_path / "g.pt", model, signed_sae(), towards, 1e4, hook_name="model.layers.25")
+    steered = multiple_choice(folder, questions=questions, steering=path)
+    assert (steered.n, steered.steering) == (6, "g.pt")
+    assert steered.accuracy == pytest.approx(1 / 3)  # the same answer to every question, and right to a third
+    assert plain.accuracy_stderr == pytest.approx((plain.accuracy * (1 - plain.accuracy) / 5) ** 0.5)
+
+
+def model_token(tiny_models: dict[str, Path], text: str) -> int:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_models["llama-3.1-8b"])(text)["input_ids"][0]

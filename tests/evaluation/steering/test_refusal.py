@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from sae_lens_abstopk.evaluation.passes.generation import TextModel
+from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal, refusal_score
+from sae_lens_abstopk.evaluation.steering.steer import steer
+from tests.evaluation.steerable import model_of, signed_sae
+
+
+def test_the_score_is_the_share_that_refuses_with_an_interval() -> None:
+    found = refusal_score(["I'm sorry, no.", "Sure!", "Well, I cannot.", "Here it is."] * 5)
+    assert found.value == pytest.approx(0.5)
+    assert 0.2 < found.low < 0.5 < found.high < 0.8
+    assert found.n_units == 20
+    assert refusal_score(["Nope", "Sure"], ["nope"]).value == 0.5
+
+
+def test_answers_are_greedy_and_change_under_steering(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = model_of("gpt2", tiny_models)
+    texts = TextModel(model, tokenizer)
+    harmful, harmless = ["He went", "They hated it"], ["A glacier forms"]
+    found = measure_refusal(texts, harmful, harmless, max_new_tokens=4)
+    assert measure_refusal(texts, harmful, harmless, max_new_tokens=4) == found
+    assert (len(found.harmful_texts), len(found.harmless_texts)) == (2, 1)
+    assert found.harmful == refusal_score(found.harmful_texts)
+    with steer(model, signed_sae("transformer.h.3"), latent=5, strength=50.0):
+        assert measure_refusal(texts, harmful, harmless, max_new_tokens=4).harmful_texts != found.harmful_texts

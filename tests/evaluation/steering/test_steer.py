@@ -1,0 +1,375 @@
+"""Steering on every kind of model: what it adds, to which tokens, and that nothing stays behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, GatedSAE, GatedSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig
+from torch import nn
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.passes.activation_edits import _SITES, intervene
+from sae_lens_abstopk.evaluation.passes.hook_places import find_place
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
+from tests.evaluation.steerable import KINDS, hook_of, logits_of, model_of, random_tokens, signed_sae, topk_sae
+from tests.saes.test_signed_saes import with_random_weights
+
+EVERYWHERE = TokenFilter()
+
+
+@pytest.fixture(scope="module")
+def models(tiny_models: dict[str, Path]) -> Callable[[str], Any]:
+    made: dict[str, Any] = {}
+
+    def model(kind: str) -> Any:
+        if kind not in made:
+            made[kind] = model_of(kind, tiny_models)
+        return made[kind]
+
+    return model
+
+
+def activations_of(model: Any, hook: str, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    """[batch, width, 32] that the layers above the hook see."""
+    seen: list[torch.Tensor] = []
+
+    def look(_: nn.Module, __: Any, output: Any) -> None:
+        seen.append((output[0] if isinstance(output, tuple) else output).detach())
+
+    handle = find_place(model, hook).module.register_forward_hook(look)
+    try:
+        logits_of(model, tokens, **kwargs)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_add_moves_the_activation_by_the_latent_and_leaves_the_first_token(
+    kind: str, models: Callable[[str], Any]
+) -> None:
+    model, hook, tokens = models(kind), hook_of(kind), random_tokens()
+    sae = signed_sae(hook, seqpos_slice=(1, None))
+    clean, clean_logits = activations_of(model, hook, tokens), logits_of(model, tokens)
+    with steer(model, sae, latent=5, strength=-2.0, scale=3.0):
+        steered, logits = activations_of(model, hook, tokens), logits_of(model, tokens)
+    expected = clean - 6.0 * sae.W_dec[5].detach()
+    expected[:, 0] = clean[:, 0]
+    torch.testing.assert_close(steered, expected)
+    assert torch.equal(logits[:, 0], clean_logits[:, 0])
+    assert (logits - clean_logits)[:, 1:].abs().amax(-1).min() > 1e-6
+    assert torch.equal(logits_of(model, tokens), clean_logits)  # nothing is left behind
+    assert not _SITES
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_strength_of_zero_changes_no_bit(kind: str, models: Callable[[str], Any]) -> None:
+    model, sae, tokens = models(kind), signed_sae(hook_of(kind)), random_tokens()
+    clean = logits_of(model, tokens)
+    with steer(model, sae, latent=5, strength=0.0, scale=3.0), steer(model, sae, direction=torch.ones(32), strength=0):
+        assert torch.equal(logits_of(model, tokens), clean)
+    with steer(model, sae, latent=5, strength=0.0, operator="ablate"):
+        assert torch.equal(logits_of(model, tokens), clean)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_generated_token_is_steered_with_the_cache_as_without(kind: str, models: Callable[[str], Any]) -> None:
+    model, sae, tokens = models(kind), signed_sae(hook_of(kind), seqpos_slice=(1, None)), random_tokens()
+    written, found = sae.W_dec[5].detach() * 4, []
+    # with a cache, the layers of a bridge (TransformerLens 3.9, transformers 5.24) see the newest token alone
+    for cached in (False, True) if kind != "bridge" else (False,):
+        with steer(model, sae, latent=5, strength=4.0):
+            found.append(generated(model, tokens, cached))
+    assert all(torch.equal(tokens, found[0]) for tokens in found)
+    # an edit written by hand: at every position but the first, without a cache
+    known = tokens
+    for _ in range(6):
+        edit = torch.zeros(known.shape[1], 32)
+        edit[1:] = written
+        with intervene(model, hook_of(kind), lambda x, edit=edit: x + edit.repeat(len(x) // len(edit), 1)):
+            known = torch.cat([known, logits_of(model, known)[:, -1].argmax(-1, keepdim=True)], dim=1)
+    assert torch.equal(found[0], known)
+    assert not torch.equal(known, generated(model, tokens, False))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_pass_of_a_cached_generation_steers_its_token(kind: str, models: Callable[[str], Any]) -> None:
+    model, hook, sae = models(kind), hook_of(kind), signed_sae(hook_of(kind), seqpos_slice=(1, None))
+    seen: list[int] = []
+
+    def count(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return x
+
+    with intervene(model, hook, count, token_filter=TokenFilter((1, None))), steer(model, sae, latent=5, strength=4.0):
+        generated(model, random_tokens(), True)
+    assert seen == [12, 2, 2, 2, 2, 2]
+
+
+def generated(model: Any, tokens: torch.Tensor, cached: bool) -> torch.Tensor:
+    """Six greedy tokens after ``tokens``, by the generate of the model."""
+    if hasattr(model, "hook_dict") and not hasattr(model, "named_modules_dict"):
+        options: dict[str, Any] = {"use_past_kv_cache": cached, "stop_at_eos": False, "verbose": False}
+        return model.generate(tokens, max_new_tokens=6, do_sample=False, **options)
+    plain = getattr(model, "model", model) if hasattr(model, "named_modules_dict") else model
+    mask = torch.ones_like(tokens)
+    return plain.generate(
+        tokens,
+        attention_mask=mask,
+        max_new_tokens=6,
+        min_new_tokens=6,
+        do_sample=False,
+        use_cache=cached,
+        eos_token_id=-1,
+    )
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama-3.1-8b", "bridge", "hooked"])
+def test_left_padding_moves_the_first_position_and_is_not_steered(kind: str, models: Callable[[str], Any]) -> None:
+    model, hook, tokens = models(kind), hook_of(kind), random_tokens(1)
+    sae = signed_sae(hook, seqpos_slice=(1, None))
+    padded = torch.cat([torch.ones(1, 3, dtype=torch.int64), tokens], dim=1)
+    mask = (torch.arange(10) >= 3).long()[None]
+    with steer(model, sae, latent=5, strength=20.0):
+        steered = activations_of(model, hook, padded, attention_mask=mask)
+    change = (steered - activations_of(model, hook, padded, attention_mask=mask))[0]
+    assert not change[:4].any()
+    torch.testing.assert_close(change[4:], 20 * sae.W_dec[5].detach().expand(6, -1), atol=1e-4, rtol=1e-4)
+
+
+def test_special_tokens_and_massive_activations_are_left_alone(models: Callable[[str], Any]) -> None:
+    model, hook, tokens = models("llama-3.1-8b"), "model.layers.3", random_tokens(1)
+    tokens[0, 4] = model.config.eos_token_id
+    norms = activations_of(model, hook, tokens)[0].norm(dim=-1)
+    limit = norms[[2, 3, 5, 6]].max().item() * 0.999
+    sae = signed_sae(exclude_special_tokens=True, max_activation_norm=limit, seqpos_slice=(1, None))
+    clean = activations_of(model, hook, tokens)
+    with steer(model, sae, latent=5, strength=20.0):
+        changed = (activations_of(model, hook, tokens) - clean)[0].any(-1)
+    assert changed.tolist() == [False, *(norms[1:4] <= limit).tolist(), False, *(norms[5:] <= limit).tolist()]
+    assert changed.any()
+    with steer(model, sae, latent=5, strength=20.0, token_filter=EVERYWHERE):
+        assert bool((activations_of(model, hook, tokens) - clean)[0].any(-1).all())
+
+
+def test_without_the_prompt_only_the_last_position_of_a_pass_is_steered(models: Callable[[str], Any]) -> None:
+    model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
+    clean = activations_of(model, hook, tokens)
+    with steer(model, sae, latent=5, strength=20.0, prompt=False):
+        changed = (activations_of(model, hook, tokens) - clean).any(-1)
+        right = activations_of(model, hook, tokens, attention_mask=(torch.arange(7) < 5).long().expand(2, -1))
+        continued = generated(model, tokens, True)
+    assert changed.tolist() == [[False] * 6 + [True]] * 2
+    assert (right - clean).abs().amax(-1)[0].gt(1e-2).tolist() == [False] * 4 + [True] + [False] * 2
+    with steer(model, sae, latent=5, strength=20.0):
+        assert continued.shape == generated(model, tokens, True).shape == (2, 13)
+
+
+def test_nested_steers_add_up_and_exceptions_leave_nothing(models: Callable[[str], Any]) -> None:
+    model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
+    clean = activations_of(model, hook, tokens)
+    limit = clean.norm(dim=-1).max().item() * 1.01
+    limited = TokenFilter(max_norm=limit)
+    outer = steer(model, sae, latent=5, strength=200.0, token_filter=limited)
+    inner = steer(model, sae, latent=6, strength=-30.0, token_filter=limited)
+
+    def fail() -> None:
+        raise RuntimeError("on purpose")
+
+    seen = []
+    with pytest.raises(RuntimeError, match="on purpose"), outer:  # noqa: PT012  # what is open when it fails matters
+        with inner:
+            seen.append(activations_of(model, hook, tokens))
+        seen.append(activations_of(model, hook, tokens))
+        fail()
+    both, one = seen
+    # the first pushes every norm over the limit, and yet the second applies
+    assert (one.norm(dim=-1) > limit).all()
+    torch.testing.assert_close(both, clean + 200 * sae.W_dec[5] - 30 * sae.W_dec[6], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(one, clean + 200 * sae.W_dec[5], atol=1e-4, rtol=1e-4)
+    assert torch.equal(activations_of(model, hook, tokens), clean)
+    assert not _SITES
+
+
+def test_an_edit_that_fails_in_the_model_leaves_nothing(models: Callable[[str], Any]) -> None:
+    model, tokens = models("llama-3.1-8b"), random_tokens()
+    clean = logits_of(model, tokens)
+    too_narrow = steer(model, direction=torch.ones(16), strength=1.0, hook_name="model.layers.3")
+    with pytest.raises(ConfigError, match="the direction is 16 wide and activations are 32"), too_narrow:
+        logits_of(model, tokens)
+    assert torch.equal(logits_of(model, tokens), clean)
+    assert not _SITES
+
+
+def test_an_sae_computes_in_its_own_type_where_the_model_runs_in_autocast(models: Callable[[str], Any]) -> None:
+    model, seen = models("proxy"), []
+
+    def look(activations: torch.Tensor) -> torch.Tensor:
+        seen.append((activations.float() @ torch.eye(activations.shape[-1])).dtype)
+        return activations
+
+    with torch.autocast("cpu", dtype=torch.bfloat16), intervene(model, hook_of("proxy"), look):
+        model(random_tokens())
+    assert seen == [torch.float32]
+
+
+def test_clamp_sets_the_code_and_keeps_the_error_term(models: Callable[[str], Any]) -> None:
+    model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
+    clean = activations_of(model, hook, tokens)
+    with steer(model, sae, latent=5, strength=-1.5, scale=2.0, operator="clamp", token_filter=EVERYWHERE):
+        steered = activations_of(model, hook, tokens)
+    codes = sae.encode(clean)
+    changed = codes.clone()
+    changed[..., 5] = -3.0
+    torch.testing.assert_close(steered, clean - sae.decode(codes) + sae.decode(changed), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pole", [None, "positive", "negative"])
+def test_ablate_takes_one_pole_away_or_both(pole: Any, models: Callable[[str], Any]) -> None:
+    model, hook, sae = models("gpt2"), "transformer.h.3", signed_sae("transformer.h.3")
+    tokens = random_tokens(4, 12)
+    clean = activations_of(model, hook, tokens)
+    codes = sae.encode(clean)
+    latent = int(((codes > 0).sum((0, 1)).minimum((codes < 0).sum((0, 1)))).argmax())  # one that is on both sides here
+    taken = codes[..., latent] != 0
+    taken &= {None: taken, "positive": codes[..., latent] > 0, "negative": codes[..., latent] < 0}[pole]
+    assert 0 < int(taken.sum()) < taken.numel() or pole is None
+    with steer(model, sae, latent=latent, operator="ablate", pole=pole, token_filter=EVERYWHERE):
+        steered = activations_of(model, hook, tokens)
+    changed = codes.clone()
+    changed[..., latent][taken] = 0
+    torch.testing.assert_close(steered, clean - sae.decode(codes) + sae.decode(changed), atol=1e-4, rtol=1e-4)
+    assert torch.equal(steered[~taken], clean[~taken])
+
+
+def saes() -> dict[str, SAE[Any]]:
+    sizes: dict[str, Any] = {"d_in": 32, "d_sae": 64}
+    return {
+        "standard": with_random_weights(StandardSAE(StandardSAEConfig(**sizes))),
+        "jumprelu": with_random_weights(JumpReLUSAE(JumpReLUSAEConfig(**sizes))),
+        "gated": with_random_weights(GatedSAE(GatedSAEConfig(**sizes))),
+        "topk": topk_sae(),
+        "topk, rescaled": topk_sae(rescale_acts_by_decoder_norm=True),
+        "topk, layer_norm": topk_sae(normalize_activations="layer_norm"),
+        "topk, constant norm": topk_sae(normalize_activations="constant_norm_rescale"),
+        "signed_jumprelu": signed_sae(),
+    }
+
+
+@pytest.mark.parametrize("name", saes())
+def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Callable[[str], Any]) -> None:
+    model, hook, tokens, sae = models("llama-3.1-8b"), "model.layers.3", random_tokens(), saes()[name]
+    clean = activations_of(model, hook, tokens)
+    with torch.no_grad():
+        codes = sae.encode(clean)
+        decoded = sae.decode(codes)
+        sae.encode(clean)  # an SAE that normalises as it runs decodes once for each encoding
+        raised = codes.clone()
+        raised[..., 7] += 1.7
+        expected = sae.decode(raised) - decoded
+    with steer(model, sae, latent=7, strength=1.7, hook_name=hook, token_filter=EVERYWHERE):
+        torch.testing.assert_close(activations_of(model, hook, tokens) - clean, expected, atol=2e-5, rtol=1e-3)
+
+
+def test_a_half_precision_model_and_a_single_precision_sae_go_together(tiny_models: dict[str, Path]) -> None:
+    model = model_of("llama-3.1-8b", tiny_models).to(torch.bfloat16)
+    tokens, sae = random_tokens(), signed_sae()
+    clean = logits_of(model, tokens)
+    for operator in ("add", "clamp"):
+        with steer(model, sae, latent=5, strength=20.0, operator=operator):
+            logits = logits_of(model, tokens)
+        assert logits.dtype == torch.bfloat16
+        assert not torch.equal(logits, clean)
+    assert sae.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "hook", "same_as"),
+    [
+        ("llama-3.1-8b", "blocks.3.hook_resid_post", "model.layers.3"),
+        ("llama-3.1-8b", "blocks.4.hook_resid_pre", "model.layers.3"),
+        ("gpt2", "blocks.3.hook_resid_post", "transformer.h.3"),
+        ("pythia-70m", "blocks.3.hook_resid_post", "gpt_neox.layers.3"),
+        ("gemma-3-12b", "blocks.3.hook_resid_post", "model.language_model.layers.3"),
+        ("proxy", "blocks.3.hook_resid_post", "model.layers.3"),
+        ("bridge", "model.layers.3", "blocks.3.hook_resid_post"),
+        ("hooked", "transformer.h.3", "blocks.3.hook_resid_post"),
+        ("proxy", "model.layers.7", "model.layers.7"),
+    ],
+)
+def test_a_hook_is_found_under_both_names(kind: str, hook: str, same_as: str, models: Callable[[str], Any]) -> None:
+    place = find_place(models(kind), hook)
+    assert place.name == same_as
+    assert place.module is find_place(models(kind), same_as).module
+
+
+def test_models_of_transformer_lens_are_steered_at_the_activation_of_the_transformers_name(
+    models: Callable[[str], Any],
+) -> None:
+    tokens, sae = random_tokens(), signed_sae("model.layers.3")
+    found = []
+    for kind in ("llama-3.1-8b", "proxy", "bridge"):
+        with steer(models(kind), sae, latent=5, strength=20.0):
+            found.append(logits_of(models(kind), tokens))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[2], found[0], atol=1e-4, rtol=1e-3)
+
+
+def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tiny_models: dict[str, Path]) -> None:
+    model, hook, tokens = model_of("hooked", tiny_models), "blocks.3.hook_resid_post", random_tokens()
+    sae = signed_sae(hook)
+    clean = logits_of(model, tokens)
+    model.add_sae(sae, use_error_term=True)
+    with steer(model, sae, latent=5, strength=20.0):
+        attached = logits_of(model, tokens)
+    model.reset_saes()
+    with steer(model, sae, latent=5, strength=20.0):
+        torch.testing.assert_close(attached, logits_of(model, tokens), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(logits_of(model, tokens), clean, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "sentence"),
+    [
+        ("gpt2", {"latent": 64}, "latent=64 is not in this SAE, which has latents 0 to 63"),
+        ("gpt2", {"latent": -1}, "latent=-1 is not in this SAE"),
+        ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "either latent=INDEX or direction=VECTOR"),
+        ("gpt2", {}, "either latent=INDEX or direction=VECTOR"),
+        ("gpt2", {"latent": 1, "operator": "multiply"}, "must be one of add, clamp, ablate"),
+        ("gpt2", {"latent": 1, "pole": "positive"}, "with operator='ablate' only"),
+        ("gpt2", {"latent": 1, "operator": "ablate", "pole": "left"}, "'positive' or 'negative'"),
+        ("gpt2", {"latent": 1, "strength": float("nan")}, "strength=nan must be a finite number"),
+        ("gpt2", {"latent": 1, "scale": -2.0}, "the sign belongs to the strength"),
+        ("gpt2", {"direction": torch.zeros(32)}, "points nowhere"),
+        ("gpt2", {"direction": torch.ones(31)}, "the direction is 31 wide and activations are 32"),
+        ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "a direction can only be added"),
+        ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, "transformer.h.0 to transformer.h.25"),
+        ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "is not in this GPT2LMHeadModel"),
+        ("gpt2", {"latent": 1, "hook_name": "blocks.0.hook_resid_pre"}, "is not in this GPT2LMHeadModel"),
+        ("hooked", {"latent": 1, "hook_name": "blocks.9.hook_resid_post"}, "blocks.4.hook_resid_post"),
+        ("hooked", {"latent": 1, "hook_name": "hook_embed"}, "only hooks of its blocks can be steered"),
+        ("bridge", {"latent": 1, "hook_name": "blocks.3.hook_nothing"}, "nearest: blocks.3.hook_"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_the_context_opens(
+    kind: str, options: dict[str, Any], sentence: str, models: Callable[[str], Any]
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        steer(models(kind), signed_sae("transformer.h.3"), **{"strength": 1.0, **options})
+    assert sentence in str(refused.value)
+
+
+def test_an_sae_without_a_hook_and_a_transcoder_are_refused(models: Callable[[str], Any]) -> None:
+    nameless, transcoder = signed_sae(""), signed_sae("transformer.h.3", hook_name_out="transformer.h.4")
+    with pytest.raises(ConfigError, match="give hook_name"):
+        steer(models("gpt2"), nameless, latent=1, strength=1.0)
+    with pytest.raises(ConfigError, match="this is a transcoder"):
+        steer(models("gpt2"), transcoder, latent=1, strength=1.0)
+
+
+def test_a_rescaling_sae_writes_unit_rows() -> None:
+    assert written_by(topk_sae(rescale_acts_by_decoder_norm=True), 3).norm().item() == pytest.approx(1)
+    assert torch.equal(written_by(topk_sae(), 3), topk_sae().W_dec[3].detach())

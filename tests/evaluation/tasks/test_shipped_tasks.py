@@ -1,0 +1,186 @@
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from sae_lens_abstopk.evaluation.tasks.task import Example, Task, load_task, make_task, task_names
+from sae_lens_abstopk.evaluation.tasks.task_file import check_task
+from sae_lens_abstopk.yaml_files import data_folder
+from tests.evaluation.task_files import texts_of
+
+EVALS = data_folder("evals")
+README = (EVALS / "README.md").read_text()
+SHIPPED = task_names(public=False)
+PUBLIC = [name for name in task_names() if name.startswith("public/")]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, Task]:
+    return {name: load_task(name) for name in SHIPPED}
+
+
+def test_twelve_concepts_ship_and_eleven_public_sets() -> None:
+    assert len(SHIPPED) == 12
+    assert len(PUBLIC) == 11
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_task_has_enough_texts_and_no_text_twice(shipped: dict[str, Task], name: str) -> None:
+    task = shipped[name]
+    assert task.name == name
+    count = Counter(e.pole for e in task.examples)
+    assert min(count.values()) >= 200
+    assert count[0] == count[1]
+    assert len({e.text for e in task.examples}) == len(task.examples)
+    assert len({e.group for e in task.examples}) >= 10
+    assert task.licence == "MIT"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_texts_of_a_shipped_task_read_as_sentences(shipped: dict[str, Task], name: str) -> None:
+    for example in shipped[name].examples:
+        assert example.text[0].isupper() or example.text[0].isdigit(), example.text
+        assert example.text[-1] in '.?!"', example.text
+        assert not re.search(r"\s{2}|\s[.,;?!]|[{}\[\]|]", example.text), example.text
+        if name != "language" or example.pole == 0:
+            assert not re.search(r"\b(a [aeio]|an [^aeiouh])", example.text.lower()), example.text
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_splits_are_disjoint_in_groups_and_balanced(shipped: dict[str, Task], name: str, seed: int) -> None:
+    task = shipped[name]
+    split = task.split(seed)
+    assert sorted(np.concatenate(split).tolist()) == list(range(len(task.examples)))
+    groups = [{task.examples[i].group for i in part} for part in split]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+    for part, share in zip(split, (0.6, 0.2, 0.2), strict=True):
+        assert part.dtype == np.int64
+        assert len(part) / len(task.examples) == pytest.approx(share, abs=0.05)
+        assert np.mean([task.examples[i].pole for i in part]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_split_depends_on_the_seed_and_on_nothing_else(shipped: dict[str, Task]) -> None:
+    task, again = shipped["tense"], load_task("tense")
+    for first, second in zip(task.split(3), again.split(3), strict=True):
+        assert (first == second).all()
+    assert len(task.split(3).test) != len(task.split(4).test) or (task.split(3).test != task.split(4).test).any()
+
+
+def test_the_digest_is_that_of_the_examples() -> None:
+    examples = [Example(f"text {i}", i % 2, f"g{i}") for i in range(20)]
+    task = make_task("a", ("A", "B"), examples)
+    assert task.digest == "a55adb7d966fe7efcf15035402fba33dddce68deee2d8c72f20d397313b92a99"
+    assert make_task("b", ("C", "D"), examples).digest == task.digest
+    assert make_task("a", ("A", "B"), examples[::-1]).digest != task.digest
+
+
+def test_the_texts_of_a_shipped_task_do_not_change_unnoticed(shipped: dict[str, Task]) -> None:
+    recorded = json.loads((EVALS / "tasks" / "digests.json").read_text())
+    assert recorded == {name: task.digest for name, task in shipped.items()}, (
+        "texts changed: results of before and after cannot be compared; renew digests.json if that is meant"
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n in ("gender", "number", "tense", "person", "size")])
+def test_markers_point_to_the_word_that_differs(shipped: dict[str, Task], name: str) -> None:
+    task = shipped[name]
+    words: dict[int, set[str]] = {0: set(), 1: set()}
+    for example in task.examples:
+        assert example.marker is not None
+        start, end = example.marker
+        assert re.fullmatch(r"\w[\w ]*", example.text[start:end])
+        assert example.text[start - 1 : start] in ("", " ")
+        assert example.text[end] in " .,;"
+        words[example.pole].add(example.text[start:end])
+    assert not words[0] & words[1]
+
+
+def test_every_word_of_the_truth_task_is_in_as_many_true_as_false_statements(shipped: dict[str, Task]) -> None:
+    words: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for example in shipped["truth"].examples:
+        words[example.pole].update(example.text.lower().split())
+    assert words[0] == words[1]
+
+
+def test_poles_have_texts_of_the_same_length_in_words(shipped: dict[str, Task]) -> None:
+    for name, task in shipped.items():
+        length = [np.mean([len(e.text.split()) for e in task.examples if e.pole == p]) for p in (0, 1)]
+        assert abs(length[0] - length[1]) < (1.0 if name != "language" else 1.5), name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_task_has_its_steering_part(shipped: dict[str, Task], name: str) -> None:
+    steering = shipped[name].steering
+    assert steering is not None
+    assert len(steering.prompts) >= 8
+    assert steering.chat == (name == "refusal")
+    assert min(map(len, steering.tokens)) >= 4
+    assert steering.scorer is not None
+    a, b = steering.scorer.patterns
+    if name == "refusal":
+        assert steering.scorer.kind == "prefixes"
+        assert {"I'm sorry", "I cannot", "As an AI"} <= set(a)
+        assert b == ()
+    else:
+        assert steering.scorer.kind == "words"
+        assert not set(a) & set(b)
+        assert all(word == word.lower() for word in (*a, *b) if name != "language")
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_task_file_is_sound_and_names_its_source(name: str) -> None:
+    content = yaml.safe_load((EVALS / "tasks" / f"{name}.yaml").read_text())
+    task = check_task(content)
+    assert task.name == name
+    assert task.source.startswith("https://")
+    assert f"| {name} | {task.poles[0]}, {task.poles[1]} |" in README
+    for part in task.rows.parts if task.rows and task.rows.parts else []:
+        assert part.hub is None or part.hub in README
+
+
+def test_the_table_of_shipped_tasks_is_current(shipped: dict[str, Task]) -> None:
+    for name, task in shipped.items():
+        count, groups = len(task.examples) // 2, len({e.group for e in task.examples})
+        row = f"| {name} | {task.poles[0]} | {task.poles[1]} | {count} | {groups} | {', '.join(task.reads)} |"
+        assert row in README.splitlines(), row
+
+
+def test_the_yaml_of_the_readme_is_a_task(tmp_path: Path) -> None:
+    templates, rows = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "temperature.yaml").write_text(templates)
+    task = load_task(tmp_path / "temperature.yaml")
+    texts = texts_of(task)
+    assert ("The cook said that the soup was hot.", 0) in texts or ("The nurse said that the soup was hot.", 0) in texts
+    assert any(
+        text.startswith("In the desert the") and text.endswith("is cold all year.") for text, pole in texts if pole
+    )
+    assert task.steering is not None
+    lines = ["author,stars,body"] + [f"author {i},{(5, 1, 3)[i % 3]},review {i}" for i in range(30)]
+    (tmp_path / "reviews.csv").write_text("\n".join(lines))
+    (tmp_path / "reviews.yaml").write_text(rows.split("local:")[0])
+    assert len(load_task(tmp_path / "reviews.yaml").examples) == 20
+
+
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0], {})
+    assert "positive" in capsys.readouterr().out
+
+
+def test_multiple_choice_questions_are_balanced_and_different() -> None:
+    lines = (EVALS / "multiple_choice" / "general_knowledge.jsonl").read_text().splitlines()
+    questions = [json.loads(line) for line in lines]
+    assert f"{len(questions)} questions" in README
+    assert len({q["question"] for q in questions}) == len(questions) >= 200
+    places = Counter(q["answer"] for q in questions)
+    assert set(places) == {0, 1, 2, 3}
+    assert max(places.values()) - min(places.values()) <= 1
+    for q in questions:
+        assert set(q) == {"question", "choices", "answer"}
+        assert len(set(q["choices"])) == 4
+    longest = np.mean([max(q["choices"], key=len) == q["choices"][q["answer"]] for q in questions])
+    assert longest < 0.35

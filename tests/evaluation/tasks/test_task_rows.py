@@ -1,0 +1,141 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.tasks.task import Example, load_task
+from tests.evaluation.task_files import CSV, rows_file, texts_of, written
+
+
+def test_rows_of_every_format_are_the_same_task(tmp_path: Path) -> None:
+    rows = [{"body": f"Review, number {i}", "mood": i % 2, "author": f"a{i // 2}"} for i in range(24)]
+    (tmp_path / "rows.csv").write_text(CSV)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "rows.tsv").write_text(
+        CSV.replace('"', "").replace("Review, number", "Review; number").replace(",", "\t").replace(";", ",")
+    )
+    tasks = [
+        load_task(written(tmp_path, rows_file(**{"from": [{"file": f"rows.{ending}"}], "group": "author"})))
+        for ending in ("csv", "jsonl", "json", "tsv")
+    ]
+    assert len({task.digest for task in tasks}) == 1
+    assert tasks[0].examples[1] == Example("Review, number 1", 0, "a0")
+
+
+def test_conllu_files_give_their_comments_as_columns(tmp_path: Path) -> None:
+    for name, word in (("en", "dog"), ("fr", "chien")):
+        blocks = [
+            (f"# newdoc id = d{i}\n" if i % 2 == 0 else "") + f"# sent_id = s{i}\n# text = {word} {i}\n1\t{word}\t_\n"
+            for i in range(20)
+        ]
+        (tmp_path / f"{name}.conllu").write_text("\n".join(blocks))
+    parts = [{"file": "en.conllu", "pole": "good"}, {"file": "fr.conllu", "pole": "bad"}]
+    task = load_task(
+        written(
+            tmp_path, rows_file(**{"from": parts, "text": "text", "group": "newdoc_id", "label": None, "labels": None})
+        )
+    )
+    assert task.examples[3] == Example("dog 3", 0, "d2")
+    assert len(task.examples) == 40
+
+
+def test_patterns_of_columns_and_both_poles_from_one_row(tmp_path: Path) -> None:
+    rows = [{"q": f"Is {i} it?", "a": {"yes": "Yes.", "no": "No."}} for i in range(10)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = {"good": "{q} {a[yes]}", "bad": "{q} {a[no]}"}
+    content = rows_file(**{"from": [{"file": "rows.jsonl"}], "text": text, "label": None, "labels": None})
+    task = load_task(written(tmp_path, content))
+    assert {("Is 3 it? Yes.", 0), ("Is 3 it? No.", 1)} <= texts_of(task)
+    assert len({e.group for e in task.examples}) == 10
+
+
+def test_extracted_columns_and_marked_words(tmp_path: Path) -> None:
+    lines = ["id\ttext"] + [
+        f"job{i}.{g}.txt\tThey saw that {w} left {i}."
+        for i in range(6)
+        for g, w in (("m", "he"), ("f", "she"), ("n", "it"))
+    ]
+    lines.append("job9.m.txt\tThey saw that he left when he could.")  # which one?
+    (tmp_path / "rows.tsv").write_text("\n".join(lines))
+    content = rows_file(
+        **{
+            "from": [{"file": "rows.tsv"}],
+            "text": "text",
+            "label": "g",
+            "labels": {"m": "good", "f": "bad", "n": None},
+            "group": "job",
+            "marked": "word",
+            "extract": {"id": r"^(?P<job>\w+)\.(?P<g>.)", "text": r"that (?P<word>\w+)"},
+        }
+    )
+    task = load_task(written(tmp_path, {**content, "reads": ["marked"]}))
+    assert task.examples[1] == Example("They saw that she left 0.", 1, "job0", (14, 17))
+    assert len(task.examples) == 12
+    everywhere = load_task(written(tmp_path, {**content, "reads": ["last"]}))
+    assert len(everywhere.examples) == 13
+
+
+def test_splits_of_the_source_are_kept_and_what_it_lacks_is_made(tmp_path: Path) -> None:
+    rows = [f"{part} {i},{i % 2},{part}" for part in ("train", "dev", "test") for i in range(20)]
+    (tmp_path / "rows.csv").write_text("body,mood,part\n" + "\n".join(rows))
+    whole = load_task(
+        written(tmp_path, rows_file(split="part", splits={"train": "train", "dev": "val", "test": "test"}))
+    )
+    for name, indices in zip(("train", "dev", "test"), whole.split(5), strict=True):
+        assert {whole.examples[i].text.split()[0] for i in indices} == {name}
+    two = load_task(written(tmp_path, rows_file(split="part", splits={"train": "train", "dev": None, "test": "test"})))
+    train, val, test = two.split(0)
+    assert (len(train), len(val), len(test)) == (16, 4, 20)
+    assert {two.examples[i].text.split()[0] for i in test} == {"test"}
+    assert (two.split(1).test == test).all()
+
+
+def test_a_text_that_comes_twice_is_kept_in_test_and_one_with_both_labels_nowhere(tmp_path: Path) -> None:
+    rows = [f"text {i},{i % 2},{part}" for part in ("train", "test") for i in range(20)]
+    rows += ["text 3,1,train", "both,0,train", "both,1,test", *(f"more {i},{i % 2},train" for i in range(12))]
+    (tmp_path / "rows.csv").write_text("body,mood,part\n" + "\n".join(rows))
+    task = load_task(written(tmp_path, rows_file(split="part", splits={"train": "train", "test": "test"})))
+    assert {e.text for e, s in zip(task.examples, task.own_split or (), strict=True) if s == "test"} == {
+        f"text {i}" for i in range(20)
+    }
+    assert "both" not in {e.text for e in task.examples}
+
+
+def test_a_limit_keeps_whole_groups_and_does_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
+    header, *lines = CSV.splitlines()
+    kept = []
+    for order in (lines, lines[::-1]):
+        (tmp_path / "rows.csv").write_text("\n".join([header, *order]))
+        task = load_task(written(tmp_path, rows_file(group="author", limit=6)))
+        kept.append(texts_of(task))
+        assert Counter(e.pole for e in task.examples) == {0: 6, 1: 6}
+        assert set(Counter(e.group for e in task.examples).values()) == {2}
+    assert kept[0] == kept[1]
+
+
+# ---- the Hub and what replaces it
+
+
+def test_rows_of_files_of_one_name_are_not_of_one_group(tmp_path: Path) -> None:
+    for pole in ("good", "bad"):
+        (tmp_path / pole).mkdir()
+        lines = "".join(f"A {pole} text number {i}.\n" for i in range(10))
+        (tmp_path / pole / "texts.csv").write_text("body\n" + lines)
+    parts = [{"file": f"{pole}/texts.csv", "pole": pole} for pole in ("good", "bad")]
+    rows = {"from": parts, "label": None, "labels": None}
+    task = load_task(written(tmp_path, rows_file(**rows)))
+    assert len({example.group for example in task.examples}) == 20
+    used = [{**part, "use": use} for part, use in zip(parts, ("train", "test"), strict=True)]
+    with pytest.raises(ConfigError, match="pole A has 0 groups of texts in test"):
+        load_task(written(tmp_path, rows_file(**{**rows, "from": used})))
+
+
+def test_one_local_file_does_not_stand_for_two_parts(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(CSV)
+    parts = [{"hub": "someone/reviews", "config": name} for name in ("books", "films")]
+    task = written(tmp_path, rows_file(**{"from": parts}))
+    with pytest.raises(ConfigError, match=r"train\.csv would stand for two parts of someone/reviews"):
+        load_task(task, local=tmp_path)
