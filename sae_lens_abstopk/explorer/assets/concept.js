@@ -96,7 +96,7 @@ async function conceptsOfLatent(sae, index) {
   const found = concepts.flatMap((concept, n) => (concept.saes[sae]?.latents ?? []).filter((each) => each.latent === index).map((each) => ({ concept, n, each })));
   if (!found.length) return null;
   const rows = found.map(({ concept, n, each }) => h("tr", {}, h("th", { scope: "row" }, h("a", { href: conceptAddress(n) }, concept.name)),
-    h("td", {}, each.roles.join(", ")), h("td", {}, poleOf(concept, each, NEGATIVE) ?? "–"), h("td", {}, poleOf(concept, each, POSITIVE) ?? "–"),
+    h("td", { class: "words" }, each.roles.join(", ")), h("td", {}, poleOf(concept, each, NEGATIVE) ?? "–"), h("td", {}, poleOf(concept, each, POSITIVE) ?? "–"),
     h("td", {}, asInterval(each.auroc)), h("td", {}, asInterval(each.coverage)), h("td", {}, fixed(each.cosine))));
   return h("section", {}, h("h3", {}, "Concepts that it was chosen for"), h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": "Concepts" },
     h("table", { class: "numbers" }, h("thead", {}, h("tr", {}, ["concept", "chosen as", "negative side for", "positive side for", "AUROC", "pole coverage", "cosine with difference in means"].map((name) => h("th", { scope: "col" }, name)))),
