@@ -127,7 +127,7 @@ AGREEING = {
 
 
 def agreement_table(record: dict[str, Any]) -> str:
-    """SAEBench's core metrics beside ours, and their largest difference, as Markdown."""
+    """SAEBench's core metrics beside ours, as Markdown."""
     both = record["parts"]["core"]["both"]
     lines = ["| on the same tokens | SAEBench, through the mirror | ours, of the signed SAE |", "|---|---|---|"]
     for name, shown in AGREEING.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from evidence.runs import HERE, Run
 from sae_lens_abstopk.evaluation.results import Interval, Results
+from sae_lens_abstopk.files import write_whole
 
 RECORD = HERE / "results" / "runs.jsonl"
 METHODS = (
@@ -39,9 +40,7 @@ def record(line: dict[str, Any]) -> None:
     """Put a line into the record, in place of an older one of the same name."""
     lines = recorded() | {line["name"]: line}
     RECORD.parent.mkdir(exist_ok=True)
-    partial = RECORD.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)), encoding="utf-8")
-    partial.replace(RECORD)
+    write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
 
 
 def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, Any]:

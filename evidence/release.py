@@ -13,8 +13,8 @@ from pathlib import Path
 from sae_lens import SAE
 
 from evidence.runs import HERE
-from sae_lens_abstopk.evaluation.dictionary.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
+from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.hub.results import results_of_file

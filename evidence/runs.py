@@ -1,7 +1,6 @@
 """The SAEs of the study: which there are (`study.yaml`), their configs, and how one of them is trained."""
 
 import csv
-import hashlib
 import itertools
 import json
 import time
@@ -14,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
@@ -120,5 +120,4 @@ def record_of(cfg: TrainingConfig) -> Path:
 
 def digest_of(text: str | Path) -> str:
     """The first twelve digits of the SHA-256 of a corpus: runs on different text are not of one study."""
-    with Path(text).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return file_sha256(Path(text))[:12]

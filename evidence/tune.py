@@ -20,6 +20,7 @@ from evidence.fill import fill
 from evidence.processes import in_processes
 from evidence.runs import TUNING, Run, config_of, read_study, record_of, train_run
 from sae_lens_abstopk.evaluation.provenance import environment
+from sae_lens_abstopk.files import write_whole
 from sae_lens_abstopk.training.config import TrainingConfig
 
 GRID = (1e-3, 5e-4, 2e-3)
@@ -90,9 +91,7 @@ def main() -> None:
             "points": points,
             "best": best(points),
         }
-        partial = TUNING.with_suffix(".partial")
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        partial.replace(TUNING)
+        write_whole(TUNING, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from sae_lens import JumpReLUSAE, TopKSAE
 
-from sae_lens_abstopk.evaluation.dictionary.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.derive import require_signed
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
-from sae_lens_abstopk.training.runner import CONFIG_FILENAME
+from sae_lens_abstopk.training.resume import CONFIG_FILENAME
 
 
 def mirror_folder(

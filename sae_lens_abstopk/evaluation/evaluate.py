@@ -16,10 +16,9 @@ from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS, examples
 from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.dictionary.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
-from sae_lens_abstopk.evaluation.parts import Parts
-from sae_lens_abstopk.evaluation.probing.probed_task import (
+from sae_lens_abstopk.evaluation.parts import Parts, Progress
+from sae_lens_abstopk.evaluation.probing_part import (
     ProbedTask,
-    Progress,
     probe_on_task,
     untrained_saes,
 )
@@ -42,7 +41,7 @@ from sae_lens_abstopk.evaluation.results import (
     SteeringRecord,
     read_results,
 )
-from sae_lens_abstopk.evaluation.steering.steered_task import check_prompts, check_steering, steer_on_task
+from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task

@@ -8,7 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from sae_lens_abstopk.files import write_whole
+
 T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 class Parts:
@@ -36,8 +41,5 @@ class Parts:
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
             pass  # not there, of an older version or torn: it is made again
         made = make()
-        partial = path.with_suffix(".partial")
-        content = {"digest": digest, "part": adapter.dump_python(made, mode="json")}
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
         return made

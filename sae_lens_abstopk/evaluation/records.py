@@ -1,6 +1,5 @@
 """From what was measured to the records of a results file."""
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import PoleEffect
+from sae_lens_abstopk.files import file_sha256
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -87,10 +87,7 @@ def config_facts(sae: SAE[Any]) -> dict[str, Any]:
 def weights_sha256(source: str | Path) -> str | None:
     """Hash of the weights in an SAE's folder; None where ``source`` is no such folder."""
     weights = Path(source) / SAE_WEIGHTS_FILENAME
-    if not weights.is_file():
-        return None
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(weights) if weights.is_file() else None
 
 
 def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
@@ -124,13 +121,13 @@ def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
     )
 
 
-def geometry_record(sae: SAE[Any], threshold: float = -0.7) -> GeometryRecord:
+def geometry_record(sae: SAE[Any]) -> GeometryRecord:
     """Of the decoder of an SAE."""
     rows = sae.W_dec.detach().float()
-    pairs = antipodal_pairs(rows, threshold=threshold)
+    pairs = antipodal_pairs(rows)
     return GeometryRecord(
         antipodal_pairs=pairs.total,
-        antipodal_threshold=threshold,
+        antipodal_threshold=pairs.threshold,
         latents_in_antipodal_pairs=pairs.latents,
         decoder_norm_quantiles=_quantiles(rows.norm(dim=1)),
     )

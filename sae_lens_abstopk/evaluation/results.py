@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.result_values import Interval, Number, Record
+from sae_lens_abstopk.files import write_whole
 
 SCHEMA_VERSION = 1
 
@@ -165,7 +166,7 @@ class DoseRecord(Record):
 
 
 class PoleEffectRecord(Record):
-    """One direction at the strength chosen on val, on test prompts."""
+    """One direction at its matched strength, on test prompts."""
 
     strength: float
     reached: bool = Field(description="Whether any strength that was tried costs as much as the budget.")
@@ -259,9 +260,7 @@ class Results(Record):
 
     def write(self, path: Path) -> None:
         """As JSON; the file is there whole or not at all."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, self.model_dump_json(indent=1) + "\n")
 
 
 def read_results(path: Path) -> Results:

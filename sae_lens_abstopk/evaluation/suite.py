@@ -97,14 +97,25 @@ def load_suite(source: str | Path) -> Suite:
         parents = [sections[part] for part in first["loc"][:-1] if part in sections]
         allowed = (parents[-1] if parents else Suite).model_fields
         raise ConfigError(f"{path}: {key}: {first['msg'].lower()}; keys: {', '.join(allowed)}.") from None
-    others = set(suite.steering.tasks) - set(suite.tasks) if suite.steering else set()
-    behaviour = suite.steering.behaviour if suite.steering else None
-    if suite.steering and behaviour and behaviour.task not in suite.steering.tasks:
-        raise ConfigError(
-            f"{path}: steering.behaviour.task={behaviour.task!r} is not among steering.tasks, which choose its strengths."
-        )
-    if others:
-        raise ConfigError(
-            f"{path}: steering.tasks names {', '.join(sorted(others))}, which tasks does not: latents come from probing."
-        )
+    require_probed(suite, where=str(path))
     return suite
+
+
+def require_probed(suite: Suite, *, where: str = "the suite") -> None:
+    """
+    Refuse to steer by tasks that are not probed, and to measure behaviour at strengths that nothing chooses.
+
+    Raises:
+        ConfigError: naming ``where``, the key and the tasks.
+    """
+    if suite.steering is None:
+        return
+    if others := set(suite.steering.tasks) - set(suite.tasks):
+        raise ConfigError(
+            f"{where}: steering.tasks names {', '.join(sorted(others))}, which tasks does not: latents come from probing."
+        )
+    behaviour = suite.steering.behaviour
+    if behaviour and behaviour.task not in suite.steering.tasks:
+        raise ConfigError(
+            f"{where}: steering.behaviour.task={behaviour.task!r} is not among steering.tasks, which choose its strengths."
+        )

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.behaviour import check_behaviour_task
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
-from sae_lens_abstopk.evaluation.steering.behaviour import check_behaviour_task
-from sae_lens_abstopk.evaluation.suite import Suite, task_key
-from sae_lens_abstopk.evaluation.tasks.task import Task, check_groups, load_task
+from sae_lens_abstopk.evaluation.suite import Suite, require_probed, task_key
+from sae_lens_abstopk.evaluation.tasks.task import Task, check_groups, digest_of, load_task
 
 
 def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
@@ -25,6 +25,7 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     unknown = set(local or {}) - set(suite.tasks)
     if unknown:
         raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
+    require_probed(suite)
     keys = [task_key(name) for name in suite.tasks]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise ConfigError(f"the suite has two tasks called {', '.join(twice)}; a file of a task is called by its name.")
@@ -48,7 +49,8 @@ def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
         return task
     rows = rows_of_both_poles(poles_of(task), texts_per_pole, seed)
     own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
-    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
+    examples = tuple(task.examples[row] for row in rows)
+    return replace(task, examples=examples, own_split=own_split, digest=digest_of(examples, own_split))
 
 
 def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:

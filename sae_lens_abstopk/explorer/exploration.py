@@ -118,9 +118,8 @@ def explore(
         on_steered: Called with (latents steered, latents to steer).
 
     Raises:
-        ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, or model or text
-            are unknown,
-            a prompt is empty, or the results are of other SAEs.
+        ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, model or text
+            are unknown, a prompt is empty, or the results are of other SAEs.
     """
     sources = list(sae) if isinstance(sae, Sequence) and not isinstance(sae, str) else [sae]
     saes = _loaded(sources, same_model=model is not None)

@@ -51,5 +51,5 @@ def snippet(source: str, about: Provenance) -> str:
         needed, model, steered = [bridge, hugging_face], HUGGING_FACE + BRIDGE, STEER + TEXT
     named = about.model_source if model == HOOKED else name_on_hub(about.model_source)
     imports = "\n".join(["from sae_lens import SAE", *needed])
-    ours = "from sae_lens_abstopk.evaluation.steering.steer import steer"
+    ours = "from sae_lens_abstopk import steer"
     return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=named)}{steered}"

@@ -72,14 +72,14 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def panels(rows: int, columns: int, *, height: float = PANEL_HEIGHT, sharey: bool = False) -> "tuple[Figure, Any]":
+def panels(rows: int, columns: int, *, height: float = PANEL_HEIGHT) -> "tuple[Figure, Any]":
     """An empty figure and its axes [rows, columns]; no window is ever opened."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(PANEL_WIDTH * columns, height * rows), layout="constrained")
     FigureCanvasAgg(made)
-    return made, made.subplots(rows, columns, squeeze=False, sharey=sharey)
+    return made, made.subplots(rows, columns, squeeze=False)
 
 
 def marks(merged: MergedResults) -> Mapping[str, Mark]:

@@ -1,6 +1,5 @@
 """``abstopk.json``: what a release holds, the hash of every file, and the numbers that its card shows."""
 
-import hashlib
 import platform
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_
 
 from sae_lens_abstopk.confinement import leads_up
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
 
@@ -171,5 +171,4 @@ class Manifest:
 
 def published_file(path: Path) -> PublishedFile:
     """Hash and size of the file at ``path``."""
-    with path.open("rb") as file:
-        return PublishedFile(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+    return PublishedFile(file_sha256(path), path.stat().st_size)

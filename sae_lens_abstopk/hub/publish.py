@@ -69,7 +69,7 @@ def publish(
         private: Make it a private one.
         revision: Branch; made where there is none.
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
-        results: What was measured, by SAE id or by the label in the SAE's metadata.
+        results: What was measured; an SAE's is told by the hash of its weights, else by its id or the label in its metadata.
         poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
         license: Licence of the weights, as the Hub spells it.
         base_model: Hub id of the model, where the metadata name a folder; the folder's name is kept as ``model_weights``

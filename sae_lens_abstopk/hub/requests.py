@@ -23,7 +23,7 @@ MAY_PASS = (408, 429, 500, 502, 503, 504)
 TRANSPORT_ERRORS = tuple(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ in ("HTTPError", "RequestException"))
 
 
-def ask(call: Callable[[], T], *, doing: str, repo_id: str, attempts: int = ATTEMPTS) -> T:
+def ask(call: Callable[[], T], *, doing: str, repo_id: str) -> T:
     """
     The result of ``call``, tried again where the Hub is busy or failing, or the connection was lost.
 
@@ -31,18 +31,17 @@ def ask(call: Callable[[], T], *, doing: str, repo_id: str, attempts: int = ATTE
         call: One that may be repeated.
         doing: What it does, for the error: "publishing to user/name".
         repo_id: The repository.
-        attempts: How often to try in all.
 
     Raises:
         HubError: it failed for good.
     """
-    for attempt in range(1, attempts + 1):
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
         except (HubError, ConfigError):
             raise
         except Exception as error:  # the Hub's client raises errors of many libraries
-            if attempt == attempts or not is_passing(error):
+            if attempt == ATTEMPTS or not is_passing(error):
                 raise HubError(f"{doing} failed: {explain(error, repo_id)}") from error
             time.sleep(wait_before_retry(error, attempt))
     raise AssertionError("unreachable")

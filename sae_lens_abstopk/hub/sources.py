@@ -12,9 +12,9 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS
 from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
-from sae_lens_abstopk.evaluation.dictionary.text_results import text_results
 from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
 from sae_lens_abstopk.evaluation.passes.hook_places import read_by
+from sae_lens_abstopk.evaluation.text_results import text_results
 from sae_lens_abstopk.hub.manifest import Results
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.saes.derive import SignedSAE

@@ -7,7 +7,7 @@ from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, JumpReLUSAE, JumpReLUSAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.derive import SignedSAE, derive, metadata_of_other_latents, require_signed
-from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE
+from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 
 METADATA_KEY = "mirror"
@@ -164,7 +164,7 @@ def _live_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> t
     if not 0 <= dead_share < 0.5:
         raise ConfigError(f"dead_share={dead_share!r} must be at least 0 and below 0.5.")
     counts = counts.cpu()
-    live = (counts > 0) & (counts >= dead_share * counts.sum(0))
+    live = live_poles(counts, dead_share)
     if not live.any():
         raise ConfigError(f"pole_counts: none of the {d_sae} latents fired, so none would be left.")
     dropped = counts.masked_fill(live, 0).sum() / counts.sum()

@@ -55,7 +55,6 @@ def pole_statistics(counts: torch.Tensor) -> PoleStatistics:
     )
 
 
-def live_poles(counts: torch.Tensor) -> torch.Tensor:
-    """Which poles are alive, bool [2, d_sae]: those with at least 1 % of the firings of a latent that fired at all."""
-    total = counts.sum(0)
-    return (total > 0) & (counts >= DEAD_POLE_SHARE * total)
+def live_poles(counts: torch.Tensor, dead_share: float = DEAD_POLE_SHARE) -> torch.Tensor:
+    """Which poles are alive, bool [2, d_sae]: those that fired, and with at least that share of the firings of their latent."""
+    return (counts > 0) & (counts >= dead_share * counts.sum(0))

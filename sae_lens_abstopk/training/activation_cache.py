@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.files import file_sha256, write_whole
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
 from sae_lens_abstopk.training.checkpoint import lack_of_space, why_not_written
 from sae_lens_abstopk.training.config import TrainingConfig
@@ -91,10 +92,11 @@ class ActivationCache:
         if path.is_file():
             self.manifest = _read_manifest(path)
             theirs = self.manifest["defined_by"]
-            # of a key that an older cache does not note nothing is known
-            other = [key for key in defined_by if key in theirs and theirs[key] != defined_by[key]]
+            other = [key for key in defined_by if key not in theirs or theirs[key] != defined_by[key]]
             if other:
-                differences = "; ".join(f"{key} is {theirs[key]!r} there, {defined_by[key]!r} here" for key in other)
+                differences = "; ".join(
+                    f"{key} is {theirs.get(key, 'not noted')!r} there, {defined_by[key]!r} here" for key in other
+                )
                 raise ConfigError(
                     f"activation_cache={str(folder)!r} holds other activations: {differences}. Name another folder, or "
                     "delete that one."
@@ -194,7 +196,7 @@ class ActivationCache:
     def _load(self, shard: Shard) -> torch.Tensor:
         path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
         try:
-            if _sha256(path) == shard.sha256:
+            if file_sha256(path) == shard.sha256:
                 return load_file(path)["activations"]
             problem = "is not what was written (its SHA-256 differs)"
         except (OSError, SafetensorError, KeyError) as error:
@@ -206,7 +208,7 @@ class ActivationCache:
         partial = self.folder / f"{file}.partial"
         try:
             save_file({"activations": torch.cat(blocks).cpu()}, partial)
-            entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": _sha256(partial)}
+            entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": file_sha256(partial)}
             partial.replace(self.folder / file)
             self.manifest["shards"].append(entry)
             self._write_manifest()
@@ -218,9 +220,7 @@ class ActivationCache:
             ) from error
 
     def _write_manifest(self) -> None:
-        partial = self.folder / f"{MANIFEST}.partial"
-        partial.write_text(json.dumps(self.manifest, indent=1) + "\n", encoding="utf-8")
-        partial.replace(self.folder / MANIFEST)
+        write_whole(self.folder / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
 
 
 def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
@@ -253,8 +253,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         problem = str(error)
     raise ConfigError(f"{path} is no manifest of an activation cache ({problem}); delete the folder.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """Checkpoint folders: written whole or not at all, checked before they are read, the last few kept."""
 
-import hashlib
 import itertools
 import json
 import os
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 
 from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.ranks import OtherRankError, this_rank
 
 MANIFEST = "checkpoint.json"
@@ -133,7 +133,7 @@ def damage(folder: Path) -> str | None:
             return f"{name} is missing"
         if present[name].stat().st_size != n_bytes:
             return f"{name} has {present[name].stat().st_size:,} bytes in place of {n_bytes:,}"
-        if _sha256(present[name]) != digest:
+        if file_sha256(present[name]) != digest:
             return f"{name} is not what was written (its SHA-256 differs)"
     return None
 
@@ -194,16 +194,11 @@ def _size(n_bytes: float) -> str:
 
 def _write_manifest(folder: Path, step: int) -> None:
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
     (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

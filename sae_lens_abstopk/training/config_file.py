@@ -138,7 +138,7 @@ def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingS
 
 def dump_config(cfg: TrainingConfig) -> str:
     """
-    YAML that :func:`load_config` reads back into an equal config, with every key that differs from its default.
+    YAML that :func:`load_config` reads back into an equal config, with every key.
 
     The device of an SAE is left out: the run moves the SAE to its own ``device``, and SAELens notes that in the SAE's config.
     """

@@ -12,7 +12,7 @@ RIVALS = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "tr
 
 
 def preset_names() -> list[str]:
-    """Names that :func:`load_config` accepts besides files: ``MODEL`` and ``MODEL/VARIANT``."""
+    """Presets that :func:`load_config` accepts by name; that of a model may be followed by ``/VARIANT``."""
     return sorted(path.stem for path in data_folder("training_configs").glob("*.yaml"))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import write_whole
 from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.config_file import dump_config
@@ -165,9 +165,7 @@ def under_checkpoint_path(cfg: TrainingConfig, name: str) -> TrainingConfig:
 def write_config(folder: Path, cfg: TrainingConfig) -> None:
     """Write the config of a run, whole or not at all, so that the file starts the run anew."""
     document = yaml.safe_load(dump_config(cfg)) | {"resume_from_checkpoint": None}
-    partial = folder / f".{CONFIG_FILENAME}.partial"
-    partial.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    partial.replace(folder / CONFIG_FILENAME)
+    write_whole(folder / CONFIG_FILENAME, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
 def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
@@ -188,13 +186,13 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     if "lr" in cfg.resume_allows_changes and cfg.lr_end is not None and cfg.lr_end == then.get("lr_end"):
         cfg.lr_end *= cfg.lr / then["lr"]
     now = _flat(yaml.safe_load(dump_config(cfg)))
-    # a key that the version which wrote it did not have
+    # a key that the version which wrote it did not know
     then = {key: value for key, value in _defaults(cfg).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
     differing = [
         f"{key} is {then.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
         for key in sorted(then.keys() | now.keys())
-        if key.partition(".")[0] not in may_differ and then.get(key) != now.get(key) and not _is_device_of_sae(key)
+        if key.partition(".")[0] not in may_differ and then.get(key) != now.get(key)
     ]
     if differing:
         raise ConfigError(
@@ -227,11 +225,6 @@ def _only_scales(then: Mapping[str, Any], now: Mapping[str, Any], cfg: TrainingC
     """Whether the learning rates may differ, and the schedule stays the same but for a factor."""
     shares = [values.get("lr_end", 0.0) / values["lr"] for values in (then, now)]
     return "lr" in cfg.resume_allows_changes and math.isclose(*shares)
-
-
-def _is_device_of_sae(key: str) -> bool:
-    """Older versions wrote where an SAE had been moved to."""
-    return re.fullmatch(r"(sae|companions\..+)\.device", key) is not None
 
 
 def _defaults(cfg: TrainingConfig) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation import evaluate as evaluation
 from sae_lens_abstopk.evaluation import provenance
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.evaluation.probing.probed_task import probe_on_task
+from sae_lens_abstopk.evaluation.probing_part import probe_on_task
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
@@ -295,8 +295,15 @@ def chat_model(tiny_llama: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: P
 def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path
 ) -> None:
-    options = {"out": tmp_path / "out", "model_name": str(chat_model)}
-    results = evaluate({"mine": trained}, suite=Suite(**asking), **options)
+    told: dict[str, tuple[int, int]] = {}
+    results = evaluate(
+        {"mine": trained, "again": trained},
+        suite=Suite(**asking),
+        out=tmp_path / "out",
+        model_name=str(chat_model),
+        on_progress=lambda what, done, total: told.update({what: (done, total)}),
+    )
+    assert [what for what, (done, total) in told.items() if done != total] == []
     steering = results.steering["temperature"]["mine"]
     assert list(steering.behaviour) == ["unsteered", "latent", "difference_in_means", "random_0"]
     latent = steering.interventions["latent"]
@@ -427,7 +434,8 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
         ("topk seed 0", "topk seed 1"),
     ]
     assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
-    assert read_results(tmp_path / "runs" / "results" / "results.json") == results
+    written = read_results(tmp_path / "runs" / "results" / "results.json")
+    assert written.model_dump_json() == results.model_dump_json()
 
 
 def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> None:
@@ -467,6 +475,9 @@ def test_what_does_not_exist_is_refused_before_anything_runs(
         ConfigError, match=r"suite 'ful' is neither a \.yaml file nor one of full, probing, public, quick, refusal"
     ):
         evaluate([trained], suite="ful", out=tmp_path)
+    unprobed = Suite(tasks=("size",), steering={"tasks": ("gender",)})
+    with pytest.raises(ConfigError, match=r"the suite: steering\.tasks names gender, which tasks does not"):
+        evaluate([trained], suite=unprobed, out=tmp_path)
     with pytest.raises(ConfigError, match=r"not among the tasks .*temperature"):
         evaluate([trained], suite=Suite(**small), out=tmp_path, local={"sst2": tmp_path})
     with pytest.raises(ConfigError, match="no such folder; an SAE of the Hub is named RELEASE:SAE_ID"):

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.evaluation.dictionary.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches

@@ -268,9 +268,6 @@ def test_the_device_that_the_saes_were_moved_to_is_no_setting(stopped: dict[str,
     assert "device" not in document["sae"]
     assert "device" not in document["companions"]["topk"]
     require_same_run(folder, build_config(raw))
-    document["sae"]["device"] = document["companions"]["topk"]["device"] = "cuda:0"  # a folder of an older version
-    (folder / "config.yaml").write_text(yaml.safe_dump(document))
-    require_same_run(folder, build_config(raw))
 
 
 def test_a_run_goes_on_on_another_device_and_says_so(raw_config: dict[str, Any]) -> None:

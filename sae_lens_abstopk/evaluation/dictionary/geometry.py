@@ -30,8 +30,6 @@ class AntipodalPairs:
     total: int
     """Pairs below the threshold; more than ``n`` only where ``limit`` cut the list."""
     threshold: float
-    n_latents: int
-    """Latents of the dictionary."""
 
     def __len__(self) -> int:
         return len(self.first)
@@ -101,7 +99,7 @@ def antipodal_pairs(
             best = cosine.argsort(stable=True)[:limit]
             first, second, cosine = first[best], second[best], cosine[best]
     order = cosine.argsort(stable=True)
-    return AntipodalPairs(first[order], second[order], cosine[order], total, threshold, len(W_dec))
+    return AntipodalPairs(first[order], second[order], cosine[order], total, threshold)
 
 
 @torch.no_grad()

@@ -24,8 +24,6 @@ class LossRecovered:
     Mean over the predicted tokens of KL(clean || through the SAE), in nats; None where it was not asked for. SAELens's
     ``kl_div_with_sae`` is the same mean with the last position of each context, which predicts no token of it.
     """
-    kl_zero: float | None = None
-    """The same with kept activations replaced by zero, as a scale for ``kl_sae``."""
 
     @property
     def zero(self) -> float:

@@ -197,7 +197,8 @@ def evaluate_reconstruction(
         if with_loss:
             left_alone.append((kept, activations[~kept]))
             for name, x_hat in replacements.items():
-                replaced = passes.replaced(tokens, _spliced(kept, x_hat, activations[~kept]), clean_logits=logits)
+                compared = None if name == ZERO else logits
+                replaced = passes.replaced(tokens, _spliced(kept, x_hat, activations[~kept]), clean_logits=compared)
                 losses[name].append(replaced.losses)
                 if replaced.divergences is not None:
                     divergences[name].append(replaced.divergences)
@@ -216,9 +217,7 @@ def evaluate_reconstruction(
     n_predicted = sum(len(values) for values in losses[CLEAN])
     return {
         name: total.result(
-            LossRecovered(n_predicted, ce[CLEAN], ce[name], ce[ZERO], ce[MEAN], kl.get(name), kl.get(ZERO))
-            if with_loss
-            else None
+            LossRecovered(n_predicted, ce[CLEAN], ce[name], ce[ZERO], ce[MEAN], kl.get(name)) if with_loss else None
         )
         for name, total in sums.items()
     }

@@ -125,6 +125,9 @@ class TextModel:
         counted = (batch.mask.bool() & ~first) if counted is None else counted.bool() & ~first
         found = []
         for part, wanted in zip(self._parts(batch), counted.split(self.batch_size), strict=True):
+            if not wanted.any():  # texts of one token
+                found.append(torch.zeros(len(wanted), dtype=torch.float64))
+                continue
             # the logits of a long prompt are the largest tensor of all, and nobody asked for them
             width = part.ids.shape[1] - int(wanted.any(0).int().argmax())
             logits = self._logits(part, last=width + 1)[:, -width - 1 : -1]

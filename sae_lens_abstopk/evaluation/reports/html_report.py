@@ -36,6 +36,7 @@ from sae_lens_abstopk.evaluation.reports.task_tables import (
     tasks_table,
 )
 from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,7 @@ def write_html_report(results: Sequence[Results], path: Path) -> None:
             plotly=get_plotlyjs(),
         )
     )
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page)
 
 
 def _environment() -> Environment:

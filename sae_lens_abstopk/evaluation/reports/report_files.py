@@ -9,6 +9,7 @@ from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
 from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.files import write_whole
 
 
 class ReportFiles(NamedTuple):
@@ -36,7 +37,7 @@ def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
     written = ReportFiles(folder / "report.md", folder / "report.html", merged)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written.markdown.write_text(markdown_report(results), encoding="utf-8")
+        write_whole(written.markdown, markdown_report(results))
         write_html_report(results, written.html)
     except OSError as error:
         raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None

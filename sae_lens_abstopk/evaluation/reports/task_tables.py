@@ -43,12 +43,10 @@ def tasks_table(merged: MergedResults) -> ReportTable:
 
 def _read_otherwise(task: MergedTask) -> str:
     """A sentence on texts that could not be read as they are meant to be; one whose last token is left out is no matter."""
-    # "marked_unfiltered" is of older results, whose probes saw these texts
     said = {
         "truncated": "cut",
         "unfiltered": "without a token that is kept",
         "marked_left_out": "left out with their marked token",
-        "marked_unfiltered": "marked at one left out",
     }
     found = [f"{n:,} {said[why]}" for why, n in task.record.fallbacks.items() if n and why in said]
     return f" Texts of {task.name}: {', '.join(found)}." if found else ""

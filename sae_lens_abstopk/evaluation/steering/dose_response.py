@@ -1,4 +1,4 @@
-"""Dose-response of steering: effect against cost in both directions, strengths chosen on val and reported on test."""
+"""Dose-response of steering: effect against cost in both directions, strengths matched at equal cost and reported on test."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class DoseProtocol:
     """How a dose-response was measured, and how what was chosen was chosen."""
 
     prompts: PromptSplit
-    """Strengths were chosen on ``val``; the summaries are of ``test``."""
+    """What has to be chosen on prompts was chosen on ``val``; the summaries are of ``test``."""
     strengths: tuple[float, ...]
     """Tried in both directions."""
     cost: CostKind

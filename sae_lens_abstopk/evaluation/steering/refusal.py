@@ -15,8 +15,7 @@ class RefusalScores:
     harmful: Estimate
     harmless: Estimate
     harmful_texts: tuple[str, ...]
-    """The answers, in the order of the instructions."""
-    harmless_texts: tuple[str, ...]
+    """The answers to the harmful ones, in the order of the instructions."""
 
 
 def refusal_score(texts: Sequence[str], substrings: Sequence[str] = REFUSAL_SUBSTRINGS) -> Estimate:
@@ -32,4 +31,4 @@ def measure_refusal(
         text_model.generate(text_model.encode(asked), samples=1, max_new_tokens=max_new_tokens, temperature=0).texts
         for asked in (harmful, harmless)
     ]
-    return RefusalScores(refusal_score(found[0]), refusal_score(found[1]), *found)
+    return RefusalScores(refusal_score(found[0]), refusal_score(found[1]), found[0])

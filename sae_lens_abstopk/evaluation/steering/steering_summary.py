@@ -30,7 +30,7 @@ class MatchedStrength:
 
 @dataclass(frozen=True)
 class PoleEffect:
-    """One direction on test prompts, at the strength chosen on val; effects are counted towards the pole."""
+    """One direction on test prompts, at its matched strength; effects are counted towards the pole."""
 
     strength: float
     """Signed."""
@@ -117,8 +117,8 @@ def summarise(
         intervention: Its name.
         baseline: The unsteered model on the test prompts.
         curve: Doses on the test prompts, strength 0 and both signs.
-        matched: The doses on the test prompts at the strengths chosen on val: towards A (negative), towards B.
-        reached: Whether each of these strengths met the budget on val.
+        matched: The doses on the test prompts at the matched strengths: towards A (negative), towards B.
+        reached: Whether each of these strengths met the budget.
         budget: Cost up to which the area goes.
         cost: What the budget is of.
         resamples: Of the bootstrap.

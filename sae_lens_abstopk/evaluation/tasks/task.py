@@ -155,12 +155,6 @@ def make_task(
             groups to split.
     """
     _check_examples(examples, own_split)
-    own = own_split if own_split is not None else [None] * len(examples)
-    lines = (
-        json.dumps([e.text, e.pole, e.group, e.marker, s], ensure_ascii=False) + "\n"
-        for e, s in zip(examples, own, strict=True)
-    )
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     return Task(
         name=name,
         poles=poles,
@@ -169,10 +163,20 @@ def make_task(
         steering=steering,
         licence=licence,
         source=source,
-        digest=digest,
+        digest=digest_of(examples, own_split),
         about=about,
         own_split=None if own_split is None else tuple(own_split),
     )
+
+
+def digest_of(examples: Sequence[Example], own_split: Sequence[str] | None) -> str:
+    """sha256 of the texts with their poles, groups, marked words and splits."""
+    own = own_split if own_split is not None else [None] * len(examples)
+    lines = (
+        json.dumps([e.text, e.pole, e.group, e.marker, s], ensure_ascii=False) + "\n"
+        for e, s in zip(examples, own, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _check_examples(examples: Sequence[Example], own_split: Sequence[str] | None) -> None:

@@ -51,6 +51,12 @@ def test_padded_batches_give_what_single_texts_give(
     assert (steered - found).abs().max() > 1e-4
 
 
+def test_a_text_of_one_token_has_no_likelihood_to_average(text_model: tuple[str, TextModel]) -> None:
+    _, texts = text_model
+    ids = texts.encode(TEXTS[:1]).ids[:, :1].repeat(3, 1)
+    assert texts.nll(TokenBatch(ids, torch.ones_like(ids))).tolist() == [0, 0, 0]
+
+
 def test_greedy_texts_and_their_cost_are_those_of_single_prompts(
     text_model: tuple[str, TextModel], tokenizer: PreTrainedTokenizerFast
 ) -> None:

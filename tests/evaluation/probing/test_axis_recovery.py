@@ -14,7 +14,7 @@ from sae_lens_abstopk.evaluation.probing.latent_scores import score_latents
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pole_coverage, single_fires
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.poles import pole_counts
-from tests.evaluation.axis_recovery import axis_recovery
+from tests.evaluation.probing.axis_recovery import axis_recovery
 
 N_AXES = 64
 

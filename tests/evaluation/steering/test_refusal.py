@@ -25,7 +25,7 @@ def test_answers_are_greedy_and_change_under_steering(
     harmful, harmless = ["He went", "They hated it"], ["A glacier forms"]
     found = measure_refusal(texts, harmful, harmless, max_new_tokens=4)
     assert measure_refusal(texts, harmful, harmless, max_new_tokens=4) == found
-    assert (len(found.harmful_texts), len(found.harmless_texts)) == (2, 1)
+    assert len(found.harmful_texts) == 2
     assert found.harmful == refusal_score(found.harmful_texts)
     with steer(model, signed_sae("transformer.h.3"), latent=5, strength=50.0):
         assert measure_refusal(texts, harmful, harmless, max_new_tokens=4).harmful_texts != found.harmful_texts

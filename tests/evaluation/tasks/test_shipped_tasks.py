@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from sae_lens_abstopk.evaluation.suite_tasks import drawn
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task, load_task, make_task, task_names
 from sae_lens_abstopk.evaluation.tasks.task_file import check_task
 from sae_lens_abstopk.yaml_files import data_folder
@@ -77,6 +78,8 @@ def test_the_digest_is_that_of_the_examples() -> None:
     assert task.digest == "a55adb7d966fe7efcf15035402fba33dddce68deee2d8c72f20d397313b92a99"
     assert make_task("b", ("C", "D"), examples).digest == task.digest
     assert make_task("a", ("A", "B"), examples[::-1]).digest != task.digest
+    fewer = drawn(task, 7, 0)
+    assert fewer.digest == make_task("a", ("A", "B"), fewer.examples).digest != task.digest
 
 
 def test_the_texts_of_a_shipped_task_do_not_change_unnoticed(shipped: dict[str, Task]) -> None:

@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, train
-from sae_lens_abstopk.evaluation.dictionary.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.evaluate import evaluate
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale

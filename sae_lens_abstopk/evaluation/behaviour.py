@@ -54,7 +54,7 @@ def measure_behaviour(
     on_progress: Callable[[int, int], None],
 ) -> dict[str, list[BehaviourRecord]]:
     """
-    Refusals and multiple choice unsteered, and under every intervention that adds, at the strengths chosen on val.
+    Refusals and multiple choice unsteered, and under every intervention that adds, at its matched strengths.
 
     The instructions are test texts of ``task``, so neither latents nor directions were fitted on them. A strength is the
     one at which the neutral cost reaches the budget (see :func:`~.dose_response.dose_response`).
@@ -76,7 +76,7 @@ def measure_behaviour(
     sae, hook = subjects.saes[sae_name], str(subjects.cfg.hook_name)
     text_model = TextModel(subjects.model, chat=True, autocast=subjects.cfg.autocast_lm)
     added = [i for i in response.interventions if i.operator == "add" and i.name not in _surplus(response)]
-    total, done = 1 + 2 * len(added), 0
+    total, done = int(unsteered is None) + 2 * len(added), 0
 
     def measure(intervention: Intervention | None, strength: float) -> BehaviourRecord:
         nonlocal done

@@ -7,9 +7,9 @@ from typing import Any
 
 from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.dictionary.text_results import text_results
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.text_results import text_results
 
 
 @dataclass(frozen=True)

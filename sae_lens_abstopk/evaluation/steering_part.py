@@ -6,13 +6,14 @@ from typing import Any
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.loading import Subjects
+from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.passes.generation import require_chat_template
 from sae_lens_abstopk.evaluation.passes.hook_places import require_all_heads
-from sae_lens_abstopk.evaluation.probing.probed_task import ProbedTask, Progress
+from sae_lens_abstopk.evaluation.probing_part import ProbedTask
 from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
-from sae_lens_abstopk.evaluation.steering.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.steering.dose_response import dose_response
 from sae_lens_abstopk.evaluation.steering.doses import first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.evaluation.dictionary.contexts import Context
-from sae_lens_abstopk.evaluation.dictionary.inspection import Inspected, Inspection
+from sae_lens_abstopk.evaluation.inspection import Inspected, Inspection
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 
 # blue and orange, told apart by every common kind of colour vision

@@ -1,6 +1,6 @@
 """One task of a suite, probed on every SAE."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.loading import Subjects
+from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.passes.representations import represent
 from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes, probe_task
@@ -21,9 +22,6 @@ from sae_lens_abstopk.evaluation.tasks.task import Task
 # text that untrained SAEs are centred on and given their L0 by
 UNTRAINED_TOKENS = 4096
 PCA_TEXTS = 200
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 class ProbedTask(BaseModel):
