@@ -113,13 +113,13 @@ def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
     return pairs(saes, what)
 
 
-def pairs(texts: list[str], what: str) -> dict[str, str]:
+def pairs(texts: list[str], what: str, form: str = "NAME=PATH") -> dict[str, str]:
     pairs = {}
     for text in texts:
-        name, equals, path = text.partition("=")
-        if not (name and equals and path):
-            raise ConfigError(f"{what} {text!r} must have the form NAME=PATH.")
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"{what} {text!r} must have the form {form}.")
         if name in pairs:
             raise ConfigError(f"{what} {name!r} is given twice.")
-        pairs[name] = path
+        pairs[name] = value
     return pairs

@@ -167,7 +167,8 @@ def sweep(
             from sae_lens_abstopk.training.sweep_jobs import submit_sweep
 
             values = {
-                key: int(value) if value.isdigit() else value for key, value in pairs(parameters or [], "--job").items()
+                key: int(value) if value.isdigit() else value
+                for key, value in pairs(parameters or [], "--job", "KEY=VALUE").items()
             }
             submit_sweep(runs, output, console=console, cluster=cluster, parameters=values)
 

@@ -193,7 +193,7 @@ def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, 
         (["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"], "submitit refuses that"),
         (["--launcher", "submitit"], "there is no Slurm on this machine"),
         (["--cluster", "local"], "--cluster and --job are for --launcher submitit"),
-        (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form NAME=PATH"),
+        (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form KEY=VALUE"),
     ],
 )
 def test_what_a_launcher_does_not_take_is_one_sentence(
