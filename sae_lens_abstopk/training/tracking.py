@@ -168,16 +168,17 @@ class MlflowLogger:
         self._log_parameters(parameters)
 
     def _reopened(self, run_id: str) -> bool:
-        """Set the run going again; False where the server has no such run."""
+        """Set the run going again; False where the server has no such run, or it was deleted."""
         from mlflow.exceptions import MlflowException
-        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
         try:
-            self._client.update_run(run_id, status="RUNNING")
+            if self._client.get_run(run_id).info.lifecycle_stage != "active":
+                return False
         except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             return False
+        self._client.update_run(run_id, status="RUNNING")
         return True
 
     def _log_parameters(self, parameters: Mapping[str, Any]) -> None:

@@ -121,6 +121,13 @@ def test_what_was_written_before_a_crash_is_kept(cache: ActivationCache) -> None
     assert numbers(again.blocks(lambda n: numbered(9, n))) == list(range(9))
 
 
+def test_a_cache_that_does_not_note_what_it_is_of_is_refused(cache: ActivationCache) -> None:
+    with pytest.raises(
+        ConfigError, match=r"holds other activations: layer is 'not noted' there, 3 here\. Name another"
+    ):
+        ActivationCache(cache.folder, {"seed": 1, "layer": 3})
+
+
 def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

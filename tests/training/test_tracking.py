@@ -40,11 +40,14 @@ def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("is_there_still", [True, False])
+@pytest.mark.parametrize("first_run", ["there", "deleted", "elsewhere"])
 def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
-    raw_config: dict[str, Any], tmp_path: Path, is_there_still: bool
+    raw_config: dict[str, Any], tmp_path: Path, first_run: str
 ) -> None:
-    uris = [f"sqlite:///{tmp_path}/runs.db", f"sqlite:///{tmp_path}/{'runs' if is_there_still else 'others'}.db"]
+    uris = [
+        f"sqlite:///{tmp_path}/runs.db",
+        f"sqlite:///{tmp_path}/{'others' if first_run == 'elsewhere' else 'runs'}.db",
+    ]
     logger = raw_config["logger"] | {"log_to_mlflow": True, "mlflow_experiment": "signed"}
     for uri in uris:
         client = MlflowClient(tracking_uri=uri)
@@ -53,6 +56,8 @@ def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
     raw, folder = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, Path(raw_config["output_path"])
     train(build_config(raw | {"logger": logger | {"mlflow_tracking_uri": uris[0]}}), console=QUIET)
     (folder / "sae_weights.safetensors").unlink()
+    if first_run == "deleted":
+        client.delete_run((folder / ".mlflow-id").read_text())
     goes_on = {"resume_from_checkpoint": "newest", "logger": logger | {"mlflow_tracking_uri": uris[1]}}
     train(build_config(raw | goes_on), console=QUIET)
     experiment = client.get_experiment_by_name("signed")
@@ -60,7 +65,7 @@ def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.status, run.info.run_id) == ("FINISHED", (folder / ".mlflow-id").read_text())
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "fvu")]
-    assert sorted(steps) == ([1, 2, 3, 4, 5, 5, 6, 6] if is_there_still else [5, 6])
+    assert sorted(steps) == ([1, 2, 3, 4, 5, 5, 6, 6] if first_run == "there" else [5, 6])
     assert run.data.params["sae.k"] == "4"
 
 
