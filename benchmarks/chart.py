@@ -1,8 +1,8 @@
-"""Draws the recorded curves of ``step_time.py --curves`` and writes the tables of ``benchmarks/README.md``.
+"""Draws the recorded curves of ``step_time.py --curves`` and writes the tables of ``benchmarks/README.md`` and ``docs/saebench.md``.
 
     python benchmarks/chart.py
 
-Reads ``benchmarks/results``; nothing is measured.
+Reads the records of both; nothing is measured.
 """
 
 import json
@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+
+from sae_lens_abstopk.figures.style import paper_style
+from sae_lens_abstopk.interop.saebench_evals import verdict_table
 
 ROOT = Path(__file__).parent
 LABELS = {"d_sae": "latents F", "k": "latents kept K", "tokens": "tokens B"}
@@ -22,19 +25,21 @@ SERIES = {
 
 def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """One panel for each size that varies, on logarithmic axes."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(10, 3.2), sharey=True, layout="constrained")
-    for axis, (varied, points) in zip(axes, curves.items(), strict=True):
-        sizes = [point[varied] for point in points]
-        for name, (label, colour) in SERIES.items():
-            axis.plot(sizes, [point[name]["median"] for point in points], marker="o", color=colour, label=label)
-        axis.set(xscale="log", yscale="log", xlabel=LABELS[varied])
-        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axis.minorticks_off()
-        axis.grid(alpha=0.25)
-    axes[0].set_ylabel("seconds a training step")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    with paper_style():
+        figure, axes = plt.subplots(1, len(curves), figsize=(10, 3.2), sharey=True, layout="constrained")
+        for axis, (varied, points) in zip(axes, curves.items(), strict=True):
+            sizes = [point[varied] for point in points]
+            for name, (label, colour) in SERIES.items():
+                axis.plot(sizes, [point[name]["median"] for point in points], marker="o", color=colour, label=label)
+            axis.set(xscale="log", yscale="log", xlabel=LABELS[varied])
+            axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axis.minorticks_off()
+            axis.grid(alpha=0.25)
+        axes[0].set_yticks((0.1, 1), ("0.1", "1"))
+        axes[0].set_ylabel("seconds a training step")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
 
 
 def table(sizes: list[dict[str, Any]]) -> str:
@@ -181,20 +186,45 @@ def replaced(text: str, name: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{end}{after}"
 
 
+def result(name: str) -> dict[str, Any]:
+    """A record of ``benchmarks/results``."""
+    return json.loads((ROOT / "results" / name).read_text())
+
+
+def tables() -> dict[Path, dict[str, str]]:
+    """What stands between the marks of a page, by page and mark."""
+    sizes, explorer = result("step_time.json")["sizes"], result("explorer.json")
+    saebench = json.loads((ROOT.parent / "evals" / "results" / "saebench.json").read_text())
+    return {
+        ROOT / "README.md": {
+            "steps": table(sizes),
+            "alone": alone_table(sizes[0]),
+            "inference": inference_table(sizes),
+            "run": run_table(result("end_to_end.json")),
+            "collecting": collecting_table(explorer),
+            "long": long_table(explorer),
+            "reading": reading_table(explorer),
+        },
+        ROOT.parent / "docs" / "saebench.md": {
+            "verdicts": verdict_table(),
+            "agreement": agreement_table(saebench),
+            "probing": probing_table(saebench),
+            "tpp": tpp_table(saebench),
+        },
+    }
+
+
+def filled(text: str, parts: dict[str, str]) -> str:
+    """``text`` with each of ``parts`` between its marks."""
+    for name, content in parts.items():
+        text = replaced(text, name, content)
+    return text
+
+
 def main() -> None:
-    steps = json.loads((ROOT / "results" / "step_time.json").read_text())
-    draw(json.loads((ROOT / "results" / "curves.json").read_text())["curves"], ROOT / "results" / "curves.svg")
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    text = replaced(text, "steps", table(steps["sizes"]))
-    text = replaced(text, "alone", alone_table(steps["sizes"][0]))
-    text = replaced(text, "inference", inference_table(steps["sizes"]))
-    text = replaced(text, "run", run_table(json.loads((ROOT / "results" / "end_to_end.json").read_text())))
-    explorer = json.loads((ROOT / "results" / "explorer.json").read_text())
-    text = replaced(text, "collecting", collecting_table(explorer))
-    text = replaced(text, "long", long_table(explorer))
-    text = replaced(text, "reading", reading_table(explorer))
-    readme.write_text(text)
+    draw(result("curves.json")["curves"], ROOT / "results" / "curves.svg")
+    for page, parts in tables().items():
+        page.write_text(filled(page.read_text(), parts))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ the page says how many there are.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.chart import replaced
+from benchmarks.chart import filled, replaced
 from evidence.concept_tables import behaviour_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
@@ -37,7 +37,7 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
     missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
     count += f"; none yet of {', '.join(missing)}." if missing else "."
-    for name, content in {
+    parts = {
         "count": count,
         "main": main_table(lines, study, RECONSTRUCTION),
         "probing": main_table(lines, study, PROBING),
@@ -49,9 +49,8 @@ def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         "tuning": tuning_table(),
         "steering": steering_table(lines),
         "behaviour": behaviour_table(lines),
-    }.items():
-        text = replaced(text, name, content)
-    return text
+    }
+    return filled(text, parts)
 
 
 def main() -> None:

@@ -41,18 +41,16 @@ def test_its_numbers_are_those_of_the_recorded_run() -> None:
 
 
 def test_the_tables_of_the_benchmarks_are_the_recorded_ones() -> None:
-    sizes = json.loads((ROOT / "benchmarks" / "results" / "step_time.json").read_text())["sizes"]
-    page = (ROOT / "benchmarks" / "README.md").read_text()
-    for table in (chart.table(sizes), chart.alone_table(sizes[0]), chart.inference_table(sizes)):
-        assert f"\n{table}\n" in page
+    for path, parts in chart.tables().items():
+        page = path.read_text()
+        assert chart.filled(page, parts) == page, f"{path.name} is stale: python benchmarks/chart.py"
+    sizes = chart.result("step_time.json")["sizes"]
     faster = [size["sae_lens_abstopk_over"]["abstopk"] for size in sizes]
     assert f"{min(faster):.1f} to {max(faster):.1f} times as fast as SAELens's" in README
 
 
 def test_the_speed_of_a_whole_run_is_the_recorded_one() -> None:
-    recorded = json.loads((ROOT / "benchmarks" / "results" / "end_to_end.json").read_text())
-    page = (ROOT / "benchmarks" / "README.md").read_text()
-    assert f"\n{chart.run_table(recorded)}\n" in page
+    recorded, page = chart.result("end_to_end.json"), (ROOT / "benchmarks" / "README.md").read_text()
     assert f"{recorded['pipeline']['overhead']:.0%} more" in page
     assert f"{recorded['ours_over_sae_lens']:.1f} times" in page
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import inspect
-import json
 import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,7 +10,6 @@ import pytest
 import yaml
 
 import sae_lens_abstopk
-from benchmarks import chart
 from sae_lens_abstopk.training.config_keys import key_docs
 
 ROOT = Path(__file__).parents[2]
@@ -81,13 +79,6 @@ def test_links_to_what_is_taken_from_elsewhere_lead_to_its_page(hooks: ModuleTyp
     assert hooks.on_page_markdown("[a](../evals/README.md#b), [c](../LOG.md)", page) == "[a](tasks.md#b), [c](log.md)"
     page.file.src_uri = "configuration.md"
     assert "| `sae.k` |" in hooks.on_page_markdown("# Configuration\n", page)
-
-
-def test_the_tables_about_the_explorer_are_the_recorded_ones() -> None:
-    recorded = json.loads((ROOT / "benchmarks" / "results" / "explorer.json").read_text())
-    page = (ROOT / "benchmarks" / "README.md").read_text()
-    for table in (chart.collecting_table(recorded), chart.long_table(recorded), chart.reading_table(recorded)):
-        assert f"\n{table}\n" in page
 
 
 def test_pictures_are_small_and_all_shown() -> None:
