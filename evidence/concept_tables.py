@@ -12,7 +12,7 @@ from evidence.tune import EXPANSION, LAYER
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """AUROC of one latent, its pole coverage, and the best there is with its density, by task, at the main layer and larger k."""
     found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
-    shown = [name for name in ("mixed_32nd", "batch_abstopk", "batchtopk", "batchtopk_2F") if name in found]
+    shown = [name for name in ("mixed_32nd", "abstopk", "batch_abstopk", "batchtopk", "topk") if name in found]
     if not shown:
         return "Nothing is recorded yet."
     rows = [f"| task | difference in means | {' | '.join(shown)} |", "|---" * (2 + len(shown)) + "|"]

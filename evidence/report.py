@@ -1,4 +1,4 @@
-"""Write the tables and figures of `docs/evidence.md`, and a sentence of the README, from what the study has recorded.
+"""Write the tables and figures of `docs/evidence.md` and `docs/evidence-tables.md`, and a table of the README, from what the study has recorded.
 
     python -m evidence.report
 
@@ -7,57 +7,74 @@ the page says how many there are.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from benchmarks.chart import filled, replaced
+from benchmarks.chart import filled
 from evidence.concept_tables import behaviour_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
 from evidence.record import recorded
 from evidence.runs import HERE, read_study, runs_of
 from evidence.tables import (
+    MAIN_PAIRS,
     PROBING,
     RECONSTRUCTION,
     Line,
-    main_table,
+    by_variant,
+    fvu_table,
     paired_table,
+    price_table,
     recipe_table,
     summary,
     tuning_table,
+    variant_table,
+    whole_table,
     width_table,
 )
+from evidence.tune import EXPANSION, LAYER
 
 PAGE = HERE.parent / "docs" / "evidence.md"
+TABLES = HERE.parent / "docs" / "evidence-tables.md"
 README = HERE.parent / "README.md"
 
 
-def page(text: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """The page with its tables brought up to date."""
+def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
+    """What stands between the marks of a page, by page and mark."""
     asked = {run.name for run in runs_of(study)}
     count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
     missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
     count += f"; none yet of {', '.join(missing)}." if missing else "."
-    parts = {
-        "count": count,
-        "main": main_table(lines, study, RECONSTRUCTION),
-        "probing": main_table(lines, study, PROBING),
-        "pairs": paired_table(lines),
-        "recipes": recipe_table(lines, study),
-        "widths": width_table(lines, study),
-        "random": random_table(random_lines()),
-        "tasks": task_table(lines, study),
-        "tuning": tuning_table(),
-        "steering": steering_table(lines),
-        "behaviour": behaviour_table(lines),
+    main = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    return {
+        PAGE: {
+            "fvu": fvu_table(lines, study),
+            "pairs": paired_table(lines, MAIN_PAIRS),
+            "widths": width_table(lines, study),
+            "recipes": recipe_table(lines, study),
+            "price": price_table(lines, study),
+            "probing": variant_table(main, study, PROBING),
+            "random": random_table(random_lines()),
+            "steering": steering_table(lines),
+            "count": count,
+        },
+        TABLES: {
+            "reconstruction": whole_table(lines, study, RECONSTRUCTION),
+            "pairs": paired_table(lines),
+            "probing": whole_table(lines, study, PROBING),
+            "tasks": task_table(lines, study),
+            "behaviour": behaviour_table(lines),
+            "tuning": tuning_table(),
+        },
+        README: {"study": summary(lines, study)},
     }
-    return filled(text, parts)
 
 
 def main() -> None:
     study = read_study()
     lines = list(recorded().values())
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), lines, study), encoding="utf-8")
-    README.write_text(replaced(README.read_text(encoding="utf-8"), "study", summary(lines, study)), encoding="utf-8")
+    for page, content in parts(lines, study).items():
+        page.write_text(filled(page.read_text(encoding="utf-8"), content), encoding="utf-8")
     draw_widths(lines, study)
     draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")
     draw_dots(lines, study, ("one latent", "pair", "best coverage"), "evidence-probing")

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from statistics import mean
-from textwrap import fill
 from typing import Any
 
 from evidence.runs import TUNING
@@ -38,6 +37,17 @@ PAIRS = (
     ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Variants that are compared seed by seed."""
+MAIN_PAIRS = (
+    ("abstopk", "topk"),
+    ("batch_abstopk", "batchtopk"),
+    ("mixed_32nd", "batchtopk"),
+    ("mixed_32nd", "batchtopk_2F"),
+    ("mixed_32nd", "topk"),
+    ("mixed_32nd", "sae_lens_abstopk"),
+)
+"""Those that answer the question; the others are in the tables alone."""
+FEW, ALL = "mixed_32nd", "abstopk"
+"""Few latents signed, as in the presets, and all of them, as in the paper."""
 SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "jumprelu", "batchtopk_2F", "topk_2F")
 """Variants that the README names; the page has all."""
 Line = Mapping[str, Any]
@@ -127,40 +137,79 @@ def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
     return found
 
 
-def main_table(lines: Sequence[Line], study: Mapping[str, Any], columns: Columns) -> str:
-    """Every layer and k at the study's width, variant by variant, as Markdown."""
-    parts = []
-    for layer in sorted({line["layer"] for line in lines}, key=lambda layer: (layer != LAYER, layer)):
-        for k in study["k"]:
-            found = by_variant(lines, layer=layer, k=k, expansion=EXPANSION)
-            if not found:
-                continue
-            rows = [
-                f"**Layer {layer}, k = {k}**\n",
-                f"| SAE | seeds | {' | '.join(columns)} |",
-                "|---" * (2 + len(columns)) + "|",
-            ]
-            for variant in (name for name in study["variants"] if name in found):
-                cells = (spread(of(found[variant]), form) for of, form in columns.values())
-                rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
-            parts.append("\n".join(rows))
+def by_place(lines: Sequence[Line]) -> dict[tuple[int, int], dict[str, list[Line]]]:
+    """Recorded runs of the study's width by layer and k, the main layer and the larger k first, then by variant."""
+    places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == EXPANSION}
+    ordered = sorted(places, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
+    return {place: by_variant(lines, layer=place[0], k=place[1], expansion=EXPANSION) for place in ordered}
+
+
+def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:
+    """One row a variant, as Markdown."""
+    rows = [f"| SAE | seeds | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
+    for variant in (name for name in study["variants"] if name in found):
+        cells = (spread(of(found[variant]), form) for of, form in columns.values())
+        rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
+    return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
+
+
+def whole_table(lines: Sequence[Line], study: Mapping[str, Any], columns: Columns) -> str:
+    """Every layer and k at the study's width."""
+    parts = [
+        f"**Layer {layer}, k = {k}**\n\n{variant_table(found, study, columns)}"
+        for (layer, k), found in by_place(lines).items()
+    ]
     return "\n\n".join(parts) or "Nothing is recorded yet."
 
 
-def paired_table(lines: Sequence[Line]) -> str:
-    """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
-    places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == EXPANSION}
-    places = sorted(places, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
-    found = [by_variant(lines, layer=layer, k=k, expansion=EXPANSION) for layer, k in places]
-    rows = []
-    for first, second in PAIRS:
-        cells = [spread(excesses(at.get(first, []), at.get(second, [])), "+.1%") for at in found]
-        if any(cell != "-" for cell in cells):
-            rows.append(f"| {first} against {second} | {' | '.join(cells)} |")
+def place_table(
+    lines: Sequence[Line], head: str, cells: Mapping[str, Callable[[Mapping[str, list[Line]]], str]]
+) -> str:
+    """One row for each of ``cells``, one column a layer and k; rows that would be empty are left out."""
+    found = by_place(lines)
+    rows = [[name, *(cell(at) for at in found.values())] for name, cell in cells.items()]
+    rows = [f"| {' | '.join(row)} |" for row in rows if any(cell != "-" for cell in row[1:])]
     if not rows:
         return "Nothing is recorded yet."
-    head = " | ".join(f"layer {layer}, k = {k}" for layer, k in places)
-    return "\n".join([f"| FVU of | {head} |", "|---" * (1 + len(places)) + "|", *rows])
+    places = " | ".join(f"layer {layer}, k = {k}" for layer, k in found)
+    return "\n".join([f"| {head} | {places} |", "|---" * (1 + len(found)) + "|", *rows])
+
+
+def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """Mean FVU of every variant at every layer and k, with the number of seeds where there are several."""
+
+    def cell(variant: str) -> Callable[[Mapping[str, list[Line]]], str]:
+        def told(at: Mapping[str, list[Line]]) -> str:
+            seeds = COLUMNS["FVU"][0](at.get(variant, []))
+            return f"{mean(seeds):.4f}{f' ({len(seeds)})' if len(seeds) > 1 else ''}" if seeds else "-"
+
+        return told
+
+    return place_table(lines, "FVU (seeds)", {variant: cell(variant) for variant in study["variants"]})
+
+
+def paired_table(lines: Sequence[Line], pairs: Sequence[tuple[str, str]] = PAIRS) -> str:
+    """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
+
+    def cell(first: str, second: str) -> Callable[[Mapping[str, list[Line]]], str]:
+        return lambda at: spread(excesses(at.get(first, []), at.get(second, [])), "+.1%")
+
+    return place_table(lines, "FVU of", {f"{one} against {other}": cell(one, other) for one, other in pairs})
+
+
+def price_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """What signing few latents instead of all changes, by layer, at the larger k."""
+    columns = {
+        f"{column}, {variant}": (variant, *COLUMNS[column])
+        for column in ("FVU", "best coverage")
+        for variant in (ALL, FEW)
+    }
+    rows = [f"| layer | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
+    for (layer, k), found in by_place(lines).items():
+        if k == max(study["k"]) and FEW in found and ALL in found:
+            cells = (f"{mean(of(found[variant])):{form}}" for variant, of, form in columns.values())
+            rows.append(f"| {layer} | {' | '.join(cells)} |")
+    return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
 
 def excesses(lines: Sequence[Line], others: Sequence[Line]) -> list[float]:
@@ -237,25 +286,18 @@ def tuning_table() -> str:
 
 
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """The main result in a sentence or two, for the README."""
+    """The main result for the README: FVU of the summarised variants at the main layer, the least first."""
     k = max(study["k"])
     found, narrow = (by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 1))
-    if not found:
-        return "Nothing of the [study](docs/evidence.md) is recorded yet."
-    tokens = next(iter(found.values()))[0]["training"]["tokens"]
-    d_in = min(line["sae"]["d_sae"] for seeds in found.values() for line in seeds) // EXPANSION
-    at_one = f" With F = D: {from_least_fvu(narrow)}." if narrow else ""
-    return fill(
-        f"FVU in the [study](docs/evidence.md), SmolLM2-135M-Instruct (4-bit) layer {LAYER}, F = {EXPANSION} D latents (D = {d_in}), k = {k}, {tokens:,} tokens, on "
-        f"held-out documents (seeds; `_2F`: twice the latents, `mixed_32nd`: 1 in 32 signed): {from_least_fvu(found)}.{at_one}",
-        width=118,
-        break_on_hyphens=False,
-    )
-
-
-def from_least_fvu(found: Mapping[str, Sequence[Line]]) -> str:
-    """The summarised variants with the mean FVU of their seeds and how many there are, the least first."""
-    means = {name: mean(COLUMNS["FVU"][0](found[name])) for name in SUMMARISED if name in found}
-    return ", ".join(
-        f"`{name}` {means[name]:.4f} ({len(found[name])})" for name in sorted(means, key=means.__getitem__)
-    )
+    fvu = {name: mean(COLUMNS["FVU"][0](found[name])) for name in SUMMARISED if name in found}
+    if not fvu:
+        return "Nothing is recorded yet."
+    shown = sorted(fvu, key=fvu.__getitem__)
+    rows = [f"| FVU (seeds) | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (1 + len(shown)) + "|"]
+    for width, seeds in ((f"F = {EXPANSION} D", found), ("F = D", narrow)):
+        cells = (
+            f"{mean(COLUMNS['FVU'][0](seeds[name])):.4f} ({len(seeds[name])})" if name in seeds else "-"
+            for name in shown
+        )
+        rows.append(f"| {width} | {' | '.join(cells)} |")
+    return "\n".join(rows)

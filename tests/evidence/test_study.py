@@ -168,20 +168,18 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     study.main()
     assert "7 runs, 0 of them recorded" in capsys.readouterr().out
 
-    for module in (concept_tables, tables):
+    for module in (concept_tables, report, tables):
         monkeypatch.setattr(module, "LAYER", 2)
         monkeypatch.setattr(module, "EXPANSION", 2)
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
-    page = tmp_path / "page.md"
-    page.write_text(report.PAGE.read_text())
-    monkeypatch.setattr(report, "PAGE", page)
-    readme = tmp_path / "README.md"
-    readme.write_text(report.README.read_text())
-    monkeypatch.setattr(report, "README", readme)
+    pages = {name: tmp_path / f"{name}.md" for name in ("PAGE", "TABLES", "README")}
+    for name, page in pages.items():
+        page.write_text(getattr(report, name).read_text())
+        monkeypatch.setattr(report, name, page)
     monkeypatch.setattr(report, "HERE", small_study)
     report.main()
-    written = page.read_text()
-    assert "4 of the 7 runs" in written
+    assert "4 of the 7 runs" in pages["PAGE"].read_text()
+    written = pages["TABLES"].read_text()
     assert (
         f"| topk_2F | 2 | {mean(lines[name]['reconstruction']['fvu'] for name in lines if 'topk' in name):.4f} ("
         in written
@@ -235,17 +233,16 @@ def test_a_matched_control_has_as_many_latents_of_each_density() -> None:
 def test_the_page_is_what_the_record_says() -> None:
     lines = list(record.recorded().values())
     whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
-    text = report.PAGE.read_text(encoding="utf-8")
-    assert report.page(text, lines, whole) == text
-    readme = report.README.read_text(encoding="utf-8")
-    assert report.replaced(readme, "study", tables.summary(lines, whole)) == readme
+    for path, content in report.parts(lines, whole).items():
+        page = path.read_text(encoding="utf-8")
+        assert report.filled(page, content) == page, f"{path.name} is stale: python -m evidence.report"
 
 
 def test_numbers_in_the_text_of_the_page_are_in_its_tables() -> None:
     block = re.compile(r"<!-- (\w+) -->(.*?)<!-- end of \1 -->", re.DOTALL)
-    page = report.PAGE.read_text(encoding="utf-8")
-    measured = [float(number) for _, table in block.findall(page) for number in re.findall(r"\d+\.\d+", table)]
-    told = re.findall(r"\b0\.\d{3,4}\b", block.sub("", page))
+    pages = "".join(page.read_text(encoding="utf-8") for page in (report.PAGE, report.TABLES))
+    measured = [float(number) for _, table in block.findall(pages) for number in re.findall(r"\d+\.\d+", table)]
+    told = re.findall(r"\b0\.\d{3,4}\b", block.sub("", pages))
     assert len(told) > 20
     assert [text for text in told if all(f"{number:.{len(text) - 2}f}" != text for number in measured)] == []
 
