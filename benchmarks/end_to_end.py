@@ -19,6 +19,7 @@ from typing import Any
 
 import sae_lens
 import torch
+from recording import environment, write_record
 from rich.console import Console
 from sae_lens import (
     AbsTopKTrainingSAEConfig,
@@ -26,7 +27,6 @@ from sae_lens import (
     LanguageModelSAETrainingRunner,
     LoggingConfig,
 )
-from step_time import environment
 
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
@@ -156,9 +156,7 @@ def main() -> None:
         "environment": environment(),
     }
     print(json.dumps(record, indent=1))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(record, args.out)
 
 
 if __name__ == "__main__":

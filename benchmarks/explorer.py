@@ -16,7 +16,6 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -24,11 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from recording import environment, write_record
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
@@ -247,8 +246,8 @@ def main() -> None:
     if arguments.long:
         found = long_collecting(quickstart_model(lambda _: None), arguments.long, arguments.text, arguments.tokens)
         if arguments.out:
-            document = json.loads(arguments.out.read_text(encoding="utf-8")) | {"long_collecting": found}
-            arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            document = json.loads(arguments.out.read_text(encoding="utf-8"))
+            write_record(document | {"long_collecting": found}, arguments.out)
         print(json.dumps(found, indent=1))
         return
     if arguments.one:
@@ -259,20 +258,13 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", str(d_sae), "--tokens", str(arguments.tokens)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         sizes.append(json.loads(done.stdout.splitlines()[-1]))
-    packages = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
     document = {
-        "environment": {
-            "python": platform.python_version(),
-            "threads": torch.get_num_threads(),
-            **{name: version(name) for name in packages},
-        },
+        "environment": environment(),
         "collecting": sizes,
         "reading": [reading(d_sae) for d_sae in (9216, 16_384)],
     }
-    text = json.dumps(document, indent=1) + "\n"
-    if arguments.out:
-        arguments.out.write_text(text, encoding="utf-8")
-    print(text)
+    write_record(document, arguments.out)
+    print(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,12 @@ that the quickstart reports on plays no part in the choice.
 import argparse
 import csv
 import json
-import platform
 import tempfile
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
+from recording import environment, write_record
 from rich.console import Console
 
 from sae_lens_abstopk import load_config, train
@@ -74,14 +72,10 @@ def main() -> None:
             "metric": "mean FVU of the last tenth of the training batches, each before its update; one seed (42)",
             "model": "SmolLM2-135M-Instruct, Q4_1 dequantised, layer 15",
             "overrides": args.overrides,
-            "environment": {
-                "python": platform.python_version(),
-                "threads": torch.get_num_threads(),
-                **{name: version(name) for name in ("torch", "sae-lens", "transformers", "sae-lens-abstopk")},
-            },
+            "environment": environment(),
             "points": [asdict(point) for point in points],
         }
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(record, args.out)
 
 
 if __name__ == "__main__":

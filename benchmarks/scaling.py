@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from step_time import environment
+from recording import environment, write_record
 
 from sae_lens_abstopk.quickstart_model import quickstart_model
 
@@ -88,9 +88,7 @@ def main() -> None:
         "environment": environment(),
     }
     print(json.dumps(record, indent=1))
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(record, args.out)
 
 
 if __name__ == "__main__":

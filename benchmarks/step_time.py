@@ -18,17 +18,16 @@ spends its time. Run it on an idle machine.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from recording import environment, write_record
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig, TrainingSAE
 from sae_lens import (
     AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE,
@@ -47,7 +46,6 @@ from sae_lens_abstopk import (
     encode_topk,
 )
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
-from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.training.trainers import use_fused_adam
 
 Size = tuple[int, int, int, int]
@@ -69,30 +67,6 @@ class Shape(NamedTuple):
     d_sae: int
     k: int
     tokens: int
-
-
-def processor() -> str:
-    """Name of the processor, where Linux tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-
-
-def commit() -> str:
-    """The commit that is measured."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-
-
-def environment() -> dict[str, Any]:
-    """What a record says of the machine and the software."""
-    return {
-        "python": platform.python_version(),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "bfloat16 selection": bfloat16_is_fast(torch.device("cpu")),
-        "commit": commit(),
-        **{package: version(package) for package in ("torch", "sae-lens", "transformers", "sae-lens-abstopk")},
-    }
 
 
 def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
@@ -159,11 +133,11 @@ def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
     return alternating(steps, repeats)
 
 
-def times_alone(size: Size, repeats: int, peers: Path | None, rounds: int = 2) -> dict[str, list[float]]:
-    """Median seconds of a step of each SAE in a fresh process that holds nothing else, round after round."""
+def times_alone(size: Size, repeats: int, peers: Path | None) -> dict[str, list[float]]:
+    """Median seconds of a step of each SAE in a fresh process that holds nothing else, in two rounds."""
     names = [*saes(), *(PEERS if peers else ())]
     taken: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
+    for _ in range(2):
         for name in names:
             if name in PEERS:
                 command = [str(peers), str(Path(__file__).with_name("peer_step.py")), name, *map(str, size)]
@@ -265,9 +239,7 @@ def main() -> None:
     else:
         repeats = [args.repeats, max(2, args.repeats // 2), 2]
         record["sizes"] = [measure(size, n, args.peers) for size, n in zip(SIZES, repeats, strict=True)]
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(record, args.out)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
     made: dict[str, SAE[Any]] = {f"{MATCHED}{seed}": matched_sae(trained, x, seed=seed) for seed in DRAWS}
     for share in SHARES:
         trained.cfg.k = round(share * trained.cfg.d_sae)
-        made[f"k{trained.cfg.k}"] = untrained_sae(trained, torch.cat(blocks[:SAMPLE_BATCHES])).sae
+        made[f"k{trained.cfg.k}"] = untrained_sae(trained, torch.cat(blocks[:SAMPLE_BATCHES]))
     for name, sae in made.items():
         sae.save_model(out / name)
         shutil.copy(folder / CONFIG_FILENAME, out / name)
@@ -64,7 +64,7 @@ def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
 @torch.no_grad()
 def matched_sae(trained: SAE[Any], x: torch.Tensor, *, seed: int) -> SignedJumpReLUSAE:
     """Fresh weights of ``seed``, and thresholds by which latent j fires on as many of ``x`` [n, d_in] as that of ``trained``."""
-    fresh: Any = untrained_sae(trained, x, seed=seed).sae
+    fresh: Any = untrained_sae(trained, x, seed=seed)
     n_on = sum(((trained.encode(part) != 0).sum(0) for part in x.split(CHUNK)), torch.zeros(fresh.cfg.d_sae).long())
     score = torch.cat([(fresh.process_sae_in(part) @ fresh.W_enc + fresh.b_enc).abs() for part in x.split(CHUNK)])
     ranked = torch.cat([score.sort(dim=0, descending=True).values, torch.zeros_like(score[:1])])

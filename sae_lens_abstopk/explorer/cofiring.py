@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 from sae_lens_abstopk.evaluation.dictionary.code_batch import CodeBatch
 
 BLOCK = 256
+# tokens that are taken of a batch at most
+PER_BATCH = 64
 # fewer joint firings than this say nothing
 LEAST_TOGETHER = 5
 
@@ -22,15 +24,13 @@ class Cofiring(NamedTuple):
     """c_ij / sqrt(c_i c_j): joint firings over the geometric mean of each one's firings, between 0 and 1."""
     same_side: float
     """Share of the joint firings in which both codes have the same sign."""
-    together: int
-    """Tokens of the sample on which both were on."""
 
 
 class CofiringSample:
     """The signs of the codes on the first tokens shown of a batch, up to ``n_tokens`` in all."""
 
-    def __init__(self, d_sae: int, n_tokens: int, *, per_batch: int = 64) -> None:
-        self.d_sae, self.n_tokens, self.per_batch = d_sae, n_tokens, per_batch
+    def __init__(self, d_sae: int, n_tokens: int) -> None:
+        self.d_sae, self.n_tokens = d_sae, n_tokens
         self._tokens_seen = 0
         self._rows: list[torch.Tensor] = []
         self._latents: list[torch.Tensor] = []
@@ -38,7 +38,7 @@ class CofiringSample:
 
     def add(self, batch: CodeBatch, generator: torch.Generator) -> None:
         """Take some tokens of a batch at random, or none once there are enough."""
-        n = min(self.per_batch, self.n_tokens - self._tokens_seen, batch.n_tokens)
+        n = min(PER_BATCH, self.n_tokens - self._tokens_seen, batch.n_tokens)
         if n <= 0:
             return
         new_row = torch.full((batch.n_tokens,), -1)
@@ -76,7 +76,6 @@ class CofiringSample:
                         latent=int(j),
                         overlap=float(overlap[i, j]),
                         same_side=float((1 + agreement[i, j] / together[i, j]) / 2),
-                        together=int(together[i, j]),
                     )
                     for j in sorted(row, key=lambda j: (-overlap[i, j], j))
                     if overlap[i, j] > 0

@@ -28,7 +28,7 @@ RETRIES, SECONDS = 3, 120.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class AskingCost:
     """What asking is going to take, before anything is asked."""
 
     requests: int
@@ -45,8 +45,6 @@ class PlantedCheck:
 
     right: int
     total: int
-    wrong: tuple[tuple[str, str], ...]
-    """(known relation, judged relation) of the others."""
 
 
 class Labeler:
@@ -94,12 +92,12 @@ class Labeler:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def estimate(self, latents: Sequence[Latent]) -> Estimate:
+    def estimate(self, latents: Sequence[Latent]) -> AskingCost:
         """What :meth:`judge` of ``latents`` and :meth:`check` are going to take."""
         prompts = [self._prompt_of(latent) for latent in latents] + [self._prompt(*case[1:]) for case in planted()]
         new = [prompt for prompt in prompts if self._key(prompt) not in self._answers]
         tokens = sum(len(prompt) for prompt in new) / CHARACTERS_A_TOKEN
-        return Estimate(len(new), len(prompts) - len(new), round(tokens), ANSWER_TOKENS * len(new))
+        return AskingCost(len(new), len(prompts) - len(new), round(tokens), ANSWER_TOKENS * len(new))
 
     def judge(
         self, latents: Sequence[Latent], *, on_progress: Callable[[int, int], None] | None = None
@@ -121,13 +119,10 @@ class Labeler:
 
     def check(self) -> PlantedCheck:
         """Judge the packaged planted latents. Errors are those of :meth:`judge`."""
-        wrong = []
         cases = planted()
-        for relation, negative, positive in cases:
-            judgement = self._ask(self._prompt(negative, positive))
-            if judgement is None or judgement.relation != relation:
-                wrong.append((relation, judgement.relation if judgement else "no answer"))
-        return PlantedCheck(len(cases) - len(wrong), len(cases), tuple(wrong))
+        judged = [(relation, self._ask(self._prompt(*sides))) for relation, *sides in cases]
+        right = sum(judgement is not None and judgement.relation == relation for relation, judgement in judged)
+        return PlantedCheck(right, len(cases))
 
     def _prompt_of(self, latent: Latent) -> str:
         return self._prompt(*([excerpt(c) for c in pole.strongest[:EXCERPTS]] for pole in latent.poles[::-1]))

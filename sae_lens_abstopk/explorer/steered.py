@@ -33,7 +33,6 @@ def steered_texts(
     scales: Mapping[int, float],
     prompts: Sequence[str],
     *,
-    new_tokens: int = NEW_TOKENS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, tuple[SteeredText, ...]]:
     """
@@ -44,7 +43,6 @@ def steered_texts(
         sae: Its SAE.
         scales: Latent to the size of a code that a strength of 1 stands for.
         prompts: Plain text.
-        new_tokens: Tokens that are written.
         on_progress: Called with (latents done, latents in all).
 
     Returns:
@@ -54,7 +52,7 @@ def steered_texts(
         ConfigError: a prompt holds no token.
     """
     encoded = encode_prompts(model, prompts)
-    unsteered = [_written(model, ids, new_tokens) for ids in encoded]
+    unsteered = [_written(model, ids) for ids in encoded]
     found: dict[int, tuple[SteeredText, ...]] = {}
     for number, (latent, scale) in enumerate(scales.items(), start=1):
         rows: list[list[str]] = [[] for _ in prompts]
@@ -65,7 +63,7 @@ def steered_texts(
                 continue
             with steer(model, sae, latent=latent, strength=strength, scale=scale):
                 for row, ids in zip(rows, encoded, strict=True):
-                    row.append(_written(model, ids, new_tokens))
+                    row.append(_written(model, ids))
         found[latent] = tuple(SteeredText(prompt, tuple(row)) for prompt, row in zip(prompts, rows, strict=True))
         if on_progress is not None:
             on_progress(number, len(scales))
@@ -86,21 +84,21 @@ def encode_prompts(model: Any, prompts: Sequence[str]) -> list[torch.Tensor]:
     return encoded
 
 
-def _written(model: Any, ids: torch.Tensor, new_tokens: int) -> str:
+def _written(model: Any, ids: torch.Tensor) -> str:
     if isinstance(model, HookedProxyLM):
         network: Any = model.model
         ids = ids.to(next(network.parameters()).device)
         whole = network.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
+            max_new_tokens=NEW_TOKENS,
             do_sample=False,
             pad_token_id=model.tokenizer.pad_token_id or 0,
         )
     else:  # HookedTransformer and TransformerBridge
         # with a cache, the layers of a bridge see the newest token alone
         cached = not isinstance(model, TransformerBridge)
-        whole = model.generate(ids, max_new_tokens=new_tokens, do_sample=False, verbose=False, use_past_kv_cache=cached)
+        whole = model.generate(ids, max_new_tokens=NEW_TOKENS, do_sample=False, verbose=False, use_past_kv_cache=cached)
     special = set(model.tokenizer.all_special_ids)
     new = [token for token in whole[0, ids.shape[1] :].tolist() if token not in special]
     return TokenText(model.tokenizer).joined(new)  # the last character may be cut off

@@ -63,7 +63,7 @@ class ConceptResult:
 
 
 @dataclass(frozen=True)
-class Results:
+class PublishedResults:
     """What was measured of one SAE."""
 
     tokens: int
@@ -106,7 +106,7 @@ class PublishedSAE:
     """For a mirrored SAE the id of the signed one in the same release."""
     training: dict[str, Any]
     """Model, hook, text and options, from the SAE's metadata."""
-    results: Results | None
+    results: PublishedResults | None
     files: dict[str, PublishedFile]
     """By path in the repository."""
     base_model: str | None = None

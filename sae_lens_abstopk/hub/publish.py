@@ -16,8 +16,8 @@ from sae_lens_abstopk.hub.manifest import (
     MANIFEST_FILENAME,
     Manifest,
     PublishedFile,
+    PublishedResults,
     PublishedSAE,
-    Results,
     published_file,
 )
 from sae_lens_abstopk.hub.model_card import model_card
@@ -50,7 +50,7 @@ def publish(
     private: bool = False,
     revision: str = "main",
     with_mirror: bool = False,
-    results: Mapping[str, Results] | None = None,
+    results: Mapping[str, PublishedResults] | None = None,
     poles: Mapping[str, PoleActivity] | None = None,
     license: str | None = None,
     base_model: str | None = None,

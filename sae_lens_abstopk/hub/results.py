@@ -12,7 +12,7 @@ from sae_lens_abstopk.evaluation import results as measured
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, UNTRAINED
-from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, Number, Results
+from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, Number, PublishedResults
 
 # name in abstopk.json: heading in the card, format
 RESULT_NAMES = {
@@ -38,7 +38,7 @@ CONCEPT_NAMES = {
 }
 
 
-def results_of_file(path: Path) -> dict[str, Results]:
+def results_of_file(path: Path) -> dict[str, PublishedResults]:
     """
     The results in a file of ``abstopk eval`` or ``abstopk inspect --json``, by the name that the SAE has there.
 
@@ -48,7 +48,7 @@ def results_of_file(path: Path) -> dict[str, Results]:
     return results_of(measured.read_results(path))
 
 
-def results_beside(folders: Mapping[str, Path]) -> dict[str, Results]:
+def results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
     """
     Results by SAE id from the ``results.json`` in the folder of an SAE, or in the folder above, that is about its weights.
 
@@ -64,12 +64,12 @@ def results_beside(folders: Mapping[str, Path]) -> dict[str, Results]:
     return found
 
 
-def results_of(document: measured.Results) -> dict[str, Results]:
+def results_of(document: measured.Results) -> dict[str, PublishedResults]:
     """The results in ``document``, by the name that the SAE has there."""
     found = {}
     for name, record in document.reconstruction.items():
         values = record.model_dump() | (record.loss.model_dump() if record.loss else {})
-        found[name] = Results(
+        found[name] = PublishedResults(
             tokens=record.tokens,
             text=document.text,
             held_out=document.held_out,
@@ -93,7 +93,7 @@ def results_of(document: measured.Results) -> dict[str, Results]:
     return found
 
 
-def results_in_gauge(results: Results, flipped: torch.Tensor) -> Results:
+def results_in_gauge(results: PublishedResults, flipped: torch.Tensor) -> PublishedResults:
     """``results`` for the SAE whose latents ``flipped`` [d_sae] have changed sign."""
     examples = [
         replace(example, pole=1 - example.pole, code=-example.code) if flipped[example.latent] else example
@@ -105,7 +105,9 @@ def results_in_gauge(results: Results, flipped: torch.Tensor) -> Results:
     return replace(results, examples=tuple(examples))
 
 
-def chosen_results(results: Mapping[str, Results], *, sae_id: str, label: str, folder: Path | None) -> Results | None:
+def chosen_results(
+    results: Mapping[str, PublishedResults], *, sae_id: str, label: str, folder: Path | None
+) -> PublishedResults | None:
     """
     Those of ``results`` that are of one SAE: by the hash of the weights in ``folder``, or else by its id or label.
 

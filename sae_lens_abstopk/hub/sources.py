@@ -15,7 +15,7 @@ from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_recon
 from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
 from sae_lens_abstopk.evaluation.passes.hook_places import read_by
 from sae_lens_abstopk.evaluation.text_results import text_results
-from sae_lens_abstopk.hub.manifest import Results
+from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.saes.derive import SignedSAE
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
@@ -41,7 +41,9 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def with_measured(results: Mapping[str, Results], measured: Mapping[str, Results]) -> dict[str, Results]:
+def with_measured(
+    results: Mapping[str, PublishedResults], measured: Mapping[str, PublishedResults]
+) -> dict[str, PublishedResults]:
     """``results``, with what was ``measured`` of SAEs that they do not tell of, and contexts where they have none."""
     names = {found.weights_sha256: name for name, found in results.items() if found.weights_sha256 is not None}
     combined = dict(results)
@@ -61,7 +63,7 @@ def measure(
     text: str | None = None,
     n_tokens: int = 51_200,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Results], dict[str, PoleActivity]]:
+) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
     """
     Results with contexts of each SAE, and the pole activity of the signed ones, from one pass up to the hook.
 
@@ -71,7 +73,7 @@ def measure(
     Raises:
         ConfigError: an SAE cannot be loaded, or its model or text are unknown.
     """
-    results: dict[str, Results] = {}
+    results: dict[str, PublishedResults] = {}
     poles: dict[str, PoleActivity] = {}
     together: defaultdict[str, list[str]] = defaultdict(list)
     for sae_id, folder in folders.items():
@@ -100,7 +102,7 @@ def _measured_together(
     text: str | None,
     n_tokens: int,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, Results], dict[str, PoleActivity]]:
+) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
     subjects = open_subjects(folders, model_name=model_name, text=text)
     batches = subjects.batches(n_tokens)
     contexts = {sae_id: PoleContexts(sae.cfg.d_sae, CONTEXTS) for sae_id, sae in subjects.saes.items()}

@@ -15,7 +15,13 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_as_saved, require_finite, without_path
-from sae_lens_abstopk.hub.manifest import CARD_FILENAME, MANIFEST_FILENAME, PublishedSAE, Results, published_file
+from sae_lens_abstopk.hub.manifest import (
+    CARD_FILENAME,
+    MANIFEST_FILENAME,
+    PublishedResults,
+    PublishedSAE,
+    published_file,
+)
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
 from sae_lens_abstopk.saes.derive import SignedSAE, derive
@@ -59,7 +65,7 @@ def stage(
     folder: Path,
     *,
     with_mirror: bool = False,
-    results: Mapping[str, Results] | None = None,
+    results: Mapping[str, PublishedResults] | None = None,
     poles: Mapping[str, PoleActivity] | None = None,
     base_model: str | None = None,
 ) -> Staged:
@@ -162,7 +168,7 @@ def _recorded_activity(origin: Path | None) -> PoleActivity | None:
     return PoleActivity.load(origin)
 
 
-def _two_sidedness(activity: PoleActivity | None, measured: Results | None) -> list[int]:
+def _two_sidedness(activity: PoleActivity | None, measured: PublishedResults | None) -> list[int]:
     """Live latents by two-sidedness, as fine as it was measured."""
     if activity is not None:
         shares = pole_statistics(activity.counts).two_sidedness
@@ -187,7 +193,7 @@ def _record(
     sae: SAE[Any],
     folder: Path,
     sae_id: str,
-    results: Results | None,
+    results: PublishedResults | None,
     *,
     in_gauge: bool,
     base_model: str | None,

@@ -17,9 +17,9 @@ class ClassSet(NamedTuple):
     test: Classes
 
 
-def class_set(task: Task, *, seed: int = 0) -> ClassSet:
+def class_set(task: Task) -> ClassSet:
     """The two poles of a task as classes; its val texts are train texts here, as SAEBench has no use for val."""
-    split = task.split(seed)
+    split = task.split(0)
     train, test = [*split.train, *split.val], split.test
     by_split = (
         {pole: [task.examples[i].text for i in rows if task.examples[i].pole == place] for place, pole in poles}

@@ -17,6 +17,8 @@ from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statis
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_count
 
 B_DEC_INIT_METHODS = ("mean", "geometric_median", "zeros")
+# steps towards a geometric median at most; it is reached when one is shorter than this share of its own norm
+MEDIAN_ITERATIONS, MEDIAN_TOLERANCE = 100, 1e-6
 
 
 @dataclass(kw_only=True)
@@ -137,25 +139,23 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         del state_dict["pole_counts"]
 
 
-def geometric_median(x: torch.Tensor, *, iterations: int = 100, tolerance: float = 1e-6) -> torch.Tensor:
+def geometric_median(x: torch.Tensor) -> torch.Tensor:
     """
     The point with the least summed distance to the rows of ``x``, by Weiszfeld's iteration from the mean.
 
     Args:
         x: [n, d], float32 or float64.
-        iterations: At most this many.
-        tolerance: Stop when a step is shorter than this share of the median's own norm.
 
     Returns:
         [d].
     """
     median = x.mean(0)
-    for _ in range(iterations):
+    for _ in range(MEDIAN_ITERATIONS):
         weights = 1 / (x - median).norm(dim=1).clamp(min=1e-8)
         moved = (weights[:, None] * x).sum(0) / weights.sum()
         step = (moved - median).norm()
         median = moved
-        if step <= tolerance * median.norm():
+        if step <= MEDIAN_TOLERANCE * median.norm():
             break
     return median
 

@@ -96,9 +96,9 @@ class FilteredActivationsStore(ActivationsStore):
             store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
         return store
 
-    def median_norm(self, n_batches: int = NORM_CALIBRATION_BATCHES) -> float:
-        """Median norm of the activations of the next ``n_batches`` LM batches; over several ranks, the mean of theirs."""
-        norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(n_batches)]
+    def median_norm(self) -> float:
+        """Median norm of the activations of the next ``NORM_CALIBRATION_BATCHES`` LM batches; over several ranks, the mean of theirs."""
+        norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(NORM_CALIBRATION_BATCHES)]
         return averaged(torch.cat(norms).median()).item()
 
     @override

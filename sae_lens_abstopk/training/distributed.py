@@ -4,7 +4,7 @@ import copy
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -197,11 +197,11 @@ def note_on_ranks(launched: int, written_by: int) -> str | None:
     )
 
 
-def command_prefix(variables: Mapping[str, str] = os.environ) -> str:
+def command_prefix() -> str:
     """How ``abstopk`` is started for this run."""
     if n_ranks() == 1:
         return "abstopk"
-    return f"torchrun --nproc-per-node {variables.get('LOCAL_WORLD_SIZE', n_ranks())} -m sae_lens_abstopk"
+    return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', n_ranks())} -m sae_lens_abstopk"
 
 
 def _local_rank() -> int:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from rich.console import Console
 
+# calls to a line in a log
+LINE_EVERY = 10
 # Order of the columns of metrics.csv; a measurement that a row does not have stays empty.
 COLUMNS: tuple[str, ...] = (
     "step",
@@ -58,14 +60,14 @@ class CsvLogger:
 
 
 class ConsoleLogger:
-    """A line every ``every`` calls, for logs that no progress bar is drawn in."""
+    """A line every ``LINE_EVERY`` calls, for logs that no progress bar is drawn in."""
 
-    def __init__(self, console: Console, name: str, every: int = 10) -> None:
-        self._console, self._name, self._every, self._calls = console, name, every, 0
+    def __init__(self, console: Console, name: str) -> None:
+        self._console, self._name, self._calls = console, name, 0
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._calls += 1
-        if (self._calls - 1) % self._every and "loss_recovered_zero" not in metrics:
+        if (self._calls - 1) % LINE_EVERY and "loss_recovered_zero" not in metrics:
             return
         shown = ("loss", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
         values = "  ".join(f"{key} {_short(metrics[key])}" for key in shown if key in metrics)

@@ -16,6 +16,7 @@ from sae_lens_abstopk.files import write_whole
 from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.config_file import dump_config
+from sae_lens_abstopk.training.presets import flat_keys
 from sae_lens_abstopk.training.run_lock import LOCK
 from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import STATE
@@ -182,10 +183,10 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     path = folder / CONFIG_FILENAME
     if not path.is_file():
         return
-    then = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    then = flat_keys(yaml.safe_load(path.read_text(encoding="utf-8")))
     if "lr" in cfg.resume_allows_changes and cfg.lr_end is not None and cfg.lr_end == then.get("lr_end"):
         cfg.lr_end *= cfg.lr / then["lr"]
-    now = _flat(yaml.safe_load(dump_config(cfg)))
+    now = flat_keys(yaml.safe_load(dump_config(cfg)))
     # a key that the version which wrote it did not know
     then = {key: value for key, value in _defaults(cfg).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
@@ -231,13 +232,3 @@ def _defaults(cfg: TrainingConfig) -> dict[str, Any]:
     """Defaults of the keys of the config, its logger and its SAE."""
     parts = (("", cfg), ("logger.", cfg.logger), ("sae.", cfg.sae))
     return {prefix + f.name: f.default for prefix, part in parts for f in fields(part) if f.default is not MISSING}
-
-
-def _flat(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif value != {}:
-            flat[prefix + key] = value
-    return flat

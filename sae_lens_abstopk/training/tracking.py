@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
+from sae_lens_abstopk.training.presets import flat_keys
 
 ARTEFACTS = (
     "cfg.json",
@@ -184,7 +185,7 @@ class MlflowLogger:
     def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        flat = [Param(key, value[:_LONGEST_PARAMETER]) for key, value in _flat(parameters)]
+        flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flat_keys(parameters).items()]
         for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
             self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
 
@@ -210,7 +211,7 @@ class TensorBoardLogger:
 
         # what was written from that step on, before the run went back to it, is not shown
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
-        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in _flat(config)))
+        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in flat_keys(config).items()))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for key, value in metrics.items():
@@ -291,13 +292,3 @@ def start_wandb(
         noted.write_text(run.id, encoding="utf-8")
     except Exception as error:  # no key, or a server that cannot be reached
         warn(failure_note("Weights & Biases", error))
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    found = []
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", str(value)))
-    return found

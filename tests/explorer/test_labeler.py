@@ -102,7 +102,6 @@ def test_the_check_on_planted_latents_counts_what_is_right(stand_in: StandIn, la
     stand_in.script = [(200, json.dumps({"a": "x", "b": "y", "relation": relation})) for relation in answers]
     checked = labeler.check()
     assert (checked.right, checked.total) == (len(known) - 1, len(known))
-    assert checked.wrong == (("one-sided", "opposites"),)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval
-from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedSAE, Results
+from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
 from sae_lens_abstopk.hub.sources import with_measured
 from tests.evaluation.results_document import results_document
@@ -120,7 +120,7 @@ def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
     example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
-    without = Results(10, "t", False, {"l0": Number(3.0)}, weights_sha256="a")
+    without = PublishedResults(10, "t", False, {"l0": Number(3.0)}, weights_sha256="a")
     measured = replace(without, numbers={}, examples=(example,))
     assert with_measured({"other name": without}, {"mine": measured}) == {
         "other name": replace(without, examples=(example,))
@@ -143,7 +143,7 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
     example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\n<i>", token="`x`", after=" $5")
-    results = Results(10, "t", False, {"fvu": Number(0.2, 0.18, 0.22)}, (example,))
+    results = PublishedResults(10, "t", False, {"fvu": Number(0.2, 0.18, 0.22)}, (example,))
     sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
     card = model_card(Manifest({"mine": sae}), REPO)
     assert "0.200 [0.180, 0.220]" in card

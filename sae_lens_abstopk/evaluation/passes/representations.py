@@ -49,14 +49,12 @@ class Representations:
         cls,
         x: Mapping[str, npt.ArrayLike],
         codes: Mapping[str, Mapping[str, npt.ArrayLike]],
-        *,
-        folder: Path | None = None,
     ) -> Self:
         """From activations by read position, [n, d_in] each, and codes by SAE and read position, [n, d_sae] each."""
         reads = tuple(x)
         n, d_in = np.shape(x[reads[0]])
         d_sae = {name: np.shape(by_read[reads[0]])[1] for name, by_read in codes.items()}
-        made = cls._create(n, reads, d_in, d_sae, folder)
+        made = cls._create(n, reads, d_in, d_sae, None)
         for name, by_read in {_X: x, **codes}.items():
             for read in reads:
                 made._open(name, read, mode="r+")[:] = by_read[read]

@@ -9,26 +9,25 @@ from sae_lens_abstopk.errors import ConfigError
 
 
 class ConceptPCA(NamedTuple):
-    """Activations of one concept's texts in their first principal components."""
+    """Activations of one concept's texts in their first two principal components."""
 
     coordinates: torch.Tensor
-    """float64 [n_texts, c]; along each component, pole B lies above pole A."""
+    """float64 [n_texts, 2]; along each component, pole B lies above pole A."""
     explained_variance_ratio: torch.Tensor
-    """Share of the variance along each component, float64 [c]."""
+    """Share of the variance along each component, float64 [2]."""
 
 
 @torch.no_grad()
-def concept_pca(x: torch.Tensor, pole: torch.Tensor, *, n_components: int = 2) -> ConceptPCA:
+def concept_pca(x: torch.Tensor, pole: torch.Tensor) -> ConceptPCA:
     """
     Principal components (scikit-learn) of the activations of a concept's texts.
 
     Args:
         x: Activations [n_texts, D], one a text, of both poles.
         pole: 0 or 1 for each text, [n_texts].
-        n_components: Components kept.
 
     Raises:
-        ConfigError: the shapes do not belong together, a pole has no text, or an option is out of range.
+        ConfigError: the shapes do not belong together, a pole has no text, or an activation has less than two dimensions.
     """
     x, pole = x.detach().double().cpu(), torch.as_tensor(pole).long().cpu()
     if x.ndim != 2 or pole.shape != x.shape[:1]:
@@ -37,12 +36,8 @@ def concept_pca(x: torch.Tensor, pole: torch.Tensor, *, n_components: int = 2) -
         raise ConfigError(
             f"the poles of the texts are {sorted(set(pole.tolist()))}; there must be texts of 0 and of 1."
         )
-    if not 1 <= n_components <= min(x.shape):
-        raise ConfigError(
-            f"n_components={n_components!r} must lie between 1 and {min(x.shape)} for x {tuple(x.shape)}."
-        )
     # the full decomposition: it takes no random numbers, so the picture is the same each time
-    fitted = PCA(n_components, svd_solver="full").fit(x.numpy())
+    fitted = PCA(2, svd_solver="full").fit(x.numpy())
     components = torch.from_numpy(fitted.components_)
     difference = x[pole == 1].mean(0) - x[pole == 0].mean(0)
     # a component has no sign of its own

@@ -26,14 +26,9 @@ class LogisticProbe:
         return features.astype(np.float64) @ self.weights + self.bias
 
 
-def fit_logistic(
-    train: tuple[Floats, Labels],
-    val: tuple[Floats, Labels],
-    *,
-    strengths: tuple[float, ...] = STRENGTHS,
-) -> LogisticProbe:
+def fit_logistic(train: tuple[Floats, Labels], val: tuple[Floats, Labels]) -> LogisticProbe:
     """
-    Fit on ``train`` (features [n, d] and poles [n]) for each strength; keep the one of lowest log loss on ``val``.
+    Fit on ``train`` (features [n, d] and poles [n]) for each of ``STRENGTHS``; keep the one of lowest log loss on ``val``.
 
     (AUROC would not do: of one latent it is the same for every strength.) Features are standardised by the mean and
     standard deviation over train.
@@ -45,7 +40,7 @@ def fit_logistic(
     # each fit starts from the one before: from strong penalties to weak ones, little changes at a time
     model = LogisticRegression(max_iter=5000, tol=1e-4, warm_start=True)
     best: tuple[float, LogisticProbe] | None = None
-    for strength in sorted(strengths):
+    for strength in sorted(STRENGTHS):
         model.set_params(C=strength).fit(standardised, labels)
         weights = model.coef_[0] / spread
         bias = np.ravel(model.intercept_)[0] - mean @ weights

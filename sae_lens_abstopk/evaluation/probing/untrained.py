@@ -1,7 +1,7 @@
 """The control that never saw data: an SAE of the same config with fresh weights, as sparse as the trained one."""
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from sae_lens import SAE
@@ -24,19 +24,8 @@ _ARCHITECTURES_WITH_GATE = {
 }
 
 
-class Untrained(NamedTuple):
-    """An SAE with fresh weights, and how it was made comparable."""
-
-    sae: SAE[Any]
-    l0: float
-    """Mean number of latents that are on in the sample."""
-    trained_l0: float
-    how: str
-    """In words, for the record."""
-
-
 @torch.no_grad()
-def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained:
+def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     """
     Make ``sae`` anew: SAELens's own initialisation of its architecture, as before the first training step.
 
@@ -65,21 +54,17 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> Untrained
     for name, bias in fresh.named_parameters():
         if name in _ENCODER_BIASES:
             bias.add_(centre)
-    wanted = _l0(sae, x)
-    how = f"{sae.cfg.architecture()} with weights of seed {seed}, b_dec at the mean of {len(x):,} activations"
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
         open_poles = _open_poles(sae)
         signed = bool((sae.encode(x[:64]) < 0).any())
-        level = _level(fresh, x, wanted, centre=centre, signed=signed, open_poles=open_poles)
+        level = _level(fresh, x, _l0(sae, x), centre=centre, signed=signed, open_poles=open_poles)
         of_gate = getattr(fresh, gate)
         of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
         if open_poles is not None:
             for name, is_open in zip(_POLE_THRESHOLDS, open_poles, strict=True):
                 getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
-        how += f", {gate} at {_GATES[gate] * level:.4g} for all latents to match the trained L0"
-    reached = _l0(fresh, x)
-    return Untrained(fresh, reached, wanted, f"{how} (L0 {reached:.1f}, trained {wanted:.1f})")
+    return fresh
 
 
 def _chunks(sae: SAE[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sae_lens_abstopk.evaluation.intervals import Estimate, mean_estimate
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.tasks.text_scorers import REFUSAL_SUBSTRINGS, refuses
+from sae_lens_abstopk.evaluation.tasks.text_scorers import refuses
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class RefusalScores:
     """The answers to the harmful ones, in the order of the instructions."""
 
 
-def refusal_score(texts: Sequence[str], substrings: Sequence[str] = REFUSAL_SUBSTRINGS) -> Estimate:
+def refusal_score(texts: Sequence[str]) -> Estimate:
     """Share of ``texts`` that refuse, by the published list (refusal_score of arXiv 2406.11717, appendix D)."""
-    return mean_estimate([float(refuses(text, substrings)) for text in texts])
+    return mean_estimate([float(refuses(text)) for text in texts])
 
 
 def measure_refusal(

@@ -107,7 +107,6 @@ def summarise(
     *,
     budget: float,
     cost: CostKind,
-    resamples: int = 1000,
     seed: int = 0,
 ) -> InterventionSummary:
     """
@@ -121,10 +120,8 @@ def summarise(
         reached: Whether each of these strengths met the budget.
         budget: Cost up to which the area goes.
         cost: What the budget is of.
-        resamples: Of the bootstrap.
         seed: Of the bootstrap.
     """
-    settings: Any = {"resamples": resamples, "seed": seed}
 
     def effect_of(sign: int, dose: Dose, was_reached: bool) -> PoleEffect:
         whole = (d for d in curve if d.strength * sign >= 0 and np.isfinite(d.log_odds).all())
@@ -134,7 +131,7 @@ def summarise(
         costs = np.stack([_cost(baseline, d, cost) for d in doses])
 
         def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
-            return mean_estimate(sign * _change(baseline, dose, kind), **settings)
+            return mean_estimate(sign * _change(baseline, dose, kind), seed=seed)
 
         neutral = np.subtract(dose.neutral_nll, baseline.neutral_nll)
         return PoleEffect(
@@ -142,9 +139,9 @@ def summarise(
             reached=was_reached,
             log_odds=mean(_log_odds),
             score=mean(_scores) if dose.scores is not None else None,
-            generated_cost=mean_estimate(_cost(baseline, dose, "generated"), **settings),
-            neutral_cost=mean_estimate(neutral, **settings),
-            log_odds_area=bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], **settings),
+            generated_cost=mean_estimate(_cost(baseline, dose, "generated"), seed=seed),
+            neutral_cost=mean_estimate(neutral, seed=seed),
+            log_odds_area=bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], seed=seed),
         )
 
     minus, plus = (_change(baseline, dose, _log_odds) for dose in matched)
@@ -152,7 +149,7 @@ def summarise(
         intervention,
         towards_a=effect_of(-1, matched[0], reached[0]),
         towards_b=effect_of(1, matched[1], reached[1]),
-        log_odds_symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), **settings),
+        log_odds_symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), seed=seed),
     )
 
 

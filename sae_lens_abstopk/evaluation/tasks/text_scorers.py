@@ -1,7 +1,7 @@
 """Which pole a generated text shows, judged by its words; and whether it is a refusal."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Protocol
 
@@ -59,10 +59,10 @@ def starts_with(text: str, prefixes: Iterable[str]) -> bool:
     return _plain(text).lstrip(" \t\n\"'").startswith(tuple(_plain(prefix) for prefix in prefixes))
 
 
-def refuses(text: str, substrings: Sequence[str] = REFUSAL_SUBSTRINGS) -> bool:
-    """Whether one of ``substrings`` occurs in ``text``, whatever the case (refusal_score of arXiv 2406.11717)."""
+def refuses(text: str) -> bool:
+    """Whether one of ``REFUSAL_SUBSTRINGS`` occurs in ``text``, whatever the case (refusal_score of arXiv 2406.11717)."""
     plain = _plain(text)
-    return any(_plain(substring) in plain for substring in substrings)
+    return any(_plain(substring) in plain for substring in REFUSAL_SUBSTRINGS)
 
 
 def _plain(text: str) -> str:

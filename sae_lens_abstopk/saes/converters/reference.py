@@ -25,7 +25,7 @@ BLOCK = 512
 
 
 @torch.no_grad()
-def convert_reference(weights: Path, activations: torch.Tensor, *, settings: Path | None = None) -> SignedJumpReLUSAE:
+def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReLUSAE:
     """
     The SAE in ``weights`` as a ``signed_jumprelu`` SAE, whose one threshold is estimated on ``activations``.
 
@@ -33,14 +33,13 @@ def convert_reference(weights: Path, activations: torch.Tensor, *, settings: Pat
     the batch selection keeps in the limit of one large batch. A token's code then no longer depends on its batch.
 
     Args:
-        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file.
+        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, with ``config_STEP.json`` beside it.
         activations: [n, d_in] at the hook, as the language model gives them; a few thousand tokens.
-        settings: ``config_STEP.json``; by default the one beside the weights.
 
     Raises:
         ConfigError: the files are of another format or damaged, or the activations have another width.
     """
-    settings = settings or weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
+    settings = weights.with_name(weights.stem.replace("sae_", "config_", 1) + ".json")
     found = read_settings(settings)
     if found.get("sae_name") != SAE_NAME:
         raise ConfigError(

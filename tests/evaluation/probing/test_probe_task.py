@@ -355,8 +355,9 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     train_texts = [texts[row] for row in split.train]
     sample = torch.cat([b.activations[b.kept] for b in text_batches(passes, tokenizer, train_texts, rules=rules)])
     fresh = untrained_sae(signed, sample)
-    assert fresh.l0 == pytest.approx(fresh.trained_l0, rel=0.02)
-    saes = {"signed": signed, "plain": plain, "fresh": fresh.sae}
+    on = [(sae.encode(sample) != 0).sum().item() for sae in (fresh, signed)]
+    assert on[0] == pytest.approx(on[1], rel=0.02)
+    saes = {"signed": signed, "plain": plain, "fresh": fresh}
     with represent(passes, tokenizer, saes, texts) as stored:
         of_signed = probe_task(stored, labels, split, "signed", untrained_name="fresh")
         of_plain = probe_task(stored, labels, split, "plain", activations=of_signed)

@@ -14,7 +14,6 @@ def test_the_score_is_the_share_that_refuses_with_an_interval() -> None:
     assert found.value == pytest.approx(0.5)
     assert 0.2 < found.low < 0.5 < found.high < 0.8
     assert found.n_units == 20
-    assert refusal_score(["Nope", "Sure"], ["nope"]).value == 0.5
 
 
 def test_answers_are_greedy_and_change_under_steering(
