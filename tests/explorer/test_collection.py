@@ -155,7 +155,7 @@ def test_joint_firings_are_counted_with_their_sides() -> None:
     sample = CofiringSample(4, 100)
     sample.add(CodeBatch.of(codes, where, torch.zeros(1, 40, dtype=torch.int64)), generator)
     first, second, third, last = sample.top(3)
-    assert [(c.latent, c.together) for c in first] == [(1, 20), (2, 10)]
+    assert [c.latent for c in first] == [1, 2]
     assert first[0].overlap == pytest.approx(1)
     assert first[1].overlap == pytest.approx(10 / math.sqrt(200))
     assert [c.same_side for c in first] == [0, 1]
