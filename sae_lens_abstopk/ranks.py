@@ -107,4 +107,4 @@ def together(what: str) -> Iterator[None]:
         any_rank(True)
         raise
     if any_rank(False):
-        raise OtherRankError(f"{what} failed on another rank, which says why.")
+        raise OtherRankError(f"{what} failed on another rank; see that rank's output for the reason.")

@@ -357,7 +357,11 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "no such results": (nothing, ["report", "{dir}/none.json"], "no such results file"),
     "results are no JSON": (text_of("{", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
     "results of something else": (text_of("{}", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
-    "results are binary": (text_of(b"\xff\xfe", "r.json"), ["report", "{dir}/r.json"], "is no results file|is no text"),
+    "results are binary": (
+        text_of(b"\xff\xfe", "r.json"),
+        ["report", "{dir}/r.json"],
+        "is no results file|is not a text file",
+    ),
     "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a file"),
     "no such sweep": (nothing, ["sweep", "none"], "none"),
     "no such preset": (nothing, ["configs", "gpt3"], "did you mean 'gpt2'"),

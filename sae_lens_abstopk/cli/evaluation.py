@@ -50,7 +50,7 @@ def evaluate(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
     out: Annotated[
-        Path, typer.Option(help="Folder of the results; what is done is kept, other results are not lost.")
+        Path, typer.Option(help="Folder of the results; finished parts are reused, other results are not overwritten.")
     ] = Path("results"),
     model: Model = None,
     text: Text = None,
@@ -64,8 +64,10 @@ def evaluate(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
+        from sae_lens_abstopk.training.distributed import require_one_process
         from sae_lens_abstopk.training.progress import stages_bar
 
+        require_one_process("abstopk eval")
         if quick and suite not in (None, "quick"):
             raise ConfigError(f"--quick is --suite quick, and --suite {suite} is given; leave one of them out.")
         with stages_bar(console) as on_progress:
@@ -131,24 +133,26 @@ def explore(
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
     steer: Annotated[
         list[str] | None,
-        typer.Option(help="Prompt to go on with at five strengths of a latent; may be repeated.", show_default=False),
+        typer.Option(
+            help="Prompt to continue at five strengths of each steered latent; may be repeated.", show_default=False
+        ),
     ] = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Results file of `abstopk eval` on these SAEs; may be repeated.", show_default=False),
     ] = None,
     labeler: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible address that names the poles.", show_default=False)
+        str | None, typer.Option(help="URL of an OpenAI-compatible endpoint that names the poles.", show_default=False)
     ] = None,
-    labeler_model: Annotated[str | None, typer.Option(help="Model to ask there.", show_default=False)] = None,
+    labeler_model: Annotated[str | None, typer.Option(help="Model to use at the labeler.", show_default=False)] = None,
     labeler_prompt: Annotated[
-        Path | None, typer.Option(help="File with a question of your own.", show_default=False)
+        Path | None, typer.Option(help="File with a prompt template for the labeler.", show_default=False)
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Skip the confirmation before text is sent to the labeler.")
     ] = False,
     latents: Annotated[
-        int, typer.Option(help="Latents to steer with and to label: the first of the suggested order.", min=1)
+        int, typer.Option(help="Number of latents to steer with and to label, first in the suggested order.", min=1)
     ] = 20,
     serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
     port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
@@ -182,7 +186,7 @@ def explore(
             )
         if found.about.tokens_read < tokens:
             console.print(
-                f"{found.about.text} fills batches of {found.about.tokens_read:,} tokens, not {tokens:,}: all were read.",
+                f"{found.about.text} has only {found.about.tokens_read:,} tokens in whole batches, not {tokens:,}: all were read.",
                 highlight=False,
                 markup=False,
             )
@@ -202,8 +206,8 @@ def explore(
 def _agreed(estimate: "AskingCost") -> bool:
     """Whether the user lets the labeler be asked."""
     return typer.confirm(
-        f"The labeler is to be asked {estimate.requests} questions ({estimate.cached} more are answered already): about "
-        f"{estimate.prompt_tokens:,} tokens to read and {estimate.answer_tokens:,} to write. Ask?"
+        f"This sends {estimate.requests} requests to the labeler ({estimate.cached} more are cached): about "
+        f"{estimate.prompt_tokens:,} prompt tokens and {estimate.answer_tokens:,} output tokens. Continue?"
     )
 
 

@@ -14,7 +14,8 @@ def saebench(
     sae: Annotated[str, typer.Argument(help="SAE folder, or RELEASE:SAE_ID.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
     evals: Annotated[
-        str, typer.Option(help="core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption.")
+        str,
+        typer.Option(help="Comma-separated: core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption."),
     ] = "core,sparse_probing,tpp",
     task: Annotated[
         list[str] | None,
@@ -23,7 +24,7 @@ def saebench(
         ),
     ] = None,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="No mirror, for the evaluations that read signed codes right.")
+        bool, typer.Option("--as-is", help="Run without the mirror; refused for evaluations that misread signed codes.")
     ] = False,
     model: Model = None,
     text: Text = None,

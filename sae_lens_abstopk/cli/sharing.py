@@ -108,7 +108,7 @@ def publish(
     text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
     base_model: Annotated[
-        str | None, typer.Option(help="Hub id of the model, where the SAE names a folder.", show_default=False)
+        str | None, typer.Option(help="Hub id of the model, if the SAE records a local folder.", show_default=False)
     ] = None,
     license: Annotated[
         str | None,
@@ -121,7 +121,7 @@ def publish(
         bool, typer.Option("--dry-run", help="Write the release into a folder, show it, and ask nothing of the Hub.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the dry run (NAME-release).", show_default=False)
+        Path | None, typer.Option("--out", help="Folder of the dry run; NAME-release by default.", show_default=False)
     ] = None,
 ) -> None:
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
@@ -183,7 +183,7 @@ def pull(
         pulled = run_pull(repo, sae_id, revision=revision)
         console.print(pulled_table(pulled), highlight=False)
         console.print(
-            f"{len(pulled.record.files)} files have the hashes of {repo} at {pulled.commit}",
+            f"{len(pulled.record.files)} files match the hashes of {repo} at {pulled.commit}",
             highlight=False,
             soft_wrap=True,
         )

@@ -49,7 +49,7 @@ def train(
         str | None,
         typer.Option(
             metavar="[PATH]",
-            help="Go on from the newest whole checkpoint of the run folder, or from the one at PATH; without any yet, start.",
+            help="Resume from the newest whole checkpoint of the run folder, or from the one at PATH; start anew if there is none.",
             show_default=False,
         ),
     ] = None,
@@ -79,9 +79,7 @@ def train(
         if cfg.output_path is None:
             cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
         if allow_changes is not None and resume is None:
-            raise ConfigError(
-                "--allow-changes says what may differ from the run that is gone on with; give --resume too."
-            )
+            raise ConfigError("--allow-changes lists keys that may differ when a run is resumed; give --resume too.")
         if allow_changes is not None:
             cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
         if resume is not None:

@@ -35,8 +35,8 @@ def check_behaviour_task(task: Task, options: BehaviourOptions) -> None:
     part = task.steering
     if part is None or not part.chat or part.scorer is None or part.scorer.kind != "prefixes":
         raise ConfigError(
-            f"steering.behaviour.task={task.name!r} is no task of instructions to refuse or to follow, which has chat "
-            "prompts and a scorer of kind prefixes; use 'refusal' or 'public/harmful_harmless'."
+            f"steering.behaviour.task={task.name!r} must be a refusal task, one with chat prompts and a scorer of kind "
+            "prefixes; use 'refusal' or 'public/harmful_harmless'."
         )
     if options.questions:
         require_lm_eval()

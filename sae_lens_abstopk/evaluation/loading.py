@@ -164,13 +164,13 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
     if len(widths) > 1:
         raise ConfigError(
             f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of different "
-            "models; take those of one at a time."
+            "models; give those of one model at a time."
         )
     models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
     if len(models) > 1 and not same_model:
         raise ConfigError(
-            f"the SAEs are of different models ({', '.join(sorted(models))}); take those of one at a time, or, if these are "
-            "names of one, say which it is with --model NAME."
+            f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, if these "
+            "are names of the same model, choose one with --model NAME."
         )
 
 
@@ -272,7 +272,8 @@ def evaluation_config(
             f"{folder} has no {CONFIG_FILENAME} that names its held-out text{other}; give --text FILE_OR_DATASET."
         )
     if not (model_name or metadata.model_name) or not metadata.hook_name:
-        raise ConfigError(f"{folder}: the metadata name no model or hook; give --model NAME.")
+        lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
+        raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
     kwargs = dict(metadata.model_from_pretrained_kwargs or {})
     return TrainingConfig(
         sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at

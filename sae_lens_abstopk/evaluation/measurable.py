@@ -20,7 +20,7 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
     if architecture.endswith("transcoder") or metadata.hook_name_out not in (None, metadata.hook_name):
         raise ConfigError(
             f"{where} is a transcoder: it reads {metadata.hook_name} and writes at {metadata.hook_name_out or 'another hook'}, "
-            "so nothing here measures it; give an SAE, which gives back what it reads."
+            "so it cannot be evaluated here; give an SAE that reconstructs the activations it reads."
         )
     if architecture == "temporal":
         raise ConfigError(

@@ -283,7 +283,7 @@ def read_results(path: Path) -> Results:
             f"{path} is no results file of this version: {where}: {first['msg'].lower()}; write it again with `abstopk eval`."
         ) from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is no text, so it is no results file.") from None
+        raise ConfigError(f"{path} is not a text file; give a results file of `abstopk eval`.") from None
 
 
 def schema() -> str:

@@ -112,10 +112,12 @@ def require_probed(suite: Suite, *, where: str = "the suite") -> None:
         return
     if others := set(suite.steering.tasks) - set(suite.tasks):
         raise ConfigError(
-            f"{where}: steering.tasks names {', '.join(sorted(others))}, which tasks does not: latents come from probing."
+            f"{where}: steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering uses "
+            "the latents found by probing."
         )
     behaviour = suite.steering.behaviour
     if behaviour and behaviour.task not in suite.steering.tasks:
         raise ConfigError(
-            f"{where}: steering.behaviour.task={behaviour.task!r} is not among steering.tasks, which choose its strengths."
+            f"{where}: steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there, where its "
+            "strengths are chosen."
         )

@@ -28,7 +28,7 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     require_probed(suite)
     keys = [task_key(name) for name in suite.tasks]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ConfigError(f"the suite has two tasks called {', '.join(twice)}; a file of a task is called by its name.")
+        raise ConfigError(f"the suite has two tasks named {', '.join(twice)}; results are kept by name, so rename one.")
     tasks = {
         task_key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
         for name in suite.tasks
@@ -72,5 +72,5 @@ def _check_split(task: Task, seed: int) -> None:
         Labelled(poles_of(task), task.split(seed), groups, seed).check(n)
     except ConfigError as error:
         raise ConfigError(
-            f"task {task.name!r}, of which {n} texts are used (texts_per_pole says how many): {error}"
+            f"task {task.name!r}, with {n} texts in use (texts_per_pole sets the limit): {error}"
         ) from None

@@ -73,7 +73,7 @@ class Labeler:
         prompt: Path | None = None,
     ) -> None:
         if not re.match(r"https?://[^/]", endpoint):
-            raise ConfigError(f"labeler={endpoint!r} is no address; give one such as http://localhost:8000/v1.")
+            raise ConfigError(f"labeler={endpoint!r} is not a URL; give one like http://localhost:8000/v1.")
         self.endpoint, self.model, self._cache_file = endpoint.rstrip("/"), model, cache
         packaged = files("sae_lens_abstopk.explorer") / "assets" / "labeler_prompt.txt.j2"
         try:
@@ -158,10 +158,13 @@ class Labeler:
             time.sleep(_seconds_to_wait(answer, attempt))
             answer = self._post(body, headers)
         if answer.status_code in (401, 403):
-            state = "is set but was refused" if key else "is not set"
-            raise ConfigError(f"labeler={self.endpoint} wants a key, and {KEY} {state}.")
+            state = "was refused" if key else "is not set"
+            raise ConfigError(f"labeler={self.endpoint} needs an API key, and {KEY} {state}; set it to a valid key.")
         if answer.status_code != 200:
-            raise ConfigError(f"labeler={self.endpoint} answered {answer.status_code}: {answer.text[:200]}")
+            raise ConfigError(
+                f"labeler={self.endpoint} answered with HTTP {answer.status_code} for model {self.model!r}; check both: "
+                f"{answer.text[:200]}"
+            )
         try:
             return str(answer.json()["choices"][0]["message"]["content"])
         except (ValueError, KeyError, IndexError, TypeError):

@@ -107,7 +107,9 @@ def check_site_folder(folder: Path) -> None:
         and any(path.name not in (CHECKPOINT, UNFINISHED, ANSWERS) for path in folder.iterdir())
         and not ours.is_file()
     ):
-        raise ConfigError(f"{folder} is not empty and holds no explorer; give a new folder, or an explorer's to renew.")
+        raise ConfigError(
+            f"{folder} is not empty and is not an explorer's site; give a new folder, or a site to overwrite."
+        )
 
 
 def overview(sae: Catalogue) -> dict[str, Any]:

@@ -80,7 +80,9 @@ def encode_prompts(model: Any, prompts: Sequence[str]) -> list[torch.Tensor]:
     encoded = [model.tokenizer(prompt, return_tensors="pt")["input_ids"] for prompt in prompts]
     for prompt, ids in zip(prompts, encoded, strict=True):
         if ids.shape[1] == 0:
-            raise ConfigError(f"the prompt {prompt!r} holds no token, so there is nothing to go on with.")
+            raise ConfigError(
+                f"the prompt {prompt!r} holds no token, so there is nothing to continue; give another one."
+            )
     return encoded
 
 

@@ -57,7 +57,7 @@ def effect_cost_figure(merged: MergedResults) -> "Figure | None":
                     named=sign > 0,
                 )
         axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
-        axes.set_xlabel("cost on neutral text, nats a token")
+        axes.set_xlabel("cost on neutral text, nats per token")
         axes.set_ylabel(f"change of the log-odds of {task.record.poles[1]}")
 
     return _grid(merged, draw)

@@ -96,7 +96,7 @@ def explain(error: BaseException, repo_id: str) -> str:
         return "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it."
     if status == 401:
         return (
-            f"the Hub does not know who you are (401), or {repo_id} is not there for you; set HF_TOKEN or run "
+            f"you are not logged in to the Hub (401), or {repo_id} does not exist or is hidden from you; set HF_TOKEN or run "
             "`hf auth login`."
         )
     if status == 403:

@@ -121,8 +121,8 @@ def chosen_results(
     named = results.get(sae_id) or results.get(label)
     if named is not None and digest is not None and named.weights_sha256 is not None:
         raise ConfigError(
-            f"the results of {sae_id if sae_id in results else label!r} are of other weights than those in {folder}; "
-            "measure these, with `abstopk eval`, or leave the results out."
+            f"the results of {sae_id if sae_id in results else label!r} were measured on other weights than those in {folder}; "
+            "measure these with `abstopk eval`, or leave the results out."
         )
     return named
 

@@ -186,7 +186,7 @@ def _write(sae: SAE[Any], folder: Path, *, where: str) -> None:
     same = state.keys() == again.keys() and all(torch.equal(state[name], again[name]) for name in state)
     written = json.loads(json.dumps(sae.cfg.to_dict()))  # a tuple comes back as a list
     if not same or json.loads(json.dumps(loaded.cfg.to_dict())) != written:
-        raise ConfigError(f"{where}: the SAE that loads from what was written is another one; it is not published.")
+        raise ConfigError(f"{where}: the SAE does not load back as it was before saving, so it is not published.")
 
 
 def _record(

@@ -64,7 +64,7 @@ def run_saebench(
         source: An SAE as ``load_sae`` takes it.
         out: Folder; results of an earlier run in it are replaced.
         evals: Names in ``EVALS``.
-        as_is: Take a signed SAE as it is, where the evaluation reads its codes right.
+        as_is: Take a signed SAE as it is, without the mirror; refused where the evaluation misreads signed codes.
         model_name: Model to run instead of the one recorded.
         text: Text for ``core`` instead of the run's held-out text.
         tasks: Tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
@@ -129,7 +129,7 @@ def _check(evals: Sequence[str], *, as_is: bool, tasks: Sequence[str | Path]) ->
         raise ConfigError(f"name at least one evaluation: {', '.join(runnable())}.")
     if tasks and "scr" in evals:
         raise ConfigError(
-            "scr needs texts with two attributes that go together, which tasks do not have; leave out one."
+            "scr needs texts with two correlated attributes, which tasks do not have; leave out scr or the tasks."
         )
     if tasks and not {"sparse_probing", "tpp"} & set(evals):
         raise ConfigError("tasks are read by sparse_probing and tpp alone; add one of them to the evaluations.")

@@ -95,7 +95,7 @@ EVALS = {
             "Live latents are those that fire `> 0`, and top examples, their threshold and the marks on tokens come from "
             "the largest codes: the negative pole is never shown to the judge and its tokens count as silent.",
             "Every explanation and score is one of a pole.",
-            "it asks a paid model of OpenAI by a key of yours; run `python -m sae_bench.evals.autointerp.main` on the "
+            "it calls a paid OpenAI model with your API key; run `python -m sae_bench.evals.autointerp.main` on the "
             "mirror",
         ),
         SaeBenchEval(

@@ -31,8 +31,8 @@ def require_saebench() -> None:
     """
     if find_spec("sae_bench") is None:
         raise ConfigError(
-            f"SAEBench is not installed. It needs numpy below 2 and datasets below 4, so give it an environment of its "
-            f"own: this package and 'sae-bench=={VERSION}.*', and run this command there."
+            f"SAEBench is not installed. It needs numpy below 2 and datasets below 4, so install this package and "
+            f"'sae-bench=={VERSION}.*' in a separate environment, and run this command there."
         )
 
 

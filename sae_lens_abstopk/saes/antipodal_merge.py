@@ -151,7 +151,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
     l0 = _quality(sae, activations).l0
     if l0 == 0:
-        raise ConfigError("the SAE is silent on the activations, so no threshold can be estimated on them.")
+        raise ConfigError("no latent fires on the activations, so no threshold can be estimated; give others.")
     fitter = ThresholdFitter(l0)
     for x in activations.split(BLOCK):
         fitter.update((sae.process_sae_in(x).float() @ W_enc + b_enc).relu())

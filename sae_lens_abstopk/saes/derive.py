@@ -60,6 +60,6 @@ def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
         return sae
     raise ConfigError(
         f"{what} needs a signed SAE for inference (abstopk, signed_jumprelu), and this is {sae.cfg.architecture()!r}. "
-        "One in training becomes one by save_inference_model(FOLDER) and SAE.load_from_disk(FOLDER); the codes of the "
-        "others are not negative, and there is nothing to be done."
+        "A training SAE becomes one with save_inference_model(FOLDER) and SAE.load_from_disk(FOLDER); all other SAEs have "
+        "non-negative codes already and do not need this."
     )

@@ -35,8 +35,8 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
             raise ConfigError("use_matryoshka_aux_loss=True is not there for signed codes; leave it at False.")
         if self.normalize_activations in RUN_TIME_NORMALISATIONS:
             raise ConfigError(
-                f"normalize_activations={self.normalize_activations!r} can be undone once a step, and nested losses need "
-                "it several times; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
+                f"normalize_activations={self.normalize_activations!r} can only be undone once per step, but nested losses "
+                "need that several times; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
             )
         self.matryoshka_widths = up_to_all(widths, self.d_sae)
 

@@ -31,7 +31,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
     Args:
         sparse_backend: ``"sparse"`` trains on the kernels of :mod:`sae_lens_abstopk.sparse`; ``"dense"`` on SAELens's
             own step, which gives the same numbers. Half-precision parameters and hooks on the codes always take it.
-        selection_dtype: In which the sparse step looks for the latents to keep. ``"bfloat16"`` finds candidates in half
+        selection_dtype: Precision of the search for the latents to keep. ``"bfloat16"`` finds candidates in half
             precision, then computes them and proves the choice in float32: the same latents and values as
             ``"float32"``. ``"auto"`` takes it where the processor multiplies bfloat16 matrices fast.
 

@@ -103,7 +103,7 @@ class ActivationCache:
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
-                f"activation_cache={str(folder)!r} is there and has no {MANIFEST}; name a new or empty folder."
+                f"activation_cache={str(folder)!r} exists but is not an activation cache (no {MANIFEST}); name a new or empty folder."
             )
 
     @classmethod
@@ -215,8 +215,8 @@ class ActivationCache:
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
             raise CacheNotWrittenError(
-                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); what was in it is as it "
-                "was. Mend that, then go on with --resume."
+                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier content is "
+                "intact. Fix the cause, then continue with --resume."
             ) from error
 
     def _write_manifest(self) -> None:

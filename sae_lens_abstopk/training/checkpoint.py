@@ -69,8 +69,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
         raise CheckpointError(
-            f"the checkpoint {folder} could not be written ({why_not_written(error)}); those before it are as they were. Mend that, then "
-            "go on with --resume."
+            f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix the cause, "
+            "then continue with --resume."
         ) from error
     finally:
         if leads:

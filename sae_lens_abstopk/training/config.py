@@ -45,7 +45,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     Args:
         model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer.
         model_class_name (str): How the model is loaded: AutoModelForCausalLM, TransformerBridge or HookedTransformer.
-        hook_name (str): Module (AutoModelForCausalLM) or hook point (the other two) whose output the SAE reads.
+        hook_name (str): Module (AutoModelForCausalLM) or hook point (other model classes) whose output the SAE reads.
         dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder of them.
         dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
         split (str): Split of the dataset.
@@ -63,7 +63,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
         target_l0 (dict): Mean number of active latents a token that an SAE is held at, by the name of the SAE (`sae` or that
             of a companion); its L0 or L1 coefficient is only where the correction starts.
-        perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 measures it never in training.
+        perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
         checkpoints_kept (int): Newest checkpoints that are kept; older ones are deleted.
@@ -72,8 +72,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             one of its run folder.
         resume_allows_changes (list[str]): Keys that may differ from those of the checkpoint: lr, which scales the schedule from
             there on.
-        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median; null leaves NaN
-            and infinity.
+        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median; null stops only
+            at NaN and infinity.
         dataset_trust_remote_code (bool): Run code that comes with a dataset.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
@@ -114,8 +114,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         for name in self.companions:
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in RESERVED_NAMES:
                 raise ConfigError(
-                    f"companions: the name {name!r} cannot be that of a folder in the run; use letters, digits, - and _, "
-                    f"and none of {', '.join(RESERVED_NAMES)}."
+                    f"companions: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
+                    f"'_', a letter or digit first, and none of {', '.join(RESERVED_NAMES)}."
                 )
         for name, sae in self.all_saes.items():
             where = "sae" if name == "sae" else f"companions.{name}"
@@ -299,8 +299,8 @@ def _check_annealing(cfg: TrainingConfig) -> None:
         )
     if cfg.lr_decay_steps and cfg.lr_end is not None and not 0 < cfg.lr_end <= cfg.lr:
         raise ConfigError(
-            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g} where lr_decay_steps={cfg.lr_decay_steps} take it "
-            "to 0 from there; change it, or set lr_decay_steps to 0."
+            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g} as lr_decay_steps={cfg.lr_decay_steps} decay the "
+            "rate from lr_end to 0; change it, or set lr_decay_steps to 0."
         )
 
 

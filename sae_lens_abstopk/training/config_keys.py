@@ -28,7 +28,7 @@ EXTRA = {
     "companions": (
         "section",
         "{}",
-        "SAEs trained in the same pass over the same activations; what differs from sae (keys that their architecture lacks are left out).",
+        "SAEs trained in the same pass over the same activations, by name; each gives the keys that differ from sae (those its architecture lacks are dropped).",
     ),
     "remove": ("list", "[]", "Keys of sae that are left at their defaults."),
     "sae": ("section", "required", "The SAE and its architecture."),

@@ -76,8 +76,8 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         if isinstance(error, dist.DistError) or (type(error) is RuntimeError and _is_about_others(error)):
             raise OtherRankError(
-                f"another rank has ended, and rank {this_rank()} with it ({_short(error)}); what that one printed says why. "
-                "Then go on with --resume."
+                f"another rank ended, so rank {this_rank()} stops too ({_short(error)}); that rank's output says why. Fix it, "
+                "then continue with --resume."
             ) from error
         raise
     dist.destroy_process_group()
@@ -192,8 +192,8 @@ def note_on_ranks(launched: int, written_by: int) -> str | None:
     if launched == written_by:
         return None
     return (
-        f"the checkpoint was written by {written_by} ranks and {launched} go on: the text is dealt out anew and the mixing "
-        "buffers start empty, so some text is read twice and some is left out, and the run is not the one that was stopped."
+        f"the checkpoint was written by {written_by} ranks and is resumed on {launched}: the text is redistributed and the "
+        "mixing buffers start empty, so some text is read twice and some is left out; this is no longer the same run."
     )
 
 

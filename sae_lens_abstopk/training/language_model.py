@@ -138,15 +138,15 @@ def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
     )
     if hook not in cache:
         raise ConfigError(
-            f"hook_name={hook!r} is a hook point of {cfg.model_name} that a forward pass does not reach as the model is set; "
-            "name another one."
+            f"hook_name={hook!r} is a hook point of {cfg.model_name}, but a forward pass does not reach it with the model's "
+            "settings; name another one."
         )
     activations = cache[hook]
     width = (activations if cfg.hook_head_index is None else activations[:, :, cfg.hook_head_index])[0, 0].numel()
     if width != cfg.sae.d_in:
         raise ConfigError(
-            f"sae.d_in={cfg.sae.d_in}, which is the width of the residual stream where it is left out, but the activations of "
-            f"{hook} in {cfg.model_name} are {width} wide; set sae.d_in={width}."
+            f"sae.d_in={cfg.sae.d_in} (by default the width of the residual stream), but the activations of {hook} in "
+            f"{cfg.model_name} are {width} wide; set sae.d_in={width}."
         )
 
 

@@ -48,6 +48,6 @@ def refuse_stopped(names: list[str], n_runs: int) -> None:
     """
     if names:
         raise TrainingStopped(
-            f"{len(names)} of {n_runs} runs stopped before their end: {', '.join(names)}. Each says above why; mend that, then "
-            "give the same command again, which goes on with these alone."
+            f"{len(names)} of {n_runs} runs stopped early: {', '.join(names)}. The reason for each is printed above; fix it, "
+            "then run the same command again, which resumes only these."
         )

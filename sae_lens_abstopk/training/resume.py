@@ -197,8 +197,8 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     ]
     if differing:
         raise ConfigError(
-            f"{folder} is of a run with other settings: {'; '.join(differing)}. Set them as they were to go on with it, "
-            "or start a new run in another folder." + (LR_REMEDY if any(d.startswith("lr ") for d in differing) else "")
+            f"{folder} is of a run with other settings: {'; '.join(differing)}. Set them back to resume it, or start a "
+            "new run in another folder." + (LR_REMEDY if any(d.startswith("lr ") for d in differing) else "")
         )
     if (folder / STATE).is_file():
         text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
@@ -218,7 +218,7 @@ def _require_changeable(keys: Sequence[str]) -> None:
     for key in keys:
         if key not in CHANGEABLE:
             raise ConfigError(
-                f"resume_allows_changes names {key!r}; of what the steps depend on only {', '.join(CHANGEABLE)} can change."
+                f"resume_allows_changes names {key!r}; of the keys that affect the steps, only {', '.join(CHANGEABLE)} can change."
             )
 
 

@@ -98,7 +98,7 @@ class RunCheckpoints:
         lack = lack_of_space(self.root, self.n_bytes)
         if any_rank(lack is not None):
             raise CheckpointError(
-                f"{lack or 'the disk of another rank has no room for a checkpoint'}; the checkpoints so far are as they were. Free some, then go on with --resume."
+                f"{lack or 'the disk of another rank has no room for a checkpoint'}; earlier checkpoints are intact. Free some space, then continue with --resume."
             )
         with together(f"writing {folder}"), new_checkpoint(folder, step=first.n_training_steps) as partial:
             with together(f"writing {folder}"):
@@ -142,7 +142,7 @@ class RunCheckpoints:
             remove_partial(self.root)
             for path in set_newer_aside(self.root, folder, self.state.trainers["sae"].n_training_samples):
                 console.print(
-                    f"a newer checkpoint is {path} from here on", highlight=False, markup=False, soft_wrap=True
+                    f"a newer checkpoint was renamed to {path}", highlight=False, markup=False, soft_wrap=True
                 )
             for name, path in self.metrics.items():
                 _put_back(part_folder(folder, name) / path.name, path)

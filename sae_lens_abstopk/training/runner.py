@@ -132,7 +132,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self._prepare()
             loggers = {name: self._loggers(name) for name in self.saes}
             signals = StopSignals(
-                lambda name: self.console.print(f"{name}: stopping after this step; once more to stop at once")
+                lambda name: self.console.print(f"{name}: stopping after this step; send it again to stop immediately")
             )
             self.batches = BatchStream(
                 self.store, prefetch=int(self.cfg.prefetch_llm_batches), before_each=signals.raise_if_asked
@@ -170,7 +170,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 self._warn(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
             position = self.checkpoints.restore(self.resumed, self.console)
-            with passes_bar(self.console, "reading the text up to there") as on_progress:
+            with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
                 self.store.go_to(position, on_progress)
         self._set_sae_metadata()
         if self.leads:
@@ -281,7 +281,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             failed = error
         if any_rank(failed is not None):
             self.checkpoints.save_and_say(self.batches.position(), self.console)
-            raise failed or OtherRankError("Loss Recovered could not be measured on the first rank, which says why.")
+            raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
         return losses
 
     def _measured_loss(self) -> dict[str, LossRecovered]:

@@ -112,8 +112,8 @@ def _require_own_folders(runs: Sequence[SweepRun], path: Path) -> None:
         other = seen.setdefault(run.name, run)
         if other is not run:
             raise ConfigError(
-                f"{path}: the runs of {other.source} and {run.source} would both be in the folder {run.name!r}. Give the config "
-                "files names that differ, or the grids a key in which they differ; a run that is there twice has to go."
+                f"{path}: the runs of {other.source} and {run.source} would share the folder {run.name!r}. Give the config files "
+                "different names, or the grids a key that differs; if it is the same run listed twice, remove one."
             )
 
 

@@ -77,7 +77,7 @@ def submit_sweep(
         executor = submitit.AutoExecutor(folder=output.absolute() / "jobs", cluster=cluster)
         executor.update_parameters(name="abstopk", **(parameters or {}))
     except (ValueError, TypeError, NameError, RuntimeError) as error:
-        raise ConfigError(f"submitit refuses that: {error}") from error
+        raise ConfigError(f"submitit refuses --cluster or a --job parameter: {error}") from error
     jobs = []
     for i, run in enumerate(waiting, 1):
         jobs.append(executor.submit(SweepJob(run, output.absolute())))

@@ -75,7 +75,9 @@ def open_dataset(
             builder, files = _local_files(local)
             options: dict[str, Any] = {"sample_by": "document"} if builder == "text" else {}
             if not re.match(r"train\b", split):
-                raise ConfigError(f"split={split!r}: local files have one split, train; take out the rest of the text.")
+                raise ConfigError(
+                    f"split={split!r}: local files have only the split train; leave split out and give only the files to read."
+                )
             return load_dataset(builder, data_files=files, split=split, streaming=streaming, **options)
         if local.suffix in FORMATS or local.suffix == ".gz" or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")

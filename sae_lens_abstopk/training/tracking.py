@@ -37,7 +37,7 @@ WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
 
 WITHOUT_EFFECT = {
     "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
-    "log_activations_store_to_wandb": "where the text is and the mixing buffer are in the checkpoints (checkpoint_freq)",
+    "log_activations_store_to_wandb": "checkpoints hold the position in the text and the mixing buffer (checkpoint_freq)",
     "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
 }
 """Keys of SAELens's logger that its own loop reads and a run here does not, and what to set in their place."""

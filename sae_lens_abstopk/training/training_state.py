@@ -77,8 +77,8 @@ def load_state(folder: Path, state: TrainingState) -> None:
             trainer.load_trainer_state(part)  # torch.load, from 2.6 on with weights_only
         except pickle.UnpicklingError as error:
             raise ConfigError(
-                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser, and is not opened "
-                f"({str(error).splitlines()[0][:100]})."
+                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser and could run code, so it is not "
+                f"opened; resume from another checkpoint ({str(error).splitlines()[0][:100]})."
             ) from None
         trainer.sae.load_weights_from_checkpoint(part)
     plain = json.loads((folder / STATE).read_text(encoding="utf-8"))

@@ -58,8 +58,8 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
     for key, here in (shape | meaning).items():
         if written.get(key) != here:
             raise ConfigError(
-                f"{where} holds an SAE of {key} {written.get(key)}, and this run's is of {here}. Name a checkpoint of such a run "
-                "(RUN/checkpoints/TOKENS); what a finished run ends in is for inference."
+                f"{where} holds an SAE with {key} {written.get(key)}, but this run has {here}. Name a checkpoint of such a run "
+                "(RUN/checkpoints/TOKENS); the SAE that a finished run saves is for inference."
             )
     if sae.normalize_activations == "covariance_whitening" and not (folder / ACTIVATION_WHITENING_FILENAME).is_file():
         raise ConfigError(

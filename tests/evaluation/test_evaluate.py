@@ -251,7 +251,7 @@ def test_two_tasks_of_one_name_are_refused(trained: Path, small: dict[str, Any],
     other.parent.mkdir()
     shutil.copyfile(small["tasks"][0], other)
     suite = Suite(**{**small, "tasks": (*small["tasks"], str(other)), "steering": None})
-    with pytest.raises(ConfigError, match="two tasks called temperature"):
+    with pytest.raises(ConfigError, match="two tasks named temperature"):
         evaluate([trained], suite=suite, out=tmp_path / "out")
 
 
@@ -320,7 +320,7 @@ def test_behaviour_is_refused_for_texts_that_are_no_instructions(
     trained: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
     steering = {**small["steering"], "behaviour": {"task": small["tasks"][0]}}
-    with pytest.raises(ConfigError, match=r"behaviour\.task='temperature' is no task of instructions"):
+    with pytest.raises(ConfigError, match=r"behaviour\.task='temperature' must be a refusal task"):
         evaluate([trained], suite=Suite(**{**small, "steering": steering}), out=tmp_path / "out")
 
 
@@ -365,7 +365,7 @@ def test_too_few_texts_and_unknown_groups_are_refused_before_anything_runs(
 ) -> None:
     few = Suite(**{**small, "texts_per_pole": 4})
     with pytest.raises(
-        ConfigError, match=r"task 'temperature', of which 8 texts are used \(texts_per_pole .*needs at least 5"
+        ConfigError, match=r"task 'temperature', with 8 texts in use \(texts_per_pole .*needs at least 5"
     ):
         evaluate([trained], suite=few, out=tmp_path / "out")
     with pytest.raises(ConfigError, match="groups names yours, and the SAEs are called mine"):
@@ -450,7 +450,7 @@ def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> N
         ("task: [gender]", "task: extra inputs are not permitted; keys: name, reconstruction, tasks"),
         ("texts_per_pole: 0", "texts_per_pole: input should be greater than or equal to 1"),
         ("steering: {tasks: [gender], strengths: [0]}", "strengths.0: input should be greater than 0"),
-        ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks names gender, which tasks does not"),
+        ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks has gender, missing from `tasks`"),
         (
             "tasks: [size, refusal]\nsteering: {tasks: [size], behaviour: {}}",
             "steering.behaviour.task='refusal' is not among steering.tasks",
@@ -476,7 +476,7 @@ def test_what_does_not_exist_is_refused_before_anything_runs(
     ):
         evaluate([trained], suite="ful", out=tmp_path)
     unprobed = Suite(tasks=("size",), steering={"tasks": ("gender",)})
-    with pytest.raises(ConfigError, match=r"the suite: steering\.tasks names gender, which tasks does not"):
+    with pytest.raises(ConfigError, match=r"the suite: steering\.tasks has gender, missing from `tasks`"):
         evaluate([trained], suite=unprobed, out=tmp_path)
     with pytest.raises(ConfigError, match=r"not among the tasks .*temperature"):
         evaluate([trained], suite=Suite(**small), out=tmp_path, local={"sst2": tmp_path})

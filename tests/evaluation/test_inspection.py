@@ -200,7 +200,8 @@ def test_saes_of_different_kinds_of_token_are_refused_before_anything_is_measure
     other = with_metadata(limited, tmp_path / "other", **change)
     for order in ([limited, other], [other, limited]):
         with pytest.raises(
-            ConfigError, match=r"trained on one kind of token .*a BOS in front, .* take those of one kind"
+            ConfigError,
+            match=r"trained on the same selection of tokens .*a BOS in front, .* give those of one selection",
         ):
             inspect_saes(order, n_tokens=128)
     estimated = with_metadata(limited, tmp_path / "estimated", max_activation_norm=8e3)

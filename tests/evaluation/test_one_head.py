@@ -20,7 +20,7 @@ from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 
-ALONE = r"reads head 1 of blocks\.2\.attn\.hook_z alone, and .* would take all heads for it"
+ALONE = r"reads only head 1 of blocks\.2\.attn\.hook_z, but .* is for all heads together"
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_every_key_of_the_document_is_described_in_the_readme() -> None:
     ("content", "sentence"),
     [
         (b"{", "is no results file of this version: the document: invalid json"),
-        (b"\xff\xfe\x00binary", "is no text, so it is no results file"),
+        (b"\xff\xfe\x00binary", "is not a text file; give a results file"),
         (b'{"schema_version": 2}', "is no results file of this version: schema_version: input should be 1"),
         (b'{"saes": {"a": {"colour": 1}}}', "write it again with `abstopk eval`"),
         (b"[]", "the document"),

@@ -73,7 +73,9 @@ def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path]
     assert overview.read_text() == first
     assert run(512).exit_code == 0
     assert overview.read_text() != first
-    assert re.search(r"fills batches of \d[\d,]+ tokens, not 1,000,000: all were read\.", run(1_000_000).output)
+    assert re.search(
+        r"has only \d[\d,]+ tokens in whole batches, not 1,000,000: all were read\.", run(1_000_000).output
+    )
 
 
 def test_steered_texts_are_those_of_the_model_with_the_row_added(

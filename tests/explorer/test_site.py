@@ -72,7 +72,7 @@ def test_nothing_outside_is_named_and_model_text_is_no_markup(site: Path) -> Non
 
 def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, site: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ConfigError, match="is not empty and holds no explorer"):
+    with pytest.raises(ConfigError, match="is not empty and is not an explorer"):
         exploration.write(tmp_path)
     with pytest.raises(ConfigError, match="is a file"):
         exploration.write(tmp_path / "thesis.tex")

@@ -31,8 +31,8 @@ def refused(hub: HubServer, folder: Path, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [
-        (None, r"does not know who you are \(401\).*set HF_TOKEN or run `hf auth login`"),
-        ("hf_wrongwrongwrong", r"does not know who you are \(401\)"),
+        (None, r"not logged in to the Hub \(401\).*set HF_TOKEN or run `hf auth login`"),
+        ("hf_wrongwrongwrong", r"not logged in to the Hub \(401\)"),
         (READER, r"may not do that to someone/signed-saes \(403\); use one with write access"),
     ],
 )

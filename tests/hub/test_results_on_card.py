@@ -53,7 +53,7 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
     assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
     assert "with its 95 % interval" in card
-    assert "is rough" not in card
+    assert "is approximate" not in card
     picture = hub.repos[REPO].files()["layer3/two_sidedness.svg"].content.decode()
     assert "13 live latents; tallest bar 7" in picture
     shown = invoke("pull", REPO, "layer3")
@@ -67,7 +67,7 @@ def test_a_loss_recovered_from_few_tokens_is_called_rough(hub: HubServer, tmp_pa
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
     assert done.exit_code == 0, done.output
     card = hub.repos[REPO].files()["README.md"].content.decode()
-    assert "The loss recovered of `layer3` is rough: a number to quote takes 50,000 tokens." in card
+    assert "The loss recovered of `layer3` is approximate: a quotable number needs 50,000 tokens." in card
 
 
 def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytes
     numbers = results_file(tmp_path / "n.json", "layer3", weights=other)
     done = invoke("publish", f"layer3={folder}", "--repo", REPO, "--results", str(numbers), "--dry-run")
     assert done.exit_code == 2
-    assert "the results of 'layer3' are of other weights than those in" in done.stderr
+    assert "the results of 'layer3' were measured on other weights than those in" in done.stderr
 
 
 def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:

@@ -70,7 +70,7 @@ def test_joined_tasks_have_classes_for_tpp_and_one_task_has_not() -> None:
         ({"evals": []}, "name at least one evaluation: core"),
         ({"evals": ["unlearning"]}, "unlearning cannot be run from here: it needs a forget corpus"),
         ({"evals": ["tpp"], "as_is": True}, "tpp misreads signed codes, so leave out --as-is"),
-        ({"evals": ["scr"], "tasks": ["gender"]}, "scr needs texts with two attributes"),
+        ({"evals": ["scr"], "tasks": ["gender"]}, "scr needs texts with two correlated attributes"),
         ({"evals": ["core"], "tasks": ["gender"]}, "tasks are read by sparse_probing and tpp alone"),
     ],
 )
@@ -92,4 +92,6 @@ def test_without_saebench_the_command_says_how_to_get_it(tmp_path: Path, monkeyp
     monkeypatch.setattr("sae_lens_abstopk.interop.saebench_session.find_spec", lambda _: None)
     done = invoke("saebench", "nowhere", "--out", str(tmp_path / "out"))
     assert done.exit_code == 2
-    assert "this package and 'sae-bench==0.6.*', and run this command there" in " ".join(done.output.split())
+    assert "this package and 'sae-bench==0.6.*' in a separate environment, and run this command there" in " ".join(
+        done.output.split()
+    )

@@ -160,7 +160,7 @@ def test_a_shard_that_cannot_be_written_stops_the_run_with_a_sentence_and_is_tri
 
     monkeypatch.setattr(activation_cache, "save_file", full)
     with pytest.raises(
-        CacheNotWrittenError, match=r"could not be written \(.*no space left\); what was in it is as it was"
+        CacheNotWrittenError, match=r"could not be written \(.*no space left\); its earlier content is intact"
     ):
         list(cache.blocks(lambda n: numbered(20, n)))
     assert len(tries) == 1

@@ -110,7 +110,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_what_was_there_stays(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint_module, "_sync", full)
-    with pytest.raises(CheckpointError, match=r"128 could not be written \(No space left on device\); those before"):
+    with pytest.raises(CheckpointError, match=r"128 could not be written \(No space left on device\); earlier ones"):
         write(tmp_path / "128")
     assert [path.name for path in tmp_path.iterdir()] == ["64"]
     assert damage(tmp_path / "64") is None
@@ -189,9 +189,7 @@ def test_weights_that_mean_something_else_start_no_new_run(raw_config: dict[str,
     first.run()
     again = raw_config | {"from_pretrained_path": str(first.output / "checkpoints" / "256")}
     again["sae"] = again["sae"] | {"normalize_activations": "expected_average_only_in"}
-    with pytest.raises(
-        ConfigError, match="an SAE of normalize_activations none, and this run's is of expected_average"
-    ):
+    with pytest.raises(ConfigError, match="an SAE with normalize_activations none, but this run has expected_average"):
         TrainingRun(build_config(again | {"output_path": str(tmp_path / "again")}))
 
 
@@ -255,8 +253,8 @@ def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_
     stock = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4))
     stock.save_inference_model(tmp_path / "stock")
     for name, sentence in (
-        ("finished", "holds an SAE of architecture signed_jumprelu, and this run's is of sparse_abstopk"),
-        ("stock", r"holds an SAE of architecture abstopk, .* Name a checkpoint of such a run"),
+        ("finished", "holds an SAE with architecture signed_jumprelu, but this run has sparse_abstopk"),
+        ("stock", r"holds an SAE with architecture abstopk, .* Name a checkpoint of such a run"),
         ("empty", r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run"),
     ):
         with pytest.raises(ConfigError, match=sentence):

@@ -138,7 +138,7 @@ def test_a_run_that_stops_itself_takes_no_other_with_it(
 
     monkeypatch.setattr(many_runs, "train", stops)
     comparison = load_comparison(written(raw_config, tmp_path, seeds=[0]), output=tmp_path / "runs")
-    with pytest.raises(TrainingStopped, match="2 of 2 runs stopped before their end: k3_seed0, k5_seed0"):
+    with pytest.raises(TrainingStopped, match="2 of 2 runs stopped early: k3_seed0, k5_seed0"):
         run_comparison(comparison, console=QUIET)
     assert begun == ["k3_seed0", "k5_seed0"]
 

@@ -88,7 +88,11 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ),
         ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window says after how many steps"),
         ("dtype", "bfloat16", "dtype='bfloat16' has no effect here; leave it out: sae.dtype is that of the SAE"),
-        ("logger.log_activations_store_to_wandb", True, "has no effect here; leave it out: where the text is and"),
+        (
+            "logger.log_activations_store_to_wandb",
+            True,
+            "has no effect here; leave it out: checkpoints hold the position",
+        ),
         ("logger.log_optimizer_state_to_wandb", True, "has no effect here; leave it out: the state of the optimiser"),
         ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
         ("device", "mps", "device='mps' has no float64, which thresholds and metrics are computed in; use cpu"),
@@ -284,7 +288,7 @@ def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_conf
         ({"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7}, "at most the 6 steps between"),
         (
             {"lr_decay_steps": 2, "lr_end": 0.0},
-            "lr_end=0.0 must be above 0 and at most lr=0.001 where lr_decay_steps=2",
+            "lr_end=0.0 must be above 0 and at most lr=0.001, as lr_decay_steps=2",
         ),
     ],
 )

@@ -150,7 +150,10 @@ def test_all_ranks_leave_by_an_exception_if_one_does(tmp_path: Path) -> None:
             return f"own: {error}"
         return "none"
 
-    assert on_ranks(2, work, tmp_path / "ranks") == ["writing failed on another rank, which says why.", "own: no room"]
+    assert on_ranks(2, work, tmp_path / "ranks") == [
+        "writing failed on another rank; see that rank's output for the reason.",
+        "own: no room",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,9 @@ def test_a_hook_that_is_not_reached_is_refused(raw_config: dict[str, Any], monke
     cfg = build_config(raw_config)
     model = load_language_model(cfg)
     monkeypatch.setattr(model, "run_with_cache", lambda *_, **__: (None, {}))
-    with pytest.raises(ConfigError, match="that a forward pass does not reach as the model is set; name another one"):
+    with pytest.raises(
+        ConfigError, match="but a forward pass does not reach it with the model's settings; name another one"
+    ):
         check_activations(model, cfg)
 
 

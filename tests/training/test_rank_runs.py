@@ -108,7 +108,7 @@ def test_another_number_of_ranks_goes_on_and_says_what_that_costs(
 
     ends = on_ranks(after, go_on, tmp_path / "b")
     assert all(end["sae counts"][:2] == [STEPS, 64 * STEPS] for end in ends)
-    assert f"written by {before} ranks and {after} go on: the text is dealt out anew" in said.read_text()
+    assert f"written by {before} ranks and is resumed on {after}: the text is redistributed" in said.read_text()
     assert (Path(raw["output_path"]) / "metrics.csv").read_text().startswith(before_stop)
 
 
@@ -202,8 +202,8 @@ def test_a_rank_that_is_left_alone_ends_with_a_sentence(
         process.join(30)
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     said = (tmp_path / "said").read_text()
-    assert said.startswith("another rank has ended, and rank 0 with it (")
-    assert said.endswith("what that one printed says why. Then go on with --resume.")
+    assert said.startswith("another rank ended, so rank 0 stops too (")
+    assert said.endswith("that rank's output says why. Fix it, then continue with --resume.")
 
 
 def torchrun(config: Path, output: Path) -> subprocess.Popen[str]:

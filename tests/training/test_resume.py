@@ -178,7 +178,7 @@ def test_what_a_run_went_back_from_is_not_its_newest_checkpoint(stopped: dict[st
     raw = stopped | {"resume_from_checkpoint": str(root / "256"), "checkpoint_freq": 0}
     run_of(raw, console=Console(file=said, width=300)).run()
     assert sorted(path.name for path in root.iterdir()) == ["128", "256", "abandoned-320-1"]
-    assert f"a newer checkpoint is {root / 'abandoned-320-1'} from here on" in said.getvalue()
+    assert f"a newer checkpoint was renamed to {root / 'abandoned-320-1'}" in said.getvalue()
     (Path(stopped["output_path"]) / "sae_weights.safetensors").unlink()
     assert run_of(stopped).resumed == root / "256"
 
@@ -326,7 +326,7 @@ def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
     [
         ({"lr": 0.5, "lr_end": 0.5, "resume_allows_changes": ["lr"]}, "lr is 0.001 there, 0.5 here; lr_end is 0.0001"),
         ({"lr": 0.5, "seed": 3, "resume_allows_changes": ["lr"]}, "other settings: seed is 42 there, 3 here"),
-        ({"resume_allows_changes": ["seed"]}, "names 'seed'; of what the steps depend on only lr can change"),
+        ({"resume_allows_changes": ["seed"]}, "names 'seed'; of the keys that affect the steps, only lr can change"),
     ],
 )
 def test_no_more_than_the_scale_of_the_learning_rate_can_change(

@@ -100,7 +100,7 @@ def test_a_run_that_stops_itself_takes_no_other_with_it(
     assert done.exit_code == 1
     assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
     assert "base_sae.k-2 stopped: the loss is [nan]: the run has diverged" in done.output
-    assert "1 of 2 runs stopped before their end: base_sae.k-2. Each says above why" in done.stderr
+    assert "1 of 2 runs stopped early: base_sae.k-2. The reason for each is printed above" in done.stderr
     assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1
     assert stopping.begun[2:] == ["base_sae.k-2"]
@@ -189,8 +189,11 @@ def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses that"),
-        (["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"], "submitit refuses that"),
+        (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses --cluster or a --job parameter"),
+        (
+            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"],
+            "submitit refuses --cluster or a --job parameter",
+        ),
         (["--launcher", "submitit"], "there is no Slurm on this machine"),
         (["--cluster", "local"], "--cluster and --job are for --launcher submitit"),
         (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form KEY=VALUE"),
@@ -216,7 +219,7 @@ def test_all_jobs_of_this_machine_are_waited_for(
     assert failed.exit_code == 1
     assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
     assert "the job of base_sae.k-2 failed: the loss is [nan]" in failed.output
-    assert "1 of 2 runs stopped before their end: base_sae.k-2" in failed.stderr
+    assert "1 of 2 runs stopped early: base_sae.k-2" in failed.stderr
 
 
 @OPEN_LOGS
@@ -268,7 +271,7 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
         sweep.write_text(yaml.safe_dump({"runs": runs}))
         if refused:
             with pytest.raises(
-                ConfigError, match=r"would both be in the folder 'config.*'\. Give the config files names"
+                ConfigError, match=r"would share the folder 'config.*'\. Give the config files different names"
             ):
                 load_sweep(str(sweep))
         else:

@@ -81,7 +81,7 @@ def require_all_heads(sae: SAE[Any], what: str) -> None:
     """
     if sae.cfg.metadata.hook_head_index is not None:
         raise ConfigError(
-            f"this SAE reads {read_by(sae)} alone, and {what} would take all heads for it; use an SAE of all heads "
+            f"this SAE reads only {read_by(sae)}, but {what} is for all heads together; use an SAE of all heads "
             "(hook_head_index: null)."
         )
 

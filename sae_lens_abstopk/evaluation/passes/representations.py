@@ -112,7 +112,7 @@ class Representations:
         if name not in known:
             raise ConfigError(f"there is no SAE {name!r} here; there are {', '.join(self.d_sae) or 'none'}.")
         if read not in self.reads:
-            raise ConfigError(f"read={read!r} was not represented; there are {', '.join(self.reads)}.")
+            raise ConfigError(f"read={read!r} was not computed; use one of {', '.join(self.reads)}.")
         # by number: the name of an SAE may hold anything
         return self.folder / f"{_X if name == _X else f'codes_{known.index(name)}'}_{read}.npy"
 

@@ -47,7 +47,7 @@ class ReadingRules:
         if len({rules._kind for rules in found.values()}) != 1:
             told = "; ".join(f"{name}: {rules}" for name, rules in found.items()) or "no SAE was given"
             raise ConfigError(
-                f"the SAEs must have been trained on one kind of token to share a pass ({told}); take those of one kind "
+                f"only SAEs trained on the same selection of tokens can share a pass ({told}); give those of one selection "
                 "at a time."
             )
         return next(iter(found.values()))

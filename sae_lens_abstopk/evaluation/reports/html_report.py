@@ -173,7 +173,7 @@ def _samples(task: MergedTask, sae: str) -> ReportTable:
         title="Generated texts",
         columns=("by", "strength", "text"),
         rows=tuple(rows),
-        note=f"The first sample after the first test prompt, {task.steering[sae].text_prompt!r}, at every dose: none was "
-        f"picked. Negative: towards {a}; positive: towards {b}.",
+        note=f"The first sample after the first test prompt, {task.steering[sae].text_prompt!r}, at every dose; not "
+        f"cherry-picked. Negative: towards {a}; positive: towards {b}.",
         labels=3,
     )

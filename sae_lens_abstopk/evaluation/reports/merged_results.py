@@ -121,10 +121,14 @@ def _refuse_unknown_names(source: str, document: Results) -> None:
     for where, names in named.items():
         for name in names - document.saes.keys():
             raise ConfigError(
-                f"{source}: {where} names an SAE {name!r} that is none of saes: {', '.join(document.saes)}."
+                f"{source} is inconsistent: {where} has the SAE {name!r}, which is not among its `saes` "
+                f"({', '.join(document.saes)}); write it again with `abstopk eval`."
             )
     for task in document.steering.keys() - document.tasks.keys():
-        raise ConfigError(f"{source}: steering has a task {task!r} that is none of tasks: {', '.join(document.tasks)}.")
+        raise ConfigError(
+            f"{source} is inconsistent: steering has the task {task!r}, which is not among its `tasks` "
+            f"({', '.join(document.tasks)}); write it again with `abstopk eval`."
+        )
 
 
 def _refuse_other_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:

@@ -53,7 +53,7 @@ def auroc_plot(merged: MergedResults, method: str) -> Plot | None:
     _add(drawn, ON_ACTIVATIONS[-1], on_x, _ON_X)
     rows_axis(drawn, [task.name for task in tasks])
     _chance(drawn)
-    what = "best single latent" if method == SINGLE else "best pair of sides, one a pole"
+    what = "best single latent" if method == SINGLE else "best pair of sides, one per pole"
     return Plot(
         f"AUROC of the {what}",
         f"How well the {what}, chosen on train, tells the poles apart on test texts, with 95 % intervals that resample "
@@ -104,8 +104,8 @@ def methods_plot(merged: MergedResults, task: MergedTask) -> Plot:
     return Plot(
         f"{task.name}: every method",
         f"{task.record.poles[0]} (A) against {task.record.poles[1]} (B) on {task.record.texts[2]:,} test texts of "
-        f"{task.record.test_groups} groups, which is what the intervals resample. Grey are controls: where they leave "
-        "0.5, so much of the rest is chance or the texts.",
+        f"{task.record.test_groups} groups, which is what the intervals resample. Grey points are controls: as far as they "
+        "are from 0.5, the other results may be due to chance or the texts.",
         drawn,
     )
 
@@ -141,8 +141,8 @@ def coverage_plot(merged: MergedResults) -> Plot | None:
     drawn.add_vline(x=0.5, line={"color": GREY, "dash": "dash", "width": 1.5})
     return Plot(
         "Pole coverage",
-        "On how much of both poles a latent fires with a side of its own for each; the dashed line at 0.5 is what a "
-        "non-negative latent cannot pass, whereas a pair of them can. 95 % intervals resample groups of texts.",
+        "Share of the texts of both poles on which a latent fires, with a different side for each; a non-negative latent "
+        "cannot exceed the dashed line at 0.5, but a pair of them can. 95 % intervals resample groups of texts.",
         drawn,
     )
 

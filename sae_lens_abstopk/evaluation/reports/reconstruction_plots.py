@@ -16,16 +16,16 @@ def reconstruction_plots(merged: MergedResults) -> list[Plot]:
             "FVU against L0",
             "FVU",
             lambda record: record.fvu,
-            "Share of the variance that a reconstruction leaves out, against the latents that it takes; further down and "
-            "to the left is better. Compare at equal L0 and equal training only.",
+            "Share of the variance that the reconstruction does not explain, against the number of active latents; further "
+            "down and to the left is better. Compare at equal L0 and equal training only.",
         ),
         _against_l0(
             merged,
             "Loss Recovered against L0",
             "Loss Recovered, zero ablation",
             lambda record: record.loss.recovered_zero if record.loss else None,
-            "Share of the loss that zero ablation costs and the SAE gives back; further up and to the left is better. Zero "
-            "ablation is a lenient yardstick: the table has mean ablation too.",
+            "Share of the loss increase under zero ablation that the SAE recovers; further up and to the left is better. "
+            "Zero ablation is a lenient yardstick: the table has mean ablation too.",
         ),
     ]
     return [plot for plot in found if plot is not None]

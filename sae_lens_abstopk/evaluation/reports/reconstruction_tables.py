@@ -56,7 +56,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
 def _loss_note(predicted: Sequence[int]) -> str:
     if not predicted:
         return ""
-    few = f", under the {LOSS_TOKENS:,} that a number to quote takes" if predicted[0] < LOSS_TOKENS else ""
+    few = f", fewer than the {LOSS_TOKENS:,} needed for a quotable number" if predicted[0] < LOSS_TOKENS else ""
     return (
         f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} predicted tokens{few}. KL: "
         "nats a predicted token. "

@@ -56,7 +56,7 @@ def dose_response_plot(task: MergedTask, sae: str) -> Plot:
 def effect_cost_plot(task: MergedTask, sae: str) -> Plot:
     """Change of the log-odds against the cost on neutral text."""
     record = task.steering[sae]
-    drawn = figure(height=340, x="cost, nats a token", y="change of the log-odds of B")
+    drawn = figure(height=340, x="cost, nats per token", y="change of the log-odds of B")
     for name, doses, style in _curves(record):
         for side, sign in enumerate((-1, 1)):
             ordered = sorted((dose for dose in doses if dose.strength * sign >= 0), key=lambda dose: abs(dose.strength))
@@ -111,8 +111,8 @@ def symmetry_plot(merged: MergedResults) -> Plot | None:
     drawn.update_xaxes(range=[-0.02, 1.02])
     return Plot(
         "Symmetry",
-        "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 is as strong both ways, 0 that "
-        "both directions push to the same pole. 95 % intervals resample prompts; it says nothing of how large they are.",
+        "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 if both are equally strong, 0 "
+        "if both push to the same pole. 95 % intervals resample prompts. The ratio does not show how large the effects are.",
         drawn,
     )
 

@@ -44,7 +44,7 @@ def steering_table(merged: MergedResults) -> ReportTable:
             )
             for labels, interventions in _rows(merged)
         ),
-        note=f"On test prompts {_protocol(merged)}. most: the largest strength that was tried, as none costs so much. log-odds to A, "
+        note=f"On test prompts {_protocol(merged)}. most: the largest strength tried, as none reaches that cost. log-odds to A, "
         "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
         "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
         "prompts; of random directions the mean and the range.",
@@ -100,8 +100,8 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
         ),
         rows=tuple(rows),
         note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
-        "phrases, arXiv 2406.11717) and of general-knowledge questions answered rightly by lm_eval's steered model, which "
-        "adds at every position. 95 % intervals. Strengths cost the same on neutral text.",
+        "phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval steers "
+        "it, at every position. 95 % intervals. Strengths cost the same on neutral text.",
         labels=4,
     )
     return without_empty_columns(table)

@@ -86,7 +86,9 @@ def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
         ConfigError: fewer than four prompts, or one that occurs twice.
     """
     if len(prompts) < 4 or len(set(prompts)) < len(prompts):
-        raise ConfigError(f"{len(prompts)} prompts: at least 4 are needed, all different, to choose on and report on.")
+        raise ConfigError(
+            f"{len(prompts)} prompts: at least 4 are needed, all different; half choose strengths, half give the results."
+        )
     drawn = np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2]
     val = set(drawn.tolist())
     return PromptSplit(

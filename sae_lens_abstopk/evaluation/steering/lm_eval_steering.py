@@ -82,5 +82,7 @@ def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = N
     base: Any = getattr(hf, "base_model", hf)
     within = next((name for name, module in base.named_modules() if module is place.module and name), None)
     if within is None:
-        raise ConfigError(f"hook {place.name} is outside the base model, where lm_eval does not look.")
+        raise ConfigError(
+            f"lm_eval only steers modules inside the base model, and {place.name} is not; name another hook."
+        )
     return within

@@ -100,7 +100,7 @@ def steering_edit(
     if (latent is None) == (direction is None):
         raise ConfigError("give either latent=INDEX or direction=VECTOR to steer with, and not both.")
     if pole is not None and (operator != "ablate" or pole not in get_args(Pole)):
-        raise ConfigError(f"pole={pole!r}: 'positive' or 'negative', and with operator='ablate' only.")
+        raise ConfigError(f"pole={pole!r} must be 'positive' or 'negative', and needs operator='ablate'.")
     if strength is None and operator == "ablate":
         strength = 1.0
     if strength is None or not math.isfinite(strength):
@@ -209,7 +209,7 @@ def _scale_of(scale: Scale | None, latent: int | None) -> float:
         return 1.0
     if callable(scale):
         if latent is None:
-            raise ConfigError("a direction has no scale of its own; give scale=NUMBER, a norm.")
+            raise ConfigError("a direction has no scale of its own; give scale=NUMBER, the norm added at strength 1.")
         return scale(latent)
     if not math.isfinite(scale) or scale <= 0:
         raise ConfigError(f"scale={scale} must be a finite number above 0; the sign belongs to the strength.")

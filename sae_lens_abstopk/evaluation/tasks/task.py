@@ -192,8 +192,8 @@ def _check_examples(examples: Sequence[Example], own_split: Sequence[str] | None
     for example, name in zip(examples, own, strict=True):
         if split_of.setdefault(example.group, name) != name:
             raise ConfigError(
-                f"the group {example.group!r} is in {split_of[example.group]} and in {name}; leave out the splits of the "
-                "source, or group by something that they do not cut."
+                f"the group {example.group!r} is in both {split_of[example.group]} and {name}; leave out the splits of the "
+                "source, or use groups that lie within one split."
             )
     check_groups(examples, own_split)
 

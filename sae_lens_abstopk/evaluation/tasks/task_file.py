@@ -79,9 +79,9 @@ def _check_whole(task: TaskFile) -> None:
     if (task.templates is None) == (task.rows is None):
         raise ConfigError("give either templates (texts here) or rows (texts from files or the Hub).")
     if task.templates is None and (task.fillers or task.expansions):
-        raise ConfigError("fillers and expansions belong to templates, of which there are none.")
+        raise ConfigError("fillers and expansions are used by templates, and there are none; leave them out.")
     if task.rows is None and task.local is not None:
-        raise ConfigError("local replaces rows, of which there are none.")
+        raise ConfigError("local replaces rows, and there are none; leave it out.")
     _check_fillers(task)
     for section, rows in (("rows", task.rows), ("local", task.local)):
         for at, part in enumerate((rows.parts or ()) if rows else ()):

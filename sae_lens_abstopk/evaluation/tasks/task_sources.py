@@ -113,8 +113,8 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
         paths = {i: _local_file(local, part) for i, part in enumerate(parts)}
         if twice := [path for path, times in Counter(paths.values()).items() if times > 1]:
             raise ConfigError(
-                f"local={str(local)!r}: {twice[0].name} would stand for two parts of {parts[0].hub or 'the task'}; write a "
-                "task whose entries of from name a file each."
+                f"local={str(local)!r}: {twice[0].name} would be used for two parts of {parts[0].hub or 'the task'}; write a "
+                "task in which each entry of `from` names its own file."
             )
     elif local.is_file():
         names = ", ".join(part.file or part.split for part in parts)

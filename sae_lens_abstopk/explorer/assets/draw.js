@@ -59,7 +59,7 @@ function doseResponse(concept, steering) {
       svg("line", { x1: 0, x2: 600, y1: y(steering.baseline), y2: y(steering.baseline), class: "baseline" }), svg("line", { x1: 300, x2: 300, y1: 0, y2: 200, class: "baseline" }), ...curves),
     h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, `−${number(most)} ← ${a}`), h("span", {}, "strength"), h("span", {}, `${b} → ${number(most)}`)),
     h("ul", { class: "legend" }, legend),
-    h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to ${fixed(high)}; the level line is the unsteered model. Every direction is added with the norm of the latent's.`));
+    h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to ${fixed(high)}; the horizontal line is the unsteered model. Every direction is added with the same norm as the latent's.`));
 }
 
 // Two-sidedness, or the scale where there is one side, against density (log). Returns the figure and a way to redraw it with some latents faded.

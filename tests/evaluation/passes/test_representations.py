@@ -246,7 +246,7 @@ def test_mistakes_are_refused_by_name(
 
 def test_saes_that_cannot_share_a_pass_are_refused(passes: ModelPasses, tokenizer: Any) -> None:
     mixed = {"one": saes()["signed"], "other": saes(prepend_bos=True)["signed"]}
-    with pytest.raises(ConfigError, match="must have been trained on one kind of token"):
+    with pytest.raises(ConfigError, match="trained on the same selection of tokens"):
         represent(passes, tokenizer, mixed, TEXTS)
     with pytest.raises(ConfigError, match="'mine' is a Repeated without SAELens metadata; say rules="):
         represent(passes, tokenizer, {"mine": Repeated()}, TEXTS)
@@ -267,5 +267,5 @@ def test_an_unknown_sae_or_position_is_refused() -> None:
     with Representations.of_arrays({"last": np.ones((2, 2))}, {"sae": {"last": np.ones((2, 3))}}) as stored:
         with pytest.raises(ConfigError, match="no SAE 'sea' here; there are sae"):
             stored.codes("sea", "last")
-        with pytest.raises(ConfigError, match="read='mean' was not represented; there are last"):
+        with pytest.raises(ConfigError, match="read='mean' was not computed; use one of last"):
             stored.x("mean")

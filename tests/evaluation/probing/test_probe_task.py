@@ -288,7 +288,7 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
     [
         ({"sae_name": "sined"}, "no SAE 'sined' here; there are signed, non-negative, noise"),
         ({"untrained_name": "fresh"}, "no SAE 'fresh'"),
-        ({"reads": ("mean",)}, "read='mean' was not represented"),
+        ({"reads": ("mean",)}, "read='mean' was not computed"),
         ({"labels": [0, 1]}, "300 texts were represented, but there are 2 poles"),
         ({"labels": np.zeros(300, int)}, r"the train part has 180 texts with poles \[0\]; it needs both"),
         ({"labels": np.arange(300) % 3}, r"poles \[0, 1, 2\]"),

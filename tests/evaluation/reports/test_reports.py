@@ -117,7 +117,7 @@ def test_a_loss_recovered_on_few_tokens_says_so() -> None:
     for found in document.reconstruction.values():
         assert found.loss is not None
         found.loss.tokens = 2_000
-    assert "over 2,000 predicted tokens, under the 50,000" in markdown_report([document])
+    assert "over 2,000 predicted tokens, fewer than the 50,000" in markdown_report([document])
 
 
 def test_texts_that_were_not_read_as_meant_are_told() -> None:
@@ -279,12 +279,15 @@ def test_measurements_of_what_is_not_listed_are_refused() -> None:
     document = results_document()
     del document.saes["topk"]
     with pytest.raises(
-        ConfigError, match=r"result 1: reconstruction names an SAE 'topk' that is none of saes: batch_abstopk"
+        ConfigError,
+        match=r"result 1 is inconsistent: reconstruction has the SAE 'topk', which is not among its `saes` \(batch_abstopk",
     ):
         merge_results([document])
     document = results_document()
     del document.tasks["gender"]
-    with pytest.raises(ConfigError, match="steering has a task 'gender' that is none of tasks: sentiment, tense"):
+    with pytest.raises(
+        ConfigError, match=r"steering has the task 'gender', which is not among its `tasks` \(sentiment, tense"
+    ):
         merge_results([document])
 
 

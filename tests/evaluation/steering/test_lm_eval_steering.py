@@ -50,7 +50,7 @@ def test_the_module_is_named_from_the_base_model_on(
         ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' cannot be exported"),
         ({"path": Path("s.csv")}, "name it s.pt"),
         ({"sae": topk_sae(normalize_activations="layer_norm")}, "normalises activations as it runs"),
-        ({"hook_name": "lm_head"}, "outside the base model"),
+        ({"hook_name": "lm_head"}, "modules inside the base model"),
     ],
 )
 def test_what_lm_eval_cannot_do_is_refused(

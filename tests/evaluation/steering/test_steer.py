@@ -339,7 +339,7 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
         ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "either latent=INDEX or direction=VECTOR"),
         ("gpt2", {}, "either latent=INDEX or direction=VECTOR"),
         ("gpt2", {"latent": 1, "operator": "multiply"}, "must be one of add, clamp, ablate"),
-        ("gpt2", {"latent": 1, "pole": "positive"}, "with operator='ablate' only"),
+        ("gpt2", {"latent": 1, "pole": "positive"}, "needs operator='ablate'"),
         ("gpt2", {"latent": 1, "operator": "ablate", "pole": "left"}, "'positive' or 'negative'"),
         ("gpt2", {"latent": 1, "strength": float("nan")}, "strength=nan must be a finite number"),
         ("gpt2", {"latent": 1, "scale": -2.0}, "the sign belongs to the strength"),

@@ -137,5 +137,5 @@ def test_one_local_file_does_not_stand_for_two_parts(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(CSV)
     parts = [{"hub": "someone/reviews", "config": name} for name in ("books", "films")]
     task = written(tmp_path, rows_file(**{"from": parts}))
-    with pytest.raises(ConfigError, match=r"train\.csv would stand for two parts of someone/reviews"):
+    with pytest.raises(ConfigError, match=r"train\.csv would be used for two parts of someone/reviews"):
         load_task(task, local=tmp_path)
