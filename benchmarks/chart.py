@@ -83,7 +83,7 @@ def run_table(record: dict[str, Any]) -> str:
         "SAELens's runner": speed["sae_lens"],
         "the language model alone, to the hook": record["pipeline"]["bare_tokens_per_second"],
     }
-    return "\n".join(["| run | tokens a second |", "|---|---|", *(f"| {k} | {v:,.0f} |" for k, v in rows.items())])
+    return "\n".join(["| run | tokens per second |", "|---|---|", *(f"| {k} | {v:,.0f} |" for k, v in rows.items())])
 
 
 def collecting_table(record: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
     python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
 
 SmolLM2-135M-Instruct at layer 15, the language model in bfloat16 in both, an AbsTopK SAE of 9,216 latents with k = 57,
-4,096 tokens a step. Alternates between the two; the time is that of ``run()``, models loaded before. Then what the
+4,096 tokens per step. Alternates between the two; the time is that of ``run()``, models loaded before. Then what the
 activation pipeline takes above the bare language model. Run it on an idle machine.
 """
 

@@ -4,7 +4,7 @@
     python benchmarks/explorer.py --long FOLDER --text TEXT --out benchmarks/results/explorer.json   # a piece a call
 
 Collecting: SmolLM2-135M-Instruct at layer 15 in bfloat16, a signed JumpReLU SAE with random weights whose threshold lets
-57 codes a token through on the first batch, over the packaged text. Each size runs in a process of its own, after a
+57 codes per token through on the first batch, over the packaged text. Each size runs in a process of its own, after a
 warm-up the bare pass, the collecting one and the bare one again over the same batches; the ratio is to the mean of the
 two. A long text is collected in pieces, a process each, every one taken up from the checkpoint of the one before, as a pass
 that was cut short is; half of a piece's bare pass runs before the collecting one and half after it. Reading: sites of
@@ -48,7 +48,7 @@ LONG_D_SAE = 9216
 
 
 def random_sae(d_in: int, d_sae: int, x: torch.Tensor) -> SignedJumpReLUSAE:
-    """An SAE that lets 57 codes a token of ``x`` through."""
+    """An SAE that lets 57 codes per token of ``x`` through."""
     sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=d_in, d_sae=d_sae))
     rows = torch.nn.functional.normalize(torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():

@@ -3,7 +3,7 @@
     python benchmarks/scaling.py --out benchmarks/results/scaling.json
 
 SmolLM2-135M-Instruct at layer 15, the language model in bfloat16, a batch AbsTopK SAE of 4,608 latents with k = 57, 4,096
-tokens a step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Processes are
+tokens per step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Processes are
 started by torchrun, in turn; the time is that from the second step to the last. Run it on an idle machine: the record says
 how many of its cores others kept busy meanwhile (Linux).
 """

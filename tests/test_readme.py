@@ -115,4 +115,6 @@ def test_the_gain_of_a_second_process_is_the_recorded_one() -> None:
     recorded = json.loads((ROOT / "benchmarks" / "results" / "scaling.json").read_text())
     page = " ".join((ROOT / "docs" / "distributed.md").read_text().split())
     one, two = (median(recorded["tokens_per_second"][ranks]) for ranks in ("1", "2"))
-    assert f"{recorded['two_over_one']:.2f} times as fast as one ({two:,.0f} against {one:,.0f} tokens a second" in page
+    assert (
+        f"{recorded['two_over_one']:.2f} times as fast as one ({two:,.0f} against {one:,.0f} tokens per second" in page
+    )

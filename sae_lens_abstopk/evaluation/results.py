@@ -35,7 +35,7 @@ class LossRecord(Record):
     ce_mean: Number
     recovered_zero: Number
     recovered_mean: Number
-    kl: float | None = Field(description="Mean KL(clean || with SAE), nats a token.")
+    kl: float | None = Field(description="Mean KL(clean || with SAE), nats per token.")
 
 
 class ReconstructionRecord(Record):
@@ -160,8 +160,8 @@ class DoseRecord(Record):
     added_norm: Number
     log_odds: Number = Field(description="log p(B's tokens) - log p(A's tokens).")
     score: float | None = Field(description="Of generated text, by the task's scorer.")
-    generated_nll: Number = Field(description="Unsteered model's nats a token of the generated text.")
-    neutral_nll: Number = Field(description="Steered model's nats a token of neutral text.")
+    generated_nll: Number = Field(description="Unsteered model's nats per token of the generated text.")
+    neutral_nll: Number = Field(description="Steered model's nats per token of neutral text.")
     text: str = Field(description="The first text generated after the first test prompt.")
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def fvu_figure(merged: MergedResults) -> "Figure | None":
-    """Share of variance unexplained against mean active latents a token, one point an SAE."""
+    """Share of variance unexplained against mean active latents per token, one point an SAE."""
     measured = [(sae, sae.reconstruction) for sae in merged.saes if sae.reconstruction is not None]
     measured = [(sae, found) for sae, found in measured if found.fvu == found.fvu and found.l0 == found.l0]
     if not measured:

@@ -33,7 +33,7 @@ class AbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, SAELensAbsTopKTrainingSA
 
 
 class AbsTopKTrainingSAE(SignedTrainingSAE):
-    """Training SAE whose code keeps exactly k signed latents a token."""
+    """Training SAE whose code keeps exactly k signed latents per token."""
 
     cfg: AbsTopKTrainingSAEConfig  # type: ignore[assignment]
 

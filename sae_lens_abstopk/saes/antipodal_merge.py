@@ -22,7 +22,7 @@ class Quality(NamedTuple):
     fvu: float
     """sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
     l0: float
-    """Mean number of non-zero codes a token."""
+    """Mean number of non-zero codes per token."""
 
 
 class MergedPair(NamedTuple):

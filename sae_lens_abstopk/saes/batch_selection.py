@@ -19,7 +19,7 @@ class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
     Options of the SAEs that select over a batch.
 
     Args:
-        k: Mean number of active latents a token; need not be an integer.
+        k: Mean number of active latents per token; need not be an integer.
         topk_threshold_lr: Share by which each batch moves the running threshold.
     """
 
@@ -29,7 +29,7 @@ class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
     @override
     def _check_k(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int | float):
-            raise ConfigError(f"k={self.k!r} must be a number: the mean count of active latents a token.")
+            raise ConfigError(f"k={self.k!r} must be a number: the mean count of active latents per token.")
         require_k_in_range(self.k, self.d_sae)
         if not 0 < self.topk_threshold_lr <= 1:
             raise ConfigError(f"topk_threshold_lr={self.topk_threshold_lr!r} must be above 0 and at most 1.")

@@ -19,7 +19,7 @@ class ThresholdFitter:
     theta is exact to 1 part in 4,096, on the side of fewer active latents.
 
     Args:
-        k: Wanted mean number of active latents a token.
+        k: Wanted mean number of active latents per token.
 
     Raises:
         ConfigError: ``k`` is not above 0.
@@ -27,7 +27,7 @@ class ThresholdFitter:
 
     def __init__(self, k: float) -> None:
         if not k > 0:
-            raise ConfigError(f"k={k!r} must be above 0: the mean number of active latents a token.")
+            raise ConfigError(f"k={k!r} must be above 0: the mean number of active latents per token.")
         self.k = k
         self._bins = torch.zeros(N_BINS, dtype=torch.int64)
         self._n_tokens = 0

@@ -30,7 +30,7 @@ class SparseTopKTrainingSAEConfig(SparseTrainingSAEConfig):
 
 
 class SparseTopKTrainingSAE(SparseTrainingSAE):
-    """Training SAE whose code keeps the k largest latents a token, where they are positive."""
+    """Training SAE whose code keeps the k largest latents per token, where they are positive."""
 
     cfg: SparseTopKTrainingSAEConfig  # type: ignore[assignment]
 

@@ -14,11 +14,11 @@ from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
 
 PER_TOKEN = {"abstopk": True, "sparse_abstopk": True, "topk": False, "sparse_topk": False}
-"""Architectures that keep k latents a token, and whether these are signed."""
+"""Architectures that keep k latents per token, and whether these are signed."""
 THRESHOLD = {"signed_jumprelu": True, "jumprelu": False}
 """Architectures with a threshold for each latent."""
 OVER_BATCH = {"batch_abstopk": True, "matryoshka_batch_abstopk": True, "sparse_batchtopk": False}
-"""Training architectures that keep k latents a token on average, in evaluation mode by one threshold; whether signed."""
+"""Training architectures that keep k latents per token on average, in evaluation mode by one threshold; whether signed."""
 
 
 class TopKCodes(NamedTuple):
@@ -38,7 +38,7 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     The SAEs of this package have it as a method too; this function takes SAELens's own as well.
 
     Args:
-        sae: Of an architecture that keeps k latents a token (K is k), or that has a threshold or selects over the batch
+        sae: Of an architecture that keeps k latents per token (K is k), or that has a threshold or selects over the batch
             (K is the most that any of these tokens keeps).
         x: Activations [..., d_in].
 

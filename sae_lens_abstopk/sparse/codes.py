@@ -9,7 +9,7 @@ class SparseCodes(NamedTuple):
     """
     The active entries of codes [B, F], ordered by token: N of them in all.
 
-    Shape letters here and in the other files of this folder: B tokens, D d_in, F d_sae, K latents a token, N entries.
+    Shape letters here and in the other files of this folder: B tokens, D d_in, F d_sae, K latents per token, N entries.
     """
 
     values: torch.Tensor

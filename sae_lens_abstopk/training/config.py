@@ -61,7 +61,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
             first, read by those that come after it with the same model, hook, text and filters.
         companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
-        target_l0 (dict): Mean number of active latents a token that an SAE is held at, by the name of the SAE (`sae` or that
+        target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae` or that
             of a companion); its L0 or L1 coefficient is only where the correction starts.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.

@@ -1,4 +1,4 @@
-"""The progress bar of a run: loss, FVU, L0, dead share, tokens a second, time left."""
+"""The progress bar of a run: loss, FVU, L0, dead share, tokens per second, time left."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -37,7 +37,7 @@ class L0Controller:
 
     Args:
         trainer: Of an SAE with an L0 or L1 coefficient.
-        target: Mean number of active latents a token.
+        target: Mean number of active latents per token.
         total_steps: Of the run.
     """
 

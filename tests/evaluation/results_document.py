@@ -232,7 +232,7 @@ def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
         orientation=1,
         scale=12.5,
         latent_chosen_by="largest effect on val prompts among 8",
-        strength_chosen_by="neutral cost of 0.1 nats a token on val prompts",
+        strength_chosen_by="neutral cost of 0.1 nats per token on val prompts",
         prompts=(8, 8),
         text_prompt="I think that",
         samples=3,

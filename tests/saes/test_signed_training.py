@@ -172,7 +172,7 @@ def test_the_saved_threshold_selects_what_the_batch_selected(normalisation: str,
     assert isinstance(saved, SignedJumpReLUSAE)
     codes = saved.encode(x)
     l0 = (codes != 0).sum(-1).float().mean().item()
-    assert l0 == pytest.approx(5, rel=0.1), "k latents a token on the data that the threshold was estimated on"
+    assert l0 == pytest.approx(5, rel=0.1), "k latents per token on the data that the threshold was estimated on"
     # where both are on, both give the same reconstruction up to the few latents at the threshold
     sae.eval()
     reference = sae.decode(sae.encode(x))

@@ -34,7 +34,7 @@ class Reconstruction:
     cosine: float
     """Mean over tokens of cos(x, x_hat); 0 where either is zero."""
     l0: float
-    """Mean number of non-zero codes a token, of any sign."""
+    """Mean number of non-zero codes per token, of any sign."""
     pole_counts: torch.Tensor
     """Firings of the positive and of the negative pole, int64 [2, d_sae]."""
     loss: LossRecovered | None

@@ -115,7 +115,7 @@ class TextModel:
     @torch.no_grad()
     def nll(self, batch: TokenBatch, counted: torch.Tensor | None = None) -> torch.Tensor:
         """
-        Mean negative log-likelihood (nats a token) of each text, [n], float64, on the CPU.
+        Mean negative log-likelihood (nats per token) of each text, [n], float64, on the CPU.
 
         Args:
             batch: The texts.

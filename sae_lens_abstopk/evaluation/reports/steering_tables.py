@@ -75,7 +75,7 @@ def scores_table(merged: MergedResults) -> ReportTable:
         ),
         rows=tuple(rows),
         note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the unsteered "
-        "model's NLL of that text, nats a token. area: mean rise of the log-odds over costs from 0 to the budget.",
+        "model's NLL of that text, nats per token. area: mean rise of the log-odds over costs from 0 to the budget.",
         labels=3,
     )
     return without_empty_columns(table)

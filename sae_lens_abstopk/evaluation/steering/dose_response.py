@@ -238,7 +238,7 @@ def dose_response(
         token_filter=token_filter,
         autocast=autocast,
         latent_chosen_by=latent_chosen_by,
-        strength_chosen_by=f"{cost} cost of {budget:g} nats a token, "
+        strength_chosen_by=f"{cost} cost of {budget:g} nats per token, "
         + ("searched for between the doses" if cost == "neutral" else "interpolated between the doses on val prompts"),
     )
     return DoseResponse(protocol, tuple(interventions), baseline, tuple(curves[0]), tuple(curves[1]), tuple(summaries))
@@ -257,7 +257,7 @@ def _check(
     if cost not in get_args(CostKind):
         raise ConfigError(f"cost={cost!r} must be one of {', '.join(get_args(CostKind))}.")
     if not 0 < budget < float("inf"):
-        raise ConfigError(f"budget={budget} must be above 0: it is a rise of the NLL in nats a token.")
+        raise ConfigError(f"budget={budget} must be above 0: it is a rise of the NLL in nats per token.")
     if samples < 1 or max_new_tokens < 1:
         raise ConfigError(f"samples={samples} and max_new_tokens={max_new_tokens} must be at least 1.")
     names = [intervention.name for intervention in interventions]

@@ -40,9 +40,9 @@ class Dose:
     log_odds: tuple[float, ...]
     """log p(pole B's tokens) - log p(pole A's) after each prompt."""
     neutral_nll: tuple[float, ...]
-    """The steered model's nats a token of each neutral text."""
+    """The steered model's nats per token of each neutral text."""
     generated_nll: tuple[float, ...] | None
-    """The unsteered model's nats a token of each prompt's generated texts, their mean; None where none was generated."""
+    """The unsteered model's nats per token of each prompt's generated texts, their mean; None where none was generated."""
     scores: tuple[float, ...] | None
     """Mean :func:`pole_score` of each prompt's generated texts; None where the task has no scorer too."""
     texts: tuple[tuple[str, ...], ...] | None

@@ -14,7 +14,7 @@ from sae_lens_abstopk.evaluation.steering.doses import Dose
 CostKind = Literal["neutral", "generated"]
 Floats = npt.NDArray[np.float64]
 _GRID = 101
-# what a dose counts as that costs infinity or NaN, in nats a token: more than any that the model survives
+# what a dose counts as that costs infinity or NaN, in nats per token: more than any that the model survives
 _BROKEN = 1e6
 
 
@@ -41,9 +41,9 @@ class PoleEffect:
     score: Estimate | None
     """Change of the score of generated text."""
     generated_cost: Estimate
-    """Rise of the unsteered model's NLL of generated text, nats a token."""
+    """Rise of the unsteered model's NLL of generated text, nats per token."""
     neutral_cost: Estimate
-    """Rise of the steered model's NLL of neutral text, nats a token; its interval is over those texts."""
+    """Rise of the steered model's NLL of neutral text, nats per token; its interval is over those texts."""
     log_odds_area: Estimate
     """Mean change of the log-odds over costs from 0 to the budget, from the doses on test prompts."""
 

@@ -204,7 +204,7 @@ def _unique(found: list[_Found]) -> list[_Found]:
 
 
 def _limited(found: list[_Found], limit: int | None) -> list[_Found]:
-    """At most ``limit`` texts a pole and split, whole groups in the order of a hash, so that no order in a file matters."""
+    """At most ``limit`` texts per pole and split, whole groups in the order of a hash, so that no order in a file matters."""
     if limit is None:
         return found
     groups: dict[tuple[str | None, str], list[_Found]] = {}

@@ -197,7 +197,7 @@ def test_strengths_are_chosen_on_val_and_reported_on_test(measured: DoseResponse
     assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
     assert protocol.latent_chosen_by == "planted"
     assert protocol.strength_chosen_by.startswith(
-        "generated cost of 0.3 nats a token, interpolated between the doses on val"
+        "generated cost of 0.3 nats per token, interpolated between the doses on val"
     )
     on_val = next(curve for curve in measured.val if curve.intervention == "latent").doses
     unsteered = sum(measured.baseline[0].generated_nll or ())
