@@ -339,7 +339,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "suite that steers what it does not probe": (
         suite_with(TASK, steering={"tasks": ["gender"]}),
         SUITE,
-        "steering.tasks names gender",
+        "steering.tasks has gender",
     ),
     "suite that steers a task without prompts": (
         lambda folder: suite_with(TASK, steering={"tasks": [str(folder / "t.yaml")]})(folder),

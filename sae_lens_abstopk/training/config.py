@@ -299,7 +299,7 @@ def _check_annealing(cfg: TrainingConfig) -> None:
         )
     if cfg.lr_decay_steps and cfg.lr_end is not None and not 0 < cfg.lr_end <= cfg.lr:
         raise ConfigError(
-            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g} as lr_decay_steps={cfg.lr_decay_steps} decay the "
+            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, as lr_decay_steps={cfg.lr_decay_steps} decay the "
             "rate from lr_end to 0; change it, or set lr_decay_steps to 0."
         )
 

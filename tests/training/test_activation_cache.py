@@ -214,5 +214,5 @@ def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) 
         (cache.folder / "activations.json").write_text(content)
         with pytest.raises(ConfigError, match="no manifest of an activation cache"):
             ActivationCache(cache.folder, {"seed": 1})
-    with pytest.raises(ConfigError, match=r"has no activations\.json; name a new or empty folder"):
+    with pytest.raises(ConfigError, match=r"no activations\.json\); name a new or empty folder"):
         ActivationCache(tmp_path, {"seed": 1})

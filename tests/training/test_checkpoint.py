@@ -147,7 +147,7 @@ def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(
 
     monkeypatch.setattr("sae_lens_abstopk.training.run_checkpoints.keep_newest", fills_up)
     with pytest.raises(
-        CheckpointError, match=r"a checkpoint needs 1\.\d\d MB and the disk of .* has 1 kB free; the che"
+        CheckpointError, match=r"a checkpoint needs 1\.\d\d MB and the disk of .* has 1 kB free; earlier che"
     ):
         run.run()
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]

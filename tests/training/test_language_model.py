@@ -76,7 +76,7 @@ def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hoo
             {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_pots"},
             "hook_name='blocks.2.hook_resid_pots' is no hook point of .*; nearest: .*blocks.2.hook_resid_post",
         ),
-        ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32, which .* in .* are 48 wide; set sae.d_in=48"),
+        ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32 .* in .* are 48 wide; set sae.d_in=48"),
     ],
 )
 def test_a_hook_that_the_loaded_model_lacks_or_has_another_width_is_refused(

@@ -78,7 +78,10 @@ BAD_FILES: list[tuple[dict[str, Any], str]] = [
     (rows_file(text="bdy"), r"rows\.csv, row 1: no column 'bdy'.*the columns are body, mood, author"),
     (rows_file(labels={"x": "good", "y": "bad"}), r"row 1: the value '0' is one that labels does not list \(x, y\)"),
     (rows_file(marked="author") | {"reads": ["marked"]}, "the marked word 'a0' does not stand in"),
-    (rows_file(split="mood", splits={0: "train", 1: "test"}, group="author"), "the group 'a0' is in train and in test"),
+    (
+        rows_file(split="mood", splits={0: "train", 1: "test"}, group="author"),
+        "the group 'a0' is in both train and test",
+    ),
 ]
 
 
