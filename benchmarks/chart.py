@@ -36,7 +36,7 @@ def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
             axis.minorticks_off()
             axis.grid(alpha=0.25)
         axes[0].set_yticks((0.1, 1), ("0.1", "1"))
-        axes[0].set_ylabel("seconds a training step")
+        axes[0].set_ylabel("seconds per training step")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})

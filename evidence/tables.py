@@ -162,12 +162,13 @@ def whole_table(lines: Sequence[Line], study: Mapping[str, Any], columns: Column
     return "\n\n".join(parts) or "Nothing is recorded yet."
 
 
-def place_table(
-    lines: Sequence[Line], head: str, cells: Mapping[str, Callable[[Mapping[str, list[Line]]], str]]
-) -> str:
-    """One row for each of ``cells``, one column a layer and k; rows that would be empty are left out."""
+def place_table(lines: Sequence[Line], head: str, rows_of: Sequence[tuple[str, ...]], cell: Callable[..., str]) -> str:
+    """One row for each of ``rows_of``, one or two variants, one column a layer and k; rows that would be empty are left out."""
     found = by_place(lines)
-    rows = [[name, *(cell(at) for at in found.values())] for name, cell in cells.items()]
+    rows = [
+        [" against ".join(names), *(cell(*(at.get(name, []) for name in names)) for at in found.values())]
+        for names in rows_of
+    ]
     rows = [f"| {' | '.join(row)} |" for row in rows if any(cell != "-" for cell in row[1:])]
     if not rows:
         return "Nothing is recorded yet."
@@ -178,23 +179,16 @@ def place_table(
 def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """Mean FVU of every variant at every layer and k, with the number of seeds where there are several."""
 
-    def cell(variant: str) -> Callable[[Mapping[str, list[Line]]], str]:
-        def told(at: Mapping[str, list[Line]]) -> str:
-            seeds = COLUMNS["FVU"][0](at.get(variant, []))
-            return f"{mean(seeds):.4f}{f' ({len(seeds)})' if len(seeds) > 1 else ''}" if seeds else "-"
+    def cell(runs: Sequence[Line]) -> str:
+        several = f" ({len(runs)})" if len(runs) > 1 else ""
+        return f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}" if runs else "-"
 
-        return told
-
-    return place_table(lines, "FVU (seeds)", {variant: cell(variant) for variant in study["variants"]})
+    return place_table(lines, "FVU (seeds)", [(variant,) for variant in study["variants"]], cell)
 
 
 def paired_table(lines: Sequence[Line], pairs: Sequence[tuple[str, str]] = PAIRS) -> str:
     """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
-
-    def cell(first: str, second: str) -> Callable[[Mapping[str, list[Line]]], str]:
-        return lambda at: spread(excesses(at.get(first, []), at.get(second, [])), "+.1%")
-
-    return place_table(lines, "FVU of", {f"{one} against {other}": cell(one, other) for one, other in pairs})
+    return place_table(lines, "FVU of", pairs, lambda runs, others: spread(excesses(runs, others), "+.1%"))
 
 
 def price_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:

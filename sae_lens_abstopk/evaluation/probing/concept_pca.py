@@ -27,7 +27,7 @@ def concept_pca(x: torch.Tensor, pole: torch.Tensor) -> ConceptPCA:
         pole: 0 or 1 for each text, [n_texts].
 
     Raises:
-        ConfigError: the shapes do not belong together, a pole has no text, or an activation has less than two dimensions.
+        ConfigError: the shapes do not belong together, or a pole has no text.
     """
     x, pole = x.detach().double().cpu(), torch.as_tensor(pole).long().cpu()
     if x.ndim != 2 or pole.shape != x.shape[:1]:
