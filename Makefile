@@ -83,8 +83,10 @@ bench: setup .venv-peers/.synced ## time and memory against SAELens and others, 
 # TEXT is a folder of .txt and .json files; LOCAL reads public sets from files: --local TASK=PATH ...; ARGS go to the study alone
 evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, LOCAL="...", ARGS="...")
 	@test -n "$(TEXT)" || { echo "make evidence TEXT=folder: name a folder of .txt and .json files to train on" >&2; exit 1; }
-	@test -f runs/evidence/corpus.jsonl.gz || { mkdir -p runs/evidence; \
-	  $(RUN) python -m evidence.corpus $(TEXT) --out runs/evidence/corpus.jsonl.gz; }
+	@if test -f runs/evidence/corpus.jsonl.gz; then \
+	  echo "runs/evidence/corpus.jsonl.gz is there; $(TEXT) is not read again"; \
+	else mkdir -p runs/evidence; $(RUN) python -m evidence.corpus "$(TEXT)" --out runs/evidence/corpus.jsonl.gz; fi
+	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL) $(ARGS) --dry-run
 	$(RUN) python -m evidence.tune --text runs/evidence/corpus.jsonl.gz --work runs/evidence
 	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL) $(ARGS)
 	$(RUN) python -m evidence.random_directions --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL)

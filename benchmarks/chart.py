@@ -178,14 +178,6 @@ def reading_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replaced(text: str, name: str, content: str) -> str:
-    """``text`` with what stands between the marks of ``name`` replaced."""
-    start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(end)
-    return f"{before}{start}\n{content}\n{end}{after}"
-
-
 def result(name: str) -> dict[str, Any]:
     """A record of ``benchmarks/results``."""
     return json.loads((ROOT / "results" / name).read_text())
@@ -215,9 +207,17 @@ def tables() -> dict[Path, dict[str, str]]:
 
 
 def filled(text: str, parts: dict[str, str]) -> str:
-    """``text`` with each of ``parts`` between its marks."""
+    """
+    ``text`` with each of ``parts`` between the marks of its name.
+
+    Raises:
+        ValueError: a part has no marks, or not one of each.
+    """
     for name, content in parts.items():
-        text = replaced(text, name, content)
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+            raise ValueError(f"the page needs one {start} and after it one {end}")
+        text = f"{text[: text.index(start)]}{start}\n{content}\n{text[text.index(end) :]}"
     return text
 
 

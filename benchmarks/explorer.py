@@ -232,6 +232,12 @@ def reading(d_sae: int) -> dict[str, Any]:
     return {"d_sae": d_sae, **written, **{name: statistics.median(values) for name, values in times.items()}}
 
 
+def add_to_record(part: dict[str, Any], out: Path | None) -> None:
+    """Write ``part``, and keep what else ``out`` has."""
+    before = json.loads(out.read_text(encoding="utf-8")) if out and out.is_file() else {}
+    write_record(before | part, out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
@@ -245,9 +251,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.long:
         found = long_collecting(quickstart_model(lambda _: None), arguments.long, arguments.text, arguments.tokens)
-        if arguments.out:
-            document = json.loads(arguments.out.read_text(encoding="utf-8"))
-            write_record(document | {"long_collecting": found}, arguments.out)
+        add_to_record({"long_collecting": found}, arguments.out)
         print(json.dumps(found, indent=1))
         return
     if arguments.one:
@@ -259,11 +263,12 @@ def main() -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         sizes.append(json.loads(done.stdout.splitlines()[-1]))
     document = {
+        "command": f"python benchmarks/explorer.py --tokens {arguments.tokens}",
         "environment": environment(),
         "collecting": sizes,
         "reading": [reading(d_sae) for d_sae in (9216, 16_384)],
     }
-    write_record(document, arguments.out)
+    add_to_record(document, arguments.out)
     print(json.dumps(document, indent=1))
 
 

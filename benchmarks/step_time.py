@@ -224,7 +224,8 @@ def main() -> None:
         return
     record: dict[str, Any] = {
         "command": "python benchmarks/step_time.py"
-        + (" --curves" if args.curves else " --profile" if args.profile else ""),
+        + (" --curves" if args.curves else " --profile" if args.profile else "")
+        + (f" --peers {args.peers}" if args.peers else ""),
         "environment": environment(),
     }
     if args.curves:

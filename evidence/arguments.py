@@ -20,7 +20,15 @@ def add_local(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
 
 
-def overrides_of(args: argparse.Namespace) -> list[str]:
-    """Overrides of every run: text and model. The model is named in ``args`` after it."""
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Arguments with the folder of the model; a corpus that is not there ends the command."""
+    args = parser.parse_args()
+    if not args.text.is_file():
+        parser.error(f"{args.text} is not there; python -m evidence.corpus makes a corpus of a folder of texts.")
     args.model = args.model or quickstart_model(print)
+    return args
+
+
+def overrides_of(args: argparse.Namespace) -> list[str]:
+    """Overrides of every run: text and model."""
     return [f"dataset_path={args.text}", f"model_name={args.model}"]

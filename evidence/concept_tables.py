@@ -5,13 +5,12 @@ from math import isnan
 from statistics import mean
 from typing import Any
 
-from evidence.tables import Line, by_variant, density, value
-from evidence.tune import EXPANSION, LAYER
+from evidence.columns import Line, by_variant, density, value
 
 
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """AUROC of one latent, its pole coverage, and the best there is with its density, by task, at the main layer and larger k."""
-    found = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
+    """AUROC of one latent, its pole coverage, and the best there is with its density, by task, at the main place."""
+    found = by_variant(lines, **study["main"])
     shown = [name for name in ("mixed_32nd", "abstopk", "batch_abstopk", "batchtopk", "topk") if name in found]
     if not shown:
         return "Nothing is recorded yet."

@@ -85,6 +85,11 @@ def make_corpus(folder: Path, seed: int) -> list[dict[str, str]]:
     rng.shuffle(training)
     run = HELD_OUT_EVERY - 1
     n_runs = min(len(held_out), len(training) // run)
+    if not n_runs:
+        raise SystemExit(
+            f"{folder} holds too little text: of {len(found)} documents {n_held_out} are held out, and what is left has "
+            f"{len(training)} sections of {SECTION:,} characters, fewer than {run}"
+        )
     return [row for i in range(n_runs) for row in (*training[i * run : (i + 1) * run], held_out[i])]
 
 
@@ -96,9 +101,11 @@ def main() -> None:
     args = parser.parse_args()
     rows = make_corpus(args.folder, args.seed)
     # mtime=0 keeps the compressed bytes a function of the text alone
-    with open(args.out, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as out:
+    partial = args.out.with_name(f"{args.out.name}.partial")
+    with open(partial, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as out:
         for row in rows:
             out.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+    partial.replace(args.out)
     by_source: dict[str, int] = {}
     for row in rows:
         by_source[row["source"]] = by_source.get(row["source"], 0) + len(row["text"])

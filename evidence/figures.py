@@ -7,9 +7,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from evidence import tables
+from evidence.columns import COLUMNS, Line, by_variant, value
 from evidence.runs import HERE
-from evidence.tables import COLUMNS, Line, by_variant, fvu_by_width, value
+from evidence.tables import fvu_by_width
 from sae_lens_abstopk.figures.style import paper_style
 
 COLUMNS_OF_TASKS = 3
@@ -31,7 +31,8 @@ COLOURS = {
 
 def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
     """FVU against the number of latents, one panel a k at which a variant has several."""
-    found_at = {k: fvu_by_width(lines, k) for k in study["k"]}
+    layer = study["main"]["layer"]
+    found_at = {k: fvu_by_width(lines, layer=layer, k=k) for k in study["k"]}
     panels = {k: found for k, found in found_at.items() if any(len(widths) > 1 for widths in found.values())}
     with paper_style():
         columns = max(len(panels), 1)
@@ -42,7 +43,7 @@ def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
                 points = [mean(found[variant][width]) for width in widths]
                 axis.plot(widths, points, marker="o", color=COLOURS[variant], label=variant)
             ticks = sorted({width for by_width in found.values() for width in by_width})
-            axis.set(xscale="log", xlabel="latents", title=f"layer {tables.LAYER}, k = {k}")
+            axis.set(xscale="log", xlabel="latents", title=f"layer {layer}, k = {k}")
             axis.set_xticks(ticks, [f"{width:,}" for width in ticks])
             axis.minorticks_off()
         axes[0, 0].set_ylabel("FVU")
@@ -52,8 +53,8 @@ def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence[str], name: str) -> None:
-    """Every recorded run at the main layer and the larger k, one panel a column of the table, one row a variant."""
-    found = by_variant(lines, layer=tables.LAYER, k=max(study["k"]), expansion=tables.EXPANSION)
+    """Every recorded run at the main place, one panel a column of the table, one row a variant."""
+    found = by_variant(lines, **study["main"])
     shown = [variant for variant in study["variants"] if variant in found][::-1]
     with paper_style():
         figure, axes = plt.subplots(1, len(columns), figsize=(6.8, 0.24 * len(shown) + 0.8), layout="constrained")
@@ -71,7 +72,7 @@ def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence
 
 def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
     """AUROC of the best latent of each task against its pole coverage."""
-    found = by_variant(lines, layer=tables.LAYER, k=max(study["k"]), expansion=tables.EXPANSION)
+    found = by_variant(lines, **study["main"])
     with paper_style():
         figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
         for variant in ("batchtopk", "batch_abstopk", "mixed_32nd"):

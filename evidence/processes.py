@@ -19,7 +19,8 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
     An SAE of the study's size trains faster on one core beside another than on two alone. One job at a time stays in this
     process, with all of its threads.
     """
-    if jobs == 1:
+    jobs = min(jobs, len(items))
+    if jobs <= 1:
         yield from map(work, items)
         return
     threads = max(1, (cpu_count() or 1) // jobs)

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
-from evidence.arguments import add_local, overrides_of, study_parser
+from evidence.arguments import add_local, overrides_of, parsed, study_parser
+from evidence.columns import spread
+from evidence.fill import fill
 from evidence.record import numbers, rounded
 from evidence.runs import HERE, Run, config_of, read_study, train_run, tuned_rates
-from evidence.tables import spread
-from evidence.tune import EXPANSION, LAYER
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
@@ -47,6 +47,7 @@ HIGH = 0.7
 
 def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
     """SAEs with fresh weights for that of a run, with its config, which says what text is held out, by name."""
+    fill([cfg])
     train_run(cfg)
     folder = Path(cfg.output_path or "")
     blocks = list(islice(ActivationCache.of_run(cfg).blocks(lambda _: iter(())), MATCH_BATCHES))
@@ -117,9 +118,9 @@ def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     parser = study_parser(__doc__)
     add_local(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     study = read_study()
-    run = Run(LAYER, EXPANSION, max(study["k"]), "abstopk", seed=0)
+    run = Run(**study["main"], variant="abstopk", seed=0)
     common = overrides_of(args)
     results = evaluate(
         make(config_of(run, study, common, args.work, rates=tuned_rates()), args.work / "random_directions"),

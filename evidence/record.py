@@ -1,4 +1,4 @@
-"""The record of the study, `results/runs.jsonl`: a line an SAE with what the tables show of it."""
+"""The record of the study, `results/runs.jsonl`: a line an SAE."""
 
 import json
 from collections.abc import Mapping
@@ -36,15 +36,15 @@ def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
     return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
 
 
-def record(line: dict[str, Any]) -> None:
-    """Put a line into the record, in place of an older one of the same name."""
-    lines = recorded() | {line["name"]: line}
+def record(*new: dict[str, Any]) -> None:
+    """Put lines into the record, each in place of an older one of the same name."""
+    lines = recorded() | {line["name"]: line for line in new}
     RECORD.parent.mkdir(exist_ok=True)
     write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
 
 
 def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, Any]:
-    """What is recorded of a run, but for its steering."""
+    """What is recorded of a run, but for its steering and its stability."""
     tasks = {}
     for name, task in probing.tasks.items():
         found = task.saes[run.name]
@@ -53,7 +53,6 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
             "texts": task.texts,
             "groups": task.test_groups,
             "auroc": {method: numbers(found.probes[method].auroc) for method in METHODS if method in found.probes},
-            "accuracy": {method: numbers(found.probes[method].accuracy)[:1] for method in METHODS[:8]},
             "coverage": numbers(found.latent.coverage),
             "best_coverage": numbers(found.best_coverage.coverage),
             "coverage_controls": {name: numbers(of) for name, of in found.coverage_controls.items()},
@@ -75,11 +74,7 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
         "sae": probing.saes[run.name].model_dump(include={"architecture", "d_sae", "weights_sha256"}),
         "reconstruction": probing.reconstruction[run.name].model_dump(mode="json"),
         "geometry": probing.geometry[run.name].model_dump(mode="json"),
-        "stability": {
-            ({pair.first, pair.second} - {run.name}).pop(): rounded(pair.mean_cosine)
-            for pair in probing.stability
-            if run.name in (pair.first, pair.second)
-        },
+        "stability": {},
         "tasks": tasks,
     }
 

@@ -6,22 +6,20 @@ Reads `results/runs.jsonl`, `tuning.json` and `random_directions.json` beside it
 the page says how many there are.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import filled
+from evidence.columns import PROBING, RECONSTRUCTION, Line, by_variant
 from evidence.concept_tables import behaviour_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
-from evidence.record import recorded
+from evidence.record import RECORD, recorded
 from evidence.runs import HERE, read_study, runs_of
 from evidence.tables import (
     MAIN_PAIRS,
-    PROBING,
-    RECONSTRUCTION,
-    Line,
-    by_variant,
     fvu_table,
     paired_table,
     price_table,
@@ -32,7 +30,6 @@ from evidence.tables import (
     whole_table,
     width_table,
 )
-from evidence.tune import EXPANSION, LAYER
 
 PAGE = HERE.parent / "docs" / "evidence.md"
 TABLES = HERE.parent / "docs" / "evidence-tables.md"
@@ -45,34 +42,44 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
     count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
     missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
     count += f"; none yet of {', '.join(missing)}." if missing else "."
-    main = by_variant(lines, layer=LAYER, k=max(study["k"]), expansion=EXPANSION)
     return {
         PAGE: {
             "fvu": fvu_table(lines, study),
-            "pairs": paired_table(lines, MAIN_PAIRS),
+            "pairs": paired_table(lines, study, MAIN_PAIRS),
             "widths": width_table(lines, study),
             "recipes": recipe_table(lines, study),
             "price": price_table(lines, study),
-            "probing": variant_table(main, study, PROBING),
+            "probing": variant_table(by_variant(lines, **study["main"]), study, PROBING),
             "random": random_table(random_lines()),
             "steering": steering_table(lines),
             "count": count,
         },
         TABLES: {
             "reconstruction": whole_table(lines, study, RECONSTRUCTION),
-            "pairs": paired_table(lines),
+            "pairs": paired_table(lines, study),
             "probing": whole_table(lines, study, PROBING),
             "tasks": task_table(lines, study),
             "behaviour": behaviour_table(lines),
-            "tuning": tuning_table(),
+            "tuning": tuning_table(study),
         },
         README: {"study": summary(lines, study)},
     }
 
 
+def require_one_text(lines: Sequence[Line]) -> None:
+    """End the command where runs are of different text, which no table may mix."""
+    runs = Counter(line["training"]["text_sha256"] for line in lines)
+    if len(runs) > 1:
+        told = ", ".join(f"{n} on {text}" for text, n in runs.items())
+        raise SystemExit(
+            f"{RECORD} has runs on different text: {told}; finish the study on one, or delete the lines of the others"
+        )
+
+
 def main() -> None:
     study = read_study()
     lines = list(recorded().values())
+    require_one_text(lines)
     for page, content in parts(lines, study).items():
         page.write_text(filled(page.read_text(encoding="utf-8"), content), encoding="utf-8")
     draw_widths(lines, study)

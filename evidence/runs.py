@@ -1,11 +1,12 @@
 """The SAEs of the study: which there are (`study.yaml`), their configs, and how one of them is trained."""
 
 import csv
+import hashlib
 import itertools
 import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
-from sae_lens_abstopk.training.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.resume import is_finished, require_same_run, resume_if_started
 from sae_lens_abstopk.training.runner import train
 
 HERE = Path(__file__).parent
@@ -34,7 +35,11 @@ class Run:
     k: int
     variant: str
     seed: int
-    steered: bool = False
+
+    @property
+    def place(self) -> dict[str, int]:
+        """What runs that are compared with each other share."""
+        return {"layer": self.layer, "expansion": self.expansion, "k": self.k}
 
     @property
     def name(self) -> str:
@@ -51,11 +56,23 @@ def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
     """The runs of a study file, in its order."""
     for entry in study["runs"]:
         variants = entry.get("variants") or study["variants"]
-        axes = (entry.get("expansions", [8]), entry.get("k", study["k"]), variants, entry["seeds"])
+        expansions = entry.get("expansions", [study["main"]["expansion"]])
+        axes = (expansions, entry.get("k", study["k"]), variants, entry["seeds"])
         for expansion, k, variant, seed in itertools.product(*axes):
-            run = Run(entry["layer"], expansion, k, variant, seed)
-            steered = all(getattr(run, key) == value for key, value in study["steered"].items())
-            yield replace(run, steered=steered)
+            yield Run(entry["layer"], expansion, k, variant, seed)
+
+
+def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
+    """Whether this is one of the runs whose latents steer."""
+    return run.place == study["main"] and run.seed == 0
+
+
+def settings_of(run: Run, study: Mapping[str, Any]) -> str:
+    """Digest of what the study file and its config say of a run, but for what its name says and its learning rate."""
+    shared = yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
+    del shared["lr"]
+    told = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def tuned_rates() -> dict[str, float]:
@@ -88,6 +105,7 @@ def config_of(
 def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     """Train a run that is not done yet; what is known of it."""
     record = record_of(cfg)
+    require_same_run(record.parent, cfg)
     if not record.is_file():
         start, code = time.perf_counter(), commit()
         resume_if_started(cfg)

@@ -6,7 +6,7 @@
 wall time, digest of the text). The activations of all layers are computed once, in one pass of the model (fill.py), into
 `WORK/activations`; learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the
 passes of the language model: a results file of `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this
-file keeps what the tables show, a line an SAE.
+file keeps what the page needs, a line an SAE.
 """
 
 import argparse
@@ -16,42 +16,74 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from os import cpu_count
+from typing import Any
 
-import yaml
 from rich.console import Console
+from sae_lens import SAE
 
-from evidence.arguments import add_local, overrides_of, study_parser
+from evidence.arguments import add_local, overrides_of, parsed, study_parser
 from evidence.fill import fill
 from evidence.processes import in_processes
-from evidence.record import is_recorded, line_of, record, recorded, steered_numbers
-from evidence.runs import HERE, Run, config_of, digest_of, read_study, record_of, runs_of, train_run, tuned_rates
+from evidence.record import is_recorded, line_of, record, recorded, rounded, steered_numbers
+from evidence.runs import (
+    HERE,
+    Run,
+    config_of,
+    digest_of,
+    is_steered,
+    read_study,
+    record_of,
+    runs_of,
+    settings_of,
+    train_run,
+    tuned_rates,
+)
 from sae_lens_abstopk.cli.app import pairs
+from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.evaluation.dictionary.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.resume import require_same_run
+
+
+def local_of(suite: Suite, args: argparse.Namespace) -> dict[str, str]:
+    """Files of the public tasks of a suite."""
+    return {task: path for task, path in pairs(args.local, "--local").items() if task in suite.tasks}
+
+
+def require_tasks(suites: Sequence[Suite], args: argparse.Namespace) -> None:
+    """
+    Read every task that will be evaluated.
+
+    Raises:
+        ConfigError: one cannot be read, or ``--local`` names one that no suite has.
+        HubError: one cannot be fetched.
+    """
+    tasks = {task for suite in suites for task in suite.tasks}
+    if unknown := sorted(pairs(args.local, "--local").keys() - tasks):
+        raise ConfigError(f"--local names {', '.join(unknown)}; the tasks are {', '.join(sorted(tasks))}.")
+    for suite in suites:
+        tasks_of_suite(suite, local=local_of(suite, args))
 
 
 def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
     """Results of a suite of this folder on trained SAEs of one layer."""
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
-    local = pairs(args.local, "--local")
     weights = "".join(str(weights_sha256(folder)) for folder in folders.values())
     digest = hashlib.sha256(weights.encode()).hexdigest()
-    tasks = yaml.safe_load((HERE / f"{suite}.yaml").read_text())["tasks"]
+    asked = load_suite(HERE / f"{suite}.yaml")
     return evaluate(
         folders,
-        suite=HERE / f"{suite}.yaml",
+        suite=asked,
         out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{digest[:8]}",
         model_name=str(args.model),
-        local={task: path for task, path in local.items() if task in tasks},
-        groups={run.name: without_seed(run.name) for run in configs},
+        local=local_of(asked, args),
     )
-
-
-def without_seed(name: str) -> str:
-    """Name of a run but for its seed, which runs that are to be compared in stability share."""
-    return name.rpartition("_seed")[0]
 
 
 def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
@@ -61,12 +93,39 @@ def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
         yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
-def train_and_probe(configs: Mapping[Run, TrainingConfig], args: argparse.Namespace) -> None:
+def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Train what is not done yet of the runs of one layer, and record them all."""
     facts = list(in_processes(train_run, list(configs.values()), args.jobs))
     probing = evaluated(configs, "probing", args)
     for run, known in zip(configs, facts, strict=True):
-        record(line_of(run, known, probing))
+        record(line_of(run, {**known, "settings": settings_of(run, study)}, probing))
+
+
+def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
+    """Match the directions of every two seeds of a variant, where both of the recorded SAEs are here."""
+    lines = recorded()
+    here = [
+        run
+        for run, cfg in configs.items()
+        if run.name in lines
+        and record_of(cfg).is_file()
+        and weights_sha256(cfg.output_path or "") == lines[run.name]["sae"]["weights_sha256"]
+    ]
+    for first, second in itertools.combinations(here, 2):
+        one, other = lines[first.name], lines[second.name]
+        if (first.place, first.variant) != (second.place, second.variant) or (
+            second.name in one["stability"] and first.name in other["stability"]
+        ):
+            continue
+        rows = [SAE.load_from_disk(configs[run].output_path or "").W_dec.detach() for run in (first, second)]
+        match = match_dictionaries(*rows, signed=one["sae"]["architecture"] in SIGNED_ARCHITECTURES)
+        one["stability"][second.name] = other["stability"][first.name] = rounded(match.mean_matched_cosine)
+    # what one of a pair alone says is of an SAE that the other's line is no longer of
+    for name, line in lines.items():
+        line["stability"] = {
+            other: cosine for other, cosine in line["stability"].items() if name in lines[other]["stability"]
+        }
+    record(*lines.values())
 
 
 def main() -> None:
@@ -77,46 +136,75 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="SAEs trained at a time, by default one a core")
     parser.add_argument("--together", type=int, default=6, help="SAEs evaluated at a time")
     parser.add_argument("--no-steering", action="store_true", help="leave out steering, which takes longest")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and which are done")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list the runs and which are done, and read all tasks; nothing is trained",
+    )
+    args = parsed(parser)
 
     console = Console(highlight=False)
     study = read_study()
     common = overrides_of(args)
     rates, lines, text = tuned_rates(), recorded(), digest_of(args.text)
-    # every mistake before any work
     configs = {
         run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study) if args.only in run.name
     }
-    for cfg in configs.values():
-        found = json.loads(record_of(cfg).read_text(encoding="utf-8")) if record_of(cfg).is_file() else {}
-        if found.get("text_sha256", text) != text:
-            parser.error(
-                f"{cfg.output_path} was trained on other text than {args.text}; name another folder by --work."
-            )
-    # a run on other text, or at another learning rate than the one that is chosen now, has to be done again
-    done = {run for run, cfg in configs.items() if is_recorded(lines.get(run.name), lr=cfg.lr, text_sha256=text)}
+    # a run on other text, at another learning rate than the one that is chosen now, or of another study file is not done
+    done = {
+        run
+        for run, cfg in configs.items()
+        if is_recorded(lines.get(run.name), lr=cfg.lr, text_sha256=text, settings=settings_of(run, study))
+    }
     left = [run for run in configs if run not in done][: args.limit]
-    unsteered = [run for run in configs if run.steered and not (run in done and "steering" in lines[run.name])]
+    unsteered = [
+        run for run in configs if is_steered(run, study) and not (run in done and "steering" in lines[run.name])
+    ]
     console.print(f"{len(configs)} runs, {len(done)} of them recorded; {len(left)} to be done now", markup=False)
     if args.dry_run:
         for run in configs:
             console.print(run.name, "recorded" if run in done else "", markup=False)
+    # every mistake before any work
+    try:
+        for cfg in configs.values():
+            require_text(cfg, text)
+            require_same_run(record_of(cfg).parent, cfg)
+        if left or unsteered:
+            require_tasks([load_suite(HERE / f"{name}.yaml") for name in ("probing", "steering")], args)
+    except (ConfigError, HubError) as error:
+        parser.error(str(error))
+    if args.dry_run:
         return
     fill([configs[run] for run in left if not record_of(configs[run]).is_file()])
     for group in groups_of(left, args.together):
         console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
-        train_and_probe({run: configs[run] for run in group}, args)
+        train_and_probe({run: configs[run] for run in group}, study, args)
+        record_stability(configs)
     for run in [] if args.no_steering else unsteered:
         if run in done or run in left:
             console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
             alone = {run: configs[run]}
             train_run(configs[run])  # where its folder is gone
             if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
-                train_and_probe(alone, args)  # trained again by another machine: one line is of one SAE
+                train_and_probe(alone, study, args)  # trained again by another machine: one line is of one SAE
+                record_stability(configs)
             found = evaluated(alone, "steering", args).steering
             steering = {name: steered_numbers(of[run.name]) for name, of in found.items()}
             record(recorded()[run.name] | {"steering": steering})
+
+
+def require_text(cfg: TrainingConfig, text: str) -> None:
+    """
+    Refuse a folder whose run is of other text.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    record = record_of(cfg)
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["text_sha256"] != text:
+        raise ConfigError(
+            f"{cfg.output_path} was trained on other text than {cfg.dataset_path}; name another folder by --work."
+        )
 
 
 if __name__ == "__main__":

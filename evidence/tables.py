@@ -1,13 +1,12 @@
-"""Tables of the study as Markdown, and what each of their columns says of a recorded run."""
+"""Tables of the study as Markdown."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import isnan
+from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from evidence.columns import COLUMNS, Columns, Line, by_place, by_variant, spread
 from evidence.runs import TUNING
-from evidence.tune import EXPANSION, GRID, LAYER
 
 PAIRS = (
     ("abstopk", "topk"),
@@ -50,98 +49,6 @@ FEW, ALL = "mixed_32nd", "abstopk"
 """Few latents signed, as in the presets, and all of them, as in the paper."""
 SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "jumprelu", "batchtopk_2F", "topk_2F")
 """Variants that the README names; the page has all."""
-Line = Mapping[str, Any]
-
-
-def value(interval: Sequence[float | None]) -> float:
-    """The number of an interval; NaN where there is none."""
-    return float("nan") if interval[0] is None else interval[0]
-
-
-def each(of: Callable[[Line], float]) -> Callable[[Sequence[Line]], list[float]]:
-    """One number a run."""
-    return lambda lines: [of(line) for line in lines]
-
-
-def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Sequence[Line]], list[float]]:
-    """Mean over the tasks of a run for which it is defined; NaN where it is for none."""
-
-    def of_line(line: Line) -> float:
-        numbers = [number for task in line["tasks"].values() if not isnan(number := of(task))]
-        return mean(numbers) if numbers else float("nan")
-
-    return each(of_line)
-
-
-def auroc(method: str) -> Callable[[Sequence[Line]], list[float]]:
-    """Mean AUROC of a probe over the tasks."""
-    return over_tasks(lambda task: value(task["auroc"][method]))
-
-
-def stability(lines: Sequence[Line]) -> list[float]:
-    """One number a pair of seeds; both runs of a pair may have it."""
-    return list(
-        {frozenset((line["name"], name)): n for line in lines for name, n in line["stability"].items()}.values()
-    )
-
-
-def density(task: Mapping[str, Any]) -> float:
-    """Of the latent of best coverage; without a sign that is a tie at 0.5 of many latents, so there is none."""
-    return value([task.get("best_density")]) if value(task["best_coverage"]) > 0.5 else float("nan")
-
-
-Columns = Mapping[str, tuple[Callable[[Sequence[Line]], list[float]], str]]
-"""By name: the numbers of the runs of a variant, and how they are written."""
-RECONSTRUCTION: Columns = {
-    "FVU": (each(lambda line: line["reconstruction"]["fvu"]), ".4f"),
-    "recovered, zero": (each(lambda line: line["reconstruction"]["loss"]["recovered_zero"]), ".4f"),
-    "recovered, mean": (each(lambda line: line["reconstruction"]["loss"]["recovered_mean"]), ".4f"),
-    "L0": (each(lambda line: line["reconstruction"]["l0"]), ".1f"),
-    "dead": (each(lambda line: line["training"]["dead_latents"] / line["sae"]["d_sae"]), ".2%"),
-    "two-sided": (
-        each(lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"]),
-        ".1%",
-    ),
-    "antipodal": (each(lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"]), ".2%"),
-    "stability": (stability, ".3f"),
-}
-PROBING: Columns = {
-    "one latent": (auroc("single latent"), ".3f"),
-    "pair": (auroc("pair"), ".3f"),
-    "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
-    "best coverage": (over_tasks(lambda task: value(task["best_coverage"])), ".3f"),
-    "untrained": (
-        over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None]))),
-        ".3f",
-    ),
-    "its density": (over_tasks(density), ".0%"),
-}
-COLUMNS: Columns = {**RECONSTRUCTION, **PROBING}
-
-
-def spread(numbers: Sequence[float], form: str) -> str:
-    """Mean of the seeds for which it is defined, and how far they lie apart; a dash where there is none."""
-    numbers = [number for number in numbers if not isnan(number)]
-    if not numbers:
-        return "-"
-    told = format(mean(numbers), form)
-    return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
-
-
-def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
-    """Recorded runs at one place, all seeds of a variant together."""
-    found: dict[str, list[Line]] = {}
-    for line in lines:
-        if all(line[key] == wanted for key, wanted in place.items()):
-            found.setdefault(line["variant"], []).append(line)
-    return found
-
-
-def by_place(lines: Sequence[Line]) -> dict[tuple[int, int], dict[str, list[Line]]]:
-    """Recorded runs of the study's width by layer and k, the main layer and the larger k first, then by variant."""
-    places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == EXPANSION}
-    ordered = sorted(places, key=lambda place: (place[0] != LAYER, place[0], -place[1]))
-    return {place: by_variant(lines, layer=place[0], k=place[1], expansion=EXPANSION) for place in ordered}
 
 
 def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:
@@ -157,14 +64,20 @@ def whole_table(lines: Sequence[Line], study: Mapping[str, Any], columns: Column
     """Every layer and k at the study's width."""
     parts = [
         f"**Layer {layer}, k = {k}**\n\n{variant_table(found, study, columns)}"
-        for (layer, k), found in by_place(lines).items()
+        for (layer, k), found in by_place(lines, study).items()
     ]
     return "\n\n".join(parts) or "Nothing is recorded yet."
 
 
-def place_table(lines: Sequence[Line], head: str, rows_of: Sequence[tuple[str, ...]], cell: Callable[..., str]) -> str:
+def place_table(
+    lines: Sequence[Line],
+    study: Mapping[str, Any],
+    head: str,
+    rows_of: Sequence[tuple[str, ...]],
+    cell: Callable[..., str],
+) -> str:
     """One row for each of ``rows_of``, one or two variants, one column a layer and k; rows that would be empty are left out."""
-    found = by_place(lines)
+    found = by_place(lines, study)
     rows = [
         [" against ".join(names), *(cell(*(at.get(name, []) for name in names)) for at in found.values())]
         for names in rows_of
@@ -183,24 +96,24 @@ def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         several = f" ({len(runs)})" if len(runs) > 1 else ""
         return f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}" if runs else "-"
 
-    return place_table(lines, "FVU (seeds)", [(variant,) for variant in study["variants"]], cell)
+    return place_table(lines, study, "FVU (seeds)", [(variant,) for variant in study["variants"]], cell)
 
 
-def paired_table(lines: Sequence[Line], pairs: Sequence[tuple[str, str]] = PAIRS) -> str:
+def paired_table(lines: Sequence[Line], study: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = PAIRS) -> str:
     """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
-    return place_table(lines, "FVU of", pairs, lambda runs, others: spread(excesses(runs, others), "+.1%"))
+    return place_table(lines, study, "FVU of", pairs, lambda runs, others: spread(excesses(runs, others), "+.1%"))
 
 
 def price_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """What signing few latents instead of all changes, by layer, at the larger k."""
+    """What signing few latents instead of all changes, by layer, at the main k."""
     columns = {
         f"{column}, {variant}": (variant, *COLUMNS[column])
         for column in ("FVU", "best coverage")
         for variant in (ALL, FEW)
     }
     rows = [f"| layer | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    for (layer, k), found in by_place(lines).items():
-        if k == max(study["k"]) and FEW in found and ALL in found:
+    for (layer, k), found in by_place(lines, study).items():
+        if k == study["main"]["k"] and FEW in found and ALL in found:
             cells = (f"{mean(of(found[variant])):{form}}" for variant, of, form in columns.values())
             rows.append(f"| {layer} | {' | '.join(cells)} |")
     return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
@@ -216,17 +129,17 @@ def recipe_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """
     What signing a share of the latents costs: FVU against TopK and AbsTopK of the same layer, width, k and seeds, and dead latents.
 
-    It holds on a layer where it is no worse than both, as far as they are recorded, with at most 1 % dead.
+    It meets the criterion on a layer where it is no worse than both, as far as they are recorded, with at most 1 % dead.
     """
     at = {
-        layer: by_variant(lines, layer=layer, k=max(study["k"]), expansion=EXPANSION)
+        layer: by_variant(lines, **{**study["main"], "layer": layer})
         for layer in sorted({entry["layer"] for entry in study["runs"]})
     }
-    rows = [f"| SAE | {' | '.join(f'layer {layer}' for layer in at)} | holds on |", "|---" * (2 + len(at)) + "|"]
+    rows = [f"| SAE | {' | '.join(f'layer {layer}' for layer in at)} | meets it on |", "|---" * (2 + len(at)) + "|"]
     for variant, options in study["variants"].items():
         if options["architecture"] != "batch_abstopk" or not any(variant in found for found in at.values()):
             continue
-        cells, holds = [], []
+        cells, met = [], []
         for layer, found in at.items():
             runs = found.get(variant, [])
             against = {name: excesses(runs, found.get(name, [])) for name in ("topk", "abstopk")}
@@ -234,15 +147,15 @@ def recipe_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
             dead = mean(COLUMNS["dead"][0](runs)) if runs else float("nan")
             cells.append(", ".join([*told, f"dead {dead:.2%}"]) if runs else "-")
             if told and dead <= 0.01 and all(mean(costs) <= 0 for costs in against.values() if costs):
-                holds.append(str(layer))
-        rows.append(f"| {variant} | {' | '.join(cells)} | {', '.join(holds) or 'none'} |")
+                met.append(str(layer))
+        rows.append(f"| {variant} | {' | '.join(cells)} | {', '.join(met) or 'none'} |")
     return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
 
-def fvu_by_width(lines: Sequence[Line], k: int) -> dict[str, dict[int, list[float]]]:
-    """FVU of every seed by variant and number of latents, at the main layer; one that is twice as wide counts as its base."""
+def fvu_by_width(lines: Sequence[Line], *, layer: int, k: int) -> dict[str, dict[int, list[float]]]:
+    """FVU of every seed by variant and number of latents; one that is twice as wide counts as its base."""
     found: dict[str, dict[int, list[float]]] = {}
-    for variant, seeds in by_variant(lines, layer=LAYER, k=k).items():
+    for variant, seeds in by_variant(lines, layer=layer, k=k).items():
         by_width = found.setdefault(variant.removesuffix("_2F"), {})
         for line in seeds:
             by_width.setdefault(line["sae"]["d_sae"], []).append(line["reconstruction"]["fvu"])
@@ -250,8 +163,8 @@ def fvu_by_width(lines: Sequence[Line], k: int) -> dict[str, dict[int, list[floa
 
 
 def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """FVU by the number of latents, at the main layer and larger k, of what was trained at several or signs a share."""
-    found = fvu_by_width(lines, max(study["k"]))
+    """FVU by the number of latents, at the main layer and k, of what was trained at several or signs a share."""
+    found = fvu_by_width(lines, layer=study["main"]["layer"], k=study["main"]["k"])
     shown = {name: widths for name, widths in found.items() if len(widths) > 1 or name.startswith("mixed_")}
     if not shown:
         return "Nothing is recorded yet."
@@ -263,32 +176,32 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def tuning_table() -> str:
-    """FVU on the grid of learning rates."""
+def tuning_table(study: Mapping[str, Any]) -> str:
+    """FVU on the grid of learning rates; the least in bold, where there is another."""
     points = json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
     if not points:
         return "Nothing is recorded yet."
-    rates = sorted({*GRID, *(point["lr"] for point in points)})
+    rates = sorted({*study["rates"], *(point["lr"] for point in points)})
     fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
     rows = [f"| SAE | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---" * (1 + len(rates)) + "|"]
     for variant in dict.fromkeys(point["variant"] for point in points):
         tried = [fvu.get((variant, rate)) for rate in rates]
-        least = min(one for one in tried if one is not None)
-        cells = ("-" if one is None else f"**{one:.4f}**" if one == least else f"{one:.4f}" for one in tried)
+        several = sorted(one for one in tried if one is not None)[:-1]
+        cells = ("-" if one is None else f"**{one:.4f}**" if one in several[:1] else f"{one:.4f}" for one in tried)
         rows.append(f"| {variant} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The main result for the README: FVU of the summarised variants at the main layer, the least first."""
-    k = max(study["k"])
-    found, narrow = (by_variant(lines, layer=LAYER, k=k, expansion=expansion) for expansion in (EXPANSION, 1))
+    main = study["main"]
+    found, narrow = (by_variant(lines, **{**main, "expansion": expansion}) for expansion in (main["expansion"], 1))
     fvu = {name: mean(COLUMNS["FVU"][0](found[name])) for name in SUMMARISED if name in found}
     if not fvu:
         return "Nothing is recorded yet."
     shown = sorted(fvu, key=fvu.__getitem__)
     rows = [f"| FVU (seeds) | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (1 + len(shown)) + "|"]
-    for width, seeds in ((f"F = {EXPANSION} D", found), ("F = D", narrow)):
+    for width, seeds in ((f"F = {main['expansion']} D", found), ("F = D", narrow)):
         cells = (
             f"{mean(COLUMNS['FVU'][0](seeds[name])):.4f} ({len(seeds[name])})" if name in seeds else "-"
             for name in shown

@@ -54,3 +54,6 @@ def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
 def test_a_folder_without_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"holds no \.txt file"):
         make_corpus(tmp_path, seed=0)
+    (tmp_path / "one.txt").write_text("A line.\n" * 100)
+    with pytest.raises(SystemExit, match="too little text: of 1 documents 1 are held out"):
+        make_corpus(tmp_path, seed=0)

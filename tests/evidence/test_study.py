@@ -12,12 +12,16 @@ import torch
 import yaml
 from sae_lens import SAE
 
-from evidence import concept_tables, figures, random_directions, record, release, report, runs, study, tables, tune
+from benchmarks.chart import filled
+from evidence import columns, figures, random_directions, record, release, report, runs, study, tables, tune
 from tests.evaluation.test_evaluate import CONCEPT
 from tests.saes.test_mirror import inputs, signed
 
 SMALL = {
+    "main": {"layer": 2, "expansion": 2, "k": 4},
     "k": [4],
+    "rates": [1e-3, 2e-3],
+    "tuned": ["mixed", "topk_2F", "standard"],
     "variants": {
         "mixed": {"architecture": "batch_abstopk", "signed_share": 0.25},
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
@@ -25,9 +29,8 @@ SMALL = {
     },
     "runs": [
         {"layer": 2, "expansions": [2], "seeds": [0, 1], "variants": ["mixed", "topk_2F"]},
-        {"layer": 2, "seeds": [0]},
+        {"layer": 2, "expansions": [8], "seeds": [0]},
     ],
-    "steered": {"layer": 2, "expansion": 2, "k": 4, "seed": 0},
 }
 
 
@@ -36,8 +39,10 @@ def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_
     asked = list(runs.runs_of(whole))
     assert len({run.name for run in asked}) == len(asked)
     assert {run.layer for run in asked} == {8, 15, 22}
+    assert set(whole["tuned"]) <= whole["variants"].keys()
     # half of the latents are signed only where these are few
-    assert sorted(run.variant for run in asked if run.steered) == sorted(whole["variants"].keys() - {"mixed_half"})
+    steered = [run.variant for run in asked if runs.is_steered(run, whole)]
+    assert sorted(steered) == sorted(whole["variants"].keys() - {"mixed_half"})
     for variant in whole["variants"]:
         run = runs.Run(15, 8, 29, variant, 1)
         common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}"]
@@ -107,8 +112,10 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert set(mixed["steering"]["temperature"]["interventions"]) >= {"latent", "difference_in_means"}
     assert mixed["training"]["tokens"] == 2048
     assert mixed["training"]["dead_window_tokens"] == 200 * 64
-    assert mixed["stability"] == {}  # the other seed was evaluated later
-    assert 0 < topk["stability"]["layer2_x2_k4_topk_2F_seed1"] < 1
+    for line, variant in ((mixed, "mixed"), (topk, "topk_2F")):  # whether or not both seeds were evaluated together
+        other = lines[f"layer2_x2_k4_{variant}_seed1"]
+        assert line["stability"] == {other["name"]: other["stability"][line["name"]]}
+        assert 0 < line["stability"][other["name"]] < 1
 
     # a line whose SAE was another, trained elsewhere, is not mixed with the steering of this one
     without = {key: of for key, of in mixed.items() if key != "steering"}
@@ -116,9 +123,8 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "x2_k4_mixed_seed0", "--jobs", "1"])
     study.main()
     again = record.recorded()["layer2_x2_k4_mixed_seed0"]
-    assert {key: again[key] for key in ("sae", "reconstruction")} == {
-        key: mixed[key] for key in ("sae", "reconstruction")
-    }
+    kept = ("sae", "reconstruction", "stability")
+    assert {key: again[key] for key in kept} == {key: mixed[key] for key in kept}
     assert "steering" in again
 
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
@@ -134,10 +140,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in card
     assert str(tmp_path) not in card + (released / "abstopk.json").read_text()
 
-    monkeypatch.setattr(tune, "GRID", (1e-3, 2e-3))
-    monkeypatch.setattr(tune, "LAYER", 2)
-    monkeypatch.setattr(tune, "EXPANSION", 2)
-    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1", "--only", "mixed"])
+    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1", "--variants", "mixed"])
     tune.main()
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [(point["lr"], point["tokens"]) for point in tuned["points"]] == [(1e-3, 2048), (2e-3, 2048)]
@@ -156,6 +159,18 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     n_left = sum(line["training"]["lr"] != rates[line["variant"]] for line in lines.values())
     assert f"7 runs, {4 - n_left} of them recorded" in capsys.readouterr().out
 
+    # so does another study file
+    whole = yaml.safe_load((small_study / "study.yaml").read_text())
+    changed = {**whole["variants"], "mixed": {"architecture": "batch_abstopk", "signed_share": 0.5}}
+    (small_study / "study.yaml").write_text(yaml.safe_dump({**whole, "variants": changed}))
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--dry-run"])
+    with pytest.raises(SystemExit):
+        study.main()
+    printed = capsys.readouterr()
+    assert "layer2_x2_k4_mixed_seed0 \n" in printed.out
+    assert "is of a run with other settings: sae.signed_share is 0.25 there, 0.5 here" in printed.err
+    (small_study / "study.yaml").write_text(yaml.safe_dump(whole))
+
     # so does other text, which takes a folder of its own
     other = tmp_path / "other.jsonl"
     other.write_text(texts.read_text() * 2)
@@ -168,9 +183,12 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     study.main()
     assert "7 runs, 0 of them recorded" in capsys.readouterr().out
 
-    for module in (concept_tables, report, tables):
-        monkeypatch.setattr(module, "LAYER", 2)
-        monkeypatch.setattr(module, "EXPANSION", 2)
+    # a task that no suite has is told of before any work
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--local", "public/sst=folder"])
+    with pytest.raises(SystemExit):
+        study.main()
+    assert "--local names public/sst; the tasks are " in capsys.readouterr().err
+
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
     pages = {name: tmp_path / f"{name}.md" for name in ("PAGE", "TABLES", "README")}
     for name, page in pages.items():
@@ -201,8 +219,7 @@ def test_directions_that_were_never_trained_are_probed_at_several_densities(
     (small_study / "study.yaml").write_text(
         yaml.safe_dump(whole | {"variants": {"abstopk": {"architecture": "abstopk"}}})
     )
-    for name, value in {"LAYER": 2, "EXPANSION": 2, "HERE": small_study}.items():
-        monkeypatch.setattr(random_directions, name, value)
+    monkeypatch.setattr(random_directions, "HERE", small_study)
     monkeypatch.setattr(random_directions, "RECORD", small_study / "results" / "random_directions.json")
     assert random_directions.random_lines() == []
     monkeypatch.setattr("sys.argv", ["it", "--text", str(texts), "--work", str(work), "--model", str(model)])
@@ -235,7 +252,7 @@ def test_the_page_is_what_the_record_says() -> None:
     whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
     for path, content in report.parts(lines, whole).items():
         page = path.read_text(encoding="utf-8")
-        assert report.filled(page, content) == page, f"{path.name} is stale: python -m evidence.report"
+        assert filled(page, content) == page, f"{path.name} is stale: python -m evidence.report"
 
 
 def test_numbers_in_the_text_of_the_page_are_in_its_tables() -> None:
@@ -250,10 +267,10 @@ def test_numbers_in_the_text_of_the_page_are_in_its_tables() -> None:
 def test_a_pair_of_seeds_counts_once_and_a_tie_has_no_density() -> None:
     first = {"name": "seed0", "stability": {"seed1": 0.5, "seed2": 0.7}}
     second = {"name": "seed1", "stability": {"seed0": 0.5}}
-    assert sorted(tables.stability([first, second, {"name": "seed2", "stability": {}}])) == [0.5, 0.7]
-    assert tables.density({"best_coverage": [0.6, 0.5, 0.7], "best_density": 0.3}) == 0.3
-    assert isnan(tables.density({"best_coverage": [0.5, 0.5, 0.5], "best_density": 0.3}))
-    assert isnan(tables.density({"best_coverage": [0.6, 0.5, 0.7]}))
+    assert sorted(columns.stability([first, second, {"name": "seed2", "stability": {}}])) == [0.5, 0.7]
+    assert columns.density({"best_coverage": [0.6, 0.5, 0.7], "best_density": 0.3}) == 0.3
+    assert isnan(columns.density({"best_coverage": [0.5, 0.5, 0.5], "best_density": 0.3}))
+    assert isnan(columns.density({"best_coverage": [0.6, 0.5, 0.7]}))
 
 
 def test_variants_are_compared_seed_by_seed() -> None:
@@ -263,12 +280,13 @@ def test_variants_are_compared_seed_by_seed() -> None:
 
     lines = [line("mixed_8th", 0, 0.9), line("topk", 0, 1.0), line("mixed_8th", 1, 1.1), line("topk", 1, 1.0)]
     lines += [line("mixed_8th", 2, 5.0), line("topk", 0, 1.0, k=29)]
-    assert tables.paired_table(lines).splitlines() == [
+    whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
+    assert tables.paired_table(lines, whole).splitlines() == [
         "| FVU of | layer 15, k = 57 | layer 15, k = 29 |",
         "|---|---|---|",
         "| mixed_8th against topk | +0.0% (-10.0% to +10.0%) | - |",
     ]
-    assert tables.paired_table([]) == "Nothing is recorded yet."
+    assert tables.paired_table([], whole) == "Nothing is recorded yet."
 
 
 def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
@@ -291,7 +309,23 @@ def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
     assert tables.recipe_table([], whole) == "Nothing is recorded yet."
 
 
-def test_what_the_readme_says_a_sign_costs_is_what_the_record_says() -> None:
+def test_runs_on_different_text_make_no_table() -> None:
+    lines: list[dict[str, Any]] = [{"training": {"text_sha256": text}} for text in ("abc", "abc", "def")]
+    report.require_one_text(lines[:2])
+    with pytest.raises(SystemExit, match="2 on abc, 1 on def"):
+        report.require_one_text(lines)
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("README.md", ("abstopk", "batch_abstopk", "mixed_32nd")),
+        ("docs/evidence.md", ("abstopk", "batch_abstopk", "mixed_32nd")),
+        ("docs/faq.md", ("abstopk", "batch_abstopk", "mixed_32nd")),
+        ("docs/train.md", ("mixed_32nd",)),
+    ],
+)
+def test_what_a_page_says_a_sign_costs_is_what_the_record_says(page: str, told: tuple[str, ...]) -> None:
     def cost(variant: str, other: str) -> list[float]:
         """Percent of FVU on each layer, the mean over the seeds that both have, at the main width and larger k."""
         found = {
@@ -307,7 +341,7 @@ def test_what_the_readme_says_a_sign_costs_is_what_the_record_says() -> None:
                 ratios.setdefault(layer, []).append(100 * (ratio - 1))
         return [mean(each) for each in ratios.values()]
 
-    text = " ".join(report.README.read_text(encoding="utf-8").split())
+    text = " ".join((runs.HERE.parent / page).read_text(encoding="utf-8").split())
     for variant, other, form in (
         ("abstopk", "topk", ".0f"),
         ("batch_abstopk", "batchtopk", ".0f"),
@@ -315,4 +349,4 @@ def test_what_the_readme_says_a_sign_costs_is_what_the_record_says() -> None:
     ):
         costs = cost(variant, other)
         assert len(costs) == 3
-        assert f"{min(costs):{form}} to {max(costs):{form}} %" in text, variant
+        assert variant not in told or f"{min(costs):{form}} to {max(costs):{form}} %" in text, variant

@@ -1,0 +1,100 @@
+"""What the columns of the study's tables say of a recorded run, and which runs stand together."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import isnan
+from statistics import mean
+from typing import Any
+
+Line = Mapping[str, Any]
+
+
+def value(interval: Sequence[float | None]) -> float:
+    """The number of an interval; NaN where there is none."""
+    return float("nan") if interval[0] is None else interval[0]
+
+
+def each(of: Callable[[Line], float]) -> Callable[[Sequence[Line]], list[float]]:
+    """One number a run."""
+    return lambda lines: [of(line) for line in lines]
+
+
+def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Sequence[Line]], list[float]]:
+    """Mean over the tasks of a run for which it is defined; NaN where it is for none."""
+
+    def of_line(line: Line) -> float:
+        numbers = [number for task in line["tasks"].values() if not isnan(number := of(task))]
+        return mean(numbers) if numbers else float("nan")
+
+    return each(of_line)
+
+
+def auroc(method: str) -> Callable[[Sequence[Line]], list[float]]:
+    """Mean AUROC of a probe over the tasks."""
+    return over_tasks(lambda task: value(task["auroc"][method]))
+
+
+def stability(lines: Sequence[Line]) -> list[float]:
+    """One number a pair of seeds; both runs of a pair may have it."""
+    return list(
+        {frozenset((line["name"], name)): n for line in lines for name, n in line["stability"].items()}.values()
+    )
+
+
+def density(task: Mapping[str, Any]) -> float:
+    """Of the latent of best coverage; without a sign that is a tie at 0.5 of many latents, so there is none."""
+    return value([task.get("best_density")]) if value(task["best_coverage"]) > 0.5 else float("nan")
+
+
+Columns = Mapping[str, tuple[Callable[[Sequence[Line]], list[float]], str]]
+"""By name: the numbers of the runs of a variant, and how they are written."""
+RECONSTRUCTION: Columns = {
+    "FVU": (each(lambda line: line["reconstruction"]["fvu"]), ".4f"),
+    "recovered, zero": (each(lambda line: line["reconstruction"]["loss"]["recovered_zero"]), ".4f"),
+    "recovered, mean": (each(lambda line: line["reconstruction"]["loss"]["recovered_mean"]), ".4f"),
+    "L0": (each(lambda line: line["reconstruction"]["l0"]), ".1f"),
+    "dead": (each(lambda line: line["training"]["dead_latents"] / line["sae"]["d_sae"]), ".2%"),
+    "two-sided": (
+        each(lambda line: 1 - line["reconstruction"]["dead_poles"] / line["reconstruction"]["live_latents"]),
+        ".1%",
+    ),
+    "antipodal": (each(lambda line: line["geometry"]["latents_in_antipodal_pairs"] / line["sae"]["d_sae"]), ".2%"),
+    "stability": (stability, ".3f"),
+}
+PROBING: Columns = {
+    "one latent": (auroc("single latent"), ".3f"),
+    "pair": (auroc("pair"), ".3f"),
+    "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
+    "best coverage": (over_tasks(lambda task: value(task["best_coverage"])), ".3f"),
+    "untrained": (
+        over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None]))),
+        ".3f",
+    ),
+    "its density": (over_tasks(density), ".0%"),
+}
+COLUMNS: Columns = {**RECONSTRUCTION, **PROBING}
+
+
+def spread(numbers: Sequence[float], form: str) -> str:
+    """Mean of the seeds for which it is defined, and how far they lie apart; a dash where there is none."""
+    numbers = [number for number in numbers if not isnan(number)]
+    if not numbers:
+        return "-"
+    told = format(mean(numbers), form)
+    return told if len(numbers) == 1 else f"{told} ({format(min(numbers), form)} to {format(max(numbers), form)})"
+
+
+def by_variant(lines: Iterable[Line], **place: Any) -> dict[str, list[Line]]:
+    """Recorded runs at one place, all seeds of a variant together."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        if all(line[key] == wanted for key, wanted in place.items()):
+            found.setdefault(line["variant"], []).append(line)
+    return found
+
+
+def by_place(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[tuple[int, int], dict[str, list[Line]]]:
+    """Recorded runs of the main width by layer and k, the main layer and the larger k first, then by variant."""
+    main = study["main"]
+    places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == main["expansion"]}
+    ordered = sorted(places, key=lambda place: (place[0] != main["layer"], place[0], -place[1]))
+    return {(layer, k): by_variant(lines, **{**main, "layer": layer, "k": k}) for layer, k in ordered}
