@@ -147,9 +147,8 @@ def main() -> None:
     study = read_study()
     common = overrides_of(args)
     rates, lines, text = tuned_rates(), recorded(), digest_of(args.text)
-    configs = {
-        run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study) if args.only in run.name
-    }
+    every = {run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study)}
+    configs = {run: cfg for run, cfg in every.items() if args.only in run.name}
     # a run on other text, at another learning rate than the one that is chosen now, or of another study file is not done
     done = {
         run
@@ -179,7 +178,7 @@ def main() -> None:
     for group in groups_of(left, args.together):
         console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
         train_and_probe({run: configs[run] for run in group}, study, args)
-        record_stability(configs)
+        record_stability(every)
     for run in [] if args.no_steering else unsteered:
         if run in done or run in left:
             console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
@@ -187,7 +186,7 @@ def main() -> None:
             train_run(configs[run])  # where its folder is gone
             if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
                 train_and_probe(alone, study, args)  # trained again by another machine: one line is of one SAE
-                record_stability(configs)
+                record_stability(every)
             found = evaluated(alone, "steering", args).steering
             steering = {name: steered_numbers(of[run.name]) for name, of in found.items()}
             record(recorded()[run.name] | {"steering": steering})
