@@ -10,14 +10,13 @@ from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import print_inspection
 from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
+from sae_lens_abstopk.saes.load_note import needs_import
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
 from sae_lens_abstopk.training.runner import TrainingResult, train
-from sae_lens_abstopk.yaml_files import yaml_text
 
 LOAD_LINES = """\
-import sae_lens_abstopk  # registers the architecture signed_jumprelu
 from sae_lens import SAE
 sae = SAE.load_from_disk({folder!r})"""
 
@@ -30,7 +29,8 @@ def quickstart(
 
     Args:
         overrides: ``key=value`` changes to the preset; with ``model_name=`` no model is fetched.
-        output: Run folder; the first free one of ``runs/quickstart``, ``runs/quickstart-2``, ... by default.
+        output: Run folder; by default the ``output_path=`` of ``overrides``, or the first free one of
+            ``runs/quickstart``, ``runs/quickstart-2``, ...
         console: Where to print.
     """
     require_one_process("abstopk quickstart")
@@ -42,11 +42,11 @@ def quickstart(
         model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised", highlight=False)
-    output = output or _free_folder(Path("runs/quickstart"))
-    cfg = load_config("quickstart", [*overrides, f"output_path={yaml_text(str(output))}"])
+    cfg = load_config("quickstart", overrides)
+    cfg.output_path = str(output or cfg.output_path or _free_folder(Path("runs/quickstart")))
     console.print(
         f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
-        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {output}",
+        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}",
         highlight=False,
     )
     result = train(cfg, console=console)
@@ -55,7 +55,9 @@ def quickstart(
     print_inspection(inspection, console)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
     console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)
-    console.print(LOAD_LINES.format(folder=result.folders["sae"].as_posix()), highlight=False, soft_wrap=True)
+    saved_as = cfg.sae.get_inference_config_class().architecture()
+    ours = f"import sae_lens_abstopk  # registers the architecture {saved_as}\n" if needs_import(saved_as) else ""
+    console.print(ours + LOAD_LINES.format(folder=result.folders["sae"].as_posix()), highlight=False, soft_wrap=True)
     return result
 
 

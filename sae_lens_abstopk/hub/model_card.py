@@ -13,7 +13,7 @@ from sae_lens_abstopk.hub.manifest import Manifest, Number
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
 from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
-from sae_lens_abstopk.saes.load_note import REGISTERED_ARCHITECTURES
+from sae_lens_abstopk.saes.load_note import needs_import
 
 TEMPLATE = "model_card.md.jinja"
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
@@ -49,8 +49,8 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         saes=saes,
         own=own,
         signed=[f"`{sae_id}`" for sae_id in signed],
-        stock=[sae_id for sae_id, sae in saes.items() if sae.architecture not in REGISTERED_ARCHITECTURES],
-        registered=[sae_id for sae_id, sae in saes.items() if sae.architecture in REGISTERED_ARCHITECTURES],
+        stock=[sae_id for sae_id, sae in saes.items() if not needs_import(sae.architecture)],
+        registered=[sae_id for sae_id, sae in saes.items() if needs_import(sae.architecture)],
         mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
         measured=measured,
         rough=[

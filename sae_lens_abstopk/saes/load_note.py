@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
+
 STOCK = """\
 # {architecture} SAE
 
@@ -28,20 +30,17 @@ sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 ```
 """
 
-REGISTERED_ARCHITECTURES = (
-    "signed_jumprelu",
-    "sparse_abstopk",
-    "sparse_topk",
-    "sparse_batchtopk",
-    "batch_abstopk",
-    "matryoshka_batch_abstopk",
-)
-"""All that the import of this package adds to SAELens's own."""
+
+def needs_import(architecture: str) -> bool:
+    """Whether SAELens knows ``architecture`` only once this package is imported."""
+    registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
+    package = __name__.partition(".")[0]
+    return any(found is not None and found[0].__module__.startswith(f"{package}.") for found in registered)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
     """Write ``README.md`` into the SAE folder ``path``, unless there is one already."""
-    template = NEEDS_IMPORT if architecture in REGISTERED_ARCHITECTURES else STOCK
+    template = NEEDS_IMPORT if needs_import(architecture) else STOCK
     readme = Path(path) / "README.md"
     if not readme.exists():
         readme.write_text(template.format(architecture=architecture, loader="TrainingSAE" if training else "SAE"))

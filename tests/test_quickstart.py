@@ -1,0 +1,35 @@
+"""The quickstart on a tiny model of the user's own."""
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sae_lens_abstopk.quickstart import quickstart
+from tests.conftest import small_run
+
+
+@pytest.mark.parametrize(
+    ("architecture", "needs_import"), [("batch_abstopk", True), ("sparse_batchtopk", False)], ids=["signed", "stock"]
+)
+def test_the_run_goes_to_the_folder_that_was_named_and_its_lines_load_it(
+    architecture: str,
+    needs_import: bool,
+    tiny_llama: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = StringIO()
+    overrides = [*small_run(tiny_llama, texts), "sae.k=8", f"sae.architecture={architecture}", "output_path=mine"]
+    result = quickstart(overrides, console=Console(file=printed, width=200))
+    assert result.folders["sae"] == Path("mine")
+    assert not Path("runs").exists()
+    run, _, load = printed.getvalue().partition("Load the result:")
+    assert "run folder mine" in run
+    assert ("import sae_lens_abstopk  # registers the architecture signed_jumprelu" in load) == needs_import
+    scope: dict[str, object] = {}
+    exec(load, scope)
+    assert type(scope["sae"]).__name__ == ("SignedJumpReLUSAE" if needs_import else "JumpReLUSAE")
