@@ -3,9 +3,11 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sae_lens import JumpReLUSAE, TopKSAE
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.new_folder import require_empty
@@ -23,27 +25,35 @@ def mirror_folder(
     prune_dead_poles: bool = False,
     model_name: str | None = None,
     text: str | None = None,
-    n_tokens: int = 51_200,
+    n_tokens: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TopKSAE | JumpReLUSAE:
     """
     Write :func:`sae_lens_abstopk.mirror` of the SAE in ``source`` into ``out``, and return it.
 
-    To prune, the firings come from the ``pole_activity.safetensors`` beside the weights, or are measured on the text
-    of the run (``model_name``, ``text``, ``n_tokens`` as for ``measure_poles``). The run's ``config.yaml`` goes along,
-    so that ``abstopk inspect`` finds model and text.
+    To prune, the firings are measured as ``model_name``, ``text`` and ``n_tokens`` say (see ``measure_poles``). Where none
+    of these is given they come from the ``pole_activity.safetensors`` beside the weights; without such a file they are
+    measured on the text of the run. The run's ``config.yaml`` goes along, so that ``abstopk inspect`` finds model and
+    text.
 
     Raises:
-        ConfigError: ``source`` holds no signed SAE, ``out`` is not empty, or the firings cannot be had.
+        ConfigError: ``source`` holds no signed SAE, ``out`` is not empty, the firings cannot be had, or it is said how to
+            measure them and nothing is pruned.
     """
-    sae = require_signed(load_sae(source), "mirror")
+    given = {"model_name": model_name, "text": text, "n_tokens": n_tokens}
+    measure: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if measure and not prune_dead_poles:
+        raise ConfigError(
+            f"{', '.join(f'{key}={value!r}' for key, value in measure.items())}: firings are measured only to leave out dead "
+            "poles; add prune_dead_poles=True (--prune-dead-poles), or leave out model, text and tokens."
+        )
     require_empty(out)
+    sae = require_signed(load_sae(source), "mirror")
     counts = None
-    if prune_dead_poles and (source / POLE_ACTIVITY_FILENAME).is_file():
+    if prune_dead_poles and not measure and (source / POLE_ACTIVITY_FILENAME).is_file():
         counts = PoleActivity.load(source).counts
     elif prune_dead_poles:
-        measured = measure_poles(source, model_name=model_name, text=text, n_tokens=n_tokens, on_progress=on_progress)
-        counts = measured.counts
+        counts = measure_poles(source, **measure, on_progress=on_progress).counts
     mirrored = mirror(sae, prune_dead_poles=prune_dead_poles, pole_counts=counts)
     mirrored.save_model(out)
     write_load_note(out, mirrored.cfg.architecture())

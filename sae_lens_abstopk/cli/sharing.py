@@ -17,7 +17,9 @@ def mirror(
     ] = False,
     model: Model = None,
     text: Text = None,
-    tokens: Annotated[int, typer.Option(help="Tokens to count firings on.", min=1)] = 51_200,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens to count firings on, 51,200 by default.", min=1, show_default=False)
+    ] = None,
 ) -> None:
     """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, whose codes are not negative."""
     with errors_as_sentences() as console:
