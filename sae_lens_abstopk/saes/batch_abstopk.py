@@ -51,6 +51,16 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
                 f"signed_share={self.signed_share!r} must lie between 0 and 1: the share of latents with two sides."
             )
         super().__post_init__()
+        if self.signed_share > 0 and self.n_signed == 0:
+            raise ConfigError(
+                f"signed_share={self.signed_share!r} of d_sae={self.d_sae} latents is less than one; give at least "
+                f"{1 / self.d_sae:g}, or 0 to sign none."
+            )
+
+    @property
+    def n_signed(self) -> int:
+        """Number of latents that may fire on both sides."""
+        return round(self.signed_share * self.d_sae)
 
     @property
     def pole_thresholds(self) -> bool:
@@ -89,7 +99,7 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
         # not a buffer: SAELens loads an SAE by way of the meta device, which leaves nothing of one that no file holds
         if self._open_poles is None or self._open_poles.device != self.W_dec.device:
             self._open_poles = torch.ones(2, self.cfg.d_sae, dtype=torch.bool, device=self.W_dec.device)
-            self._open_poles[1, round(self.cfg.signed_share * self.cfg.d_sae) :] = False
+            self._open_poles[1, self.cfg.n_signed :] = False
         return self._open_poles
 
     @override

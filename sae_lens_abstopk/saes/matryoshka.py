@@ -46,10 +46,11 @@ def up_to_all(widths: Sequence[int], d_sae: int) -> list[int]:
     Widths of nested prefixes, the last of them ``d_sae``.
 
     Raises:
-        ConfigError: they do not increase.
+        ConfigError: they are not whole numbers, or do not increase.
     """
     whole = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
-    if whole[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(whole)):
+    whole_numbers = all(isinstance(width, int) and not isinstance(width, bool) for width in widths)
+    if not whole_numbers or whole[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(whole)):
         raise ConfigError(
             f"matryoshka_widths={list(widths)!r} must be whole numbers that increase from at least 1 to at most d_sae={d_sae}."
         )

@@ -1,5 +1,6 @@
 """Base of the training SAEs whose step runs on the sparse kernels: options that are checked, and the switch back."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,8 +57,10 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             raise ConfigError(
                 f"selection_dtype={self.selection_dtype!r} is not known; use one of {', '.join(SELECTION_DTYPES)}."
             )
-        if self.aux_loss_coefficient < 0:
-            raise ConfigError(f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more; 0 turns it off.")
+        if not 0 <= self.aux_loss_coefficient < math.inf:
+            raise ConfigError(
+                f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more and finite; 0 turns it off."
+            )
         if self.use_sparse_activations:
             raise ConfigError(
                 "use_sparse_activations=True has no effect here; leave it at False (sparse_backend says how it trains)."
@@ -169,6 +172,6 @@ def require_count(key: str, value: object) -> None:
 
 def require_k_in_range(k: float, d_sae: int) -> None:
     """Refuse a k that no code can have."""
-    if k < 1 or k > d_sae:
-        why = "a token keeps at least one latent" if k < 1 else "a token cannot keep more latents than exist"
+    if not 1 <= k <= d_sae:
+        why = "a token cannot keep more latents than exist" if k > d_sae else "a token keeps at least one latent"
         raise ConfigError(f"k={k:g} must lie between 1 and d_sae={d_sae}; {why}.")

@@ -104,3 +104,9 @@ def test_a_training_state_needs_no_more_than_that_of_abstopk() -> None:
 def test_a_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match=r"signed_share=.* must lie between 0 and 1"):
         per_batch(signed_share=share)
+
+
+def test_a_share_that_signs_no_latent_is_refused_with_one_that_does() -> None:
+    with pytest.raises(ConfigError, match=r"signed_share=0.02 of d_sae=24 .* at least 0.0416667, or 0 to sign none"):
+        per_batch(signed_share=0.02)
+    assert per_batch(signed_share=0.0416667).cfg.n_signed == 1

@@ -36,6 +36,8 @@ NORMALISATIONS = ["none", "expected_average_only_in", "constant_norm_rescale", "
         ({"k": 2.5}, "k=2.5 must be an integer"),
         ({"k": True}, "k=True must be an integer"),
         ({"d_sae": 0}, "d_sae=0 must be a whole number of at least 1"),
+        ({"aux_loss_coefficient": float("nan")}, "aux_loss_coefficient=nan must be 0 or more and finite"),
+        ({"aux_loss_coefficient": float("inf")}, "aux_loss_coefficient=inf must be 0 or more and finite"),
         ({"use_sparse_activations": True}, "use_sparse_activations=True has no effect"),
         ({"aux_loss_coefficient": -1}, "aux_loss_coefficient=-1 must be 0 or more"),
         ({"normalize_activations": "layer_norm"}, "'layer_norm' cannot be combined with the dead-latent loss"),
@@ -54,6 +56,7 @@ def test_bad_options_are_refused_when_the_config_is_made(options: dict[str, Any]
     ("options", "sentence"),
     [
         ({"k": 0.5}, "k=0.5 must lie between 1 and d_sae=24"),
+        ({"k": float("nan")}, "k=nan must lie between 1 and d_sae=24"),
         ({"k": "many"}, "k='many' must be a number"),
         ({"topk_threshold_lr": 0}, "topk_threshold_lr=0 must be above 0 and at most 1"),
     ],

@@ -47,7 +47,10 @@ def convert_sparsify(folder: Path, *, model_name: str | None = None, hook_name: 
     if other := [key for key in OTHER_COMPUTATIONS if settings.get(key)]:
         raise ConfigError(f"{path}: {', '.join(other)} changes what the SAE computes, and has no form in SAELens.")
     d_in, k = setting(settings, "d_in", path), setting(settings, "k", path)
-    d_sae = settings.get("num_latents") or d_in * setting(settings, "expansion_factor", path)
+    if settings.get("num_latents"):
+        d_sae = setting(settings, "num_latents", path)
+    else:
+        d_sae = d_in * setting(settings, "expansion_factor", path)
     if k > d_sae:
         raise ConfigError(f"{path}: k={k} is more than the {d_sae} latents.")
     weights = folder / SPARSIFY_WEIGHTS_FILENAME

@@ -197,6 +197,7 @@ def damaged(path: Path, **changes: torch.Tensor | None) -> None:
         ),
         (lambda folder: sparsify_folder(folder.parent, transcode=True), "transcode changes what the SAE computes"),
         (lambda folder: sparsify_folder(folder.parent, k=0), "k=0 must be a whole number of at least 1"),
+        (lambda folder: sparsify_folder(folder.parent, num_latents="16"), "num_latents='16' must be a whole number"),
         (lambda folder: sparsify_folder(folder.parent, k=99), "k=99 is more than the 32 latents"),
         (
             lambda folder: sparsify_folder(folder.parent, num_latents=16),
