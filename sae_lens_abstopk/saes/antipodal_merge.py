@@ -76,9 +76,10 @@ def merge_antipodal(
 
     With rows scaled to unit decoder norm, latents i and j become u = ((w_i - w_j) . x + b_i - b_j) / 2 on the direction
     d_i - d_j, on where either was: above theta_i - (b_i + b_j) / 2, and below minus theta_j less the same. That is exact
-    for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere: the
-    on-regions are kept where the encoder columns are opposite, the codes move by (b_i + b_j) / 2. All other latents stay
-    as they are, one-sided. A latent in several pairs goes to the most opposed one.
+    for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere. Where the
+    encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions are kept on their own sides of u = 0:
+    a threshold that would be negative is 0, so what of a region lies across is lost (of overlapping regions one at least
+    reaches across). All other latents stay as they are, one-sided. A latent in several pairs goes to the most opposed one.
 
     Args:
         sae: ``standard``, ``jumprelu`` or ``topk``, from a release or a folder.

@@ -108,6 +108,18 @@ def test_with_biases_the_sides_stay_where_they_were_and_the_direction_is_fitted(
     assert errors[0] < errors[1]
 
 
+def test_a_side_that_reaches_across_the_middle_ends_there() -> None:
+    sae = with_one_pair(bias=1.0)
+    merged = merge_antipodal(sae, threshold=-0.9999, activations=X)
+    assert merged.pairs[0].coactivation == 0
+    codes, old = merged.sae.encode(X)[:, 3], sae.encode(X)
+    lost = (old[:, 7] > 0) & (codes == 0)
+    assert lost.any()
+    assert (3 * old[lost, 7] <= 1.0).all(), "the bias, which is what the pre-activation has at the middle"
+    assert torch.equal(codes > 0, old[:, 3] > 0)
+    assert torch.equal((codes < 0) | lost, old[:, 7] > 0)
+
+
 def test_a_latent_in_two_pairs_goes_to_the_most_opposed() -> None:
     sae = plain("standard")
     with torch.no_grad():
