@@ -33,8 +33,8 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         sparse_backend: ``"sparse"`` trains on the kernels of :mod:`sae_lens_abstopk.sparse`; ``"dense"`` on SAELens's
             own step, which gives the same numbers. Half-precision parameters and hooks on the codes always take it.
         selection_dtype: Precision of the search for the latents to keep. ``"bfloat16"`` finds candidates in half
-            precision, then computes them and proves the choice in float32: the same latents and values as
-            ``"float32"``. ``"auto"`` takes it where the processor multiplies bfloat16 matrices fast.
+            precision, then computes them and proves the choice in float32: the latents and values of ``"float32"``, up
+            to the rounding of float32 sums. ``"auto"`` takes it where the processor multiplies bfloat16 matrices fast.
 
     Raises:
         ConfigError: (a ``ValueError``) for a value out of range or a combination that SAELens would only refuse
@@ -108,9 +108,8 @@ class SparseTrainingSAE(HasTopKCodes, TopKTrainingSAE):
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        # of tokens [n, d_in] or [n, heads, d_head], not of contexts
-        is_flat = step_input.sae_in.ndim == (3 if self.hook_z_reshaping_mode else 2)
-        if self.takes_sparse_step() and is_flat:
+        # of tokens [n, d_in], not of contexts
+        if self.takes_sparse_step() and step_input.sae_in.ndim == 2:
             return sparse_training_step(
                 self,
                 step_input,
