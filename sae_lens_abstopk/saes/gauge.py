@@ -9,9 +9,9 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.derive import SignedSAE, derive, require_signed
 
 
-def canonical_gauge(sae: SAE[Any], energy: torch.Tensor, *, in_place: bool = False) -> SignedSAE:
+def canonical_gauge(sae: SAE[Any], energy: torch.Tensor) -> SignedSAE:
     """
-    ``sae`` with the pole of more activation energy positive in every latent.
+    A copy of ``sae`` with the pole of more activation energy positive in every latent.
 
     Reconstructions are equal to the bit and the codes of flipped latents change sign. A latent whose poles have equal
     energy (one that never fired, say) stays as it is.
@@ -19,7 +19,6 @@ def canonical_gauge(sae: SAE[Any], energy: torch.Tensor, *, in_place: bool = Fal
     Args:
         sae: ``abstopk`` or ``signed_jumprelu``, for inference.
         energy: Sum of z^2 of each pole [2, d_sae], positive row first: ``PoleActivity.energy``.
-        in_place: Change ``sae`` itself instead of a copy.
 
     Raises:
         ConfigError: ``sae`` is not signed, or ``energy`` has another shape or is not finite.
@@ -33,10 +32,7 @@ def canonical_gauge(sae: SAE[Any], energy: torch.Tensor, *, in_place: bool = Fal
         positive, negative = state["threshold"], state["negative_threshold"]
         state["threshold"] = torch.where(flipped, negative, positive)
         state["negative_threshold"] = torch.where(flipped, positive, negative)
-    if not in_place:
-        return derive(type(signed), type(signed.cfg), signed, state)
-    signed.load_state_dict(state)
-    return signed
+    return derive(type(signed), type(signed.cfg), signed, state)
 
 
 def flipped_latents(energy: torch.Tensor, d_sae: int) -> torch.Tensor:
