@@ -20,7 +20,7 @@ from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, Subject
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
 from sae_lens_abstopk.saes.derive import SignedSAE
-from sae_lens_abstopk.saes.mirror import mirror
+from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.training.activations import saelens_notes_off
 from sae_lens_abstopk.training.language_model import load_bridge, load_language_model
 
@@ -150,7 +150,7 @@ def _open(
     cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
     name = sae.cfg.metadata.label or Path(source).name
     if isinstance(sae, SignedSAE) and not as_is:
-        sae, name = mirror(sae), f"{name}_mirror"
+        sae, name = mirror(sae), f"{name}{MIRROR_END}"
     sae.to(device=cfg.device, dtype=torch.float32)
     # an SAE that selects without decoder norms would select other latents with them folded in
     with suppress(NotImplementedError):

@@ -11,7 +11,8 @@ from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 
 METADATA_KEY = "mirror"
-LABEL_END = "_mirror"
+MIRROR_END = "_mirror"
+"""What the name of a mirror has after that of its SAE."""
 RULE = (
     "Mirrored latent i is a pole of a latent of the signed SAE: with c = kept[i], or c = i where kept is null, it is the "
     "positive pole of latent c if c < d_sae, else the negative pole of latent c - d_sae."
@@ -68,7 +69,7 @@ def mirror(
         }
     width = weights["W_dec"].shape[0]
     label = signed.cfg.metadata.label
-    metadata = metadata_of_other_latents(signed.cfg.metadata, label=label and f"{label}{LABEL_END}")
+    metadata = metadata_of_other_latents(signed.cfg.metadata, label=label and f"{label}{MIRROR_END}")
     options = ("k",) if isinstance(signed, AbsTopKSAE) else ("pole_thresholds",)
     metadata[METADATA_KEY] = {
         "architecture": signed.cfg.architecture(),
@@ -124,7 +125,7 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
         "b_dec": state["b_dec"],
     }
     label = mirrored.cfg.metadata.label
-    metadata = metadata_of_other_latents(mirrored.cfg.metadata, label=label and label.removesuffix(LABEL_END))
+    metadata = metadata_of_other_latents(mirrored.cfg.metadata, label=label and label.removesuffix(MIRROR_END))
     delattr(metadata, METADATA_KEY)
     cfg: dict[str, Any] = {"d_sae": d_sae, "metadata": metadata}
     if isinstance(mirrored, TopKSAE):
