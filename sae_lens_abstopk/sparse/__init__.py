@@ -2,7 +2,7 @@
 
 from sae_lens_abstopk.sparse.autoencode import sparse_decode, sparse_encode
 from sae_lens_abstopk.sparse.codes import SparseCodes
-from sae_lens_abstopk.sparse.over_ranks import select_over_ranks, select_per_token_over_ranks
+from sae_lens_abstopk.sparse.over_ranks import select_over_ranks
 from sae_lens_abstopk.sparse.selection import EncoderWeights, pole_limits, select_over_batch, select_per_token
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "select_over_batch",
     "select_over_ranks",
     "select_per_token",
-    "select_per_token_over_ranks",
     "sparse_decode",
     "sparse_encode",
 ]

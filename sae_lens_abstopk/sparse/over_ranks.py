@@ -49,6 +49,7 @@ def select_per_token_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, k: 
 
     Each rank proposes its own k best, and one all-gather of these scores, k a token and rank, tells all of them the k-th
     highest. The latents are counted within the shard ``encoder``. Where entries tie for the last place, all are kept.
+    Training splits tokens and not latents, so it does not use this; ``docs/distributed.md`` describes what would.
     """
     local = best_offers(encoder, x_BD, min(k, encoder.W_enc.shape[1]))
     proposed = torch.nn.functional.pad(local.scores, (0, k - local.scores.shape[1]))

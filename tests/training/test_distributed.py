@@ -16,8 +16,8 @@ from sae_lens_abstopk.sparse import (
     select_over_batch,
     select_over_ranks,
     select_per_token,
-    select_per_token_over_ranks,
 )
+from sae_lens_abstopk.sparse.over_ranks import select_per_token_over_ranks
 from sae_lens_abstopk.training.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import RankTrainer, require_one_process, require_shareable
 from sae_lens_abstopk.training.metrics import step_metrics
@@ -108,14 +108,14 @@ def test_ranks_keep_exactly_what_one_process_would_keep(
         rows, columns = (slice(n * this_rank(), n * (this_rank() + 1)) for n in (tokens, latents))
         shard = EncoderWeights(W[:, columns], b[columns], scale[columns], signed, half_precision)
         return [
-            select_over_ranks(whole, x[rows], 500).to_dense(48),
-            select_over_ranks(shard, x, 500).to_dense(latents),
-            select_per_token_over_ranks(shard, x, 5).to_dense(latents),
+            select_over_ranks(whole, x[rows], 500).to_coo(48).to_dense(),
+            select_over_ranks(shard, x, 500).to_coo(latents).to_dense(),
+            select_per_token_over_ranks(shard, x, 5).to_coo(latents).to_dense(),
         ]
 
     by_tokens, by_latents, per_token = zip(*on_ranks(ranks, select, tmp_path / "ranks"), strict=True)
-    over_batch = select_over_batch(whole, x, 500).to_dense(48)
-    expected = select_per_token(whole, x, 5).to_dense(48)
+    over_batch = select_over_batch(whole, x, 500).to_coo(48).to_dense()
+    expected = select_per_token(whole, x, 5).to_coo(48).to_dense()
     for found, dim, wanted in ((by_tokens, 0, over_batch), (by_latents, 1, over_batch), (per_token, 1, expected)):
         joined = torch.cat(found, dim)
         assert torch.equal(joined != 0, wanted != 0)
