@@ -82,7 +82,8 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     Training SAE with batch-level signed selection.
 
     ``topk_threshold`` (a float64 scalar) follows the smallest magnitude that a batch kept, in the units in which the
-    batch was selected; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE.
+    batch was selected; saving folds it, with the decoder norms, into the threshold of a ``signed_jumprelu`` SAE. It
+    starts at the first batch's, while SAELens's ``batchtopk``, and so ``sparse_batchtopk``, averages from 0.
     """
 
     cfg: BatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
