@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from sae_lens import AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE
@@ -10,13 +10,17 @@ from sae_lens import TrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.ranks import averaged, summed
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
-from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_count
+from sae_lens_abstopk.saes.sparse_training import (
+    SparseTrainingSAE,
+    SparseTrainingSAEConfig,
+    require_choice,
+    require_count,
+)
 
-B_DEC_INIT_METHODS = ("mean", "geometric_median", "zeros")
+BDecInitMethod = Literal["mean", "geometric_median", "zeros"]
 # steps towards a geometric median at most; it is reached when one is shorter than this share of its own norm
 MEDIAN_ITERATIONS, MEDIAN_TOLERANCE = 100, 1e-6
 
@@ -36,7 +40,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
         pole_window: Training steps after which the firing counts of the poles are halved, so that old ones fade.
     """
 
-    b_dec_init_method: Literal["mean", "geometric_median", "zeros"] = "mean"
+    b_dec_init_method: BDecInitMethod = "mean"
     unit_norm_encoder: bool = False
     unit_norm_decoder: bool = False
     pole_window: int = 2000
@@ -44,10 +48,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
     @override
     def __post_init__(self) -> None:
         require_count("pole_window", self.pole_window)
-        if self.b_dec_init_method not in B_DEC_INIT_METHODS:
-            raise ConfigError(
-                f"b_dec_init_method={self.b_dec_init_method!r} is not known; use one of {', '.join(B_DEC_INIT_METHODS)}."
-            )
+        require_choice("b_dec_init_method", self.b_dec_init_method, get_args(BDecInitMethod))
         super().__post_init__()
 
 
@@ -168,7 +169,7 @@ def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: s
     Args:
         sae: One whose ``b_dec`` is still zero; a fine-tuned one keeps what it has.
         activations: [n_tokens, d_in], in the units that the SAE is given.
-        method: One of ``B_DEC_INIT_METHODS``.
+        method: ``"mean"``, ``"geometric_median"`` or ``"zeros"``.
     """
     if method == "zeros" or sae.b_dec.any():
         return

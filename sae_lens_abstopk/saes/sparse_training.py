@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
@@ -17,8 +17,8 @@ from sae_lens_abstopk.saes.topk_codes import HasTopKCodes
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
-SPARSE_BACKENDS = ("sparse", "dense")
-SELECTION_DTYPES = ("auto", "float32", "bfloat16")
+SparseBackend = Literal["sparse", "dense"]
+SelectionDtype = Literal["auto", "float32", "bfloat16"]
 # The dead-latent loss compares a decoder output with a residual in the units of the raw activation; these two
 # normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
@@ -41,22 +41,16 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             hours later; the text names the key, the value, the bound and the remedy.
     """
 
-    sparse_backend: Literal["sparse", "dense"] = "sparse"
-    selection_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    sparse_backend: SparseBackend = "sparse"
+    selection_dtype: SelectionDtype = "auto"
 
     @override
     def __post_init__(self) -> None:
         for key in ("d_in", "d_sae"):
             require_count(key, getattr(self, key))
         self._check_k()
-        if self.sparse_backend not in SPARSE_BACKENDS:
-            raise ConfigError(
-                f"sparse_backend={self.sparse_backend!r} is not known; use one of {', '.join(SPARSE_BACKENDS)}."
-            )
-        if self.selection_dtype not in SELECTION_DTYPES:
-            raise ConfigError(
-                f"selection_dtype={self.selection_dtype!r} is not known; use one of {', '.join(SELECTION_DTYPES)}."
-            )
+        for key, choices in (("sparse_backend", SparseBackend), ("selection_dtype", SelectionDtype)):
+            require_choice(key, getattr(self, key), get_args(choices))
         if not 0 <= self.aux_loss_coefficient < math.inf:
             raise ConfigError(
                 f"aux_loss_coefficient={self.aux_loss_coefficient!r} must be 0 or more and finite; 0 turns it off."
@@ -167,6 +161,12 @@ def require_count(key: str, value: object) -> None:
     """Refuse what is not a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
+
+
+def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse what is not one of ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(choices)}.")
 
 
 def require_k_in_range(k: float, d_sae: int) -> None:

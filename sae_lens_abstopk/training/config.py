@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from sae_lens import LanguageModelSAERunnerConfig, MatryoshkaBatchTopKTrainingSAEConfig, TopKTrainingSAEConfig
@@ -13,10 +13,11 @@ from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.matryoshka import up_to_all
-from sae_lens_abstopk.saes.signed_training import B_DEC_INIT_METHODS
+from sae_lens_abstopk.saes.signed_training import BDecInitMethod
 from sae_lens_abstopk.saes.sparse_training import (
     RUN_TIME_NORMALISATIONS,
     SparseTrainingSAEConfig,
+    require_choice,
     require_k_in_range,
 )
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
@@ -163,7 +164,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
 def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
     """Refuse what SAELens's own architectures only refuse when a step is taken; ours have checked themselves."""
-    _check_choice(f"{where}.dtype", sae.dtype, tuple(DTYPE_MAP))
+    require_choice(f"{where}.dtype", sae.dtype, tuple(DTYPE_MAP))
     k = getattr(sae, "k", None)
     if k is not None:
         if sae.architecture() == "topk" and (isinstance(k, bool) or not isinstance(k, int)):
@@ -252,10 +253,10 @@ def _check_ranges(cfg: TrainingConfig) -> None:
         raise ConfigError(
             f"divergence_factor={cfg.divergence_factor!r} must be above 1, or null to stop at NaN and infinity only."
         )
-    _check_choice("model_class_name", cfg.model_class_name, MODEL_CLASSES)
-    _check_choice("b_dec_init_method", cfg.b_dec_init_method, B_DEC_INIT_METHODS)
-    _check_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
-    _check_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
+    require_choice("model_class_name", cfg.model_class_name, MODEL_CLASSES)
+    require_choice("b_dec_init_method", cfg.b_dec_init_method, get_args(BDecInitMethod))
+    require_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
+    require_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
     if not cfg.use_cached_activations:
         require_default(
             cfg, "dtype", "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
@@ -302,8 +303,3 @@ def _check_annealing(cfg: TrainingConfig) -> None:
             f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, as lr_decay_steps={cfg.lr_decay_steps} decay the "
             "rate from lr_end to 0; change it, or set lr_decay_steps to 0."
         )
-
-
-def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(allowed)}.")
