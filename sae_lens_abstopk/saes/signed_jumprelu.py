@@ -9,7 +9,6 @@ from torch import nn
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.load_note import write_load_note
-from sae_lens_abstopk.saes.topk_codes import HasTopKCodes
 
 
 @dataclass
@@ -30,7 +29,7 @@ class SignedJumpReLUSAEConfig(JumpReLUSAEConfig):
         return "signed_jumprelu"
 
 
-class SignedJumpReLUSAE(HasTopKCodes, JumpReLUSAE):
+class SignedJumpReLUSAE(JumpReLUSAE):
     """
     Inference form of the batch-level signed SAEs: z_j = u_j * 1[|u_j| > threshold_j], threshold [d_sae].
 

@@ -1,7 +1,8 @@
 """One training step of a sparse-code SAE on the sparse kernels: what SAELens's dense step computes, at less cost."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from sae_lens import TopKTrainingSAE
@@ -9,33 +10,16 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, sparse_decode, sparse_encode
 
-Select = Callable[[EncoderWeights, torch.Tensor], SparseCodes]
+if TYPE_CHECKING:
+    from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
 
 
-def sparse_training_step(
-    sae: TopKTrainingSAE,
-    step_input: TrainStepInput,
-    select: Select,
-    *,
-    signed: bool,
-    inner_widths: Sequence[int] = (),
-    half_precision: bool = False,
-    open_poles: torch.Tensor | None = None,
-) -> TrainStepOutput:
+def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -> TrainStepOutput:
     """
     Encode, select, decode and add up the losses, with gradients only where latents are on.
 
     Rescaling by decoder norms needs no term of its own here: the norms cancel in the reconstruction, so they matter to
     the selection (and to the codes that are reported) alone.
-
-    Args:
-        sae: A TopK-like training SAE of SAELens.
-        step_input: As the trainer gives it.
-        select: Chooses the entries, given the encoder and centred inputs.
-        signed: Whether latents are ranked by magnitude.
-        half_precision: Whether candidates are looked for in bfloat16; the codes are the same.
-        open_poles: Poles of the latents that may be on, bool [2, F]; all where None.
-        inner_widths: Prefixes of the latents whose reconstructions have losses of their own (Matryoshka), increasing.
 
     Returns:
         As SAELens's step; ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] its pre-activations alone.
@@ -45,26 +29,25 @@ def sparse_training_step(
         sae_in = sae.hook_sae_input(sae.reshape_fn_in(step_input.sae_in.to(sae.dtype)))
         x_BD = sae.run_time_activation_norm_fn_in(sae_in)
         centre_D = sae.b_dec if sae.cfg.apply_b_dec_to_input else torch.zeros_like(sae.b_dec)
-        norms_F = sae.W_dec.detach().norm(dim=-1) if sae.cfg.rescale_acts_by_decoder_norm else None
-        encoder = EncoderWeights(sae.W_enc.detach(), sae.b_enc.detach(), norms_F, signed, half_precision, open_poles)
-        codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, select(encoder, x_BD - centre_D.detach()))
-        *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, inner_widths))
+        encoder = sae.encoder()
+        codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, sae.select(encoder, x_BD - centre_D.detach()))
+        *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, sae.inner_widths))
         recons = sae.hook_sae_recons(whole)
         sae_out = sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
         losses = {"mse_loss": (sae_out - step_input.sae_in).square().sum(-1).mean()}
-        for width, partial in zip(inner_widths, inner, strict=True):
+        for width, partial in zip(sae.inner_widths, inner, strict=True):
             losses[f"inner_mse_loss_{width}"] = (partial - step_input.sae_in).square().sum(-1).mean()
         if sae.cfg.aux_loss_coefficient and step_input.dead_neuron_mask is not None:
             residual = (step_input.sae_in - sae_out).detach()
             losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
                 sae, x_BD - centre_D, residual, step_input.dead_neuron_mask, encoder
             )
-        reported = codes.values.detach() if norms_F is None else codes.values.detach() * norms_F[codes.latents]
+        detached = codes._replace(values=codes.values.detach())
     return TrainStepOutput(
         sae_in=step_input.sae_in,
         sae_out=sae_out,
-        feature_acts=codes._replace(values=reported).to_coo(sae.cfg.d_sae),
-        hidden_pre=codes.values.detach(),
+        feature_acts=detached.scaled(encoder.scale).to_coo(sae.cfg.d_sae),
+        hidden_pre=detached.values,
         loss=torch.stack(list(losses.values())).sum(),
         losses=losses,
     )

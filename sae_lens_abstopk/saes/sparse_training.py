@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, sparse_training_step
-from sae_lens_abstopk.saes.topk_codes import HasTopKCodes
+from sae_lens_abstopk.saes.topk_codes import encoder_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
@@ -76,7 +76,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         require_k_in_range(self.k, self.d_sae)
 
 
-class SparseTrainingSAE(HasTopKCodes, TopKTrainingSAE):
+class SparseTrainingSAE(TopKTrainingSAE):
     """A TopK-like training SAE that takes :func:`sparse_training_step` where it can, SAELens's own step elsewhere."""
 
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
@@ -92,6 +92,10 @@ class SparseTrainingSAE(HasTopKCodes, TopKTrainingSAE):
         """Numbers of leading latents that are to reconstruct by themselves too."""
         return ()
 
+    def encoder(self) -> EncoderWeights:
+        """The weights that :meth:`select` looks at, without gradients."""
+        return encoder_of(self, signed=self.signed, half_precision=self.selects_in_half_precision())
+
     @abstractmethod
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
         """The entries that :meth:`get_activation_fn` keeps, found by the sparse kernels."""
@@ -104,15 +108,7 @@ class SparseTrainingSAE(HasTopKCodes, TopKTrainingSAE):
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
         # of tokens [n, d_in], not of contexts
         if self.takes_sparse_step() and step_input.sae_in.ndim == 2:
-            return sparse_training_step(
-                self,
-                step_input,
-                self.select,
-                signed=self.signed,
-                inner_widths=self.inner_widths,
-                half_precision=self.selects_in_half_precision(),
-                open_poles=self.open_poles,
-            )
+            return sparse_training_step(self, step_input)
         return super().training_forward_pass(step_input)
 
     def takes_sparse_step(self) -> bool:
@@ -138,10 +134,8 @@ class SparseTrainingSAE(HasTopKCodes, TopKTrainingSAE):
         if self.cfg.aux_loss_coefficient == 0:
             return {}
         if self.open_poles is not None and step_input.dead_neuron_mask is not None:
-            norms_F = self.W_dec.detach().norm(dim=-1) if self.cfg.rescale_acts_by_decoder_norm else None
-            encoder = EncoderWeights(self.W_enc.detach(), self.b_enc.detach(), norms_F, open_poles=self.open_poles)
             centred_BD, residual_BD = self.process_sae_in(step_input.sae_in), (step_input.sae_in - sae_out).detach()
-            loss = dead_latent_loss(self, centred_BD, residual_BD, step_input.dead_neuron_mask, encoder)
+            loss = dead_latent_loss(self, centred_BD, residual_BD, step_input.dead_neuron_mask, self.encoder())
             return {"auxiliary_reconstruction_loss": loss}
         return super().calculate_aux_loss(step_input, feature_acts, hidden_pre, sae_out)
 

@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
-from sae_lens_abstopk.sparse.autoencode import weighted_sums
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token, sparse_decode
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
 
@@ -18,7 +17,9 @@ PER_TOKEN = {"abstopk": True, "sparse_abstopk": True, "topk": False, "sparse_top
 THRESHOLD = {"signed_jumprelu": True, "jumprelu": False}
 """Architectures with a threshold for each latent."""
 OVER_BATCH = {"batch_abstopk": True, "matryoshka_batch_abstopk": True, "sparse_batchtopk": False}
-"""Training architectures that keep k latents per token on average, in evaluation mode by one threshold; whether signed."""
+"""Architectures of this package that in training keep k latents per token on average, in evaluation mode by one threshold."""
+SUPPORTED = PER_TOKEN | THRESHOLD | OVER_BATCH
+"""What :func:`encode_topk` takes."""
 
 
 class TopKCodes(NamedTuple):
@@ -35,40 +36,38 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     """
     What ``sae.encode(x)`` gives, as values and latents; hooks on the codes do not run.
 
-    The SAEs of this package have it as a method too; this function takes SAELens's own as well.
-
     Args:
-        sae: Of an architecture that keeps k latents per token (K is k), or that has a threshold or selects over the batch
-            (K is the most that any of these tokens keeps).
+        sae: An ``abstopk`` or ``topk`` SAE (K is k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this package in
+            training that selects over the batch (K is the most that any of these tokens keeps). One that SAELens trains
+            as ``batchtopk`` or ``matryoshka_batchtopk`` has to be saved for inference first.
         x: Activations [..., d_in].
 
     Raises:
-        ConfigError: the architecture bounds no token's codes.
+        ConfigError: ``sae`` is of another architecture.
     """
     architecture = sae.cfg.architecture()
+    if architecture not in SUPPORTED:
+        raise ConfigError(
+            f"encode_topk: SAEs of the architecture {architecture!r} are not supported; these are: {', '.join(SUPPORTED)}. A "
+            "batchtopk or matryoshka_batchtopk SAE in training becomes a jumprelu one: save it for inference first, with "
+            "save_inference_model(FOLDER)."
+        )
     weights: Any = sae  # torch's modules do not tell the types of their parameters
     centred = sae.process_sae_in(x)
     flat = centred.reshape(centred.shape[:-1].numel(), centred.shape[-1])
-    norms = sae.W_dec.norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
     half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
-    open_poles = getattr(sae, "open_poles", None)
-    signed = (PER_TOKEN | OVER_BATCH).get(architecture, True)
-    encoder = EncoderWeights(sae.W_enc, weights.b_enc, norms, signed, half_precision, open_poles)
+    encoder = encoder_of(sae, signed=SUPPORTED[architecture], half_precision=half_precision)
+    norms = encoder.scale
     if architecture in PER_TOKEN:
-        codes = select_per_token(encoder, flat, sae.cfg.k)
-        found = _padded(codes.scaled(norms))
+        found = _padded(select_per_token(encoder, flat, sae.cfg.k).scaled(norms))
     elif architecture in THRESHOLD:
         positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
-        encoder = EncoderWeights(sae.W_enc, weights.b_enc, signed=THRESHOLD[architecture])
         found = _passing(encoder, lambda u_bF: (u_bF > positive) | (-u_bF > negative), flat)
-    elif architecture in OVER_BATCH and (sae.training or weights.topk_threshold == 0):
+    elif sae.training or weights.topk_threshold == 0:
         found = _padded(weights.select(encoder, flat).scaled(norms))
-    elif architecture in OVER_BATCH:
+    else:
         found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) > weights.topk_threshold, flat)
         found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
-    else:
-        known = ", ".join([*PER_TOKEN, *THRESHOLD, *OVER_BATCH])
-        raise ConfigError(f"encode_topk: architecture {architecture!r} has no bound on its codes; known: {known}.")
     return TopKCodes(*(part.reshape(*centred.shape[:-1], part.shape[-1]) for part in found))
 
 
@@ -80,22 +79,18 @@ def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
     values, latents = (part.reshape(n_tokens, k) for part in codes)
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
         values = values / sae.W_dec.norm(dim=-1)[latents]
-    offsets = even_offsets(n_tokens, k, values.device) if k else latents.new_zeros(n_tokens + 1)
-    summed = weighted_sums(sae.W_dec, latents.flatten(), offsets, values.flatten())
+    flat = SparseCodes(values.flatten(), latents.flatten(), even_offsets(n_tokens, k, values.device))
+    summed = sparse_decode(flat, sae.W_dec)
     recons = sae.hook_sae_recons(summed.view(*tokens, summed.shape[-1]) + sae.b_dec)
     return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 
-class HasTopKCodes:
-    """Methods of the SAEs of this package that give and take codes without [..., d_sae]."""
-
-    def encode_topk(self, x: torch.Tensor) -> TopKCodes:
-        """See :func:`encode_topk`."""
-        return encode_topk(cast(SAE[Any], self), x)
-
-    def decode_topk(self, codes: TopKCodes) -> torch.Tensor:
-        """See :func:`decode_topk`."""
-        return decode_topk(cast(SAE[Any], self), codes)
+def encoder_of(sae: SAE[Any], *, signed: bool, half_precision: bool) -> EncoderWeights:
+    """The weights of ``sae`` that a selection looks at, without gradients."""
+    weights: Any = sae
+    norms = sae.W_dec.detach().norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
+    open_poles = getattr(sae, "open_poles", None)
+    return EncoderWeights(sae.W_enc.detach(), weights.b_enc.detach(), norms, signed, half_precision, open_poles)
 
 
 def _passing(encoder: EncoderWeights, passes: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:

@@ -46,12 +46,6 @@ class SparseCodes(NamedTuple):
         # every entry is there once; the flag saves a sort, and sums and casts do not need the order within a token
         return torch.sparse_coo_tensor(indices, self.values, size, is_coalesced=True, check_invariants=False)
 
-    def to_dense(self, d_sae: int) -> torch.Tensor:
-        """Codes [B, F] as an ordinary tensor."""
-        dense = self.values.new_zeros(len(self.offsets) - 1, d_sae)
-        dense[self.rows, self.latents] = self.values
-        return dense
-
 
 def count_each(indices: torch.Tensor, n: int) -> torch.Tensor:
     """How often each number under ``n`` occurs, int64 [n]; unlike ``bincount``, a GPU's host does not wait for it."""
@@ -65,4 +59,4 @@ def offsets_of(counts: torch.Tensor) -> torch.Tensor:
 
 def even_offsets(n_tokens: int, k: int, device: torch.device) -> torch.Tensor:
     """Offsets of tokens that own k entries each."""
-    return torch.arange(0, n_tokens * k + 1, k, device=device)
+    return torch.arange(n_tokens + 1, device=device) * k

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sae_lens import SAE, TrainingSAE
 
-from sae_lens_abstopk import ConfigError, mirror
+from sae_lens_abstopk import ConfigError, encode_topk, mirror
 from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
 from tests.saes.test_signed_saes import per_batch, step, tokens, with_random_weights
 from tests.saes.test_sparse_step import matryoshka
@@ -77,7 +77,7 @@ def test_a_closed_pole_is_closed_in_what_is_saved_in_its_mirror_and_in_compact_c
     assert codes[:, :6].lt(0).any()
     assert not codes[:, 6:].lt(0).any()
     for one in (sae, saved):
-        compact = one.encode_topk(x)
+        compact = encode_topk(one, x)
         torch.testing.assert_close(torch.zeros_like(codes).scatter_add(1, compact.indices, compact.values), codes)
     mirrored = mirror(saved)
     assert type(mirrored).__module__.startswith("sae_lens.")

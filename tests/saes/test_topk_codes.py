@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import AbsTopKSAEConfig, JumpReLUSAEConfig, StandardSAEConfig, TopKSAEConfig
+from sae_lens import (
+    AbsTopKSAEConfig,
+    BatchTopKTrainingSAEConfig,
+    JumpReLUSAEConfig,
+    StandardSAEConfig,
+    TopKSAEConfig,
+)
 from sae_lens.registry import get_sae_class, get_sae_training_class
 
 from sae_lens_abstopk import (
@@ -70,17 +76,17 @@ TRAINING = [
 @pytest.mark.parametrize("mode", ["training", "threshold", "no threshold yet"])
 @pytest.mark.parametrize("cfg", TRAINING, ids=lambda cfg: cfg.architecture())
 @torch.no_grad()
-def test_training_saes_have_them_as_methods(cfg: Any, mode: str) -> None:
+def test_those_of_training_saes_are_the_same(cfg: Any, mode: str) -> None:
     sae = build(cfg, get_sae_training_class).train(mode == "training")
     if mode == "threshold" and hasattr(sae, "topk_threshold"):
         sae.topk_threshold.fill_(6.0)
     x = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1))
-    codes = sae.encode_topk(x)
+    codes = encode(sae, x)
     dense = torch.zeros(2, 3, 40).scatter_add(-1, codes.indices, codes.values)
     expected = sae.encode(x)
     assert (expected < 0).any() == ("abstopk" in cfg.architecture())
     torch.testing.assert_close(dense, expected)
-    torch.testing.assert_close(sae.decode_topk(codes), sae.decode(expected))
+    torch.testing.assert_close(decode(sae, codes), sae.decode(expected))
 
 
 @pytest.mark.parametrize("get_class", [get_sae_class, get_sae_training_class])
@@ -96,12 +102,6 @@ def test_no_tokens_have_no_codes(get_class: Any) -> None:
             assert decode(sae, codes).shape == shape
 
 
-def test_the_inference_sae_has_them_as_methods() -> None:
-    sae = build(SignedJumpReLUSAEConfig(**SIZES))
-    x = torch.randn(6, 8)
-    torch.testing.assert_close(sae.decode_topk(sae.encode_topk(x)), sae(x).detach())
-
-
 def test_a_token_for_which_nothing_is_on_decodes_to_the_bias() -> None:
     sae = build(SignedJumpReLUSAEConfig(**SIZES))
     sae.threshold.data.fill_(1e9)
@@ -110,6 +110,9 @@ def test_a_token_for_which_nothing_is_on_decodes_to_the_bias() -> None:
     torch.testing.assert_close(decode(sae, codes), sae.b_dec.detach().expand(4, 8))
 
 
-def test_codes_without_bound_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'standard' has no bound on its codes; known: abstopk"):
+def test_saes_of_other_architectures_are_refused_with_the_remedy() -> None:
+    with pytest.raises(ConfigError, match="'standard' are not supported; these are: abstopk"):
         encode(build(StandardSAEConfig(**SIZES)), torch.randn(2, 8))
+    in_training = build(BatchTopKTrainingSAEConfig(**SIZES, k=5), get_sae_training_class)
+    with pytest.raises(ConfigError, match=r"'batchtopk' are not supported.* save it for inference first"):
+        encode(in_training, torch.randn(2, 8))

@@ -58,7 +58,7 @@ def test_selection_per_token_equals_topk_on_everything(k: int, scaled: bool, sig
     finally:
         selection.CPU_BLOCK = before
     u, scores = dense_scores(p, scale, signed)
-    assert_same_codes(codes.to_dense(17), keep(u, scores.topk(k).indices, signed))
+    assert_same_codes(codes.to_coo(17).to_dense(), keep(u, scores.topk(k).indices, signed))
     if signed:
         assert len(codes.values) == 13 * k
 
@@ -74,7 +74,7 @@ def test_selection_over_a_batch_equals_topk_on_everything(n_keep: int, scaled: b
         selection.CPU_BLOCK = before
     u, scores = dense_scores(p, scale, signed)
     expected = keep(u.flatten(), scores.flatten().topk(n_keep).indices, signed).view_as(u)
-    assert_same_codes(codes.to_dense(17), expected)
+    assert_same_codes(codes.to_coo(17).to_dense(), expected)
     assert codes.offsets[-1] == len(codes.latents)
 
 
@@ -123,8 +123,8 @@ def test_only_open_poles_are_selected(seed: int, k: int, scaled: bool, half_prec
     u, scores = dense_scores(p, scale, True)
     scores = scores.where(torch.where(u > 0, open_poles[0], open_poles[1]), 0.0)
     with always_by_candidates():
-        by_token = select_per_token(encoder, p["x"], k).to_dense(17)
-        by_batch = select_over_batch(encoder, p["x"], 13 * k).to_dense(17)
+        by_token = select_per_token(encoder, p["x"], k).to_coo(17).to_dense()
+        by_batch = select_over_batch(encoder, p["x"], 13 * k).to_coo(17).to_dense()
     expected = keep(u, scores.topk(k).indices, True) * (scores > 0)
     torch.testing.assert_close(by_token, expected, rtol=1e-5, atol=1e-5)
     flat = keep(u.flatten(), scores.flatten().topk(13 * k).indices, True).view_as(u) * (scores > 0)
@@ -160,9 +160,9 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     best_offers = selection.best_offers
     monkeypatch.setattr(selection, "best_offers", counted)
     for select, k, again in ((select_per_token, 5, 32), (select_over_batch, 64 * 5, 64)):
-        exact = select(plain, x, k).to_dense(500)
+        exact = select(plain, x, k).to_coo(500).to_dense()
         plainly.clear()
-        proven = select(plain._replace(half_precision=True), x, k).to_dense(500)
+        proven = select(plain._replace(half_precision=True), x, k).to_coo(500).to_dense()
         assert torch.equal(proven != 0, exact != 0)
         assert plainly[0] >= again
     # where the tokens are alike there is nothing to compute again
@@ -189,11 +189,13 @@ def test_candidates_need_the_margin_of_rounding(monkeypatch: pytest.MonkeyPatch)
     x[:, :2] = 30
     W[:2] = 0.03 * W[:2] + torch.tensor([[30.0], [-30.0]])
     plain = EncoderWeights(W, torch.zeros(500))
-    exact = select_per_token(plain, x, 40).to_dense(500)
+    exact = select_per_token(plain, x, 40).to_coo(500).to_dense()
     with always_by_candidates():
-        assert torch.equal(select_per_token(plain._replace(half_precision=True), x, 40).to_dense(500) != 0, exact != 0)
+        assert torch.equal(
+            select_per_token(plain._replace(half_precision=True), x, 40).to_coo(500).to_dense() != 0, exact != 0
+        )
         monkeypatch.setattr(HalfPrecisionEncoder, "bounds", lambda _half, scores, _rows: scores)
-        guessed = select_per_token(plain._replace(half_precision=True), x, 40).to_dense(500)
+        guessed = select_per_token(plain._replace(half_precision=True), x, 40).to_coo(500).to_dense()
     assert not torch.equal(guessed != 0, exact != 0)
 
 
@@ -204,7 +206,7 @@ def uneven(p: dict[str, torch.Tensor]) -> SparseCodes:
 def test_values_and_gradients_equal_the_dense_computation() -> None:
     p = {name: tensor.requires_grad_() for name, tensor in problem().items()}
     selected = uneven({name: tensor.detach() for name, tensor in p.items()})
-    mask = selected._replace(values=torch.ones_like(selected.values)).to_dense(17)
+    mask = selected._replace(values=torch.ones_like(selected.values)).to_coo(17).to_dense()
     weight = torch.randn(13, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
     dense = ((p["x"] - p["b_dec"]) @ p["W_enc"] + p["b_enc"]) * mask
@@ -238,7 +240,8 @@ def test_gradients_pass_gradcheck() -> None:
 def test_codes_convert_and_count() -> None:
     p = problem()
     codes = uneven(p)
-    dense = codes.to_dense(17)
+    dense = torch.zeros(len(codes.offsets) - 1, 17, dtype=codes.values.dtype)
+    dense[codes.rows, codes.latents] = codes.values
     assert torch.equal(codes.to_coo(17).to_dense(), dense)
     assert torch.equal(pole_counts(codes.to_coo(17)), torch.stack([(dense > 0).sum(0), (dense < 0).sum(0)]))
     assert torch.equal(codes.rows, dense.nonzero()[:, 0])
