@@ -11,10 +11,10 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.new_folder import require_empty
-from sae_lens_abstopk.saes.derive import require_signed
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
+from sae_lens_abstopk.saes.signed import require_signed
 from sae_lens_abstopk.training.resume import CONFIG_FILENAME
 
 

@@ -79,7 +79,7 @@ def neuronpedia(
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.interop.neuronpedia import layer_of, write_neuronpedia
         from sae_lens_abstopk.new_folder import require_empty
-        from sae_lens_abstopk.saes.derive import SignedSAE
+        from sae_lens_abstopk.saes.signed import SignedSAE
         from sae_lens_abstopk.training.progress import passes_bar
 
         require_empty(out)

@@ -45,7 +45,7 @@ from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steer
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
-from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.language_model import casts_shared, name_on_hub, read_model_config
 

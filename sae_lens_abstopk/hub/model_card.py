@@ -12,8 +12,8 @@ from sae_lens_abstopk.evaluation.reports.reconstruction_tables import LOSS_TOKEN
 from sae_lens_abstopk.hub.manifest import Manifest, Number
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
-from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.saes.load_note import needs_import
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 TEMPLATE = "model_card.md.jinja"
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]

@@ -9,7 +9,7 @@ from sae_lens_abstopk.hub.manifest import PublishedFile
 from sae_lens_abstopk.hub.model_card import number_text
 from sae_lens_abstopk.hub.pull import Pulled
 from sae_lens_abstopk.hub.results import RESULT_NAMES
-from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 
 def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:

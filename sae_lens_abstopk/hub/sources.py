@@ -17,8 +17,8 @@ from sae_lens_abstopk.evaluation.passes.hook_places import read_by
 from sae_lens_abstopk.evaluation.text_results import text_results
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
-from sae_lens_abstopk.saes.derive import SignedSAE
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.signed import SignedSAE
 
 
 def named_folders(arguments: Sequence[str]) -> dict[str, Path]:

@@ -24,11 +24,12 @@ from sae_lens_abstopk.hub.manifest import (
 )
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
-from sae_lens_abstopk.saes.derive import SignedSAE, derive
+from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.poles import pole_statistics
+from sae_lens_abstopk.saes.signed import SignedSAE
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # of the metadata, what the card and the manifest repeat

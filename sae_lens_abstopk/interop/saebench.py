@@ -19,8 +19,8 @@ from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, Subject
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
-from sae_lens_abstopk.saes.derive import SignedSAE
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
+from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.training.activations import saelens_notes_off
 from sae_lens_abstopk.training.language_model import load_bridge, load_language_model
 

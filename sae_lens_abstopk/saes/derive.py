@@ -6,16 +6,10 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
-from sae_lens import SAE, AbsTopKSAE
+from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
-
 T = TypeVar("T", bound=SAE[Any])
-SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
-SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")
-"""What their configs call them."""
 # what SAELens's loader may have put into the metadata and would be wrong of an SAE with other latents
 OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features")
 
@@ -47,19 +41,3 @@ def metadata_of_other_latents(metadata: SAEMetadata, *, label: str | None = None
     """A copy of ``metadata`` for an SAE with other latents, without what describes the old ones."""
     kept = {key: value for key, value in metadata.to_dict().items() if key not in OF_THE_LATENTS}
     return SAEMetadata(**copy.deepcopy(kept | ({"label": label} if label else {})))
-
-
-def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
-    """
-    Refuse what is not a signed SAE for inference.
-
-    Raises:
-        ConfigError: ``sae`` has non-negative codes, or is one in training.
-    """
-    if isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE):
-        return sae
-    raise ConfigError(
-        f"{what} needs a signed SAE for inference (abstopk, signed_jumprelu), and this is {sae.cfg.architecture()!r}. "
-        "A training SAE becomes one with save_inference_model(FOLDER) and SAE.load_from_disk(FOLDER); all other SAEs have "
-        "non-negative codes already and do not need this."
-    )

@@ -6,7 +6,8 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.derive import SignedSAE, derive, require_signed
+from sae_lens_abstopk.saes.derive import derive
+from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
 
 
 def canonical_gauge(sae: SAE[Any], energy: torch.Tensor) -> SignedSAE:

@@ -6,8 +6,9 @@ import torch
 from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.derive import SignedSAE, derive, metadata_of_other_latents, require_signed
+from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
 from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles
+from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 
 METADATA_KEY = "mirror"
