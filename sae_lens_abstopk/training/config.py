@@ -12,8 +12,8 @@ from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.centring import BDecInitMethod
 from sae_lens_abstopk.saes.matryoshka import up_to_all
-from sae_lens_abstopk.saes.signed_training import BDecInitMethod
 from sae_lens_abstopk.saes.sparse_training import (
     RUN_TIME_NORMALISATIONS,
     SparseTrainingSAEConfig,

@@ -22,7 +22,8 @@ from sae_lens_abstopk.evaluation.passes.codec import ScaledCodec
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
-from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, initialize_b_dec
+from sae_lens_abstopk.saes.centring import initialize_b_dec
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off, token_batches
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
