@@ -1,5 +1,6 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
+from sae_lens_abstopk.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.evaluation.compare import compare
 from sae_lens_abstopk.evaluation.evaluate import evaluate
@@ -18,7 +19,6 @@ from sae_lens_abstopk.saes import (
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
 )
-from sae_lens_abstopk.saes.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk

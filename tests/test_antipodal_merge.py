@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sae_lens import SAE, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig, TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
-from sae_lens_abstopk.saes.antipodal_merge import merge_antipodal
+from sae_lens_abstopk.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.threshold import ThresholdFitter
 from tests.saes.test_mirror import ARCHITECTURES, D, F, inputs, signed
