@@ -46,7 +46,7 @@ from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
-from sae_lens_abstopk.saes.derive import SIGNED_ARCHITECTURES
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.resume import require_same_run
 
