@@ -20,6 +20,8 @@ from sae_lens_abstopk.training import many_runs, sweep_jobs
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import CheckpointError
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.many_runs import train_unfinished
 from sae_lens_abstopk.training.presets import apply_override
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
@@ -206,6 +208,30 @@ def test_what_a_launcher_does_not_take_is_one_sentence(
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_activation_cache_that_does_not_serve_every_run_is_refused_before_one_is_trained(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def configs(**changes: Any) -> dict[str, TrainingConfig]:
+        own = {f"seed {seed}": {"seed": seed, "output_path": str(tmp_path / f"run {seed}")} for seed in (0, 1)}
+        raw = raw_config | {"activation_cache": str(cache)} | changes
+        return {name: build_config(raw | keys) for name, keys in own.items()}
+
+    quiet = Console(quiet=True)
+    with pytest.raises(
+        ConfigError,
+        match=r"both seed 0 and seed 1, which differ in seed\. Give each .* of its own, or set shuffle=false",
+    ):
+        train_unfinished(configs(), console=quiet)
+    train_unfinished(configs(shuffle=False), console=quiet, dry_run=True)
+    cache.mkdir()
+    (cache / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"^seed 0: activation_cache=.* is not an activation cache"):
+        train_unfinished(configs(shuffle=False), console=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 @OPEN_LOGS
