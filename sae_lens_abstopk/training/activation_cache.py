@@ -49,7 +49,12 @@ DEFINING_KEYS = (
     "autocast_lm",
     "model_kwargs",
     "cached_activations_path",
+    "is_dataset_tokenized",
+    "use_cached_activations",
+    "dtype",
 )
+# what they are in a cache that does not note them
+UNLESS_NOTED = {"is_dataset_tokenized": False, "use_cached_activations": False, "dtype": "float32"}
 # of a model in a local folder, which may be trained on between two runs: name, size and a digest of some of it
 FILES = "model files"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
@@ -91,7 +96,7 @@ class ActivationCache:
         path = folder / MANIFEST
         if path.is_file():
             self.manifest = _read_manifest(path)
-            theirs = self.manifest["defined_by"]
+            theirs = UNLESS_NOTED | self.manifest["defined_by"]
             other = [key for key in defined_by if key not in theirs or theirs[key] != defined_by[key]]
             if other:
                 differences = "; ".join(

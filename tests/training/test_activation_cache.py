@@ -126,6 +126,9 @@ def test_a_cache_that_does_not_note_what_it_is_of_is_refused(cache: ActivationCa
         ConfigError, match=r"holds other activations: layer is 'not noted' there, 3 here\. Name another"
     ):
         ActivationCache(cache.folder, {"seed": 1, "layer": 3})
+    ActivationCache(cache.folder, {"seed": 1, "is_dataset_tokenized": False, "dtype": "float32"})
+    with pytest.raises(ConfigError, match="is_dataset_tokenized is False there, True here"):
+        ActivationCache(cache.folder, {"seed": 1, "is_dataset_tokenized": True})
 
 
 def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
