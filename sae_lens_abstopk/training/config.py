@@ -110,7 +110,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     @override
     def __post_init__(self) -> None:
         checkpoint_path = self.checkpoint_path
-        self.device = _resolve_device(self.device)
+        self.device = _resolve_device("device", self.device)
+        if self.llm_device is not None:
+            self.llm_device = _resolve_device("llm_device", self.llm_device)
+        if self.act_store_device not in (None, "with_model"):
+            self.act_store_device = _resolve_device("act_store_device", self.act_store_device)
         _check_ranges(self)
         for name in self.companions:
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in RESERVED_NAMES:
@@ -197,17 +201,17 @@ def complete_widths(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
         raise ConfigError(f"{where}.{error}") from None
 
 
-def _resolve_device(device: str) -> str:
+def _resolve_device(key: str, device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(device).type
     except RuntimeError:
-        raise ConfigError(f"device={device!r} is no torch device; use auto, cpu, cuda or cuda:0.") from None
+        raise ConfigError(f"{key}={device!r} is no torch device; use auto, cpu, cuda or cuda:0.") from None
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
+        raise ConfigError(f"{key}={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
     if kind == "mps":
-        raise ConfigError(f"device={device!r} has no float64, which thresholds and metrics are computed in; use cpu.")
+        raise ConfigError(f"{key}={device!r} has no float64, which thresholds and metrics are computed in; use cpu.")
     return device
 
 

@@ -141,6 +141,7 @@ def dump_config(cfg: TrainingConfig) -> str:
     YAML that :func:`load_config` reads back into an equal config, with every key.
 
     The device of an SAE is left out: the run moves the SAE to its own ``device``, and SAELens notes that in the SAE's config.
+    Other devices that are the run's are null, so that they go with it where ``device`` alone is changed.
     """
     names = {value: key for key, value in OUR_NAMES.items()}
 
@@ -154,6 +155,7 @@ def dump_config(cfg: TrainingConfig) -> str:
         if f.name not in NOT_IN_FILES | {"sae", "companions", "logger"}
     }
     plain["seqpos_slice"] = list(cfg.seqpos_slice)
+    plain |= {key: None for key in ("llm_device", "act_store_device") if plain[key] == cfg.device}
     document = {
         **plain,
         "logger": {f.name: getattr(cfg.logger, f.name) for f in fields(cfg.logger)},

@@ -57,6 +57,8 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("dtype", "float8", "dtype='float8' is not known"),
         ("device", "gpu", "device='gpu' is no torch device"),
         ("device", "cuda:0", "needs CUDA"),
+        ("llm_device", "gpu", "llm_device='gpu' is no torch device"),
+        ("act_store_device", "cuda:0", "act_store_device='cuda:0' needs CUDA"),
         ("model_name", "", "model_name is missing"),
         ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
         ("held_out_every", 1, "held_out_every=1 must be at least 2"),
@@ -249,6 +251,22 @@ def test_what_a_companion_sets_takes_the_place_of_what_excludes_it(raw_config: d
     raw_config["companions"] = {"both": {"d_sae": 100, "expansion_factor": 8}}
     with pytest.raises(ConfigError, match=r"companions\.both: give d_sae or expansion_factor, not both"):
         build_config(raw_config)
+
+
+def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"same": QUADRATIC, "own": QUADRATIC | {"target_l0": 6.0}}
+    aims = [sae.target_l0 for sae in build_config(raw_config).companions.values()]  # type: ignore[attr-defined]
+    assert aims == [4.0, 6.0]
+    raw_config |= {"sae": QUADRATIC | {"target_l0": 6.0}, "companions": {"own": {"k": 5}}}
+    assert build_config(raw_config).companions["own"].target_l0 == 5.0  # type: ignore[attr-defined]
+
+
+def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config | {"device": "cpu:0", "llm_device": "cpu", "act_store_device": "cpu:0"})
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    again = load_config(tmp_path / "config.yaml", ["device=auto"])
+    assert (cfg.act_store_device, again.act_store_device, again.llm_device) == ("cpu:0", again.device, "cpu")
+    assert build_config(raw_config | {"act_store_device": "with_model"}).act_store_device == "cpu"
 
 
 def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_config: dict[str, Any]) -> None:
