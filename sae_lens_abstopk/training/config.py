@@ -6,7 +6,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
 import torch
-from sae_lens import LanguageModelSAERunnerConfig, MatryoshkaBatchTopKTrainingSAEConfig, TopKTrainingSAEConfig
+from sae_lens import (
+    JumpReLUTrainingSAEConfig,
+    LanguageModelSAERunnerConfig,
+    MatryoshkaBatchTopKTrainingSAEConfig,
+    TopKTrainingSAEConfig,
+)
 from sae_lens.constants import DTYPE_MAP
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
@@ -177,6 +182,15 @@ def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
             require_k_in_range(k, sae.d_sae)
         except ConfigError as error:
             raise ConfigError(f"{where}.{error}") from None
+    if (
+        isinstance(sae, JumpReLUTrainingSAEConfig)
+        and sae.jumprelu_sparsity_loss_mode == "quadratic"
+        and not 0 < (sae.target_l0 or 0) <= sae.d_sae
+    ):
+        raise ConfigError(
+            f"{where}.target_l0={sae.target_l0!r} must be above 0 and at most d_sae={sae.d_sae}, as "
+            "jumprelu_sparsity_loss_mode='quadratic' aims at it; give it, or k in its place."
+        )
     if (
         isinstance(sae, TopKTrainingSAEConfig)
         and not isinstance(sae, SparseTrainingSAEConfig)

@@ -86,6 +86,8 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
             "there, or leave layer out."
         )
     if "training_steps" in values:
+        if "training_tokens" in values:
+            raise ConfigError("give training_tokens or training_steps, not both.")
         batch = values.get("train_batch_size_tokens", TrainingConfig.train_batch_size_tokens)
         values["training_tokens"] = values.pop("training_steps") * batch
     if sections["sae"].get("d_in") is None:
@@ -110,7 +112,9 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     values = {key: _typed(f"{where}.{key}", value, hints[key]) for key, value in raw.items()}
     _resolve_shorthands(values, where, has_k="k" in hints)
     if name == "jumprelu" and "k" in values:
-        values.setdefault("target_l0", float(values.pop("k")))
+        if values.get("target_l0") is not None:
+            raise ConfigError(f"{where}: give k or target_l0, not both.")
+        values["target_l0"] = float(values.pop("k"))
     for key in ("d_in", "d_sae"):
         if key not in values:
             raise ConfigError(f"{where}.{key} is missing; give it, or for d_sae an expansion_factor.")
@@ -238,8 +242,10 @@ def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any
     merged: dict[str, Any] = {"sae": dict(sae)}
     merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
     keys = {"architecture", *_sae_keys(merged["sae"], f"companions.{name}")}
-    if "k" not in keys:
-        keys.remove("k_fraction")
+    if "k" not in keys or "target_l0" in changes:
+        keys -= {"k", "k_fraction"}
+    if {"k", "k_fraction"} & changes.keys():
+        keys -= {"target_l0"}
     return {key: value for key, value in merged["sae"].items() if key in changes or key in keys}
 
 

@@ -26,6 +26,10 @@ NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 
 """SAELens's own nested SAE, without its prefixes."""
 
 
+QUADRATIC = {"architecture": "jumprelu", "d_in": 32, "d_sae": 64, "jumprelu_sparsity_loss_mode": "quadratic"}
+"""JumpReLU whose loss aims at an L0, without the L0."""
+
+
 def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     *sections, last = key.split(".")
     at = raw
@@ -69,6 +73,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
         ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
         ("layer", 3, "layer=3 has no effect"),
+        ("training_steps", 5, "give training_tokens or training_steps, not both"),
         ("hook_name", "model.layers.{layer}", "set layer=N"),
         ("seqpos_slice", [40, None], "results in an empty range"),
         ("sae.k", 0, "sae.k=0 must lie between 1 and d_sae=64"),
@@ -117,6 +122,9 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             NESTED | {"matryoshka_widths": [8, 4]},
             "sae.matryoshka_widths=[8, 4] must be whole numbers that increase",
         ),
+        ("sae", QUADRATIC, "sae.target_l0=None must be above 0 and at most d_sae=64"),
+        ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most d_sae=64"),
+        ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
         ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
         ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
