@@ -13,8 +13,10 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
+from sae_lens_abstopk.training.presets import named_config
 from sae_lens_abstopk.training.resume import under_checkpoint_path
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
+from sae_lens_abstopk.training.training_state import part_folder
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
@@ -45,8 +47,10 @@ class ComparisonRun:
         """Where each variant is written, by name."""
         assert self.config.output_path is not None
         output = Path(self.config.output_path)
-        first, *others = [self.config.sae.metadata.variant, *self.config.companions]
-        return {first: output, **{name: output / name for name in others}}
+        return {
+            self.config.sae.metadata.variant if name == "sae" else name: part_folder(output, name)
+            for name in self.config.all_saes
+        }
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,12 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
     Read and check a comparison file: a training config, and variants of its SAE that share everything else.
 
     A variant is a section of SAE keys; ``d_in`` and ``d_sae`` are those of the config, ``times_wider`` multiplies
-    ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, else as the L0 that its sparsity
-    coefficient is steered to.
+    ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, as the ``target_l0`` of a quadratic loss of
+    JumpReLU, else as the L0 that its sparsity coefficient is steered to.
 
     Args:
-        source: A YAML file, or the name of one in ``training_configs/comparisons``.
+        source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is looked for
+            beside it first.
         overrides: ``key=value`` changes to the training config; of ``sae`` only its size, as all else of it is a variant's.
         output: Folder of the runs.
 
@@ -110,14 +115,15 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
         raise ConfigError(f"{path}: variants must map a name to a section of SAE keys; got {variants!r}.")
     for override in overrides:
         _require_effect(override, path)
-    base = load_config(raw["config"], [*overrides, "companions={}"])
+    config = named_config(raw["config"], path)
+    base = load_config(config, [*overrides, "companions={}", "target_l0={}"])
     runs = []
     for k in ks:
         for seed in seeds:
             name = f"k{k}_seed{seed}"
             changes = [*overrides, f"seed={seed}", f"output_path={yaml_text(str(output / name))}"]
             changes += variants_as_overrides(variants, base, k, where=str(path))
-            cfg = under_checkpoint_path(load_config(raw["config"], changes), name)
+            cfg = under_checkpoint_path(load_config(config, changes), name)
             for variant, sae in zip(variants, cfg.all_saes.values(), strict=True):
                 sae.metadata.variant = variant
             runs.append(ComparisonRun(name, k, seed, cfg))
@@ -179,7 +185,9 @@ def variants_as_overrides(
         section |= {key: value for key, value in options.items() if key not in VARIANT_KEYS}
         try:
             config_class = sae_config_class(str(options.get("architecture", "abstopk")), where=f"variants.{name}")
-            if sparsity_coefficient(config_class) is None:
+            if options.get("jumprelu_sparsity_loss_mode") == "quadratic":
+                section["target_l0"] = float(k)
+            elif sparsity_coefficient(config_class) is None:
                 section["k"] = k
             else:
                 targets[name] = float(k)

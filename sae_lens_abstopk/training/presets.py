@@ -7,6 +7,7 @@ from typing import Any
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
 
+YAML = (".yaml", ".yml")
 RIVALS = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "training_steps"}
 """What a shorthand stands for, and the shorthand: of the two the one that is given later holds."""
 
@@ -24,7 +25,7 @@ def variant_names() -> list[str]:
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     """The merged but unchecked mapping behind ``source``, and a name for it in errors."""
     path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in YAML:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
         return _beside(path.parent, read_yaml(path)), str(path)
@@ -44,6 +45,19 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
             )
         merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
     return _beside(folder, raw), str(source)
+
+
+def named_config(config: Any, file: Path) -> str:
+    """
+    What a sweep or comparison ``file`` names as ``config``: a preset, or a path, which is looked for beside the file first.
+
+    Raises:
+        ConfigError: it is no name.
+    """
+    if not isinstance(config, str):
+        raise ConfigError(f"{file}: config={config!r} must be the name of a preset or the path of a .yaml file.")
+    beside = file.parent / config
+    return str(beside) if beside.suffix in YAML and beside.is_file() else config
 
 
 def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:

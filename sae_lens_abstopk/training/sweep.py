@@ -14,7 +14,7 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
-from sae_lens_abstopk.training.presets import rival
+from sae_lens_abstopk.training.presets import named_config, rival
 from sae_lens_abstopk.training.resume import is_finished, under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
@@ -57,6 +57,8 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     """
     The runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
 
+    A relative ``config`` is looked for beside the file first.
+
     Raises:
         ConfigError: the file is missing, a key or an entry is not understood, or two runs would have one folder.
     """
@@ -81,8 +83,9 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
         variants = entry.get("variants", raw.get("variants", [""]))
         if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
             raise ConfigError(f"{path}: variants={variants!r} must be a list of names, as in [abstopk, topk].")
+        config = named_config(entry["config"], path)
         for variant in variants:
-            runs.extend(_points(f"{entry['config']}/{variant}" if variant else entry["config"], grid, overrides))
+            runs.extend(_points(f"{config}/{variant}" if variant else config, grid, overrides))
     _require_own_folders(runs, path)
     return runs
 

@@ -79,6 +79,7 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
         ({"variants": {"a": 3}}, "variants must map a name to a section of SAE keys"),
         ({"variants": {"a": {"architecture": "abstopp"}}}, "did you mean 'abstopk'"),
         ({"variants": {"a": {"times_wider": -1}}}, r"variants\.a\.times_wider=-1 must be a number above 0"),
+        ({"config": {"lr": 1e-3}}, "config={'lr': 0.001} must be the name of a preset or the path of a"),
         ({"k": [65]}, "k=65 must lie between 1 and d_sae=64"),
     ],
 )
@@ -118,6 +119,17 @@ def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], 
         comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], output=tmp_path / "runs")
         assert comparison.runs[0].config.sae.d_sae == d_sae
         assert comparison.runs[0].config.lr == 1e-4
+
+
+def test_a_config_with_companions_and_their_targets_gives_its_size_alone(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    raw_config |= {"companions": {"relu": {"architecture": "standard"}}, "target_l0": {"relu": 9.0}}
+    aims = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic"}
+    file = written(raw_config, tmp_path, config="base.yaml", variants={"abstopk": {}, "aims": aims})
+    for run in load_comparison(file, output=tmp_path / "runs").runs:
+        assert run.config.target_l0 == {}
+        assert run.config.companions["aims"].target_l0 == run.k  # type: ignore[attr-defined]
 
 
 def test_each_run_has_a_folder_of_its_own_under_the_checkpoint_path(raw_config: dict[str, Any], tmp_path: Path) -> None:

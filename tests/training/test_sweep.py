@@ -277,6 +277,7 @@ def test_without_submitit_the_extra_is_named(
         ({"runs": [{"config": "gpt2", "grid": {"sae.architecture": "topk"}}]}, "must map keys to lists of values"),
         ({"runs": [{"config": "gpt2", "grid": None}]}, "grid=None must map keys to lists of values"),
         ({"runs": [{"config": "gpt2", "variants": "topk"}]}, "variants='topk' must be a list of names"),
+        ({"runs": [{"config": {"lr": 1e-3}}]}, "config={'lr': 0.001} must be the name of a preset or the path of a"),
         ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\[0\] must have config and may have variants and grid"),
     ],
 )
@@ -284,6 +285,13 @@ def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any,
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ConfigError, match=sentence):
         load_sweep(str(tmp_path / "s.yaml"))
+
+
+def test_a_config_is_looked_for_beside_the_file_that_names_it(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    swept(raw_config, tmp_path)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"runs": [{"config": "base.yaml"}]}))
+    (run,) = load_sweep(str(tmp_path / "sweep.yaml"))
+    assert (run.name, run.source) == ("base", str(tmp_path / "base.yaml"))
 
 
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
