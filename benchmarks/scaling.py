@@ -45,13 +45,9 @@ def speed(model: Path, ranks: int, tokens: int) -> float:
             rows = list(csv.DictReader(file))
     # the column is the mean speed since the start: it gives back the time of each row
     done = [float(row["tokens"]) for row in rows]
-    seconds = [
-        n / float(row["tokens_per_second"])
-        for n, row in zip(done, rows, strict=True)
-        if float(row["tokens_per_second"])
-    ]
+    seconds = [n / float(row["tokens_per_second"]) for n, row in zip(done, rows, strict=True)]
     first = FIRST_STEP - 1
-    return (done[-1] - done[first]) / (seconds[-1] - seconds[first - len(rows)])
+    return (done[-1] - done[first]) / (seconds[-1] - seconds[first])
 
 
 def busy_seconds_of_others() -> float:

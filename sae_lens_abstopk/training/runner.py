@@ -244,6 +244,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                     trainer.n_training_steps += 1
                 step = first.n_training_steps
                 self.watch.note({name: output.loss for name, output in outputs.items()}, step)
+                progress.advance_to(first.n_training_samples)
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)
                 losses = self._loss_recovered() if measures else {}
@@ -253,7 +254,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                         metrics["tokens_per_second"] = progress.tokens_per_second
                         loggers[name].log(metrics, step)
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
-                progress.advance_to(first.n_training_samples)
                 if cfg.checkpoint_freq and step % cfg.checkpoint_freq == 0 and not last:
                     self.checkpoints.save(self.batches.position())
         self.watch.look()
