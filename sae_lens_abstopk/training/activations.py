@@ -91,7 +91,10 @@ class FilteredActivationsStore(ActivationsStore):
             store.max_norm = store.cache.manifest["max_norm"]
             return store
         if cfg.max_norm_multiple is not None:
-            store.max_norm = cfg.max_norm_multiple * store.median_norm()
+            try:
+                store.max_norm = cfg.max_norm_multiple * store.median_norm()
+            except StopIteration:
+                raise store._too_little_text() from None
         if store.cache is not None:
             store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
         return store
@@ -213,10 +216,13 @@ class FilteredActivationsStore(ActivationsStore):
         try:
             return read(False)
         except StopIteration:
-            raise ConfigError(
-                "the training text does not fill one batch of the language model; give more text, or lower "
-                f"store_batch_size_prompts={self.store_batch_size_prompts} or context_size={self.context_size}."
-            ) from None
+            raise self._too_little_text() from None
+
+    def _too_little_text(self) -> ConfigError:
+        return ConfigError(
+            "the training text does not fill one batch of the language model; give more text, or lower "
+            f"store_batch_size_prompts={self.store_batch_size_prompts} or context_size={self.context_size}."
+        )
 
     def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
         """Filtered blocks after those of a cache, whose text is passed over."""

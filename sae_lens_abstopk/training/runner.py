@@ -24,6 +24,7 @@ from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off, token_batches
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
@@ -38,7 +39,6 @@ from sae_lens_abstopk.training.metadata import note_run
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import (
-    CONFIG_FILENAME,
     METRICS_FILENAME,
     checkpoint_to_resume,
     refuse_to_overwrite,
@@ -52,8 +52,6 @@ from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState, part_folder
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
-
-__all__ = ["CONFIG_FILENAME", "METRICS_FILENAME", "TrainingResult", "TrainingRun", "train"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         console: Where progress is shown.
 
     Raises:
-        ConfigError: before the model's weights are read, if the model, the hook, the text or the folder will not do.
+        ConfigError: before the model's weights are read, if the model, the hook, the text, the folder, the activation cache or
+            the room on the disk will not do.
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
@@ -102,17 +101,21 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.starts = warm_starts(cfg) if self.resumed is None else {}
         """Where SAEs take their first weights from, by name."""
         dataset = load_text(cfg, "train")
-        sae = new_sae(cfg.sae, cfg.seed, weights_of=self.starts.get("sae"))
-        with saelens_notes_off():
-            model = load_language_model(cfg)
-            check_activations(model, cfg)
-            super().__init__(cfg, override_dataset=dataset, override_model=model, override_sae=sae)
-            store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
-        self.activations_store = self.store = store
-        self.saes: dict[str, TrainingSAE[Any]] = {"sae": self.sae}
-        for name, sae_cfg in cfg.companions.items():
-            self.saes[name] = new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
+        self.saes: dict[str, TrainingSAE[Any]] = {
+            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
+            for name, sae_cfg in cfg.all_saes.items()
+        }
         require_room(cfg, self.saes)
+        if cfg.activation_cache is not None:
+            ActivationCache.of_run(cfg).require_room(cfg)
+        # in place of super().__init__, which would make a store that reads the head of the text for nothing
+        self.cfg = cfg  # type: ignore[assignment]
+        self.sae = self.saes["sae"]
+        self.model = load_language_model(cfg)
+        check_activations(self.model, cfg)
+        self._compile_llm_if_needed()
+        with saelens_notes_off():
+            self.activations_store = self.store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
         torch.manual_seed(cfg.seed)
         self.held_out: list[torch.Tensor] = []
         if self.leads and cfg.perf_log_freq and cfg.held_out_every is not None:
@@ -132,8 +135,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 refuse_to_overwrite(self.given)  # another process may have been here since
             self._prepare()
             loggers = {name: self._loggers(name) for name in self.saes}
+            console = self.console  # self in the message would keep the run and its model in a cycle
             signals = StopSignals(
-                lambda name: self.console.print(f"{name}: stopping after this step; send it again to stop immediately")
+                lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
             )
             self.batches = BatchStream(
                 self.store, prefetch=int(self.cfg.prefetch_llm_batches), before_each=signals.raise_if_asked

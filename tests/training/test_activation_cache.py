@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import activation_cache
+from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activation_cache import ActivationCache, CacheNotWrittenError
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
@@ -139,10 +140,12 @@ def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
     whole = folder.rename(tmp_path / "whole")
     needed = 2 * 32 * (384 + 16 * 31)  # bytes x d_in x (training tokens + mixing buffer)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed - 1))
-    with pytest.raises(
-        ConfigError, match=r"activation_cache needs 56\.3 kB and the disk of .* has 56\.3 kB free; free some"
-    ):
-        train(raw_config, tmp_path / "b", activation_cache=str(folder))
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module, "load_language_model", None)  # reading weights would fail
+        with pytest.raises(
+            ConfigError, match=r"activation_cache needs 56\.3 kB and the disk of .* has 56\.3 kB free; free some"
+        ):
+            train(raw_config, tmp_path / "b", activation_cache=str(folder))
     assert not folder.exists()
     train(raw_config, tmp_path / "b", activation_cache=str(whole))  # what is there needs no room
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed))

@@ -1,18 +1,21 @@
 """Training runs on a tiny model: files, numbers, stops, and SAELens's own runner on our configs."""
 
 import csv
+import gc
 import io
 import json
 import os
+import shutil
 import signal
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from sae_lens import SAE, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig
+from sae_lens import SAE, ActivationsStore, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig
 from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -28,6 +31,7 @@ from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.text import load_text
+from tests.training.test_checkpoint import Usage
 
 QUIET = Console(quiet=True)
 
@@ -56,6 +60,7 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(raw_config: dict[
     assert [row["step"] for row in table] == ["1", "2", "3", "4", "5", "6"]
     assert [bool(row["loss_recovered_zero"]) for row in table] == [False, False, True, False, False, True]
     assert {row["l0"] for row in table} == {"4"}
+    assert all(float(row["tokens_per_second"]) for row in table)
     saved = SAE.load_from_disk(folder)
     assert saved.cfg.metadata.hook_name == "model.layers.2"
     assert saved.cfg.metadata.training_tokens == 384
@@ -107,6 +112,39 @@ def test_a_folder_with_a_run_in_it_is_not_written_over(raw_config: dict[str, Any
     with pytest.raises(ConfigError, match="already holds a run"):
         train(build_config(raw_config), console=QUIET)
     assert (folder / "metrics.csv").read_text() == "precious"
+
+
+def test_a_run_makes_one_store_and_is_freed_when_it_is_done(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, make = [], ActivationsStore.__init__
+    monkeypatch.setattr(ActivationsStore, "__init__", lambda self, **keys: stores.append(1) or make(self, **keys))
+    run = TrainingRun(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+    run.run()
+    assert len(stores) == 1
+    left = weakref.ref(run)
+    gc.disable()
+    try:
+        del run
+        assert left() is None, "a cycle holds it"
+    finally:
+        gc.enable()
+
+
+def test_room_for_checkpoints_is_asked_for_before_the_language_model_is_read(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "load_language_model", None)  # reading weights would fail
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 1))
+    with pytest.raises(ConfigError, match="free some, or set checkpoint_freq=0"):
+        TrainingRun(build_config(raw_config | {"checkpoint_freq": 2}), console=QUIET)
+
+
+def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "short.jsonl").write_text('{"text": "Short."}\n')
+    raw_config |= {"dataset_path": str(tmp_path / "short.jsonl"), "held_out_every": None, "perf_log_freq": 0}
+    with pytest.raises(ConfigError, match="does not fill one batch of the language model; give more text"):
+        TrainingRun(build_config(raw_config | {"max_norm_multiple": 2.0}), console=QUIET)
 
 
 def test_massive_tokens_are_left_out(raw_config: dict[str, Any]) -> None:
