@@ -22,7 +22,7 @@ Part = Literal["train", "held_out", "all"]
 
 def load_text(cfg: TrainingConfig, part: Part) -> Text:
     """
-    The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``.
+    The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``; a null is empty text.
 
     Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling; of streamed text in
     several shards, a hash of the document decides (:func:`.held_out.keep_part`). Either way the parts never share a
@@ -144,12 +144,13 @@ def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:
         raise ConfigError(
             f"column_name={cfg.column_name!r} is not a column of {cfg.dataset_path!r}; it has {', '.join(first)}."
         )
-    if not isinstance(first[cfg.column_name], str):
+    if not isinstance(first[cfg.column_name], str | None):
         raise ConfigError(
             f"column_name={cfg.column_name!r} of {cfg.dataset_path!r} holds {type(first[cfg.column_name]).__name__}, not text."
         )
     column = cfg.column_name
     others = [name for name in first if name != column]
     return dataset.map(
-        lambda row: {"text": row[column]}, remove_columns=[*others, *([column] if column != "text" else [])]
+        lambda row: {"text": "" if row[column] is None else row[column]},
+        remove_columns=[*others, *([column] if column != "text" else [])],
     )

@@ -110,6 +110,12 @@ def test_text_that_cannot_be_used_is_refused(
     assert sentence in str(refused.value)
 
 
+def test_a_document_that_is_null_is_empty_text(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "x"}\n{"text": null}\n')
+    cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl"), held_out_every=None, shuffle=False)
+    assert [row["text"] for row in load_text(cfg, "train")] == ["", "x", ""]
+
+
 def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
