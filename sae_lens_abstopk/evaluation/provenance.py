@@ -8,7 +8,7 @@ from platform import python_version
 
 import torch
 
-PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "scikit-learn")
+PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 
 def environment() -> dict[str, str]:

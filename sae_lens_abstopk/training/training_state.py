@@ -125,5 +125,5 @@ def environment_changes(folder: Path) -> list[str]:
     """How the environment that a checkpoint was written in differs from this one, a phrase for each difference."""
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
     return [
-        f"{key} {then.get(key)} then, {value} now" for key, value in environment().items() if then.get(key) != value
+        f"{key} {then[key]} then, {value} now" for key, value in environment().items() if then.get(key, value) != value
     ]

@@ -17,11 +17,13 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.provenance import environment
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config, load_config
 from sae_lens_abstopk.training.resume import require_same_run, write_config
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.training_state import environment_changes
 from tests.test_cli import invoke
 from tests.training.exactness import differences, final_state, rows
 
@@ -243,6 +245,26 @@ def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped:
     assert run_of(stopped).resumed is not None
     with pytest.raises(ConfigError, match=r"sae\.unit_norm_encoder is False there, True here"):
         run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
+
+
+def test_a_companion_without_a_key_that_was_added_later_is_the_same(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw = raw_config | {"companions": {"topk": {"architecture": "topk"}}}
+    write_config(tmp_path, build_config(raw))
+    config = tmp_path / "config.yaml"
+    document = yaml.safe_load(config.read_text())
+    del document["companions"]["topk"]["aux_loss_coefficient"]
+    config.write_text(yaml.safe_dump(document))
+    require_same_run(tmp_path, build_config(raw))
+    raw["companions"]["topk"] |= {"aux_loss_coefficient": 0.5}
+    with pytest.raises(ConfigError, match=r"companions\.topk\.aux_loss_coefficient is 1\.0 there, 0\.5 here"):
+        require_same_run(tmp_path, build_config(raw))
+
+
+def test_another_version_of_what_orders_the_text_is_announced(tmp_path: Path) -> None:
+    now = environment()
+    then = {name: version for name, version in now.items() if name != "numpy"} | {"datasets": "3.1.0"}
+    (tmp_path / "state.json").write_text(json.dumps({"environment": then}))
+    assert environment_changes(tmp_path) == [f"datasets 3.1.0 then, {now['datasets']} now"]
 
 
 def test_saelens_s_own_nested_sae_is_gone_on_with(raw_config: dict[str, Any]) -> None:
