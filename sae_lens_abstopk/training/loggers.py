@@ -30,7 +30,7 @@ COLUMNS: tuple[str, ...] = (
     "loss_recovered_zero",
     "loss_recovered_mean",
 )
-# failures in a row after which a logger is left alone
+# failures in a row after which a logger that may wait for a server is left alone
 GIVE_UP = 3
 
 
@@ -81,7 +81,8 @@ class Loggers:
     """
     Several loggers as one; a logger that fails is warned about once and never stops a run.
 
-    One that fails ``GIVE_UP`` times in a row is not called again, as each call may wait for a server that is gone.
+    One that fails ``GIVE_UP`` times in a row is not called again, as each call may wait for a server that is gone; the file
+    and the screen are tried at every call.
     """
 
     def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:
@@ -90,7 +91,7 @@ class Loggers:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for number, logger in enumerate(self._loggers):
-            if self._failures.get(number, 0) < GIVE_UP:
+            if self._failures.get(number, 0) < GIVE_UP or isinstance(logger, CsvLogger | ConsoleLogger):
                 self._try(number, logger, lambda logger=logger: logger.log(metrics, step))
 
     def close(self) -> None:
