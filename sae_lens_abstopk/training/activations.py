@@ -75,7 +75,6 @@ class FilteredActivationsStore(ActivationsStore):
     _buffer: MixingBuffer | None = None
     _blocks: Generator[torch.Tensor, None, None] | None = None
     _reads_ahead: bool = False
-    _n_documents_read: int = 0
 
     @classmethod
     def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, dataset: Dataset | IterableDataset) -> Self:
@@ -119,8 +118,8 @@ class FilteredActivationsStore(ActivationsStore):
             bad = int((~norms.isfinite()).sum())
             raise NonFiniteActivationsError(
                 f"{bad} of {len(norms)} activations of {self.hook_name} are NaN or infinite in language-model batch "
-                f"{self.n_llm_batches} (documents up to {self.n_dataset_processed}); run the model in a wider type "
-                "(autocast_lm=false, or a float32 or bfloat16 model) or leave that text out."
+                f"{self.n_llm_batches}; run the model in a wider type (autocast_lm=false, or a float32 or bfloat16 model) or leave "
+                "that text out."
             )
         return activations if self.max_norm is None else activations[norms <= self.max_norm]
 
@@ -233,15 +232,6 @@ class FilteredActivationsStore(ActivationsStore):
         return self._iterate_filtered_activations()
 
     @override
-    def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
-        assert self.dataset is not None
-        for row in self.dataset:
-            yield cast(dict[str, Any], row)[self.tokens_column]
-            self._n_documents_read += 1
-            if not self._reads_ahead:
-                self.n_dataset_processed = self._n_documents_read
-
-    @override
     def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
         sequences = super()._iterate_tokenized_sequences()
         if self._reads_ahead:
@@ -250,13 +240,10 @@ class FilteredActivationsStore(ActivationsStore):
             yield from sequences
 
     def _read_ahead(self, sequences: Iterator[torch.Tensor]) -> Generator[torch.Tensor, None, None]:
-        """Sequences tokenised in a thread; documents are counted as they are used, which a checkpoint notes."""
-        numbered = ((sequence, self._n_documents_read) for sequence in sequences)
-        ahead = PrefetchingIterator(numbered, READ_AHEAD)
+        """Sequences tokenised in a thread."""
+        ahead = PrefetchingIterator(sequences, READ_AHEAD)
         try:
-            for sequence, n_documents in ahead:
-                self.n_dataset_processed = n_documents
-                yield sequence
+            yield from ahead
         finally:
             ahead.close()
 
