@@ -73,7 +73,7 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
     try:
         yield
         barrier()
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         if isinstance(error, dist.DistError) or (type(error) is RuntimeError and _is_about_others(error)):
             raise OtherRankError(
                 f"another rank ended, so rank {this_rank()} stops too ({_short(error)}); that rank's output says why. Fix it, "

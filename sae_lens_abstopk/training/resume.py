@@ -19,7 +19,7 @@ from sae_lens_abstopk.training.config_file import dump_config
 from sae_lens_abstopk.training.presets import flat_keys
 from sae_lens_abstopk.training.run_lock import LOCK
 from sae_lens_abstopk.training.text import text_files
-from sae_lens_abstopk.training.training_state import STATE
+from sae_lens_abstopk.training.training_state import STATE, part_folder
 
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
@@ -32,18 +32,14 @@ HARMLESS = frozenset(
         "checkpoints_kept",
         "device",
         "divergence_factor",
-        "eval_batch_size_prompts",
         "llm_device",
         "logger",
-        "n_checkpoints",
-        "n_eval_batches",
         "output_path",
         "perf_log_freq",
         "perf_tokens",
         "prefetch_llm_batches",
         "resume_allows_changes",
         "resume_from_checkpoint",
-        "save_final_checkpoint",
         "verbose",
     }
 )
@@ -103,9 +99,7 @@ def is_finished(cfg: TrainingConfig) -> bool:
     output = Path(cfg.output_path or "")
     _refuse_config_of_nobody(cfg)
     require_same_run(output, cfg)
-    return all(
-        (folder / SAE_WEIGHTS_FILENAME).exists() for folder in (output, *(output / name for name in cfg.companions))
-    )
+    return all((part_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
 
 
 def refuse_to_overwrite(cfg: TrainingConfig) -> None:
@@ -188,7 +182,7 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
         cfg.lr_end *= cfg.lr / then["lr"]
     now = flat_keys(yaml.safe_load(dump_config(cfg)))
     # a key that the version which wrote it did not know
-    then = {key: value for key, value in _defaults(cfg).items() if key in now} | then
+    then = {key: value for key, value in _defaults(cfg, then).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
     differing = [
         f"{key} is {then.get(key, 'not set')!r} there, {now.get(key, 'not set')!r} here"
@@ -228,7 +222,9 @@ def _only_scales(then: Mapping[str, Any], now: Mapping[str, Any], cfg: TrainingC
     return "lr" in cfg.resume_allows_changes and math.isclose(*shares)
 
 
-def _defaults(cfg: TrainingConfig) -> dict[str, Any]:
-    """Defaults of the keys of the config, its logger and its SAE."""
-    parts = (("", cfg), ("logger.", cfg.logger), ("sae.", cfg.sae))
+def _defaults(cfg: TrainingConfig, then: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of the keys of the config, its logger, its SAE and the companions that the run had ``then``."""
+    parts: list[tuple[str, Any]] = [("", cfg), ("logger.", cfg.logger), ("sae.", cfg.sae)]
+    companions = [(f"companions.{name}.", sae) for name, sae in cfg.companions.items()]
+    parts += [(prefix, sae) for prefix, sae in companions if f"{prefix}architecture" in then]
     return {prefix + f.name: f.default for prefix, part in parts for f in fields(part) if f.default is not MISSING}
