@@ -160,13 +160,23 @@ class MlflowLogger:
         if goes_on and noted.is_file() and self._reopened(run_id := noted.read_text(encoding="utf-8")):
             self._run = run_id
             return
-        experiment = self._client.get_experiment_by_name(cfg.mlflow_experiment)
-        experiment_id = (
-            experiment.experiment_id if experiment else self._client.create_experiment(cfg.mlflow_experiment)
-        )
-        self._run = self._client.create_run(experiment_id, run_name=name).info.run_id
+        self._run = self._client.create_run(self._experiment(cfg.mlflow_experiment), run_name=name).info.run_id
         noted.write_text(self._run, encoding="utf-8")
         self._log_parameters(parameters)
+
+    def _experiment(self, name: str) -> str:
+        """The id of an experiment, which is made if neither this run nor another one has made it."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException as error:
+                found = self._client.get_experiment_by_name(name)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                    raise
+        return found.experiment_id
 
     def _reopened(self, run_id: str) -> bool:
         """Set the run going again; False where the server has no such run, or it was deleted."""

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.tracking import MlflowLogger, TrackingConfig
 
 QUIET = Console(quiet=True)
 
@@ -37,6 +38,21 @@ def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert {"sae_weights.safetensors", "cfg.json", "metrics.csv"} <= files
     assert "config.yaml" in {file.path for file in client.list_artifacts(runs["abstopk"].info.run_id)}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    made = MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
+    found, answers = MlflowClient.get_experiment_by_name, [None]
+    monkeypatch.setattr(
+        MlflowClient, "get_experiment_by_name", lambda self, name: answers.pop() if answers else found(self, name)
+    )
+    cfg = TrackingConfig(mlflow_tracking_uri=uri, mlflow_experiment="signed")
+    MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
+    assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
