@@ -157,9 +157,10 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
         if cfg.model_class_name == "TransformerBridge":
             model = load_bridge(cfg.model_name, str(cfg.llm_device), kwargs)
         else:
+            hooked_transformer = cfg.model_class_name == "HookedTransformer"  # which has names of its own
             model = load_model(
                 cfg.model_class_name,
-                cfg.model_name,
+                cfg.model_name if hooked_transformer else name_on_hub(cfg.model_name),
                 device=cfg.llm_device,
                 model_from_pretrained_kwargs=kwargs,
                 hook_names=list(hook_names or [cfg.hook_name]),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from huggingface_hub.errors import GatedRepoError
 from rich.console import Console
+from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk import ConfigError
@@ -160,7 +161,7 @@ def test_a_model_whose_config_contradicts_itself_is_refused(tiny_llama: Path, tm
 
 
 def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
-    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+    raw_config: dict[str, Any], tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -176,5 +177,11 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
     monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: name)
     assert language_model.load_bridge("pythia-70m-deduped", "cpu", {}) == "EleutherAI/pythia-70m-deduped"
     assert asked == ["EleutherAI/pythia-70m-deduped"] * 2
+    loaded = {}
+    monkeypatch.setattr(language_model, "load_model", lambda kind, name, **_: loaded.update({kind: name}) or Module())
+    for kind in ("AutoModelForCausalLM", "HookedTransformer"):
+        changes = {"model_name": "pythia-160m", "model_class_name": kind}
+        load_language_model(build_config(raw_config | changes))
+    assert loaded == {"AutoModelForCausalLM": "EleutherAI/pythia-160m", "HookedTransformer": "pythia-160m"}
     for name in (str(tiny_llama), "somebody/gpt2-small", "nobody-knows"):
         assert language_model.name_on_hub(name) == name
