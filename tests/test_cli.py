@@ -111,6 +111,9 @@ def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:
         shown = tmp_path / "shown.yaml"
         shown.write_text(invoke("configs", name).output)
         assert read_raw(shown)[0] == read_raw(name)[0]
+    path = tmp_path / "mine.yaml"
+    path.write_text("lr: 1e-3  # my own\n")
+    assert invoke("configs", str(path)).output == path.read_text()
 
 
 def test_the_name_of_every_key_can_be_searched_for() -> None:

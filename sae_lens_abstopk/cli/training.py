@@ -98,7 +98,8 @@ def train(
 @app.command()
 def configs(
     name: Annotated[
-        str | None, typer.Argument(help="Preset to show, merged and with its comments.", show_default=False)
+        str | None,
+        typer.Argument(help="Preset to show, merged and with its comments, or a YAML file.", show_default=False),
     ] = None,
     keys: Annotated[bool, typer.Option("--keys", help="List every key with meaning, type and default.")] = False,
 ) -> None:

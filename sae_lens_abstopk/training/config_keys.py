@@ -17,7 +17,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens_abstopk.training import config, tracking
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import NOT_IN_FILES
-from sae_lens_abstopk.training.presets import preset_names, read_raw, variant_names
+from sae_lens_abstopk.training.presets import YAML, preset_names, read_raw, variant_names
 from sae_lens_abstopk.training.tracking import TrackingConfig
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
@@ -198,8 +198,10 @@ def _how_to_combine() -> str:
 
 
 def preset_text(name: str) -> str:
-    """The file behind a preset, or what it comes to with a variant: a config file either way."""
+    """The file behind a preset, or what it comes to with a variant: a config file either way. That of a path is as it is."""
     raw, _ = read_raw(name)  # refuses what does not exist
+    if Path(name).suffix in YAML:
+        return Path(name).read_text(encoding="utf-8")
     model, _, variant = name.partition("/")
     if not variant:
         file = data_folder("training_configs") / f"{model}.yaml"
