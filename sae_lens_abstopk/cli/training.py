@@ -164,11 +164,10 @@ def sweep(
                 sys.stdout.write(run.command(output) + "\n")
         else:
             from sae_lens_abstopk.training.sweep_jobs import submit_sweep
+            from sae_lens_abstopk.yaml_files import yaml_value
 
-            values = {
-                key: int(value) if value.isdigit() else value
-                for key, value in pairs(parameters or [], "--job", "KEY=VALUE").items()
-            }
+            given = pairs(parameters or [], "--job", "KEY=VALUE")
+            values = {key: yaml_value(value) for key, value in given.items()}
             submit_sweep(runs, output, console=console, cluster=cluster, parameters=values)
 
 

@@ -27,12 +27,11 @@ class SweepJob:
     run: SweepRun
     output: Path
 
-    def __call__(self) -> str:
+    def __call__(self) -> None:
         cfg = self.run.config(self.output)
         if not is_finished(cfg):
             resume_if_started(cfg)
             train(cfg, console=Console(width=200, markup=False))
-        return str(self.output / self.run.name)
 
     def checkpoint(self) -> Any:
         """What submitit queues again when the job is preempted or out of time: the same, which goes on."""
@@ -48,7 +47,7 @@ def submit_sweep(
     console: Console,
     cluster: str | None = None,
     parameters: Mapping[str, Any] | None = None,
-) -> list[str]:
+) -> None:
     """
     Check every config, then submit a job for each run that is not finished, and print a line for each.
 
@@ -57,9 +56,6 @@ def submit_sweep(
         cluster: ``"slurm"``, or ``"local"`` (processes of this machine) and ``"debug"`` (this process), which are waited
             for; by default Slurm where its commands are there.
         parameters: What submitit's executor takes, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
-
-    Returns:
-        The ids of the jobs.
 
     Raises:
         ConfigError: submitit is missing, or refuses the cluster or a parameter; a config is not understood.
@@ -76,7 +72,7 @@ def submit_sweep(
     try:
         executor = submitit.AutoExecutor(folder=output.absolute() / "jobs", cluster=cluster)
         executor.update_parameters(name="abstopk", **(parameters or {}))
-    except (ValueError, TypeError, NameError, RuntimeError) as error:
+    except (ValueError, TypeError, NameError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"submitit refuses --cluster or a --job parameter: {error}") from error
     jobs = []
     for i, run in enumerate(waiting, 1):
@@ -99,4 +95,3 @@ def submit_sweep(
                     soft_wrap=True,
                 )
         refuse_stopped(failed, len(waiting))
-    return [str(job.job_id) for job in jobs]

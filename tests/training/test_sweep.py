@@ -174,7 +174,7 @@ def test_submitit_runs_one_job_a_run(
 ) -> None:
     output = tmp_path / "runs"
     arguments = ["sweep", swept(raw_config, tmp_path, ks), "-o", str(output), "--launcher", "submitit"]
-    done = invoke(*arguments, "--cluster", cluster, "--job", "timeout_min=5")
+    done = invoke(*arguments, "--cluster", cluster, "--job", "timeout_min=5", "--job", "mem_gb=0.5")
     assert done.exit_code == 0, done.output
     assert f"[1/{len(ks)}] base_sae.k-2  job " in done.output
     assert len(list(output.glob("*/sae_weights.safetensors"))) == len(ks)
@@ -194,6 +194,10 @@ def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, 
         (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses --cluster or a --job parameter"),
         (
             ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"],
+            "submitit refuses --cluster or a --job parameter",
+        ),
+        (
+            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout_min=soon"],
             "submitit refuses --cluster or a --job parameter",
         ),
         (["--launcher", "submitit"], "there is no Slurm on this machine"),
