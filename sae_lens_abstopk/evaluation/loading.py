@@ -258,7 +258,8 @@ def evaluation_config(
         if not {"sae", "hook_name"} <= raw.keys():  # of another tool
             continue
         # what no evaluation reads may be refused by now, where the run is an older one
-        raw = {key: value for key, value in raw.items() if key not in {*WITHOUT_EFFECT, "dtype", "logger"}}
+        unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger"}
+        raw = {key: value for key, value in raw.items() if key not in unread}
         raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
         raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
         raw |= {"model_name": model_name} if model_name else {}

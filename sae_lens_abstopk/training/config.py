@@ -19,6 +19,7 @@ from typing_extensions import override
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.centring import BDecInitMethod
 from sae_lens_abstopk.saes.matryoshka import up_to_all
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import (
     RUN_TIME_NORMALISATIONS,
     SparseTrainingSAEConfig,
@@ -59,8 +60,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
         held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation. Of streamed text
             in several files or shards it is about one document in n, decided by a hash of the document.
-        b_dec_init_method (str): Centring of SAEs of SAELens's own architectures on the first batch: mean, geometric_median
-            or zeros; the signed ones have a key of this name in `sae`.
+        b_dec_init_method (str): Centring on the first batch of SAEs that have no key of this name in `sae`, as the signed ones
+            have: mean, geometric_median or zeros.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
         dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is sae.dtype.
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
@@ -140,6 +141,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 raise ConfigError(
                     f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
                 )
+        if all(isinstance(sae, SignedTrainingSAEConfig) for sae in self.all_saes.values()):
+            require_default(self, "b_dec_init_method", "sae.b_dec_init_method is what a signed SAE is centred by")
         for name, target in self.target_l0.items():
             if name not in self.all_saes:
                 raise ConfigError(f"target_l0 names {name!r}, which is not trained; SAEs: {', '.join(self.all_saes)}.")

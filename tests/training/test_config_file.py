@@ -70,6 +70,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("activations_mixing_fraction", 1.5, "must lie in [0, 1]"),
         ("lr_warm_up_steps", 7, "exceed the run's 6 steps"),
         ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
+        ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
         ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
         ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
         ("layer", 3, "layer=3 has no effect"),
