@@ -33,7 +33,7 @@ from sae_lens_abstopk.saes import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 RECORD = HERE / "results" / "random_directions.json"
 SHARES = (0.0125, 0.05, 0.25, 0.5, 1.0)

@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.hub.results import results_of_file
 from sae_lens_abstopk.quickstart_model import quickstart_model
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 RELEASES = HERE.parent / "evals" / "releases"
 NAME, SAE_ID = "smollm2-135m-instruct", "layer15_k57"

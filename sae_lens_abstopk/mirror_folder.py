@@ -15,7 +15,7 @@ from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.signed import require_signed
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 
 def mirror_folder(

@@ -24,7 +24,7 @@ from sae_lens_abstopk.training.config import WITHOUT_EFFECT, TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.presets import read_raw
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 from sae_lens_abstopk.training.text import Part, load_text
 
 # what decides which documents a run keeps back, and what their text is

@@ -26,14 +26,14 @@ from sae_lens_abstopk.training.checkpoint import (
 from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.resume import CONFIG_FILENAME, checkpoint_root, config_then, write_config
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, checkpoint_root, part_folder, write_config
+from sae_lens_abstopk.training.same_run import config_then
 from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
 from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import (
     TrainingState,
     environment_changes,
     load_state,
-    part_folder,
     save_state,
     scale_learning_rate,
     state_bytes,

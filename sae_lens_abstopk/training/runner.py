@@ -38,19 +38,15 @@ from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers,
 from sae_lens_abstopk.training.metadata import note_run
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
-from sae_lens_abstopk.training.resume import (
-    METRICS_FILENAME,
-    checkpoint_to_resume,
-    refuse_to_overwrite,
-    write_config,
-)
+from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
 from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
-from sae_lens_abstopk.training.training_state import TrainingState, part_folder
+from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 

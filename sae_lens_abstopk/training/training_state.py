@@ -13,6 +13,7 @@ from sae_lens.constants import TRAINER_STATE_FILENAME
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.provenance import environment
 from sae_lens_abstopk.training.divergence import DivergenceWatch
+from sae_lens_abstopk.training.run_folder import part_folder
 from sae_lens_abstopk.training.target_l0 import L0Controller
 
 STATE = "state.json"
@@ -104,11 +105,6 @@ def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
             value = getattr(scheduler, name, None)
             if value is not None:
                 setattr(scheduler, name, [lr * factor for lr in value] if isinstance(value, list) else value * factor)
-
-
-def part_folder(folder: Path, name: str) -> Path:
-    """Where the SAE ``name`` is in a run or checkpoint folder: in it, or for a companion in a folder of its name."""
-    return folder if name == "sae" else folder / name
 
 
 def state_bytes(saes: Iterable[TrainingSAE[Any]], buffer_rows: int) -> int:

@@ -11,7 +11,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.training_state import part_folder
+from sae_lens_abstopk.training.run_folder import part_folder
 
 MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
 """Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""

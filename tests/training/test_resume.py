@@ -21,8 +21,9 @@ from sae_lens_abstopk.evaluation.provenance import environment
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config, load_config
-from sae_lens_abstopk.training.resume import require_same_run, write_config
+from sae_lens_abstopk.training.run_folder import write_config
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.same_run import require_same_run
 from sae_lens_abstopk.training.training_state import environment_changes
 from tests.test_cli import invoke
 from tests.training.exactness import differences, final_state, rows

@@ -1,0 +1,35 @@
+"""What is where in a run folder."""
+
+from pathlib import Path
+
+import yaml
+
+from sae_lens_abstopk.files import write_whole
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_file import dump_config
+
+CONFIG_FILENAME = "config.yaml"
+METRICS_FILENAME = "metrics.csv"
+
+
+def part_folder(folder: Path, name: str) -> Path:
+    """Where the SAE ``name`` is in a run or checkpoint folder: in it, or for a companion in a folder of its name."""
+    return folder if name == "sae" else folder / name
+
+
+def checkpoint_root(cfg: TrainingConfig) -> Path:
+    """The folder that the checkpoints of the run are in."""
+    return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
+
+
+def under_checkpoint_path(cfg: TrainingConfig, name: str) -> TrainingConfig:
+    """One of several runs of a config, with a folder of its own in the ``checkpoint_path`` that they share, if there is one."""
+    if cfg.checkpoint_path is not None:
+        cfg.checkpoint_path = str(Path(cfg.checkpoint_path) / name)
+    return cfg
+
+
+def write_config(folder: Path, cfg: TrainingConfig) -> None:
+    """Write the config of a run, whole or not at all, so that the file starts the run anew."""
+    document = yaml.safe_load(dump_config(cfg)) | {"resume_from_checkpoint": None}
+    write_whole(folder / CONFIG_FILENAME, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
