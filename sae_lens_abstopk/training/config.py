@@ -27,7 +27,7 @@ from sae_lens_abstopk.saes.sparse_training import (
     require_k_in_range,
 )
 from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
-from sae_lens_abstopk.training.tracking import TrackingConfig, require_default
+from sae_lens_abstopk.training.tracking_config import TrackingConfig, require_default
 
 MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")

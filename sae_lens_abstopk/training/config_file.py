@@ -16,7 +16,7 @@ from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import model_shape
 from sae_lens_abstopk.training.presets import apply_override, merge_variant, read_raw
-from sae_lens_abstopk.training.tracking import TrackingConfig
+from sae_lens_abstopk.training.tracking_config import TrackingConfig
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})

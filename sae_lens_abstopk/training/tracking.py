@@ -1,23 +1,19 @@
 """Places outside the run folder that metrics go to: Weights & Biases, MLflow, TensorBoard."""
 
-import importlib.util
 import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import wandb
 from sae_lens import LoggingConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
-from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
 from sae_lens_abstopk.training.presets import flat_keys
+from sae_lens_abstopk.training.tracking_config import TrackingConfig
 
 ARTEFACTS = (
     "cfg.json",
@@ -34,76 +30,6 @@ _PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
 _LONGEST_ARTIFACT = 128  # of its name, in W&B
 WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
 """Files of a run folder with the id of its W&B run, and of the MLflow run of its SAE."""
-
-WITHOUT_EFFECT = {
-    "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
-    "log_activations_store_to_wandb": "checkpoints hold the position in the text and the mixing buffer (checkpoint_freq)",
-    "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
-}
-"""Keys of SAELens's logger that its own loop reads and a run here does not, and what to set in their place."""
-
-
-def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
-    """
-    Refuse a value for a key that nothing here reads.
-
-    Raises:
-        ConfigError: it is not the default; with ``instead``, which says what to set in its place.
-    """
-    value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
-    if value != default:
-        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
-
-
-@dataclass
-class TrackingConfig(LoggingConfig):
-    """
-    SAELens's ``LoggingConfig`` with two places more.
-
-    Args:
-        log_to_wandb (bool): Log to Weights & Biases.
-        log_to_mlflow (bool): Log to MLflow (pip install 'sae-lens-abstopk[mlflow]'), one MLflow run for each SAE.
-        mlflow_tracking_uri (str, optional): Server, folder or database that MLflow writes to; by default that of the variable
-            MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
-        mlflow_experiment (str): MLflow experiment; made if it is not there.
-        log_to_tensorboard (bool): Write TensorBoard event files into the run folder (pip install
-            'sae-lens-abstopk[tensorboard]').
-    """
-
-    log_to_wandb: bool = False
-    log_to_mlflow: bool = False
-    mlflow_tracking_uri: str | None = None
-    mlflow_experiment: str = "sae_lens_training"
-    log_to_tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        for key, instead in WITHOUT_EFFECT.items():
-            require_default(self, key, instead, section="logger.")
-        if self.wandb_log_frequency < 1:
-            raise ConfigError(f"logger.wandb_log_frequency={self.wandb_log_frequency!r} must be at least 1.")
-        if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).password is not None:
-            raise ConfigError(
-                "logger.mlflow_tracking_uri holds a password, which would be written into the run folder and logged. Leave it out "
-                "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or leave out the key and set MLFLOW_TRACKING_URI."
-            )
-
-    @override
-    def log(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: SAELens logs the final files while they are being written, :class:`WandbLogger` when they are there."""
-
-    def require_packages(self) -> None:
-        """
-        Refuse a place whose package is not installed.
-
-        Raises:
-            ConfigError: naming the key and what to install.
-        """
-        for package in ("mlflow", "tensorboard"):
-            if getattr(self, f"log_to_{package}") and importlib.util.find_spec(package) is None:
-                raise ConfigError(
-                    f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]', or set it to "
-                    "false."
-                )
 
 
 class WandbLogger:

@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.tracking import MlflowLogger, TrackingConfig
+from sae_lens_abstopk.training.tracking import MlflowLogger
+from sae_lens_abstopk.training.tracking_config import TrackingConfig
 
 QUIET = Console(quiet=True)
 
