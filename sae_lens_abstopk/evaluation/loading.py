@@ -20,7 +20,8 @@ from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.config import WITHOUT_EFFECT, TrainingConfig
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_checks import WITHOUT_EFFECT
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.presets import read_raw

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
-from sae_lens_abstopk.training import config, tracking_config
+from sae_lens_abstopk.training import config_checks, tracking_config
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import NOT_IN_FILES
 from sae_lens_abstopk.training.presets import YAML, preset_names, read_raw, variant_names
@@ -82,7 +82,7 @@ def key_docs() -> dict[str, KeyDoc]:
         for config_class in classes:
             for doc in _class_docs(config_class, prefix):
                 docs.setdefault(doc.name, doc)
-    without_effect = {*config.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
+    without_effect = {*config_checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
     return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
 
 

@@ -12,7 +12,7 @@ import yaml
 from sae_lens.training.optim import get_lr_scheduler
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
-from sae_lens_abstopk.training.config import SCHEDULERS
+from sae_lens_abstopk.training.config_checks import SCHEDULERS
 from sae_lens_abstopk.training.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config_keys import annotate, key_docs
 from sae_lens_abstopk.training.presets import preset_names, variant_names
