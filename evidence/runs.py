@@ -18,8 +18,9 @@ from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
-from sae_lens_abstopk.training.resume import is_finished, require_same_run, resume_if_started
+from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.same_run import require_same_run
 
 HERE = Path(__file__).parent
 TUNING = HERE / "results" / "tuning.json"

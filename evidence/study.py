@@ -48,7 +48,7 @@ from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.resume import require_same_run
+from sae_lens_abstopk.training.same_run import require_same_run
 
 
 def local_of(suite: Suite, args: argparse.Namespace) -> dict[str, str]:
