@@ -386,6 +386,21 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
         [*MEASURE, "--json", "{dir}/nowhere/n.json"],
         r"nowhere/n\.json: there is no folder .*nowhere; make it, or name another file",
     ),
+    "a folder in place of the results": (
+        nothing,
+        [*MEASURE, "--json", "{dir}/empty_folder"],
+        r"--json .*empty_folder is a folder; name a file to write",
+    ),
+    "options of a labeler that is not there": (
+        nothing,
+        ["explore", "{dir}/sae", "--labeler-model", "m", "--yes", "--out", "{dir}/out"],
+        "--labeler-model and --yes would be ignored without --labeler; add --labeler",
+    ),
+    "a port where nothing is served": (
+        nothing,
+        ["explore", "{dir}/sae", "--port", "8000", "--out", "{dir}/out"],
+        "--port would be ignored without --serve",
+    ),
     "no tokens": (nothing, ["inspect", "{dir}/sae", "--tokens", "0"], "--tokens.*greater than or equal to 1"),
     "a port that is none": (
         nothing,
@@ -408,7 +423,8 @@ def test_there_are_at_least_120_cases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(28, "No space left on device"), (13, "Permission denied"), (30, "Read-only")]
+    ("number", "words"),
+    [(28, "No space left on device"), (13, "Permission denied"), (30, "Read-only"), (21, "Is a directory")],
 )
 def test_a_disk_that_takes_nothing_is_a_sentence(
     number: int, words: str, desk: Path, monkeypatch: pytest.MonkeyPatch

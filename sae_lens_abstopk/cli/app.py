@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+)
 """What a user can mend about a disk."""
 Overrides = Annotated[
     list[str] | None,
@@ -99,6 +102,28 @@ def errors_as_sentences() -> Iterator[Console]:
         raise typer.Exit(1) from None
 
 
+def refuse_without(needed: str, *parameters: str, context: typer.Context) -> None:
+    """
+    Refuse options that say nothing without the option ``needed``, which was not given.
+
+    Args:
+        needed: As it is typed, ``--measure`` for example.
+        parameters: Names of the command's parameters behind the options.
+        context: Of the command.
+
+    Raises:
+        ConfigError: one of them is on the command line.
+    """
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise ConfigError(f"{' and '.join(given)} would be ignored without {needed}; add {needed}, or leave it out.")
+
+
 def _plain(error: Exception | str) -> str:
     return str(error).replace("[", r"\[")
 
@@ -111,6 +136,26 @@ def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
     if not all(named):
         raise ConfigError(f"name every {what} as NAME=PATH, or none.")
     return pairs(saes, what)
+
+
+def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
+    """
+    Folders by SAE id from arguments ``FOLDER`` or ``ID=FOLDER``; the id of the first form is the folder's name.
+
+    Raises:
+        ConfigError: two have the same id, or a folder has no name.
+    """
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        sae_id, equals, folder = argument.partition("=")
+        path = Path(folder if equals else argument)
+        sae_id = sae_id if equals else path.resolve().name
+        if not sae_id:
+            raise ConfigError(f"{argument!r} names no SAE; give FOLDER or ID=FOLDER.")
+        if sae_id in found:
+            raise ConfigError(f"{found[sae_id]} and {path} would both be {sae_id!r}; give ids, as in ID=FOLDER.")
+        found[sae_id] = path
+    return found
 
 
 def pairs(texts: list[str], what: str, form: str = "NAME=PATH") -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, named, pairs
+from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, named, pairs, refuse_without
 from sae_lens_abstopk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ def inspect(
 ) -> None:
     """Show the numbers of SAEs and the contexts of their most two-sided latents."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.errors import ConfigError
         from sae_lens_abstopk.evaluation.inspection import inspect_saes
         from sae_lens_abstopk.evaluation.inspection_report import print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
+        if json is not None and json.is_dir():
+            raise ConfigError(f"--json {json} is a folder; name a file to write.")
         if json is not None and not json.parent.is_dir():
             raise ConfigError(f"--json {json}: there is no folder {json.parent}; make it, or name another file.")
         with passes_bar(console, "measuring") as on_progress:
@@ -126,6 +127,7 @@ def plot(
 
 @app.command()
 def explore(
+    context: typer.Context,
     saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
     model: Model = None,
     text: Text = None,
@@ -166,6 +168,10 @@ def explore(
         from sae_lens_abstopk.training.progress import passes_bar
 
         check_site_folder(out)
+        if not labeler:
+            refuse_without("--labeler", "labeler_model", "labeler_prompt", "yes", context=context)
+        if not serve:
+            refuse_without("--serve", "port", context=context)
         if labeler and not labeler_model:
             raise ConfigError(f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME.")
         asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None

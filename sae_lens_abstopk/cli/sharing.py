@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sae_lens_abstopk.cli.app import Model, NewFolder, Text, app, errors_as_sentences
+from sae_lens_abstopk.cli.app import Model, NewFolder, Text, app, errors_as_sentences, named_folders, refuse_without
 
 
 @app.command()
@@ -83,6 +83,7 @@ def convert(
 
 @app.command()
 def publish(
+    context: typer.Context,
     saes: Annotated[
         list[str],
         typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id is the folder's name where none is given."),
@@ -129,17 +130,20 @@ def publish(
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import publish as run_publish
+        from sae_lens_abstopk.hub.measuring import measure as measure_saes
         from sae_lens_abstopk.hub.publish import require_publishable
-        from sae_lens_abstopk.hub.results import results_beside, results_of_file
+        from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of_file, with_measured
         from sae_lens_abstopk.hub.show import files_tree
-        from sae_lens_abstopk.hub.sources import measure as measure_saes
-        from sae_lens_abstopk.hub.sources import named_folders, with_measured
         from sae_lens_abstopk.training.progress import passes_bar
 
+        if not dry_run:
+            refuse_without("--dry-run", "out", context=context)
+        if not measure:
+            refuse_without("--measure", "model", "text", "tokens", context=context)
         folders = named_folders(saes)
         folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
         require_publishable(folders, repo, with_mirror=mirror, dry_run=folder)
-        numbers = results_beside(folders) if results is None else results_of_file(results)
+        numbers = results_beside(folders) if results is None else results_by_id(results_of_file(results), folders)
         poles = {}
         if measure:
             with passes_bar(console, "measuring") as on_progress:

@@ -81,6 +81,8 @@ class PublishedResults:
     """Live latents in equal bins of two-sidedness from 0 to 0.5."""
     weights_sha256: str | None = None
     """Of the weights that were measured, before they were put into a gauge."""
+    loss_tokens: int | None = None
+    """Predicted tokens behind the Loss Recovered, where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,13 @@ class PublishedSAE:
 
 
 @dataclass(frozen=True)
+class _Head:
+    """What can be read of a release of any format."""
+
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The release as a whole; the card is made from this alone."""
 
@@ -140,15 +149,16 @@ class Manifest:
             ConfigError: it is damaged, of a later format than this version knows, or names files outside of the release.
         """
         try:
+            given = TypeAdapter(_Head).validate_json(text).format
+            if given > FORMAT:
+                raise ConfigError(
+                    f"{where} has format {given}, and this version of sae-lens-abstopk knows {FORMAT}; install a newer one."
+                )
             found = TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise ConfigError(f"{where} is damaged: {place or 'the text'}: {first['msg']}.") from None
-        if found.format > FORMAT:
-            raise ConfigError(
-                f"{where} has format {found.format}, and this version of sae-lens-abstopk knows {FORMAT}; install a newer one."
-            )
         for sae_id, sae in found.saes.items():
             for path in sae.files:
                 folder, _, name = path.rpartition("/")

@@ -56,7 +56,9 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         rough=[
             f"`{sae_id}`"
             for sae_id, sae in measured.items()
-            if sae.results and "recovered_zero" in sae.results.numbers and sae.results.tokens < LOSS_TOKENS
+            if sae.results
+            and "recovered_zero" in sae.results.numbers
+            and (sae.results.loss_tokens or sae.results.tokens) < LOSS_TOKENS
         ],
         loss_tokens=LOSS_TOKENS,
         signed_architectures=SIGNED_ARCHITECTURES,

@@ -1,5 +1,6 @@
 """Publish SAEs: everything is checked on this machine first, and then arrives in one commit."""
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,13 +85,13 @@ def publish(
     """
     require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
-        folder = Path(temporary) if dry_run is None else dry_run
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(temporary) / "release"
+        folder.mkdir()
         staged = stage(saes, folder, with_mirror=with_mirror, results=results, poles=poles, base_model=base_model)
         if dry_run is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
-            files = {path: published_file(file) for path, file in paths.items()}
-            return Published(repo_id, revision, None, tuple(paths), files)
+            shutil.copytree(folder, dry_run, dirs_exist_ok=True)
+            return Published(repo_id, revision, None, tuple(paths), _files(staged, folder))
         remote = Remote.find(repo_id, revision, private=private)
         before = _manifest_at(remote)
         staged = _with_earlier_results(staged, before)
@@ -111,8 +112,7 @@ def publish(
         if changed or gone:
             message = f"Publish {', '.join(staged.saes)}"
             commit = remote.commit_files({path: paths[path] for path in changed}, gone, message)
-        files = {path: published_file(file) for path, file in paths.items()}
-        return Published(repo_id, revision, commit, tuple(changed), files)
+        return Published(repo_id, revision, commit, tuple(changed), _files(staged, folder))
 
 
 def require_publishable(
@@ -182,6 +182,12 @@ def _with_card(
     manifest = replace(manifest, card=published_file(folder / CARD_FILENAME))
     (folder / MANIFEST_FILENAME).write_text(manifest.to_json(), encoding="utf-8")
     return staged.paths | {name: folder / name for name in (CARD_FILENAME, MANIFEST_FILENAME)}
+
+
+def _files(staged: Staged, folder: Path) -> dict[str, PublishedFile]:
+    """Every file of the SAEs, the card and the manifest in ``folder``, by path."""
+    files = {path: file for sae in staged.saes.values() for path, file in sae.files.items()}
+    return files | {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
 
 
 def _refuse_other_files(

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation import results as measured
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.loading import load_as_saved
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, UNTRAINED
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, Number, PublishedResults
@@ -89,6 +92,7 @@ def results_of(document: measured.Results) -> dict[str, PublishedResults]:
             ),
             two_sidedness=tuple(record.two_sidedness_histogram),
             weights_sha256=document.saes[name].weights_sha256,
+            loss_tokens=record.loss.tokens if record.loss else None,
         )
     return found
 
@@ -105,26 +109,55 @@ def results_in_gauge(results: PublishedResults, flipped: torch.Tensor) -> Publis
     return replace(results, examples=tuple(examples))
 
 
-def chosen_results(
-    results: Mapping[str, PublishedResults], *, sae_id: str, label: str, folder: Path | None
-) -> PublishedResults | None:
+def results_by_id(
+    results: Mapping[str, PublishedResults], saes: Mapping[str, SAE[Any] | Path | str]
+) -> dict[str, PublishedResults]:
     """
-    Those of ``results`` that are of one SAE: by the hash of the weights in ``folder``, or else by its id or label.
+    Those of ``results`` that are of ``saes``, by SAE id: told by the hash of the weights, or else by the id or the label.
 
     Raises:
-        ConfigError: the ones under its id or label are of other weights.
+        ConfigError: there are results and none is of these SAEs, or those under an id or label are of other weights.
     """
-    digest = None if folder is None else weights_sha256(folder)
+    chosen = {sae_id: _results_of_one(results, sae_id, source) for sae_id, source in saes.items()} if results else {}
+    found = {sae_id: own for sae_id, own in chosen.items() if own is not None}
+    if results and not found:
+        raise ConfigError(
+            f"the results are of {', '.join(results)}, and no SAE here has such an id or label ({', '.join(saes)}); name "
+            "the SAEs as the results do, as in ID=FOLDER."
+        )
+    return found
+
+
+def _results_of_one(
+    results: Mapping[str, PublishedResults], sae_id: str, source: SAE[Any] | Path | str
+) -> PublishedResults | None:
+    digest = None if isinstance(source, SAE) else weights_sha256(source)
     for found in results.values():
         if digest is not None and found.weights_sha256 == digest:
             return found
-    named = results.get(sae_id) or results.get(label)
+    name = sae_id
+    if name not in results:
+        sae = source if isinstance(source, SAE) else load_as_saved(source)
+        name = sae.cfg.metadata.label or ""
+    named = results.get(name)
     if named is not None and digest is not None and named.weights_sha256 is not None:
         raise ConfigError(
-            f"the results of {sae_id if sae_id in results else label!r} were measured on other weights than those in {folder}; "
-            "measure these with `abstopk eval`, or leave the results out."
+            f"the results of {name!r} were measured on other weights than those in {source}; measure these with "
+            "`abstopk eval`, or leave the results out."
         )
     return named
+
+
+def with_measured(
+    results: Mapping[str, PublishedResults], measured: Mapping[str, PublishedResults]
+) -> dict[str, PublishedResults]:
+    """``results`` by SAE id, with those that were ``measured`` where there are none, and contexts where they have none."""
+    return {
+        sae_id: replace(results[sae_id], examples=results[sae_id].examples or found.examples)
+        if sae_id in results
+        else found
+        for sae_id, found in measured.items()
+    }
 
 
 def _concept(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from rich.filesize import decimal
 from rich.table import Table
 from rich.tree import Tree
 
@@ -15,7 +16,7 @@ from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
     """The files of a release as a tree, with their sizes."""
     total = sum(file.size for file in files.values())
-    tree = Tree(f"{repo_id}  {size_text(total)}")
+    tree = Tree(f"{repo_id}  {decimal(total)}")
     folders: dict[str, Tree] = {"": tree}
     for path, file in sorted(files.items()):
         *parents, name = path.split("/")
@@ -23,16 +24,8 @@ def files_tree(repo_id: str, files: Mapping[str, PublishedFile]) -> Tree:
             place = "/".join(parents[:depth])
             if place not in folders:
                 folders[place] = folders["/".join(parents[: depth - 1])].add(f"{parent}/")
-        folders["/".join(parents)].add(f"{name}  {size_text(file.size)}")
+        folders["/".join(parents)].add(f"{name}  {decimal(file.size)}")
     return tree
-
-
-def size_text(size: int) -> str:
-    """A number of bytes for people."""
-    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= bytes_each:
-            return f"{size / bytes_each:.1f} {unit}"
-    return f"{size} B"
 
 
 def pulled_table(pulled: Pulled) -> Table:

@@ -1,6 +1,5 @@
 """The folder of one SAE as it will be published: checked, in the canonical gauge, and loaded back before it counts."""
 
-import copy
 import json
 import re
 import shutil
@@ -23,7 +22,7 @@ from sae_lens_abstopk.hub.manifest import (
     published_file,
 )
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
-from sae_lens_abstopk.hub.results import chosen_results, results_in_gauge
+from sae_lens_abstopk.hub.results import results_by_id, results_in_gauge
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
@@ -49,6 +48,8 @@ TRAINING_KEYS = (
 
 # of the metadata, what may be a local folder or file, and is a name on the Hub otherwise
 NAMED = ("model_name", "dataset_path")
+# what a model was loaded with that is nobody else's
+OWN = ("token", "use_auth_token", "cache_dir")
 
 
 class Staged(NamedTuple):
@@ -73,10 +74,10 @@ def stage(
     Write SAEs into ``folder`` as they are to be published.
 
     Raises:
-        ConfigError: an id or a folder cannot be used; an SAE has no weights, has values that are not finite, or does
-            not load back as it was.
+        ConfigError: a folder cannot be used; an SAE has no weights, has values that are not finite, or does not load
+            back as it was; the results are of other SAEs.
     """
-    require_ids(list(saes), with_mirror=with_mirror)
+    known = results_by_id(results or {}, saes)
     staged: dict[str, PublishedSAE] = {}
     for sae_id, source in saes.items():
         origin = None if isinstance(source, SAE) else Path(source)
@@ -87,7 +88,7 @@ def stage(
             )
         loaded = source if isinstance(source, SAE) else load_as_saved(source)
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
-        measured = chosen_results(results or {}, sae_id=sae_id, label=loaded.cfg.metadata.label or "", folder=origin)
+        measured = known.get(sae_id)
         sae = _for_publication(loaded, base_model)
         in_gauge = activity is not None and isinstance(sae, SignedSAE)
         if activity is not None and isinstance(sae, SignedSAE):
@@ -115,11 +116,6 @@ def stage(
                 base_model=base_model,
                 mirror_of=sae_id,
             )
-    if results and not any(sae.results for sae in staged.values()):
-        raise ConfigError(
-            f"the results are of {', '.join(results)}, and no SAE here has such an id or label ({', '.join(saes)}); name "
-            "the SAEs as the results do, as in ID=FOLDER."
-        )
     return Staged(staged, {path: folder / path for sae in staged.values() for path in sae.files})
 
 
@@ -145,11 +141,7 @@ def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
 
 def _for_publication(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
     """A copy of ``sae`` on the CPU whose metadata name the model as others can find it, and no folder of this machine."""
-    metadata = SAEMetadata(**copy.deepcopy(sae.cfg.metadata.to_dict()))
-    own = metadata.get("model_name")
-    for key, value in metadata.to_dict().items():
-        if isinstance(value, str):
-            metadata[key] = without_path(value) if key in NAMED else _without_absolute_folder(value)
+    metadata, own = SAEMetadata(**_for_others(sae.cfg.metadata.to_dict())), sae.cfg.metadata.get("model_name")
     if base_model is not None and (own is None or without_path(own) != own):
         metadata["model_name"], folder = base_model, metadata.get("model_name")
         if folder not in (None, base_model.rpartition("/")[2]) and metadata.get("model_weights") is None:
@@ -157,7 +149,16 @@ def _for_publication(sae: SAE[Any], base_model: str | None) -> SAE[Any]:
     return derive(type(sae), type(sae.cfg), sae, sae.state_dict(), metadata=metadata).to("cpu")
 
 
-def _without_absolute_folder(value: str) -> str:
+def _for_others(value: Any, key: str | None = None) -> Any:
+    """A copy of a value of the metadata, whatever is nested in it, without folders of this machine and without ``OWN``."""
+    if isinstance(value, Mapping):
+        return {name: _for_others(each, name) for name, each in value.items() if name not in OWN}
+    if isinstance(value, list | tuple):
+        return [_for_others(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if key in NAMED:
+        return without_path(value)
     absolute = Path(value).is_absolute() or PureWindowsPath(value).is_absolute()
     return PureWindowsPath(value).name if absolute else value
 

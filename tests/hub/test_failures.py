@@ -9,6 +9,7 @@ from huggingface_hub import constants
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, HubError, publish, pull
+from sae_lens_abstopk.hub.manifest import Manifest
 from tests.hub.published import REPO, saved
 from tests.hub.server import READER, Fault, HubServer
 from tests.test_cli import invoke
@@ -231,6 +232,13 @@ def test_a_damaged_manifest_is_fetched_again_and_then_refused(hub: HubServer, tm
         pull(REPO, "mine")
     hub.faults.clear()
     assert pull(REPO, "mine").record.d_sae == 24, "what was damaged does not stay in the cache"
+
+
+def test_a_later_format_is_not_called_damaged() -> None:
+    with pytest.raises(
+        ConfigError, match="it has format 2, and this version of sae-lens-abstopk knows 1; install a newer"
+    ):
+        Manifest.from_json('{"format": 2, "saes": []}', "it")
 
 
 @pytest.mark.usefixtures("waits")

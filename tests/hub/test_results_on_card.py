@@ -10,7 +10,7 @@ from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
-from sae_lens_abstopk.hub.sources import with_measured
+from sae_lens_abstopk.hub.results import with_measured
 from tests.evaluation.results_document import results_document
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import HubServer
@@ -18,15 +18,15 @@ from tests.saes.test_mirror import F
 from tests.test_cli import invoke
 
 
-def results_file(path: Path, name: str, *, weights: Path | None = None, tokens: int = 50_610) -> Path:
+def results_file(path: Path, name: str, *, weights: Path | None = None, predicted: int = 50_000) -> Path:
     """As ``abstopk eval`` writes it, of the SAE in ``weights``."""
     document = results_document(saes={name: None}, tasks={"gender": ("he", "she"), "tense": ("past", "present")})
     document.saes[name].weights_sha256 = None if weights is None else weights_sha256(weights)
     found = document.reconstruction[name]
-    found.tokens, found.fvu, found.nmse, found.l0, found.dead_latents = tokens, 0.1921, 0.2, 58.8, 44
+    found.tokens, found.fvu, found.nmse, found.l0, found.dead_latents = 50_610, 0.1921, 0.2, 58.8, 44
     found.dead_poles, found.two_sidedness, found.two_sidedness_histogram = 3, 0.4, [1, 0, 0, 0, 0, 0, 0, 2, 3, 7]
     assert found.loss is not None
-    found.loss.recovered_zero, found.loss.recovered_mean = 0.982, 0.97
+    found.loss.tokens, found.loss.recovered_zero, found.loss.recovered_mean = predicted, 0.982, 0.97
     document.examples[name] = [
         ExampleRecord(latent=3, code=2.5, before="so ", token="she", after=" went"),
         ExampleRecord(latent=3, code=-2.25, before="so ", token="he", after=" went"),
@@ -63,11 +63,11 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
 
 
 def test_a_loss_recovered_from_few_tokens_is_called_rough(hub: HubServer, tmp_path: Path) -> None:
-    numbers = results_file(tmp_path / "n.json", "mine", tokens=49_999)
+    numbers = results_file(tmp_path / "n.json", "mine", predicted=49_999)
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
     assert done.exit_code == 0, done.output
     card = hub.repos[REPO].files()["README.md"].content.decode()
-    assert "The loss recovered of `layer3` is approximate: a quotable number needs 50,000 tokens." in card
+    assert "The loss recovered of `layer3` is approximate: a quotable number needs 50,000 predicted tokens." in card
 
 
 def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +101,7 @@ def test_what_was_measured_stays_where_the_same_weights_are_published_without_it
     card = after["README.md"].content.decode()
     assert "license: mit" in card
     assert "| `layer3` | 58.8 | 0.192 |" in card
+    assert "two_sidedness.svg" in again.output, "it is of the release too"
     assert after["layer3/two_sidedness.svg"].content == before["layer3/two_sidedness.svg"].content
     an_sae("abstopk").save_model(folder)
     other = invoke("publish", f"layer3={folder}", "--repo", REPO, "--overwrite")
@@ -122,12 +123,10 @@ def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
     example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
     without = PublishedResults(10, "t", False, {"l0": Number(3.0)}, weights_sha256="a")
     measured = replace(without, numbers={}, examples=(example,))
-    assert with_measured({"other name": without}, {"mine": measured}) == {
-        "other name": replace(without, examples=(example,))
-    }
+    assert with_measured({"mine": without}, {"mine": measured}) == {"mine": replace(without, examples=(example,))}
     assert with_measured({}, {"mine": measured}) == {"mine": measured}
     own = replace(without, examples=(replace(example, token="y"),))
-    assert with_measured({"other name": own}, {"mine": measured}) == {"other name": own}
+    assert with_measured({"mine": own}, {"mine": measured}) == {"mine": own}
 
 
 def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +135,8 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers), "--dry-run")
     assert done.exit_code == 2
     assert "the results are of another, and no SAE here has such an id or label (layer3)" in done.stderr
+    measured = invoke("publish", str(saved(tmp_path)), "--repo", REPO, "--results", str(numbers), "--measure")
+    assert (measured.exit_code, measured.stderr.count("the results are of another")) == (2, 1), "before it measures"
     numbers.write_text("[]")
     again = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
     assert "is no results file of this version" in again.stderr

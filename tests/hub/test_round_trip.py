@@ -74,6 +74,21 @@ def test_nothing_of_this_machine_or_of_the_token_is_published(hub: HubServer, tm
     assert sent_elsewhere == {None}, "the token goes to the Hub alone"
 
 
+@pytest.mark.filterwarnings("ignore:\\nThis SAE has non-empty model_from_pretrained_kwargs")
+def test_how_the_model_was_loaded_on_this_machine_is_left_out(hub: HubServer) -> None:
+    sae = an_sae()
+    kwargs = {
+        "token": "hf_mine",
+        "cache_dir": "/home/me/cache",
+        "config": {"at": ["/home/me/x.json"]},
+        "dtype": "bfloat16",
+    }
+    sae.cfg.metadata.model_from_pretrained_kwargs = kwargs
+    publish({"mine": sae}, REPO)
+    published = json.loads(hub.repos[REPO].files()["mine/cfg.json"].content)["metadata"]
+    assert published["model_from_pretrained_kwargs"] == {"config": {"at": ["x.json"]}, "dtype": "bfloat16"}
+
+
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize(
     ("model_name", "base_model", "expected", "weights"),
@@ -241,6 +256,10 @@ def test_a_dry_run_writes_the_release_and_asks_nothing_of_the_hub(hub: HubServer
     again = invoke("publish", str(folder), "--repo", REPO, "--dry-run", "--out", str(tmp_path / "release"))
     assert again.exit_code == 2
     assert "is not an empty folder" in again.stderr
+    not_finite(folder)
+    refused = invoke("publish", str(folder), "--repo", REPO, "--dry-run", "--out", str(tmp_path / "other"))
+    assert refused.exit_code == 2
+    assert not (tmp_path / "other").exists()
 
 
 def not_finite(folder: Path) -> None:
@@ -285,6 +304,8 @@ def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(
         (["a"], "signed-saes", "cannot be a repository (USER/NAME)"),
         (["a"], "some one/x", "cannot be a repository (USER/NAME)"),
         (["a"], REPO, "no such folder"),
+        (["a", "--out", "b"], REPO, "--out would be ignored without --dry-run; add --dry-run, or leave it out"),
+        (["a", "--text", "b", "--tokens", "9"], REPO, "--text and --tokens would be ignored without --measure"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(

@@ -1,14 +1,12 @@
-"""What ``abstopk publish`` is given: folders with or without an id, and what is measured of them on the way."""
+"""What ``abstopk publish --measure`` measures of SAEs on the way."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS
 from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
@@ -19,41 +17,6 @@ from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.saes.signed import SignedSAE
-
-
-def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
-    """
-    Folders by SAE id from arguments ``FOLDER`` or ``ID=FOLDER``; the id of the first form is the folder's name.
-
-    Raises:
-        ConfigError: two have the same id, or a folder has no name.
-    """
-    found: dict[str, Path] = {}
-    for argument in arguments:
-        sae_id, equals, folder = argument.partition("=")
-        path = Path(folder if equals else argument)
-        sae_id = sae_id if equals else path.resolve().name
-        if not sae_id:
-            raise ConfigError(f"{argument!r} names no SAE; give FOLDER or ID=FOLDER.")
-        if sae_id in found:
-            raise ConfigError(f"{found[sae_id]} and {path} would both be {sae_id!r}; give ids, as in ID=FOLDER.")
-        found[sae_id] = path
-    return found
-
-
-def with_measured(
-    results: Mapping[str, PublishedResults], measured: Mapping[str, PublishedResults]
-) -> dict[str, PublishedResults]:
-    """``results``, with what was ``measured`` of SAEs that they do not tell of, and contexts where they have none."""
-    names = {found.weights_sha256: name for name, found in results.items() if found.weights_sha256 is not None}
-    combined = dict(results)
-    for sae_id, found in measured.items():
-        name = names.get(found.weights_sha256 or "", sae_id)
-        if name not in results:
-            combined[sae_id] = found
-        elif not results[name].examples:
-            combined[name] = replace(results[name], examples=found.examples)
-    return combined
 
 
 def measure(
