@@ -1,8 +1,9 @@
 """What an evaluation found about the explored SAEs, concept by concept: which latents, how well, how they steer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
@@ -10,6 +11,7 @@ from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, Me
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE
 from sae_lens_abstopk.evaluation.results import Interval, LatentRecord, SAETaskRecord, SteeringRecord, read_results
 
+T = TypeVar("T")
 BEST_SINGLE, BEST_COVERAGE, STEERED = "best single latent", "best pole coverage", "steered"
 
 
@@ -18,15 +20,15 @@ class FoundLatent:
     """A latent that an evaluation chose for a concept."""
 
     latent: int
-    roles: tuple[str, ...]
+    roles: tuple[str, ...] = ()
     """What it was chosen as."""
-    orientation: int | None
+    orientation: int | None = None
     """1 where its positive side goes with pole B, -1 where it goes with A; None where the file does not say."""
-    auroc: Interval | None
+    auroc: Interval | None = None
     """On test, of the best single latent."""
-    coverage: Interval | None
+    coverage: Interval | None = None
     """Pole coverage on test."""
-    cosine: float | None
+    cosine: float | None = None
     """Of its decoder row with the difference in means, from pole A to B."""
 
 
@@ -92,10 +94,8 @@ def _same(name: str, weights: str | None, measured: str, its_weights: str | None
 
 
 def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: MergedResults) -> Concept:
-    measured = {
-        name: next((each for each in others if each in task.saes or each in task.steering), None)
-        for name, others in known.items()
-    }
+    # where files contradict each other an SAE has a name a file, and each file may have measured something else
+    measured = {name: (_first(task.saes, others), _first(task.steering, others)) for name, others in known.items()}
     cosines = next((matrix[task.name] for matrix in merged.concept_cosines if task.name in matrix), {})
     return Concept(
         name=task.name,
@@ -104,39 +104,38 @@ def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: Merge
         test_groups=task.record.test_groups,
         cosines={other: cosine for other, cosine in cosines.items() if other != task.name and cosine == cosine},
         saes={
-            name: _sae_on_concept(task.saes.get(other), task.steering.get(other))
-            for name, other in measured.items()
-            if other is not None
+            name: _sae_on_concept(probed, steering)
+            for name, (probed, steering) in measured.items()
+            if probed is not None or steering is not None
         },
     )
+
+
+def _first(records: Mapping[str, T], names: Sequence[str]) -> T | None:
+    return next((records[name] for name in names if name in records), None)
 
 
 def _sae_on_concept(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> SAEOnConcept:
     latents: dict[int, FoundLatent] = {}
 
-    def add(latent: int, role: str, record: LatentRecord | None, auroc: Interval | None) -> None:
-        before = latents.get(latent)
-        if before is not None:
-            roles, auroc = (*before.roles, role), before.auroc or auroc
-            latents[latent] = FoundLatent(latent, roles, before.orientation, auroc, before.coverage, before.cosine)
-        elif record is not None:
-            latents[latent] = FoundLatent(
-                latent, (role,), record.orientation, auroc, record.coverage, record.direction_cosine
-            )
-        else:
-            orientation = steering.orientation if steering and role == STEERED else None
-            latents[latent] = FoundLatent(latent, (role,), orientation, None, None, None)
+    def add(role: str, new: FoundLatent) -> None:
+        before = latents.get(new.latent, new)
+        orientation = before.orientation or new.orientation
+        latents[new.latent] = replace(before, roles=(*before.roles, role), orientation=orientation)
+
+    def chosen(record: LatentRecord, auroc: Interval | None = None) -> FoundLatent:
+        return FoundLatent(record.latent, (), record.orientation, auroc, record.coverage, record.direction_cosine)
 
     if probed is not None:
         single = probed.probes.get(SINGLE)
-        add(probed.latent.latent, BEST_SINGLE, probed.latent, single.auroc if single else None)
-        add(probed.best_coverage.latent, BEST_COVERAGE, probed.best_coverage, None)
+        add(BEST_SINGLE, chosen(probed.latent, single.auroc if single else None))
+        add(BEST_COVERAGE, chosen(probed.best_coverage))
         for latent, sign, pole in (
             (probed.pair.latent_a, probed.pair.sign_a, "A"),
             (probed.pair.latent_b, probed.pair.sign_b, "B"),
         ):
-            add(latent, f"best pair, {'positive' if sign > 0 else 'negative'} side for {pole}", None, None)
+            add(f"best pair, {'positive' if sign > 0 else 'negative'} side for {pole}", FoundLatent(latent))
     if steering is not None:
-        add(steering.latent, STEERED, None, None)
+        add(STEERED, FoundLatent(steering.latent, orientation=steering.orientation))
     probes = {name: probe.auroc for name, probe in probed.probes.items()} if probed is not None else {}
     return SAEOnConcept(tuple(latents.values()), probes, steering)

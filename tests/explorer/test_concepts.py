@@ -71,6 +71,22 @@ def test_saes_are_told_by_their_weights_not_by_their_names(raw_config: dict[str,
     assert not (tmp_path / "site").exists()
 
 
+def test_what_a_second_file_steered_is_shown_and_says_the_orientation(tmp_path: Path) -> None:
+    probed, steered = (results_document(saes={"a": None}, tasks={"gender": ("he", "she")}) for _ in range(2))
+    steered.reconstruction["a"].fvu = 0.5  # so that the files contradict each other
+    record, pair = steered.steering["gender"]["a"], steered.tasks["gender"].saes["a"].pair
+    record.latent = probed.tasks["gender"].saes["a"].pair.latent_a = pair.latent_a
+    probed.steering = {}
+    (tmp_path / "sae_weights.safetensors").write_text("of both")
+    for name, document in (("1.json", probed), ("2.json", steered)):
+        document.saes["a"].weights_sha256 = weights_sha256(tmp_path)
+        document.write(tmp_path / name)
+    (concept,) = load_concepts([tmp_path / "1.json", tmp_path / "2.json"], {"a": tmp_path})
+    assert concept.saes["a"].steering == record
+    (latent,) = (each for each in concept.saes["a"].latents if STEERED in each.roles)
+    assert (len(latent.roles), latent.orientation) == (2, record.orientation)
+
+
 def test_an_sae_without_a_folder_goes_by_its_name(tmp_path: Path) -> None:
     results_document(tasks={"gender": ("he", "she")}).write(tmp_path / "results.json")
     assert [list(each.saes) for each in load_concepts([tmp_path / "results.json"], {"topk": None})] == [["topk"]]
