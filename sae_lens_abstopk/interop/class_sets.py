@@ -20,12 +20,16 @@ class ClassSet(NamedTuple):
 def class_set(task: Task) -> ClassSet:
     """The two poles of a task as classes; its val texts are train texts here, as SAEBench has no use for val."""
     split = task.split(0)
-    train, test = [*split.train, *split.val], split.test
-    by_split = (
-        {pole: [task.examples[i].text for i in rows if task.examples[i].pole == place] for place, pole in poles}
-        for rows, poles in ((train, list(enumerate(task.poles))), (test, list(enumerate(task.poles))))
-    )
-    return ClassSet(task.name, *(_evened(classes) for classes in by_split))
+
+    def classes(rows: Sequence[int]) -> Classes:
+        return _evened(
+            {
+                pole: [task.examples[i].text for i in rows if task.examples[i].pole == place]
+                for place, pole in enumerate(task.poles)
+            }
+        )
+
+    return ClassSet(task.name, classes([*split.train, *split.val]), classes(split.test))
 
 
 def joined(sets: Sequence[ClassSet]) -> ClassSet:

@@ -22,7 +22,7 @@ from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.training.activations import saelens_notes_off
-from sae_lens_abstopk.training.language_model import load_bridge, load_language_model
+from sae_lens_abstopk.training.language_model import load_language_model
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 LOG_FILENAME = "saebench.log"
@@ -74,13 +74,20 @@ def run_saebench(
 
     Raises:
         ConfigError: SAEBench is not installed, an evaluation is unknown, cannot be run from here or would misread the
-            codes, or the SAE, the model or a task cannot be had.
+            codes, ``out`` is a file, or the SAE, the model or a task cannot be had.
     """
     _check(evals, as_is=as_is, tasks=tasks)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; give a folder for the results with --out.")
     require_saebench()
     own = tuple(class_set(load_task(task)) for task in tasks)
-    subject = _open(source, as_is=as_is, model_name=model_name, text=text, own=own, n_tokens=n_tokens, seed=seed)
+    names = [one.name for one in own]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"a task is given twice: {', '.join(names)}; name each once, and under a name of its own.")
     sets = (*own, joined(own)) if "tpp" in evals and own else own
+    if "core" not in evals:
+        text = text or "no text"  # which nothing reads
+    subject = _open(source, as_is=as_is, model_name=model_name, text=text, own=own, n_tokens=n_tokens, seed=seed)
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     results = []
@@ -155,11 +162,9 @@ def _open(
     # an SAE that selects without decoder norms would select other latents with them folded in
     with suppress(NotImplementedError):
         sae.fold_W_dec_norm()
-    model: Any
     if cfg.model_class_name == "AutoModelForCausalLM":
-        model = load_bridge(cfg.model_name, str(cfg.llm_device), dict(cfg.model_from_pretrained_kwargs or {})).eval()
-    else:
-        model = load_language_model(cfg)
+        cfg.model_class_name = "TransformerBridge"  # SAEBench wants the hooks of TransformerLens
+    model: Any = load_language_model(cfg)
     metadata = sae.cfg.metadata
     metadata.hook_name = find_place(model, metadata.hook_name).name
     metadata.context_size = metadata.context_size or CONTEXT

@@ -72,12 +72,30 @@ def test_joined_tasks_have_classes_for_tpp_and_one_task_has_not() -> None:
         ({"evals": ["tpp"], "as_is": True}, "tpp misreads signed codes, so leave out --as-is"),
         ({"evals": ["scr"], "tasks": ["gender"]}, "scr needs texts with two correlated attributes"),
         ({"evals": ["core"], "tasks": ["gender"]}, "tasks are read by sparse_probing and tpp alone"),
+        ({"evals": ["tpp"], "tasks": ["gender"]}, "at least two tasks; name another with --task"),
+        ({"evals": ["tpp"], "tasks": ["gender", "gender"]}, "a task is given twice: gender, gender; name each once"),
     ],
 )
-def test_what_cannot_be_run_is_refused_with_the_reason(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_what_cannot_be_run_is_refused_with_the_reason(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
     with pytest.raises(ConfigError, match=re.escape(message)):
         run_saebench("nowhere", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_results_and_text_is_asked_for_by_core_alone(
+    signed_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file; give a folder"):
+        run_saebench("nowhere", out=tmp_path / "file")
+    with pytest.raises(ConfigError, match="give --text"):
+        run_saebench(signed_folder, out=tmp_path / "out", evals=["core"])
+    with pytest.raises(ConfigError, match="model_name='no/such' could not be loaded"):
+        run_saebench(signed_folder, out=tmp_path / "out", evals=["sparse_probing"], model_name="no/such")
 
 
 def test_a_run_replaces_the_results_of_its_own_sae_alone(tmp_path: Path) -> None:
