@@ -179,7 +179,8 @@ def random_site(d_sae: int, folder: Path) -> dict[str, float]:
         "random", sae, collector, TokenText(Numbers()), source="random", nearest=nearest_decoders(sae.W_dec, 6)
     )
     started = time.perf_counter()
-    write_site([catalogue], Provenance("random", "random", "hook", "random", held_out=True, tokens_read=0), folder)
+    about = Provenance("random", "random", "hook", "random", held_out=True, tokens_read=0, context_size=128)
+    write_site([catalogue], about, folder)
     seconds = time.perf_counter() - started
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {"seconds_to_write": seconds, "mib": size / 2**20}

@@ -79,12 +79,11 @@ def neuronpedia(
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.interop.neuronpedia import layer_of, write_neuronpedia
         from sae_lens_abstopk.new_folder import require_empty
-        from sae_lens_abstopk.saes.signed import SignedSAE
         from sae_lens_abstopk.training.progress import passes_bar
 
         require_empty(out)
-        loaded = load_sae(sae)
-        layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
+        # a hook without a layer is refused before the pass
+        layer = layer_of(str(load_sae(sae).cfg.metadata.hook_name)) if layer is None else layer
         with passes_bar(console, "collecting") as on_progress:
             found = run_explore(sae, model=model, text=text, n_tokens=tokens, on_progress=on_progress)
         with passes_bar(console, "writing") as on_progress:
@@ -93,15 +92,14 @@ def neuronpedia(
                 out,
                 model_id=model_id,
                 sae_set=sae_set,
-                W_dec=loaded.W_dec,
-                context_size=loaded.cfg.metadata.context_size or 128,
                 layer=layer,
                 suffix=suffix,
                 on_progress=on_progress,
             )
-        poles = f"the positive pole of latent j, feature {loaded.cfg.d_sae} + j its negative pole, as in the mirror"
+        (explored,) = found.saes.values()
+        poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(
-            f"{out}: {len(files)} files; feature j is {poles if isinstance(loaded, SignedSAE) else 'latent j'}",
+            f"{out}: {len(files)} files; feature j is {poles if explored.is_signed else 'latent j'}",
             highlight=False,
             soft_wrap=True,
         )

@@ -11,6 +11,8 @@ from sae_lens_abstopk.explorer.site import environment
 from sae_lens_abstopk.saes.poles import pole_statistics
 
 CARDS = 3
+# contexts that a card of its own shows of each pole
+CONTEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,10 @@ class LatentCard:
     latent: Latent = field(repr=False)
     signed: bool
     """Whether the negative side is shown: only that of a signed SAE means anything."""
-    contexts: int = 8
-    """Contexts shown of each pole."""
 
     def _repr_html_(self) -> str:
         cards = _environment().get_template("cards.html.j2").module
-        return str(cards.card(self.sae, self.latent, self.signed, self.contexts))  # type: ignore[attr-defined]
+        return str(cards.card(self.sae, self.latent, self.signed, CONTEXTS))  # type: ignore[attr-defined]
 
 
 def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
@@ -54,7 +54,7 @@ def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
 
 def _environment() -> Environment:
     found = environment()
-    found.filters["visible"] = signs
+    found.filters["signs"] = signs
     found.filters["strongest"] = _strongest
     return found
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sae_lens import SAE
+from sae_lens.load_model import HookedProxyLM
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
@@ -26,6 +27,7 @@ from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, encode_prompts, steered_texts
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.language_model import load_language_model
+from sae_lens_abstopk.training.text import Part, load_text
 
 NEIGHBOURS = 6
 Progress = Callable[[int, int], None]
@@ -73,9 +75,9 @@ class Exploration:
         saes = self.saes | {name: self.saes[name].judged(judgements)}
         return replace(self, saes=saes, about=replace(self.about, judge=judge))
 
-    def suggested(self, n: int, *, sae: str | None = None) -> list[int]:
-        """The ``n`` latents to look at first, as :meth:`Collector.suggested` ranks them."""
-        return self.saes[sae or next(iter(self.saes))].collected.suggested(n)
+    def suggested(self, n: int) -> list[int]:
+        """The ``n`` latents of the first SAE to look at first, as :meth:`Collector.suggested` ranks them."""
+        return next(iter(self.saes.values())).collected.suggested(n)
 
     def write(self, folder: str | Path, *, on_progress: Progress | None = None) -> Path:
         """Write a static site that opens from disk; returns its first page. Errors are those of :func:`write_site`."""
@@ -127,15 +129,20 @@ def explore(
     folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
     # results of other SAEs are refused before the pass
     concepts = load_concepts(results, {name: folders.get(name) for name in saes}) if results else ()
+    loaded = None if model is None or isinstance(model, str) else model
     model_name = model if isinstance(model, str) else None
+    if loaded is not None and not first.cfg.metadata.model_name:
+        model_name = _name_of(loaded)
     cfg = evaluation_config(_folder(sources[0]), first, model_name=model_name, text=text)
-    language_model = load_language_model(cfg) if model is None or isinstance(model, str) else model
+    part: Part = "held_out" if text is None else "all"
+    load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
+    language_model = load_language_model(cfg) if loaded is None else loaded
     encode_prompts(language_model, prompts)  # a prompt that cannot be used is refused before the pass
     if prompts:
         require_all_heads(first, "steering")
     for each in saes.values():
         each.to(next(language_model.parameters()).device)
-    batches = token_batches(language_model, cfg, n_tokens, part="held_out" if text is None else "all")
+    batches = token_batches(language_model, cfg, n_tokens, part=part)
     collected = collect(
         ModelPasses.of_run(language_model, cfg),
         saes,
@@ -154,6 +161,7 @@ def explore(
         held_out=text is None
         and all(kept_back(cfg, _folder(source), each) for source, each in zip(sources, saes.values(), strict=True)),
         tokens_read=sum(batch.numel() for batch in batches),
+        context_size=cfg.context_size,
         model_class=cfg.model_class_name,
         all_heads=first.cfg.metadata.hook_head_index is None,
     )
@@ -172,15 +180,24 @@ def _loaded(sources: Sequence[SAE[Any] | str | Path], *, same_model: bool) -> di
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
     saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(source) for source in sources]
     require_one_place(saes, same_model=same_model)
-    names = [each.cfg.metadata.label or _folder(source).name for each, source in zip(saes, sources, strict=True)]
+    names = [
+        each.cfg.metadata.label or (each.cfg.architecture() if isinstance(source, SAE) else Path(source).name)
+        for each, source in zip(saes, sources, strict=True)
+    ]
     if len(set(names)) < len(names):
         names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]
     return dict(zip(names, saes, strict=True))
 
 
 def _folder(source: SAE[Any] | str | Path) -> Path:
-    """Where an SAE came from; a name to speak of where it was never on disk."""
-    return Path(source.cfg.architecture()) if isinstance(source, SAE) else Path(source)
+    """Where an SAE came from; what to call it in errors, and no folder, where it is in memory."""
+    return Path(f"the {source.cfg.architecture()} SAE in memory") if isinstance(source, SAE) else Path(source)
+
+
+def _name_of(model: Any) -> str:
+    """What a model in memory was loaded as, as far as it knows."""
+    known = model.model.config.name_or_path if isinstance(model, HookedProxyLM) else model.cfg.model_name
+    return known or "unnamed model"
 
 
 def _catalogues(

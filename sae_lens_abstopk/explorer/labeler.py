@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import yaml
@@ -84,13 +84,6 @@ class Labeler:
         except (OSError, UnicodeDecodeError, TemplateError) as error:
             raise ConfigError(f"the labeler's prompt {prompt} cannot be used: {error}") from error
         self._answers = _read_cache(cache)
-        self._client = httpx.Client(timeout=SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
 
     def estimate(self, latents: Sequence[Latent]) -> AskingCost:
         """What :meth:`judge` of ``latents`` and :meth:`check` are going to take."""
@@ -174,7 +167,7 @@ class Labeler:
 
     def _post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> httpx.Response:
         try:
-            return self._client.post(f"{self.endpoint}/chat/completions", json=body, headers=headers)
+            return httpx.post(f"{self.endpoint}/chat/completions", json=body, headers=headers, timeout=SECONDS)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ConfigError(f"labeler={self.endpoint} cannot be reached: {error}.") from error
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -137,6 +137,8 @@ class Provenance:
     """Whether the text was kept from the SAEs in training."""
     tokens_read: int
     """Those that were left out counted; fewer than asked for where the text has no more."""
+    context_size: int
+    """Tokens in a context of the text."""
     model_class: str = "AutoModelForCausalLM"
     """``model_class_name`` of the config: what the model was loaded as."""
     all_heads: bool = True
@@ -166,7 +168,7 @@ class Catalogue:
         self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.histograms.quantile(SCALE_QUANTILE)
-        self.norms = sae.W_dec.detach().float().norm(dim=1).cpu()
+        self.W_dec = sae.W_dec.detach().float().cpu()
         self._text_of, self._nearest, self._effects, self._steered = text_of, nearest, effects, steered or {}
         self.judgements: Mapping[int, Judgement] = {}
         self._cofiring = list(collected.cofiring.top(nearest.nearest.shape[1]))
@@ -198,7 +200,7 @@ class Catalogue:
             two_sidedness=int(counts.min()) / total if total else math.nan,
             scale=float(self.scale[index]),
             limit=float(self.collected.histograms.limit[index]),
-            norm=float(self.norms[index]),
+            norm=float(self.W_dec[index].norm()),
             aligned=_neighbours(near.nearest[index], cosines[0]),
             opposed=_neighbours(near.opposed[index], cosines[1]),
             cofiring=tuple(self._cofiring[index]),
@@ -216,12 +218,12 @@ class Catalogue:
         """How the poles of a latent relate, where a judge was asked."""
         return self.judgements[index].relation if index in self.judgements else None
 
-    def label(self, index: int, pole: int) -> str:
-        """The judge's name of a pole, or the words that it fires on."""
+    def label(self, index: int, pole: int, tokens: Sequence[TopToken]) -> str:
+        """The judge's name of a pole, or the words among its ``tokens``, as :meth:`pole_tokens` has them."""
         if index in self.judgements and int(self.collected.pole_counts[pole, index]) > 0:
             judgement = self.judgements[index]
             return (judgement.positive, judgement.negative)[pole]
-        return label_of(self.pole_tokens(index, pole))
+        return label_of(tokens)
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
         """What one pole fires on, from a uniform sample of its firings."""
@@ -237,7 +239,7 @@ class Catalogue:
         sampled = sorted(self.collected.sampled.of(index, pole), key=lambda context: -abs(context.code))
         shown = sorted({round((1 - q) * (len(sampled) - 1)) for q in SHOWN_QUANTILES}) if sampled else []
         return Pole(
-            label=self.label(index, pole),
+            label=self.label(index, pole, tokens),
             fires=fires,
             density=fires / max(self.collected.n_tokens, 1),
             tokens=tuple(tokens[:8]),

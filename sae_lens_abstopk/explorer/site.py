@@ -122,7 +122,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
     for index in range(len(sae)):
         for pole in (0, 1):
             found_tokens = sae.pole_tokens(index, pole)
-            labels[pole].append(sae.label(index, pole))
+            labels[pole].append(sae.label(index, pole, found_tokens))
             tokens[pole].append([strings(token.text) for token in found_tokens[:TOKENS_TO_SEARCH]])
     return {
         "architecture": sae.architecture,

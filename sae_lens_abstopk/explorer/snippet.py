@@ -39,7 +39,7 @@ def snippet(source: str, about: Provenance) -> str:
         f"sae = SAE.load_from_disk({source!r})" if in_folder else f"sae = SAE.from_pretrained({release!r}, {sae_id!r})"
     )
     if not about.all_heads:  # nothing steers with one head
-        return f"from sae_lens import SAE\n\n{load}\n"
+        return f"import sae_lens_abstopk  # whose architectures SAELens does not know by itself\nfrom sae_lens import SAE\n\n{load}\n"
     hugging_face = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if about.model_class == "HookedTransformer":
         needed, model, steered = ["from transformer_lens import HookedTransformer"], HOOKED, STEER + TEXT

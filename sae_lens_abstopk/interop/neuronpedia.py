@@ -1,7 +1,6 @@
 """Both poles of every latent as two features, in the JSON that SAEDashboard makes for Neuronpedia."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import torch
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, ShownContext
+from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Provenance, ShownContext
 from sae_lens_abstopk.new_folder import require_empty
 
 FEATURES_A_FILE = 128
@@ -78,8 +77,6 @@ def write_neuronpedia(
     *,
     model_id: str,
     sae_set: str,
-    W_dec: torch.Tensor,
-    context_size: int,
     sae: str | None = None,
     layer: int | None = None,
     suffix: str | None = None,
@@ -96,22 +93,18 @@ def write_neuronpedia(
         folder: New or empty.
         model_id: Neuronpedia's id of the model, ``gpt2-small`` for example.
         sae_set: Name of the set of SAEs, ``res-abstopk`` for example.
-        W_dec: Decoder [d_sae, d_in] of the SAE.
-        context_size: Tokens in a context of the text that was read.
         sae: Name of the SAE in ``exploration``; the first by default.
         layer: Layer of the hook; read from its name by default.
         suffix: Tells SAEs of one set and layer apart.
         on_progress: Called with (features written, features in all).
 
     Raises:
-        ConfigError: the folder is not empty, the SAE was not explored or has another decoder, or no layer is known.
+        ConfigError: the folder is not empty, the SAE was not explored, or no layer is known.
     """
     name = sae or next(iter(exploration.saes))
     if name not in exploration.saes:
         raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(exploration.saes)}.")
     catalogue = exploration.saes[name]
-    if len(W_dec) != len(catalogue):
-        raise ConfigError(f"W_dec has {len(W_dec)} rows; {name} has {len(catalogue)} latents.")
     require_empty(folder)
     number = layer if layer is not None else layer_of(exploration.about.hook)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +113,7 @@ def write_neuronpedia(
     n_features, written = int((fires > 0).sum()), 0
     head = {"model_id": model_id, "layer": number, "sae_set": sae_set, "sae_id_suffix": suffix}
     paths: list[Path] = []
-    made = features(catalogue, W_dec, dataset=exploration.about.text, context_size=context_size)
+    made = features(catalogue, exploration.about)
     while group := list(islice(made, FEATURES_A_FILE)):
         path = folder / f"batch-{len(paths)}.json"
         path.write_text(_json(head | {"features": [asdict(feature) for feature in group]}), encoding="utf-8")
@@ -134,17 +127,17 @@ def write_neuronpedia(
     return paths
 
 
-def features(catalogue: Catalogue, W_dec: torch.Tensor, *, dataset: str, context_size: int) -> Iterator[Feature]:
+def features(catalogue: Catalogue, about: Provenance) -> Iterator[Feature]:
     """The poles that fired, positive ones first."""
     text = {
-        "dataset": dataset,
-        "n_tokens_in_prompt": context_size,
-        "n_prompts_total": math.ceil(catalogue.collected.n_tokens / context_size),
+        "dataset": about.text,
+        "n_tokens_in_prompt": about.context_size,
+        "n_prompts_total": about.tokens_read // about.context_size,
     }
     for side in (0, 1):
         for index in range(len(catalogue)):
             if int(catalogue.collected.pole_counts[side, index]) > 0:
-                latent, direction = catalogue[index], W_dec[index].detach().float().cpu() * (1 - 2 * side)
+                latent, direction = catalogue[index], catalogue.W_dec[index] * (1 - 2 * side)
                 yield _feature(latent, side, direction, side * len(catalogue) + index, text)
 
 

@@ -94,7 +94,9 @@ def planted_exploration() -> Exploration:
             compared_with=other,
             matches=axis_matches(rows, saes[other].W_dec, two_sided=collected[other].pole_counts[1] > 0),
         )
-    return Exploration(found, Provenance("planted", "planted", "hook", "words <b>", held_out=False, tokens_read=256))
+    return Exploration(
+        found, Provenance("planted", "planted", "hook", "words <b>", held_out=False, tokens_read=256, context_size=16)
+    )
 
 
 def exploration_of(collector: Collector) -> Exploration:
@@ -106,5 +108,6 @@ def exploration_of(collector: Collector) -> Exploration:
         "random", sae, collector, TokenText(Words()), source="runs/random", nearest=nearest_decoders(sae.W_dec, 3)
     )
     return Exploration(
-        {"random": catalogue}, Provenance("random", "random", "hook", "words", held_out=True, tokens_read=1)
+        {"random": catalogue},
+        Provenance("random", "random", "hook", "words", held_out=True, tokens_read=1, context_size=1),
     )

@@ -56,6 +56,8 @@ def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: P
     assert not found.about.held_out
     assert found.saes["batch_abstopk"].collected.n_tokens > 200
     assert found.saes["batch_abstopk"][3].positive.match is None
+    sae.cfg.metadata.model_name = None
+    assert explore(sae, model=model, text=str(texts), n_tokens=128).about.model == tiny_llama.name
 
 
 def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path], tmp_path: Path) -> None:
@@ -130,7 +132,8 @@ def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsy
     sae = SAE.load_from_disk(source)
     sae.cfg.metadata.hook_name = "blocks.2.mlp.hook_out"
     sae.save_model(source)
-    base = Provenance(str(tiny_llama), str(tiny_llama), "blocks.2.mlp.hook_out", "text", held_out=True, tokens_read=1)
+    hook, model = "blocks.2.mlp.hook_out", str(tiny_llama)
+    base = Provenance(model, model, hook, "text", held_out=True, tokens_read=1, context_size=1)
     code = snippet(source, replace(base, model_class="TransformerBridge"))
     exec(code.replace("{latent}", "3").replace("{scale}", "5.0"), {})
     assert capsys.readouterr().out.startswith("-4.0 I think that")
@@ -139,7 +142,9 @@ def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsy
     assert "HookedTransformer.from_pretrained('gpt2-small')" in hooked
     bridged = snippet(source, replace(base, model_class="TransformerBridge", model_source="pythia-70m"))
     assert bridged.count("from_pretrained('EleutherAI/pythia-70m')") == 2, "transformers knows no short names"
-    assert "steer(" not in snippet(source, replace(base, all_heads=False))
+    one_head = snippet(source, replace(base, all_heads=False))
+    assert "steer(" not in one_head
+    assert one_head.startswith("import sae_lens_abstopk")
 
 
 def test_the_snippet_of_a_release_loads_it_from_the_hub(folders: list[Path]) -> None:
@@ -147,7 +152,22 @@ def test_the_snippet_of_a_release_loads_it_from_the_hub(folders: list[Path]) -> 
     assert "sae = SAE.from_pretrained('USER/NAME', 'layer_3/mine')" in snippet("USER/NAME:layer_3/mine", about)
 
 
-def test_mistakes_are_answered_before_anything_runs(folders: list[Path], tmp_path: Path) -> None:
+def test_a_folder_of_the_name_of_an_sae_in_memory_is_not_its_own(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = load_sae(folders[1])
+    monkeypatch.chdir(folders[1].parent)
+    assert Path(sae.cfg.architecture(), "cfg.json").is_file()
+    with pytest.raises(ConfigError, match=r"the topk SAE in memory has no config\.yaml"):
+        explore(sae)
+
+
+def test_mistakes_are_answered_before_anything_runs(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.explorer.exploration.load_language_model", None)
+    with pytest.raises(ConfigError, match=r"nowhere\.txt.*no such file"):
+        explore(folders[0], text=str(tmp_path / "nowhere.txt"))
     with pytest.raises(ConfigError, match="3 SAEs were given"):
         explore([*folders, folders[0]])
     (tmp_path / "mine.txt").write_text("")

@@ -59,9 +59,8 @@ def stand_in() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def labeler(stand_in: StandIn, tmp_path: Path) -> Iterator[Labeler]:
-    with Labeler(stand_in.address, "model", cache=tmp_path / "answers.jsonl") as made:
-        yield made
+def labeler(stand_in: StandIn, tmp_path: Path) -> Labeler:
+    return Labeler(stand_in.address, "model", cache=tmp_path / "answers.jsonl")
 
 
 def test_both_poles_are_named_from_their_contexts_and_judged(
@@ -84,14 +83,13 @@ def test_a_question_is_asked_once_even_by_another_labeler(
     assert labeler.estimate(latents).requests == 2 + len(planted())
     labeler.judge(latents)
     assert len(stand_in.asked) == 2
-    with Labeler(stand_in.address, "model", cache=tmp_path / "answers.jsonl") as again:
-        estimate = again.estimate(latents)
-        assert (estimate.requests, estimate.cached) == (len(planted()), 2)
-        assert estimate.prompt_tokens > 100 * len(planted())
-        assert again.judge(latents) == labeler.judge(latents)
+    again = Labeler(stand_in.address, "model", cache=tmp_path / "answers.jsonl")
+    estimate = again.estimate(latents)
+    assert (estimate.requests, estimate.cached) == (len(planted()), 2)
+    assert estimate.prompt_tokens > 100 * len(planted())
+    assert again.judge(latents) == labeler.judge(latents)
     assert len(stand_in.asked) == 2
-    with Labeler(stand_in.address, "another", cache=tmp_path / "answers.jsonl") as other:
-        other.judge(latents)
+    Labeler(stand_in.address, "another", cache=tmp_path / "answers.jsonl").judge(latents)
     assert len(stand_in.asked) == 4
 
 
@@ -156,16 +154,9 @@ def test_what_goes_wrong_is_said(
     (tmp_path / "bad.txt").write_text("{{ nothing }}")
     with pytest.raises(ConfigError, match="cannot be used"):
         Labeler(stand_in.address, "model", cache=tmp_path / "a", prompt=tmp_path / "bad.txt")
-    with (
-        Labeler("http://127.0.0.1:9", "model", cache=tmp_path / "a") as nobody,
-        pytest.raises(ConfigError, match="cannot be reached"),
-    ):
-        nobody.judge(latents)
-    with (
-        Labeler("http://localhost:80a0/v1", "model", cache=tmp_path / "a") as mistyped,
-        pytest.raises(ConfigError, match="cannot be reached"),
-    ):
-        mistyped.judge(latents)
+    for address in ("http://127.0.0.1:9", "http://localhost:80a0/v1"):
+        with pytest.raises(ConfigError, match="cannot be reached"):
+            Labeler(address, "model", cache=tmp_path / "a").judge(latents)
 
 
 def test_the_key_is_sent_and_written_nowhere(

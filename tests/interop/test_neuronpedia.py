@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
-from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration, planted_signed
+from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration
 from tests.test_cli import invoke
 
 NAMES: dict[str, Any] = {"model_id": "planted-model", "sae_set": "res-abstopk", "layer": 3, "suffix": "small"}
@@ -24,7 +23,7 @@ def exploration() -> Exploration:
 @pytest.fixture(scope="module")
 def folder(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("neuronpedia") / "features"
-    write_neuronpedia(exploration, out, **NAMES, W_dec=planted_signed().W_dec, context_size=16)
+    write_neuronpedia(exploration, out, **NAMES)
     return out
 
 
@@ -68,13 +67,12 @@ def test_every_pole_that_fired_is_there_once_and_the_others_are_listed(folder: P
         assert feature["frac_nonzero"] == pytest.approx(int(fires[index]) / n_tokens)
         assert sum(feature["freq_hist_data_bar_heights"]) == int(fires[index])
         assert feature["dataset"] == "words <b>"
-        assert (feature["n_tokens_in_prompt"], feature["n_prompts_total"]) == (16, 15)
+        assert (feature["n_tokens_in_prompt"], feature["n_prompts_total"]) == (16, 16)
 
 
 def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, tmp_path: Path) -> None:
     plain = exploration.saes["topk"]
-    W_dec = torch.randn(len(plain), planted_signed().W_dec.shape[1])
-    write_neuronpedia(exploration, tmp_path, **NAMES, W_dec=W_dec, context_size=16, sae="topk")
+    write_neuronpedia(exploration, tmp_path, **NAMES, sae="topk")
     fires = plain.collected.pole_counts[0] > 0
     assert set(features(tmp_path)) == set(fires.nonzero().flatten().tolist())
     skipped = json.loads((tmp_path / "skipped_indexes.json").read_text())["skipped_indexes"]
@@ -98,17 +96,13 @@ def test_the_classes_of_saedashboard_read_every_file_and_write_it_as_it_is(folde
 
 
 def test_what_cannot_be_written_is_refused_with_the_remedy(exploration: Exploration, tmp_path: Path) -> None:
-    W_dec = planted_signed().W_dec
-    options: dict[str, Any] = NAMES | {"W_dec": W_dec, "context_size": 16}
     with pytest.raises(ConfigError, match="sae='mine' was not explored; use one of signed, topk"):
-        write_neuronpedia(exploration, tmp_path / "out", **options, sae="mine")
-    with pytest.raises(ConfigError, match="W_dec has 8 rows; signed has 300 latents"):
-        write_neuronpedia(exploration, tmp_path / "out", **options | {"W_dec": torch.zeros(8, 8)})
+        write_neuronpedia(exploration, tmp_path / "out", **NAMES, sae="mine")
     with pytest.raises(ConfigError, match="the hook 'hook' names no layer"):
-        write_neuronpedia(exploration, tmp_path / "out", **options | {"layer": None})
+        write_neuronpedia(exploration, tmp_path / "out", **NAMES | {"layer": None})
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not an empty folder"):
-        write_neuronpedia(exploration, tmp_path, **options)
+        write_neuronpedia(exploration, tmp_path, **NAMES)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
