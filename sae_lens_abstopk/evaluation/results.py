@@ -268,14 +268,15 @@ def read_results(path: Path) -> Results:
     A results file.
 
     Raises:
-        ConfigError: it is missing, no JSON, or not in this format; the first key that is wrong is named.
+        ConfigError: it is missing, no JSON, or not in this format, of which the first key that is wrong is named; or it
+            has measurements of an SAE or a task that it does not list.
     """
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a short one."
         )
     try:
-        return Results.model_validate_json(path.read_text(encoding="utf-8"))
+        document = Results.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
@@ -284,6 +285,29 @@ def read_results(path: Path) -> Results:
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file; give a results file of `abstopk eval`.") from None
+    _refuse_unknown_names(path, document)
+    return document
+
+
+def _refuse_unknown_names(path: Path, document: Results) -> None:
+    named = {
+        "reconstruction": document.reconstruction.keys(),
+        "geometry": document.geometry.keys(),
+        "stability": {name for pair in document.stability for name in (pair.first, pair.second)},
+        **{f"tasks.{task}.saes": record.saes.keys() for task, record in document.tasks.items()},
+        **{f"steering.{task}": found.keys() for task, found in document.steering.items()},
+    }
+    for where, names in named.items():
+        for name in names - document.saes.keys():
+            raise ConfigError(
+                f"{path} is inconsistent: {where} has the SAE {name!r}, which is not among its `saes` "
+                f"({', '.join(document.saes)}); write it again with `abstopk eval`."
+            )
+    for task in document.steering.keys() - document.tasks.keys():
+        raise ConfigError(
+            f"{path} is inconsistent: steering has the task {task!r}, which is not among its `tasks` "
+            f"({', '.join(document.tasks)}); write it again with `abstopk eval`."
+        )
 
 
 def schema() -> str:

@@ -87,6 +87,24 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
         read_results(tmp_path / "r.json")
 
 
+def test_measurements_of_what_is_not_listed_are_refused(tmp_path: Path) -> None:
+    document = results_document()
+    del document.saes["topk"]
+    document.write(tmp_path / "r.json")
+    with pytest.raises(
+        ConfigError,
+        match=r"r\.json is inconsistent: reconstruction has the SAE 'topk', which is not among its `saes` \(batch_abstopk",
+    ):
+        read_results(tmp_path / "r.json")
+    document = results_document()
+    del document.tasks["gender"]
+    document.write(tmp_path / "r.json")
+    with pytest.raises(
+        ConfigError, match=r"steering has the task 'gender', which is not among its `tasks` \(sentiment, tense"
+    ):
+        read_results(tmp_path / "r.json")
+
+
 def test_a_missing_file_is_answered_with_the_command_that_writes_one(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ConfigError, match="no such results file; `abstopk eval` writes one"):

@@ -77,14 +77,11 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         sources: What each is called in errors, such as its file; "result 1", ... by default.
 
     Raises:
-        ConfigError: there are no results, two give the same SAE name to different weights, or one measured an SAE that it
-            does not list.
+        ConfigError: there are no results, or two give the same SAE name to different weights.
     """
     if not results:
         raise ConfigError("a report needs at least one results file; got none.")
     called = list(sources) or [f"result {number}" for number in range(1, len(results) + 1)]
-    for source, document in zip(called, results, strict=True):
-        _refuse_unknown_names(source, document)
     for (a, first), (b, second) in combinations(zip(called, results, strict=True), 2):
         for name in first.saes.keys() & second.saes.keys():
             _refuse_other_weights(name, (a, first.saes[name]), (b, second.saes[name]))
@@ -108,27 +105,6 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
         ),
         concept_cosines=tuple(matrix for i, matrix in enumerate(matrices) if matrix not in matrices[:i]),
     )
-
-
-def _refuse_unknown_names(source: str, document: Results) -> None:
-    named = {
-        "reconstruction": document.reconstruction.keys(),
-        "geometry": document.geometry.keys(),
-        "stability": {name for pair in document.stability for name in (pair.first, pair.second)},
-        **{f"tasks.{task}.saes": record.saes.keys() for task, record in document.tasks.items()},
-        **{f"steering.{task}": found.keys() for task, found in document.steering.items()},
-    }
-    for where, names in named.items():
-        for name in names - document.saes.keys():
-            raise ConfigError(
-                f"{source} is inconsistent: {where} has the SAE {name!r}, which is not among its `saes` "
-                f"({', '.join(document.saes)}); write it again with `abstopk eval`."
-            )
-    for task in document.steering.keys() - document.tasks.keys():
-        raise ConfigError(
-            f"{source} is inconsistent: steering has the task {task!r}, which is not among its `tasks` "
-            f"({', '.join(document.tasks)}); write it again with `abstopk eval`."
-        )
 
 
 def _refuse_other_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:
