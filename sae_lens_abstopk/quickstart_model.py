@@ -45,8 +45,8 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
     missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(
-            f"reading the quickstart model takes {' and '.join(missing)}: pip install {' '.join(missing)}, or give a model of "
-            "your own: model_name=HUB_ID_OR_FOLDER."
+            f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', or "
+            "give a model of your own: model_name=HUB_ID_OR_FOLDER."
         )
     cache.mkdir(parents=True, exist_ok=True)
     gguf = fetch_gguf(cache, say)

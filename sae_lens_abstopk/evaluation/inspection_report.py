@@ -48,7 +48,7 @@ def metrics_table(inspection: Inspection) -> Table:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for sae in inspection.saes:
         found = sae.reconstruction
-        live = max(found.poles.live_latents, 1)
+        live, two_sided = max(found.poles.live_latents, 1), found.poles.mean_two_sidedness != 0
         table.add_row(
             Text(sae.name),
             f"{sae.d_sae:,}",
@@ -58,8 +58,8 @@ def metrics_table(inspection: Inspection) -> Table:
             f"{found.loss.zero:.3f}" if found.loss else "-",
             f"{found.loss.mean:.3f}" if found.loss else "-",
             f"{found.dead_latents / sae.d_sae:.1%}",
-            f"{found.poles.dead_poles / live:.0%}",
-            f"{found.poles.mean_two_sidedness:.2f}",
+            f"{found.poles.dead_poles / live:.0%}" if two_sided else "-",
+            f"{found.poles.mean_two_sidedness:.2f}" if two_sided else "-",
         )
     return table
 

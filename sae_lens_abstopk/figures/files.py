@@ -31,13 +31,16 @@ class Kind(NamedTuple):
 _PROBED = "no task was probed; evaluate with a suite that has tasks, such as `abstopk eval --suite probing`"
 _STEERED = "nothing was steered; evaluate with a suite that has a steering part, such as `abstopk eval --suite full`"
 _RECONSTRUCTED = "no reconstruction was measured; `abstopk eval` does with every suite"
+_TWO_SIDED = (
+    "no reconstruction was measured of an SAE that fires on both sides; `abstopk eval` measures it with every suite"
+)
 KINDS = {
     "fvu": Kind(fvu_figure, _RECONSTRUCTED),
     "auroc": Kind(auroc_figure, _PROBED),
     "coverage": Kind(coverage_figure, _PROBED),
     "dose-response": Kind(dose_response_figure, _STEERED),
     "effect-cost": Kind(effect_cost_figure, _STEERED),
-    "two-sidedness": Kind(two_sidedness_figure, _RECONSTRUCTED),
+    "two-sidedness": Kind(two_sidedness_figure, _TWO_SIDED),
 }
 """By the name on the command line."""
 

@@ -30,13 +30,15 @@ def fvu_figure(merged: MergedResults) -> "Figure | None":
 
 
 def two_sidedness_figure(merged: MergedResults) -> "Figure | None":
-    """Histogram over live latents of the share of firings on the weaker side; seeds of a variant one line each."""
+    """Histogram over live latents of the share of firings on the weaker side, of SAEs that fire on both; a line a seed."""
     drawn, ((axes,),) = panels(1, 1)
     style, seen = marks(merged), set()
     for index, sae in enumerate(merged.saes):
-        if sae.reconstruction is None or not sum(sae.reconstruction.two_sidedness_histogram):
+        if sae.reconstruction is None or sae.reconstruction.two_sidedness == 0:
             continue
         counts = sae.reconstruction.two_sidedness_histogram
+        if not sum(counts):
+            continue
         width = 0.5 / len(counts)
         axes.stairs(
             [count / sum(counts) for count in counts],

@@ -67,7 +67,7 @@ def paper_style() -> Iterator[None]:
         import matplotlib
         import matplotlib.style
     except ImportError:
-        raise ConfigError("figures need matplotlib; pip install matplotlib.") from None
+        raise ConfigError("figures need matplotlib: pip install 'sae-lens-abstopk[plot]'.") from None
     with matplotlib.style.context("default"), matplotlib.rc_context(_STYLE):
         yield
 

@@ -104,6 +104,11 @@ def test_two_sidedness_is_a_share_of_live_latents() -> None:
     assert sum(stairs.get_data().values) == pytest.approx(1)
 
 
+def test_an_sae_of_one_side_has_no_two_sidedness_to_draw() -> None:
+    assert len(axes_of(drawn(two_sidedness_figure, results_document(saes={"a": None, "topk": None}))).patches) == 1
+    assert drawn(two_sidedness_figure, results_document(saes={"topk": None})) is None
+
+
 def test_tasks_and_saes_can_be_chosen(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.svg"
     write_figure([results], "coverage", out, tasks=["gender"], saes=["topk-0"])
@@ -147,5 +152,5 @@ def test_without_matplotlib_the_package_is_named(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match="need matplotlib; pip install matplotlib"):
+    with pytest.raises(ConfigError, match=r"need matplotlib: pip install 'sae-lens-abstopk\[plot\]'"):
         write_figure([results], "auroc", tmp_path / "a.svg")

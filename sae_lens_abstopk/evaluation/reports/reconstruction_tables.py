@@ -5,6 +5,7 @@ from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number, without_empty_columns
+from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE
 from sae_lens_abstopk.evaluation.results import LossRecord, ReconstructionRecord
 
 LOSS_TOKENS = 50_000
@@ -18,7 +19,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         found = sae.reconstruction
         if found is None:
             continue
-        loss = found.loss
+        loss, two_sided = found.loss, found.two_sidedness != 0
         rows.append(
             (
                 sae.name,
@@ -32,8 +33,8 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
                 number(loss.recovered_mean if loss else None),
                 number(loss.kl if loss else None),
                 f"{found.dead_latents / sae.record.d_sae:.1%}",
-                f"{found.dead_poles / max(found.live_latents, 1):.0%}",
-                number(found.two_sidedness),
+                f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
+                number(found.two_sidedness if two_sided else None),
             )
         )
     counts = sorted({sae.reconstruction.tokens for sae in merged.saes if sae.reconstruction})
@@ -47,7 +48,8 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
         "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
-        "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites.",
+        "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites. "
+        "Neither is shown of an SAE that fires on one side only.",
         labels=2,
     )
     return without_empty_columns(table)
@@ -84,7 +86,7 @@ def variants_table(merged: MergedResults) -> ReportTable:
                     _over(saes, lambda found: found.fvu),
                     _over_loss(saes, lambda loss: loss.recovered_zero),
                     _over_loss(saes, lambda loss: loss.recovered_mean),
-                    _over(saes, lambda found: found.two_sidedness),
+                    _over(saes, lambda found: found.two_sidedness or None),
                     mean_and_range([single.get(sae.name) for sae in saes]),
                     mean_and_range([coverage.get(sae.name) for sae in saes]),
                 )
@@ -156,7 +158,7 @@ def stability_table(merged: MergedResults) -> ReportTable:
     )
 
 
-def _over(saes: list[MergedSAE], value: Callable[[ReconstructionRecord], float], digits: int = 3) -> str:
+def _over(saes: list[MergedSAE], value: Callable[[ReconstructionRecord], float | None], digits: int = 3) -> str:
     return mean_and_range([value(sae.reconstruction) for sae in saes if sae.reconstruction], digits)
 
 
@@ -173,7 +175,7 @@ def _means_over_tasks(merged: MergedResults) -> tuple[Mapping[str, float], Mappi
         if not task.saes.keys() >= set(merged.names):
             continue
         for name, found in task.saes.items():
-            probe = found.probes.get("single latent")
+            probe = found.probes.get(SINGLE)
             if probe is not None and probe.auroc.value is not None:
                 single[name].append(probe.auroc.value)
             if found.latent.coverage.value is not None:
