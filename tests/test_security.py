@@ -19,6 +19,7 @@ from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
+from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
@@ -240,7 +241,8 @@ def test_text_of_a_model_is_text_on_every_page(raw_config: dict[str, Any], tmp_p
     shown.write(site)
     html = "".join(path.read_text() for path in site.rglob("*.html"))
     cards = "".join(latent._repr_html_() for latent in (shown.latent(i) for i in range(8)))
-    write_html_report([results_document(tasks={HOSTILE: (HOSTILE, HOSTILE)}, text=HOSTILE)], tmp_path / "report.html")
+    document = results_document(tasks={HOSTILE: (HOSTILE, HOSTILE)}, text=HOSTILE)
+    write_html_report(merge_results([document]), tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
     for page in (html, cards, report):
         assert HOSTILE not in page

@@ -24,6 +24,7 @@ from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.probing_part import probe_on_task
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
+from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
@@ -313,7 +314,7 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
         assert found.refused_harmful.n_units == found.refused_harmless.n_units == 3
         assert found.multiple_choice is not None
         assert found.multiple_choice.n_units == 4
-    assert "What the model does at these strengths" in markdown_report([results])
+    assert "What the model does at these strengths" in markdown_report(merge_results([results]))
 
 
 def test_behaviour_is_refused_for_texts_that_are_no_instructions(

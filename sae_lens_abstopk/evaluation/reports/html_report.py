@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from sae_lens_abstopk.evaluation.reports.concept_plots import cosines_plot, pca_plot
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, merge_results
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.probe_plots import auroc_plot, coverage_plot, methods_plot
 from sae_lens_abstopk.evaluation.reports.reconstruction_plots import reconstruction_plots, two_sidedness_plot
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
@@ -35,7 +35,6 @@ from sae_lens_abstopk.evaluation.reports.task_tables import (
     coverage_table,
     tasks_table,
 )
-from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.files import write_whole
 
 
@@ -69,14 +68,8 @@ class Section:
         return bool(self.plots or self.tables or self.groups)
 
 
-def write_html_report(results: Sequence[Results], path: Path) -> None:
-    """
-    Write the report of one or several results; the file is there whole or not at all.
-
-    Raises:
-        ConfigError: as :func:`merge_results`.
-    """
-    merged = merge_results(results)
+def write_html_report(merged: MergedResults, path: Path) -> None:
+    """Write the report of one or several results; the file is there whole or not at all."""
     page = (
         _environment()
         .get_template("report.html.j2")

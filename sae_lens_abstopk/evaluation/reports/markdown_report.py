@@ -1,9 +1,8 @@
 """Results as compact Markdown."""
 
 import re
-from collections.abc import Sequence
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     geometry_table,
     reconstruction_table,
@@ -19,14 +18,8 @@ from sae_lens_abstopk.evaluation.results import Results
 _MARKUP = re.compile(r"[\\`*|~]|(?<=\])\(|(?<!\w)_|_(?!\w)")
 
 
-def markdown_report(results: Sequence[Results]) -> str:
-    """
-    Tables of one or several results: reconstruction, probes, pole coverage, steering.
-
-    Raises:
-        ConfigError: as :func:`merge_results`.
-    """
-    merged = merge_results(results)
+def markdown_report(merged: MergedResults) -> str:
+    """Tables of one or several results: reconstruction, probes, pole coverage, steering."""
     return "\n\n".join(["# Evaluation", *_heads(merged), *map(_table, report_tables(merged))]) + "\n"
 
 

@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.reports.report_plots import (
     offsets,
     rows_axis,
     rows_height,
+    traces,
 )
 from sae_lens_abstopk.evaluation.reports.task_tables import (
     ON_ACTIVATIONS,
@@ -174,5 +175,7 @@ def _add(
 
 
 def _chance(to: go.Figure) -> None:
-    to.update_xaxes(range=[0.28, 1.02])
+    """The line of chance, on an axis from 0.3, or the lowest value or end of an interval, to 1."""
+    lows = [x - below for each in traces(to) for x, below in zip(each.x, each.error_x.arrayminus, strict=True)]
+    to.update_xaxes(range=[min([0.3, *lows]) - 0.02, 1.02])
     to.add_vline(x=0.5, line={"color": GREY, "dash": "dot", "width": 1.5})

@@ -32,13 +32,12 @@ def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
     repeated = [path for index, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:index]}]
     if repeated:
         raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
-    results = [read_results(path) for path in paths]
-    merged = merge_results(results, sources=[str(path) for path in paths])
+    merged = merge_results([read_results(path) for path in paths], sources=[str(path) for path in paths])
     written = ReportFiles(folder / "report.md", folder / "report.html", merged)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(written.markdown, markdown_report(results))
-        write_html_report(results, written.html)
+        write_whole(written.markdown, markdown_report(merged))
+        write_html_report(merged, written.html)
     except OSError as error:
         raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None
     return written

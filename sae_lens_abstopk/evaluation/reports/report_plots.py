@@ -90,10 +90,10 @@ def label(text: str) -> str:
     return html.escape(one_line if len(one_line) <= _LONGEST_LABEL else one_line[: _LONGEST_LABEL - 1] + "…")
 
 
-def figure(*, height: int, x: str | None = None, y: str | None = None, **layout: Any) -> go.Figure:
+def figure(*, height: int, x: str | None = None, y: str | None = None) -> go.Figure:
     """An empty figure in the style of the report; ``x`` and ``y`` are axis titles, already escaped."""
     axis = {"gridcolor": "rgba(134,142,150,0.25)", "zerolinecolor": "rgba(134,142,150,0.6)", "automargin": True}
-    found = go.Figure(
+    return go.Figure(
         layout={
             "template": go.layout.Template(),
             "height": height,
@@ -107,7 +107,6 @@ def figure(*, height: int, x: str | None = None, y: str | None = None, **layout:
             "dragmode": False,  # a finger on a plot scrolls the page
         }
     )
-    return found.update_layout(layout)
 
 
 def add_intervals(

@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report, report_tables
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results import Interval, Results
 from tests.evaluation.results_document import results_document
 
 HOSTILE = "<script>alert(1)</script>"
@@ -56,10 +56,14 @@ class Page(HTMLParser):
 @pytest.fixture
 def page(tmp_path: Path) -> Callable[..., Page]:
     def made(*results: Results) -> Page:
-        write_html_report(results, tmp_path / "report.html")
+        write_html_report(merge_results(results), tmp_path / "report.html")
         return Page(tmp_path / "report.html")
 
     return made
+
+
+def markdown_of(*results: Results) -> str:
+    return markdown_report(merge_results(results))
 
 
 def row(markdown: str, *starts: str) -> list[str]:
@@ -74,7 +78,7 @@ def section(markdown: str, title: str) -> str:
 
 def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     document = results_document()
-    shown = markdown_report([document])
+    shown = markdown_of(document)
     found = document.reconstruction["topk"]
     assert found.loss is not None
     cells = row(section(shown, "By SAE"), "topk")
@@ -99,7 +103,7 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
 
 
 def test_the_markdown_says_where_the_numbers_come_from() -> None:
-    shown = markdown_report([results_document(seed=3)])
+    shown = markdown_of(results_document(seed=3))
     head = shown.split("## ")[0]
     for part in (
         "model.layers.15",
@@ -113,25 +117,31 @@ def test_the_markdown_says_where_the_numbers_come_from() -> None:
 
 def test_a_loss_recovered_on_few_tokens_says_so() -> None:
     document = results_document()
-    assert "over 51,000 predicted tokens. KL" in markdown_report([document])
+    assert "over 51,000 predicted tokens. KL" in markdown_of(document)
     for found in document.reconstruction.values():
         assert found.loss is not None
         found.loss.tokens = 2_000
-    assert "over 2,000 predicted tokens, fewer than the 50,000" in markdown_report([document])
+    assert "over 2,000 predicted tokens, fewer than the 50,000" in markdown_of(document)
+
+
+def test_what_an_sae_of_one_side_has_not_is_a_dash() -> None:
+    cells = {name: row(section(markdown_of(results_document()), "By SAE"), name) for name in ("topk", "batch_abstopk")}
+    assert cells["topk"][-2:] == ["-", "-"]
+    assert "-" not in cells["batch_abstopk"]
 
 
 def test_texts_that_were_not_read_as_meant_are_told() -> None:
     document = results_document(tasks={"size": ("small", "large"), "age": ("old", "young")})
     document.tasks["size"].fallbacks = {"last_moved": 4, "unfiltered": 2, "marked_left_out": 3, "truncated": 1_300}
     document.tasks["age"].fallbacks = {"last_moved": 7, "truncated": 0}
-    shown = markdown_report([document])
+    shown = markdown_of(document)
     assert "Texts of size: 2 without a token that is kept, 3 left out with their marked token, 1,300 cut." in shown
     assert "Texts of age" not in shown
 
 
 def test_random_directions_share_a_row_with_their_range() -> None:
     document = results_document()
-    cells = row(markdown_report([document]), "gender", "topk", "2 random")
+    cells = row(markdown_of(document), "gender", "topk", "2 random")
     interventions = document.steering["gender"]["topk"].interventions
     values = [interventions[f"random_{index}"].towards_b.log_odds.value or 0.0 for index in range(2)]
     assert cells[5] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})"
@@ -139,11 +149,11 @@ def test_random_directions_share_a_row_with_their_range() -> None:
 
 def test_seeds_of_a_variant_are_shown_with_mean_and_range() -> None:
     document = results_document(saes={"signed-0": "signed", "signed-1": "signed", "topk-0": "topk"})
-    cells = row(section(markdown_report([document]), "By variant"), "signed", "2")
+    cells = row(section(markdown_of(document), "By variant"), "signed", "2")
     values = [document.reconstruction[f"signed-{seed}"].fvu for seed in range(2)]
     assert cells[3] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})"
-    assert "By variant" not in markdown_report([results_document()]), "one SAE a variant has no range"
-    assert row(section(markdown_report([document]), "Stability across seeds"), "signed-0", "signed-1")[2] == "0.613"
+    assert "By variant" not in markdown_of(results_document()), "one SAE a variant has no range"
+    assert row(section(markdown_of(document), "Stability across seeds"), "signed-0", "signed-1")[2] == "0.613"
 
 
 def test_the_page_asks_nothing_of_the_outside(page: Callable[..., Page]) -> None:
@@ -186,6 +196,21 @@ def test_the_intervals_of_the_plot_are_those_of_the_document(page: Callable[...,
     assert traces["control, permuted"]["marker"]["color"] == "#868e96"
 
 
+def test_an_interval_below_the_axis_widens_it(page: Callable[..., Page]) -> None:
+    document = results_document()
+    document.tasks["gender"].saes["topk"].probes["single latent, permuted"].auroc = Interval(
+        value=0.2, low=0.1, high=0.3, n_units=7
+    )
+    figures = page(document).figures
+    lefts = [
+        f["layout"]["xaxis"]["range"][0]
+        for f in figures
+        if f["layout"]["xaxis"]["title"].get("text") == "AUROC on test"
+    ]
+    assert lefts[0] == pytest.approx(0.08)
+    assert lefts[1] == pytest.approx(0.28), "of the pairs"
+
+
 def test_text_of_files_and_models_is_never_markup(page: Callable[..., Page]) -> None:
     calm = results_document(saes={"one": None}, tasks={"a": ("x", "y"), "b": ("x", "y"), "c": ("x", "y")})
     hostile = results_document(
@@ -199,13 +224,13 @@ def test_text_of_files_and_models_is_never_markup(page: Callable[..., Page]) -> 
     labels = [trace["name"] for figure in found.figures for trace in figure["data"] if "name" in trace]
     assert any("&lt;script&gt;" in name for name in labels)
     assert not any("<" in name for name in labels), "plotly reads HTML in labels"
-    shown = markdown_report([hostile])
+    shown = markdown_of(hostile)
     assert "<script" not in shown
     assert "&lt;script>" in shown
 
 
 def test_a_name_does_not_break_a_markdown_table() -> None:
-    shown = markdown_report([results_document(saes={"a|b\n`c` [d](http://e) _f_": None})])
+    shown = markdown_of(results_document(saes={"a|b\n`c` [d](http://e) _f_": None}))
     line = next(line for line in section(shown, "By SAE").splitlines() if line.startswith("| a"))
     assert r"a\|b \`c\` [d]\(http://e) \_f\_" in line
     header = section(shown, "By SAE").strip().splitlines()[0]
@@ -215,7 +240,7 @@ def test_a_name_does_not_break_a_markdown_table() -> None:
 def test_what_was_not_measured_leaves_no_heading(page: Callable[..., Page]) -> None:
     document = results_document(saes={"topk": None}, tasks={})
     document.reconstruction["topk"].loss = None
-    shown = markdown_report([document])
+    shown = markdown_of(document)
     assert re.findall("^## (.*)", shown, re.MULTILINE) == ["By SAE", "Geometry"]
     assert "recovered, zero" not in shown
     found = page(document)
@@ -223,7 +248,7 @@ def test_what_was_not_measured_leaves_no_heading(page: Callable[..., Page]) -> N
     assert "Loss Recovered against L0" not in found.text["h3"]
     bare = document.model_copy(update={"reconstruction": {}, "geometry": {}})
     assert "h2" not in page(bare).text
-    assert "## " not in markdown_report([bare])
+    assert "## " not in markdown_of(bare)
 
 
 def test_numbers_that_are_not_defined_are_dashes_and_gaps(page: Callable[..., Page]) -> None:
@@ -231,7 +256,7 @@ def test_numbers_that_are_not_defined_are_dashes_and_gaps(page: Callable[..., Pa
     document.reconstruction["topk"].fvu = float("nan")
     document.tasks["gender"].saes["topk"].probes["single latent"].auroc.value = None
     document.steering["gender"]["topk"].interventions["latent"].doses[0].generated_nll = float("nan")
-    shown = markdown_report([document])
+    shown = markdown_of(document)
     assert row(section(shown, "By SAE"), "topk")[4] == "-"
     assert row(section(shown, "Probes on codes: AUROC on test"), "gender", "topk")[2] == "-"
     assert "NaN" not in json.dumps(page(document).figures)
@@ -244,7 +269,7 @@ def test_results_of_other_saes_and_suites_are_shown_together() -> None:
     merged = merge_results([first, second])
     assert merged.names == ["a", "b"]
     assert [(task.name, list(task.saes)) for task in merged.tasks] == [("gender", ["a", "b"]), ("tense", ["b"])]
-    shown = markdown_report([first, second])
+    shown = markdown_of(first, second)
     assert "Result 2:" in shown
     assert row(section(shown, "By SAE"), "b")[1] == "signed_jumprelu"
 
@@ -270,25 +295,9 @@ def test_one_name_for_different_weights_is_refused() -> None:
     first.saes["topk"].weights_sha256 = second.saes["topk"].weights_sha256 = None
     second.saes["topk"].folder = "release/other"
     with pytest.raises(ConfigError, match=r"result 1 and result 2 .*release/other"):
-        markdown_report([first, second])
+        markdown_of(first, second)
     with pytest.raises(ConfigError, match="at least one results file"):
-        markdown_report([])
-
-
-def test_measurements_of_what_is_not_listed_are_refused() -> None:
-    document = results_document()
-    del document.saes["topk"]
-    with pytest.raises(
-        ConfigError,
-        match=r"result 1 is inconsistent: reconstruction has the SAE 'topk', which is not among its `saes` \(batch_abstopk",
-    ):
-        merge_results([document])
-    document = results_document()
-    del document.tasks["gender"]
-    with pytest.raises(
-        ConfigError, match=r"steering has the task 'gender', which is not among its `tasks` \(sentiment, tense"
-    ):
-        merge_results([document])
+        markdown_of()
 
 
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:
@@ -317,7 +326,7 @@ def test_the_command_writes_both_and_prints_the_tables(tmp_path: Path) -> None:
     done = invoke(str(tmp_path / "a.json"), "--out", str(tmp_path / "new" / "out"))
     assert done.exit_code == 0, done.output
     assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"report.md", "report.html"}
-    assert (tmp_path / "new" / "out" / "report.md").read_text() == markdown_report([document])
+    assert (tmp_path / "new" / "out" / "report.md").read_text() == markdown_of(document)
     assert f"{document.reconstruction['topk'].fvu:.3f}" in done.output
 
 
