@@ -196,8 +196,8 @@ def _folder(source: SAE[Any] | str | Path) -> Path:
 
 def _name_of(model: Any) -> str:
     """What a model in memory was loaded as, as far as it knows."""
-    known = model.model.config.name_or_path if isinstance(model, HookedProxyLM) else model.cfg.model_name
-    return known or "unnamed model"
+    wrapped: Any = model.model if isinstance(model, HookedProxyLM) else None
+    return (model.cfg.model_name if wrapped is None else wrapped.config.name_or_path) or "unnamed model"
 
 
 def _catalogues(

@@ -29,7 +29,7 @@ def class_set(task: Task) -> ClassSet:
             }
         )
 
-    return ClassSet(task.name, classes([*split.train, *split.val]), classes(split.test))
+    return ClassSet(task.name, classes([*split.train, *split.val]), classes([*split.test]))
 
 
 def joined(sets: Sequence[ClassSet]) -> ClassSet:
