@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from sae_lens import SAE
-from sae_lens.load_model import HookedProxyLM
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
@@ -196,8 +195,8 @@ def _folder(source: SAE[Any] | str | Path) -> Path:
 
 def _name_of(model: Any) -> str:
     """What a model in memory was loaded as, as far as it knows."""
-    wrapped: Any = model.model if isinstance(model, HookedProxyLM) else None
-    return (model.cfg.model_name if wrapped is None else wrapped.config.name_or_path) or "unnamed model"
+    cfg = getattr(model, "cfg", None)  # which what wraps a model of transformers has not
+    return (model.model.config.name_or_path if cfg is None else cfg.model_name) or "unnamed model"
 
 
 def _catalogues(
