@@ -12,6 +12,7 @@ from transformers import (
     Gemma2Config,
     Gemma3Config,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
     PreTrainedConfig,
@@ -78,7 +79,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def tiny_configs() -> dict[str, PreTrainedConfig]:
-    """Configs of tiny models of the same classes as the models of the presets, by preset."""
+    """Configs of tiny models of the same classes as the models of the presets, by preset, and of one whose layers give a tuple."""
     tokens: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     common: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 26, "num_attention_heads": 2, **tokens}
     grouped: dict[str, Any] = {**common, "num_key_value_heads": 1, "intermediate_size": 48}
@@ -98,6 +99,9 @@ def tiny_configs() -> dict[str, PreTrainedConfig]:
         "qwen3-4b": Qwen3Config(**grouped, head_dim=16),
         "gemma-3-12b": Gemma3Config(text_config=gemma3_text, vision_config=vision, **tokens),
         "llama-3.1-8b": LlamaConfig(**grouped),
+        "gpt-neo": GPTNeoConfig(
+            hidden_size=32, num_layers=26, num_heads=2, attention_types=[[["global", "local"], 13]], **tokens
+        ),
     }
 
 

@@ -22,6 +22,7 @@ HOOKS = {
     "qwen3-4b": "model.layers.3",
     "gemma-3-12b": "model.language_model.layers.3",
     "llama-3.1-8b": "model.layers.3",
+    "gpt-neo": "transformer.h.3",
 }
 KINDS = [*HOOKS, "proxy", "bridge", "hooked"]
 

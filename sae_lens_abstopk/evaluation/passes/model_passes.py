@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -44,7 +45,8 @@ class ModelPasses:
     Runs one model around one hook.
 
     Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
-    those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison.
+    those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison. So do
+    models whose layers give a tuple (GPT-Neo, Bloom, Falcon, MPT).
     With ``d_in``, activations of another width are refused (ConfigError).
 
     Of a hook with heads, [batch, context, heads, d_head], all are read and replaced as one activation, or with
@@ -63,7 +65,7 @@ class ModelPasses:
     ) -> None:
         self.model, self.hook_name, self.autocast = model, hook_name, autocast
         self.d_in, self.head_index = d_in, head_index
-        self._below = layers_up_to(model, hook_name) if skip_below else []
+        self.skip_below = skip_below
 
     @classmethod
     def of_run(cls, model: HookedRootModule, cfg: TrainingConfig) -> Self:
@@ -115,9 +117,23 @@ class ModelPasses:
             with_head[:, :, self.head_index] = activations.to(original.dtype)
             return with_head
 
-        with _skipped(self._below, activations):
+        with _skipped(self._skippable, activations):
             logits = self._logits(tokens, replace)
         return _scores(logits, tokens, clean_logits)
+
+    @cached_property
+    def _skippable(self) -> list[nn.Module]:
+        """Layers that need not run where the hook is replaced; none where a layer does not give a tensor alone."""
+        layers = layers_up_to(self.model, self.hook_name) if self.skip_below else []
+        if not layers:
+            return []
+        given: list[Any] = []
+        handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
+        try:
+            self.activations(torch.zeros(1, 2, dtype=torch.int64, device=next(self.model.parameters()).device))
+        finally:
+            handle.remove()
+        return layers if isinstance(given[0], torch.Tensor) else []
 
     def _read(self, hooked: torch.Tensor) -> torch.Tensor:
         """[batch, context, d_in] of what is at the hook."""

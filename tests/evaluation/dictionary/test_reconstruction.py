@@ -23,7 +23,7 @@ from tests.conftest import VOCABULARY
 from tests.saes.test_signed_saes import with_random_weights
 
 HOOK = "model.layers.2"
-FOREIGN = {"llama-3.1-8b": "model.layers.3", "gpt2": "transformer.h.3", "pythia-70m": "gpt_neox.layers.3"}
+FOREIGN = {"llama-3.1-8b": "model.layers.3", "gpt2": "transformer.h.3", "gpt-neo": "transformer.h.3"}
 
 
 def token_batches(n: int = 3) -> list[torch.Tensor]:
