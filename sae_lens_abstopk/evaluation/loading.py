@@ -26,7 +26,7 @@ from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.presets import read_raw
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
-from sae_lens_abstopk.training.text import Part, load_text
+from sae_lens_abstopk.training.text import Part, first_document, load_text, open_dataset
 
 # what decides which documents a run keeps back, and what their text is
 HELD_OUT_BY = (
@@ -39,6 +39,11 @@ HELD_OUT_BY = (
     "held_out_every",
 )
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+# where SAELens looks for what is no plain text
+_COLUMNS = {
+    "use_chat_formatting": {"conversation", "conversations", "messages"},
+    "is_dataset_tokenized": {"tokens", "input_ids"},
+}
 # what HookedTransformer does to weights as it loads them; no other class of model knows these
 _PROCESSING = {
     "fold_ln",
@@ -248,7 +253,8 @@ def evaluation_config(
         folder: Of the SAE. One that is no folder of an SAE, as a Hub release, names it in errors alone.
         sae: The SAE; a config of another hook than its own is not that of its run.
         model_name: Model to run instead of the one recorded.
-        text: Dataset or file to read instead of the run's held-out text.
+        text: Dataset or file to read instead of the run's held-out text. Where it lacks the column, the conversations or
+            the token ids that the run read, its column ``text`` is read as plain text.
     """
     metadata, other = sae.cfg.metadata, ""
     beside = (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME)
@@ -264,7 +270,7 @@ def evaluation_config(
         raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
         raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
         raw |= {"model_name": model_name} if model_name else {}
-        raw |= {"dataset_path": text, "dataset_name": None, "split": "train"} if text else {}
+        raw |= _read_as(text, raw) if text else {}
         cfg = build_config(raw, where=where)
         if metadata.hook_name in (None, cfg.hook_name):
             return cfg
@@ -293,6 +299,17 @@ def evaluation_config(
         shuffle=False,
         perf_log_freq=0,
     )
+
+
+def _read_as(text: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that have ``text`` read in place of the text of the run ``raw``: the same way where its columns allow, else as plain text."""
+    keys: dict[str, Any] = {"dataset_path": text, "dataset_name": None, "split": "train"}
+    known = {"column_name": {raw.get("column_name", "text")}, **_COLUMNS}
+    plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
+    if changed := [key for key, value in plain.items() if raw.get(key, value) != value]:
+        columns = first_document(open_dataset(text, streaming=raw.get("streaming", True)), text).keys()
+        keys |= {key: plain[key] for key in changed if not known[key] & columns}
+    return keys
 
 
 def _class_of_model(hook_name: str, kwargs: Mapping[str, Any]) -> str:

@@ -128,16 +128,27 @@ def _local_files(path: Path) -> tuple[str, list[str]]:
     return next(iter(by_builder.items()))
 
 
-def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:
+def first_document(dataset: Text, path: str) -> dict[str, Any]:
+    """
+    The first document of a data set, by column.
+
+    Raises:
+        ConfigError: naming ``path``, where there is none or it cannot be read.
+    """
     try:
         first = next(iter(dataset), None)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"dataset_path={cfg.dataset_path!r} is not UTF-8 text: {error}.") from error
+        raise ConfigError(f"dataset_path={path!r} is not UTF-8 text: {error}.") from error
     except (ArrowInvalid, DatasetGenerationError, RuntimeError) as error:  # an empty JSON file stops its reader
         why = str(error.__cause__ or error) or "it is empty"
-        raise ConfigError(f"dataset_path={cfg.dataset_path!r} cannot be read: {why}.") from error
+        raise ConfigError(f"dataset_path={path!r} cannot be read: {why}.") from error
     if first is None:
-        raise ConfigError(f"dataset_path={cfg.dataset_path!r} is empty.")
+        raise ConfigError(f"dataset_path={path!r} is empty.")
+    return cast(dict[str, Any], first)
+
+
+def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:
+    first = first_document(dataset, cfg.dataset_path)
     if cfg.is_dataset_tokenized or cfg.use_chat_formatting:
         return dataset
     if cfg.column_name not in first:

@@ -35,6 +35,7 @@ from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae, ope
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.text import load_text
 from tests.saes.test_signed_saes import with_random_weights
 
 
@@ -95,6 +96,26 @@ def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_p
     assert not found.held_out
     assert found.saes[0].reconstruction.loss is not None
     assert found.saes[0].reconstruction.loss.n_tokens == 4 * 31
+
+
+def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path], tmp_path: Path) -> None:
+    path, plain, body = folders[0] / "config.yaml", tmp_path / "plain.txt", tmp_path / "body.jsonl"
+    plain.write_text("she walked to the river. " * 200)
+    body.write_text(json.dumps({"body": plain.read_text()}) + "\n")
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text(json.dumps({"messages": [{"role": "user", "content": "Hello"}]}) + "\n")
+    run = yaml.safe_load(path.read_text())
+    for own, text, key, expected in (
+        ({"column_name": "body"}, plain, "column_name", "text"),
+        ({"column_name": "body"}, body, "column_name", "body"),
+        ({"use_chat_formatting": True}, plain, "use_chat_formatting", False),
+        ({"use_chat_formatting": True}, chats, "use_chat_formatting", True),
+        ({"is_dataset_tokenized": True, "column_name": "input_ids"}, plain, "is_dataset_tokenized", False),
+    ):
+        path.write_text(yaml.safe_dump(run | own))
+        cfg = evaluation_config(folders[0], load_sae(folders[0]), text=str(text))
+        assert getattr(cfg, key) == expected, (own, text)
+        assert next(iter(load_text(cfg, "all")))
 
 
 def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
