@@ -3,13 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _distinct(strengths: tuple[float, ...]) -> tuple[float, ...]:
+    if len(set(strengths)) < len(strengths):
+        raise ValueError("each strength must be given once")
+    return strengths
 
 
 class _Section(BaseModel):
@@ -41,7 +47,8 @@ class SteeringOptions(_Section):
 
     tasks: tuple[str, ...]
     """Of the suite's tasks, those that are steered."""
-    strengths: tuple[Positive, ...] = (0.5, 1.0, 2.0, 4.0)
+    strengths: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)] = (0.5, 1.0, 2.0, 4.0)
+    """Tried in both directions."""
     samples: Count = 3
     max_new_tokens: Count = 24
     budget: Positive = 0.1
