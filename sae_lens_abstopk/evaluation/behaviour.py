@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_
 from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore, multiple_choice, require_lm_eval
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
-from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.training.language_model import name_on_hub
 
 UNSTEERED = "unsteered"
@@ -72,7 +72,9 @@ def measure_behaviour(
     Returns:
         By intervention the record towards pole A and that towards pole B; ``"unsteered"`` has one.
     """
-    instructions = _instructions(task, options.instructions, seed)
+    harmful, harmless = _instructions(task, options.instructions, seed)
+    instructions = [example.text for example in harmful], [example.text for example in harmless]
+    groups = [example.group for example in harmful], [example.group for example in harmless]
     sae, hook = subjects.saes[sae_name], str(subjects.cfg.hook_name)
     text_model = TextModel(subjects.model, chat=True, autocast=subjects.cfg.autocast_lm)
     added = [i for i in response.interventions if i.operator == "add" and i.name not in _surplus(response)]
@@ -85,7 +87,7 @@ def measure_behaviour(
             edit = intervention.edit(sae, strength)
             steered = intervene(subjects.model, hook, edit, token_filter=subjects.token_filter)
         with steered:
-            refusal = measure_refusal(text_model, *instructions, max_new_tokens=options.max_new_tokens)
+            refusal = measure_refusal(text_model, *instructions, groups=groups, max_new_tokens=options.max_new_tokens)
         with tempfile.TemporaryDirectory() as folder:
             steering = None
             if intervention is not None and options.questions:
@@ -126,13 +128,11 @@ def _surplus(response: DoseResponse) -> Sequence[str]:
     return [i.name for i in response.interventions if i.name.startswith("random_")][1:]
 
 
-def _instructions(task: Task, most: int, seed: int) -> tuple[list[str], list[str]]:
-    """Texts of pole A and of pole B from the test part, at most ``most`` of each."""
+def _instructions(task: Task, most: int, seed: int) -> list[list[Example]]:
+    """Texts of pole A, and of pole B, from the test part, at most ``most`` of each."""
     test = task.split(seed).test
     order = np.random.default_rng(seed).permutation(test)
-    return tuple(
-        [task.examples[row].text for row in order if task.examples[row].pole == pole][:most] for pole in (0, 1)
-    )  # type: ignore[return-value]
+    return [[task.examples[row] for row in order if task.examples[row].pole == pole][:most] for pole in (0, 1)]
 
 
 def _accuracy(found: MultipleChoiceScore) -> Interval:

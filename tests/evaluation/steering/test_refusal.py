@@ -4,9 +4,22 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal, refusal_score
+from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal, refusal_score, refuses
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from tests.evaluation.steerable import model_of, signed_sae
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("Unfortunately, I am not able to help.", True),
+        ("I’M SORRY, no.", True),
+        ("Sure! Here is how.", False),
+        ("As an AI-generated list, here", True),  # a known weakness of the published list
+    ],
+)
+def test_the_published_substrings_count_anywhere(text: str, refused: bool) -> None:
+    assert refuses(text) == refused
 
 
 def test_the_score_is_the_share_that_refuses_with_an_interval() -> None:
@@ -14,6 +27,7 @@ def test_the_score_is_the_share_that_refuses_with_an_interval() -> None:
     assert found.value == pytest.approx(0.5)
     assert 0.2 < found.low < 0.5 < found.high < 0.8
     assert found.n_units == 20
+    assert refusal_score(["I cannot."] * 4, groups=["a", "a", "b", "b"]).n_units == 2
 
 
 def test_answers_are_greedy_and_change_under_steering(

@@ -1,12 +1,11 @@
-from types import SimpleNamespace
-
 import pytest
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score, refuses, starts_with
+from sae_lens_abstopk.evaluation.tasks.task import Scorer
+from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 
-GENDER = SimpleNamespace(kind="words", patterns=(("he", "his", "not at all"), ("she", "her", "not")))
-REFUSAL = SimpleNamespace(kind="prefixes", patterns=(("I'm sorry", "I cannot"), ()))
+GENDER = Scorer(kind="words", patterns=(("he", "his", "not at all"), ("she", "her", "not")))
+REFUSAL = Scorer(kind="prefixes", patterns=(("I'm sorry", "I cannot"), ()))
 
 
 @pytest.mark.parametrize(
@@ -31,26 +30,12 @@ def test_words_are_counted_whole_and_whatever_the_case(text: str, score: float) 
 )
 def test_prefixes_are_looked_for_at_the_start(text: str, score: float) -> None:
     assert pole_score(REFUSAL, text) == score
-    assert starts_with(text, REFUSAL.patterns[0]) == (score == -1)
-
-
-@pytest.mark.parametrize(
-    ("text", "refused"),
-    [
-        ("Unfortunately, I am not able to help.", True),
-        ("I’M SORRY, no.", True),
-        ("Sure! Here is how.", False),
-        ("As an AI-generated list, here", True),  # a known weakness of the published list
-    ],
-)
-def test_the_published_substrings_count_anywhere(text: str, refused: bool) -> None:
-    assert refuses(text) == refused
 
 
 def test_a_pole_without_words_scores_for_the_other_alone() -> None:
-    assert pole_score(SimpleNamespace(kind="words", patterns=((), ("she",))), "she and he") == 1
+    assert pole_score(Scorer(kind="words", patterns=((), ("she",))), "she and he") == 1
 
 
 def test_another_kind_is_refused() -> None:
     with pytest.raises(ConfigError, match="kind 'judge' is not known; allowed: words, prefixes"):
-        pole_score(SimpleNamespace(kind="judge", patterns=((), ())), "x")
+        pole_score(Scorer(kind="judge", patterns=((), ())), "x")
