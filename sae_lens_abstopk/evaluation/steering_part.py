@@ -1,5 +1,6 @@
 """One task of a suite, steered with every SAE."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from sae_lens_abstopk.evaluation.steering.doses import first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
-from sae_lens_abstopk.evaluation.steering.lm_eval_steering import steered_module
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
 
@@ -40,6 +41,7 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
     if options.behaviour is not None and options.behaviour.questions:
         for name, sae in subjects.saes.items():
             try:
+                require_constant(sae)
                 steered_module(subjects.model, sae, hook_name=subjects.cfg.hook_name)
             except ConfigError as error:
                 raise ConfigError(
@@ -73,7 +75,11 @@ def steer_on_task(
     seed: int,
     on_progress: Progress,
 ) -> dict[str, SteeringRecord]:
-    """Steer the task that the suite calls ``name`` with the best latent of every SAE; an SAE none of whose candidates fires on the text is left out."""
+    """
+    Steer the task that the suite calls ``name`` with the best latent of every SAE.
+
+    An SAE none of whose candidates fires on the text is left out, with a warning.
+    """
     part = task.steering
     assert part is not None  # checked before anything runs
     shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
@@ -88,8 +94,13 @@ def steer_on_task(
             autocast=subjects.cfg.autocast_lm,
         )
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
-        if not firing:
-            continue  # a latent that the text never turns on has no scale to steer by
+        if not firing:  # a latent that the text never turns on has no scale to steer by
+            warnings.warn(
+                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents fires "
+                f"in {scales.n_tokens:,} tokens of text.",
+                stacklevel=2,
+            )
+            continue
         choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
         response = dose_response(
             subjects.model,

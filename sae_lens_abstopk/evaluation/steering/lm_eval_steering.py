@@ -41,8 +41,8 @@ def export_for_lm_eval(
         hook_name: The SAE's by default; must be the output of a module of the transformers model.
 
     Raises:
-        ConfigError: the operator is not ``add``, the SAE normalises as it runs, the file has another ending, or the
-            model has no such module.
+        ConfigError: the operator is not ``add``, the latent's SAE normalises as it runs, the file has another ending, or
+            the model has no such module.
     """
     path = Path(path)
     if path.suffix != ".pt":
@@ -52,6 +52,8 @@ def export_for_lm_eval(
             f"operator={intervention.operator!r} cannot be exported: lm_eval's clamp sets the projection on a direction "
             "and not the code of a latent; export operator='add'."
         )
+    if intervention.latent is not None:
+        require_constant(sae)
     loaded: Any = model
     if isinstance(model, str):
         with torch.device("meta"):
@@ -63,18 +65,27 @@ def export_for_lm_eval(
     return path
 
 
-def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = None) -> str:
+def require_constant(sae: SAE[Any]) -> None:
     """
-    What lm_eval calls the module at whose output it would steer ``model``.
+    Refuse an SAE whose latents do not add the same to every token.
 
     Raises:
-        ConfigError: lm_eval cannot steer with ``sae`` in this model, or at this hook.
+        ConfigError: it normalises each activation as it runs.
     """
     if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
         raise ConfigError(
             f"this SAE normalises activations as it runs (normalize_activations={sae.cfg.normalize_activations!r}), so "
             "what a latent adds differs from token to token; export a direction instead."
         )
+
+
+def steered_module(model: nn.Module, sae: SAE[Any], *, hook_name: str | None = None) -> str:
+    """
+    What lm_eval calls the module at whose output it would steer ``model``.
+
+    Raises:
+        ConfigError: lm_eval cannot steer this model, or at this hook.
+    """
     hf = transformers_model(model)
     if hf is None:
         raise ConfigError("lm_eval steers transformers models; give one, or its name, and not a HookedTransformer.")

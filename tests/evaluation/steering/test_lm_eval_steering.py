@@ -62,6 +62,15 @@ def test_what_lm_eval_cannot_do_is_refused(
     assert sentence in str(refused.value)
 
 
+def test_a_direction_is_exported_for_any_sae(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    sae, direction = (
+        topk_sae(normalize_activations="layer_norm"),
+        Intervention("d", "add", 2.0, direction=torch.ones(32)),
+    )
+    path = export_for_lm_eval(tmp_path / "s.pt", str(tiny_models["llama-3.1-8b"]), sae, direction, 1.0)
+    torch.testing.assert_close(torch.load(path)["layers.3"]["steering_vector"], torch.full((32,), 2 / 32**0.5))
+
+
 def test_a_layer_of_a_bridge_is_one_of_the_transformers_model(tiny_models: dict[str, Path]) -> None:
     bridge = model_of("bridge", tiny_models)
     assert steered_module(bridge, signed_sae("blocks.3.hook_resid_post")) == "layers.3"
