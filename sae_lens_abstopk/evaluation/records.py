@@ -45,10 +45,10 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def run_facts(subjects: Subjects) -> dict[str, Any]:
-    """The head of a results file: when, how and on what its numbers are measured, by the command that runs now."""
+    """The head of a results file: when, how and on what its numbers are measured: by the command that runs now, or from Python."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["abstopk", *sys.argv[1:]]),
+        "command": shlex.join(["abstopk", *sys.argv[1:]]) if _is_abstopk(Path(sys.argv[0])) else "Python",
         "commit": commit(),
         "environment": environment(),
         "model": subjects.model_name,
@@ -57,6 +57,10 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
         "held_out": subjects.held_out,
         "kept_tokens": str(subjects.rules),
     }
+
+
+def _is_abstopk(program: Path) -> bool:
+    return program.stem == "abstopk" or program.parts[-2:] == ("sae_lens_abstopk", "__main__.py")
 
 
 def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:
@@ -177,10 +181,9 @@ def steering_record(
     found: DoseResponse, choice: LatentChoice, behaviour: dict[str, list[BehaviourRecord]]
 ) -> SteeringRecord:
     """Of a dose-response of the chosen latent."""
-    baseline = found.baseline[1]
-    assert baseline.generated_nll is not None  # texts are generated for test prompts
+    baseline = found.baseline
     interventions = {}
-    for curve, summary in zip(found.test, found.summaries, strict=True):
+    for curve, summary in zip(found.curves, found.summaries, strict=True):
         interventions[curve.intervention] = InterventionRecord(
             doses=[_dose(dose) for dose in curve.doses],
             towards_a=_effect(summary.towards_a),
@@ -216,8 +219,6 @@ def _latent(found: SingleLatent | CoveringLatent, W_dec: torch.Tensor, direction
 
 
 def _dose(dose: Dose) -> DoseRecord:
-    assert dose.generated_nll is not None  # texts are generated for test prompts
-    assert dose.texts is not None
     return DoseRecord(
         strength=dose.strength,
         added_norm=dose.added_norm,

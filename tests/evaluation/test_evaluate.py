@@ -5,6 +5,7 @@ import shutil
 import sys
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,14 +20,18 @@ from typer.testing import CliRunner
 from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation import evaluate as evaluation
-from sae_lens_abstopk.evaluation import provenance
+from sae_lens_abstopk.evaluation import provenance, steering_part
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.probing_part import probe_on_task
+from sae_lens_abstopk.evaluation.records import run_facts
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.results import read_results
-from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
+from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
+from sae_lens_abstopk.evaluation.steering_part import steer_on_task
+from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, suite_names
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import task_names
 from sae_lens_abstopk.training.config_file import build_config
@@ -280,7 +285,7 @@ def asking(small: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     prompts = "  chat: true\n" + CONCEPT[CONCEPT.index("  prompts") : CONCEPT.index("  scorer")]
     scorer = "  scorer: {kind: prefixes, hot: [I cannot]}\n"
     path.write_text(CONCEPT[: CONCEPT.index("  prompts")] + prompts + scorer)
-    behaviour = {"task": str(path), "instructions": 3, "max_new_tokens": 3, "questions": 4}
+    behaviour = {"task": str(path), "instructions": 30, "max_new_tokens": 3, "questions": 4}
     return {**small, "steering": {**small["steering"], "strengths": (2.0,), "behaviour": behaviour}}
 
 
@@ -305,16 +310,53 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
         on_progress=lambda what, done, total: told.update({what: (done, total)}),
     )
     assert [what for what, (done, total) in told.items() if done != total] == []
+    task = tasks_of_suite(Suite(**asking))["temperature"]
+    of_test = [task.examples[row] for row in task.split(0).test]
+    templates = tuple(len({example.group for example in of_test if example.pole == pole}) for pole in (0, 1))
+    assert max(templates) < 30
     steering = results.steering["temperature"]["mine"]
     assert list(steering.behaviour) == ["unsteered", "latent", "difference_in_means", "random_0"]
     latent = steering.interventions["latent"]
     strengths = [latent.towards_a.strength, latent.towards_b.strength]
     assert [found.strength for found in steering.behaviour["latent"]] == strengths
     for found in (record for records in steering.behaviour.values() for record in records):
-        assert found.refused_harmful.n_units == found.refused_harmless.n_units == 3
+        # every test text of a pole is a filling of one of few templates, and those are resampled
+        assert (found.refused_harmful.n_units, found.refused_harmless.n_units) == templates
         assert found.multiple_choice is not None
         assert found.multiple_choice.n_units == 4
     assert "What the model does at these strengths" in markdown_report(merge_results([results]))
+
+
+def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384, quantile=0.99)
+    monkeypatch.setattr(steering_part, "latent_scale", lambda *_, **__: nothing)
+    cfg = SimpleNamespace(autocast_lm=False)
+    subjects: Any = SimpleNamespace(
+        saes={"mine": None}, model=None, cfg=cfg, token_filter=TokenFilter(), batches=lambda _: []
+    )
+    task: Any = SimpleNamespace(steering="part")
+    probed: Any = SimpleNamespace(candidates={"mine": [3, 5]})
+    options: dict[str, Any] = {"seed": 0, "on_progress": lambda *_: None}
+    with pytest.warns(UserWarning, match=r"mine is left out of steering by size: none of its 2 .* in 16,384 tokens"):
+        assert steer_on_task(subjects, "size", task, probed, SteeringOptions(tasks=("size",)), **options) == {}
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/bin/abstopk", "abstopk eval 'a b'"),
+        ("/lib/sae_lens_abstopk/__main__.py", "abstopk eval 'a b'"),
+        ("/lib/ipykernel_launcher.py", "Python"),
+        ("/lib/pytest/__main__.py", "Python"),
+    ],
+)
+def test_the_command_is_recorded_where_there_is_one(
+    program: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "eval", "a b"])
+    cfg = SimpleNamespace(hook_name="h")
+    subjects: Any = SimpleNamespace(model_name="m", cfg=cfg, text_name="t", held_out=True, rules="")
+    assert run_facts(subjects)["command"] == command
 
 
 def test_behaviour_is_refused_for_texts_that_are_no_instructions(
@@ -451,6 +493,10 @@ def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> N
         ("task: [gender]", "task: extra inputs are not permitted; keys: name, reconstruction, tasks"),
         ("texts_per_pole: 0", "texts_per_pole: input should be greater than or equal to 1"),
         ("steering: {tasks: [gender], strengths: [0]}", "strengths.0: input should be greater than 0"),
+        ("steering: {tasks: [gender], strengths: []}", "steering.strengths: tuple should have at least 1 item"),
+        ("steering: {tasks: [gender], strengths: [1, 2, 1]}", "strengths: .*each strength must be given once"),
+        ("steering: {tasks: [gender], strengths: [.inf]}", "strengths.0: input should be a finite number"),
+        ("steering: {tasks: [gender], budget: .inf}", "steering.budget: input should be a finite number"),
         ("tasks: [size]\nsteering: {tasks: [gender]}", "steering.tasks has gender, missing from `tasks`"),
         (
             "tasks: [size, refusal]\nsteering: {tasks: [size], behaviour: {}}",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from sae_lens import SAE
@@ -12,23 +12,23 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.hook_places import find_place, require_all_heads
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve, DoseMeter, SteeringPartLike
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve, DoseMeter, LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.steering.steering_summary import (
-    CostKind,
     InterventionSummary,
     MatchedStrength,
     matched_strength,
     summarise,
 )
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
+from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 
 
 class PromptSplit(NamedTuple):
-    """Prompts to choose on, and prompts to report on."""
+    """Prompts to choose the latent on, and prompts to report on."""
 
     val: tuple[str, ...]
     test: tuple[str, ...]
@@ -39,13 +39,11 @@ class DoseProtocol:
     """How a dose-response was measured, and how what was chosen was chosen."""
 
     prompts: PromptSplit
-    """What has to be chosen on prompts was chosen on ``val``; the summaries are of ``test``."""
+    """The latent is chosen on ``val``; everything here was measured on ``test``."""
     strengths: tuple[float, ...]
     """Tried in both directions."""
-    cost: CostKind
-    """The cost that strengths are matched at."""
     budget: float
-    """Nats a token of that cost."""
+    """Nats a token of neutral text, the cost that strengths are matched at."""
     samples: int
     max_new_tokens: int
     temperature: float
@@ -62,16 +60,15 @@ class DoseProtocol:
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """What :func:`dose_response` measured."""
+    """What :func:`dose_response` measured, on test prompts."""
 
     protocol: DoseProtocol
     interventions: tuple[Intervention, ...]
-    baseline: tuple[Dose, Dose]
-    """The unsteered model on val and on test prompts."""
-    val: tuple[DoseCurve, ...]
-    test: tuple[DoseCurve, ...]
+    baseline: Dose
+    """The unsteered model."""
+    curves: tuple[DoseCurve, ...]
+    """In the order of the interventions."""
     summaries: tuple[InterventionSummary, ...]
-    """On test prompts, in the order of the interventions."""
 
     def summary(self, intervention: str) -> InterventionSummary:
         """The summary of one intervention by its name."""
@@ -87,7 +84,7 @@ def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
     """
     if len(prompts) < 4 or len(set(prompts)) < len(prompts):
         raise ConfigError(
-            f"{len(prompts)} prompts: at least 4 are needed, all different; half choose strengths, half give the results."
+            f"{len(prompts)} prompts: at least 4 are needed, all different; half choose the latent, half give the results."
         )
     drawn = np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2]
     val = set(drawn.tolist())
@@ -100,13 +97,12 @@ def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
 def dose_response(
     model: nn.Module,
     sae: SAE[Any],
-    part: SteeringPartLike,
+    part: SteeringPart,
     interventions: Sequence[Intervention],
     *,
     latent_chosen_by: str,
     tokenizer: Any = None,
     strengths: Sequence[float] = STRENGTHS,
-    cost: CostKind = "neutral",
     budget: float = 0.1,
     samples: int = 3,
     max_new_tokens: int = 24,
@@ -121,9 +117,9 @@ def dose_response(
     """
     Measure ``interventions`` at each of ``strengths`` in both directions.
 
-    The strength of each intervention and direction is found at which the cost reaches the budget: that of neutral text is
-    searched for between two of ``strengths``, that of generated text interpolated on val prompts. The effect is measured
-    there on test prompts, beside all of ``strengths``. Nothing that a summary says was chosen on test prompts.
+    The strength of each intervention and direction is searched for, between two of ``strengths``, at which neutral text
+    costs the budget, and the effect is measured there, beside all of ``strengths``. All prompts are the test half of the
+    split, and nothing is chosen by what the model says to them: the neutral texts belong to no prompt.
 
     Args:
         model: As for :func:`steer`.
@@ -133,10 +129,7 @@ def dose_response(
         latent_chosen_by: How the latent was chosen, in words; recorded.
         tokenizer: By default the model's own.
         strengths: Magnitudes, in units of each intervention's scale.
-        cost: What strengths are matched at. ``neutral``: rise of the steered model's NLL of neutral text; ``generated``:
-            rise of the unsteered model's NLL of generated text, which a few samples leave noisy and which makes val
-            generate too.
-        budget: Nats a token; 0.1 is a perplexity 1.1 times as high.
+        budget: Rise of the steered model's NLL of neutral text, in nats a token; 0.1 is a perplexity 1.1 times as high.
         samples: Texts generated for each prompt and dose, each with random numbers of its own.
         max_new_tokens: Their length.
         temperature: Of the sampling.
@@ -151,7 +144,7 @@ def dose_response(
         ConfigError: before anything runs, if a number, token set, prompt or hook cannot be used.
     """
     magnitudes = tuple(sorted(strengths))
-    _check(magnitudes, cost, budget, samples, max_new_tokens, interventions)
+    _check(magnitudes, budget, samples, max_new_tokens, interventions)
     require_all_heads(sae, "steering")
     hook = hook_name or sae.cfg.metadata.hook_name
     find_place(model, hook)
@@ -160,74 +153,60 @@ def dose_response(
         model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
     )
     prompts = split_prompts(part.prompts, seed=seed)
-    val, test = (
-        DoseMeter(
-            text_model,
-            sae,
-            part,
-            of_split,
-            neutral_texts=neutral_texts,
-            samples=samples,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            hook_name=str(hook),
-            token_filter=token_filter,
-        )
-        for of_split in prompts
+    meter = DoseMeter(
+        text_model,
+        LogOdds(text_model, sae, part, prompts.test, hook_name=str(hook), token_filter=token_filter),
+        part.scorer,
+        neutral_texts=neutral_texts,
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
     )
-    total = 2 + sum(4 * len(magnitudes) + (4 if i.operator == "clamp" else 2) for i in interventions)
+    total = 1 + sum(2 * len(magnitudes) + (3 if i.operator == "clamp" else 2) for i in interventions)
     done = 0
 
-    def measure(meter: DoseMeter, intervention: Intervention | None, strength: float = 0.0) -> Dose:
+    def measure(intervention: Intervention | None, strength: float = 0.0) -> Dose:
         nonlocal done
-        found = meter.measure(intervention, strength, generate=meter is test or cost == "generated")
+        found = meter.measure(intervention, strength)
         done += 1
         if on_progress is not None:
             on_progress(done, total)
         return found
 
-    def curve(meter: DoseMeter, unsteered: Dose, intervention: Intervention) -> DoseCurve:
+    def curve(intervention: Intervention) -> DoseCurve:
         # to clamp to 0 is to ablate; to add 0 is to do nothing
-        start = measure(meter, intervention, 0.0) if intervention.operator == "clamp" else unsteered
-        minus = [measure(meter, intervention, -strength) for strength in reversed(magnitudes)]
-        plus = [measure(meter, intervention, strength) for strength in magnitudes]
+        start = measure(intervention, 0.0) if intervention.operator == "clamp" else baseline
+        minus = [measure(intervention, -strength) for strength in reversed(magnitudes)]
+        plus = [measure(intervention, strength) for strength in magnitudes]
         return DoseCurve(intervention.name, (*minus, start, *plus))
 
     def matched(intervention: Intervention, doses: Sequence[Dose], sign: int) -> MatchedStrength:
         def cost_at(strength: float) -> float:
-            return float(np.subtract(val.neutral_nll(intervention, sign * strength), baseline[0].neutral_nll).mean())
+            return float(np.subtract(meter.neutral_nll(intervention, sign * strength), baseline.neutral_nll).mean())
 
-        one_way = [dose for dose in doses if dose.strength * sign >= 0]
-        return matched_strength(baseline[0], one_way, budget, cost, cost_at=cost_at if cost == "neutral" else None)
+        return matched_strength(baseline, [dose for dose in doses if dose.strength * sign >= 0], budget, cost_at)
 
-    baseline = (measure(val, None), measure(test, None))
-    curves: tuple[list[DoseCurve], list[DoseCurve]] = ([], [])
-    summaries = []
+    baseline = measure(None)
+    curves, summaries = [], []
     for intervention in interventions:
-        on_val, on_test = (curve(*of_split, intervention) for of_split in zip((val, test), baseline, strict=True))
-        chosen = {sign: matched(intervention, on_val.doses, sign) for sign in (-1, 1)}
+        found = curve(intervention)
+        towards_a, towards_b = (matched(intervention, found.doses, sign) for sign in (-1, 1))
         summaries.append(
             summarise(
                 intervention.name,
-                baseline[1],
-                on_test.doses,
-                (
-                    measure(test, intervention, -chosen[-1].strength),
-                    measure(test, intervention, chosen[1].strength),
-                ),
-                (chosen[-1].reached, chosen[1].reached),
+                baseline,
+                found.doses,
+                (measure(intervention, -towards_a.strength), measure(intervention, towards_b.strength)),
+                (towards_a.reached, towards_b.reached),
                 budget=budget,
-                cost=cost,
                 seed=seed,
             )
         )
-        curves[0].append(on_val)
-        curves[1].append(on_test)
+        curves.append(found)
     protocol = DoseProtocol(
         prompts=prompts,
         strengths=magnitudes,
-        cost=cost,
         budget=budget,
         samples=samples,
         max_new_tokens=max_new_tokens,
@@ -238,15 +217,13 @@ def dose_response(
         token_filter=token_filter,
         autocast=autocast,
         latent_chosen_by=latent_chosen_by,
-        strength_chosen_by=f"{cost} cost of {budget:g} nats per token, "
-        + ("searched for between the doses" if cost == "neutral" else "interpolated between the doses on val prompts"),
+        strength_chosen_by=f"neutral cost of {budget:g} nats per token, searched for between the doses",
     )
-    return DoseResponse(protocol, tuple(interventions), baseline, tuple(curves[0]), tuple(curves[1]), tuple(summaries))
+    return DoseResponse(protocol, tuple(interventions), baseline, tuple(curves), tuple(summaries))
 
 
 def _check(
     strengths: tuple[float, ...],
-    cost: str,
     budget: float,
     samples: int,
     max_new_tokens: int,
@@ -254,8 +231,6 @@ def _check(
 ) -> None:
     if not strengths or not all(0 < s < float("inf") for s in strengths) or len(set(strengths)) < len(strengths):
         raise ConfigError(f"strengths={strengths} must be different numbers above 0; each is tried with both signs.")
-    if cost not in get_args(CostKind):
-        raise ConfigError(f"cost={cost!r} must be one of {', '.join(get_args(CostKind))}.")
     if not 0 < budget < float("inf"):
         raise ConfigError(f"budget={budget} must be above 0: it is a rise of the NLL in nats per token.")
     if samples < 1 or max_new_tokens < 1:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from sae_lens import SAE
@@ -13,20 +13,11 @@ from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.tasks.text_scorers import ScorerLike, pole_score
+from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
+from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 
-
-class SteeringPartLike(Protocol):
-    """What is needed of the steering part of a task."""
-
-    @property
-    def prompts(self) -> tuple[str, ...]: ...
-    @property
-    def tokens(self) -> tuple[tuple[str, ...], tuple[str, ...]]: ...
-    @property
-    def scorer(self) -> ScorerLike | None: ...
-    @property
-    def chat(self) -> bool: ...
+# what a continuation is tokenised after: few tokenizers join it with what follows
+ANCHOR = "\n"
 
 
 @dataclass(frozen=True)
@@ -41,11 +32,11 @@ class Dose:
     """log p(pole B's tokens) - log p(pole A's) after each prompt."""
     neutral_nll: tuple[float, ...]
     """The steered model's nats per token of each neutral text."""
-    generated_nll: tuple[float, ...] | None
-    """The unsteered model's nats per token of each prompt's generated texts, their mean; None where none was generated."""
+    generated_nll: tuple[float, ...]
+    """The unsteered model's nats per token of each prompt's generated texts, their mean."""
     scores: tuple[float, ...] | None
-    """Mean :func:`pole_score` of each prompt's generated texts; None where the task has no scorer too."""
-    texts: tuple[tuple[str, ...], ...] | None
+    """Mean :func:`pole_score` of each prompt's generated texts; None where the task has no scorer."""
+    texts: tuple[tuple[str, ...], ...]
     """The generated texts of each prompt."""
 
 
@@ -57,20 +48,15 @@ class DoseCurve:
     doses: tuple[Dose, ...]
 
 
-class DoseMeter:
+class LogOdds:
     """
-    Measures doses on one set of prompts.
+    The log-odds of a concept's poles after each of some prompts, steered or not.
 
     Args:
         text_model: The model; runs in batches.
         sae: The SAE.
-        part: Token sets and scorer of the concept.
-        prompts: The prompts of one split.
-        neutral_texts: Texts whose likelihood should not change.
-        samples: Continuations of each prompt.
-        max_new_tokens: Length of a continuation.
-        temperature: Of the sampling.
-        seed: Of the sampling; the same random numbers at every dose.
+        part: Words of both poles.
+        prompts: What they are to follow.
         hook_name: Hook of the SAE.
         token_filter: Tokens that are steered.
 
@@ -82,56 +68,28 @@ class DoseMeter:
         self,
         text_model: TextModel,
         sae: SAE[Any],
-        part: SteeringPartLike,
+        part: SteeringPart,
         prompts: Sequence[str],
         *,
-        neutral_texts: Sequence[str],
-        samples: int,
-        max_new_tokens: int,
-        temperature: float,
-        seed: int,
         hook_name: str,
         token_filter: TokenFilter,
     ) -> None:
-        self._model, self._sae, self._scorer = text_model, sae, part.scorer
-        self._hook, self._filter = hook_name, token_filter
+        self._model, self._sae, self._hook, self._filter = text_model, sae, hook_name, token_filter
         self._tokens = first_tokens(text_model.tokenizer, part.tokens)
-        self._prompts = text_model.encode(prompts)
-        self._neutral = text_model.encode(neutral_texts, chat=False)
-        self.n_prompts, self._samples = len(prompts), samples
-        self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        self.prompts = text_model.encode(prompts)
 
-    def measure(self, intervention: Intervention | None, strength: float = 0.0, *, generate: bool = True) -> Dose:
-        """The dose of ``intervention`` at ``strength``; of nothing where it is None."""
-        log_odds, added_norm = self.log_odds(intervention, strength)
-        neutral = self.neutral_nll(intervention, strength)
-        if not generate:
-            return Dose(strength, added_norm, log_odds, neutral, None, None, None)
-        with self._steered(intervention, strength):
-            generated = self._model.generate(self._prompts, samples=self._samples, **self._sampling)
-        cost = self._model.generated_nll(generated).view(self.n_prompts, -1).mean(1)
-        texts = [generated.texts[i : i + self._samples] for i in range(0, len(generated.texts), self._samples)]
-        scores = None
-        if self._scorer is not None:
-            scores = tuple(sum(pole_score(self._scorer, text) for text in row) / len(row) for row in texts)
-        return Dose(strength, added_norm, log_odds, neutral, tuple(cost.tolist()), scores, tuple(texts))
-
-    def neutral_nll(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
-        """Nats a token of each neutral text; cheap beside :meth:`measure`."""
-        with self._steered(intervention, strength):
-            return tuple(self._model.nll(self._neutral).tolist())
-
-    def log_odds(self, intervention: Intervention | None, strength: float) -> tuple[tuple[float, ...], float]:
-        """Log-odds after each prompt, and the mean norm of what was changed in it; cheap beside :meth:`measure`."""
+    def measure(self, intervention: Intervention | None, strength: float) -> tuple[tuple[float, ...], float]:
+        """Log-odds after each prompt, and the mean norm of what was changed in it."""
         norms: list[torch.Tensor] = []
-        with self._steered(intervention, strength, norms):
-            logits = self._model.next_logits(self._prompts).double()
+        with self.steered(intervention, strength, norms):
+            logits = self._model.next_logits(self.prompts).double()
         pole_a, pole_b = (logits[:, ids].logsumexp(-1) for ids in self._tokens)
         return tuple((pole_b - pole_a).tolist()), torch.cat(norms).mean().item() if norms else 0.0
 
-    def _steered(
+    def steered(
         self, intervention: Intervention | None, strength: float, norms: list[torch.Tensor] | None = None
     ) -> AbstractContextManager[None]:
+        """The model under ``intervention``, which writes the norms of its changes to ``norms``; unsteered where it is None."""
         if intervention is None:
             return nullcontext()
         edit = intervention.edit(self._sae, strength)
@@ -145,17 +103,77 @@ class DoseMeter:
         return intervene(self._model.model, self._hook, measured, token_filter=self._filter)
 
 
+class DoseMeter:
+    """
+    Measures doses on one set of prompts.
+
+    Args:
+        text_model: The model; runs in batches.
+        log_odds: Of the concept, after these prompts.
+        scorer: Of the concept.
+        neutral_texts: Texts whose likelihood should not change.
+        samples: Continuations of each prompt.
+        max_new_tokens: Length of a continuation.
+        temperature: Of the sampling.
+        seed: Of the sampling; the same random numbers at every dose.
+    """
+
+    def __init__(
+        self,
+        text_model: TextModel,
+        log_odds: LogOdds,
+        scorer: Scorer | None,
+        *,
+        neutral_texts: Sequence[str],
+        samples: int,
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+    ) -> None:
+        self._model, self._log_odds, self._scorer = text_model, log_odds, scorer
+        self._neutral = text_model.encode(neutral_texts, chat=False)
+        self._samples = samples
+        self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+
+    def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
+        """The dose of ``intervention`` at ``strength``; of nothing where it is None."""
+        log_odds, added_norm = self._log_odds.measure(intervention, strength)
+        neutral = self.neutral_nll(intervention, strength)
+        with self._log_odds.steered(intervention, strength):
+            generated = self._model.generate(self._log_odds.prompts, samples=self._samples, **self._sampling)
+        cost = self._model.generated_nll(generated).view(-1, self._samples).mean(1)
+        texts = [generated.texts[i : i + self._samples] for i in range(0, len(generated.texts), self._samples)]
+        scores = None
+        if self._scorer is not None:
+            scores = tuple(sum(pole_score(self._scorer, text) for text in row) / len(row) for row in texts)
+        return Dose(strength, added_norm, log_odds, neutral, tuple(cost.tolist()), scores, tuple(texts))
+
+    def neutral_nll(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
+        """Nats a token of each neutral text; cheap beside :meth:`measure`."""
+        with self._log_odds.steered(intervention, strength):
+            return tuple(self._model.nll(self._neutral).tolist())
+
+
 def first_tokens(tokenizer: Any, continuations: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[list[int], list[int]]:
     """
-    The first token of each continuation of pole A and of pole B, each once.
+    The first token of each continuation of pole A and of pole B as it follows other text, each once.
 
     Raises:
         ConfigError: a pole has none, or a token stands for both poles.
     """
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def tokens_after(word: str) -> list[int]:
+        # by themselves, words begin with an empty piece where a tokenizer puts a space before every text (Llama 2)
+        row, n = ids_of(ANCHOR + word), len(anchor)
+        return row[n:] if row[:n] == anchor else ids_of(word)
+
+    anchor = ids_of(ANCHOR)
     found: list[list[int]] = []
     for name, words in zip("AB", continuations, strict=True):
-        rows = tokenizer(list(words), add_special_tokens=False)["input_ids"] if words else []
-        ids = sorted({row[0] for row in rows if row})
+        ids = sorted({row[0] for row in map(tokens_after, words) if row})
         if not ids:
             raise ConfigError(f"steering.tokens of pole {name} hold no token: {words!r}; give words of that pole.")
         found.append(ids)

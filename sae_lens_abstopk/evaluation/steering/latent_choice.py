@@ -11,9 +11,10 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
-from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, SteeringPartLike
+from sae_lens_abstopk.evaluation.steering.doses import LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
+from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LatentChoice:
 def choose_latent(
     model: nn.Module,
     sae: SAE[Any],
-    part: SteeringPartLike,
+    part: SteeringPart,
     candidates: Sequence[int],
     scales: Callable[[int], float],
     *,
@@ -74,24 +75,20 @@ def choose_latent(
     """
     if not candidates:
         raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
-    meter = DoseMeter(
+    prompts = split_prompts(part.prompts, seed=seed).val
+    log_odds = LogOdds(
         TextModel(model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast),
         sae,
         part,
-        split_prompts(part.prompts, seed=seed).val,
-        neutral_texts=["."],
-        samples=1,
-        max_new_tokens=1,
-        temperature=0,
-        seed=seed,
+        prompts,
         hook_name=str(hook_name or sae.cfg.metadata.hook_name),
         token_filter=token_filter or steering_filter(model, sae),
     )
     effects = []
     for latent in candidates:
         steered = Intervention("candidate", "add", scales(latent), latent)
-        plus, minus = (sum(meter.log_odds(steered, sign * strength)[0]) for sign in (1, -1))
-        effects.append((plus - minus) / 2 / meter.n_prompts)
+        plus, minus = (sum(log_odds.measure(steered, sign * strength)[0]) for sign in (1, -1))
+        effects.append((plus - minus) / 2 / len(prompts))
     best = max(range(len(effects)), key=lambda i: abs(effects[i]))
     return LatentChoice(
         latent=candidates[best],

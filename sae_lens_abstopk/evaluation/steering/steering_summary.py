@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,6 @@ from scipy.optimize import isotonic_regression, root_scalar
 from sae_lens_abstopk.evaluation.intervals import Estimate, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 
-CostKind = Literal["neutral", "generated"]
 Floats = npt.NDArray[np.float64]
 _GRID = 101
 # what a dose counts as that costs infinity or NaN, in nats per token: more than any that the model survives
@@ -63,19 +62,17 @@ def matched_strength(
     baseline: Dose,
     doses: Sequence[Dose],
     budget: float,
-    cost: CostKind,
-    *,
-    cost_at: Callable[[float], float] | None = None,
+    cost_at: Callable[[float], float],
 ) -> MatchedStrength:
     """
-    Where the mean cost of ``doses``, strength 0 and those of one direction, first reaches ``budget``.
+    Where the neutral cost of ``doses``, strength 0 and those of one direction, first reaches ``budget``.
 
     The cost is made to rise with the strength (isotonic regression, from 0). Between the two doses that enclose the
-    budget it is interpolated linearly, or with ``cost_at``, which measures the cost of any strength, searched through.
+    budget the strength is searched for with ``cost_at``, which measures the cost of any.
     """
     ordered = sorted(doses, key=lambda dose: abs(dose.strength))
     strengths = [abs(dose.strength) for dose in ordered]
-    measured = [float(_cost(baseline, dose, cost).mean()) for dose in ordered]
+    measured = [float(_neutral_cost(baseline, dose).mean()) for dose in ordered]
     costs = _rising(np.array([measured]))[0]
     if costs[-1] < budget:
         return MatchedStrength(strengths[-1], reached=False)
@@ -83,19 +80,16 @@ def matched_strength(
     if at == 0:
         return MatchedStrength(strengths[0], reached=True)
     below, above = strengths[at - 1], strengths[at]
-    if cost_at is not None:
-        # what regression pools begins at or over its mean and ends at or under it: the measured costs enclose the budget too
-        known = {below: measured[at - 1], above: measured[at]}
-        found = root_scalar(
-            lambda strength: _finite(known.get(strength) or cost_at(strength)) - budget,
-            bracket=(below, above),
-            method="brentq",
-            xtol=1e-6 * above,
-            rtol=1e-3,
-        )
-        return MatchedStrength(found.root, reached=True)
-    share = float((budget - costs[at - 1]) / (costs[at] - costs[at - 1]))
-    return MatchedStrength(below + share * (above - below), reached=True)
+    # what regression pools begins at or over its mean and ends at or under it: the measured costs enclose the budget too
+    known = {below: measured[at - 1], above: measured[at]}
+    found = root_scalar(
+        lambda strength: _finite(known[strength] if strength in known else cost_at(strength)) - budget,
+        bracket=(below, above),
+        method="brentq",
+        xtol=1e-6 * above,
+        rtol=1e-3,
+    )
+    return MatchedStrength(found.root, reached=True)
 
 
 def summarise(
@@ -106,7 +100,6 @@ def summarise(
     reached: tuple[bool, bool],
     *,
     budget: float,
-    cost: CostKind,
     seed: int = 0,
 ) -> InterventionSummary:
     """
@@ -118,8 +111,7 @@ def summarise(
         curve: Doses on the test prompts, strength 0 and both signs.
         matched: The doses on the test prompts at the matched strengths: towards A (negative), towards B.
         reached: Whether each of these strengths met the budget.
-        budget: Cost up to which the area goes.
-        cost: What the budget is of.
+        budget: Neutral cost up to which the area goes.
         seed: Of the bootstrap.
     """
 
@@ -128,7 +120,7 @@ def summarise(
         doses = sorted(whole, key=lambda d: abs(d.strength))
 
         effects = np.stack([sign * _change(baseline, d, _log_odds) for d in doses])
-        costs = np.stack([_cost(baseline, d, cost) for d in doses])
+        costs = np.stack([_neutral_cost(baseline, d) for d in doses])
 
         def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
             return mean_estimate(sign * _change(baseline, dose, kind), seed=seed)
@@ -139,7 +131,7 @@ def summarise(
             reached=was_reached,
             log_odds=mean(_log_odds),
             score=mean(_scores) if dose.scores is not None else None,
-            generated_cost=mean_estimate(_cost(baseline, dose, "generated"), seed=seed),
+            generated_cost=mean_estimate(_finite(_change(baseline, dose, _generated_nll)), seed=seed),
             neutral_cost=mean_estimate(neutral, seed=seed),
             log_odds_area=bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], seed=seed),
         )
@@ -163,7 +155,6 @@ def _scores(dose: Dose) -> tuple[float, ...]:
 
 
 def _generated_nll(dose: Dose) -> tuple[float, ...]:
-    assert dose.generated_nll is not None
     return dose.generated_nll
 
 
@@ -171,10 +162,8 @@ def _change(baseline: Dose, dose: Dose, kind: Callable[[Dose], tuple[float, ...]
     return np.subtract(kind(dose), kind(baseline))
 
 
-def _cost(baseline: Dose, dose: Dose, kind: CostKind) -> Floats:
+def _neutral_cost(baseline: Dose, dose: Dose) -> Floats:
     """One cost a prompt, [n]; neutral texts belong to no prompt, so their mean stands for each."""
-    if kind == "generated":
-        return _finite(_change(baseline, dose, _generated_nll))
     return np.full(len(dose.log_odds), _finite(np.subtract(dose.neutral_nll, baseline.neutral_nll).mean()))
 
 

@@ -1,21 +1,23 @@
 """A model in which a concept is planted: a direction that is the difference of two tokens' rows in the unembedding."""
 
+from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, normalizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response, split_prompts
-from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, first_tokens
+from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, LogOdds, first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import random_tokens, signed_sae
 
@@ -35,7 +37,7 @@ PROMPTS = (
 class Planted(NamedTuple):
     model: LlamaForCausalLM
     sae: SignedJumpReLUSAE
-    part: Any
+    part: SteeringPart
     direction: torch.Tensor
 
 
@@ -63,8 +65,8 @@ def planted(tokenizer: PreTrainedTokenizerFast) -> Planted:
     sae.W_enc.data[:, PLANTED], sae.W_dec.data[PLANTED] = direction, direction
     sae.b_enc.data[PLANTED] = 0
     sae.b_dec.data.zero_()
-    scorer = SimpleNamespace(kind="words", patterns=(("he",), ("the",)))
-    return Planted(model, sae, SimpleNamespace(prompts=PROMPTS, tokens=tokens, scorer=scorer, chat=False), direction)
+    scorer = Scorer(kind="words", patterns=(("he",), ("the",)))
+    return Planted(model, sae, SteeringPart(prompts=PROMPTS, tokens=tokens, scorer=scorer, chat=False), direction)
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +85,14 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
         latent_chosen_by="planted",
         tokenizer=tokenizer,
         max_new_tokens=6,
-        cost="generated",
-        budget=0.3,
+        budget=10,
     )
 
 
 def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
     """Mean change of the log-odds on test at each strength, ascending."""
-    curve = next(curve for curve in measured.test if curve.intervention == intervention)
-    unsteered = sum(measured.baseline[1].log_odds)
+    curve = next(curve for curve in measured.curves if curve.intervention == intervention)
+    unsteered = sum(measured.baseline.log_odds)
     return [(sum(dose.log_odds) - unsteered) / len(dose.log_odds) for dose in curve.doses]
 
 
@@ -122,7 +123,7 @@ def test_a_random_direction_of_equal_norm_moves_them_less(measured: DoseResponse
         assert sum(abs(effects[i]) for effects in random) / 2 <= 0.4 * abs(latent[i])
     norms = {
         curve.intervention: [dose.added_norm for dose in curve.doses]
-        for curve in measured.test
+        for curve in measured.curves
         if curve.intervention != "clamp"
     }
     assert norms["latent"] == pytest.approx(
@@ -137,22 +138,21 @@ def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
     for minus, plus in zip(effects[:4], reversed(effects[5:]), strict=True):
         assert min(-minus, plus) / max(-minus, plus) > 0.9
     summary = measured.summary("latent")
-    assert summary.log_odds_symmetry.value > 0.7  # at strengths matched in cost, which differ in size
+    assert summary.log_odds_symmetry.value > 0.7  # at 4, as neither direction costs the budget
     assert summary.towards_a.log_odds.low > 0
     assert summary.towards_b.log_odds.low > 0
 
 
 def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse) -> None:
-    curve = next(curve for curve in measured.test if curve.intervention == "latent")
+    curve = next(curve for curve in measured.curves if curve.intervention == "latent")
     low, high = curve.doses[0], curve.doses[-1]
     assert low.scores is not None
     assert high.scores is not None
     assert sum(low.scores) < 0 < sum(high.scores)
-    assert high.texts is not None
     assert [len(samples) for samples in high.texts] == [3] * 4
-    unsteered = measured.baseline[1]
+    unsteered = measured.baseline
     for dose in (low, high):
-        assert sum(dose.generated_nll or ()) > sum(unsteered.generated_nll or ())
+        assert sum(dose.generated_nll) > sum(unsteered.generated_nll)
         assert sum(dose.neutral_nll) != sum(unsteered.neutral_nll)
 
 
@@ -163,22 +163,30 @@ def at_neutral_cost(planted: Planted, tokenizer: PreTrainedTokenizerFast, scale:
     return dose_response(planted.model, planted.sae, planted.part, both, **few, **options)
 
 
-def test_matched_at_neutral_cost_no_text_is_generated_on_val(
+def test_doses_are_measured_once_each_and_the_cost_is_that_of_neutral_text(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     progress: list[tuple[int, int]] = []
     found = at_neutral_cost(
         planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda done, total: progress.append((done, total))
     )
-    assert all(dose.texts is None and dose.generated_nll is None for curve in found.val for dose in curve.doses)
-    assert all(dose.texts is not None for curve in found.test for dose in curve.doses)
-    # two baselines; of each, four doses on val and on test and two matched ones; of the clamp, 0 twice as well
-    assert progress[-1] == (24, 24)
-    assert len(progress) == 24
-    towards_a = found.summary("latent").towards_a
-    on_val = next(curve for curve in found.val if curve.intervention == "latent").doses
-    rise = [sum(dose.neutral_nll) - sum(found.baseline[0].neutral_nll) for dose in on_val[:2]]
-    assert towards_a.reached == (max(rise) / 12 >= 0.1)
+    # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
+    assert progress[-1] == (14, 14)
+    assert len(progress) == 14
+    rise = [sum(dose.neutral_nll) - sum(found.baseline.neutral_nll) for dose in found.curves[0].doses[:2]]
+    assert found.summary("latent").towards_a.reached == (max(rise) / 12 >= 0.1)
+
+
+def test_the_matched_strength_does_not_depend_on_the_prompts(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    options: dict[str, Any] = {"strengths": [20], "budget": 0.02}
+    strengths = []
+    for prompts in (PROMPTS, PROMPTS[:4]):
+        other = planted._replace(part=replace(planted.part, prompts=prompts))
+        found = at_neutral_cost(other, tokenizer, 1.0, **options)
+        strengths.append([(one.towards_a.strength, one.towards_b.strength) for one in found.summaries])
+    assert strengths[0] == strengths[1]
 
 
 def test_at_matched_strength_the_neutral_cost_is_the_budget(
@@ -191,38 +199,29 @@ def test_at_matched_strength_the_neutral_cost_is_the_budget(
     assert all(effect.neutral_cost.value == pytest.approx(0.02, rel=0.02) for effect in reached)
 
 
-def test_strengths_are_chosen_on_val_and_reported_on_test(measured: DoseResponse) -> None:
+def test_everything_is_measured_on_the_test_prompts(measured: DoseResponse) -> None:
     protocol = measured.protocol
     assert set(protocol.prompts.val).isdisjoint(protocol.prompts.test)
     assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
     assert protocol.latent_chosen_by == "planted"
-    assert protocol.strength_chosen_by.startswith(
-        "generated cost of 0.3 nats per token, interpolated between the doses on val"
-    )
-    on_val = next(curve for curve in measured.val if curve.intervention == "latent").doses
-    unsteered = sum(measured.baseline[0].generated_nll or ())
-    rises = [(sum(dose.generated_nll or ()) - unsteered) / 4 for dose in on_val if dose.strength > 0]
-    chosen = measured.summary("latent").towards_b
-    assert chosen.reached == (max(rises) >= 0.3)
-    assert 0 < chosen.strength <= 4
-    assert chosen.log_odds.n_units == 4
+    assert protocol.strength_chosen_by == "neutral cost of 10 nats per token, searched for between the doses"
+    assert measured.summary("latent").towards_b.log_odds.n_units == 4
 
 
 def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
+    text_model = TextModel(planted.model, tokenizer)
+    where: dict[str, Any] = {"hook_name": HOOK, "token_filter": TokenFilter((1, None))}
     meter = DoseMeter(
-        TextModel(planted.model, tokenizer),
-        planted.sae,
-        planted.part,
-        PROMPTS[:3],
+        text_model,
+        LogOdds(text_model, planted.sae, planted.part, PROMPTS[:3], **where),
+        planted.part.scorer,
         neutral_texts=["The river"],
         samples=2,
         max_new_tokens=4,
         temperature=1.0,
         seed=0,
-        hook_name=HOOK,
-        token_filter=TokenFilter((1, None)),
     )
     assert meter.measure(Intervention("latent", "add", 2.0, PLANTED), 0.0) == meter.measure(None)
 
@@ -256,7 +255,6 @@ def test_the_latent_that_steers_is_chosen_among_candidates(
         ({"strengths": [0, 1]}, "must be different numbers above 0"),
         ({"strengths": []}, "must be different numbers above 0"),
         ({"budget": 0}, "budget=0 must be above 0"),
-        ({"cost": "time"}, "cost='time' must be one of neutral, generated"),
         ({"samples": 0}, "must be at least 1"),
         ({"hook_name": "model.layers.9"}, "model.layers.0 to model.layers.2"),
         ({"interventions": []}, "must have different names, and be at least one"),
@@ -278,7 +276,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
         raise AssertionError("the model was run")
 
     monkeypatch.setattr(planted.model.model, "forward", run)
-    part = SimpleNamespace(
+    part = SteeringPart(
         prompts=options.pop("prompts", PROMPTS),
         tokens=options.pop("tokens", planted.part.tokens),
         scorer=None,
@@ -290,6 +288,19 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
             planted.model, planted.sae, part, interventions, latent_chosen_by="", tokenizer=tokenizer, **options
         )
     assert sentence in str(refused.value)
+
+
+def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
+    words = ((" he", "he", "\n\nhe"), (" the", "the", "  the"))
+    alone = tokenizer([*words[0], *words[1]], add_special_tokens=False)["input_ids"]
+    assert first_tokens(tokenizer, words) == tuple(sorted({row[0] for row in rows}) for rows in (alone[:3], alone[3:]))
+    # as of Llama 2, which begins every text with a space
+    pieces = ["<unk>", "▁", "\n", "▁true", "▁false"]
+    with_space = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    with_space.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    llama = PreTrainedTokenizerFast(tokenizer_object=with_space)
+    assert llama(" true")["input_ids"] == [1, 3]
+    assert first_tokens(llama, ((" true",), (" false",))) == ([3], [4])
 
 
 def test_the_split_of_prompts_depends_on_the_seed_alone() -> None:

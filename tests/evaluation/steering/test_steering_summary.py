@@ -1,87 +1,97 @@
 """The summary of doses made up by hand, of which every number is known."""
 
+import numpy as np
 import pytest
 
 from sae_lens_abstopk.evaluation.steering.doses import Dose
-from sae_lens_abstopk.evaluation.steering.steering_summary import matched_strength, summarise
+from sae_lens_abstopk.evaluation.steering.steering_summary import MatchedStrength, matched_strength, summarise
 
 
-def dose(strength: float, log_odds: list[float], cost: list[float], score: list[float] | None = None) -> Dose:
+def dose(strength: float, log_odds: list[float], cost: float, score: list[float] | None = None) -> Dose:
     return Dose(
         strength=strength,
         added_norm=abs(strength) * 2,
         log_odds=tuple(log_odds),
         scores=None if score is None else tuple(score),
-        generated_nll=tuple(cost),
-        neutral_nll=(3.0 + abs(strength), 4.0 + abs(strength)),
+        generated_nll=(3.0 + abs(strength), 4.0 + abs(strength)),
+        neutral_nll=(2.0 + cost, 3.0 + cost),
         texts=(("x",),) * len(log_odds),
     )
 
 
-BASELINE = dose(0, [1.0, -1.0], [2.0, 3.0], [0.0, 0.0])
-PLUS = [dose(1, [2.0, 0.0], [2.2, 3.2], [0.5, 0.5]), dose(2, [3.0, 1.0], [3.0, 4.0], [1.0, 1.0])]
-MINUS = [dose(-1, [0.5, -1.5], [2.0, 3.0], [-0.25, -0.25]), dose(-2, [0.0, -2.0], [2.1, 3.1], [-0.5, -0.5])]
+BASELINE = dose(0, [1.0, -1.0], 0, [0.0, 0.0])
+PLUS = [dose(1, [2.0, 0.0], 0.2, [0.5, 0.5]), dose(2, [3.0, 1.0], 1.0, [1.0, 1.0])]
+MINUS = [dose(-1, [0.5, -1.5], 0, [-0.25, -0.25]), dose(-2, [0.0, -2.0], 0.1, [-0.5, -0.5])]
 
 
-def test_the_strength_is_interpolated_to_the_budget() -> None:
-    found = matched_strength(BASELINE, [BASELINE, *PLUS], 0.6, "generated")  # costs 0.2 at 1 and 1.0 at 2
+def matched(doses: list[Dose], budget: float) -> MatchedStrength:
+    """With costs between the doses that lie on lines between theirs."""
+
+    def cost_at(strength: float) -> float:
+        costs = [dose.neutral_nll[0] - BASELINE.neutral_nll[0] for dose in doses]
+        return float(np.interp(strength, [abs(dose.strength) for dose in doses], costs))
+
+    return matched_strength(BASELINE, doses, budget, cost_at)
+
+
+def test_the_strength_is_the_one_that_costs_the_budget() -> None:
+    found = matched([BASELINE, *PLUS], 0.6)  # costs 0.2 at 1 and 1.0 at 2
     assert found.strength == pytest.approx(1.5)
     assert found.reached
-    assert matched_strength(BASELINE, [BASELINE, *PLUS], 0.1, "generated").strength == pytest.approx(0.5)
-    assert matched_strength(BASELINE, [BASELINE, *PLUS], 1.5, "neutral").strength == pytest.approx(1.5)
+    assert matched([BASELINE, *PLUS], 0.1).strength == pytest.approx(0.5)
 
 
-def test_a_cost_that_can_be_measured_anywhere_is_searched_for() -> None:
+def test_the_search_is_not_held_up_by_a_cost_of_zero_or_a_curve() -> None:
     for dear in (0.05, 0.2, 0.8):  # nats at strength 1, with its square from there
+        measured = []
 
         def cost_of(strength: float, dear: float = dear) -> float:
             return dear * strength**2
 
-        doses = [dose(s, [0, 0], [2 + cost_of(s), 3 + cost_of(s)]) for s in (0, 0.5, 1, 2, 4)]
-        interpolated = matched_strength(doses[0], doses, 0.1, "generated")
-        found = matched_strength(doses[0], doses, 0.1, "generated", cost_at=cost_of)
+        def cost_at(strength: float, measured: list[float] = measured, dear: float = dear) -> float:
+            measured.append(strength)
+            return cost_of(strength, dear)
+
+        doses = [dose(s, [0, 0], cost_of(s)) for s in (0, 0.5, 1, 2, 4)]
+        found = matched_strength(doses[0], doses, 0.1, cost_at)
         assert found.reached
         assert cost_of(found.strength) == pytest.approx(0.1, rel=0.01)
-        assert cost_of(interpolated.strength) < 0.095
+        assert not {0, 0.5, 1, 2, 4} & set(measured), "a dose is not measured again"
 
 
 def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
     nan = float("nan")
-    broken = [*PLUS, dose(4, [nan, nan], [nan, nan], [0.0, 0.0])]
-    found = matched_strength(BASELINE, [BASELINE, *broken], 1.5, "generated")  # costs .2 at 1 and 1 at 2
+    broken = [*PLUS, dose(4, [nan, nan], nan, [0.0, 0.0])]
+    found = matched_strength(BASELINE, [BASELINE, *broken], 1.5, lambda s: s - 1 if s <= 2.5 else nan)
     assert found.reached
-    assert found.strength == pytest.approx(2.0, abs=1e-3)
+    assert found.strength == pytest.approx(2.5, rel=0.01)
     whole, cut = (
-        summarise(
-            "x", BASELINE, [*MINUS, BASELINE, *plus], (MINUS[1], PLUS[1]), (True, True), budget=1.5, cost="generated"
-        )
+        summarise("x", BASELINE, [*MINUS, BASELINE, *plus], (MINUS[1], PLUS[1]), (True, True), budget=1.5)
         for plus in (PLUS, broken)
     )
     assert cut.towards_b.log_odds_area == whole.towards_b.log_odds_area
 
 
 def test_a_budget_that_no_dose_costs_gives_the_largest_and_says_so() -> None:
-    found = matched_strength(BASELINE, [BASELINE, *MINUS], 0.6, "generated")
+    found = matched([BASELINE, *MINUS], 0.6)
     assert (found.strength, found.reached) == (2.0, False)
 
 
 def test_a_cost_that_goes_up_and_down_is_made_to_rise() -> None:
-    noisy = [BASELINE, dose(1, [0, 0], [2.8, 3.8]), dose(2, [0, 0], [2.4, 3.4]), dose(4, [0, 0], [3.2, 4.2])]
-    # .8 and .4 become .6 and .6; then 1.2 at 4
-    assert matched_strength(BASELINE, noisy, 0.3, "generated").strength == pytest.approx(0.5)
-    assert matched_strength(BASELINE, noisy, 0.9, "generated").strength == pytest.approx(3.0)
+    noisy = [BASELINE, dose(1, [0, 0], 0.8), dose(2, [0, 0], 0.4), dose(4, [0, 0], 1.2)]
+    # .8 and .4 become .6 and .6: a budget of .7 is met between 2 and 4, not before 1
+    assert matched(noisy, 0.3).strength == pytest.approx(0.375)
+    assert matched(noisy, 0.7).strength == pytest.approx(2.75)
 
 
 def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
-    found = summarise(
-        "x", BASELINE, [*MINUS, BASELINE, *PLUS], (MINUS[1], PLUS[1]), (False, True), budget=1.0, cost="generated"
-    )
+    found = summarise("x", BASELINE, [*MINUS, BASELINE, *PLUS], (MINUS[1], PLUS[1]), (False, True), budget=1.0)
     assert found.towards_b.log_odds.value == pytest.approx(2.0)
     assert found.towards_a.log_odds.value == pytest.approx(1.0)
     assert found.towards_b.score is not None
     assert found.towards_b.score.value == pytest.approx(1.0)
-    assert found.towards_b.generated_cost.value == pytest.approx(1.0)
-    assert found.towards_a.neutral_cost.value == pytest.approx(2.0)
+    assert found.towards_b.generated_cost.value == pytest.approx(2.0)
+    assert found.towards_a.neutral_cost.value == pytest.approx(0.1)
     assert found.towards_a.neutral_cost.n_units == 2
     # from (0, 0) to (.2, 1) to (1, 2), over a budget of 1
     assert found.towards_b.log_odds_area.value == pytest.approx(0.2 * 0.5 + 0.8 * 1.5, abs=1e-3)
@@ -93,27 +103,25 @@ def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
 
 
 def test_two_directions_to_one_pole_have_no_symmetry() -> None:
-    wrong = dose(-2, [3.0, 1.0], [3.0, 4.0], [1.0, 1.0])
-    found = summarise(
-        "x", BASELINE, [*MINUS, BASELINE, *PLUS], (wrong, PLUS[1]), (True, True), budget=1.0, cost="generated"
-    )
+    wrong = dose(-2, [3.0, 1.0], 1.0, [1.0, 1.0])
+    found = summarise("x", BASELINE, [*MINUS, BASELINE, *PLUS], (wrong, PLUS[1]), (True, True), budget=1.0)
     assert found.log_odds_symmetry.value == 0
     assert found.towards_a.log_odds.value == pytest.approx(-2.0)
 
 
 def test_without_a_scorer_there_is_no_score() -> None:
-    plain = [dose(d.strength, list(d.log_odds), list(d.generated_nll)) for d in (BASELINE, *MINUS, *PLUS)]
-    found = summarise("x", plain[0], plain, (plain[2], plain[4]), (True, True), budget=1.0, cost="neutral")
+    plain = [dose(d.strength, list(d.log_odds), abs(d.strength)) for d in (BASELINE, *MINUS, *PLUS)]
+    found = summarise("x", plain[0], plain, (plain[2], plain[4]), (True, True), budget=1.0)
     assert found.towards_b.score is None
-    # the neutral cost is the strength itself: 1 and 2
+    # the cost is the strength itself: 1 and 2
     assert found.towards_b.log_odds_area.value == pytest.approx(0.5)
 
 
 def test_a_clamp_whose_zero_costs_more_than_the_budget_is_matched_there() -> None:
-    at_zero = dose(0, [0.5, -1.5], [2.8, 3.8], [0.0, 0.0])
-    found = matched_strength(BASELINE, [at_zero, *PLUS], 0.4, "generated")
+    at_zero = dose(0, [0.5, -1.5], 0.8, [0.0, 0.0])
+    found = matched([at_zero, *PLUS], 0.4)
     assert (found.strength, found.reached) == (0.0, True)
     curve = [*MINUS, at_zero, *PLUS]
-    summary = summarise("x", BASELINE, curve, (MINUS[1], at_zero), (False, True), budget=1.0, cost="generated")
+    summary = summarise("x", BASELINE, curve, (MINUS[1], at_zero), (False, True), budget=1.0)
     # nothing for costs below .5, the mean of .8 and .2; from there an effect of 1, which leads to 2 at a cost of 1
     assert summary.towards_b.log_odds_area.value == pytest.approx(0.5 * 1.5, abs=2e-2)
