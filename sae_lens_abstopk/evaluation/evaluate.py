@@ -1,6 +1,7 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
 import itertools
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,10 +12,8 @@ import torch
 from transformers import AutoTokenizer
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
-from sae_lens_abstopk.evaluation.dictionary.stability import match_dictionaries
+from sae_lens_abstopk.evaluation.dictionary.stability import LARGEST_MATCHED, match_dictionaries
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts, Progress
 from sae_lens_abstopk.evaluation.probing_part import (
@@ -45,6 +44,7 @@ from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steer
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.evaluation.text_results import read_text
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.language_model import casts_shared, name_on_hub, read_model_config
@@ -140,7 +140,7 @@ def _refuse_to_lose(path: Path, subjects: Subjects, tasks: Collection[str], suit
         )
 
 
-class OnText(NamedTuple):
+class TextRecords(NamedTuple):
     """What is measured on plain text, by SAE."""
 
     reconstruction: dict[str, ReconstructionRecord]
@@ -180,7 +180,7 @@ class _Evaluation:
                 "code": [commit(), uncommitted(), environment()],
             },
         )
-        on_text = parts.get("reconstruction", OnText, self.suite.reconstruction.model_dump(), self._on_text)
+        on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)
         geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
         stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
         probed = self._probing(parts)
@@ -232,23 +232,17 @@ class _Evaluation:
             )
         return found
 
-    def _on_text(self) -> OnText:
-        batches = self.subjects.batches(self.suite.reconstruction.tokens)
-        total, done = len(batches) * (3 + len(self.subjects.saes)), itertools.count(1)
-        contexts = {name: PoleContexts(sae.cfg.d_sae, CONTEXTS) for name, sae in self.subjects.saes.items()}
-        found = evaluate_reconstruction(
-            self.subjects.passes,
-            self.subjects.saes,
-            batches,
-            token_filter=self.subjects.token_filter,
-            with_kl=True,
-            observer=lambda name, codes, where, tokens: contexts[name].update(codes, where, tokens),
-            on_pass=lambda: self.on_progress("reconstruction", next(done), total),
+    def _on_text(self) -> TextRecords:
+        found = read_text(
+            self.subjects,
+            self.suite.reconstruction.tokens,
+            contexts=CONTEXTS,
+            on_progress=lambda done, total: self.on_progress("reconstruction", done, total),
         )
-        return OnText(
-            {name: reconstruction_record(result) for name, result in found.items()},
-            {name: examples(kept, self.subjects.tokenizer) for name, kept in contexts.items()},
-            {name: result.density.sum(0).tolist() for name, result in found.items()},
+        return TextRecords(
+            {name: reconstruction_record(result) for name, result in found.reconstruction.items()},
+            {name: examples(kept, self.subjects.tokenizer) for name, kept in found.contexts.items()},
+            {name: result.density.sum(0).tolist() for name, result in found.reconstruction.items()},
         )
 
     def _geometry(self) -> dict[str, GeometryRecord]:
@@ -265,6 +259,15 @@ class _Evaluation:
         pairs = [pair for names in by_group.values() for pair in itertools.combinations(names, 2)]
         found = []
         for i, (first, second) in enumerate(pairs, 1):
+            self.on_progress("stability", i - 1, len(pairs))
+            larger = max(self.subjects.saes[name].cfg.d_sae for name in (first, second))
+            if larger > LARGEST_MATCHED:
+                warnings.warn(
+                    f"the stability of {first} and {second} is not measured: with {larger:,} latents it would take hours and "
+                    f"much memory; up to {LARGEST_MATCHED:,} are matched.",
+                    stacklevel=2,
+                )
+                continue
             rows = [self.subjects.saes[name].W_dec.detach().float().cpu() for name in (first, second)]
             # the gauge of a signed latent is arbitrary, so its direction is one up to sign
             signed = self.subjects.saes[first].cfg.architecture() in SIGNED_ARCHITECTURES
@@ -278,7 +281,8 @@ class _Evaluation:
                     share_above_0_9=match.share_above(0.9),
                 )
             )
-            self.on_progress("stability", i, len(pairs))
+        if pairs:
+            self.on_progress("stability", len(pairs), len(pairs))
         return found
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.results import Results
-from sae_lens_abstopk.evaluation.text_results import text_results
+from sae_lens_abstopk.evaluation.text_results import read_text, text_results
 
 # kept of each pole of each latent
 CONTEXTS = 3
@@ -63,27 +63,9 @@ def inspect_saes(
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
     """
     subjects = open_subjects(folders, model_name=model_name, text=text)
-    batches = subjects.batches(n_tokens)
-    poles = {name: PoleContexts(sae.cfg.d_sae, CONTEXTS) for name, sae in subjects.saes.items()}
-    total, done = len(batches) * (3 + len(subjects.saes)), 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if on_progress is not None:
-            on_progress(done, total)
-
-    results = evaluate_reconstruction(
-        subjects.passes,
-        subjects.saes,
-        batches,
-        token_filter=subjects.token_filter,
-        with_kl=True,
-        observer=lambda name, codes, where, tokens: poles[name].update(codes, where, tokens),
-        on_pass=tick,
-    )
+    found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
     inspected = [
-        Inspected(name, sae.cfg.architecture(), sae.cfg.d_sae, results[name], poles[name])
+        Inspected(name, sae.cfg.architecture(), sae.cfg.d_sae, found.reconstruction[name], found.contexts[name])
         for name, sae in subjects.saes.items()
     ]
     return Inspection(
@@ -93,5 +75,5 @@ def inspect_saes(
         hook_name=subjects.cfg.hook_name,
         text=subjects.cfg.dataset_path,
         held_out=subjects.held_out,
-        results=text_results(subjects, results, poles, suite="inspect", settings={"tokens": n_tokens}),
+        results=text_results(subjects, found, suite="inspect", settings={"tokens": n_tokens}),
     )

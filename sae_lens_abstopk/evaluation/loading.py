@@ -15,10 +15,10 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.measurable import require_measurable
-from sae_lens_abstopk.evaluation.passes.hook_places import read_by, with_flat_heads
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.saes.heads import read_by, with_flat_heads
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_checks import WITHOUT_EFFECT

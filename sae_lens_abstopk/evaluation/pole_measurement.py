@@ -5,12 +5,9 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
-from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.language_model import casts_shared, load_language_model
+from sae_lens_abstopk.training.language_model import casts_shared
 
 
 @torch.no_grad()
@@ -36,17 +33,13 @@ def measure_poles(
     Raises:
         ConfigError: the SAE cannot be loaded, or model or text are unknown.
     """
-    sae = load_sae(folder)
-    cfg = evaluation_config(folder, sae, model_name=model_name, text=text)
-    model = load_language_model(cfg)
-    sae.to(cfg.device)
-    batches = token_batches(model, cfg, n_tokens, part="held_out" if text is None else "all")
-    passes = ModelPasses.of_run(model, cfg)
-    token_filter = TokenFilter.of_sae(sae, getattr(model, "tokenizer", None))
+    subjects = open_subjects([folder], model_name=model_name, text=text)
+    (sae,) = subjects.saes.values()
+    batches, passes = subjects.batches(n_tokens), subjects.passes
     sums = PoleActivitySums(sae.cfg.d_sae)
     for done, tokens in enumerate(batches, 1):
         activations = passes.activations(tokens)
-        kept = token_filter.keep(tokens, activations).to(activations.device)
+        kept = subjects.token_filter.keep(tokens, activations).to(activations.device)
         sums.update(sae.encode(activations[kept].float()))
         if on_progress is not None:
             on_progress(done, len(batches))

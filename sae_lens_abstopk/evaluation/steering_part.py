@@ -11,7 +11,6 @@ from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.passes.generation import require_chat_template
-from sae_lens_abstopk.evaluation.passes.hook_places import require_all_heads
 from sae_lens_abstopk.evaluation.probing_part import ProbedTask
 from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
@@ -23,6 +22,7 @@ from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.saes.heads import require_all_heads
 
 # tokens that the scale of a latent is estimated on
 SCALE_TOKENS = 16_384
@@ -84,11 +84,12 @@ def steer_on_task(
     assert part is not None  # checked before anything runs
     shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
     found: dict[str, SteeringRecord] = {}
+    batches = subjects.batches(SCALE_TOKENS)
     for sae_name, sae in subjects.saes.items():
         scales = latent_scale(
             subjects.model,
             sae,
-            subjects.batches(SCALE_TOKENS),
+            batches,
             latents=probed.candidates[sae_name][: options.candidates],
             token_filter=subjects.token_filter,
             autocast=subjects.cfg.autocast_lm,

@@ -22,7 +22,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ReconstructionPart(_Section):
+class ReconstructionOptions(_Section):
     """How reconstruction is measured."""
 
     tokens: Count = 51_200
@@ -64,10 +64,13 @@ class Suite(_Section):
     """What an evaluation runs."""
 
     name: str = ""
-    reconstruction: ReconstructionPart = ReconstructionPart()
+    reconstruction: ReconstructionOptions = ReconstructionOptions()
     tasks: tuple[str, ...] = ()
     texts_per_pole: Count | None = None
-    """Texts drawn of each pole; all where None."""
+    """
+    Texts drawn of each pole; all where None. Each pole is drawn by itself, over all splits in proportion, so of two texts
+    that differ in nothing but the pole one may be drawn without the other.
+    """
     untrained: bool = True
     """Probe SAEs with fresh weights too, as a control."""
     steering: SteeringOptions | None = None
@@ -100,7 +103,7 @@ def load_suite(source: str | Path) -> Suite:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        sections = {"steering": SteeringOptions, "behaviour": BehaviourOptions, "reconstruction": ReconstructionPart}
+        sections = {"steering": SteeringOptions, "behaviour": BehaviourOptions, "reconstruction": ReconstructionOptions}
         parents = [sections[part] for part in first["loc"][:-1] if part in sections]
         allowed = (parents[-1] if parents else Suite).model_fields
         raise ConfigError(f"{path}: {key}: {first['msg'].lower()}; keys: {', '.join(allowed)}.") from None

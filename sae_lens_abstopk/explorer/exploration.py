@@ -11,7 +11,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place, without_path
-from sae_lens_abstopk.evaluation.passes.hook_places import read_by, require_all_heads, with_flat_heads
+from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
@@ -23,7 +23,8 @@ from sae_lens_abstopk.explorer.labeler import Labeler
 from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
-from sae_lens_abstopk.explorer.steered import SteeredText, encode_prompts, steered_texts
+from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts
+from sae_lens_abstopk.saes.heads import read_by, require_all_heads, with_flat_heads
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.text import Part, load_text
@@ -136,8 +137,8 @@ def explore(
     part: Part = "held_out" if text is None else "all"
     load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
     language_model = load_language_model(cfg) if loaded is None else loaded
-    encode_prompts(language_model, prompts)  # a prompt that cannot be used is refused before the pass
     if prompts:
+        TextModel(language_model).encode(prompts)  # a prompt that cannot be used is refused before the pass
         require_all_heads(first, "steering")
     for each in saes.values():
         each.to(next(language_model.parameters()).device)

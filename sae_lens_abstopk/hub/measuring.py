@@ -2,19 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from itertools import count
 from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
-from sae_lens_abstopk.evaluation.passes.hook_places import read_by
-from sae_lens_abstopk.evaluation.text_results import text_results
+from sae_lens_abstopk.evaluation.text_results import read_text, text_results
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
+from sae_lens_abstopk.saes.heads import read_by
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.saes.signed import SignedSAE
 
@@ -67,26 +64,14 @@ def _measured_together(
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
     subjects = open_subjects(folders, model_name=model_name, text=text)
-    batches = subjects.batches(n_tokens)
-    contexts = {sae_id: PoleContexts(sae.cfg.d_sae, CONTEXTS) for sae_id, sae in subjects.saes.items()}
     sums = {
         sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if isinstance(sae, SignedSAE)
     }
-    done = count(1)
 
-    def observe(sae_id: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
-        contexts[sae_id].update(codes, where, tokens)
+    def observe(sae_id: str, codes: torch.Tensor, *_: torch.Tensor) -> None:
         if sae_id in sums:
             sums[sae_id].update(codes)
 
-    found = evaluate_reconstruction(
-        subjects.passes,
-        subjects.saes,
-        batches,
-        token_filter=subjects.token_filter,
-        with_loss=False,
-        observer=observe,
-        on_pass=lambda: on_progress(next(done), len(batches)) if on_progress else None,
-    )
-    document = text_results(subjects, found, contexts, suite="publish", settings={"tokens": n_tokens})
+    found = read_text(subjects, n_tokens, contexts=CONTEXTS, with_loss=False, observer=observe, on_progress=on_progress)
+    document = text_results(subjects, found, suite="publish", settings={"tokens": n_tokens})
     return results_of(document), {sae_id: each.result for sae_id, each in sums.items()}

@@ -36,6 +36,7 @@ from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import task_names
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import train
+from tests.evaluation.steerable import topk_sae
 
 QUIET = Console(quiet=True)
 SMALL: dict[str, Any] = {
@@ -139,7 +140,7 @@ def test_finished_parts_are_not_computed_again_unless_their_inputs_changed(
     first = evaluate([trained], suite=Suite(**probing), out=tmp_path / "out")
     (tmp_path / "out" / "parts" / "geometry.json").write_text("{torn")
     with monkeypatch.context() as broken:
-        for name in ("evaluate_reconstruction", "probe_on_task"):
+        for name in ("read_text", "probe_on_task"):
             broken.setattr(evaluation, name, lambda *_, **__: pytest.fail("computed again"))
         again = evaluate([trained], suite=Suite(**probing), out=tmp_path / "out")
         assert again.tasks == first.tasks
@@ -479,6 +480,20 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
     written = read_results(tmp_path / "runs" / "results" / "results.json")
     assert written.model_dump_json() == results.model_dump_json()
+
+
+def test_seeds_of_many_latents_are_not_matched_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (topk_sae() for _ in range(2))
+    large.cfg.d_sae = 99
+    subjects: Any = SimpleNamespace(saes={"a": small, "b": small, "c": large})
+    groups = dict.fromkeys("abc", "topk")
+    run = evaluation._Evaluation(subjects, Suite(), {}, Path(), groups, 0, lambda *_: None)
+    monkeypatch.setattr(evaluation, "LARGEST_MATCHED", 64)
+    with pytest.warns(UserWarning, match="stability of [ab] and c is not measured: with 99 latents") as told:
+        found = run._stability()
+    assert len(told) == 2
+    assert [(pair.first, pair.second) for pair in found] == [("a", "b")]
+    assert found[0].mean_cosine == pytest.approx(1, abs=1e-6)
 
 
 def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> None:

@@ -8,6 +8,9 @@ from scipy.optimize import linear_sum_assignment
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.geometry import unit_rows
 
+# latents of the larger of two SAEs of an evaluation that are still matched: about 6 GB, and minutes
+LARGEST_MATCHED = 16_384
+
 
 @dataclass(frozen=True)
 class DictionaryMatch:
@@ -43,8 +46,8 @@ def match_dictionaries(first: torch.Tensor, second: torch.Tensor, *, signed: boo
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
     Turning a latent around changes nothing in a signed SAE, so those are matched on the absolute cosine; the latents of
-    a non-negative one are matched on the cosine. Holds a float64 matrix [F, F'], twice while it is solved. Dead latents
-    have arbitrary directions: leave their rows out. A row of norm zero has similarity 0 with all.
+    a non-negative one are matched on the cosine. Holds a float64 matrix [F, F'], twice while it is solved. All rows
+    count, those of dead latents too, whose directions are arbitrary. A row of norm zero has similarity 0 with all.
 
     Raises:
         ConfigError: the dictionaries read different widths, are empty, or hold numbers that are not finite.

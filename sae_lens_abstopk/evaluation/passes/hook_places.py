@@ -1,11 +1,9 @@
 """Where a hook name points to in a model: transformers, SAELens's proxy of it, HookedTransformer or TransformerBridge."""
 
-import copy
 import difflib
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sae_lens import SAE
 from sae_lens.load_model import HookedProxyLM
 from torch import nn
 from transformer_lens import HookedTransformer
@@ -63,36 +61,6 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
     return HookPlace(name, modules[name], _base_model(hf))
-
-
-def read_by(sae: SAE[Any]) -> str:
-    """What an SAE reads, in words: a hook, or one head of it."""
-    metadata = sae.cfg.metadata
-    head = metadata.hook_head_index
-    return str(metadata.hook_name) if head is None else f"head {head} of {metadata.hook_name}"
-
-
-def require_all_heads(sae: SAE[Any], what: str) -> None:
-    """
-    Refuse an SAE of one attention head for something that edits or reads a hook whole.
-
-    Raises:
-        ConfigError: naming ``what``.
-    """
-    if sae.cfg.metadata.hook_head_index is not None:
-        raise ConfigError(
-            f"this SAE reads only {read_by(sae)}, but {what} is for all heads together; use an SAE of all heads "
-            "(hook_head_index: null)."
-        )
-
-
-def with_flat_heads(sae: SAE[Any]) -> SAE[Any]:
-    """``sae``, or its twin that reads activations of all heads side by side, as they are read here."""
-    if not sae.hook_z_reshaping_mode:
-        return sae
-    twin = copy.copy(sae)
-    twin.turn_off_forward_pass_hook_z_reshaping()
-    return twin
 
 
 def layer_names(hf: nn.Module) -> list[str]:

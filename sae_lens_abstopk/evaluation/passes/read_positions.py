@@ -24,7 +24,7 @@ class Fallbacks(NamedTuple):
     unfiltered: int = 0
     """Without any token that is kept: they are read as if nothing were left out."""
     marked_left_out: int = 0
-    """Whose marked token is left out: no probe sees such a text (:attr:`~.representations.Representations.left_out`)."""
+    """Whose marked token is left out or cut off: no probe sees such a text (:attr:`~.representations.Representations.left_out`)."""
     truncated: int = 0
     """Cut to ``max_length`` tokens."""
 
@@ -41,7 +41,7 @@ class TextReader:
         self.last = torch.where(self.usable, places, -1).amax(1)
         self.really_last = torch.where(batch.real, places, -1).amax(1)
         self.with_mean = "mean" in reads
-        self.picked = {"last": self.last, "marked": batch.marked}
+        self.picked = {"last": self.last, "marked": torch.where(batch.marked < 0, self.last, batch.marked)}
         self.picked = {read: place for read, place in self.picked.items() if read in reads}
         self.texts = torch.arange(len(batch.rows), device=batch.kept.device)
 
@@ -81,10 +81,10 @@ class TextReader:
         return {kind: _array(values) for kind, values in found.items()}
 
     def left_out(self) -> list[int]:
-        """Texts, by number, whose marked token the filter leaves out: its activation is none that the SAE knows."""
+        """Texts, by number, whose marked token is cut off, or left out by the filter: the SAE knows no such activation."""
         if "marked" not in self.picked:
             return []
-        kept = self.batch.kept[self.texts, self.batch.marked]
+        kept = self.batch.kept[self.texts, self.picked["marked"]] & (self.batch.marked >= 0)
         return self.batch.rows[~kept.cpu()].tolist()
 
     def fallbacks(self) -> Fallbacks:

@@ -17,7 +17,8 @@ from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.read_positions import CHUNK_BYTES, READS, Fallbacks, TextReader
 from sae_lens_abstopk.evaluation.passes.text_batches import Marker, ReadingRules, text_batches
 
-_X = "x"
+# in place of the name of an SAE, which may be anything
+_X = None
 
 Rows = npt.NDArray[np.int64]
 
@@ -40,7 +41,7 @@ class Representations:
     folder: Path
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
     left_out: tuple[int, ...] = ()
-    """Texts that have their rows but are not to be probed: the token filter leaves out their marked token."""
+    """Texts that have their rows but are not to be probed: their marked token is cut off, or left out by the filter."""
     temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
     """What owns the folder, unless the caller does."""
 
@@ -107,16 +108,16 @@ class Representations:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _path(self, name: str, read: str) -> Path:
+    def _path(self, name: str | None, read: str) -> Path:
         known = (_X, *self.d_sae)
         if name not in known:
             raise ConfigError(f"there is no SAE {name!r} here; there are {', '.join(self.d_sae) or 'none'}.")
         if read not in self.reads:
             raise ConfigError(f"read={read!r} was not computed; use one of {', '.join(self.reads)}.")
         # by number: the name of an SAE may hold anything
-        return self.folder / f"{_X if name == _X else f'codes_{known.index(name)}'}_{read}.npy"
+        return self.folder / f"{'x' if name is _X else f'codes_{known.index(name)}'}_{read}.npy"
 
-    def _open(self, name: str, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
+    def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
         return np.load(self._path(name, read), mmap_mode=mode)
 
 
@@ -162,7 +163,7 @@ def represent(
             gives no finite codes, or too little room on the disk.
     """
     rules = rules or ReadingRules.of_saes(saes, tokenizer)
-    _check(saes, texts, reads, markers)
+    _check(texts, reads, markers)
     d_in, d_sae = _widths(passes, tokenizer, saes, texts, rules, max_length)
     made = Representations._create(len(texts), tuple(reads), d_in, d_sae, folder)
     try:
@@ -196,16 +197,12 @@ def represent(
     return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))
 
 
-def _check(
-    saes: Mapping[str, Codec], texts: Sequence[str], reads: Sequence[str], markers: Sequence[Marker] | None
-) -> None:
+def _check(texts: Sequence[str], reads: Sequence[str], markers: Sequence[Marker] | None) -> None:
     unknown = [read for read in reads if read not in READS]
     if unknown or not reads or len(set(reads)) < len(reads):
         raise ConfigError(f"reads={list(reads)!r} must be one or more of {', '.join(READS)}, each once.")
     if not texts:
         raise ConfigError("there are no texts to represent.")
-    if _X in saes:
-        raise ConfigError(f"an SAE cannot be called {_X!r} here; give it another name.")
     if "marked" in reads and (markers is None or len(markers) != len(texts) or None in markers):
         lacking = "no markers" if markers is None else f"{sum(m is not None for m in markers)} markers"
         raise ConfigError(

@@ -73,7 +73,7 @@ class TextBatch(NamedTuple):
     kept: torch.Tensor
     """Boolean [b, t]: those of them that pass the token filter."""
     marked: torch.Tensor
-    """Position of the marked token, int64 [b]; -1 without a marker."""
+    """Position of the marked token, int64 [b]; -1 without a marker, or where it is cut off."""
     truncated: int
     """Texts that were cut to ``max_length``."""
 
@@ -102,7 +102,7 @@ def text_batches(
     Models are causal, so padding on the right changes nothing to its left.
 
     Raises:
-        ConfigError: a text has no token, or a marker covers none that is read.
+        ConfigError: a text has no token, or a marker covers none.
     """
     bos = [tokenizer.bos_token_id] if rules.prepend_bos and tokenizer.bos_token_id is not None else []
     for start in range(0, len(texts), WINDOW):
@@ -170,10 +170,10 @@ def _tokenise(
         if span is not None:
             offsets = encoded["offset_mapping"][place]
             covered = [i for i, (first, end) in enumerate(offsets) if first < span[1] and end > span[0]]
-            if not covered or covered[-1] >= room:
+            if not covered:
                 raise ConfigError(
-                    f"the marker {span} of text {row} ({texts[row][:60]!r}) covers no token of the first {room}; markers "
-                    "are (first, end) characters of the text."
+                    f"the marker {span} of text {row} ({texts[row][:60]!r}) covers no token; markers are (first, end) "
+                    "characters of the text."
                 )
-            marked = covered[-1] + len(bos)
+            marked = covered[-1] + len(bos) if covered[-1] < room else -1
         yield _Tokens(row, bos + ids[:room], marked, len(ids) > room)

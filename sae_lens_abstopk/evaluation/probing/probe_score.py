@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +11,10 @@ import numpy.typing as npt
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
+from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 
 Rows = npt.NDArray[np.int64]
 T = TypeVar("T")
-
-
-class Split(Protocol):
-    """Row numbers of three parts that share no group."""
-
-    @property
-    def train(self) -> Rows: ...
-    @property
-    def val(self) -> Rows: ...
-    @property
-    def test(self) -> Rows: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,7 @@ class Labelled:
 
     labels: npt.NDArray[np.int64]
     """0 for pole A, 1 for pole B, [n]."""
-    split: Split
+    split: TaskSplit
     groups: Sequence[Hashable] | None
     """Template or document of each text; None where each is its own."""
     seed: int

@@ -15,7 +15,7 @@ from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.passes.representations import Representations
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import SPARSITIES, CodeProbes, probe_codes
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, Split, over_permutations, spread
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 
 PERMUTATIONS = 5
@@ -97,7 +97,7 @@ class TaskProbes:
 def probe_task(
     representations: Representations,
     labels: Sequence[int] | npt.NDArray[np.integer],
-    split: Split,
+    split: TaskSplit,
     sae_name: str,
     *,
     groups: Sequence[Hashable] | None = None,

@@ -7,7 +7,7 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.passes.hook_places import with_flat_heads
+from sae_lens_abstopk.saes.heads import with_flat_heads
 from sae_lens_abstopk.sparse import pole_limits
 
 # codes that are in memory at once, in bytes

@@ -153,7 +153,7 @@ def stability_table(merged: MergedResults) -> ReportTable:
         title="Stability across seeds",
         columns=("SAE", "other seed", "mean cosine", "above 0.7", "above 0.9"),
         rows=tuple(pairs),
-        note="Decoder rows matched one to one; of signed SAEs by absolute cosine, as turning a latent around changes nothing.",
+        note="Decoder rows matched one to one, dead ones included; of signed SAEs by absolute cosine, as turning a latent around changes nothing.",
         labels=2,
     )
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.hook_places import find_place, require_all_heads
+from sae_lens_abstopk.evaluation.passes.hook_places import find_place
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve, DoseMeter, LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
@@ -23,6 +23,7 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import (
 )
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
+from sae_lens_abstopk.saes.heads import require_all_heads
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 

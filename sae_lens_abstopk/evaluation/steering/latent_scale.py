@@ -12,8 +12,8 @@ from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
-from sae_lens_abstopk.evaluation.passes.hook_places import require_all_heads, with_flat_heads
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
 QUANTILE = 0.99
 # codes are counted in bins that grow by 2 %, from 1e-4 to about 1e6

@@ -12,8 +12,9 @@ from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.activation_edits import Edit, intervene
-from sae_lens_abstopk.evaluation.passes.hook_places import find_place, require_all_heads, with_flat_heads
+from sae_lens_abstopk.evaluation.passes.hook_places import find_place
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
 Operator = Literal["add", "clamp", "ablate"]
 Pole = Literal["positive", "negative"]
