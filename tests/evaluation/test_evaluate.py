@@ -329,7 +329,7 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
 
 
 def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384, quantile=0.99)
+    nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384)
     monkeypatch.setattr(steering_part, "latent_scale", lambda *_, **__: nothing)
     cfg = SimpleNamespace(autocast_lm=False)
     subjects: Any = SimpleNamespace(

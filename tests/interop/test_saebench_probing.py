@@ -42,10 +42,12 @@ def mean_codes(passes: ModelPasses, sae: SAE[Any], texts: list[str]) -> torch.Te
     tokenizer: Any = passes.model.tokenizer
     rules = ReadingRules(True, TokenFilter())
     found = torch.zeros(len(texts), 2 * F)
-    for batch in text_batches(passes, tokenizer, texts, rules=rules, max_length=128):
-        for row, x, kept in zip(batch.rows, batch.activations, batch.kept, strict=True):
-            codes = sae.encode(x[kept])
-            found[row] = torch.cat([codes.relu(), (-codes).relu()], dim=-1).mean(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.MAX_LENGTH", 128)
+        for batch in text_batches(passes, tokenizer, texts, rules=rules):
+            for row, x, kept in zip(batch.rows, batch.activations, batch.kept, strict=True):
+                codes = sae.encode(x[kept])
+                found[row] = torch.cat([codes.relu(), (-codes).relu()], dim=-1).mean(0)
     return found
 
 

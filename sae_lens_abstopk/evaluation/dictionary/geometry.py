@@ -8,6 +8,8 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 
 ANTIPODAL = -0.7
+# pairs that are listed at most, the most opposed ones
+LISTED = 1_000_000
 BLOCK_ROWS = 2048
 # entries of the largest block of cosines at one time: 64 MiB in float32
 BLOCK_ENTRIES = 2**24
@@ -28,7 +30,7 @@ class AntipodalPairs:
     cosine: torch.Tensor
     """cos(d_first, d_second), float64 [n], ascending."""
     total: int
-    """Pairs below the threshold; more than ``n`` only where ``limit`` cut the list."""
+    """Pairs below the threshold; more than ``n`` only where ``LISTED`` cut the list."""
     threshold: float
 
     def __len__(self) -> int:
@@ -57,36 +59,29 @@ class NearestDecoders:
 
 
 @torch.no_grad()
-def antipodal_pairs(
-    W_dec: torch.Tensor, *, threshold: float = ANTIPODAL, limit: int = 1_000_000, block_rows: int = BLOCK_ROWS
-) -> AntipodalPairs:
+def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> AntipodalPairs:
     """
     All pairs i < j with cos(d_i, d_j) < ``threshold``, exactly: pairs near it are settled in double precision.
 
-    Every pair of rows is looked at once, in blocks of at most ``block_rows`` rows by as many columns as keep a block
+    Every pair of rows is looked at once, in blocks of at most ``BLOCK_ROWS`` rows by as many columns as keep a block
     within ``BLOCK_ENTRIES`` entries; no [F, F] matrix is held. A row of norm zero has no direction and is in no pair.
 
     Args:
         W_dec: Decoder rows [F, D] of any float type and scale, on any device.
         threshold: Cosine below which two rows are antipodal, between -1 and 0.
-        limit: Pairs listed at most, the most opposed ones; all are counted.
-        block_rows: Rows of one block.
 
     Returns:
         The pairs, on the CPU.
 
     Raises:
-        ConfigError: ``W_dec`` is not a matrix of finite numbers, or an option is out of range.
+        ConfigError: ``W_dec`` is not a matrix of finite numbers, or the threshold is out of range.
     """
     if not -1 < threshold < 0:
         raise ConfigError(f"threshold={threshold!r} must lie between -1 and 0: opposed rows have a negative cosine.")
-    for name, value in (("limit", limit), ("block_rows", block_rows)):
-        if value < 1:
-            raise ConfigError(f"{name}={value!r} must be at least 1.")
     unit = unit_rows(W_dec)
     first = second = torch.empty(0, dtype=torch.int64)
     cosine, total = torch.empty(0, dtype=torch.float64), 0
-    for rows, columns, block in _upper_blocks(unit, block_rows):
+    for rows, columns, block in _upper_blocks(unit):
         i, j = (block < threshold + SLACK).nonzero(as_tuple=True)
         i, j = i + rows, j + columns
         exact = _exact_cosines(W_dec, i, j)
@@ -95,8 +90,8 @@ def antipodal_pairs(
         first = torch.cat([first, i[found].cpu()])
         second = torch.cat([second, j[found].cpu()])
         cosine = torch.cat([cosine, exact[found].cpu()])
-        if len(cosine) > limit:
-            best = cosine.argsort(stable=True)[:limit]
+        if len(cosine) > LISTED:
+            best = cosine.argsort(stable=True)[:LISTED]
             first, second, cosine = first[best], second[best], cosine[best]
     order = cosine.argsort(stable=True)
     return AntipodalPairs(first[order], second[order], cosine[order], total, threshold)
@@ -162,12 +157,12 @@ def unit_rows(rows: torch.Tensor) -> torch.Tensor:
     return unit.div_(norms.masked_fill_(norms == 0, 1))
 
 
-def _upper_blocks(unit: torch.Tensor, block_rows: int) -> Iterator[tuple[int, int, torch.Tensor]]:
+def _upper_blocks(unit: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
     """(first row, first column, cosines) of blocks that cover every pair i < j."""
-    n_columns = max(BLOCK_ENTRIES // block_rows, 1)
-    for row in range(0, len(unit), block_rows):
+    n_columns = max(BLOCK_ENTRIES // BLOCK_ROWS, 1)
+    for row in range(0, len(unit), BLOCK_ROWS):
         for column in range(row, len(unit), n_columns):
-            yield row, column, unit[row : row + block_rows] @ unit[column : column + n_columns].T
+            yield row, column, unit[row : row + BLOCK_ROWS] @ unit[column : column + n_columns].T
 
 
 def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:

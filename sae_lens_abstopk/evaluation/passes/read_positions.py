@@ -26,7 +26,7 @@ class Fallbacks(NamedTuple):
     marked_left_out: int = 0
     """Whose marked token is left out or cut off: no probe sees such a text (:attr:`~.representations.Representations.left_out`)."""
     truncated: int = 0
-    """Cut to ``max_length`` tokens."""
+    """Cut to ``MAX_LENGTH`` tokens."""
 
 
 class TextReader:

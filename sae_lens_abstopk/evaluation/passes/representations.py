@@ -26,9 +26,9 @@ Rows = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Representations:
     """
-    What :func:`represent` wrote: float32 rows in .npy files, opened as memory maps.
+    What :func:`represent` wrote: float32 rows in .npy files in a temporary folder, opened as memory maps.
 
-    A context manager: leaving it removes the files if they are in a temporary folder.
+    A context manager: leaving it removes the files.
     """
 
     n: int
@@ -38,12 +38,11 @@ class Representations:
     d_in: int
     d_sae: Mapping[str, int]
     """Width of each SAE, by name."""
-    folder: Path
+    temporary: tempfile.TemporaryDirectory[str] = field(repr=False)
+    """What owns the files."""
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
     left_out: tuple[int, ...] = ()
     """Texts that have their rows but are not to be probed: their marked token is cut off, or left out by the filter."""
-    temporary: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
-    """What owns the folder, unless the caller does."""
 
     @classmethod
     def of_arrays(
@@ -55,19 +54,17 @@ class Representations:
         reads = tuple(x)
         n, d_in = np.shape(x[reads[0]])
         d_sae = {name: np.shape(by_read[reads[0]])[1] for name, by_read in codes.items()}
-        made = cls._create(n, reads, d_in, d_sae, None)
+        made = cls._create(n, reads, d_in, d_sae)
         for name, by_read in {_X: x, **codes}.items():
             for read in reads:
                 made._open(name, read, mode="r+")[:] = by_read[read]
         return made
 
     @classmethod
-    def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int], folder: Path | None) -> Self:
-        """Files of the right size, in ``folder`` or in a temporary one."""
-        temporary = tempfile.TemporaryDirectory(prefix="representations-") if folder is None else None
-        made = cls(n, reads, d_in, d_sae, Path(folder or temporary.name), temporary=temporary)  # type: ignore[union-attr]
+    def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]) -> Self:
+        """Files of the right size."""
+        made = cls(n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-"))
         try:
-            made.folder.mkdir(parents=True, exist_ok=True)
             _check_room(made.folder, 4 * n * len(reads) * (d_in + sum(d_sae.values())))
             for name, width in {_X: d_in, **d_sae}.items():
                 for read in reads:
@@ -76,6 +73,11 @@ class Representations:
             made.close()
             raise
         return made
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return Path(self.temporary.name)
 
     def x(self, read: str, rows: Rows | None = None) -> npt.NDArray[np.float32]:
         """Activations [n, d_in] (of ``rows`` alone, if given) at a read position."""
@@ -98,9 +100,8 @@ class Representations:
             yield stored[:, start : start + width][rows]
 
     def close(self) -> None:
-        """Remove the files, if they are in a temporary folder."""
-        if self.temporary is not None:
-            self.temporary.cleanup()
+        """Remove the files."""
+        self.temporary.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -131,9 +132,6 @@ def represent(
     reads: Sequence[str] = ("last", "mean"),
     markers: Sequence[Marker] | None = None,
     rules: ReadingRules | None = None,
-    folder: Path | None = None,
-    batch_tokens: int = 2048,
-    max_length: int = 512,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Representations:
     """
@@ -142,7 +140,8 @@ def represent(
     "last" is the last token, "marked" the last token of the marked word, "mean" the mean over tokens, of x and of the
     codes (not the code of the mean). Tokens that the SAEs were not trained on (:class:`ReadingRules`) are left out;
     where that leaves nothing to read, :class:`Fallbacks` counts what was done. Memory does not depend on the number of
-    texts: rows go to disk as they come.
+    texts: rows go to a temporary folder as they come. (Where those live in memory, as on some machines, set TMPDIR to
+    one on disk.)
 
     Args:
         passes: The language model and the hook that all ``saes`` read.
@@ -152,10 +151,6 @@ def represent(
         reads: Of "last", "mean" and "marked".
         markers: For "marked": (first, end) characters of each text's word.
         rules: By default those that the SAEs' metadata record.
-        folder: Where the files go, and stay; by default a temporary folder. (Where that lives in memory, as /tmp does
-            on some machines, name a folder on disk.)
-        batch_tokens: Tokens in one pass of the model, padding included.
-        max_length: Tokens of a text that are run; the rest is cut off, and counted.
         on_progress: Called with (texts done, texts in all).
 
     Raises:
@@ -164,8 +159,8 @@ def represent(
     """
     rules = rules or ReadingRules.of_saes(saes, tokenizer)
     _check(texts, reads, markers)
-    d_in, d_sae = _widths(passes, tokenizer, saes, texts, rules, max_length)
-    made = Representations._create(len(texts), tuple(reads), d_in, d_sae, folder)
+    d_in, d_sae = _widths(passes, tokenizer, saes, texts, rules)
+    made = Representations._create(len(texts), tuple(reads), d_in, d_sae)
     try:
         fallbacks, done = made.fallbacks, 0
         left_out: list[int] = []
@@ -176,8 +171,6 @@ def represent(
             texts,
             rules=rules,
             markers=markers if "marked" in reads else None,
-            batch_tokens=batch_tokens,
-            max_length=max_length,
         ):
             reader = TextReader(batch, reads)
             rows = batch.rows.numpy()
@@ -216,10 +209,9 @@ def _widths(
     saes: Mapping[str, Codec],
     texts: Sequence[str],
     rules: ReadingRules,
-    max_length: int,
 ) -> tuple[int, dict[str, int]]:
     """Widths of the hook and of the codes, from the first text."""
-    batch = next(text_batches(passes, tokenizer, texts[:1], rules=rules, max_length=max_length))
+    batch = next(text_batches(passes, tokenizer, texts[:1], rules=rules))
     x = batch.activations[0, -1:].float()
     for name, sae in saes.items():
         wanted = getattr(getattr(sae, "cfg", None), "d_in", x.shape[-1])
@@ -236,5 +228,5 @@ def _check_room(folder: Path, needed: int) -> None:
     if needed > free:
         raise ConfigError(
             f"the representations need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; give "
-            "folder=PATH on a larger disk, fewer read positions, or fewer SAEs at once."
+            "a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at once."
         )

@@ -13,6 +13,10 @@ from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 
 # texts that are tokenised and sorted together: enough for little padding, few enough to forget
 WINDOW = 2048
+# tokens in one pass of the model, padding included
+BATCH_TOKENS = 2048
+# tokens of a text that are run; the rest is cut off, and counted
+MAX_LENGTH = 512
 
 Marker = tuple[int, int] | None
 
@@ -75,7 +79,7 @@ class TextBatch(NamedTuple):
     marked: torch.Tensor
     """Position of the marked token, int64 [b]; -1 without a marker, or where it is cut off."""
     truncated: int
-    """Texts that were cut to ``max_length``."""
+    """Texts that were cut to ``MAX_LENGTH`` tokens."""
 
 
 class _Tokens(NamedTuple):
@@ -93,11 +97,9 @@ def text_batches(
     *,
     rules: ReadingRules,
     markers: Sequence[Marker] | None = None,
-    batch_tokens: int = 2048,
-    max_length: int = 512,
 ) -> Iterator[TextBatch]:
     """
-    Activations of ``texts``, each once, in batches of at most ``batch_tokens`` tokens (or one text), padding included.
+    Activations of ``texts``, each once, in batches of at most ``BATCH_TOKENS`` tokens (or one text), padding included.
 
     Models are causal, so padding on the right changes nothing to its left.
 
@@ -108,13 +110,13 @@ def text_batches(
     for start in range(0, len(texts), WINDOW):
         window = range(start, min(start + WINDOW, len(texts)))
         tokenised = sorted(
-            _tokenise(tokenizer, texts, markers, window, bos=bos, max_length=max_length),
+            _tokenise(tokenizer, texts, markers, window, bos=bos),
             key=lambda tokens: len(tokens.ids),
         )
         while tokenised:
             size = len(tokenised)
             # the last is the longest: it decides how many fit
-            size = min(size, max(1, batch_tokens // len(tokenised[-1].ids)))
+            size = min(size, max(1, BATCH_TOKENS // len(tokenised[-1].ids)))
             taken, tokenised = tokenised[-size:], tokenised[:-size]
             yield _run(passes, taken, rules, n_bos=len(bos))
 
@@ -151,7 +153,6 @@ def _tokenise(
     window: range,
     *,
     bos: list[int],
-    max_length: int,
 ) -> Iterator[_Tokens]:
     spans = [None if markers is None else markers[row] for row in window]
     with_offsets = any(span is not None for span in spans)
@@ -161,7 +162,7 @@ def _tokenise(
     encoded = tokenizer(
         [texts[row] for row in window], add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False
     )
-    room = max_length - len(bos)
+    room = MAX_LENGTH - len(bos)
     for place, row in enumerate(window):
         ids = encoded["input_ids"][place]
         if not ids:

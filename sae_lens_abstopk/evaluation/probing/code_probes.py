@@ -81,11 +81,6 @@ class LatentPair:
     coverage: Estimate
     """Share of A texts where the A side alone fires plus share of B texts where the B side alone does, halved."""
 
-    @property
-    def is_one_latent(self) -> bool:
-        """Whether both poles are best detected by the two sides of one latent."""
-        return self.pole_a.latent == self.pole_b.latent
-
 
 @dataclass(frozen=True)
 class SparseProbe:
@@ -118,7 +113,6 @@ def probe_codes(
     sae_name: str,
     *,
     reads: Sequence[str],
-    sparsities: Sequence[int] = SPARSITIES,
 ) -> list[CodeProbes]:
     """
     Choose on train and val, measure on test, every probe on the codes of ``sae_name``.
@@ -136,7 +130,7 @@ def probe_codes(
             CodeProbes(
                 single=_single(codes, scores, data),
                 pair=_pair(codes, scores, data),
-                sparse=tuple(_sparse(codes, scores, data, k) for k in sorted(sparsities)),
+                sparse=tuple(_sparse(codes, scores, data, k) for k in SPARSITIES),
                 best_coverage=_best_coverage(codes, scores, data),
             )
         )

@@ -14,25 +14,12 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.passes.representations import Representations
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
-from sae_lens_abstopk.evaluation.probing.code_probes import SPARSITIES, CodeProbes, probe_codes
+from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 
+# how many times the control is run, each with other poles
 PERMUTATIONS = 5
-
-
-@dataclass(frozen=True)
-class BestLatent:
-    """The best single latent of an SAE for a pair of poles, as steering wants it."""
-
-    latent: int
-    orientation: int
-    """+1 if its positive side goes with pole B, -1 if its negative side does."""
-    read: str
-    train_auroc: float
-    """Of orientation * code: at least 0.5."""
-    val_auroc: float
-    test_auroc: float
 
 
 @dataclass(frozen=True)
@@ -60,18 +47,6 @@ class TaskProbes:
     permuted_activations: tuple[ActivationProbes, ...]
     untrained: CodeProbes | None
     """Control: the same procedure on the codes of an SAE with fresh weights."""
-
-    @property
-    def best_latent(self) -> BestLatent:
-        single = self.codes.single
-        return BestLatent(
-            single.latent,
-            single.orientation,
-            single.score.read,
-            single.score.train_auroc,
-            single.score.val_auroc,
-            single.score.auroc.value,
-        )
 
     def scores(self) -> dict[str, ProbeScore]:
         """Every method by name, controls last, for tables."""
@@ -103,9 +78,6 @@ def probe_task(
     groups: Sequence[Hashable] | None = None,
     untrained_name: str | None = None,
     activations: TaskProbes | None = None,
-    reads: Sequence[str] | None = None,
-    sparsities: Sequence[int] = SPARSITIES,
-    permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> TaskProbes:
     """
@@ -121,36 +93,27 @@ def probe_task(
         groups: Template or document of each text: parts must not share one, and intervals resample them.
         untrained_name: The represented SAE with fresh weights (see :func:`~.untrained.untrained_sae`).
         activations: Result for another SAE on the same texts, split and seed, to take the probes on x from.
-        reads: Read positions to choose from; by default all that were represented.
-        sparsities: The k of the k-sparse probes.
-        permutations: How many times the control is run, each with other poles.
         seed: Of the permutations and the resampling.
 
     Raises:
-        ConfigError: an unknown SAE or read position, no permutation, or labels, groups and split that do not fit (see
-            :meth:`~.probe_score.Labelled.check`).
+        ConfigError: an unknown SAE, or labels, groups and split that do not fit (see :meth:`~.probe_score.Labelled.check`).
     """
-    if permutations < 1:
-        raise ConfigError(f"permutations={permutations} must be at least 1.")
-    reads = tuple(reads or representations.reads)
+    reads = representations.reads
     for name in filter(None, (sae_name, untrained_name)):
-        for read in reads:
-            representations.codes(name, read)  # says what is there, if it is not
+        representations.codes(name, reads[0])  # says what is there, if it is not
     split = TaskSplit(
         *(rows[~np.isin(rows, representations.left_out)] for rows in (split.train, split.val, split.test))
     )
     data = Labelled(np.asarray(labels, dtype=np.int64), split, groups, seed)
     data.check(representations.n)
     if activations is not None:
-        asked = (data.digest, seed, reads, permutations)
-        held = (activations.digest, activations.seed, activations.reads, len(activations.permuted_activations))
+        asked, held = (data.digest, seed, reads), (activations.digest, activations.seed, activations.reads)
         if held != asked:
-            of = [f"poles and split {d[:8]}, seed {s}, reads {r}, {n} permutations" for d, s, r, n in (held, asked)]
+            of = [f"poles and split {d[:8]}, seed {s}, reads {r}" for d, s, r in (held, asked)]
             raise ConfigError(f"activations= holds probes of {of[0]}; these are {of[1]}: leave it out.")
-    shuffled = [data.permuted(number) for number in range(permutations)]
+    shuffled = [data.permuted(number) for number in range(PERMUTATIONS)]
     test = data.of(split.test)
-    options = {"reads": reads, "sparsities": sparsities}
-    codes, *permuted_codes = probe_codes(representations, [data, *shuffled], sae_name, **options)
+    codes, *permuted_codes = probe_codes(representations, [data, *shuffled], sae_name, reads=reads)
     return TaskProbes(
         sae_name=sae_name,
         reads=reads,
@@ -165,7 +128,7 @@ def probe_task(
         permuted_activations=activations.permuted_activations
         if activations
         else tuple(probe_activations(representations, each, reads=reads) for each in shuffled),
-        untrained=probe_codes(representations, [data], untrained_name, **options)[0] if untrained_name else None,
+        untrained=probe_codes(representations, [data], untrained_name, reads=reads)[0] if untrained_name else None,
     )
 
 

@@ -15,6 +15,7 @@ from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
+# of abs(z) over firings
 QUANTILE = 0.99
 # codes are counted in bins that grow by 2 %, from 1e-4 to about 1e6
 _RATIO, _SMALLEST, _BINS = 1.02, 1e-4, 1163
@@ -22,7 +23,7 @@ _RATIO, _SMALLEST, _BINS = 1.02, 1e-4, 1163
 
 @dataclass(frozen=True)
 class LatentScales:
-    """Quantile of abs(z) of some latents over the tokens on which they fired; called with a latent, it gives s."""
+    """99th percentile of abs(z) of some latents over the tokens on which they fired; called with a latent, it gives s."""
 
     latents: tuple[int, ...]
     values: tuple[float, ...]
@@ -31,7 +32,6 @@ class LatentScales:
     """Tokens on which each latent fired, on either side."""
     n_tokens: int
     """Tokens looked at."""
-    quantile: float
 
     def __call__(self, latent: int) -> float:
         """
@@ -57,13 +57,10 @@ class LatentScaleFitter:
 
     Args:
         latents: The latents to measure.
-        quantile: Of abs(z) over firings.
     """
 
-    def __init__(self, latents: Sequence[int], *, quantile: float = QUANTILE) -> None:
-        if not 0 < quantile <= 1:
-            raise ConfigError(f"quantile={quantile} must be above 0 and at most 1.")
-        self.latents, self.quantile, self.n_tokens = tuple(latents), quantile, 0
+    def __init__(self, latents: Sequence[int]) -> None:
+        self.latents, self.n_tokens = tuple(latents), 0
         self._counts = torch.zeros(len(self.latents) * _BINS, dtype=torch.int64)
 
     def update(self, codes: torch.Tensor) -> Self:
@@ -80,13 +77,11 @@ class LatentScaleFitter:
         """The scales of everything seen."""
         counts = self._counts.view(-1, _BINS)
         total = counts.sum(1)
-        rank = (self.quantile * total).ceil().clamp(min=1)
+        rank = (QUANTILE * total).ceil().clamp(min=1)
         bins = (counts.cumsum(1) >= rank[:, None]).int().argmax(1)
         # the middle of the bin, on the scale that the bins are even on
         values = torch.where(total > 0, _SMALLEST * _RATIO ** (bins.double() + 0.5), torch.nan)
-        return LatentScales(
-            self.latents, tuple(values.tolist()), tuple(total.tolist()), self.n_tokens, quantile=self.quantile
-        )
+        return LatentScales(self.latents, tuple(values.tolist()), tuple(total.tolist()), self.n_tokens)
 
 
 @torch.no_grad()
@@ -97,7 +92,6 @@ def latent_scale(
     *,
     latents: Sequence[int],
     token_filter: TokenFilter,
-    quantile: float = QUANTILE,
     hook_name: str | None = None,
     autocast: bool = False,
 ) -> LatentScales:
@@ -112,7 +106,6 @@ def latent_scale(
         batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
         latents: Which to measure.
         token_filter: Tokens that count; that of the SAE, as a rule.
-        quantile: Of abs(z).
         hook_name: The SAE's own by default.
         autocast: Run the model in bfloat16 autocast.
 
@@ -120,7 +113,7 @@ def latent_scale(
         ConfigError: the SAE is one of a single attention head, or the model has no such hook.
     """
     require_all_heads(sae, "the scale to steer by")
-    fitter = LatentScaleFitter(latents, quantile=quantile)
+    fitter = LatentScaleFitter(latents)
 
     def look(activations: torch.Tensor) -> torch.Tensor:
         codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.device))

@@ -11,6 +11,8 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.yaml_files import data_folder
 
 TASK_FILE = "abstopk_multiple_choice.yaml"
+# requests at once
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,6 @@ class MultipleChoiceScore:
     accuracy_stderr: float
     n: int
     """Questions."""
-    steering: str | None
-    """Name of the steering file."""
 
 
 def require_lm_eval() -> Any:
@@ -45,7 +45,6 @@ def multiple_choice(
     *,
     questions: Path | None = None,
     steering: Path | None = None,
-    batch_size: int = 16,
     limit: int | None = None,
     device: str = "cpu",
     model_kwargs: Mapping[str, Any] | None = None,
@@ -57,7 +56,6 @@ def multiple_choice(
         pretrained: Name or folder of a transformers model.
         questions: JSONL with ``question``, ``choices`` and ``answer`` (an index); the shipped ones by default.
         steering: What :func:`export_for_lm_eval` wrote.
-        batch_size: Requests at once.
         limit: Questions from the start; all by default.
         device: For the model.
         model_kwargs: Options of ``from_pretrained`` that the model is loaded with, such as a dtype.
@@ -79,7 +77,7 @@ def multiple_choice(
         model="steered" if steering else "hf",
         model_args=arguments | ({"steer_path": str(steering)} if steering else {}),
         tasks=[task],
-        batch_size=batch_size,
+        batch_size=BATCH_SIZE,
         limit=limit,
         device=device,
         bootstrap_iters=0,
@@ -91,5 +89,4 @@ def multiple_choice(
         accuracy=accuracy,
         accuracy_stderr=(accuracy * (1 - accuracy) / max(n - 1, 1)) ** 0.5,
         n=n,
-        steering=steering.name if steering else None,
     )

@@ -61,7 +61,7 @@ def measure_refusal(
         text_model.generate(text_model.encode(asked), samples=1, max_new_tokens=max_new_tokens, temperature=0).texts
         for asked in (harmful, harmless)
     ]
-    shares = (
-        refusal_score(texts, groups=of_texts) for texts, of_texts in zip(found, groups or (None, None), strict=True)
+    of_harmful, of_harmless = groups or (None, None)
+    return RefusalScores(
+        refusal_score(found[0], groups=of_harmful), refusal_score(found[1], groups=of_harmless), found[0]
     )
-    return RefusalScores(*shares, found[0])

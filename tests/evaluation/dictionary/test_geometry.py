@@ -34,7 +34,8 @@ def test_antipodal_pairs_are_those_of_the_dense_matrix(
     rows = dictionary(n, d)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(geometry, "BLOCK_ENTRIES", entries)
-        found = antipodal_pairs(rows, threshold=threshold, block_rows=block_rows)
+        patch.setattr(geometry, "BLOCK_ROWS", block_rows)
+        found = antipodal_pairs(rows, threshold=threshold)
     dense = dense_cosines(rows)
     i, j = torch.triu_indices(n, n, 1)
     expected = {(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if dense[a, b] < threshold}
@@ -54,10 +55,12 @@ def test_pairs_within_rounding_of_the_threshold_are_settled_in_double_precision(
     assert found.first.tolist() == [0] * 5
 
 
-def test_the_most_opposed_pairs_are_kept_and_all_are_counted() -> None:
+def test_the_most_opposed_pairs_are_kept_and_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = dictionary(50, 3)
     everything = antipodal_pairs(rows)
-    cut = antipodal_pairs(rows, limit=20, block_rows=7)
+    monkeypatch.setattr(geometry, "LISTED", 20)
+    monkeypatch.setattr(geometry, "BLOCK_ROWS", 7)
+    cut = antipodal_pairs(rows)
     assert (len(cut), cut.total) == (20, everything.total)
     assert torch.equal(cut.cosine, everything.cosine[:20])
     assert torch.equal(cut.first, everything.first[:20])
@@ -108,7 +111,6 @@ def test_nearest_rows_are_those_of_the_dense_matrix(n: int, k: int) -> None:
     ("call", "sentence"),
     [
         (lambda: antipodal_pairs(torch.ones(3, 2), threshold=0.7), "threshold=0.7 must lie between -1 and 0"),
-        (lambda: antipodal_pairs(torch.ones(3, 2), limit=0), "limit=0 must be at least 1"),
         (lambda: antipodal_pairs(torch.ones(3)), "rows of shape (3,) are no matrix; give one direction a row, [n, D]."),
         (lambda: antipodal_pairs(torch.tensor([[1.0], [torch.nan]])), "1 of 2 rows hold numbers that are not finite"),
         (lambda: nearest_decoders(torch.eye(3), 3), "k=3 must lie between 1 and 2"),

@@ -56,9 +56,7 @@ def one_by_one(passes: ModelPasses, tokenizer: Any, text: str, bos: bool) -> tor
 def test_rows_are_those_of_texts_run_one_by_one(passes: ModelPasses, tokenizer: Any, bos: bool) -> None:
     made = saes(prepend_bos=bos, seqpos_slice=(1, None))
     markers = [(8, 18), (0, 2), (9, 17), (2, 9), (11, 13)]
-    with represent(
-        passes, tokenizer, made, TEXTS, reads=("last", "mean", "marked"), markers=markers, batch_tokens=70
-    ) as found:
+    with represent(passes, tokenizer, made, TEXTS, reads=("last", "mean", "marked"), markers=markers) as found:
         assert found.n == 5
         assert found.d_sae == {"signed": 64, "a/stock topk": 48}
         for row, (text, (first, end)) in enumerate(zip(TEXTS, markers, strict=True)):
@@ -78,13 +76,14 @@ def expect(found: np.ndarray, expected: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("preset", HOOKS)
 def test_every_class_of_model_is_read_the_same_in_any_batch(
-    preset: str, tiny_models: dict[str, Path], tokenizer: Any
+    preset: str, tiny_models: dict[str, Path], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook = HOOKS[preset]
     model = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[hook]).eval()
     passes = ModelPasses(model, hook)
-    for sizes in ({"batch_tokens": 1}, {"batch_tokens": 10_000}):
-        with represent(passes, tokenizer, {}, TEXTS, rules=RULES, **sizes) as found:
+    for size in (1, 10_000):
+        monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.BATCH_TOKENS", size)
+        with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
             for row, text in enumerate(TEXTS):
                 x = one_by_one(passes, tokenizer, text, bos=False)
                 expect(found.x("last")[row], x[-1])
@@ -128,17 +127,21 @@ def test_a_slice_from_the_end_counts_from_the_end_of_each_text(passes: ModelPass
             expect(found.x("mean")[row], one_by_one(passes, tokenizer, text, False)[1:-2].mean(0))
 
 
-def test_long_texts_are_cut_and_counted(passes: ModelPasses, tokenizer: Any) -> None:
-    with represent(passes, tokenizer, {}, TEXTS, rules=RULES, max_length=6) as found:
+def test_long_texts_are_cut_and_counted(passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.MAX_LENGTH", 6)
+    with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
         expect(found.x("last")[0], one_by_one(passes, tokenizer, TEXTS[0], False)[5])
         lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
         assert found.fallbacks.truncated == sum(length > 6 for length in lengths) > 0
 
 
-def test_a_text_whose_marked_word_is_cut_off_is_left_out(passes: ModelPasses, tokenizer: Any) -> None:
+def test_a_text_whose_marked_word_is_cut_off_is_left_out(
+    passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.MAX_LENGTH", 6)
     end = len(TEXTS[0])
     options: dict[str, Any] = {"reads": ("marked",), "markers": [(0, 2), (end - 1, end)], "rules": RULES}
-    with represent(passes, tokenizer, {"x": Repeated()}, [TEXTS[0]] * 2, **options, max_length=6) as found:
+    with represent(passes, tokenizer, {"x": Repeated()}, [TEXTS[0]] * 2, **options) as found:
         assert found.left_out == (1,)
         assert found.fallbacks.marked_left_out == 1
         assert np.isfinite(found.codes("x", "marked")).all()
@@ -165,6 +168,7 @@ def test_memory_does_not_grow_with_the_number_of_texts(
     passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.WINDOW", 50)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.BATCH_TOKENS", 128)
 
     def at_the_end(n: int) -> tuple[int, int]:
         """Peak of traced allocations (Python and NumPy), and bytes of tensors after the last batch."""
@@ -176,9 +180,7 @@ def test_memory_does_not_grow_with_the_number_of_texts(
 
         tracemalloc.start()
         try:
-            represent(
-                passes, tokenizer, {"sae": Repeated()}, texts, rules=RULES, batch_tokens=128, on_progress=measure
-            ).close()
+            represent(passes, tokenizer, {"sae": Repeated()}, texts, rules=RULES, on_progress=measure).close()
         finally:
             tracemalloc.stop()
         return found[0], found[1]
@@ -190,14 +192,10 @@ def test_memory_does_not_grow_with_the_number_of_texts(
     assert many[1] - few[1] < written / 10
 
 
-def test_temporary_files_go_and_those_of_the_caller_stay(passes: ModelPasses, tokenizer: Any, tmp_path: Path) -> None:
+def test_temporary_files_go(passes: ModelPasses, tokenizer: Any) -> None:
     with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
         assert sorted(path.name for path in found.folder.iterdir()) == ["x_last.npy", "x_mean.npy"]
     assert not found.folder.exists()
-    with represent(passes, tokenizer, saes(), TEXTS, folder=tmp_path / "rows") as kept:
-        pass
-    assert len(list((tmp_path / "rows").iterdir())) == 6
-    assert kept.x("last").shape == (5, 32)
 
 
 def test_a_failure_half_way_leaves_no_temporary_files(
@@ -223,11 +221,12 @@ def test_columns_come_in_bounded_chunks_and_in_order(monkeypatch: pytest.MonkeyP
         np.testing.assert_array_equal(stored.latents("sae", "last", [7, 0], rows), codes[rows][:, [7, 0]])
 
 
-def test_progress_reaches_the_number_of_texts(passes: ModelPasses, tokenizer: Any) -> None:
+def test_progress_reaches_the_number_of_texts(
+    passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.BATCH_TOKENS", 30)
     seen: list[tuple[int, int]] = []
-    with represent(
-        passes, tokenizer, {}, TEXTS, rules=RULES, batch_tokens=30, on_progress=lambda *now: seen.append(now)
-    ):
+    with represent(passes, tokenizer, {}, TEXTS, rules=RULES, on_progress=lambda *now: seen.append(now)):
         pass
     assert seen[-1] == (5, 5)
     assert len(seen) > 1
@@ -268,7 +267,7 @@ def test_too_small_a_disk_is_told_before_any_text_is_run(
     passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
-    with pytest.raises(ConfigError, match=r"need 0\.0 GB and .* give folder=PATH on a larger disk"):
+    with pytest.raises(ConfigError, match=r"need 0\.0 GB and .* give a folder on a larger disk by TMPDIR=FOLDER"):
         represent(passes, tokenizer, {}, TEXTS, rules=RULES)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +21,9 @@ from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
+from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 
 PLANTED = 5
-
-
-class Parts(NamedTuple):
-    train: np.ndarray
-    val: np.ndarray
-    test: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,7 +34,7 @@ class Planted:
     codes: dict[str, np.ndarray]
     labels: np.ndarray
     groups: list[str]
-    split: Parts
+    split: TaskSplit
 
     def stored(self, *, reads: tuple[str, ...] = ("last",)) -> Representations:
         return Representations.of_arrays(
@@ -71,7 +66,7 @@ def planted(n: int = 600, d: int = 16, seed: int = 0) -> Planted:
         "noise": generator.normal(size=(n, 40)).astype(np.float32),
     }
     groups = [f"template {i // 10}" for i in range(n)]
-    return Planted(x, codes, labels, groups, Parts(*np.split(np.arange(n), [n * 3 // 5, n * 4 // 5])))
+    return Planted(x, codes, labels, groups, TaskSplit(*np.split(np.arange(n), [n * 3 // 5, n * 4 // 5])))
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +75,9 @@ def found() -> TaskProbes:
 
 
 def test_the_planted_latent_is_found_with_its_orientation(found: TaskProbes) -> None:
-    best = found.best_latent
-    assert (best.latent, best.orientation, best.read) == (PLANTED, -1, "last")
-    assert min(best.train_auroc, best.val_auroc, best.test_auroc) > 0.99
+    best = found.codes.single
+    assert (best.latent, best.orientation, best.score.read) == (PLANTED, -1, "last")
+    assert min(best.score.train_auroc, best.score.val_auroc, best.score.auroc.value) > 0.99
 
 
 def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbes) -> None:
@@ -119,10 +114,8 @@ def test_best_coverage_has_the_controls_of_the_probes(found: TaskProbes) -> None
 
 def test_the_pair_is_two_sides_of_one_signed_latent_or_two_non_negative_ones(found: TaskProbes) -> None:
     assert (found.codes.pair.pole_a, found.codes.pair.pole_b) == (Side(PLANTED, 1), Side(PLANTED, -1))
-    assert found.codes.pair.is_one_latent
     other = planted().probe("non-negative").codes.pair
     assert (other.pole_a, other.pole_b) == (Side(PLANTED, 1), Side(PLANTED + 40, 1))
-    assert not other.is_one_latent
     assert other.coverage.value > 0.97
     assert other.score.auroc.value == pytest.approx(found.codes.pair.score.auroc.value)
 
@@ -204,18 +197,14 @@ def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
         assert found.activations.dense.score.read == "mean"  # though it is useless on test
         assert found.activations.dense.score.auroc.value < 0.75
         assert found.codes.single.score.read == "last"
-        assert probe_task(stored, data.labels, data.split, "signed", reads=("mean",)).best_latent.read == "mean"
 
 
 def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
     data = planted()
     assert data.probe(untrained_name="noise") == found
     with data.stored() as stored:
-        shared = probe_task(
-            stored, data.labels, data.split, "non-negative", groups=data.groups, activations=found, sparsities=(1, 3)
-        )
+        shared = probe_task(stored, data.labels, data.split, "non-negative", groups=data.groups, activations=found)
         assert shared.activations is found.activations
-        assert [probe.k for probe in shared.codes.sparse] == [1, 3]
         with pytest.raises(ConfigError, match=r"activations= holds probes .* seed 0.* leave it out"):
             probe_task(stored, data.labels, data.split, "signed", activations=found, seed=1)
         with pytest.raises(ConfigError, match=r"activations= holds probes of poles and split"):
@@ -240,8 +229,6 @@ def test_the_permuted_control_is_the_mean_and_range_over_permutations(found: Tas
     assert len(set(values)) == PERMUTATIONS
     assert score.auroc.value == pytest.approx(np.mean(values))
     assert (score.auroc.low, score.auroc.high, score.auroc.n_units) == (min(values), max(values), PERMUTATIONS)
-    with pytest.raises(ConfigError, match="permutations=0 must be at least 1"):
-        planted().probe(permutations=0)
 
 
 def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
@@ -251,7 +238,7 @@ def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
     wild = replace(data, x=data.x.copy(), codes={name: z.copy() for name, z in data.codes.items()})
     wild.x[massive] = 1e4 * np.random.default_rng(0).normal(size=wild.x[massive].shape)
     wild.codes["signed"][massive] *= -1e4
-    split = Parts(*(np.setdiff1d(rows, massive) for rows in data.split))
+    split = TaskSplit(*(np.setdiff1d(rows, massive) for rows in data.split))
     clean = replace(data, split=split).probe()
     with wild.stored() as stored:
         left_out = replace(stored, left_out=tuple(massive))
@@ -288,11 +275,10 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
     [
         ({"sae_name": "sined"}, "no SAE 'sined' here; there are signed, non-negative, noise"),
         ({"untrained_name": "fresh"}, "no SAE 'fresh'"),
-        ({"reads": ("mean",)}, "read='mean' was not computed"),
         ({"labels": [0, 1]}, "300 texts were represented, but there are 2 poles"),
         ({"labels": np.zeros(300, int)}, r"the train part has 180 texts with poles \[0\]; it needs both"),
         ({"labels": np.arange(300) % 3}, r"poles \[0, 1, 2\]"),
-        ({"split": Parts(np.arange(180), np.arange(175, 240), np.arange(240, 300))}, "in both train and val"),
+        ({"split": TaskSplit(np.arange(180), np.arange(175, 240), np.arange(240, 300))}, "in both train and val"),
         ({"groups": ["same"] * 300}, "group 'same' is in both train and val; split by group"),
     ],
 )
@@ -344,7 +330,7 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     places = ["river", "film", "glacier", "lighthouse", "snow", "end", "night"]
     labels = np.tile([0, 1], 100)
     texts = [f"{' '.join(generator.choice(places, 3))} and {'XY'[pole]}" for pole in labels]
-    split = Parts(np.arange(120), np.arange(120, 160), np.arange(160, 200))
+    split = TaskSplit(np.arange(120), np.arange(120, 160), np.arange(160, 200))
     record = SAEMetadata(hook_name=HOOK, prepend_bos=False, seqpos_slice=(1, None))
     signed = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=record))
     plain = StandardSAE(StandardSAEConfig(d_in=32, d_sae=64, metadata=record))
@@ -361,9 +347,9 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     with represent(passes, tokenizer, saes, texts) as stored:
         of_signed = probe_task(stored, labels, split, "signed", untrained_name="fresh")
         of_plain = probe_task(stored, labels, split, "plain", activations=of_signed)
-    assert of_signed.best_latent.latent == PLANTED
-    assert of_signed.best_latent.orientation == 1
-    assert of_signed.best_latent.test_auroc > 0.99
+    assert of_signed.codes.single.latent == PLANTED
+    assert of_signed.codes.single.orientation == 1
+    assert of_signed.codes.single.score.auroc.value > 0.99
     assert of_signed.activations.difference_in_means.score.auroc.value > 0.99
     assert np.dot(of_signed.activations.difference_in_means.direction, direction.numpy()) > 0.95
     assert of_signed.codes.single.coverage.value > 0.97

@@ -32,19 +32,15 @@ def test_the_streamed_quantile_is_the_exact_one_within_a_percent() -> None:
         found(6)
 
 
-def test_the_scale_of_a_model_is_that_of_its_kept_tokens(tiny_models: dict[str, Path]) -> None:
+def test_the_scale_of_a_model_is_that_of_its_kept_tokens(
+    tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, sae = model_of("llama-3.1-8b", tiny_models), signed_sae()
     batches = [random_tokens(4, 16, seed) for seed in range(3)]
-    found = latent_scale(
-        model, sae, batches, latents=[5], token_filter=TokenFilter(seqpos_slice=(1, None)), quantile=1.0
-    )
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.steering.latent_scale.QUANTILE", 1.0)
+    found = latent_scale(model, sae, batches, latents=[5], token_filter=TokenFilter(seqpos_slice=(1, None)))
     with torch.no_grad():
         hidden = [model.model(batch, output_hidden_states=True).hidden_states[4][:, 1:] for batch in batches]
     codes = sae.encode(torch.cat(hidden).flatten(0, 1))[:, 5].abs()
     assert found.n_tokens == 180
     assert found(5) == pytest.approx(codes.max().item(), rel=0.0101)
-
-
-def test_a_quantile_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"quantile=99 must be above 0 and at most 1"):
-        LatentScaleFitter([0], quantile=99)

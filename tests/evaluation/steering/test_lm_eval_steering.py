@@ -141,7 +141,7 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     towards = Intervention("direction", "add", 1.0, direction=glacier)
     path = export_for_lm_eval(tmp_path / "g.pt", model, signed_sae(), towards, 1e4, hook_name="model.layers.25")
     steered = multiple_choice(folder, questions=questions, steering=path)
-    assert (steered.n, steered.steering) == (6, "g.pt")
+    assert steered.n == 6
     assert steered.accuracy == pytest.approx(1 / 3)  # the same answer to every question, and right to a third
     assert plain.accuracy_stderr == pytest.approx((plain.accuracy * (1 - plain.accuracy) / 5) ** 0.5)
 
