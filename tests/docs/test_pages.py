@@ -7,15 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
-from sae_lens_abstopk import evaluate, load_config, load_task, train
-from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk import evaluate, load_config, train
 from sae_lens_abstopk.evaluation.suite import load_suite
-from sae_lens_abstopk.evaluation.suite_tasks import drawn
 from tests.conftest import small_run
 from tests.evaluation.test_evaluate import CONCEPT
 from tests.test_cli import invoke
@@ -187,43 +184,13 @@ def test_the_page_on_publishing_runs(run_page: Callable[..., Any]) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_on_probing_runs(run_page: Callable[..., Any], workshop: Path) -> None:
-    subjects = open_subjects(
-        {"signed": workshop / "runs/quickstart", "batchtopk": workshop / "runs/quickstart/batchtopk"}
-    )
-    task = drawn(load_task("gender"), 60, 0)
-    scope = {
-        "passes": subjects.passes,
-        "tokenizer": subjects.tokenizer,
-        "sae": subjects.saes["signed"],
-        "other": subjects.saes["batchtopk"],
-        "texts": [example.text for example in task.examples],
-        "labels": np.array([example.pole for example in task.examples]),
-        "groups": [example.group for example in task.examples],
-        "split": task.split(0),
-    }
-    assert run_page("protocols", scope)["found"].sae_name == "signed"
+def test_the_page_on_probing_runs(run_page: Callable[..., Any]) -> None:
+    assert run_page("protocols")["found"].sae_name == "signed"
 
 
 @pytest.mark.slow
-def test_the_page_on_the_protocol_of_steering_runs(run_page: Callable[..., Any], workshop: Path) -> None:
-    subjects = open_subjects([workshop / "runs/quickstart"])
-    (sae,) = subjects.saes.values()
-    scope = {
-        "model": subjects.model.model,
-        "sae": sae,
-        "inputs": subjects.tokenizer("He said that", return_tensors="pt"),
-        "task": load_task(workshop / "temperature.yaml"),
-        "candidates": [3, 8],
-        "scales": lambda _: 5.0,
-        "found": type("Found", (), {"direction": sae.W_dec[0].detach()}),
-    }
-    shorter = "latent_chosen_by=str(choice), strengths=(1.0,), samples=1, max_new_tokens=2, tokenizer=tokenizer"
-    changes = {
-        "latent=812": "latent=8",
-        "latent_chosen_by=str(choice)": shorter,
-        "candidates, scales)": "candidates, scales, tokenizer=tokenizer)",
-    }
-    scope["tokenizer"] = subjects.tokenizer
-    result = run_page("protocols-steering", scope, changes)["result"]
+def test_the_page_on_the_protocol_of_steering_runs(run_page: Callable[..., Any]) -> None:
+    shorter = "latent_chosen_by=str(choice), strengths=(1.0,), samples=1, max_new_tokens=2"
+    changes = {"latent=812": "latent=8", "latent_chosen_by=str(choice)": shorter, "16_384": "512"}
+    result = run_page("protocols-steering", changes=changes)["result"]
     assert result.summary("latent").intervention == "latent"
