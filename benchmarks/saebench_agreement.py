@@ -26,7 +26,8 @@ import torch
 from sae_lens import ActivationsStore
 
 from sae_lens_abstopk.evaluation.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.passes.hook_places import find_place
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter

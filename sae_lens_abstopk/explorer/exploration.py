@@ -10,7 +10,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.loading import evaluation_config, kept_back, load_sae, require_one_place, without_path
+from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config, kept_back
+from sae_lens_abstopk.evaluation.loading import load_sae, require_one_place, without_path
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
 from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae
+from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
+from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.passes.hook_places import find_place
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined

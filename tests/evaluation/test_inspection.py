@@ -29,9 +29,10 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.evaluation import loading
 from sae_lens_abstopk.evaluation.dictionary.contexts import Context
+from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_inspection
-from sae_lens_abstopk.evaluation.loading import evaluation_config, load_sae, open_subjects
+from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config

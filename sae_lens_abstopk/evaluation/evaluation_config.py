@@ -1,0 +1,125 @@
+"""The config that model and text of an evaluation are loaded by, from the run of an SAE or from its metadata."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sae_lens import SAE, StandardTrainingSAEConfig
+from sae_lens.constants import SAE_CFG_FILENAME
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_checks import WITHOUT_EFFECT
+from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.training.presets import read_raw
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
+from sae_lens_abstopk.training.text import first_document, open_dataset
+
+# what decides which documents a run keeps back, and what their text is
+HELD_OUT_BY = (
+    "dataset_path",
+    "dataset_name",
+    "split",
+    "streaming",
+    "column_name",
+    "use_chat_formatting",
+    "held_out_every",
+)
+# where SAELens looks for what is no plain text
+_COLUMNS = {
+    "use_chat_formatting": {"conversation", "conversations", "messages"},
+    "is_dataset_tokenized": {"tokens", "input_ids"},
+}
+# what HookedTransformer does to weights as it loads them; no other class of model knows these
+_PROCESSING = {
+    "fold_ln",
+    "fold_value_biases",
+    "center_writing_weights",
+    "center_unembed",
+    "refactor_factored_attn_matrices",
+}
+
+
+def evaluation_config(
+    folder: Path, sae: SAE[Any], *, model_name: str | None = None, text: str | None = None
+) -> TrainingConfig:
+    """
+    The config that model and text are loaded by: that of the run, or one made from the SAE's metadata.
+
+    Args:
+        folder: Of the SAE. One that is no folder of an SAE, as a Hub release, names it in errors alone.
+        sae: The SAE; a config of another hook than its own is not that of its run.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text. Where it lacks the column, the conversations or
+            the token ids that the run read, its column ``text`` is read as plain text.
+    """
+    metadata, other = sae.cfg.metadata, ""
+    beside = (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME)
+    for candidate in beside if (folder / SAE_CFG_FILENAME).is_file() else ():
+        if not candidate.is_file():
+            continue
+        raw, where = read_raw(candidate)
+        if not {"sae", "hook_name"} <= raw.keys():  # of another tool
+            continue
+        # what no evaluation reads may be refused by now, where the run is an older one
+        unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger"}
+        raw = {key: value for key, value in raw.items() if key not in unread}
+        raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
+        raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
+        raw |= {"model_name": model_name} if model_name else {}
+        raw |= _read_as(text, raw) if text else {}
+        cfg = build_config(raw, where=where)
+        if metadata.hook_name in (None, cfg.hook_name):
+            return cfg
+        other = f" ({candidate} is of the hook {cfg.hook_name}, and the SAE reads {metadata.hook_name})"
+    if text is None:
+        raise ConfigError(
+            f"{folder} has no {CONFIG_FILENAME} that names its held-out text{other}; give --text FILE_OR_DATASET."
+        )
+    if not (model_name or metadata.model_name) or not metadata.hook_name:
+        lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
+        raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
+    kwargs = dict(metadata.model_from_pretrained_kwargs or {})
+    return TrainingConfig(
+        sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
+        model_name=model_name or metadata.model_name,
+        model_class_name=metadata.model_class_name or _class_of_model(metadata.hook_name, kwargs),
+        model_from_pretrained_kwargs=kwargs,
+        hook_name=metadata.hook_name,
+        hook_head_index=metadata.hook_head_index,
+        dataset_path=text,
+        context_size=metadata.context_size or 128,
+        prepend_bos=True if metadata.prepend_bos is None else metadata.prepend_bos,
+        seqpos_slice=tuple(metadata.seqpos_slice or (None,)),
+        store_batch_size_prompts=8,
+        train_batch_size_tokens=1,
+        shuffle=False,
+        perf_log_freq=0,
+    )
+
+
+def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
+    """Whether it is known that the run of ``sae`` kept back what is held out in ``cfg``."""
+    try:
+        own = evaluation_config(Path(source), sae)
+    except ConfigError:  # nothing tells what it was trained on
+        return False
+    return all(getattr(own, key) == getattr(cfg, key) for key in HELD_OUT_BY)
+
+
+def _read_as(text: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that have ``text`` read in place of the text of the run ``raw``: the same way where its columns allow, else as plain text."""
+    keys: dict[str, Any] = {"dataset_path": text, "dataset_name": None, "split": "train"}
+    known = {"column_name": {raw.get("column_name", "text")}, **_COLUMNS}
+    plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
+    if changed := [key for key, value in plain.items() if raw.get(key, value) != value]:
+        columns = first_document(open_dataset(text, streaming=raw.get("streaming", True)), text).keys()
+        keys |= {key: plain[key] for key in changed if not known[key] & columns}
+    return keys
+
+
+def _class_of_model(hook_name: str, kwargs: Mapping[str, Any]) -> str:
+    """The class of the model that an SAE of ``hook_name`` was trained on, where nobody says."""
+    if "hook_" not in hook_name:
+        return "AutoModelForCausalLM"
+    return "HookedTransformer" if _PROCESSING & kwargs.keys() else "TransformerBridge"
