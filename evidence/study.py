@@ -123,7 +123,9 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
     # what one of a pair alone says is of an SAE that the other's line is no longer of
     for name, line in lines.items():
         line["stability"] = {
-            other: cosine for other, cosine in line["stability"].items() if name in lines[other]["stability"]
+            other: cosine
+            for other, cosine in line["stability"].items()
+            if name in lines.get(other, {}).get("stability", {})
         }
     record(*lines.values())
 

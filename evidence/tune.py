@@ -69,11 +69,13 @@ def best(points: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
+    study = read_study()
     parser = study_parser(__doc__)
-    parser.add_argument("--variants", nargs="*", help="these alone, of all that the study has")
+    parser.add_argument(
+        "--variants", nargs="*", choices=study["variants"], help="these alone, of all that the study has"
+    )
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="runs at a time, by default one a core")
     args = parsed(parser)
-    study = read_study()
     text = digest_of(args.text)
     points = points_of(study, text)
     done = {(point["variant"], point["lr"]) for point in points}

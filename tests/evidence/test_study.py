@@ -309,6 +309,20 @@ def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
     assert tables.recipe_table([], whole) == "Nothing is recorded yet."
 
 
+def test_a_pair_of_seeds_is_dropped_where_one_of_them_is_gone_or_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "RECORD", tmp_path / "results" / "runs.jsonl")
+    known = {"seed0": {"seed1": 0.5, "seed2": 0.6, "seed3": 0.7}, "seed1": {"seed0": 0.5}, "seed2": {}}
+    record.record(*({"name": name, "stability": pairs} for name, pairs in known.items()))
+    study.record_stability({})
+    assert {name: line["stability"] for name, line in record.recorded().items()} == {
+        "seed0": {"seed1": 0.5},
+        "seed1": {"seed0": 0.5},
+        "seed2": {},
+    }
+
+
 def test_runs_on_different_text_make_no_table() -> None:
     lines: list[dict[str, Any]] = [{"training": {"text_sha256": text}} for text in ("abc", "abc", "def")]
     report.require_one_text(lines[:2])
