@@ -28,6 +28,7 @@ def test_every_file_is_the_one_of_the_manifest_and_all_are_small() -> None:
     files = manifest["saes"][SAE_ID]["files"]
     for path, known in files.items():
         assert published_file(RELEASE / path).sha256 == known["sha256"], path
+    assert published_file(RELEASE / "README.md").sha256 == manifest["card"]["sha256"]
     on_disk = [path for path in RELEASE.rglob("*") if path.is_file()]
     assert {str(path.relative_to(RELEASE)) for path in on_disk} == {*files, "README.md", MANIFEST_FILENAME}
     assert sum(path.stat().st_size for path in on_disk) < 12e6
