@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval
+from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval, read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
-from sae_lens_abstopk.hub.results import with_measured
+from sae_lens_abstopk.hub.results import results_of_file, with_measured
+from sae_lens_abstopk.hub.staging import stage
+from sae_lens_abstopk.saes.pole_activity import PoleActivity
 from tests.evaluation.results_document import results_document
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import HubServer
@@ -49,6 +52,9 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     assert re.search(r"\| tense \| past / present \| \d+ \| 0\.\d\d \[", card)
     steered = next(line for line in card.splitlines() if line.startswith("| gender |")).split("|")
     assert re.fullmatch(r" \+\d\.\d\d \[.*\] ", steered[8])
+    towards = read_results(numbers).steering["gender"]["mine"].interventions["latent"]
+    for place, effect in ((8, towards.towards_a), (9, towards.towards_b)):
+        assert steered[place].startswith(f" {effect.log_odds.value:+.2f} ["), "to A, then to B"
     assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
     assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
     assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
@@ -127,6 +133,18 @@ def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
     assert with_measured({}, {"mine": measured}) == {"mine": measured}
     own = replace(without, examples=(replace(example, token="y"),))
     assert with_measured({"mine": own}, {"mine": measured}) == {"mine": own}
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_contexts_change_their_side_with_the_latent(tmp_path: Path, flips: bool) -> None:
+    counts = torch.ones(2, F, dtype=torch.int64)
+    energy = torch.tensor([1.0, 4.0] if flips else [4.0, 1.0]).double()[:, None].expand(2, F)
+    results, activity = results_of_file(results_file(tmp_path / "n.json", "mine")), PoleActivity(counts, energy, 9)
+    staged = stage({"mine": an_sae()}, tmp_path / "out", results=results, poles={"mine": activity}).saes["mine"].results
+    assert staged is not None
+    shown = [(each.latent, each.pole, each.code, each.token) for each in staged.examples]
+    she, he = ((3, 1, -2.5, "she"), (3, 0, 2.25, "he")) if flips else ((3, 0, 2.5, "she"), (3, 1, -2.25, "he"))
+    assert shown == ([he, she] if flips else [she, he]), "the positive pole first"
 
 
 def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from safetensors.torch import load_file, save_file
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import activation_cache
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.activation_cache import ActivationCache, CacheNotWrittenError
+from sae_lens_abstopk.training.activation_cache import (
+    DEFINING_KEYS,
+    ActivationCache,
+    CacheNotWrittenError,
+    activation_facts,
+)
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.test_checkpoint import Usage
@@ -85,6 +91,49 @@ def test_unshuffled_text_is_one_cache_for_every_seed(raw_config: dict[str, Any],
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == n_shards
     with pytest.raises(ConfigError, match="holds other activations"):
         train(raw_config, tmp_path / "c", activation_cache=cache, shuffle=True, seed=2)
+
+
+OTHERWISE: dict[str, Any] = {
+    "model_name": "copy",
+    "model_class_name": "TransformerBridge",
+    "model_from_pretrained_kwargs": {"revision": "old"},
+    "hook_name": "model.layers.3",
+    "hook_head_index": 0,
+    "dataset_path": "copy.jsonl",
+    "dataset_name": "english",
+    "split": "test",
+    "column_name": "number",
+    "shuffle": False,
+    "streaming": False,
+    "held_out_every": 7,
+    "context_size": 16,
+    "prepend_bos": False,
+    "sequence_separator_token": "eos",
+    "disable_concat_sequences": True,
+    "use_chat_formatting": True,
+    "seqpos_slice": [2, None],
+    "exclude_special_tokens": True,
+    "store_batch_size_prompts": 8,
+    "max_norm_multiple": 3.0,
+    "autocast_lm": True,
+    "model_kwargs": {"output_attentions": True},
+    "cached_activations_path": "elsewhere",
+    "is_dataset_tokenized": True,
+    "use_cached_activations": True,
+    "dtype": "bfloat16",
+    "seed": 7,
+}
+"""A value of each key that decides the activations or their order, unlike that of the run of six steps."""
+
+
+def test_a_run_of_other_activations_has_other_facts(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config)
+    facts = activation_facts(cfg)
+    assert OTHERWISE.keys() == {*DEFINING_KEYS, "seed"}
+    for key, value in OTHERWISE.items():
+        other = copy(cfg)
+        setattr(other, key, value)
+        assert activation_facts(other)[key] != facts[key], key
 
 
 def numbered(n: int, start: int = 0) -> Iterator[torch.Tensor]:

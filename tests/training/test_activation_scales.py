@@ -10,6 +10,7 @@ import torch
 from sae_lens.training.activation_scaler import ActivationScaler
 
 from sae_lens_abstopk.training.activation_scales import estimate_scales
+from sae_lens_abstopk.training.metrics import step_metrics
 
 D_IN, N_BATCHES = 6, 20
 NORM, WHITENING = "expected_average_only_in", "covariance_whitening"
@@ -72,3 +73,19 @@ def test_what_a_checkpoint_brought_along_is_kept() -> None:
     assert known.activation_scaler.scaling_factor == 0.5
     assert new.activation_scaler.scaling_factor not in (None, 0.5)
     estimate_scales([known], iter(()), n_batches=N_BATCHES)
+
+
+@pytest.mark.parametrize("kind", ["none", NORM, WHITENING])
+def test_the_metrics_of_a_step_are_in_the_units_of_the_raw_activations(kind: str) -> None:
+    each = trainer(kind)
+    estimate_scales([each], stream := batches(), n_batches=N_BATCHES)
+    x, noise = next(stream), next(stream)
+    scale = each.activation_scaler.scale
+    output: Any = SimpleNamespace(
+        sae_in=scale(x), sae_out=scale(x + noise), feature_acts=torch.ones(32, 4), loss=torch.tensor(1.0)
+    )
+    vars(each).update(n_training_samples=32, dead_neurons=torch.zeros(4))
+    each.optimizer = SimpleNamespace(param_groups=[{"lr": 1.0}])
+    metrics, error = step_metrics(each, output), noise.square().sum()
+    assert metrics["mse"] == pytest.approx(float(error / 32), rel=1e-4)
+    assert metrics["fvu"] == pytest.approx(float(error / (x - x.mean(0)).square().sum()), rel=1e-4)
