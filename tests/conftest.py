@@ -137,11 +137,10 @@ def small_run(model: Path, texts: Path) -> list[str]:
     ]
 
 
-@pytest.fixture
-def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
+def six_steps(model: Path, texts: Path, output: Path) -> dict[str, Any]:
     """A config file's content for a run of six quick steps."""
     return {
-        "model_name": str(tiny_llama),
+        "model_name": str(model),
         "hook_name": "model.layers.2",
         "dataset_path": str(texts),
         "context_size": 32,
@@ -155,7 +154,13 @@ def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
         "perf_log_freq": 3,
         "perf_tokens": 256,
         "checkpoint_freq": 0,
-        "output_path": str(tmp_path / "run"),
+        "output_path": str(output),
         "logger": {"wandb_log_frequency": 1},
         "sae": {"architecture": "abstopk", "d_in": 32, "d_sae": 64, "k": 4},
     }
+
+
+@pytest.fixture
+def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
+    """A config file's content for a run of six quick steps into a folder of the test."""
+    return six_steps(tiny_llama, texts, tmp_path / "run")

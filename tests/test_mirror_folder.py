@@ -1,7 +1,7 @@
 """``abstopk mirror`` on the folder of a run."""
 
+import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -9,19 +9,27 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.mirror_folder import mirror_folder
 from sae_lens_abstopk.saes.mirror import mirrored_latents
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 from sae_lens_abstopk.training.config_file import build_config
+from tests.conftest import six_steps
 from tests.test_cli import invoke
 
 
+@pytest.fixture(scope="module")
+def trained(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    raw = six_steps(tiny_llama, texts, tmp_path_factory.mktemp("mirror") / "run")
+    raw["sae"]["architecture"] = "batch_abstopk"
+    raw["companions"] = {"topk": {"architecture": "topk"}}
+    return train(build_config(raw), console=Console(quiet=True)).folders["sae"]
+
+
 @pytest.fixture
-def run(raw_config: dict[str, Any]) -> Path:
-    raw_config["sae"]["architecture"] = "batch_abstopk"
-    raw_config["companions"] = {"topk": {"architecture": "topk"}}
-    return train(build_config(raw_config), console=Console(quiet=True)).folders["sae"]
+def run(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def test_the_command_writes_a_stock_sae_that_inspects_as_the_signed_one_does(run: Path, tmp_path: Path) -> None:
@@ -62,7 +70,13 @@ def test_what_is_measured_is_what_the_codes_say(run: Path) -> None:
     measured = measure_poles(run, n_tokens=256, on_progress=lambda done, total: steps.append((done, total)))
     assert steps == [(1, 2), (2, 2)]
     assert measured.n_tokens == 2 * 4 * 31, "position 0 is left out, as in training"
-    assert ((measured.energy > 0) == (measured.counts > 0)).all()
+    subjects = open_subjects([run])
+    (sae,) = subjects.saes.values()
+    batches = [subjects.passes.activations(tokens)[:, 1:].flatten(0, 1) for tokens in subjects.batches(256)]
+    codes = torch.cat([sae.encode(x) for x in batches]).detach().double()
+    assert torch.equal(measured.counts, torch.stack([(codes > 0).sum(0), (codes < 0).sum(0)]))
+    energy = torch.stack([codes.relu().square().sum(0), (-codes).relu().square().sum(0)])
+    torch.testing.assert_close(measured.energy, energy, rtol=1e-4, atol=0)
 
 
 def test_mistakes_are_answered_in_a_sentence_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:

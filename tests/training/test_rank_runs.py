@@ -28,6 +28,7 @@ from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.exactness import differences, final_state, rows
 from tests.training.rank_processes import on_ranks
+from tests.training.runs import signals_in
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
@@ -61,14 +62,8 @@ def stopping(raw: dict[str, Any], *, rank: int, step: int) -> Callable[[], Any]:
     """Work that one rank is asked to stop in, while it takes the numbers of a step."""
 
     def work() -> Any:
-        original = runner_module.step_metrics
-
-        def once(trainer: Any, *args: Any) -> Any:
-            if this_rank() == rank and trainer.n_training_steps == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return original(trainer, *args)
-
-        runner_module.step_metrics = once
+        if this_rank() == rank:
+            runner_module.step_metrics = signals_in(step)
         return state_of(raw)
 
     return work

@@ -2,11 +2,9 @@ import gc
 import importlib.util
 import io
 import json
-import os
 import pickle
 import shlex
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from rich.console import Console
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.training import many_runs, sweep_jobs
-from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import CheckpointError
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
@@ -109,18 +106,12 @@ def test_a_run_that_stops_itself_takes_no_other_with_it(
 
 
 def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: Callable[..., None]
 ) -> None:
-    original = runner_module.step_metrics
-
-    def press(*args: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args)
-
     def no_room(*_: Any) -> None:
         raise CheckpointError("no room")
 
-    monkeypatch.setattr(runner_module, "step_metrics", press)
+    stop_after(1)
     monkeypatch.setattr(RunCheckpoints, "save", no_room)
     output = tmp_path / "runs"
     with pytest.raises(CheckpointError, match="no room"):

@@ -1,0 +1,91 @@
+"""Signals and errors that end a run, and what is saved of it."""
+
+import io
+import os
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import runner as runner_module
+from tests.test_cli import invoke
+from tests.training.exactness import differences
+from tests.training.runs import run_of, state_of
+
+
+def test_what_a_stopped_run_prints_goes_on_with_it(raw_config: dict[str, Any], stop_after: Callable[..., None]) -> None:
+    said = io.StringIO()
+    run = run_of(raw_config, Console(file=said, width=500))
+    stop_after(4)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert "SIGTERM: stopping after this step" in said.getvalue()
+    command = said.getvalue().splitlines()[-1].removeprefix("go on with: abstopk ")
+    done = invoke(*shlex.split(command))
+    assert done.exit_code == 0, done.output
+    assert "going on after step 4" in done.output
+
+
+def test_a_second_signal_stops_at_once_and_its_echo_does_not(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stop_after: Callable[..., None]
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.training.interruption.ECHO", 0.0)
+    run = run_of(raw_config | {"companions": {"topk": {"architecture": "topk"}}})
+    stop_after(1, signal.SIGINT, times=2)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not (run.output / "checkpoints").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_before_the_first_step_leave_nothing_to_save(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(raw_config)
+    monkeypatch.setattr(runner_module, "estimate_scales", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert not (run.output / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("error", [ConnectionError("the Hub is gone"), ConfigError("the cache is damaged")])
+def test_text_that_ends_in_an_error_loses_no_step(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    raw_config |= {"perf_log_freq": 0}
+    whole = state_of(raw_config | {"output_path": f"{raw_config['output_path']}-whole"})
+    run = run_of(raw_config)
+    original = run.activations_store.get_raw_llm_batch
+
+    def broken(raise_on_epoch_end: bool = False) -> Any:
+        if run.trainers["sae"].n_training_steps >= 3:
+            raise error
+        return original(raise_on_epoch_end)
+
+    monkeypatch.setattr(run.activations_store, "get_raw_llm_batch", broken)
+    with pytest.raises(type(error), match=str(error)):
+        run.run()
+    (checkpoint,) = (run.output / "checkpoints").iterdir()
+    assert int(checkpoint.name) >= 3 * 64
+    assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
+
+
+def test_a_measurement_that_fails_loses_no_step(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_of(raw_config | {"output_path": str(tmp_path / "whole")}).run()
+    run = run_of(raw_config)
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run.run()
+    assert [path.name for path in (run.output / "checkpoints").iterdir()] == [str(3 * 64)]
+    resumed = run_of(raw_config | {"resume_from_checkpoint": "newest"}).run()
+    assert torch.equal(resumed.W_dec, whole.W_dec)
