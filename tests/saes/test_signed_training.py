@@ -173,16 +173,6 @@ def test_the_saved_threshold_selects_what_the_batch_selected(normalisation: str,
     torch.testing.assert_close(saved(x), reference, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("rescale", [False, True])
-def test_fold_w_dec_norm_keeps_codes_of_the_saved_sae(rescale: bool, tmp_path: Path) -> None:
-    sae = per_batch(rescale_acts_by_decoder_norm=rescale)
-    x = train_a_little(sae)
-    sae.save_inference_model(tmp_path)
-    saved, folded = SAE.load_from_disk(tmp_path), SAE.load_from_disk(tmp_path, fold_W_dec_norm=True)
-    torch.testing.assert_close(saved(x), folded(x), rtol=1e-4, atol=1e-4)
-    assert torch.equal(saved.encode(x) != 0, folded.encode(x) != 0)
-
-
 def test_the_threshold_follows_the_least_kept_magnitude() -> None:
     sae = per_batch(topk_threshold_lr=0.25)
     first = step(sae, tokens(10)).feature_acts.to_dense()
@@ -250,6 +240,7 @@ print(type(sae).__name__, "sae_lens_abstopk" in sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "imports", "printed"),
     [

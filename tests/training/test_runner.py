@@ -4,9 +4,6 @@ import csv
 import gc
 import io
 import json
-import os
-import shutil
-import signal
 import threading
 import weakref
 from pathlib import Path
@@ -20,7 +17,7 @@ from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.training.activations import (
     BATCHES_PER_CAST,
     FilteredActivationsStore,
@@ -31,7 +28,7 @@ from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.text import load_text
-from tests.training.test_checkpoint import Usage
+from sae_lens_abstopk.training.trainers import new_sae
 
 QUIET = Console(quiet=True)
 
@@ -95,14 +92,34 @@ def test_companions_see_the_same_activations_as_a_run_of_their_own(raw_config: d
 
 
 @pytest.mark.parametrize("normalisation", ["expected_average_only_in", "covariance_whitening"])
-def test_scales_are_folded_into_the_saved_weights(raw_config: dict[str, Any], normalisation: str) -> None:
-    raw_config |= {"n_batches_for_norm_estimate": 2}
+def test_the_saved_weights_do_on_raw_activations_what_the_last_measurement_says(
+    raw_config: dict[str, Any], normalisation: str
+) -> None:
+    raw_config |= {"n_batches_for_norm_estimate": 2, "lr": 1e-2}
     raw_config["sae"] |= {"normalize_activations": normalisation, "architecture": "batch_abstopk"}
-    result = train(build_config(raw_config), console=QUIET)
-    saved = SAE.load_from_disk(result.folders["sae"])
-    assert saved.cfg.normalize_activations == "none"
-    last = rows(result.folders["sae"])[-1]
-    assert float(last["l0"]) == 4
+    folder = train(build_config(raw_config), console=QUIET).folders["sae"]
+    assert SAE.load_from_disk(folder).cfg.normalize_activations == "none"
+    found = inspect_saes([folder], n_tokens=raw_config["perf_tokens"]).saes[0].reconstruction.loss
+    last = {name: float(value) for name, value in rows(folder)[-1].items() if name.startswith(("ce_", "loss_rec"))}
+    assert found is not None
+    assert found.ce_clean == pytest.approx(last["ce_clean"], rel=1e-5)
+    assert found.ce_sae - found.ce_clean == pytest.approx(last["ce_sae"] - last["ce_clean"], rel=1e-2)
+    assert found.zero == pytest.approx(last["loss_recovered_zero"], abs=1e-3)
+
+
+def test_the_seed_decides_the_first_weights(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config).sae
+    assert torch.equal(new_sae(cfg, 1).W_enc, new_sae(cfg, 1).W_enc)
+    assert not torch.equal(new_sae(cfg, 0).W_enc, new_sae(cfg, 1).W_enc)
+
+
+def test_companions_are_centred_on_the_activations_as_the_signed_sae_is(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"training_tokens": 64, "lr": 1e-9, "perf_log_freq": 0, "n_batches_for_norm_estimate": 2}
+    raw_config["sae"] |= {"normalize_activations": "expected_average_only_in"}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    saes = train(build_config(raw_config), console=QUIET).saes
+    assert saes["sae"].b_dec.any()
+    torch.testing.assert_close(saes["topk"].b_dec, saes["sae"].b_dec)
 
 
 def test_a_folder_with_a_run_in_it_is_not_written_over(raw_config: dict[str, Any]) -> None:
@@ -131,15 +148,6 @@ def test_a_run_makes_one_store_and_is_freed_when_it_is_done(
         gc.enable()
 
 
-def test_room_for_checkpoints_is_asked_for_before_the_language_model_is_read(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner_module, "load_language_model", None)  # reading weights would fail
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 1))
-    with pytest.raises(ConfigError, match="free some, or set checkpoint_freq=0"):
-        TrainingRun(build_config(raw_config | {"checkpoint_freq": 2}), console=QUIET)
-
-
 def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "short.jsonl").write_text('{"text": "Short."}\n')
     raw_config |= {"dataset_path": str(tmp_path / "short.jsonl"), "held_out_every": None, "perf_log_freq": 0}
@@ -147,13 +155,17 @@ def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_pat
         TrainingRun(build_config(raw_config | {"max_norm_multiple": 2.0}), console=QUIET)
 
 
-def test_massive_tokens_are_left_out(raw_config: dict[str, Any]) -> None:
+def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     run = TrainingRun(build_config(raw_config | {"max_norm_multiple": 1.05}), console=QUIET)
     norms = torch.cat([next(run.activations_store).norm(dim=-1) for _ in range(4)])
     assert run.max_norm is not None
     assert norms.max() <= run.max_norm
     everything = TrainingRun(build_config(raw_config), console=QUIET)
     assert torch.cat([next(everything.activations_store).norm(dim=-1) for _ in range(4)]).max() > run.max_norm
+    few_massive = torch.ones(100, 4)
+    few_massive[0] = 1e4
+    monkeypatch.setattr(run.store, "get_filtered_llm_batch", lambda: few_massive)
+    assert run.store.median_norm() == 2.0, "whatever the massive ones are"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -181,32 +193,6 @@ def test_bad_activations_stop_the_run_and_keep_the_last_good_state(
     assert not (run.output / "sae_weights.safetensors").exists()
 
 
-def test_ctrl_c_saves_a_checkpoint_that_the_run_can_go_on_from(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw_config |= {"training_tokens": 64 * 40, "perf_log_freq": 0}
-    raw_config["companions"] = {"topk": {"architecture": "topk"}}
-    run = TrainingRun(build_config(raw_config), console=QUIET)
-    original = runner_module.step_metrics
-
-    def press_ctrl_c(trainer: Any, *args: Any) -> Any:
-        if trainer.n_training_steps == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(trainer, *args)
-
-    monkeypatch.setattr(runner_module, "step_metrics", press_ctrl_c)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        run.run()
-    assert signal.getsignal(signal.SIGINT) is before
-    checkpoint = run.output / "checkpoints" / "320"
-    assert (checkpoint / "topk" / "sae_weights.safetensors").is_file()
-    monkeypatch.setattr(runner_module, "step_metrics", original)
-    result = train(build_config(raw_config | {"resume_from_checkpoint": str(checkpoint)}), console=QUIET)
-    steps = [int(row["step"]) for row in rows(result.folders["sae"])]
-    assert steps == [*range(1, 41)]
-
-
 def test_a_transformer_bridge_trains_on_the_same_activations(raw_config: dict[str, Any], tmp_path: Path) -> None:
     bridge = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_post"}
     metrics = []
@@ -222,12 +208,6 @@ def test_a_run_works_outside_the_main_thread(raw_config: dict[str, Any]) -> None
     thread.start()
     thread.join()
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
-
-
-def test_checkpoints_are_saved_as_often_as_asked(raw_config: dict[str, Any]) -> None:
-    train(build_config(raw_config | {"checkpoint_freq": 2}), console=QUIET)
-    names = sorted(path.name for path in (Path(raw_config["output_path"]) / "checkpoints").iterdir())
-    assert names == ["128", "256"]
 
 
 def test_wandb_gets_the_metrics_when_asked(
