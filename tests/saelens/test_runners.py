@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import load_from_disk
 from sae_lens import (
     SAE,
     CacheActivationsRunner,
@@ -55,10 +56,13 @@ def test_the_command_line_trains_a_batch_abstopk_sae(tiny_llama: Path, texts: Pa
     saved = SAE.load_from_disk(tmp_path / "out")
     assert saved.cfg.architecture() == "signed_jumprelu"
     codes = saved.encode(torch.randn(8, 32))
-    assert (codes < 0).any() or (codes > 0).any()
+    assert (codes < 0).any()
+    assert (codes > 0).any()
 
 
-def test_activations_that_saelens_cached_train_a_signed_sae(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
+def test_activations_that_saelens_cached_train_a_signed_sae(
+    tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared: dict[str, Any] = {
         "model_name": str(tiny_llama),
         "model_class_name": "AutoModelForCausalLM",
@@ -91,8 +95,12 @@ def test_activations_that_saelens_cached_train_a_signed_sae(tiny_llama: Path, te
         n_checkpoints=0,
         save_final_checkpoint=False,
     )
+    monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
     LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
-    assert SAE.load_from_disk(tmp_path / "out").cfg.architecture() == "signed_jumprelu"
+    saved = SAE.load_from_disk(tmp_path / "out")
+    assert saved.cfg.architecture() == "signed_jumprelu"
+    centre = torch.tensor(load_from_disk(cache)[HOOK]).flatten(0, 1).mean(0)
+    assert torch.dist(saved.b_dec, centre) < 0.5 * centre.norm()
 
 
 def test_saelens_runner_takes_a_batch_abstopk_run_up_again(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """The mixing buffer against SAELens's."""
 
 from collections.abc import Iterator
+from typing import Any
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sae_lens.training.mixing_buffer import mixing_buffer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_lens_abstopk.training.mixing import MixingBuffer
 
@@ -62,12 +63,24 @@ def test_a_buffer_refilled_with_the_rows_of_another_goes_on_with_its_batches(
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_no_more_than_the_buffer_and_one_block_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    allocated = []
-    new_empty = torch.Tensor.new_empty
-    monkeypatch.setattr(
-        torch.Tensor, "new_empty", lambda self, *size: allocated.append(size[0]) or new_empty(self, *size)
-    )
-    batches = list(MixingBuffer(blocks([10] * 50), buffer_size=40, batch_size=5, mix_fraction=0.5))
-    assert allocated == [50]
+class LargeStorages(TorchDispatchMode):
+    """Bytes of every storage, by address, that is made with room for as many rows as a buffer has."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least, self.found = least, dict[int, int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **kwargs or {})
+        if isinstance(made, torch.Tensor) and made.untyped_storage().nbytes() >= self.least:
+            self.found[made.untyped_storage().data_ptr()] = made.untyped_storage().nbytes()
+        return made
+
+
+def test_no_more_than_the_buffer_and_one_block_is_held() -> None:
+    row = 4 * 100
+    source = (block.repeat(1, 100)[:, :100] for block in blocks([10] * 50))
+    with LargeStorages(40 * row) as large:
+        batches = list(MixingBuffer(source, buffer_size=40, batch_size=5, mix_fraction=0.5))
+    assert list(large.found.values()) == [50 * row]
     assert torch.equal(torch.cat(batches)[:, 0].sort().values, torch.arange(500.0))
