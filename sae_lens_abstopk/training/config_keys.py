@@ -54,6 +54,10 @@ EXTRA = {
     "sae.device": ("str", "cpu", "Set by the key device of the run."),
     "logger.wandb_log_frequency": ("int", "10", "Steps between two rows of metrics.csv and of every other logger."),
     "logger.wandb_project": ("str", "sae_lens_training", "Weights & Biases project."),
+    "logger.wandb_entity": ("str | null", "null", "User or team of that project; by default that of the login."),
+    "logger.wandb_id": ("str | null", "null", "Id of the Weights & Biases run; by default a new one."),
+    "logger.run_name": ("str | null", "null", "Name of the Weights & Biases run."),
+    "logger.log_weights_to_wandb": ("bool", "true", "Log the weights too, with the other files of the run."),
 }
 
 
