@@ -1,7 +1,5 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
-import itertools
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -13,7 +11,6 @@ from transformers import AutoTokenizer
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.dictionary.stability import LARGEST_MATCHED, match_dictionaries
 from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
 from sae_lens_abstopk.evaluation.parts import Parts, Progress
 from sae_lens_abstopk.evaluation.probing_part import (
@@ -40,12 +37,12 @@ from sae_lens_abstopk.evaluation.results import (
     SteeringRecord,
     read_results,
 )
+from sae_lens_abstopk.evaluation.stability_part import match_seeds
 from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.text_results import read_text
-from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.language_model import casts_shared, name_on_hub, read_model_config
 
@@ -253,37 +250,11 @@ class _Evaluation:
         return found
 
     def _stability(self) -> list[StabilityRecord]:
-        by_group: dict[str, list[str]] = {}
-        for name, group in self.groups.items():
-            by_group.setdefault(group, []).append(name)
-        pairs = [pair for names in by_group.values() for pair in itertools.combinations(names, 2)]
-        found = []
-        for i, (first, second) in enumerate(pairs, 1):
-            self.on_progress("stability", i - 1, len(pairs))
-            larger = max(self.subjects.saes[name].cfg.d_sae for name in (first, second))
-            if larger > LARGEST_MATCHED:
-                warnings.warn(
-                    f"the stability of {first} and {second} is not measured: with {larger:,} latents it would take hours and "
-                    f"much memory; up to {LARGEST_MATCHED:,} are matched.",
-                    stacklevel=2,
-                )
-                continue
-            rows = [self.subjects.saes[name].W_dec.detach().float().cpu() for name in (first, second)]
-            # the gauge of a signed latent is arbitrary, so its direction is one up to sign
-            signed = self.subjects.saes[first].cfg.architecture() in SIGNED_ARCHITECTURES
-            match = match_dictionaries(*rows, signed=signed)
-            found.append(
-                StabilityRecord(
-                    first=first,
-                    second=second,
-                    mean_cosine=match.mean_matched_cosine,
-                    share_above_0_7=match.share_above(0.7),
-                    share_above_0_9=match.share_above(0.9),
-                )
-            )
-        if pairs:
-            self.on_progress("stability", len(pairs), len(pairs))
-        return found
+        return match_seeds(
+            self.subjects.saes,
+            self.groups,
+            on_progress=lambda done, total: self.on_progress("stability", done, total),
+        )
 
 
 def _which(source: str) -> str:

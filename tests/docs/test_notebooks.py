@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sae_lens_abstopk import load_config, train
 from tests.conftest import small_run
-from tests.evaluation.test_evaluate import CONCEPT
+from tests.evaluation.task_files import CONCEPT
 
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

@@ -14,7 +14,7 @@ from rich.console import Console
 from sae_lens_abstopk import evaluate, load_config, train
 from sae_lens_abstopk.evaluation.suite import load_suite
 from tests.conftest import small_run
-from tests.evaluation.test_evaluate import CONCEPT
+from tests.evaluation.task_files import CONCEPT
 from tests.test_cli import invoke
 
 ROOT = Path(__file__).parents[2]

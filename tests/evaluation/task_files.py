@@ -1,4 +1,4 @@
-"""Task files for tests: the smallest of templates and of rows."""
+"""Task files for tests: the smallest of templates and of rows, and one that can be steered by."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,28 @@ import yaml
 from sae_lens_abstopk.evaluation.tasks.task import Task
 
 CSV = "body,mood,author\n" + "".join(f'"Review, number {i}",{i % 2},a{i // 2}\n' for i in range(24))
+
+CONCEPT = """\
+name: temperature
+poles: [hot, cold]
+licence: MIT
+source: written for this test
+reads: [last, mean]
+fillers:
+  thing: [soup, tea, bath, stone, river, room]
+templates:
+  - "The {thing} was {hot|cold}."
+  - "We found the {thing} {warm|cool}."
+  - "A {boiling|freezing} {thing} stood there."
+  - "Nobody touched the {scalding|icy} {thing}."
+  - "The {thing} felt {hot|cold} to her."
+  - "He said the {thing} was {warm|cool} again."
+  - "Every {thing} here is {hot|cold} at night."
+steering:
+  prompts: ["The water is", "This room feels", "The stone is", "It was"]
+  tokens: {hot: ["x"], cold: ["q"]}
+  scorer: {kind: words, hot: [hot, warm], cold: [cold, cool]}
+"""
 
 
 def minimal(**changes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sae_lens import SAE
 
 from benchmarks.chart import filled
 from evidence import columns, figures, random_directions, record, release, report, runs, study, tables, tune
-from tests.evaluation.test_evaluate import CONCEPT
+from tests.evaluation.task_files import CONCEPT
 from tests.saes.test_mirror import inputs, signed
 
 SMALL = {

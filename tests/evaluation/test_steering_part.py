@@ -1,0 +1,47 @@
+"""What a suite passes on to steering, and what it leaves out."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sae_lens_abstopk.evaluation import steering_part
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
+from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
+from sae_lens_abstopk.evaluation.steering_part import steer_on_task
+from sae_lens_abstopk.evaluation.suite import SteeringOptions
+from tests.evaluation.steerable import topk_sae
+
+
+def steered_on(scales: LatentScales, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """``steer_on_task`` by the task "size" with one SAE, whose latents have these scales."""
+    monkeypatch.setattr(steering_part, "latent_scale", lambda *_, **__: scales)
+    cfg = SimpleNamespace(autocast_lm=False)
+    subjects: Any = SimpleNamespace(
+        saes={"mine": topk_sae()}, model=None, cfg=cfg, token_filter=TokenFilter(), batches=lambda _: []
+    )
+    task: Any = SimpleNamespace(steering="part")
+    probed: Any = SimpleNamespace(candidates={"mine": list(scales.latents)}, direction=[1.0] * 32)
+    options = SteeringOptions(tasks=("size",), random_directions=0)
+    return steer_on_task(subjects, "size", task, probed, options, seed=0, on_progress=lambda *_: None)
+
+
+def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384)
+    with pytest.warns(UserWarning, match=r"mine is left out of steering by size: none of its 2 .* in 16,384 tokens"):
+        assert steered_on(nothing, monkeypatch) == {}
+
+
+def test_what_was_chosen_is_steered_by_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0), 1.0), list[Intervention]()
+    monkeypatch.setattr(steering_part, "choose_latent", lambda *_, **__: choice)
+    monkeypatch.setattr(steering_part, "dose_response", lambda *of, **_: given.extend(of[3]))
+    monkeypatch.setattr(steering_part, "steering_record", lambda _, chosen, __: chosen)
+    assert steered_on(LatentScales((3, 5), (4.0, 2.0), (9, 9), n_tokens=99), monkeypatch) == {"mine": choice}
+    latent, clamp, means = given
+    assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
+    assert (means.orientation, means.direction is None) == (1, False)
+    assert torch.equal(torch.as_tensor(means.direction), torch.ones(32))
