@@ -212,17 +212,18 @@ def test_tokens_that_are_left_out_keep_their_activation(passes: ModelPasses) -> 
         def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
             return feature_acts * 0
 
-    batches = [torch.full((2, 5), 7)]
+    batches = [token_batches(1)[0][:2, :5]]
     batches[0][0, 3] = 1  # a special token
     only = TokenFilter(seqpos_slice=(1, None), special_tokens=(0, 1))
     loss = evaluate_reconstruction(passes, {"r": Recorder()}, batches, token_filter=only)["r"].loss
     assert len(seen[0]) == 2 * 4 - 1
-    clean = passes.clean(batches[0])
-    expected = clean.activations.clone()
-    expected[:, 1:] = 0
-    expected[0, 3] = clean.activations[0, 3]
+    clean = passes.clean(batches[0]).activations
+    kept = torch.ones(2, 5, dtype=torch.bool)
+    kept[:, 0] = kept[0, 3] = False
     assert loss is not None
-    assert loss.ce_sae == pytest.approx(passes.losses_with(batches[0], expected).mean().item())
+    for ce, constant in ((loss.ce_sae, 0.0), (loss.ce_zero, 0.0), (loss.ce_mean, clean[kept].mean(0))):
+        expected = torch.where(kept[..., None], constant, clean)
+        assert ce == pytest.approx(passes.losses_with(batches[0], expected).mean().item())
 
 
 def test_massive_tokens_are_left_out(passes: ModelPasses) -> None:

@@ -199,6 +199,18 @@ def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
         assert found.codes.single.score.read == "last"
 
 
+def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
+    data = planted(n=300)
+    not_val, not_test = data.codes["signed"].copy(), data.codes["signed"].copy()
+    not_val[data.split.val] = not_test[data.split.test] = 0
+    labelled = Labelled(data.labels, data.split, data.groups, 0)
+    with Representations.of_arrays(
+        {"last": data.x, "mean": data.x}, {"signed": {"last": not_val, "mean": not_test}}
+    ) as stored:
+        (found,) = probe_codes(stored, [labelled], "signed", reads=("last", "mean"))
+    assert (found.best_coverage.read, found.best_coverage.coverage.value) == ("mean", 0)
+
+
 def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
     data = planted()
     assert data.probe(untrained_name="noise") == found

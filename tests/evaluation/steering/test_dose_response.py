@@ -199,13 +199,33 @@ def test_at_matched_strength_the_neutral_cost_is_the_budget(
     assert all(effect.neutral_cost.value == pytest.approx(0.02, rel=0.02) for effect in reached)
 
 
-def test_everything_is_measured_on_the_test_prompts(measured: DoseResponse) -> None:
+def test_the_protocol_says_how_what_was_chosen_was_chosen(measured: DoseResponse) -> None:
     protocol = measured.protocol
     assert set(protocol.prompts.val).isdisjoint(protocol.prompts.test)
     assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
     assert protocol.latent_chosen_by == "planted"
     assert protocol.strength_chosen_by == "neutral cost of 10 nats per token, searched for between the doses"
-    assert measured.summary("latent").towards_b.log_odds.n_units == 4
+
+
+def test_the_latent_is_chosen_on_val_prompts_and_everything_is_measured_on_test_prompts(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encode = TextModel.encode
+    monkeypatch.setattr(TextModel, "encode", lambda self, texts, **of: read.extend(texts) or encode(self, texts, **of))
+    choose_latent(planted.model, planted.sae, planted.part, [PLANTED], lambda _: 1.0, tokenizer=tokenizer)
+    assert read == list(split_prompts(PROMPTS).val)
+    read.clear()
+    at_neutral_cost(planted, tokenizer, 1.0, strengths=[1], neutral_texts=["The end"])
+    assert read == [*split_prompts(PROMPTS).test, "The end"]
+
+
+def test_a_latent_whose_positive_side_is_pole_a_is_turned_towards_pole_b(planted: Planted) -> None:
+    both = equal_norm_interventions(planted.sae, latent=PLANTED, scale=2.0, orientation=-1, n_random=0)
+    assert [each.name for each in both] == ["latent", "clamp"]
+    for each in both:
+        edited = each.edit(planted.sae, 1.0)(torch.zeros(1, 32))[0]
+        torch.testing.assert_close(edited, -2 * planted.direction)
 
 
 def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(

@@ -1,0 +1,103 @@
+"""Every number that was measured stands under its own name in the records of a results file."""
+
+import pytest
+import torch
+
+from sae_lens_abstopk.evaluation.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.records import reconstruction_record, steering_record
+from sae_lens_abstopk.evaluation.results import Interval
+from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
+from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
+
+
+def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
+    loss = LossRecovered(n_tokens=11, ce_clean=2.0, ce_sae=2.5, ce_zero=4.0, ce_mean=3.0, kl_sae=0.125)
+    counts = torch.tensor([[50, 0, 0, 200], [150, 200, 0, 1]])
+    found = reconstruction_record(
+        Reconstruction(n_tokens=400, mse=9.0, nmse=0.25, fvu=0.5, cosine=0.875, l0=1.5, pole_counts=counts, loss=loss)
+    ).model_dump()
+    assert found.pop("loss") == {
+        "tokens": 11,
+        "ce_clean": 2.0,
+        "ce_sae": 2.5,
+        "ce_zero": 4.0,
+        "ce_mean": 3.0,
+        "recovered_zero": 0.75,
+        "recovered_mean": 0.5,
+        "kl": 0.125,
+    }
+    medians = {pole: quantiles[2] for pole, quantiles in found.pop("density_quantiles").items()}
+    assert medians == pytest.approx({"positive": 25 / 400, "negative": 75.5 / 400})
+    assert found.pop("two_sidedness") == pytest.approx((0.25 + 1 / 201) / 3)
+    assert found == {
+        "tokens": 400,
+        "mse": 9.0,
+        "nmse": 0.25,
+        "fvu": 0.5,
+        "cosine": 0.875,
+        "l0": 1.5,
+        "dead_latents": 1,
+        "dead_poles": 2,
+        "live_latents": 3,
+        "two_sidedness_histogram": [2, 0, 0, 0, 0, 1, 0, 0, 0, 0],
+    }
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value - 0.5, value + 0.5, 7)
+
+
+def effect(strength: float) -> PoleEffect:
+    """With estimates of one, two, ... more than ``strength``."""
+    return PoleEffect(strength, strength > 0, *(estimate(strength + more) for more in range(1, 6)))
+
+
+def test_each_number_of_a_dose_response_has_its_own_field() -> None:
+    dose = Dose(1.0, 20.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
+    baseline = Dose(0.0, 0.0, (0.1, 0.3), (0.4, 0.6), (0.7, 0.9), None, (("",), ("",)))
+    protocol = DoseProtocol(
+        prompts=PromptSplit(("a",), ("b", "c")),
+        strengths=(1.0,),
+        budget=0.1,
+        samples=2,
+        max_new_tokens=4,
+        temperature=1.0,
+        seed=0,
+        neutral_texts=12,
+        hook_name="hook",
+        token_filter=TokenFilter(),
+        autocast=False,
+        latent_chosen_by="effect",
+        strength_chosen_by="cost",
+    )
+    summary = InterventionSummary("latent", effect(-10.0), effect(10.0), estimate(0.25))
+    response = DoseResponse(
+        protocol, (Intervention("latent", "add", 12.5, 3),), baseline, (DoseCurve("latent", (dose,)),), (summary,)
+    )
+    record = steering_record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5), 1.0), {})
+    assert (record.latent, record.orientation, record.scale, record.samples) == (3, -1, 12.5, 2)
+    assert (record.latent_chosen_by, record.strength_chosen_by) == ("effect", "cost")
+    assert (record.prompts, record.text_prompt) == ((1, 2), "b")
+    of_baseline = (record.baseline_log_odds, record.baseline_neutral_nll, record.baseline_generated_nll)
+    assert of_baseline == pytest.approx((0.2, 0.5, 0.8))
+    found = record.interventions["latent"]
+    assert found.doses[0].model_dump() == {
+        "strength": 1.0,
+        "added_norm": 20.0,
+        "log_odds": 1.5,
+        "neutral_nll": 3.5,
+        "generated_nll": 5.5,
+        "score": 7.5,
+        "text": "said",
+    }
+    assert found.symmetry.value == 0.25
+    for pole, strength in ((found.towards_a, -10.0), (found.towards_b, 10.0)):
+        assert (pole.strength, pole.reached) == (strength, strength > 0)
+        shown = [pole.log_odds, pole.score, pole.generated_cost, pole.neutral_cost, pole.log_odds_area]
+        assert shown == [Interval.of(estimate(strength + more)) for more in range(1, 6)]
