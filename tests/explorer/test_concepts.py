@@ -45,6 +45,10 @@ def test_the_data_file_holds_what_the_results_say(evaluated: Exploration, evalua
         [dose.strength, pytest.approx(dose.log_odds, rel=1e-3)] for dose in record.interventions["latent"].doses
     ]
     assert set(curves) == {"random", "latent", "clamp", "difference in means"}
+    clamp = record.interventions["clamp"]
+    (effects,) = (effects for name, *effects in signed["steering"]["effects"] if name == "clamp")
+    told = [each.value for each in (clamp.towards_a.log_odds, clamp.towards_b.log_odds, clamp.symmetry)]
+    assert [value for value, *_ in effects] == pytest.approx(told, rel=1e-3)
     assert [control for name, _, control in signed["probes"] if name.endswith("permuted")] == [True] * 8
     assert found[0]["saes"][1]["steering"] is not None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
@@ -38,6 +39,11 @@ def test_the_overview_agrees_with_the_collection(site: Path, exploration: Explor
     assert found["fires"] == sae.collected.pole_counts.tolist()
     assert found["summary"]["dead"] == int((sae.collected.pole_counts.sum(0) == 0).sum()) > 0
     assert found["summary"]["l0"] == pytest.approx(sum(map(sum, found["fires"])) / found["tokens"], rel=1e-3)
+    sums, matches = sae.collected.sums, sae.matches
+    assert (found["summary"]["fvu"], found["summary"]["nmse"]) == (short(sums.fvu()), short(sums.nmse()))
+    assert found["summary"]["fvu"] != found["summary"]["nmse"]
+    assert matches is not None
+    assert found["axis"] == [short(min(both)) for both in matches.cosine.T.tolist()]
     assert sorted(found["suggested"]) == list(range(D_SAE))
     assert (found["labels"][1][PLANTED], found["labels"][0][PLANTED]) == ("he", "she")
     assert found["labels"][0][QUIET] == "never fires"
@@ -59,6 +65,16 @@ def test_a_planted_latent_shows_both_sides(exploration: Exploration) -> None:
     back = exploration.saes["topk"][3].positive.match  # its direction is the negative pole of the planted latent
     assert back is not None
     assert (back.latent, back.pole) == (PLANTED, 1)
+
+
+def test_the_nearest_rows_are_aligned_and_the_farthest_opposed(site: Path, exploration: Exploration) -> None:
+    shown = data(site.parent / "data" / "0" / "shard-0.js")["latents"][PLANTED]
+    rows = torch.nn.functional.normalize(exploration.saes["signed"].W_dec, dim=1)
+    cosines = rows @ rows[PLANTED]
+    cosines[PLANTED] = 0
+    for key, best in (("aligned", cosines.max(0)), ("opposed", cosines.min(0))):
+        latent, cosine, _ = shown[key][0]
+        assert (latent, cosine) == (int(best.indices), pytest.approx(best.values.item(), rel=1e-3))
 
 
 def test_nothing_outside_is_named_and_model_text_is_no_markup(site: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -76,14 +77,45 @@ def section(markdown: str, title: str) -> str:
     return markdown.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
+def columns(markdown: str, title: str, *starts: str) -> dict[str, str]:
+    """The cells of the one row of a section that starts with these, by the name of their column."""
+    table = section(markdown, title)
+    header = next(line for line in table.splitlines() if line[:1] == "|")
+    return dict(zip([name.strip() for name in header.strip("|").split("|")], row(table, *starts), strict=True))
+
+
 def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     document = results_document()
     shown = markdown_of(document)
-    found = document.reconstruction["topk"]
+    found = document.reconstruction["batch_abstopk"]
     assert found.loss is not None
-    cells = row(section(shown, "By SAE"), "topk")
-    for value in (f"{found.l0:.1f}", f"{found.fvu:.3f}", f"{found.loss.recovered_mean:.3f}", f"{found.loss.kl:.3f}"):
-        assert value in cells
+    assert columns(shown, "By SAE", "batch_abstopk") == {
+        "SAE": "batch_abstopk",
+        "saved as": "signed_jumprelu",
+        "latents": "4,608",
+        "L0": f"{found.l0:.1f}",
+        "FVU": f"{found.fvu:.3f}",
+        "nMSE": f"{found.nmse:.3f}",
+        "cosine": f"{found.cosine:.3f}",
+        "recovered, zero": f"{found.loss.recovered_zero:.3f}",
+        "recovered, mean": f"{found.loss.recovered_mean:.3f}",
+        "KL": f"{found.loss.kl:.3f}",
+        "dead": f"{found.dead_latents / 4608:.1%}",
+        "dead poles": f"{found.dead_poles / found.live_latents:.0%}",
+        "two-sidedness": f"{found.two_sidedness:.3f}",
+    }
+    geometry = document.geometry["batch_abstopk"]
+    densities = [found.density_quantiles[pole][2] for pole in ("positive", "negative")]
+    assert columns(shown, "Geometry", "batch_abstopk") == {
+        "SAE": "batch_abstopk",
+        "antipodal pairs": str(geometry.antipodal_pairs),
+        "latents in them": f"{geometry.latents_in_antipodal_pairs / 4608:.1%}",
+        "norm, 5 %": f"{geometry.decoder_norm_quantiles[0]:.3f}",
+        "norm, median": f"{geometry.decoder_norm_quantiles[2]:.3f}",
+        "norm, 95 %": f"{geometry.decoder_norm_quantiles[4]:.3f}",
+        "density +, median": f"{densities[0]:.2%}",
+        "density -, median": f"{densities[1]:.2%}",
+    }
     probes = document.tasks["tense"].saes["topk"].probes
     cells = row(section(shown, "Probes on codes: AUROC on test"), "tense", "topk")
     assert cells[2:4] == [str(probes["single latent"].auroc), str(probes["pair"].auroc)]
@@ -100,6 +132,31 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     assert cells[3] == f"{steered.towards_a.strength:+.2f} (most) / {steered.towards_b.strength:+.2f}"
     assert cells[4:6] == [str(steered.towards_a.log_odds), str(steered.towards_b.log_odds)]
     assert cells[-1] == str(steered.symmetry)
+
+
+def test_each_direction_of_steering_has_its_own_columns() -> None:
+    document = results_document()
+    steered = document.steering["gender"]["topk"]
+    effects = (steered.interventions["clamp"].towards_a, steered.interventions["clamp"].towards_b)
+    names = ("score", "generated_cost", "log_odds_area", "neutral_cost")
+    for effect, first in zip(effects, (1.0, 5.0), strict=True):
+        for number, name in enumerate(names):
+            setattr(effect, name, Interval(value=first + number, low=first, high=first + 4, n_units=8))
+    cells = columns(markdown_of(document), "Generated text at these strengths, and areas", "gender", "topk", "clamp")
+    for at, pole in enumerate("AB"):
+        assert cells[f"score to {pole}"] == str(effects[at].score)
+        assert cells[f"area to {pole}"] == str(effects[at].log_odds_area)
+    assert cells["generated cost A / B"] == "2.000 / 6.000"
+    cells = columns(markdown_of(document), "Steering at matched cost", "gender", "topk", "clamp")
+    assert cells["cost A / B"] == "4.000 / 8.000"
+    for pole, behaviour in zip(("he", "she"), steered.behaviour["latent"], strict=True):
+        cells = columns(
+            markdown_of(document), "What the model does at these strengths", "gender", "topk", "latent", f"to {pole}"
+        )
+        assert cells["strength"] == f"{behaviour.strength:+.2f}"
+        assert cells["refuses harmful"] == str(behaviour.refused_harmful)
+        assert cells["refuses harmless"] == str(behaviour.refused_harmless)
+        assert cells["multiple choice"] == str(behaviour.multiple_choice)
 
 
 def test_the_markdown_says_where_the_numbers_come_from() -> None:
@@ -149,9 +206,18 @@ def test_random_directions_share_a_row_with_their_range() -> None:
 
 def test_seeds_of_a_variant_are_shown_with_mean_and_range() -> None:
     document = results_document(saes={"signed-0": "signed", "signed-1": "signed", "topk-0": "topk"})
-    cells = row(section(markdown_of(document), "By variant"), "signed", "2")
-    values = [document.reconstruction[f"signed-{seed}"].fvu for seed in range(2)]
-    assert cells[3] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})"
+    cells, seeds = columns(markdown_of(document), "By variant", "signed", "2"), ("signed-0", "signed-1")
+    found = [document.reconstruction[seed] for seed in seeds]
+    of_tasks = [[task.saes[seed] for task in document.tasks.values()] for seed in seeds]
+    for column, values in {
+        "FVU": [each.fvu for each in found],
+        "recovered, zero": [each.loss.recovered_zero for each in found if each.loss],
+        "recovered, mean": [each.loss.recovered_mean for each in found if each.loss],
+        "two-sidedness": [each.two_sidedness for each in found],
+        "AUROC, single latent": [fmean(one.probes["single latent"].auroc.value or 0 for one in of) for of in of_tasks],
+        "pole coverage": [fmean(one.latent.coverage.value or 0 for one in of) for of in of_tasks],
+    }.items():
+        assert cells[column] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})", column
     assert "By variant" not in markdown_of(results_document()), "one SAE a variant has no range"
     assert row(section(markdown_of(document), "Stability across seeds"), "signed-0", "signed-1")[2] == "0.613"
 

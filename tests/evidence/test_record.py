@@ -1,0 +1,64 @@
+"""Lines of the record hold the numbers of the results, each under its own name."""
+
+from typing import Any
+
+from evidence.record import METHODS, line_of, numbers, rounded, steered_numbers
+from evidence.runs import Run
+from sae_lens_abstopk.evaluation.results import Interval, LatentRecord
+from tests.evaluation.results_document import results_document
+
+RUN = Run(15, 8, 29, "mixed", 1)
+
+
+def interval(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.01, high=value + 0.01, n_units=7)
+
+
+def test_a_line_has_the_numbers_of_its_run() -> None:
+    document = results_document(saes={"another": None, RUN.name: None})
+    task = document.tasks["tense"]
+    task.texts, task.test_groups = (30, 20, 10), 5
+    found = task.saes[RUN.name]
+    for at, name in ((0.2, "latent"), (0.5, "best_coverage")):
+        latent = LatentRecord(
+            latent=int(10 * at), orientation=1, coverage=interval(at), direction_cosine=at + 0.1, density=at + 0.2
+        )
+        setattr(found, name, latent)
+    found.coverage_controls = {"permuted": interval(0.8), "untrained SAE": interval(0.9)}
+    line = line_of(RUN, {"tokens": 11}, document)
+    assert (line["layer"], line["expansion"], line["k"], line["variant"], line["seed"]) == (15, 8, 29, "mixed", 1)
+    for part in ("reconstruction", "geometry"):
+        assert line[part] == getattr(document, part)[RUN.name].model_dump(mode="json")
+    assert line["sae"]["weights_sha256"] == document.saes[RUN.name].weights_sha256
+    assert line["evaluation"] == {"commit": document.commit, "text": document.text, "held_out": True}
+    assert line["tasks"]["tense"] == {
+        "digest": task.digest[:12],
+        "texts": (30, 20, 10),
+        "groups": 5,
+        "auroc": {method: numbers(found.probes[method].auroc) for method in METHODS},
+        "latent": 2,
+        "coverage": [0.2, 0.19, 0.21],
+        "cosine": 0.3,
+        "density": 0.4,
+        "best_coverage_latent": 5,
+        "best_coverage": [0.5, 0.49, 0.51],
+        "best_density": 0.7,
+        "coverage_controls": {"permuted": [0.8, 0.79, 0.81], "untrained SAE": [0.9, 0.89, 0.91]},
+    }
+
+
+def test_steering_keeps_its_directions_apart() -> None:
+    record = results_document(tasks={"gender": ("he", "she")}).steering["gender"]["topk"]
+    found: dict[str, Any] = steered_numbers(record)
+    assert (found["latent"], found["baseline_log_odds"]) == (record.latent, rounded(record.baseline_log_odds))
+    for name, one in record.interventions.items():
+        assert found["interventions"][name]["symmetry"]["value"] == one.symmetry.value
+        for side in ("towards_a", "towards_b"):
+            shown, effect = found["interventions"][name][side], getattr(one, side)
+            assert (shown["strength"], shown["reached"]) == (effect.strength, effect.reached)
+            for key in ("log_odds", "generated_cost", "neutral_cost"):
+                assert shown[key]["value"] == getattr(effect, key).value
+    for shown, one in zip(found["behaviour"]["latent"], record.behaviour["latent"], strict=True):
+        assert shown["strength"] == one.strength
+        assert shown["refused_harmful"]["value"] == one.refused_harmful.value
+        assert shown["refused_harmless"]["value"] == one.refused_harmless.value
