@@ -1,7 +1,9 @@
-"""Files that are told apart by their SHA-256, and files that are written whole or not at all."""
+"""Files and folders: told apart by their SHA-256, written whole or not at all, kept inside the folder they are meant for."""
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from sae_lens_abstopk.errors import ConfigError
 
 
 def file_sha256(path: Path) -> str:
@@ -15,3 +17,38 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def require_empty(folder: Path) -> None:
+    """
+    Refuse to write a folder among what is there.
+
+    Raises:
+        ConfigError: there is something in ``folder``, or it is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
+
+
+def inside(folder: Path, name: str, *, where: str) -> Path:
+    """
+    The path of ``name`` in ``folder``.
+
+    Args:
+        folder: Need not exist.
+        name: Relative, as a file from elsewhere has it.
+        where: What names it, for errors.
+
+    Raises:
+        ConfigError: it is absolute, or ``..`` or a link leads out of the folder.
+    """
+    path = folder / name
+    if leads_up(name) or not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"{where}: {name!r} leads out of {folder}; only what lies in that folder is read.")
+    return path
+
+
+def leads_up(name: str) -> bool:
+    """Whether a relative name is none, or goes up, on any system."""
+    kinds = (PurePosixPath(name), PureWindowsPath(name))
+    return not name or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)

@@ -10,7 +10,7 @@ from sae_lens import JumpReLUSAE, TopKSAE
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
-from sae_lens_abstopk.new_folder import require_empty
+from sae_lens_abstopk.files import require_empty
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity

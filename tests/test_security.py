@@ -16,12 +16,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
-from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
+from sae_lens_abstopk.files import inside
 from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
 from sae_lens_abstopk.training.activation_cache import MANIFEST, ActivationCache
 from sae_lens_abstopk.training.checkpoint import damage

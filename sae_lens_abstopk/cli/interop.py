@@ -77,8 +77,8 @@ def neuronpedia(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.files import require_empty
         from sae_lens_abstopk.interop.neuronpedia import layer_of, write_neuronpedia
-        from sae_lens_abstopk.new_folder import require_empty
         from sae_lens_abstopk.training.progress import passes_bar
 
         require_empty(out)

@@ -66,7 +66,7 @@ def convert(
 ) -> None:
     """Convert a signed SAE of another project into SAELens's format."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.new_folder import require_empty
+        from sae_lens_abstopk.files import require_empty
         from sae_lens_abstopk.saes.converters import convert as run_convert
         from sae_lens_abstopk.saes.load_note import write_load_note
 

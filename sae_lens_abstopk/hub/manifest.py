@@ -9,9 +9,8 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME
 
-from sae_lens_abstopk.confinement import leads_up
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.files import file_sha256, leads_up
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
 

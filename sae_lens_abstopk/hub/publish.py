@@ -12,6 +12,7 @@ from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import require_empty
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,
@@ -26,7 +27,6 @@ from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.remote import Remote
 from sae_lens_abstopk.hub.requests import ask, require_repo_id
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
-from sae_lens_abstopk.new_folder import require_empty
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 
 

@@ -13,7 +13,7 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Provenance, ShownContext
-from sae_lens_abstopk.new_folder import require_empty
+from sae_lens_abstopk.files import require_empty
 
 FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"

@@ -12,9 +12,8 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.files import file_sha256, write_whole
+from sae_lens_abstopk.files import file_sha256, inside, write_whole
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
 from sae_lens_abstopk.training.checkpoint import lack_of_space, why_not_written
 from sae_lens_abstopk.training.config import TrainingConfig

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_lens_abstopk.confinement import inside
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Example, Scorer, SteeringPart, Task, make_task
 from sae_lens_abstopk.evaluation.tasks.task_file import merged
@@ -22,6 +21,7 @@ from sae_lens_abstopk.evaluation.tasks.task_rows import (
 )
 from sae_lens_abstopk.evaluation.tasks.task_schema import Part, Rows, SteeringSection, TaskFile, Template
 from sae_lens_abstopk.evaluation.tasks.task_templates import expand, filler_names
+from sae_lens_abstopk.files import inside
 
 
 class _Found(NamedTuple):
