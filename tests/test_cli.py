@@ -38,7 +38,7 @@ def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch)
     assert listing.exit_code == 0
     assert "EleutherAI/pythia-70m" in listing.output
     shown = invoke("configs", "pythia-70m/topk")
-    assert yaml.safe_load(shown.output)["sae"]["architecture"] == "topk"
+    assert yaml.safe_load(shown.output)["sae"]["architecture"] == "sparse_topk"
     keys = invoke("configs", "--keys")
     assert "max_norm_multiple" in keys.output
     monkeypatch.setenv("COLUMNS", "300")

@@ -1,5 +1,6 @@
 """Mappings as in the YAML files to :class:`TrainingConfig` and back, with errors that name the key."""
 
+import math
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import fields
@@ -29,7 +30,8 @@ SECTIONS = {
     "companions": "companions.topk.architecture=topk",
 }
 """With a key of each, as an override."""
-SAE_SHORTHANDS = {"k_fraction": float, "expansion_factor": float}
+SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_fraction": "signed_share"}
+"""Multiples of ``d_in``, and what they stand for."""
 
 
 def load_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
@@ -110,7 +112,7 @@ def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingS
     _check_foreign_keys(raw, hints, name, where)
     _check_keys(raw, hints, of=f" of the architecture {name}", section=where)
     values = {key: _typed(f"{where}.{key}", value, hints[key]) for key, value in raw.items()}
-    _resolve_shorthands(values, where, has_k="k" in hints)
+    _resolve_shorthands(values, where, known=hints)
     if name == "jumprelu" and "k" in values:
         if values.get("target_l0") is not None:
             raise ConfigError(f"{where}: give k or target_l0, not both.")
@@ -178,7 +180,7 @@ def _hints(config_class: type) -> dict[str, Any]:
 def _sae_keys(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Types of the keys that a section ``sae`` may have; its architecture decides."""
     name = str(raw.get("architecture", "abstopk"))
-    keys = _hints(sae_config_class(name, where=where)) | SAE_SHORTHANDS
+    keys = _hints(sae_config_class(name, where=where)) | dict.fromkeys(SAE_SHORTHANDS, float)
     aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
     return keys | ({"k": float} if aims_at_k else {})
 
@@ -218,21 +220,25 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         raise ConfigError(f"{key}={value!r} has the wrong type ({detail}); expected {expected}.") from None
 
 
-def _resolve_shorthands(values: dict[str, Any], where: str, *, has_k: bool) -> None:
-    """Replace ``expansion_factor`` and ``k_fraction`` by the ``d_sae`` and the ``k`` that they stand for."""
-    for shorthand, target in (("expansion_factor", "d_sae"), ("k_fraction", "k")):
+def _resolve_shorthands(values: dict[str, Any], where: str, *, known: Iterable[str]) -> None:
+    """Replace each of :data:`SAE_SHORTHANDS` by what it stands for."""
+    for shorthand, target in SAE_SHORTHANDS.items():
         if shorthand not in values:
             continue
         share = values.pop(shorthand)
-        if target == "k" and not has_k:
-            raise ConfigError(f"{where}.k_fraction={share} has no effect, as this architecture has no k.")
+        if target not in known:
+            raise ConfigError(
+                f"{where}.{shorthand}={share} has no effect, as this architecture has no {target}; leave it out."
+            )
         if target in values:
             raise ConfigError(f"{where}: give {target} or {shorthand}, not both.")
-        if "d_in" not in values:
-            raise ConfigError(f"{where}.{shorthand} is a multiple of d_in, which is missing.")
-        if share <= 0:
-            raise ConfigError(f"{where}.{shorthand}={share!r} must be above 0.")
-        values[target] = max(1, round(share * values["d_in"]))
+        for size in ("d_in", "d_sae") if target == "signed_share" else ("d_in",):
+            if size not in values:
+                raise ConfigError(f"{where}.{shorthand} is a multiple of d_in, and {size} is missing; give it.")
+        if not 0 < share < math.inf:
+            raise ConfigError(f"{where}.{shorthand}={share!r} must be above 0 and finite.")
+        latents = max(1, round(share * values["d_in"]))
+        values[target] = latents / values["d_sae"] if target == "signed_share" else latents
 
 
 def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any]:
@@ -242,7 +248,8 @@ def _companion(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any
     merged: dict[str, Any] = {"sae": dict(sae)}
     merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
     keys = {"architecture", *_sae_keys(merged["sae"], f"companions.{name}")}
-    if "k" not in keys or "target_l0" in changes:
+    keys -= {shorthand for shorthand, target in SAE_SHORTHANDS.items() if target not in keys}
+    if "target_l0" in changes:
         keys -= {"k", "k_fraction"}
     if {"k", "k_fraction"} & changes.keys():
         keys -= {"target_l0"}

@@ -39,6 +39,11 @@ EXTRA = {
         "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
+    "sae.signed_fraction": (
+        "float",
+        "none",
+        "Number of signed latents as a multiple of d_in, in place of signed_share.",
+    ),
     "sae.expansion_factor": ("float", "none", "d_sae as a multiple of d_in, in place of d_sae."),
     "sae.matryoshka_widths": ("list[int]", "[d_sae/16, d_sae/4, d_sae]", "Numbers of latents of the nested prefixes."),
     "sae.l1_coefficient": ("float", "1.0", "Weight of the L1 penalty."),
@@ -192,9 +197,9 @@ def presets_table() -> Table:
 
 
 def _signed(sae: Mapping[str, Any]) -> str:
-    """The share of the latents that may fire on both sides."""
-    share = sae.get("signed_share", 1)
-    return "all" if share == 1 else str(Fraction(share).limit_denominator(1000))
+    """How many latents may fire on both sides."""
+    fraction = sae.get("signed_fraction")
+    return "all" if fraction is None else f"{Fraction(fraction).limit_denominator(1000)} d_in"
 
 
 def _how_to_combine() -> str:

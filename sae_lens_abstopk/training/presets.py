@@ -8,7 +8,12 @@ from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
 
 YAML = (".yaml", ".yml")
-RIVALS = {"d_sae": "expansion_factor", "k": "k_fraction", "training_tokens": "training_steps"}
+RIVALS = {
+    "d_sae": "expansion_factor",
+    "k": "k_fraction",
+    "signed_share": "signed_fraction",
+    "training_tokens": "training_steps",
+}
 """What a shorthand stands for, and the shorthand: of the two the one that is given later holds."""
 
 

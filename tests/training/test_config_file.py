@@ -25,6 +25,8 @@ CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
 NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
 """SAELens's own nested SAE, without its prefixes."""
 
+SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_fraction": 0.25}
+"""Few signed latents, without the number of all."""
 
 QUADRATIC = {"architecture": "jumprelu", "d_in": 32, "d_sae": 64, "jumprelu_sparsity_loss_mode": "quadratic"}
 """JumpReLU whose loss aims at an L0, without the L0."""
@@ -82,6 +84,10 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
         ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
         ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
+        ("sae.signed_fraction", 0.25, "has no effect, as this architecture has no signed_share; leave it out"),
+        ("sae", SIGNED | {"d_sae": 64, "signed_share": 0.5}, "sae: give signed_share or signed_fraction, not both"),
+        ("sae", SIGNED | {"d_sae": 64, "signed_fraction": 0}, "sae.signed_fraction=0.0 must be above 0 and finite"),
+        ("sae", SIGNED, "sae.signed_fraction is a multiple of d_in, and d_sae is missing"),
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
         ("sae.normalize_activations", "z", "has the wrong type"),
         ("sae.use_sparse_activations", True, "has no effect here"),
@@ -169,9 +175,11 @@ def test_a_complete_config_is_read(raw_config: dict[str, Any]) -> None:
 def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
     raw_config |= {"hook_name": "model.layers.{layer}", "layer": 3, "training_steps": 7}
     del raw_config["training_tokens"]
-    raw_config["sae"] = {"d_in": 32, "expansion_factor": 4, "k_fraction": 0.125}
+    raw_config["sae"] = SIGNED | {"expansion_factor": 4, "k_fraction": 0.125}
+    del raw_config["sae"]["k"]
     cfg = build_config(raw_config)
     assert (cfg.hook_name, cfg.training_tokens, cfg.sae.d_sae, cfg.sae.k) == ("model.layers.3", 7 * 64, 128, 4)
+    assert cfg.sae.n_signed == 8
 
 
 def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
@@ -241,7 +249,7 @@ def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: di
     del raw_config["sae"]["k"]
     raw_config["sae"] |= {
         "architecture": "batch_abstopk",
-        "signed_share": 0.5,
+        "signed_fraction": 0.5,
         "unit_norm_encoder": True,
         "k_fraction": 0.5,
     }

@@ -29,9 +29,10 @@ def test_a_preset_trains_on_a_model_of_its_class(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_preset_signs_a_quarter_of_its_dimensions_and_the_papers_variants_all(model: str) -> None:
-    sae = load_config(model).sae
+    sae, narrow = load_config(model).sae, load_config(model, "sae.expansion_factor=8").sae
     assert isinstance(sae, BatchAbsTopKTrainingSAEConfig)
-    assert sae.signed_share * sae.d_sae == sae.d_in / 4
+    assert isinstance(narrow, BatchAbsTopKTrainingSAEConfig)
+    assert sae.n_signed == narrow.n_signed == sae.d_in / 4
     assert sae == load_config(f"{model}/mixed").sae
     everything = load_config(f"{model}/batch_abstopk").sae
     assert isinstance(everything, BatchAbsTopKTrainingSAEConfig)
@@ -44,7 +45,8 @@ def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], text
     overrides = [*small_run(tiny_models["pythia-70m"], texts), f"output_path={tmp_path / 'run'}"]
     overrides += ["sae.k=4"] if variant in ("topk", "batchtopk", "jumprelu", "mixed") else []
     result = train(load_config(f"pythia-70m/{variant}", overrides), console=Console(quiet=True))
-    assert result.saes["sae"].cfg.architecture() == {"mixed": "batch_abstopk"}.get(variant, variant)
+    own_kernels = {"mixed": "batch_abstopk", "topk": "sparse_topk", "batchtopk": "sparse_batchtopk"}
+    assert result.saes["sae"].cfg.architecture() == own_kernels.get(variant, variant)
     assert (tmp_path / "run" / "sae_weights.safetensors").is_file()
 
 
