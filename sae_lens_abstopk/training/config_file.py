@@ -34,13 +34,13 @@ SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_fracti
 """Multiples of ``d_in``, and what they stand for."""
 
 
-def load_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainingConfig:
+def load_config(source: str | Path, overrides: str | Iterable[str] = ()) -> TrainingConfig:
     """
     Read a training config.
 
     Args:
         source: A YAML file, or a preset: ``"pythia-70m"``, or with a variant ``"pythia-70m/topk"``.
-        overrides: ``"key=value"`` texts, dots for nesting (``"sae.k=32"``); the value is read as YAML.
+        overrides: ``"key=value"`` texts, or one, dots for nesting (``"sae.k=32"``); the value is read as YAML.
 
     Returns:
         The config, checked. The width of the model is looked up in its own config only where ``sae.d_in`` is left out.
@@ -49,7 +49,7 @@ def load_config(source: str | Path, overrides: Iterable[str] = ()) -> TrainingCo
         ConfigError: naming the file, the key, the value and what is allowed.
     """
     raw, where = read_raw(source)
-    for change in overrides:
+    for change in [overrides] if isinstance(overrides, str) else overrides:
         apply_override(raw, change)
     return build_config(raw, where=where)
 

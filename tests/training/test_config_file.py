@@ -200,6 +200,7 @@ def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any])
         path, ["sae.k=7", "lr=1e-2", "sae.expansion_factor=4", "seqpos_slice=[2, null]", "training_steps=3"]
     )
     assert (cfg.sae.k, cfg.lr, cfg.sae.d_sae, cfg.seqpos_slice, cfg.training_tokens) == (7, 1e-2, 128, (2, None), 192)
+    assert load_config(path, "sae.k=7").sae.k == 7
 
 
 @pytest.mark.parametrize("override", ["k", "=3", "lr.x=3"])
