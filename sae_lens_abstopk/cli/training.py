@@ -145,7 +145,7 @@ def sweep(
         typer.Option(
             "--job",
             metavar="KEY=VALUE",
-            help="With submitit: a parameter of its jobs, such as timeout_min=600 or slurm_partition=gpu; may be repeated.",
+            help="With submitit: a parameter of its jobs, such as gpus_per_node=1 or timeout_min=600; may be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -83,7 +83,7 @@ def resolve_device(key: str, device: str) -> str:
     The device that ``device`` stands for, which is itself but for auto.
 
     Raises:
-        ConfigError: it is none, or cannot be used here; names ``key``.
+        ConfigError: it is none, or cannot be used on any machine; names ``key``.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -91,11 +91,22 @@ def resolve_device(key: str, device: str) -> str:
         kind = torch.device(device).type
     except RuntimeError:
         raise ConfigError(f"{key}={device!r} is no torch device; use auto, cpu, cuda or cuda:0.") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"{key}={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
     if kind == "mps":
         raise ConfigError(f"{key}={device!r} has no float64, which thresholds and metrics are computed in; use cpu.")
     return device
+
+
+def require_devices(cfg: "TrainingConfig") -> None:
+    """
+    Refuse a device that this machine lacks: a config may be made on another machine than the one that trains.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key in ("device", "llm_device", "act_store_device"):
+        device = getattr(cfg, key)
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(f"{key}={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
 
 
 def check_ranges(cfg: "TrainingConfig") -> None:

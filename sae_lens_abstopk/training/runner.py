@@ -30,6 +30,7 @@ from sae_lens_abstopk.training.activations import FilteredActivationsStore, sael
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_checks import require_devices
 from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
@@ -72,8 +73,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         console: Where progress is shown.
 
     Raises:
-        ConfigError: before the model's weights are read, if the model, the hook, the text, the folder, the activation cache or
-            the room on the disk will not do.
+        ConfigError: before the model's weights are read, if the device, the model, the hook, the text, the folder, the
+            activation cache or the room on the disk will not do.
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
@@ -92,6 +93,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         refuse_to_overwrite(self.given)
         self.resumed = checkpoint_to_resume(self.given, self.console)
         cfg = of_this_rank(self.given)
+        require_devices(cfg)
         cfg.logger.require_packages()
         check_hook(cfg)
         self.starts = warm_starts(cfg) if self.resumed is None else {}

@@ -122,6 +122,16 @@ def test_companions_are_centred_on_the_activations_as_the_signed_sae_is(raw_conf
     torch.testing.assert_close(saes["topk"].b_dec, saes["sae"].b_dec)
 
 
+@pytest.mark.parametrize("key", ["device", "act_store_device"])
+def test_a_device_that_is_not_here_is_refused_when_training_starts(
+    raw_config: dict[str, Any], key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = build_config(raw_config | {key: "cuda:0"})  # as where jobs are submitted to machines with GPUs
+    with pytest.raises(ConfigError, match=f"{key}='cuda:0' needs CUDA"):
+        train(cfg, console=QUIET)
+
+
 def test_a_folder_with_a_run_in_it_is_not_written_over(raw_config: dict[str, Any]) -> None:
     folder = Path(raw_config["output_path"])
     folder.mkdir()
