@@ -22,6 +22,7 @@ from sae_lens_abstopk.saes import (
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
+from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.runner import train
 
@@ -37,6 +38,7 @@ __all__ = [
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
+    "TrainingConfig",
     "canonical_gauge",
     "compare",
     "decode_topk",

@@ -96,6 +96,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             self.llm_device = resolve_device("llm_device", self.llm_device)
         if self.act_store_device not in (None, "with_model"):
             self.act_store_device = resolve_device("act_store_device", self.act_store_device)
+        if not isinstance(self.logger, TrackingConfig):
+            raise ConfigError(
+                f"logger={type(self.logger).__name__}(...) must be a TrackingConfig, from sae_lens_abstopk.training.tracking_config; "
+                "it takes the same arguments, and log_to_wandb is False by default."
+            )
         check_ranges(self)
         for name in self.companions:
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in RESERVED_NAMES:

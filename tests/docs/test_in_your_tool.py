@@ -29,7 +29,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/quickstart")
     scope: dict[str, Any] = {}
-    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 6, "bash", *["python"] * 2]
+    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 5, "bash", *["python"] * 2]
     for kind, code in blocks():
         if kind == "bash":
             arguments = shlex.split(code)[1:]

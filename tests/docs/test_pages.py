@@ -138,11 +138,22 @@ def test_the_page_on_long_runs_runs(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of SAELens's runner
 def test_the_page_on_training_runs(run_page: Callable[..., Any], tiny_llama: Path, texts: Path) -> None:
     overrides = [*small_run(tiny_llama, texts), "sae.k=8", "output_path=runs/from-python"]
-    scope = run_page("train", changes={'["output_path=runs/from-python"]': repr(overrides)})
+    smaller = {
+        '["output_path=runs/from-python"]': repr(overrides),
+        "d_in=576, d_sae=4608, k=57": "d_in=32, d_sae=64, k=4",
+        "training_tokens=20_000_000": "training_tokens=128, train_batch_size_tokens=64, store_batch_size_prompts=4",
+        f'dataset_path="{texts}"': f'dataset_path="{texts.parent}"',  # SAELens reads no single file
+        'output_path="runs/ours"': 'output_path="runs/ours", perf_tokens=128',
+        "held-out.jsonl --suite quick": f"{texts} --suite small.yaml",
+    }
+    scope = run_page("train", changes=smaller)
     assert set(scope["result"].folders) == {"sae", "batchtopk"}
-    assert Path("runs/mine/batchtopk/sae_weights.safetensors").is_file()
+    for run in ("mine/batchtopk", "saelens", "ours"):
+        assert Path("runs", run, "sae_weights.safetensors").is_file()
+    assert load_config("mine.yaml").total_training_steps == 20_000_000 // 4096
 
 
 @pytest.mark.slow

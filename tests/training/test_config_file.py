@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,13 @@ def test_a_key_without_effect_may_stand_at_its_default_and_is_not_listed(raw_con
     raw_config |= {"n_checkpoints": 0, "logger": {"eval_every_n_wandb_logs": 100}}
     assert build_config(raw_config).n_checkpoints == 0
     assert not {"n_checkpoints", "n_eval_batches", "logger.eval_every_n_wandb_logs"} & key_docs().keys()
+
+
+def test_a_logger_of_saelens_is_answered_with_the_one_to_use(raw_config: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"logger=LoggingConfig\(.* must be a TrackingConfig, from sae_lens_abstopk\."
+    ):
+        replace(build_config(raw_config), logger=sae_lens.LoggingConfig())
 
 
 def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
