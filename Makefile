@@ -16,20 +16,30 @@ RUN := $(UV) run --no-sync
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart test test-fast test-browser test-interop lint docs check check-deps bench evidence build clean
+.PHONY: help setup quickstart test test-fast test-browser test-interop lint keys docs check check-deps bench evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
-.venv/.synced: uv.lock pyproject.toml
+define GET_UV
 	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 found; install one and try again" >&2; exit 1; }
 	@command -v $(UV) >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv \
 	  || { $(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv; }
+endef
+
+.venv/.synced: uv.lock pyproject.toml
+	$(GET_UV)
 	$(UV) sync --locked --all-extras --quiet
+	@touch $@
+
+# without what tests, documentation and trackers need; what is there stays
+.venv/.synced-quickstart: uv.lock pyproject.toml
+	$(GET_UV)
+	$(UV) sync --locked --no-dev --extra quickstart --inexact --quiet
 	@touch $@
 
 setup: .venv/.synced ## make the environment
 
-quickstart: setup ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
+quickstart: .venv/.synced-quickstart ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
 	$(RUN) abstopk quickstart $(ARGS)
 
 test: setup ## all tests but those in a browser or of other tools, the slow ones included
@@ -56,6 +66,9 @@ lint: setup ## ruff, ruff format, pyright
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) pyright
+
+keys: setup ## renew the comments of the training configs, from the docstrings of their keys
+	$(RUN) python -m sae_lens_abstopk.training.config_keys training_configs/*.yaml training_configs/variants/*.yaml
 
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict

@@ -222,7 +222,7 @@ def preset_text(name: str) -> str:
 
 
 def main() -> None:
-    """``python -m sae_lens_abstopk.training.config_keys FILE...``: bring the comments of config files up to date."""
+    """``python -m sae_lens_abstopk.training.config_keys FILE...`` (``make keys``) brings the comments of config files up to date."""
     for name in sys.argv[1:]:
         path = Path(name)
         path.write_text(annotate(path.read_text(encoding="utf-8")), encoding="utf-8")

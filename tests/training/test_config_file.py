@@ -373,7 +373,7 @@ def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)
 def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) -> None:
     text = path.read_text()
-    assert annotate(text) == text, "run: python -m sae_lens_abstopk.training.config_keys FILE"
+    assert annotate(text) == text, "run: make keys"
     for line in text.splitlines():
         if ":" in line and not line.startswith("#") and not line.endswith(":"):
             assert "  # " in line, line
