@@ -16,7 +16,7 @@ from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes, probe_tas
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.records import task_record
 from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
-from sae_lens_abstopk.evaluation.suite_tasks import poles_of, rows_of_both_poles
+from sae_lens_abstopk.evaluation.suite_tasks import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
 
 # text that untrained SAEs are centred on and given their L0 by
@@ -44,16 +44,15 @@ def probe_on_task(
 ) -> ProbedTask:
     """Probe every SAE on one task; ``untrained`` are those of :func:`untrained_saes`, or none where there is no control."""
     saes, name = subjects.saes, task.name
-    labels = poles_of(task)
-    split = task.split(seed)
+    labels, split = task.labels, task.split(seed)
     controls = {f"{sae}, untrained": fresh for sae, fresh in untrained.items()}
     with represent(
         subjects.passes,
         subjects.tokenizer,
         {**saes, **controls},
-        [example.text for example in task.examples],
+        task.texts,
         reads=task.reads,
-        markers=[example.marker for example in task.examples],
+        markers=task.markers,
         rules=subjects.rules,
         on_progress=lambda done, total: on_progress(f"{name}: texts", done, total),
     ) as representations:
@@ -64,7 +63,7 @@ def probe_on_task(
                 labels,
                 split,
                 sae,
-                groups=[example.group for example in task.examples],
+                groups=task.groups,
                 untrained_name=f"{sae}, untrained" if controls else None,
                 activations=next(iter(probes.values()), None),
                 seed=seed,

@@ -47,7 +47,7 @@ def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
     """A task with at most ``texts_per_pole`` texts of each pole."""
     if texts_per_pole is None:
         return task
-    rows = rows_of_both_poles(poles_of(task), texts_per_pole, seed)
+    rows = rows_of_both_poles(task.labels, texts_per_pole, seed)
     own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
     examples = tuple(task.examples[row] for row in rows)
     return replace(task, examples=examples, own_split=own_split, digest=digest_of(examples, own_split))
@@ -59,17 +59,12 @@ def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))
 
 
-def poles_of(task: Task) -> np.ndarray:
-    """The pole of each text of a task, int64."""
-    return np.array([example.pole for example in task.examples], dtype=np.int64)
-
-
 def _check_split(task: Task, seed: int) -> None:
     """Refuse a task of whose texts no train, val and test with both poles can be made."""
-    n, groups = len(task.examples), [example.group for example in task.examples]
+    n = len(task.examples)
     try:
         check_groups(task.examples, task.own_split)
-        Labelled(poles_of(task), task.split(seed), groups, seed).check(n)
+        Labelled(task.labels, task.split(seed), task.groups, seed).check(n)
     except ConfigError as error:
         raise ConfigError(
             f"task {task.name!r}, with {n} texts in use (texts_per_pole sets the limit): {error}"

@@ -81,6 +81,23 @@ class Task:
     own_split: tuple[str, ...] | None = field(default=None, repr=False)
     """``"train"``, ``"val"`` or ``"test"`` of every example, where the source says."""
 
+    @property
+    def texts(self) -> list[str]:
+        return [example.text for example in self.examples]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """0 (pole A) or 1 (pole B) of each text, int64."""
+        return np.array([example.pole for example in self.examples], dtype=np.int64)
+
+    @property
+    def groups(self) -> list[str]:
+        return [example.group for example in self.examples]
+
+    @property
+    def markers(self) -> list[tuple[int, int] | None]:
+        return [example.marker for example in self.examples]
+
     def split(self, seed: int = 0) -> TaskSplit:
         """
         Train, val and test: the source's own splits, else 60/20/20 by group, balanced between the poles.
@@ -101,10 +118,9 @@ class Task:
         return TaskSplit(train=np.sort(np.concatenate(folds[2:])), val=folds[0], test=folds[1])
 
     def _folds(self, indices: np.ndarray, seed: int) -> list[np.ndarray]:
-        poles = [self.examples[i].pole for i in indices]
-        groups = [self.examples[i].group for i in indices]
+        labels, groups = self.labels[indices], np.array(self.groups)[indices]
         by_group = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-        return [indices[fold] for _, fold in by_group.split(indices, poles, groups)]
+        return [indices[fold] for _, fold in by_group.split(indices, labels, groups)]
 
 
 def task_names(*, public: bool = True) -> list[str]:
