@@ -31,7 +31,7 @@ _COLUMNS = {
     "is_dataset_tokenized": {"tokens", "input_ids"},
 }
 # what HookedTransformer does to weights as it loads them; no other class of model knows these
-_PROCESSING = {
+PROCESSING = {
     "fold_ln",
     "fold_value_biases",
     "center_writing_weights",
@@ -122,4 +122,4 @@ def _class_of_model(hook_name: str, kwargs: Mapping[str, Any]) -> str:
     """The class of the model that an SAE of ``hook_name`` was trained on, where nobody says."""
     if "hook_" not in hook_name:
         return "AutoModelForCausalLM"
-    return "HookedTransformer" if _PROCESSING & kwargs.keys() else "TransformerBridge"
+    return "HookedTransformer" if PROCESSING & kwargs.keys() else "TransformerBridge"

@@ -10,7 +10,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config, kept_back
+from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, kept_back
 from sae_lens_abstopk.evaluation.loading import load_sae, require_one_place, without_path
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
@@ -59,6 +59,20 @@ class Exploration:
             return LatentCard(name, self.saes[name][index], signed=self.saes[name].is_signed)
         except IndexError as error:
             raise ConfigError(str(error)) from None
+
+    def scale(self, latent: int, *, sae: str | None = None) -> float:
+        """
+        The 99th percentile of the codes' magnitude, which a strength of 1 adds under ``steer(..., scale=found.scale)``.
+
+        Raises:
+            ConfigError: there is no such SAE or latent, or the latent did not fire.
+        """
+        scale = self.latent(latent, sae=sae).latent.scale
+        if not scale > 0:
+            raise ConfigError(
+                f"latent {latent} did not fire, so it has no scale; explore more or other text (n_tokens=, text=)."
+            )
+        return scale
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: Progress | None = None) -> Self:
         """
@@ -154,6 +168,7 @@ def explore(
         checkpoint=Path(checkpoint) if checkpoint else None,
         on_progress=on_progress,
     )
+    kwargs = cfg.model_from_pretrained_kwargs or {}
     about = Provenance(
         model=without_path(cfg.model_name),
         model_source=cfg.model_name,
@@ -164,6 +179,7 @@ def explore(
         tokens_read=sum(batch.numel() for batch in batches),
         context_size=cfg.context_size,
         model_class=cfg.model_class_name,
+        processing={key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys())},
         all_heads=first.cfg.metadata.hook_head_index is None,
     )
     steered = {}

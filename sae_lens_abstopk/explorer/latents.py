@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -141,6 +141,8 @@ class Provenance:
     """Tokens in a context of the text."""
     model_class: str = "AutoModelForCausalLM"
     """``model_class_name`` of the config: what the model was loaded as."""
+    processing: Mapping[str, bool] = field(default_factory=dict)
+    """What a HookedTransformer's weights went through as they were loaded, as its ``from_pretrained`` takes it."""
     all_heads: bool = True
     """Whether the SAEs read all heads of the hook, if it has heads."""
     judge: str | None = None

@@ -15,7 +15,7 @@ tokenizer = AutoTokenizer.from_pretrained({model!r})
 model = AutoModelForCausalLM.from_pretrained({model!r})
 """
 BRIDGE = "model = TransformerBridge.boot_transformers({model!r}, hf_model=model, tokenizer=tokenizer)\n"
-HOOKED = "model = HookedTransformer.from_pretrained({model!r})\n"
+HOOKED = "model = HookedTransformer.from_pretrained_no_processing({model!r}{options})\n"
 INPUTS = 'inputs = tokenizer("I think that", return_tensors="pt")\n'
 STEER = f"""\
 for strength in (-4.0, 4.0):  # towards the negative pole, towards the positive
@@ -50,6 +50,7 @@ def snippet(source: str, about: Provenance) -> str:
         bridge = "from transformer_lens.model_bridge import TransformerBridge"
         needed, model, steered = [bridge, hugging_face], HUGGING_FACE + BRIDGE, STEER + TEXT
     named = about.model_source if model == HOOKED else name_on_hub(about.model_source)
+    options = "".join(f", {key}={value!r}" for key, value in about.processing.items())
     imports = "\n".join(["from sae_lens import SAE", *needed])
     ours = "from sae_lens_abstopk import steer"
-    return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=named)}{steered}"
+    return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=named, options=options)}{steered}"

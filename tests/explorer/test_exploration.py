@@ -56,7 +56,10 @@ def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: P
     assert found.saes["batch_abstopk"].collected.n_tokens > 200
     assert found.saes["batch_abstopk"][3].positive.match is None
     sae.cfg.metadata.model_name = None
-    assert explore(sae, model=model, text=str(texts), n_tokens=128).about.model == tiny_llama.name
+    sae.cfg.metadata.model_from_pretrained_kwargs = {"fold_ln": False, "dtype": "float32"}
+    about = explore(sae, model=model, text=str(texts), n_tokens=128).about
+    assert about.model == tiny_llama.name
+    assert about.processing == {"fold_ln": False}
 
 
 def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path], tmp_path: Path) -> None:
@@ -126,9 +129,10 @@ def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsy
     code = snippet(source, replace(base, model_class="TransformerBridge"))
     exec(code.replace("{latent}", "3").replace("{scale}", "5.0"), {})
     assert capsys.readouterr().out.startswith("-4.0 I think that")
-    hooked = snippet(source, replace(base, model_class="HookedTransformer", model_source="gpt2-small"))
+    as_hooked = replace(base, model_class="HookedTransformer", model_source="gpt2-small")
+    hooked = snippet(source, replace(as_hooked, processing={"center_writing_weights": True}))
     compile(hooked.replace("{latent}", "3").replace("{scale}", "5.0"), "snippet", "exec")
-    assert "HookedTransformer.from_pretrained('gpt2-small')" in hooked
+    assert "HookedTransformer.from_pretrained_no_processing('gpt2-small', center_writing_weights=True)" in hooked
     bridged = snippet(source, replace(base, model_class="TransformerBridge", model_source="pythia-70m"))
     assert bridged.count("from_pretrained('EleutherAI/pythia-70m')") == 2, "transformers knows no short names"
     one_head = snippet(source, replace(base, all_heads=False))
