@@ -13,7 +13,6 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.explorer.exploration import explore
@@ -60,7 +59,7 @@ def test_steering_is_refused(folder: Path, raw_config: dict[str, Any], tmp_path:
     with pytest.raises(ConfigError, match=ALONE):
         steer(model, sae, latent=1, strength=1.0)
     with pytest.raises(ConfigError, match=ALONE):
-        latent_scale(model, sae, [torch.ones(1, 4, dtype=torch.int64)], latents=[1], token_filter=TokenFilter())
+        latent_scale(model, sae, [torch.ones(1, 4, dtype=torch.int64)], latents=[1])
     with pytest.raises(ConfigError, match=ALONE):
         explore(folder, prompts=["The old"])
     with pytest.raises(ConfigError, match=ALONE):

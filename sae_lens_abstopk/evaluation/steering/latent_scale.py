@@ -13,6 +13,7 @@ from torch import nn
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
 # of abs(z) over firings
@@ -91,8 +92,7 @@ def latent_scale(
     batches: Iterable[torch.Tensor],
     *,
     latents: Sequence[int],
-    token_filter: TokenFilter,
-    hook_name: str | None = None,
+    token_filter: TokenFilter | None = None,
     autocast: bool = False,
 ) -> LatentScales:
     """
@@ -105,8 +105,7 @@ def latent_scale(
         sae: The SAE.
         batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
         latents: Which to measure.
-        token_filter: Tokens that count; that of the SAE, as a rule.
-        hook_name: The SAE's own by default.
+        token_filter: Tokens that count; those that :func:`steer` steers by default.
         autocast: Run the model in bfloat16 autocast.
 
     Raises:
@@ -120,7 +119,8 @@ def latent_scale(
         fitter.update(codes.to_dense() if codes.is_sparse else codes)
         raise _SeenError
 
-    with intervene(model, hook_name or sae.cfg.metadata.hook_name, look, token_filter=token_filter):
+    token_filter = token_filter or steering_filter(model, sae)
+    with intervene(model, sae.cfg.metadata.hook_name, look, token_filter=token_filter):
         for tokens in batches:
             with suppress(_SeenError), torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
                 model(tokens)

@@ -44,3 +44,5 @@ def test_the_scale_of_a_model_is_that_of_its_kept_tokens(
     codes = sae.encode(torch.cat(hidden).flatten(0, 1))[:, 5].abs()
     assert found.n_tokens == 180
     assert found(5) == pytest.approx(codes.max().item(), rel=0.0101)
+    sae.cfg.metadata.seqpos_slice = (1, None)
+    assert latent_scale(model, sae, batches, latents=[5]) == found, "the SAE's tokens by default"
