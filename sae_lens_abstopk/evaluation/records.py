@@ -198,7 +198,7 @@ def steering_record(
         strength_chosen_by=found.protocol.strength_chosen_by,
         prompts=(len(found.protocol.prompts.val), len(found.protocol.prompts.test)),
         text_prompt=found.protocol.prompts.test[0],
-        samples=found.protocol.samples,
+        samples=found.protocol.options.samples,
         baseline_log_odds=_mean(baseline.log_odds),
         baseline_generated_nll=_mean(baseline.generated_nll),
         baseline_neutral_nll=_mean(baseline.neutral_nll),

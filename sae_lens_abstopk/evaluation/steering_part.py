@@ -117,10 +117,7 @@ def steer_on_task(
                 seed=seed,
             ),
             latent_chosen_by=str(choice),
-            strengths=options.strengths,
-            budget=options.budget,
-            samples=options.samples,
-            max_new_tokens=options.max_new_tokens,
+            options=options,
             on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
             **shared,
         )

@@ -42,17 +42,24 @@ class BehaviourOptions(_Section):
     """Multiple-choice questions of general knowledge, answered through lm_eval; 0 leaves them out."""
 
 
-class SteeringOptions(_Section):
-    """How steering is measured (see :func:`~.dose_response.dose_response`)."""
+class DoseOptions(_Section):
+    """How much :func:`~.dose_response.dose_response` measures."""
 
-    tasks: tuple[str, ...]
-    """Of the suite's tasks, those that are steered."""
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)] = (0.5, 1.0, 2.0, 4.0)
     """Tried in both directions."""
     samples: Count = 3
+    """Texts generated for each prompt and dose, each with random numbers of its own."""
     max_new_tokens: Count = 24
+    """Their length."""
     budget: Positive = 0.1
-    """Nats a token of neutral text at which effects are matched."""
+    """Rise of the NLL of neutral text, in nats a token, at which effects are matched; 0.1 is a perplexity 1.1 times as high."""
+
+
+class SteeringOptions(DoseOptions):
+    """How a suite measures steering."""
+
+    tasks: tuple[str, ...]
+    """Of the suite's tasks, those that are steered."""
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
     """Latents, the best on train texts, among which val prompts choose."""

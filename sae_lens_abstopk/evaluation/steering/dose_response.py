@@ -1,5 +1,6 @@
 """Dose-response of steering: effect against cost in both directions, strengths matched at equal cost and reported on test."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,15 +18,12 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.steering.steering_summary import (
     InterventionSummary,
-    MatchedStrength,
     matched_strength,
     summarise,
 )
-from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
+from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
 from sae_lens_abstopk.saes.heads import require_all_heads
-
-STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 
 
 class PromptSplit(NamedTuple):
@@ -41,22 +39,15 @@ class DoseProtocol:
 
     prompts: PromptSplit
     """The latent is chosen on ``val``; everything here was measured on ``test``."""
-    strengths: tuple[float, ...]
-    """Tried in both directions."""
-    budget: float
-    """Nats a token of neutral text, the cost that strengths are matched at."""
-    samples: int
-    max_new_tokens: int
-    temperature: float
+    options: DoseOptions
     seed: int
-    neutral_texts: int
-    """How many."""
-    hook_name: str
-    token_filter: TokenFilter
-    autocast: bool
     latent_chosen_by: str
     """In words: on which data, by which criterion."""
-    strength_chosen_by: str
+
+    @property
+    def strength_chosen_by(self) -> str:
+        """In words."""
+        return f"neutral cost of {self.options.budget:g} nats per token, searched for between the doses"
 
 
 @dataclass(frozen=True)
@@ -102,25 +93,19 @@ def dose_response(
     interventions: Sequence[Intervention],
     *,
     latent_chosen_by: str,
+    options: DoseOptions | None = None,
     tokenizer: Any = None,
-    strengths: Sequence[float] = STRENGTHS,
-    budget: float = 0.1,
-    samples: int = 3,
-    max_new_tokens: int = 24,
-    temperature: float = 1.0,
-    neutral_texts: Sequence[str] = NEUTRAL_TEXTS,
     seed: int = 0,
     autocast: bool = False,
-    hook_name: str | None = None,
     token_filter: TokenFilter | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> DoseResponse:
     """
-    Measure ``interventions`` at each of ``strengths`` in both directions.
+    Measure ``interventions`` at each of ``options.strengths``, in units of their scales, in both directions.
 
-    The strength of each intervention and direction is searched for, between two of ``strengths``, at which neutral text
-    costs the budget, and the effect is measured there, beside all of ``strengths``. All prompts are the test half of the
-    split, and nothing is chosen by what the model says to them: the neutral texts belong to no prompt.
+    The strength of each intervention and direction is searched for, between two of these strengths, at which neutral
+    text costs the budget, and the effect is measured there too. All prompts are the test half of the split, and nothing
+    is chosen by what the model says to them: the neutral texts belong to no prompt.
 
     Args:
         model: As for :func:`steer`.
@@ -128,114 +113,81 @@ def dose_response(
         part: Prompts, token sets and scorer of the concept: ``task.steering``.
         interventions: See :func:`equal_norm_interventions`.
         latent_chosen_by: How the latent was chosen, in words; recorded.
+        options: Strengths, budget and how much is generated.
         tokenizer: By default the model's own.
-        strengths: Magnitudes, in units of each intervention's scale.
-        budget: Rise of the steered model's NLL of neutral text, in nats a token; 0.1 is a perplexity 1.1 times as high.
-        samples: Texts generated for each prompt and dose, each with random numbers of its own.
-        max_new_tokens: Their length.
-        temperature: Of the sampling.
-        neutral_texts: Texts about nothing in particular.
         seed: Of the split of the prompts, the sampling and the bootstrap.
         autocast: See :class:`TextModel`.
-        hook_name: The SAE's by default.
         token_filter: The SAE's by default.
         on_progress: Called with (doses done, doses in all).
 
     Raises:
-        ConfigError: before anything runs, if a number, token set, prompt or hook cannot be used.
+        ConfigError: before anything runs, if the interventions, a token set, a prompt or the hook cannot be used.
     """
-    magnitudes = tuple(sorted(strengths))
-    _check(magnitudes, budget, samples, max_new_tokens, interventions)
-    require_all_heads(sae, "steering")
-    hook = hook_name or sae.cfg.metadata.hook_name
-    find_place(model, hook)
-    token_filter = token_filter or steering_filter(model, sae)
-    text_model = TextModel(
-        model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
-    )
-    prompts = split_prompts(part.prompts, seed=seed)
-    meter = DoseMeter(
-        text_model,
-        LogOdds(text_model, sae, part, prompts.test, hook_name=str(hook), token_filter=token_filter),
-        part.scorer,
-        neutral_texts=neutral_texts,
-        samples=samples,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-    )
-    total = 1 + sum(2 * len(magnitudes) + (3 if i.operator == "clamp" else 2) for i in interventions)
-    done = 0
-
-    def measure(intervention: Intervention | None, strength: float = 0.0) -> Dose:
-        nonlocal done
-        found = meter.measure(intervention, strength)
-        done += 1
-        if on_progress is not None:
-            on_progress(done, total)
-        return found
-
-    def curve(intervention: Intervention) -> DoseCurve:
-        # to clamp to 0 is to ablate; to add 0 is to do nothing
-        start = measure(intervention, 0.0) if intervention.operator == "clamp" else baseline
-        minus = [measure(intervention, -strength) for strength in reversed(magnitudes)]
-        plus = [measure(intervention, strength) for strength in magnitudes]
-        return DoseCurve(intervention.name, (*minus, start, *plus))
-
-    def matched(intervention: Intervention, doses: Sequence[Dose], sign: int) -> MatchedStrength:
-        def cost_at(strength: float) -> float:
-            return float(np.subtract(meter.neutral_nll(intervention, sign * strength), baseline.neutral_nll).mean())
-
-        return matched_strength(baseline, [dose for dose in doses if dose.strength * sign >= 0], budget, cost_at)
-
-    baseline = measure(None)
-    curves, summaries = [], []
-    for intervention in interventions:
-        found = curve(intervention)
-        towards_a, towards_b = (matched(intervention, found.doses, sign) for sign in (-1, 1))
-        summaries.append(
-            summarise(
-                intervention.name,
-                baseline,
-                found.doses,
-                (measure(intervention, -towards_a.strength), measure(intervention, towards_b.strength)),
-                (towards_a.reached, towards_b.reached),
-                budget=budget,
-                seed=seed,
-            )
-        )
-        curves.append(found)
-    protocol = DoseProtocol(
-        prompts=prompts,
-        strengths=magnitudes,
-        budget=budget,
-        samples=samples,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        neutral_texts=len(neutral_texts),
-        hook_name=str(hook),
-        token_filter=token_filter,
-        autocast=autocast,
-        latent_chosen_by=latent_chosen_by,
-        strength_chosen_by=f"neutral cost of {budget:g} nats per token, searched for between the doses",
-    )
-    return DoseResponse(protocol, tuple(interventions), baseline, tuple(curves), tuple(summaries))
-
-
-def _check(
-    strengths: tuple[float, ...],
-    budget: float,
-    samples: int,
-    max_new_tokens: int,
-    interventions: Sequence[Intervention],
-) -> None:
-    if not strengths or not all(0 < s < float("inf") for s in strengths) or len(set(strengths)) < len(strengths):
-        raise ConfigError(f"strengths={strengths} must be different numbers above 0; each is tried with both signs.")
-    if not 0 < budget < float("inf"):
-        raise ConfigError(f"budget={budget} must be above 0: it is a rise of the NLL in nats per token.")
-    if samples < 1 or max_new_tokens < 1:
-        raise ConfigError(f"samples={samples} and max_new_tokens={max_new_tokens} must be at least 1.")
     names = [intervention.name for intervention in interventions]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"interventions must have different names, and be at least one; got {names}.")
+    require_all_heads(sae, "steering")
+    find_place(model, sae.cfg.metadata.hook_name)
+    options = options or DoseOptions()
+    prompts = split_prompts(part.prompts, seed=seed)
+    text_model = TextModel(
+        model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
+    )
+    log_odds = LogOdds(text_model, sae, part, prompts.test, token_filter=token_filter or steering_filter(model, sae))
+    total = 1 + sum(2 * len(options.strengths) + (3 if i.operator == "clamp" else 2) for i in interventions)
+    done = itertools.count(1)
+    sweep = _Sweep(
+        DoseMeter(text_model, log_odds, part.scorer, options, seed=seed),
+        options,
+        on_dose=lambda: on_progress(next(done), total) if on_progress else None,
+    )
+    curves = tuple(map(sweep.curve, interventions))
+    summaries = tuple(
+        sweep.summary(intervention, curve, seed=seed) for intervention, curve in zip(interventions, curves, strict=True)
+    )
+    protocol = DoseProtocol(prompts, options, seed, latent_chosen_by)
+    return DoseResponse(protocol, tuple(interventions), sweep.baseline, curves, summaries)
+
+
+class _Sweep:
+    """Doses of interventions, with those at which the neutral cost is the budget."""
+
+    def __init__(self, meter: DoseMeter, options: DoseOptions, *, on_dose: Callable[[], None]) -> None:
+        self._meter, self._options, self._on_dose = meter, options, on_dose
+        self.baseline = self._measure(None)
+
+    def curve(self, intervention: Intervention) -> DoseCurve:
+        strengths = sorted(self._options.strengths)
+        # to clamp to 0 is to ablate; to add 0 is to do nothing
+        start = self._measure(intervention) if intervention.operator == "clamp" else self.baseline
+        minus = [self._measure(intervention, -strength) for strength in reversed(strengths)]
+        plus = [self._measure(intervention, strength) for strength in strengths]
+        return DoseCurve(intervention.name, (*minus, start, *plus))
+
+    def summary(self, intervention: Intervention, curve: DoseCurve, *, seed: int) -> InterventionSummary:
+        (towards_a, reached_a), (towards_b, reached_b) = (self._matched(intervention, curve, s) for s in (-1, 1))
+        return summarise(
+            intervention.name,
+            self.baseline,
+            curve.doses,
+            (towards_a, towards_b),
+            (reached_a, reached_b),
+            budget=self._options.budget,
+            seed=seed,
+        )
+
+    def _measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
+        found = self._meter.measure(intervention, strength)
+        self._on_dose()
+        return found
+
+    def _matched(self, intervention: Intervention, curve: DoseCurve, sign: int) -> tuple[Dose, bool]:
+        """The dose at the matched strength, and whether its cost is the budget."""
+
+        def cost_at(strength: float) -> float:
+            nll = self._meter.neutral_nll(intervention, sign * strength)
+            return float(np.subtract(nll, self.baseline.neutral_nll).mean())
+
+        doses = [dose for dose in curve.doses if dose.strength * sign >= 0]
+        found = matched_strength(self.baseline, doses, self._options.budget, cost_at)
+        return self._measure(intervention, sign * found.strength), found.reached

@@ -13,6 +13,8 @@ from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.suite import DoseOptions
+from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 
@@ -57,7 +59,6 @@ class LogOdds:
         sae: The SAE.
         part: Words of both poles.
         prompts: What they are to follow.
-        hook_name: Hook of the SAE.
         token_filter: Tokens that are steered.
 
     Raises:
@@ -71,10 +72,9 @@ class LogOdds:
         part: SteeringPart,
         prompts: Sequence[str],
         *,
-        hook_name: str,
         token_filter: TokenFilter,
     ) -> None:
-        self._model, self._sae, self._hook, self._filter = text_model, sae, hook_name, token_filter
+        self._model, self._sae, self._filter = text_model, sae, token_filter
         self._tokens = first_tokens(text_model.tokenizer, part.tokens)
         self.prompts = text_model.encode(prompts)
 
@@ -100,7 +100,7 @@ class LogOdds:
                 norms.append((edited.float() - x.float()).flatten(1).norm(dim=1).cpu())
             return edited
 
-        return intervene(self._model.model, self._hook, measured, token_filter=self._filter)
+        return intervene(self._model.model, self._sae.cfg.metadata.hook_name, measured, token_filter=self._filter)
 
 
 class DoseMeter:
@@ -111,10 +111,7 @@ class DoseMeter:
         text_model: The model; runs in batches.
         log_odds: Of the concept, after these prompts.
         scorer: Of the concept.
-        neutral_texts: Texts whose likelihood should not change.
-        samples: Continuations of each prompt.
-        max_new_tokens: Length of a continuation.
-        temperature: Of the sampling.
+        options: How much is generated.
         seed: Of the sampling; the same random numbers at every dose.
     """
 
@@ -123,24 +120,22 @@ class DoseMeter:
         text_model: TextModel,
         log_odds: LogOdds,
         scorer: Scorer | None,
+        options: DoseOptions,
         *,
-        neutral_texts: Sequence[str],
-        samples: int,
-        max_new_tokens: int,
-        temperature: float,
         seed: int,
     ) -> None:
         self._model, self._log_odds, self._scorer = text_model, log_odds, scorer
-        self._neutral = text_model.encode(neutral_texts, chat=False)
-        self._samples = samples
-        self._sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+        self._neutral = text_model.encode(NEUTRAL_TEXTS, chat=False)
+        self._samples, self._length, self._seed = options.samples, options.max_new_tokens, seed
 
     def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
         """The dose of ``intervention`` at ``strength``; of nothing where it is None."""
         log_odds, added_norm = self._log_odds.measure(intervention, strength)
         neutral = self.neutral_nll(intervention, strength)
         with self._log_odds.steered(intervention, strength):
-            generated = self._model.generate(self._log_odds.prompts, samples=self._samples, **self._sampling)
+            generated = self._model.generate(
+                self._log_odds.prompts, samples=self._samples, max_new_tokens=self._length, seed=self._seed
+            )
         cost = self._model.generated_nll(generated).view(-1, self._samples).mean(1)
         texts = [generated.texts[i : i + self._samples] for i in range(0, len(generated.texts), self._samples)]
         scores = None

@@ -27,12 +27,11 @@ class LatentChoice:
     scale: float
     candidates: tuple[int, ...]
     effects: tuple[float, ...]
-    """Of each candidate: (log-odds at +strength - log-odds at -strength) / 2, mean over the val prompts."""
-    strength: float
+    """Of each candidate: (log-odds at a strength of 1 - log-odds at -1) / 2, mean over the val prompts."""
 
     def __str__(self) -> str:
         return (
-            f"largest mean change of the log-odds on val prompts at strengths of ±{self.strength:g}, among "
+            f"largest mean change of the log-odds on val prompts at strengths of ±1, among "
             f"{len(self.candidates)} candidate latents"
         )
 
@@ -45,10 +44,8 @@ def choose_latent(
     scales: Callable[[int], float],
     *,
     tokenizer: Any = None,
-    strength: float = 1.0,
     seed: int = 0,
     autocast: bool = False,
-    hook_name: str | None = None,
     token_filter: TokenFilter | None = None,
 ) -> LatentChoice:
     """
@@ -64,10 +61,8 @@ def choose_latent(
         candidates: Latents.
         scales: s of a latent, as :class:`LatentScales` gives it.
         tokenizer: By default the model's own.
-        strength: alpha, in units of s.
         seed: Of the split.
         autocast: See :class:`TextModel`.
-        hook_name: The SAE's by default.
         token_filter: The SAE's by default.
 
     Raises:
@@ -81,13 +76,12 @@ def choose_latent(
         sae,
         part,
         prompts,
-        hook_name=str(hook_name or sae.cfg.metadata.hook_name),
         token_filter=token_filter or steering_filter(model, sae),
     )
     effects = []
     for latent in candidates:
         steered = Intervention("candidate", "add", scales(latent), latent)
-        plus, minus = (sum(log_odds.measure(steered, sign * strength)[0]) for sign in (1, -1))
+        plus, minus = (sum(log_odds.measure(steered, sign)[0]) for sign in (1, -1))
         effects.append((plus - minus) / 2 / len(prompts))
     best = max(range(len(effects)), key=lambda i: abs(effects[i]))
     return LatentChoice(
@@ -96,5 +90,4 @@ def choose_latent(
         scale=scales(candidates[best]),
         candidates=tuple(candidates),
         effects=tuple(effects),
-        strength=strength,
     )
