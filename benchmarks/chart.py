@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from sae_lens_abstopk.figures.style import paper_style
-from sae_lens_abstopk.interop.saebench_evals import verdict_table
+from sae_lens_abstopk.interop.saebench_evals import EVALS
 
 ROOT = Path(__file__).parent
 LABELS = {"d_sae": "latents F", "k": "latents kept K", "tokens": "tokens B"}
@@ -204,6 +204,17 @@ def tables() -> dict[Path, dict[str, str]]:
             "tpp": tpp_table(saebench),
         },
     }
+
+
+def verdict_table() -> str:
+    """What each evaluation of SAEBench makes of signed SAEs."""
+    rows = ["| evaluation | signed SAE as it is | through the mirror |", "|---|---|---|"]
+    for evaluation in EVALS.values():
+        rows.append(
+            f"| `{evaluation.name}` | **{evaluation.signed}**. {evaluation.why_signed} "
+            f"| **{evaluation.mirrored}**. {evaluation.why_mirrored} |"
+        )
+    return "\n".join(rows)
 
 
 def filled(text: str, parts: dict[str, str]) -> str:

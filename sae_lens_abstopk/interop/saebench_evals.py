@@ -133,14 +133,3 @@ EVALS = {
 def runnable() -> list[str]:
     """Names of the evaluations that ``abstopk saebench`` runs."""
     return [name for name, evaluation in EVALS.items() if evaluation.hindrance is None]
-
-
-def verdict_table() -> str:
-    """The verdicts as a Markdown table."""
-    rows = ["| evaluation | signed SAE as it is | through the mirror |", "|---|---|---|"]
-    for evaluation in EVALS.values():
-        rows.append(
-            f"| `{evaluation.name}` | **{evaluation.signed}**. {evaluation.why_signed} "
-            f"| **{evaluation.mirrored}**. {evaluation.why_mirrored} |"
-        )
-    return "\n".join(rows)

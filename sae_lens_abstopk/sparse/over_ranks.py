@@ -2,7 +2,7 @@
 
 import torch
 
-from sae_lens_abstopk.ranks import any_rank, gathered, n_ranks, nth_highest
+from sae_lens_abstopk.ranks import any_rank, n_ranks, nth_highest
 from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
 from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, find_candidates
 
@@ -39,26 +39,6 @@ def select_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
             offers = best_offers(encoder, x_BD[asked], width)
             pool, bound = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers)), offers.bound
     kept = ((pool.scores >= least_kept) & (pool.scores > 0)).nonzero().squeeze(1)
-    return _codes(pool.rows[kept], pool.latents[kept], pool.values[kept], n_tokens)
-
-
-@torch.no_grad()
-def select_per_token_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
-    """
-    This rank's part of the k entries of each token that rank highest, where every rank holds other latents.
-
-    Each rank proposes its own k best, and one all-gather of these scores, k a token and rank, tells all of them the k-th
-    highest. The latents are counted within the shard ``encoder``. Where entries tie for the last place, all are kept.
-    Training splits tokens and not latents, so it does not use this; ``docs/distributed.md`` describes what would.
-    """
-    local = best_offers(encoder, x_BD, min(k, encoder.W_enc.shape[1]))
-    proposed = torch.nn.functional.pad(local.scores, (0, k - local.scores.shape[1]))
-    everywhere = gathered(proposed[None]).transpose(0, 1).flatten(1)
-    least_kept = everywhere.topk(k, sorted=False).values.amin(1, keepdim=True)
-    rows, places = ((local.scores >= least_kept) & (local.scores > 0)).nonzero(as_tuple=True)
-    return _codes(rows, local.latents[rows, places], local.values[rows, places], len(x_BD))
-
-
-def _codes(rows: torch.Tensor, latents: torch.Tensor, values: torch.Tensor, n_tokens: int) -> SparseCodes:
+    rows, latents, values = pool.rows[kept], pool.latents[kept], pool.values[kept]
     order = rows.argsort()
     return SparseCodes(values[order], latents[order], offsets_of(count_each(rows, n_tokens)))

@@ -10,14 +10,14 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.ranks import OtherRankError, n_ranks, nth_highest, this_rank, together
+from sae_lens_abstopk.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
     select_over_batch,
     select_over_ranks,
     select_per_token,
 )
-from sae_lens_abstopk.sparse.over_ranks import select_per_token_over_ranks
+from sae_lens_abstopk.sparse.selection import best_offers
 from sae_lens_abstopk.training.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import RankTrainer, require_one_process, require_shareable
 from sae_lens_abstopk.training.metrics import step_metrics
@@ -90,6 +90,14 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(sae: dict[str, Any
     torch.testing.assert_close(first["frequency"], whole["frequency"], rtol=1e-4, atol=1e-5)
 
 
+def per_token_over_ranks(shard: EncoderWeights, x_BD: torch.Tensor, k: int) -> torch.Tensor:
+    """This rank's part [B, its latents] of each token's k best entries, as ``docs/distributed.md`` would find them."""
+    local = best_offers(shard, x_BD, k)
+    least_kept = gathered(local.scores[None]).transpose(0, 1).flatten(1).topk(k).values[:, -1:]
+    kept = local.values * ((local.scores >= least_kept) & (local.scores > 0))
+    return torch.zeros(len(x_BD), shard.W_enc.shape[1]).scatter(1, local.latents, kept)
+
+
 @pytest.mark.parametrize(
     ("ranks", "half_precision", "signed"), [(2, False, True), (2, True, False), (3, False, False), (3, True, True)]
 )
@@ -110,7 +118,7 @@ def test_ranks_keep_exactly_what_one_process_would_keep(
         return [
             select_over_ranks(whole, x[rows], 500).to_coo(48).to_dense(),
             select_over_ranks(shard, x, 500).to_coo(latents).to_dense(),
-            select_per_token_over_ranks(shard, x, 5).to_coo(latents).to_dense(),
+            per_token_over_ranks(shard, x, 5),
         ]
 
     by_tokens, by_latents, per_token = zip(*on_ranks(ranks, select, tmp_path / "ranks"), strict=True)

@@ -50,15 +50,11 @@ class DifferenceInMeansFitter:
 
     Args:
         d: Width of the activations; by default that of the first batch.
-        device: Where the sums are kept; by default that of the first batch.
     """
 
-    def __init__(self, d: int | None = None, *, device: torch.device | str | None = None) -> None:
+    def __init__(self, d: int | None = None) -> None:
         self.n = [0, 0]
-        self._device = device
-        self._sums: torch.Tensor | None = None
-        if d is not None:
-            self._sums = torch.zeros(2, d, dtype=torch.float64, device=device)
+        self._sums = None if d is None else torch.zeros(2, d, dtype=torch.float64)
 
     @torch.no_grad()
     def update(self, x: torch.Tensor, pole: torch.Tensor | int) -> Self:
@@ -69,7 +65,7 @@ class DifferenceInMeansFitter:
             ConfigError: another width than before, or a pole that is neither 0 nor 1.
         """
         if self._sums is None:
-            self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=self._device or x.device)
+            self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=x.device)
         if x.ndim != 2 or x.shape[-1] != self._sums.shape[-1]:
             raise ConfigError(f"x has shape {tuple(x.shape)}; activations of this fit are [n, {self._sums.shape[-1]}].")
         poles = torch.as_tensor(pole, device=self._sums.device).expand(len(x))

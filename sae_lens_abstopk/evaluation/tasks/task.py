@@ -123,11 +123,10 @@ class Task:
         return [indices[fold] for _, fold in by_group.split(indices, labels, groups)]
 
 
-def task_names(*, public: bool = True) -> list[str]:
+def task_names() -> list[str]:
     """Names of the tasks that ship with the package; those of public data sets, read by Hub id, as ``public/NAME``."""
     folder = data_folder("evals") / "tasks"
-    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))
-    return [name for name in names if public or "/" not in name]
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))
 
 
 def load_task(name_or_path: str | Path, *, local: str | Path | None = None) -> Task:
