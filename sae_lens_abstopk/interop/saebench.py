@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.passes.hook_places import find_place
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
-from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, Subject
+from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInput
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
@@ -153,7 +153,7 @@ def _open(
     own: tuple[ClassSet, ...],
     n_tokens: int,
     seed: int,
-) -> Subject:
+) -> BenchInput:
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
     cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
@@ -175,7 +175,7 @@ def _open(
     # its name, not its path: SAEBench makes folders of it, and would write into that of the model
     shown = Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name
     metadata.model_name = model.cfg.model_name = shown
-    return Subject(name, sae, model, shown, cfg, text, own, n_tokens, seed)
+    return BenchInput(name, sae, model, shown, cfg, text, own, n_tokens, seed)
 
 
 def _metrics(file: Path) -> dict[str, dict[str, float]]:

@@ -33,7 +33,7 @@ CORE_PARTS = (
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchInput:
     """An SAE with what SAEBench is to run it on."""
 
     name: str
@@ -79,7 +79,7 @@ class Subject:
         }
 
 
-def _core(subject: Subject, folder: Path, _artifacts: Path) -> None:
+def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
     core, general_utils, utils = (
         bench_module(name) for name in ("evals.core.main", "sae_bench_utils.general_utils", "sae_bench_utils")
     )
@@ -124,7 +124,7 @@ def _core(subject: Subject, folder: Path, _artifacts: Path) -> None:
     )
 
 
-def _sparse_probing(subject: Subject, folder: Path, artifacts: Path) -> None:
+def _sparse_probing(subject: BenchInput, folder: Path, artifacts: Path) -> None:
     config = bench_module("evals.sparse_probing.eval_config").SparseProbingEvalConfig(
         k_values=[1, 2, 5, 10],
         **subject.labelled(),
@@ -133,16 +133,16 @@ def _sparse_probing(subject: Subject, folder: Path, artifacts: Path) -> None:
     _run("sparse_probing", config, subject, folder, artifacts_path=str(artifacts))
 
 
-def _tpp(subject: Subject, folder: Path, artifacts: Path) -> None:
+def _tpp(subject: BenchInput, folder: Path, artifacts: Path) -> None:
     names = {"dataset_names": [joined(subject.tasks).name]} if subject.tasks else {}
     _scr_or_tpp(subject, folder, artifacts, perform_scr=False, **names)
 
 
-def _scr(subject: Subject, folder: Path, artifacts: Path) -> None:
+def _scr(subject: BenchInput, folder: Path, artifacts: Path) -> None:
     _scr_or_tpp(subject, folder, artifacts, perform_scr=True)
 
 
-def _scr_or_tpp(subject: Subject, folder: Path, artifacts: Path, **options: Any) -> None:
+def _scr_or_tpp(subject: BenchInput, folder: Path, artifacts: Path, **options: Any) -> None:
     config = bench_module("evals.scr_and_tpp.eval_config").ScrAndTppEvalConfig(
         n_values=[n for n in (2, 5, 10, 20, 50, 100, 500) if n <= subject.sae.cfg.d_sae],
         **subject.labelled(),
@@ -151,7 +151,7 @@ def _scr_or_tpp(subject: Subject, folder: Path, artifacts: Path, **options: Any)
     _run("scr_and_tpp", config, subject, folder, artifacts_path=str(artifacts))
 
 
-def _absorption(subject: Subject, folder: Path, artifacts: Path) -> None:
+def _absorption(subject: BenchInput, folder: Path, artifacts: Path) -> None:
     config = bench_module("evals.absorption.eval_config").AbsorptionEvalConfig(
         random_seed=subject.seed, model_name=subject.model_name, llm_dtype=DTYPE
     )
@@ -170,7 +170,7 @@ def _absorption(subject: Subject, folder: Path, artifacts: Path) -> None:
         _run("absorption", config, subject, folder)
 
 
-def _sae_probes(subject: Subject, folder: Path, artifacts: Path) -> None:
+def _sae_probes(subject: BenchInput, folder: Path, artifacts: Path) -> None:
     config = bench_module("evals.sparse_probing_sae_probes.eval_config").SparseProbingSaeProbesEvalConfig(
         random_seed=subject.seed,
         model_name=subject.model_name,
@@ -180,13 +180,13 @@ def _sae_probes(subject: Subject, folder: Path, artifacts: Path) -> None:
     _run("sparse_probing_sae_probes", config, subject, folder)
 
 
-def _run(module: str, config: Any, subject: Subject, folder: Path, **options: Any) -> None:
+def _run(module: str, config: Any, subject: BenchInput, folder: Path, **options: Any) -> None:
     bench_module(f"evals.{module}.main").run_eval(
         config, [(subject.name, subject.sae)], str(subject.cfg.device), str(folder), force_rerun=True, **options
     )
 
 
-RUNNERS: dict[str, Callable[[Subject, Path, Path], None]] = {
+RUNNERS: dict[str, Callable[[BenchInput, Path, Path], None]] = {
     "core": _core,
     "sparse_probing": _sparse_probing,
     "sparse_probing_sae_probes": _sae_probes,
