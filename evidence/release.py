@@ -14,10 +14,8 @@ from sae_lens import SAE
 
 from evidence.runs import HERE
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
-from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.hub import publish
-from sae_lens_abstopk.hub.results import results_of_file
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
@@ -53,8 +51,9 @@ def main() -> None:
     published = publish(
         rounded,
         REPOSITORY,
-        results=results_of_file(results / RESULTS_FILENAME),
-        poles={SAE_ID: measure_poles(rounded[SAE_ID], model_name=model)},
+        results=results / RESULTS_FILENAME,
+        measure=True,
+        model_name=model,
         license="mit",
         base_model=BASE_MODEL,
         dry_run=staged,

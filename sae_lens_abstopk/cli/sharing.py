@@ -1,5 +1,6 @@
 """Subcommands that publish, fetch and convert."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -130,9 +131,6 @@ def publish(
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.hub import publish as run_publish
-        from sae_lens_abstopk.hub.measuring import measure as measure_saes
-        from sae_lens_abstopk.hub.publish import require_publishable
-        from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of_file, with_measured
         from sae_lens_abstopk.hub.show import files_tree
         from sae_lens_abstopk.training.progress import passes_bar
 
@@ -142,28 +140,24 @@ def publish(
             refuse_without("--measure", "model", "text", "tokens", context=context)
         folders = named_folders(saes)
         folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
-        require_publishable(folders, repo, with_mirror=mirror, dry_run=folder)
-        numbers = results_beside(folders) if results is None else results_by_id(results_of_file(results), folders)
-        poles = {}
-        if measure:
-            with passes_bar(console, "measuring") as on_progress:
-                measured, poles = measure_saes(
-                    folders, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress
-                )
-            numbers = with_measured(numbers, measured)
-        done = run_publish(
-            folders,
-            repo,
-            private=private,
-            revision=revision,
-            with_mirror=mirror,
-            results=numbers,
-            poles=poles,
-            license=license,
-            base_model=base_model,
-            overwrite=overwrite,
-            dry_run=folder,
-        )
+        with passes_bar(console, "measuring") if measure else nullcontext() as on_progress:
+            done = run_publish(
+                folders,
+                repo,
+                private=private,
+                revision=revision,
+                with_mirror=mirror,
+                results=results,
+                measure=measure,
+                model_name=model,
+                text=text,
+                n_tokens=tokens,
+                license=license,
+                base_model=base_model,
+                overwrite=overwrite,
+                dry_run=folder,
+                on_progress=on_progress,
+            )
         console.print(files_tree(repo, done.files), highlight=False)
         if folder is not None:
             console.print(f"{folder}: written; nothing was sent", highlight=False, soft_wrap=True)

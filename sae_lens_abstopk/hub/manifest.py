@@ -23,7 +23,7 @@ PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberWithInterval:
     """A measured value and, where there is one, its 95 % interval."""
 
     value: float
@@ -57,7 +57,7 @@ class ConceptResult:
     """The latent that was steered with, chosen on val prompts; None where nothing was steered."""
     test_groups: int
     """Groups of test texts, which the intervals resample."""
-    numbers: dict[str, Number]
+    numbers: dict[str, NumberWithInterval]
     """By name, as ``CONCEPT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
 
 
@@ -71,7 +71,7 @@ class PublishedResults:
     """Name of the text."""
     held_out: bool
     """Whether the text was kept from the SAE in training."""
-    numbers: dict[str, Number]
+    numbers: dict[str, NumberWithInterval]
     """By name, as ``RESULT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
     examples: tuple[ContextExample, ...] = ()
     """Contexts of both poles of some latents, grouped by latent."""

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import LOSS_TOKENS
-from sae_lens_abstopk.hub.manifest import Manifest, Number
+from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
 from sae_lens_abstopk.saes.load_note import needs_import
@@ -98,7 +98,7 @@ def load_lines(repo_id: str, sae_id: str, revision: str) -> str:
     )
 
 
-def number_text(number: Number | None, form: str) -> str:
+def number_text(number: NumberWithInterval | None, form: str) -> str:
     """A number with its interval where there is one."""
     if number is None:
         return "-"

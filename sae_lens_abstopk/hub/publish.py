@@ -1,7 +1,7 @@
 """Publish SAEs: everything is checked on this machine first, and then arrives in one commit."""
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,14 +18,15 @@ from sae_lens_abstopk.hub.manifest import (
     MANIFEST_FILENAME,
     Manifest,
     PublishedFile,
-    PublishedResults,
     PublishedSAE,
     published_file,
 )
+from sae_lens_abstopk.hub.measuring import measure as measure_saes
 from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.remote import Remote
 from sae_lens_abstopk.hub.requests import ask, require_repo_id
+from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 
@@ -51,12 +52,17 @@ def publish(
     private: bool = False,
     revision: str = "main",
     with_mirror: bool = False,
-    results: Mapping[str, PublishedResults] | None = None,
+    results: str | Path | None = None,
+    measure: bool = False,
+    model_name: str | None = None,
+    text: str | None = None,
+    n_tokens: int = 51_200,
     poles: Mapping[str, PoleActivity] | None = None,
     license: str | None = None,
     base_model: str | None = None,
     overwrite: bool = False,
-    dry_run: Path | None = None,
+    dry_run: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Published:
     """
     Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them, from ``main``; the card has the code for others.
@@ -70,24 +76,42 @@ def publish(
         private: Make it a private one.
         revision: Branch; made where there is none.
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
-        results: What was measured; an SAE's is told by the hash of its weights, else by its id or the label in its metadata.
+        results: Results file for the card; an SAE's are told by the hash of its weights, else by its id or the label in its
+            metadata. By default the ``results.json`` in the folder of an SAE or the one above, if it is of these weights.
+        measure: Read some text now, for the canonical sign gauge and whatever the results lack; of folders alone.
+        model_name: Model to measure with instead of the one recorded.
+        text: Dataset or file to measure on instead of the run's held-out text.
+        n_tokens: Tokens to measure on.
         poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
         license: Licence of the weights, as the Hub spells it.
         base_model: Hub id of the model, where the metadata name a folder; the folder's name is kept as ``model_weights``
             where it is another, since its weights may be too.
         overwrite: Replace files that are there with other content, and the licence.
         dry_run: Write the whole release into this folder, new or empty, and ask nothing of the Hub.
+        on_progress: Called with (batches measured, batches in all).
 
     Raises:
         ConfigError: an SAE or a name cannot be used, a file is there already and is another one, or the mirror of
             weights that are replaced would stay; nothing was sent.
         HubError: the Hub, or the way to it, said no; nothing was committed.
     """
-    require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
+    _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
+    folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
+    if measure and len(folders) < len(saes):
+        in_memory = ", ".join(sae_id for sae_id in saes if sae_id not in folders)
+        raise ConfigError(
+            f"measure=True needs folders, and {in_memory} is in memory; save it and give the folder, or poles=."
+        )
+    known = results_beside(folders) if results is None else results_by_id(results_of_file(Path(results)), saes)
+    if measure:
+        measured, activity = measure_saes(
+            folders, model_name=model_name, text=text, n_tokens=n_tokens, on_progress=on_progress
+        )
+        known, poles = with_measured(known, measured), activity | dict(poles or {})
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:
         folder = Path(temporary) / "release"
         folder.mkdir()
-        staged = stage(saes, folder, with_mirror=with_mirror, results=results, poles=poles, base_model=base_model)
+        staged = stage(saes, folder, with_mirror=with_mirror, results=known, poles=poles, base_model=base_model)
         if dry_run is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
             shutil.copytree(folder, dry_run, dirs_exist_ok=True)
@@ -115,19 +139,12 @@ def publish(
         return Published(repo_id, revision, commit, tuple(changed), _files(staged, folder))
 
 
-def require_publishable(
-    saes: Iterable[str], repo_id: str, *, with_mirror: bool = False, dry_run: Path | None = None
-) -> None:
-    """
-    Refuse what :func:`publish` would refuse without a look at any SAE.
-
-    Raises:
-        ConfigError: ``repo_id`` or an id cannot be one, two SAEs would have the same, or ``dry_run`` is not empty.
-    """
+def _require_publishable(saes: Iterable[str], repo_id: str, *, with_mirror: bool, dry_run: str | Path | None) -> None:
+    """Refuse what can be refused without a look at any SAE."""
     require_repo_id(repo_id)
     require_ids(list(saes), with_mirror=with_mirror)
     if dry_run is not None:
-        require_empty(dry_run)
+        require_empty(Path(dry_run))
 
 
 def _manifest_at(remote: Remote) -> Manifest:

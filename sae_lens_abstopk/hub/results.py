@@ -15,7 +15,7 @@ from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.loading import load_as_saved
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, UNTRAINED
-from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, Number, PublishedResults
+from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 
 # name in abstopk.json: heading in the card, format
 RESULT_NAMES = {
@@ -77,7 +77,7 @@ def results_of(document: measured.Results) -> dict[str, PublishedResults]:
             text=document.text,
             held_out=document.held_out,
             numbers={
-                key: Number(float(values[key]))
+                key: NumberWithInterval(float(values[key]))
                 for key in RESULT_NAMES
                 if _is_number(values.get(key)) and (record.two_sidedness > 0 or key not in OF_TWO_SIDES)
             },
@@ -178,7 +178,7 @@ def _concept(
         "symmetry": steered.symmetry if steered else None,
     }
     numbers = {
-        name: Number(each.value, each.low, each.high)
+        name: NumberWithInterval(each.value, each.low, each.high)
         for name, each in intervals.items()
         if each is not None and each.value is not None
     }

@@ -22,7 +22,7 @@ from sae_lens_abstopk.hub.manifest import (
     published_file,
 )
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
-from sae_lens_abstopk.hub.results import results_by_id, results_in_gauge
+from sae_lens_abstopk.hub.results import results_in_gauge
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
@@ -71,13 +71,12 @@ def stage(
     base_model: str | None = None,
 ) -> Staged:
     """
-    Write SAEs into ``folder`` as they are to be published.
+    Write SAEs into ``folder`` as they are to be published, with ``results`` and ``poles`` by SAE id.
 
     Raises:
         ConfigError: a folder cannot be used; an SAE has no weights, has values that are not finite, or does not load
-            back as it was; the results are of other SAEs.
+            back as it was.
     """
-    known = results_by_id(results or {}, saes)
     staged: dict[str, PublishedSAE] = {}
     for sae_id, source in saes.items():
         origin = None if isinstance(source, SAE) else Path(source)
@@ -88,7 +87,7 @@ def stage(
             )
         loaded = source if isinstance(source, SAE) else load_as_saved(source)
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
-        measured = known.get(sae_id)
+        measured = (results or {}).get(sae_id)
         sae = _for_publication(loaded, base_model)
         in_gauge = activity is not None and isinstance(sae, SignedSAE)
         if activity is not None and isinstance(sae, SignedSAE):

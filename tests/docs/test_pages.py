@@ -191,6 +191,7 @@ def test_the_page_on_exploring_runs(run_page: Callable[..., Any], texts: Path) -
 def test_the_page_on_publishing_runs(run_page: Callable[..., Any]) -> None:
     scope = run_page("publish", changes={"n_tokens=20_000": "n_tokens=256"})
     assert Path("smollm2-abstopk-release/README.md").is_file()
+    assert Path("smollm2-abstopk-from-python/quickstart/pole_activity.safetensors").is_file()
     assert (scope["activity"].energy[1] > scope["activity"].energy[0]).any(), "nothing was flipped"
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from sae_lens_abstopk import ConfigError, publish
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval, read_results
-from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, Number, PublishedResults, PublishedSAE
+from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
 from sae_lens_abstopk.hub.results import results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import stage
@@ -88,7 +89,11 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     above = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "above")
     assert above.exit_code == 0, above.output
     assert "| `layer3` | 58.8 |" in Path("above/README.md").read_text()
+    publish({"layer3": str(folder)}, REPO, dry_run="python")
+    assert Path("python/README.md").read_text() == Path("above/README.md").read_text()
     an_sae("abstopk").save_model(folder)  # other weights
+    with pytest.raises(ConfigError, match="measure=True needs folders, and mine is in memory"):
+        publish({"mine": an_sae()}, REPO, measure=True, dry_run="memory")
     again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
     assert again.exit_code == 0, again.output
     assert "None were published with these weights." in Path("two/README.md").read_text()
@@ -127,7 +132,7 @@ def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytes
 
 def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
     example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
-    without = PublishedResults(10, "t", False, {"l0": Number(3.0)}, weights_sha256="a")
+    without = PublishedResults(10, "t", False, {"l0": NumberWithInterval(3.0)}, weights_sha256="a")
     measured = replace(without, numbers={}, examples=(example,))
     assert with_measured({"mine": without}, {"mine": measured}) == {"mine": replace(without, examples=(example,))}
     assert with_measured({}, {"mine": measured}) == {"mine": measured}
@@ -162,7 +167,7 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
     example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\n<i>", token="`x`", after=" $5")
-    results = PublishedResults(10, "t", False, {"fvu": Number(0.2, 0.18, 0.22)}, (example,))
+    results = PublishedResults(10, "t", False, {"fvu": NumberWithInterval(0.2, 0.18, 0.22)}, (example,))
     sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
     card = model_card(Manifest({"mine": sae}), REPO)
     assert "0.200 [0.180, 0.220]" in card
