@@ -72,14 +72,14 @@ class ReconstructionSums:
         """Add activations [n, d_in], their reconstructions, and the codes [n, d_sae] if poles are to be counted."""
         # double precision on the sums; products stay in float32, as the data are
         x, x_hat = x.float(), x_hat.float()
-        errors = (x - x_hat).square().sum(-1).double()
-        squares = x.square().sum(-1).double()
-        norms = (squares * x_hat.square().sum(-1).double()).sqrt()
+        errors = (x - x_hat).square().sum(-1).cpu().double()
+        squares = x.square().sum(-1).cpu().double()
+        norms = (squares * x_hat.square().sum(-1).cpu().double()).sqrt()
         self.n_tokens += len(x)
-        self.cosines += ((x * x_hat).sum(-1).double() / norms.clamp(min=1e-30)).sum().item()
+        self.cosines += ((x * x_hat).sum(-1).cpu().double() / norms.clamp(min=1e-30)).sum().item()
         self.squared_error += errors.sum().item()
         self.relative_error += (errors / squares.clamp(min=1e-30)).sum().item()
-        self.sum_x = self.sum_x + x.sum(0).double().cpu()
+        self.sum_x = self.sum_x + x.sum(0).cpu().double()
         self.sum_squared_x += squares.sum().item()
         if codes is not None:
             counts = pole_counts(codes).cpu()
@@ -190,7 +190,7 @@ def evaluate_reconstruction(
         replacements = {ZERO: torch.zeros_like(x)}
         for name, sae in saes.items():
             codes = sae.encode(x)
-            replacements[name] = sae.decode(codes).float()
+            replacements[name] = sae.decode(codes).to(x)
             sums[name].update(x, replacements[name], codes)
             if observer is not None:
                 observer(name, codes, kept.nonzero(), tokens)

@@ -1,9 +1,10 @@
 """What an evaluation asks of an SAE: to encode and to decode, by itself or behind the scale of its training."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+from sae_lens import SAE
 from sae_lens.training.activation_scaler import ActivationScaler
 
 
@@ -16,13 +17,13 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class ScaledCodec:
-    """An SAE in training, behind the activation scale that is folded into its weights only at the end."""
+    """An SAE in training, behind the activation scale that is folded into its weights only at the end; takes any device."""
 
-    sae: Codec
+    sae: SAE[Any]
     scaler: ActivationScaler
 
     def encode(self, x: torch.Tensor, /) -> torch.Tensor:
-        return self.sae.encode(self.scaler.scale(x))
+        return self.sae.encode(self.scaler.scale(x.to(self.sae.device)))
 
     def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
         return self.scaler.unscale(self.sae.decode(feature_acts))

@@ -112,14 +112,23 @@ class ModelPasses:
 
         def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
             if self.head_index is None:
-                return activations.to(original.dtype).view_as(original)
+                return activations.to(original).view_as(original)
             with_head = original.clone()
-            with_head[:, :, self.head_index] = activations.to(original.dtype)
+            with_head[:, :, self.head_index] = activations.to(original)
             return with_head
 
         with _skipped(self._skippable, activations):
             logits = self._logits(tokens, replace)
         return _scores(logits, tokens, clean_logits)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the activations at the hook are; of a model on several devices, a pass over two tokens tells."""
+        devices = {weight.device for weight in self.model.parameters()}
+        return devices.pop() if len(devices) == 1 else self._of_two_tokens().device
+
+    def _of_two_tokens(self) -> torch.Tensor:
+        return self.activations(torch.zeros(1, 2, dtype=torch.int64, device=next(self.model.parameters()).device))
 
     @cached_property
     def _skippable(self) -> list[nn.Module]:
@@ -130,7 +139,7 @@ class ModelPasses:
         given: list[Any] = []
         handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
         try:
-            self.activations(torch.zeros(1, 2, dtype=torch.int64, device=next(self.model.parameters()).device))
+            self._of_two_tokens()
         finally:
             handle.remove()
         return layers if isinstance(given[0], torch.Tensor) else []
@@ -177,7 +186,7 @@ def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | No
                 log_clean = log_softmax(clean[row, scored].float(), dim=-1)
                 divergences.append(kl_div(log_p, log_clean, log_target=True, reduction="none").sum(-1))
     return ReplacedPass(
-        torch.cat(losses).double().cpu(), torch.cat(divergences).double().cpu() if clean is not None else None
+        torch.cat(losses).cpu().double(), torch.cat(divergences).cpu().double() if clean is not None else None
     )
 
 
@@ -202,10 +211,15 @@ def _skipped(layers: list[nn.Module], activations: torch.Tensor) -> Iterator[Non
     def hand_out(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
         return activations.to(hidden_states.dtype)
 
+    # a model on several devices has forwards of accelerate on the layers themselves
+    own = [vars(layer).get("forward") for layer in layers]
     try:
         for layer in layers:
             layer.forward = hand_out if layer is layers[-1] else hand_on
         yield
     finally:
-        for layer in layers:
-            del layer.forward  # uncovers the method of the class
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                del layer.forward  # uncovers the method of the class
+            else:
+                layer.forward = forward

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from sae_lens import SAE, StandardSAEConfig
 from sae_lens.evals import get_recons_loss
 from sae_lens.load_model import load_model
@@ -13,6 +14,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.activation_scaler import ActivationScaler
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.passes.codec import ScaledCodec
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses, layers_up_to
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.language_model import load_bridge, load_language_model
@@ -40,6 +42,27 @@ def test_skipping_the_layers_below_changes_nothing(preset: str, tiny_models: dic
     torch.testing.assert_close(replaced, plain.losses_with(tokens(), other))
     assert (replaced - clean.losses).abs().max() > 1e-4
     torch.testing.assert_close(plain.clean(tokens()).losses, clean.losses)  # nothing is left behind
+
+
+def test_a_model_that_accelerate_has_spread_keeps_its_own_forwards(tiny_llama: Path) -> None:
+    hook = "model.layers.3"
+    model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[hook]).eval()
+    layers = layers_up_to(model, hook)
+    for layer in layers:
+        add_hook_to_module(layer, AlignDevicesHook("cpu"))
+    own = [vars(layer)["forward"] for layer in layers]
+    model.model.lm_head.register_parameter("elsewhere", torch.nn.Parameter(torch.empty(1, device="meta")))
+    passes = ModelPasses(model, hook)
+    assert passes.device.type == "cpu"
+    clean = passes.clean(tokens())
+    torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)
+    assert [vars(layer)["forward"] for layer in layers] == own
+
+
+def test_an_sae_in_training_takes_activations_of_another_device() -> None:
+    sae = SAE.from_dict(StandardSAEConfig(d_in=16, d_sae=24).to_dict()).to("meta")
+    codec = ScaledCodec(sae, ActivationScaler(2.0))
+    assert codec.decode(codec.encode(torch.ones(3, 16))).device.type == "meta"
 
 
 @pytest.mark.parametrize("hook", ["blocks.3.hook_resid_post", "blocks.3.attn.hook_z"])
