@@ -20,8 +20,8 @@ from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.text import text_files
 
 MANIFEST = "activations.json"
-# LM batches of a shard: some tens of MiB at the usual sizes
-BATCHES_IN_SHARD = 64
+# a shard is written once it has as many; it is read, and its hash computed, whole
+SHARD_BYTES = 64 * 2**20
 # what decides which activations come in which order
 DEFINING_KEYS = (
     "model_name",
@@ -151,7 +151,7 @@ class ActivationCache:
 
     def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
         """
-        Blocks [n, d_in], float32: those on disk, on the CPU, then new ones, which are stored as they come.
+        Blocks [n, d_in], bfloat16, on the CPU: those on disk, then new ones, which are stored as they come.
 
         Args:
             compute_from: Gives the blocks from a number of LM batches on.
@@ -177,19 +177,19 @@ class ActivationCache:
 
     def _stored(self, shard: Shard, skip: int) -> Iterator[torch.Tensor]:
         if skip < len(shard.rows):
-            for block in self._load(shard).split(shard.rows)[max(0, skip) :]:
-                yield block.float()
+            yield from self._load(shard).split(shard.rows)[max(0, skip) :]
 
     def _computed(self, blocks: Iterator[torch.Tensor], skip: int) -> Iterator[torch.Tensor]:
         pending: list[torch.Tensor] = []
         try:
             for i, block in enumerate(blocks):
-                pending.append(block.bfloat16())
-                if len(pending) == BATCHES_IN_SHARD:
+                half = block.bfloat16().cpu()
+                pending.append(half)
+                if sum(each.nbytes for each in pending) >= SHARD_BYTES:
                     whole, pending = pending, []
                     self._append(whole)
                 if i >= skip:
-                    yield block.bfloat16().float()
+                    yield half
         finally:  # the run has all that it needs
             if pending:
                 try:
@@ -211,7 +211,7 @@ class ActivationCache:
         file = f"activations-{len(self.manifest['shards']):05d}.safetensors"
         partial = self.folder / f"{file}.partial"
         try:
-            save_file({"activations": torch.cat(blocks).cpu()}, partial)
+            save_file({"activations": torch.cat(blocks)}, partial)
             entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": file_sha256(partial)}
             partial.replace(self.folder / file)
             self.manifest["shards"].append(entry)

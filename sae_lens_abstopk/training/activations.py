@@ -1,5 +1,6 @@
 """SAELens's activation store with massive tokens left out and a check that activations are finite."""
 
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -10,6 +11,7 @@ import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
 from sae_lens import ActivationsStore
+from sae_lens.training.activations_store import _get_input_token_device
 from sae_lens.training.prefetch import PrefetchingIterator
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
@@ -60,9 +62,9 @@ class FilteredActivationsStore(ActivationsStore):
     Some models put a few tokens at a hundred times the usual norm (a "massive activation", often on the first
     position); those few then hold most of the variance, and an SAE spends its latents on them.
 
-    As a data loader it reads ahead: text is tokenised in a thread, and the language model is handed its next batch
-    before the last one is filtered, so that a GPU does not wait for the host. Batches come from a buffer that is
-    allocated once, in SAELens's order.
+    As a data loader it reads ahead: text is tokenised in a thread, on the host, and the language model is handed its
+    next batch before the last one is filtered, so that a GPU does not wait for the host. Batches come from a buffer that
+    is allocated once, in SAELens's order.
     """
 
     max_norm: float | None = None
@@ -174,6 +176,15 @@ class FilteredActivationsStore(ActivationsStore):
             on_progress(i + 1, n_batches)
         self.n_llm_batches += n_batches
 
+    @override
+    def get_batch_tokens(
+        self, batch_size: int | None = None, raise_at_epoch_end: bool = False, move_to_model_device: bool = True
+    ) -> torch.Tensor:
+        tokens = super().get_batch_tokens(batch_size, raise_at_epoch_end, move_to_model_device=False)
+        if not move_to_model_device:
+            return tokens
+        return tokens.to(_get_input_token_device(self.model), non_blocking=True)
+
     def _skip_batch(self, raise_on_epoch_end: bool = False) -> None:
         if self.cached_activation_dataset is None:
             self.get_batch_tokens(raise_at_epoch_end=raise_on_epoch_end, move_to_model_device=False)
@@ -187,7 +198,8 @@ class FilteredActivationsStore(ActivationsStore):
             blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
         for block in blocks:
             self.n_blocks += 1
-            yield block.to(self.device)  # a cache reads files into the memory of the host
+            block = block.to(self.device)  # a cache gives bfloat16 in the memory of the host
+            yield block if self.cache is None else block.float()
 
     @override
     def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:
@@ -233,7 +245,12 @@ class FilteredActivationsStore(ActivationsStore):
 
     @override
     def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
-        sequences = super()._iterate_tokenized_sequences()
+        # SAELens puts sequences together on the device of the store, and would wait for a GPU at every document: it is given
+        # a store of another device, whose documents are read, and counted, by this one
+        on_host = copy.copy(self)
+        on_host.device, on_host.iterable_sequences = torch.device("cpu"), iter(())
+        on_host._iterate_raw_dataset = self._iterate_raw_dataset  # type: ignore[method-assign]
+        sequences = ActivationsStore._iterate_tokenized_sequences(on_host)
         if self._reads_ahead:
             yield from self._read_ahead(sequences)
         else:

@@ -59,38 +59,42 @@ class MixingBuffer(Iterator[torch.Tensor]):
         part, self._served = self._served[: self._batch_size], self._served[self._batch_size :]
         self._free = torch.cat([self._free, part])
         assert self._rows is not None
-        return self._rows[part.to(self._rows.device)]
+        return self._rows[part]
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows [n, d_in] that are to be served next, in their order, and those that wait to be mixed with others."""
         if self._rows is None:
             return torch.empty(0, 0), torch.empty(0, 0)
-        return self._rows[self._served.to(self._rows.device)], self._rows[self._order.to(self._rows.device)]
+        return self._rows[self._served], self._rows[self._order]
 
     def refill(self, served: torch.Tensor, waiting: torch.Tensor) -> None:
         """Put what :meth:`rows` gave into a new buffer."""
-        order = torch.arange(len(served) + len(waiting))
+        order = torch.arange(len(served) + len(waiting), device=served.device)
         if len(order):
             self._rows = torch.cat([rows for rows in (served, waiting) if len(rows)])
-        self._served, self._order = order[: len(served)], order[len(served) :]
+        self._served, self._order, self._free = order[: len(served)], order[len(served) :], order[:0]
 
     def _add(self, block: torch.Tensor) -> None:
         if self._rows is None:
-            self._free = torch.arange(self._buffer_size + len(block))
+            self._free = torch.arange(self._buffer_size + len(block), device=block.device)
+            self._order = self._free[:0]
             self._rows = block.new_empty(len(self._free), *block.shape[1:])
         if len(block) > len(self._free):
-            grown = torch.arange(len(self._rows), len(self._rows) + len(block) - len(self._free))
+            n_rows = len(self._rows) + len(block) - len(self._free)
+            grown = torch.arange(len(self._rows), n_rows, device=block.device)
             self._rows = torch.cat([self._rows, self._rows.new_empty(len(grown), *self._rows.shape[1:])])
             self._free = torch.cat([self._free, grown])
         taken, self._free = self._free[: len(block)], self._free[len(block) :]
-        self._rows[taken.to(self._rows.device)] = block
+        self._rows[taken] = block
         self._order = torch.cat([self._order, taken])
 
     def _serve(self, *, whole: bool) -> None:
         n_rows = len(self._order)
         if n_rows >= self._buffer_size and not whole:
             if self._mix_fraction > 0:
-                self._order = self._order[torch.randperm(n_rows, generator=self._generator)]
+                # row numbers are where the rows are, so that a GPU's host waits for no batch
+                mixed = torch.randperm(n_rows, generator=self._generator)
+                self._order = self._order[mixed.to(self._order.device, non_blocking=True)]
             n_batches = max(1, (n_rows - int(self._buffer_size * self._mix_fraction)) // self._batch_size)
         else:
             n_batches = n_rows // self._batch_size

@@ -19,7 +19,7 @@ TOKENS = 2048
 @pytest.fixture
 def of_layer(texts: Path, tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Config of a small run of a layer, by the folder of its caches."""
-    monkeypatch.setattr(activation_cache, "BATCHES_IN_SHARD", 4)
+    monkeypatch.setattr(activation_cache, "SHARD_BYTES", 2**14)
     whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
     common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}", f"training_tokens={TOKENS}"]
     common += ["context_size=16", "train_batch_size_tokens=64", "n_batches_in_buffer=16"]

@@ -31,7 +31,7 @@ from tests.training.test_checkpoint import Usage
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation_cache, "BATCHES_IN_SHARD", 3)
+    monkeypatch.setattr(activation_cache, "SHARD_BYTES", 48)  # of what is numbered below, three blocks
 
 
 def train(raw: dict[str, Any], output: Path, **changes: Any) -> TrainingRun:
@@ -67,12 +67,16 @@ def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], t
     assert torch.equal(weights(extended), weights(whole))
 
 
-def test_what_is_read_from_disk_goes_to_the_device_of_what_is_computed(
-    raw_config: dict[str, Any], tmp_path: Path
+def test_what_is_read_from_disk_goes_to_the_device_of_what_is_computed_before_it_is_widened(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).store
     store.n_blocks, store.device = 0, torch.device("meta")
-    assert next(store.get_data_loader()).device == store.device
+    widened, float_ = [], torch.Tensor.float
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: widened.append(self.device) or float_(self))
+    batch = next(store.get_data_loader())
+    assert (batch.device, batch.dtype) == (store.device, torch.float32)
+    assert set(widened) == {store.device}
     store.close()
 
 

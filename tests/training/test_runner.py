@@ -316,6 +316,17 @@ def test_prefetching_changes_no_number(raw_config: dict[str, Any], tmp_path: Pat
     assert torch.equal(*weights)
 
 
+def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
+    run = TrainingRun(build_config(raw_config), console=QUIET)
+    with saelens_notes_off():
+        text = load_text(run.cfg, "train")
+        store, other = (FilteredActivationsStore.for_training(run.model, run.cfg, text) for _ in range(2))
+    store.device = torch.device("meta")  # each sequence would be made there
+    for _ in range(3):
+        assert torch.equal(store.get_batch_tokens(), other.get_batch_tokens())
+    assert store.n_dataset_processed == other.n_dataset_processed > 0
+
+
 def test_a_model_in_autocast_is_cast_once_for_several_batches(raw_config: dict[str, Any]) -> None:
     run = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET)
     weights = {parameter.data_ptr() for parameter in run.model.parameters() if parameter.ndim == 2}
