@@ -66,7 +66,7 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
         yield
         return
     require_shareable(cfg, launched_ranks())
-    on_gpus = cfg.device.startswith("cuda")
+    on_gpus = "cuda" in _devices(cfg).values()
     if on_gpus:
         torch.cuda.set_device(_local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=TIMEOUT)
@@ -102,11 +102,12 @@ def require_shareable(cfg: TrainingConfig, n: int) -> None:
         )
     if cfg.compile_sae:
         raise ConfigError(f"compile_sae=true is for one process; with {n} ranks set it to false.")
-    if cfg.device.startswith("cuda") and cfg.device != "cuda":
-        raise ConfigError(
-            f"device={cfg.device!r} names one GPU for {n} ranks; use cuda or auto, and each takes its own."
-        )
-    if cfg.device == "cuda" and _local_rank() >= torch.cuda.device_count():
+    for key, device in _devices(cfg).items():
+        if device.startswith("cuda:"):
+            raise ConfigError(
+                f"{key}={device!r} names one GPU for {n} ranks; use cuda or auto, and each takes its own."
+            )
+    if "cuda" in _devices(cfg).values() and _local_rank() >= torch.cuda.device_count():
         raise ConfigError(
             f"this machine has {torch.cuda.device_count()} GPUs, and torchrun started at least {_local_rank() + 1} processes "
             "on it; lower --nproc-per-node."
@@ -132,13 +133,17 @@ def _require_selects_over_ranks(where: str, sae: TrainingSAEConfig, n: int) -> N
 
 def of_this_rank(cfg: TrainingConfig) -> TrainingConfig:
     """The config with the GPU of this rank in it; tokens and batch stay those of the whole run."""
-    if n_ranks() == 1 or cfg.device != "cuda":
+    if n_ranks() == 1:
         return cfg
     own = copy.copy(cfg)
-    for key in ("device", "llm_device", "act_store_device"):
-        if getattr(cfg, key) == "cuda":
+    for key, device in _devices(cfg).items():
+        if device == "cuda":
             setattr(own, key, f"cuda:{_local_rank()}")
     return own
+
+
+def _devices(cfg: TrainingConfig) -> dict[str, str]:
+    return {key: str(getattr(cfg, key)) for key in ("device", "llm_device", "act_store_device")}
 
 
 class RankTrainer(SAETrainer[Any, Any]):

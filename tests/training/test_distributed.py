@@ -18,6 +18,7 @@ from sae_lens_abstopk.sparse import (
     select_per_token,
 )
 from sae_lens_abstopk.sparse.selection import best_offers
+from sae_lens_abstopk.training import distributed
 from sae_lens_abstopk.training.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import RankTrainer, require_one_process, require_shareable
 from sae_lens_abstopk.training.metrics import step_metrics
@@ -184,6 +185,18 @@ def test_what_cannot_be_shared_is_refused(raw_config: dict[str, Any], changes: d
         require_shareable(build_config(raw), 2)
     assert sentence in str(refused.value)
     require_shareable(build_config(raw_config), 2)
+
+
+@pytest.mark.parametrize("key", ["device", "llm_device", "act_store_device"])
+def test_every_rank_has_a_gpu_of_its_own(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    cfg = build_config(raw_config)
+    setattr(cfg, key, "cuda:0")
+    with pytest.raises(ConfigError, match=rf"^{key}='cuda:0' names one GPU for 2 ranks; use cuda or auto"):
+        require_shareable(cfg, 2)
+    setattr(cfg, key, "cuda")
+    monkeypatch.setattr(distributed, "n_ranks", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert getattr(distributed.of_this_rank(cfg), key) == "cuda:1"
 
 
 def test_only_training_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
