@@ -35,6 +35,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         selection_dtype: Precision of the search for the latents to keep. ``"bfloat16"`` finds candidates in half
             precision, then computes them and proves the choice in float32: the latents and values of ``"float32"``, up
             to the rounding of float32 sums. ``"auto"`` takes it where the processor multiplies bfloat16 matrices fast.
+            On a GPU it is always float32: products there may round partial sums, and the proof allows for one rounding.
 
     Raises:
         ConfigError: (a ``ValueError``) for a value out of range or a combination that SAELens would only refuse
@@ -120,7 +121,7 @@ class SparseTrainingSAE(TopKTrainingSAE):
     def selects_in_half_precision(self) -> bool:
         """Whether the sparse step looks for its candidates in bfloat16."""
         asked = self.cfg.selection_dtype
-        return bfloat16_is_fast(self.device) if asked == "auto" else asked == "bfloat16"
+        return bfloat16_is_fast(self.device) if asked == "auto" else asked == "bfloat16" and self.device.type == "cpu"
 
     @override
     def calculate_aux_loss(

@@ -33,7 +33,7 @@ class HalfPrecisionEncoder(NamedTuple):
 
         |u_f| <= (|v_f| + n * margin_f) * SLACK,
 
-    by Cauchy-Schwarz on the parts that rounding cut off x and s_f w_f.
+    by Cauchy-Schwarz on the parts that rounding cut off x and s_f w_f, where a product is rounded to bfloat16 once.
     """
 
     W_FD: torch.Tensor

@@ -152,3 +152,9 @@ def test_under_autocast_the_codes_are_still_exact() -> None:
         cast = step(per_token(), tokens(16))
     assert torch.equal(cast.feature_acts.to_dense(), exact.feature_acts.to_dense())
     assert torch.equal(cast.loss, exact.loss)
+
+
+def test_candidates_in_half_precision_are_for_processors_alone() -> None:
+    sae = topk(selection_dtype="bfloat16")
+    assert sae.selects_in_half_precision()
+    assert not sae.to("meta").selects_in_half_precision()
