@@ -78,13 +78,13 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
     # abs: the bits of a negative zero would sort first
     bits = scores.detach().abs().view(torch.int32 if width == 32 else torch.int64).long()
     inside = torch.ones_like(bits)
-    wanted, found = bits.new_tensor(n), bits.new_zeros(())
+    wanted, found = bits.new_full((), n), bits.new_zeros(())
     for shift in range(width - DIGIT_BITS, -1, -DIGIT_BITS):
         digits = (bits >> shift) & (2**DIGIT_BITS - 1)
         counts = summed(bits.new_zeros(2**DIGIT_BITS).index_add_(0, digits, inside).int()).long()
         at_least = counts.flip(0).cumsum(0).flip(0)
         digit = ((at_least >= wanted).sum() - 1).clamp(min=0)
-        wanted = wanted - (at_least[digit] - counts[digit])
+        wanted = wanted - (at_least - counts).gather(0, digit[None])[0]  # to index by it would wait for a GPU
         inside = inside * (digits == digit)
         found = (found << DIGIT_BITS) | digit
     return found.to(torch.int32 if width == 32 else torch.int64).view(scores.dtype)

@@ -32,8 +32,9 @@ class SparseCodes(NamedTuple):
 
     def where(self, keep: torch.Tensor) -> "SparseCodes":
         """The entries for which the boolean ``keep`` [N] is true."""
-        counts = count_each(self.rows[keep], len(self.offsets) - 1)
-        return SparseCodes(self.values[keep], self.latents[keep], offsets_of(counts))
+        kept = keep.nonzero().squeeze(1)  # once: a GPU's host waits for how many there are
+        counts = count_each(self.rows[kept], len(self.offsets) - 1)
+        return SparseCodes(self.values[kept], self.latents[kept], offsets_of(counts))
 
     def scaled(self, scale: torch.Tensor | None) -> "SparseCodes":
         """Each value times the ``scale`` [F] of its latent."""

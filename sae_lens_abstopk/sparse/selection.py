@@ -45,12 +45,16 @@ class EncoderWeights(NamedTuple):
 
     def scores(self, u: torch.Tensor, latents: torch.Tensor | None = None) -> torch.Tensor:
         """What pre-activations are ranked by: [..., F], or the shape of ``latents``."""
+        own = self.scale is not None  # then what follows is done in place, as u may be of [B, F]
         if self.scale is not None:
             u = u * (self.scale if latents is None else self.scale[latents])
-        if self.open_poles is None:
-            return u.abs() if self.signed else u.relu()
-        low, high = pole_limits(self.open_poles, u.dtype)
-        return (torch.clamp(u, low, high) if latents is None else torch.clamp(u, low[latents], high[latents])).abs()
+        if self.open_poles is not None:
+            low, high = pole_limits(self.open_poles, u.dtype)
+            low, high = (low, high) if latents is None else (low[latents], high[latents])
+            return (u.clamp_(low, high) if own else u.clamp(low, high)).abs_()
+        if self.signed:
+            return u.abs_() if own else u.abs()
+        return u.relu_() if own else u.relu()
 
 
 def pole_limits(open_poles: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

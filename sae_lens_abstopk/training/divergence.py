@@ -50,10 +50,11 @@ class DivergenceWatch:
         Raises:
             DivergedError: one of them is not finite, or exceeds ``factor`` times its running median.
         """
-        unseen, self._unseen = self._unseen, []
-        for step, losses in unseen:
-            for name, loss in losses.items():
-                self._judge(name, averaged(loss.clone()).item(), step)
+        unseen = [(name, loss, step) for step, losses in self._unseen for name, loss in losses.items()]
+        self._unseen = []
+        means = averaged(torch.stack([loss for _, loss, _ in unseen])).tolist() if unseen else []
+        for (name, _, step), mean in zip(unseen, means, strict=True):
+            self._judge(name, mean, step)
 
     def _judge(self, name: str, loss: float, step: int) -> None:
         before = self._seen.setdefault(name, deque(maxlen=WINDOW))

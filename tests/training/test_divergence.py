@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import divergence
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config, load_config
@@ -39,6 +40,20 @@ def test_the_median_follows_a_loss_that_falls_and_does_not_judge_before_it_is_fu
     feed(watch, [0.001] * WINDOW, start=WINDOW + 1)
     with pytest.raises(DivergedError, match="median of the 100 steps before"):
         feed(watch, [1.0] * STEPS_BETWEEN, start=2 * WINDOW + 1)
+
+
+def test_ranks_and_the_device_are_waited_for_once_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(divergence, "averaged", lambda losses: looks.append(losses) or losses)
+    watch = DivergenceWatch(10.0)
+    for step in range(STEPS_BETWEEN):
+        watch.note({"sae": torch.tensor(float(step)), "wide": torch.tensor(2.0 * step, dtype=torch.float64)}, step)
+    watch.look()
+    assert len(looks) == 1
+    assert watch.state() == {
+        "sae": [1.0 * n for n in range(STEPS_BETWEEN)],
+        "wide": [2.0 * n for n in range(STEPS_BETWEEN)],
+    }
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
