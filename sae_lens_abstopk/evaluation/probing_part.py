@@ -106,7 +106,8 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
     kept = []
     for batch in tokens:
         activations = subjects.passes.activations(batch)
-        kept.append(activations[subjects.token_filter.keep(batch, activations)].float())
+        keep = subjects.token_filter.keep(batch, activations).to(activations.device)
+        kept.append(activations[keep].float())
     x = torch.cat(kept)
     return {name: untrained_sae(sae, x, seed=seed) for name, sae in subjects.saes.items()}
 

@@ -132,6 +132,13 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_global_one_alone() -> None
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_an_sae_on_a_gpu_has_the_weights_that_a_cpu_draws() -> None:
+    x, sae = torch.randn(100, 32), trained("abstopk")
+    expected = untrained_sae(sae, x)
+    sae.cfg.device = "cuda"  # as it is of an SAE that is there
+    assert torch.equal(untrained_sae(sae, x).W_enc, expected.W_enc)
+
+
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(500, 32, generator=torch.Generator().manual_seed(0))
     whole = untrained_sae(trained("jumprelu"), x)
