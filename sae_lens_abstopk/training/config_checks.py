@@ -93,6 +93,8 @@ def resolve_device(key: str, device: str) -> str:
         raise ConfigError(f"{key}={device!r} is no torch device; use auto, cpu, cuda or cuda:0.") from None
     if kind == "mps":
         raise ConfigError(f"{key}={device!r} has no float64, which thresholds and metrics are computed in; use cpu.")
+    if kind == "cuda" and (torch.device(device).index or 0) >= (n := torch.cuda.device_count()):
+        raise ConfigError(f"{key}={device!r} is none of the {n} GPUs of this machine; use cuda:0 to cuda:{n - 1}.")
     return device
 
 

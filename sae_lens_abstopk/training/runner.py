@@ -131,6 +131,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         with run_folder_lock(self.output) if self.leads else nullcontext():
             if self.leads:
                 refuse_to_overwrite(self.given)  # another process may have been here since
+            self._warn(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
             self._prepare()
             loggers = {name: self._loggers(name) for name in self.saes}
             console = self.console  # self in the message would keep the run and its model in a cycle

@@ -279,6 +279,14 @@ def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[
     assert build_config(raw_config).companions["own"].target_l0 == 5.0  # type: ignore[attr-defined]
 
 
+def test_a_gpu_that_the_machine_lacks_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert build_config(raw_config | {"device": "cuda:1"}).llm_device == "cuda:1"
+    with pytest.raises(ConfigError, match="llm_device='cuda:2' is none of the 2 GPUs of this machine; use cuda:0 to"):
+        build_config(raw_config | {"llm_device": "cuda:2"})
+
+
 def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:
     cfg = build_config(raw_config | {"device": "cpu:0", "llm_device": "cpu", "act_store_device": "cpu:0"})
     (tmp_path / "config.yaml").write_text(dump_config(cfg))
