@@ -51,7 +51,7 @@ def quickstart(
     )
     result = train(cfg, console=console)
     with passes_bar(console, "measuring on held-out text") as on_progress:
-        inspection = inspect_saes(list(result.folders.values()), on_progress=on_progress)
+        inspection = inspect_saes(list(result.folders.values()), device=cfg.device, on_progress=on_progress)
     print_inspection(inspection, console)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
     console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)

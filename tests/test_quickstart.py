@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sae_lens_abstopk import quickstart as quickstart_module
+from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.quickstart import quickstart
 from tests.conftest import small_run
 
@@ -24,7 +26,14 @@ def test_the_run_goes_to_the_folder_that_was_named_and_its_lines_load_it(
     monkeypatch.chdir(tmp_path)
     printed = StringIO()
     overrides = [*small_run(tiny_llama, texts), "sae.k=8", f"sae.architecture={architecture}", "output_path=mine"]
+    devices = []
+    monkeypatch.setattr(
+        quickstart_module,
+        "inspect_saes",
+        lambda folders, device, **options: devices.append(device) or inspect_saes(folders, device=device, **options),
+    )
     result = quickstart(overrides, console=Console(file=printed, width=200))
+    assert devices == ["cpu"], "it is measured where it was trained"
     assert result.folders["sae"] == Path("mine")
     assert not Path("runs").exists()
     run, _, load = printed.getvalue().partition("Load the result:")

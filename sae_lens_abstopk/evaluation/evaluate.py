@@ -174,7 +174,7 @@ class _Evaluation:
                     [name, _which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
                 ],
                 # what the results file will name, and edits that have no name
-                "code": [commit(), uncommitted(), environment()],
+                "code": [commit(), uncommitted(), environment(subjects.device)],
             },
         )
         on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)

@@ -41,7 +41,7 @@ PROCESSING = {
 
 
 def evaluation_config(
-    folder: Path, sae: SAE[Any], *, model_name: str | None = None, text: str | None = None
+    folder: Path, sae: SAE[Any], *, model_name: str | None = None, text: str | None = None, device: str = "auto"
 ) -> TrainingConfig:
     """
     The config that model and text are loaded by: that of the run, or one made from the SAE's metadata.
@@ -52,6 +52,7 @@ def evaluation_config(
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text. Where it lacks the column, the conversations or
             the token ids that the run read, its column ``text`` is read as plain text.
+        device: For the model, whatever the run had.
     """
     metadata, other = sae.cfg.metadata, ""
     beside = (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME)
@@ -65,7 +66,7 @@ def evaluation_config(
         unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger"}
         raw = {key: value for key, value in raw.items() if key not in unread}
         raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
-        raw |= {"device": "auto", "llm_device": None, "act_store_device": None}
+        raw |= {"device": device, "llm_device": None, "act_store_device": None}
         raw |= {"model_name": model_name} if model_name else {}
         raw |= _read_as(text, raw) if text else {}
         cfg = build_config(raw, where=where)
@@ -95,6 +96,7 @@ def evaluation_config(
         train_batch_size_tokens=1,
         shuffle=False,
         perf_log_freq=0,
+        device=device,
     )
 
 

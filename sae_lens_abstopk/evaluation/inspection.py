@@ -47,6 +47,7 @@ def inspect_saes(
     model_name: str | None = None,
     text: str | None = None,
     n_tokens: int = 51_200,
+    device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """
@@ -57,12 +58,13 @@ def inspect_saes(
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to evaluate on, rounded up to whole batches.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         on_progress: Called with (passes done, passes in all).
 
     Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
     """
-    subjects = open_subjects(folders, model_name=model_name, text=text)
+    subjects = open_subjects(folders, model_name=model_name, text=text, device=device)
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
     inspected = [
         Inspected(name, sae.cfg.architecture(), sae.cfg.d_sae, found.reconstruction[name], found.contexts[name])

@@ -50,6 +50,11 @@ class Subjects:
         return self.model.tokenizer
 
     @property
+    def device(self) -> torch.device:
+        """Of the SAEs, and of the activations that they read."""
+        return next(iter(self.saes.values())).device
+
+    @property
     def token_filter(self) -> TokenFilter:
         """Which tokens every number is about."""
         return self.rules.token_filter
@@ -82,7 +87,11 @@ def without_path(source: str) -> str:
 
 
 def open_subjects(
-    sources: Sequence[str | Path] | Mapping[str, str | Path], *, model_name: str | None = None, text: str | None = None
+    sources: Sequence[str | Path] | Mapping[str, str | Path],
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    device: str = "auto",
 ) -> Subjects:
     """
     Load SAEs and what they are evaluated on.
@@ -92,6 +101,7 @@ def open_subjects(
             folders; run settings come from the ``config.yaml`` in the first or in the folder above it.
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
 
     Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
@@ -107,13 +117,14 @@ def open_subjects(
         names = [str(source) for source in listed] if len(set(names)) < len(names) else names
     if len(set(names)) < len(names):
         raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
-    cfg = evaluation_config(Path(listed[0]), saes[0], model_name=model_name, text=text)
+    cfg = evaluation_config(Path(listed[0]), saes[0], model_name=model_name, text=text, device=device)
     part: Part = "held_out" if text is None else "all"
     load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
     model = load_language_model(cfg)
     rules = ReadingRules.of_saes(dict(zip(names, saes, strict=True)), getattr(model, "tokenizer", None))
+    place = ModelPasses.of_run(model, cfg).device
     for sae in saes:
-        sae.to(cfg.device)
+        sae.to(place)
     return Subjects(
         saes=dict(zip(names, saes, strict=True)),
         sources={name: str(source) for name, source in zip(names, listed, strict=True)},

@@ -11,10 +11,11 @@ import torch
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 
-def environment() -> dict[str, str]:
-    """Versions and device."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {"python": python_version(), "device": device, **{name: version(name) for name in PACKAGES}}
+def environment(device: torch.device | str | None = None) -> dict[str, str]:
+    """Versions, and what ``device`` is that numbers are computed on: by default a GPU where there is one."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {"python": python_version(), "device": name, **{package: version(package) for package in PACKAGES}}
 
 
 def commit() -> str | None:

@@ -50,7 +50,7 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["abstopk", *sys.argv[1:]]) if _is_abstopk(Path(sys.argv[0])) else "Python",
         "commit": commit(),
-        "environment": environment(),
+        "environment": environment(subjects.device),
         "model": subjects.model_name,
         "hook": subjects.cfg.hook_name,
         "text": subjects.text_name,

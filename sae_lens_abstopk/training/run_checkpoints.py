@@ -156,7 +156,7 @@ class RunCheckpoints:
         note = note_on_ranks(n_ranks(), ranks_of(folder))
         if note is not None:
             console.print(note, highlight=False, markup=False, soft_wrap=True)
-        changes = environment_changes(folder)
+        changes = environment_changes(folder, self.cfg.device)
         changes += [f"device={device_then} then, {self.cfg.device} now"] if device_then != self.cfg.device else []
         if changes:
             console.print(

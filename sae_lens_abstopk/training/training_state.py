@@ -60,7 +60,7 @@ def save_state(
         "controllers": {name: controller.state() for name, controller in state.controllers.items()},
         "losses": state.watch.state(),
         "text_files": text_files,
-        "environment": environment(),
+        "environment": environment(first.sae.device),
     }
     (folder / STATE).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
@@ -117,9 +117,7 @@ def state_bytes(saes: Iterable[TrainingSAE[Any]], buffer_rows: int) -> int:
     return total + 4 * buffer_rows * width
 
 
-def environment_changes(folder: Path) -> list[str]:
-    """How the environment that a checkpoint was written in differs from this one, a phrase for each difference."""
-    then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
-    return [
-        f"{key} {then[key]} then, {value} now" for key, value in environment().items() if then.get(key, value) != value
-    ]
+def environment_changes(folder: Path, device: str | None = None) -> list[str]:
+    """How the environment that a checkpoint was written in differs from that of ``device`` here, a phrase for each difference."""
+    then, now = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"], environment(device)
+    return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]

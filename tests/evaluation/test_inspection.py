@@ -312,6 +312,8 @@ def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(
     sae.save_model(alone)
     (alone.parent / "config.yaml").write_text("theme: dark\n")
     assert evaluation_config(alone, sae, text=str(texts)).hook_name == "model.layers.2"
+    for folder in (alone, folders[0]):
+        assert evaluation_config(folder, sae, text=str(texts), device="cpu:0").llm_device == "cpu:0"
     config = (folders[0] / "config.yaml").read_text()
     (alone.parent / "config.yaml").write_text(config.replace("model.layers.2", "model.layers.1"))
     assert evaluation_config(alone, sae, text=str(texts)).hook_name == "model.layers.2"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -67,8 +68,15 @@ def test_another_version_of_what_orders_the_text_is_announced(tmp_path: Path) ->
     assert environment_changes(tmp_path) == [f"datasets 3.1.0 then, {now['datasets']} now"]
 
 
+def test_what_was_computed_on_is_noted_and_not_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert environment("cpu")["device"].startswith("CPU, ")
+    assert environment("cuda:1")["device"] == "GPU 1"
+
+
 def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.training_state.environment", lambda: {"torch": "0.1"})
+    monkeypatch.setattr("sae_lens_abstopk.training.training_state.environment", lambda device: {"torch": "0.1"})
     said = io.StringIO()
     begin(run_of(stopped, Console(file=said)))
     assert "not be those of an uninterrupted run to the last bit: torch" in said.getvalue()
