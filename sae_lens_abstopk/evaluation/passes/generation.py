@@ -132,8 +132,8 @@ class TextModel:
             width = part.ids.shape[1] - int(wanted.any(0).int().argmax())
             logits = self._logits(part, last=width + 1)[:, -width - 1 : -1]
             losses = cross_entropy(logits.flatten(0, 1).float(), part.ids[:, -width:].flatten(), reduction="none")
-            weights = wanted[:, -width:].double()
-            found.append(((losses.double().view_as(weights) * weights).sum(1) / weights.sum(1).clamp(min=1)).cpu())
+            weights = wanted[:, -width:].cpu().double()
+            found.append((losses.cpu().double().view_as(weights) * weights).sum(1) / weights.sum(1).clamp(min=1))
         return torch.cat(found)
 
     @torch.no_grad()
@@ -152,7 +152,7 @@ class TextModel:
         )
         rows: list[list[int]] = []
         for part, uniform in zip(self._parts(repeated), numbers.split(self.batch_size), strict=True):
-            sampler = _Sampler(uniform.to(self.device), temperature)
+            sampler = _Sampler(uniform.float().to(self.device), temperature)
             rows += self._continued(part, sampler, max_new_tokens).tolist()
         kept = [self._up_to_end(row) for row in rows]
         width = max(map(len, kept))
@@ -198,6 +198,7 @@ class TextModel:
                 do_sample=False,
                 eos_token_id=self._ends or None,
                 pad_token_id=self._pad,
+                disable_compile=True,  # a compiled forward would not see the hooks that steering opens later
                 **PLAIN_SCORES,
             )
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):

@@ -82,7 +82,7 @@ class LogOdds:
         """Log-odds after each prompt, and the mean norm of what was changed in it."""
         norms: list[torch.Tensor] = []
         with self.steered(intervention, strength, norms):
-            logits = self._model.next_logits(self.prompts).double()
+            logits = self._model.next_logits(self.prompts).cpu().double()
         pole_a, pole_b = (logits[:, ids].logsumexp(-1) for ids in self._tokens)
         return tuple((pole_b - pole_a).tolist()), torch.cat(norms).mean().item() if norms else 0.0
 

@@ -101,6 +101,17 @@ def test_a_penalty_that_a_model_sets_by_default_changes_no_text(
     assert texts[0] == texts[1]
 
 
+def test_no_forward_is_compiled_past_the_hooks_of_steering(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model: Any = model_of("gpt2", tiny_models)
+    configs, generate = [], model.generate
+    model.generate = lambda **options: configs.append(options["generation_config"]) or generate(**options)
+    texts = TextModel(model, tokenizer)
+    texts.generate(texts.encode(TEXTS[:1]), samples=1, max_new_tokens=1)
+    assert [config.disable_compile for config in configs] == [True]
+
+
 def test_samples_follow_the_distribution() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -30.0]]).expand(20_000, -1)
     uniform = torch.rand(20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
