@@ -14,36 +14,64 @@ from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config, kept_back
+from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, kept_back
 from sae_lens_abstopk.evaluation.measurable import require_measurable
+from sae_lens_abstopk.evaluation.passes.hook_places import residual_layer
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
+from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, with_flat_heads
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.text import Part, load_text
 
+Source = SAE[Any] | str | Path
+"""An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
-class Subjects:
-    """SAEs that read one hook of one model, with that model and text for it."""
+class LoadedSAEs:
+    """SAEs that can be measured together, by name, before the model that they read is loaded."""
 
     saes: dict[str, SAE[Any]]
     sources: dict[str, str]
-    """Folder, or release and id, of each SAE."""
+    """Folder, or release and id, of each SAE; what errors call one that was in memory."""
     cfg: TrainingConfig
     """Of the model, the hook and the text."""
-    model: HookedRootModule
-    rules: ReadingRules
-    """Of all SAEs; the norm limit is that of the first."""
     part: Part
     """Of the text, which is read."""
     held_out: bool
     """Whether it is known that the text was kept from every SAE in training."""
+
+    @property
+    def model_name(self) -> str:
+        """Without the path of a local folder."""
+        return without_path(self.cfg.model_name)
+
+    @property
+    def text_name(self) -> str:
+        """Without the path of a local file."""
+        return without_path(self.cfg.dataset_path)
+
+    def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
+        """The same with ``model``, or with the one of ``cfg``, which is loaded; the SAEs are moved to where it has the hook."""
+        model = load_language_model(self.cfg) if model is None else model
+        for sae in self.saes.values():
+            sae.to(ModelPasses.of_run(model, self.cfg).device)
+        rules = ReadingRules.of_saes(self.saes, getattr(model, "tokenizer", None))
+        return Subjects(self.saes, self.sources, self.cfg, self.part, self.held_out, model, rules)
+
+
+@dataclass(frozen=True)
+class Subjects(LoadedSAEs):
+    """SAEs that read one hook of one model, with that model and text for it."""
+
+    model: HookedRootModule
+    rules: ReadingRules
+    """Of all SAEs; the norm limit is that of the first that has one."""
 
     @property
     def tokenizer(self) -> Any:
@@ -64,16 +92,6 @@ class Subjects:
         """Passes of the model around the hook."""
         return ModelPasses.of_run(self.model, self.cfg)
 
-    @property
-    def model_name(self) -> str:
-        """Without the path of a local folder."""
-        return without_path(self.cfg.model_name)
-
-    @property
-    def text_name(self) -> str:
-        """Without the path of a local file."""
-        return without_path(self.cfg.dataset_path)
-
     def batches(self, n_tokens: int) -> list[torch.Tensor]:
         """Token ids [batch, context] of at least ``n_tokens`` tokens of the text."""
         return token_batches(self.model, self.cfg, n_tokens, part=self.part)
@@ -87,7 +105,7 @@ def without_path(source: str) -> str:
 
 
 def open_subjects(
-    sources: Sequence[str | Path] | Mapping[str, str | Path],
+    sources: Source | Sequence[Source] | Mapping[str, Source],
     *,
     model_name: str | None = None,
     text: str | None = None,
@@ -97,43 +115,91 @@ def open_subjects(
     Load SAEs and what they are evaluated on.
 
     Args:
-        sources: SAEs as :func:`load_sae` takes them, by name if they are to be called other than their labels or
-            folders; run settings come from the ``config.yaml`` in the first or in the folder above it.
+        sources: SAEs as :func:`load_subject_saes` takes them.
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
 
     Raises:
+        ConfigError: as :func:`load_subject_saes`, or the model cannot be loaded.
+    """
+    return load_subject_saes(sources, model=model_name, text=text, device=device).with_model()
+
+
+def load_subject_saes(
+    sources: Source | Sequence[Source] | Mapping[str, Source],
+    *,
+    model: str | HookedRootModule | None = None,
+    text: str | None = None,
+    device: str = "auto",
+) -> LoadedSAEs:
+    """
+    Load SAEs and find out what they are evaluated on; the model is not loaded.
+
+    Args:
+        sources: One or several SAEs, in memory or as :func:`load_sae` takes them; by name if they are to be called other
+            than their labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the
+            folder above it.
+        model: Name or folder of the model to run instead of the one recorded, or the model itself.
+        text: Dataset or file to read instead of the run's held-out text.
+        device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
+
+    Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
             or model or text are unknown.
     """
-    listed = list(sources.values()) if isinstance(sources, Mapping) else list(sources)
-    saes = [load_sae(source) for source in listed]
-    require_one_place(saes, same_model=model_name is not None)
-    if isinstance(sources, Mapping):
-        names = list(sources)
-    else:
-        names = [sae.cfg.metadata.label or Path(source).name for sae, source in zip(saes, listed, strict=True)]
-        names = [str(source) for source in listed] if len(set(names)) < len(names) else names
+    listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
+    if not listed:
+        raise ConfigError("no SAE was given; give one at least.")
+    loaded = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(source) for source in listed]
+    require_one_place(loaded, same_model=model is not None)
+    names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
     if len(set(names)) < len(names):
         raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
-    cfg = evaluation_config(Path(listed[0]), saes[0], model_name=model_name, text=text, device=device)
+    saes = dict(zip(names, loaded, strict=True))
+    shared_selection(saes)
+    model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
+    origins = [_origin(source) for source in listed]
+    cfg = evaluation_config(Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device)
     part: Part = "held_out" if text is None else "all"
     load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
-    model = load_language_model(cfg)
-    rules = ReadingRules.of_saes(dict(zip(names, saes, strict=True)), getattr(model, "tokenizer", None))
-    place = ModelPasses.of_run(model, cfg).device
-    for sae in saes:
-        sae.to(place)
-    return Subjects(
-        saes=dict(zip(names, saes, strict=True)),
-        sources={name: str(source) for name, source in zip(names, listed, strict=True)},
+    return LoadedSAEs(
+        saes,
+        sources=dict(zip(names, origins, strict=True)),
         cfg=cfg,
-        model=model,
-        rules=rules,
         part=part,
-        held_out=text is None and all(kept_back(cfg, source, sae) for source, sae in zip(listed, saes, strict=True)),
+        held_out=text is None and all(kept_back(cfg, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
     )
+
+
+def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
+    names = [sae.cfg.metadata.label or _called(source) for source, sae in zip(sources, saes, strict=True)]
+    if len(set(names)) == len(names):
+        return names
+    return [
+        f"{name}-{number}" if isinstance(source, SAE) else str(source)
+        for number, (name, source) in enumerate(zip(names, sources, strict=True), start=1)
+    ]
+
+
+def _called(source: Source) -> str:
+    """What to call an SAE that has no label; the last part of the id of a release says too little."""
+    if isinstance(source, SAE):
+        return source.cfg.architecture()
+    return str(source) if is_release(source) else Path(source).name
+
+
+def _origin(source: Source) -> str:
+    """Where an SAE came from; what to call it in errors, and no folder, where it is in memory."""
+    return f"the {source.cfg.architecture()} SAE in memory" if isinstance(source, SAE) else str(source)
+
+
+def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
+    """What a model in memory was loaded as, as far as it knows; None where ``sae`` says."""
+    if sae.cfg.metadata.model_name:
+        return None
+    cfg = getattr(model, "cfg", None)  # which what wraps a model of transformers has not
+    return (model.model.config.name_or_path if cfg is None else cfg.model_name) or "unnamed model"
 
 
 def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:
@@ -148,7 +214,7 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
         ConfigError: they read different hooks, have inputs of different widths, or are of different models.
     """
     hooks, widths = {read_by(sae) for sae in saes}, {sae.cfg.d_in for sae in saes}
-    if len(hooks) > 1:
+    if len(hooks) > 1 and len({_place(sae) for sae in saes}) > 1:
         raise ConfigError(
             f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
         )
@@ -163,6 +229,15 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
             f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, if these "
             "are names of the same model, choose one with --model NAME."
         )
+
+
+def _place(sae: SAE[Any]) -> str | int:
+    """The layer whose output an SAE reads, whatever that is called; what it reads where that is something else."""
+    metadata = sae.cfg.metadata
+    kwargs = metadata.model_from_pretrained_kwargs or {}
+    processed = any(kwargs.get(key) for key in PROCESSING)  # then its activations are no longer those of transformers
+    layer = None if processed else residual_layer(str(metadata.hook_name))
+    return read_by(sae) if layer is None else layer
 
 
 def load_sae(source: str | Path) -> SAE[Any]:
@@ -183,7 +258,7 @@ def load_sae(source: str | Path) -> SAE[Any]:
 def load_as_saved(source: str | Path) -> SAE[Any]:
     """The same, whatever it is, which reads activations of the shape that SAELens loads it for."""
     folder = Path(source)
-    if not folder.exists() and ":" in str(source):
+    if is_release(source):
         return _from_release(str(source))
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; an SAE of the Hub is named RELEASE:SAE_ID.")
@@ -201,6 +276,11 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
     require_finite(sae, where=str(folder))
     return sae
+
+
+def is_release(source: str | Path) -> bool:
+    """Whether ``source`` is the ``RELEASE:SAE_ID`` of an SAE, and no folder."""
+    return ":" in str(source) and not Path(source).exists()
 
 
 def require_finite(sae: SAE[Any], *, where: str) -> None:

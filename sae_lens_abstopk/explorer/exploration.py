@@ -3,18 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, kept_back
-from sae_lens_abstopk.evaluation.loading import load_sae, require_one_place, without_path
+from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING
+from sae_lens_abstopk.evaluation.loading import Source, Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
@@ -25,10 +23,8 @@ from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provena
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts
-from sae_lens_abstopk.saes.heads import read_by, require_all_heads, with_flat_heads
-from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.language_model import load_language_model
-from sae_lens_abstopk.training.text import Part, load_text
+from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.saes.heads import read_by, require_all_heads
 
 NEIGHBOURS = 6
 Progress = Callable[[int, int], None]
@@ -105,16 +101,15 @@ class Exploration:
 
 
 def explore(
-    sae: SAE[Any] | str | Path | Sequence[SAE[Any] | str | Path],
+    sae: Source | Sequence[Source],
     *,
     model: str | HookedRootModule | None = None,
     text: str | None = None,
     n_tokens: int = 204_800,
-    settings: CollectionSettings | None = None,
     checkpoint: str | Path | None = None,
-    prompts: Sequence[str] = (),
+    prompts: str | Sequence[str] = (),
     steered_latents: int = 20,
-    results: Sequence[str | Path] = (),
+    results: str | Path | Sequence[str | Path] = (),
     on_progress: Progress | None = None,
     on_steered: Progress | None = None,
 ) -> Exploration:
@@ -126,11 +121,10 @@ def explore(
         model: Name or folder of the language model, or the model itself, loaded; what the SAE records by default.
         text: Dataset or file; the held-out text of the SAE's run by default.
         n_tokens: Tokens to read, rounded up to whole batches; all of the text where it has fewer.
-        settings: How much is kept of each latent.
         checkpoint: File that the pass is saved in, and taken up from.
-        prompts: Prompts to go on with while a latent of the first SAE is pushed to either side, if any.
+        prompts: One or several to go on with while a latent of the first SAE is pushed to either side, if any.
         steered_latents: Latents that this is done with: the first of the suggested order.
-        results: Files of `abstopk eval` on these SAEs, for a page a concept.
+        results: One or several files of `abstopk eval` on these SAEs, for a page a concept.
         on_progress: Called with (batches done, batches in all).
         on_steered: Called with (latents steered, latents to steer).
 
@@ -138,93 +132,62 @@ def explore(
         ConfigError: an SAE cannot be loaded, there are more than two or they read different hooks, model or text
             are unknown, a prompt is empty, or the results are of other SAEs.
     """
-    sources = list(sae) if isinstance(sae, Sequence) and not isinstance(sae, str) else [sae]
-    saes = _loaded(sources, same_model=model is not None)
-    first = next(iter(saes.values()))
-    folders = {name: str(source) for name, source in zip(saes, sources, strict=True) if not isinstance(source, SAE)}
-    # results of other SAEs are refused before the pass
-    concepts = load_concepts(results, {name: folders.get(name) for name in saes}) if results else ()
-    loaded = None if model is None or isinstance(model, str) else model
-    model_name = model if isinstance(model, str) else None
-    if loaded is not None and not first.cfg.metadata.model_name:
-        model_name = _name_of(loaded)
-    cfg = evaluation_config(_folder(sources[0]), first, model_name=model_name, text=text)
-    part: Part = "held_out" if text is None else "all"
-    load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
-    language_model = load_language_model(cfg) if loaded is None else loaded
+    sources: list[Source] = one_or_more(sae)
+    prompts, results = one_or_more(prompts), one_or_more(results)
+    if not 1 <= len(sources) <= 2:
+        raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
+    loaded = load_subject_saes(sources, model=model, text=text)
+    name, first = next(iter(loaded.saes.items()))
+    folders = {
+        name: str(source) for name, source in zip(loaded.saes, sources, strict=True) if not isinstance(source, SAE)
+    }
+    # results of other SAEs are refused before the model is loaded
+    concepts = load_concepts(results, {name: folders.get(name) for name in loaded.saes}) if results else ()
     if prompts:
-        TextModel(language_model).encode(prompts)  # a prompt that cannot be used is refused before the pass
         require_all_heads(first, "steering")
-    for each in saes.values():
-        each.to(next(language_model.parameters()).device)
-    batches = token_batches(language_model, cfg, n_tokens, part=part)
+    subjects = loaded.with_model(None if isinstance(model, str) else model)
+    if prompts:
+        TextModel(subjects.model).encode(prompts)  # a prompt that cannot be used is refused before the pass
+    batches = subjects.batches(n_tokens)
     collected = collect(
-        ModelPasses.of_run(language_model, cfg),
-        saes,
+        subjects.passes,
+        subjects.saes,
         batches,
-        token_filter=ReadingRules.of_saes(saes, language_model.tokenizer).token_filter,
-        settings=settings or CollectionSettings(),
-        model_name=cfg.model_name,
+        token_filter=subjects.token_filter,
+        settings=CollectionSettings(),
+        model_name=subjects.cfg.model_name,
         checkpoint=Path(checkpoint) if checkpoint else None,
         on_progress=on_progress,
     )
-    kwargs = cfg.model_from_pretrained_kwargs or {}
+    kwargs = subjects.cfg.model_from_pretrained_kwargs or {}
     about = Provenance(
-        model=without_path(cfg.model_name),
-        model_source=cfg.model_name,
-        hook=cfg.hook_name,
-        text=without_path(cfg.dataset_path),
-        held_out=text is None
-        and all(kept_back(cfg, _folder(source), each) for source, each in zip(sources, saes.values(), strict=True)),
+        model=subjects.model_name,
+        model_source=subjects.cfg.model_name,
+        hook=subjects.cfg.hook_name,
+        text=subjects.text_name,
+        held_out=subjects.held_out,
         tokens_read=sum(batch.numel() for batch in batches),
-        context_size=cfg.context_size,
-        model_class=cfg.model_class_name,
+        context_size=subjects.cfg.context_size,
+        model_class=subjects.cfg.model_class_name,
         processing={key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys())},
         all_heads=first.cfg.metadata.hook_head_index is None,
     )
     steered = {}
     if prompts:
-        name = next(iter(saes))
         chosen = collected[name].suggested(steered_latents)
         scale = collected[name].histograms.quantile(SCALE_QUANTILE)
         scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
-        steered[name] = steered_texts(language_model, first, scales, prompts, on_progress=on_steered)
-    return Exploration(_catalogues(saes, collected, folders, language_model, steered), about, concepts)
-
-
-def _loaded(sources: Sequence[SAE[Any] | str | Path], *, same_model: bool) -> dict[str, SAE[Any]]:
-    if not 1 <= len(sources) <= 2:
-        raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
-    saes = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(source) for source in sources]
-    require_one_place(saes, same_model=same_model)
-    names = [
-        each.cfg.metadata.label or (each.cfg.architecture() if isinstance(source, SAE) else Path(source).name)
-        for each, source in zip(saes, sources, strict=True)
-    ]
-    if len(set(names)) < len(names):
-        names = [f"{name}-{number}" for number, name in enumerate(names, start=1)]
-    return dict(zip(names, saes, strict=True))
-
-
-def _folder(source: SAE[Any] | str | Path) -> Path:
-    """Where an SAE came from; what to call it in errors, and no folder, where it is in memory."""
-    return Path(f"the {source.cfg.architecture()} SAE in memory") if isinstance(source, SAE) else Path(source)
-
-
-def _name_of(model: Any) -> str:
-    """What a model in memory was loaded as, as far as it knows."""
-    cfg = getattr(model, "cfg", None)  # which what wraps a model of transformers has not
-    return (model.model.config.name_or_path if cfg is None else cfg.model_name) or "unnamed model"
+        steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
+    return Exploration(_catalogues(subjects, collected, folders, steered), about, concepts)
 
 
 def _catalogues(
-    saes: dict[str, SAE[Any]],
+    subjects: Subjects,
     collected: dict[str, Collector],
     folders: dict[str, str],
-    model: HookedRootModule,
     steered: dict[str, dict[int, tuple[SteeredText, ...]]],
 ) -> dict[str, Catalogue]:
-    text_of = TokenText(model.tokenizer)
+    saes, text_of = subjects.saes, TokenText(subjects.tokenizer)
     two_sided = {name: collected[name].pole_counts[1] > 0 for name in saes}
     found = {}
     for name, sae in saes.items():
@@ -236,7 +199,7 @@ def _catalogues(
             text_of,
             source=folders.get(name, "PATH_OF_THE_SAE"),
             nearest=nearest_decoders(sae.W_dec, min(NEIGHBOURS, sae.cfg.d_sae - 1)),
-            effects=token_effects(model, sae.W_dec, read_by(sae)),
+            effects=token_effects(subjects.model, sae.W_dec, read_by(sae)),
             compared_with=other,
             matches=axis_matches(sae.W_dec, saes[other].W_dec, two_sided=two_sided[other]) if other else None,
             steered=steered.get(name),

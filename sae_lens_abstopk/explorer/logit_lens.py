@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 BLOCK = 256
+# shown on each side
+TOKENS = 8
 # outputs that are in the residual stream: other hooks may be as wide and mean something else
 IN_STREAM = re.compile(
     r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|embed)$|(^|\.)(layers|h|blocks)\.\d+(\.(mlp|attn|attention|self_attn))?$"
@@ -17,16 +19,16 @@ class TokenEffects(NamedTuple):
     """For each latent, the tokens whose logits +d raises most and lowers most; -d does the reverse."""
 
     promoted: torch.Tensor
-    """Token ids by falling effect, int64 [n_latents, k]."""
+    """Token ids by falling effect, int64 [n_latents, TOKENS]."""
     promoted_by: torch.Tensor
-    """Their effects in standard deviations over the vocabulary, float32 [n_latents, k]."""
+    """Their effects in standard deviations over the vocabulary, float32 [n_latents, TOKENS]."""
     demoted: torch.Tensor
     """Token ids by rising effect."""
     demoted_by: torch.Tensor
 
 
 @torch.no_grad()
-def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str, k: int = 8) -> TokenEffects | None:
+def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffects | None:
     """
     The logit lens on decoder rows [F, D]: what each does to the logits if it reaches the end of the model unchanged.
 
@@ -42,7 +44,7 @@ def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str, k: int = 8) -
     for rows in W_dec.detach().split(BLOCK):
         logits = readout(rows)
         effect = (logits - logits.mean(-1, keepdim=True)) / logits.std(-1, keepdim=True).clamp(min=1e-12)
-        up, down = effect.topk(k), effect.topk(k, largest=False)
+        up, down = effect.topk(TOKENS), effect.topk(TOKENS, largest=False)
         parts.append((up.indices.cpu(), up.values.cpu(), down.indices.cpu(), down.values.cpu()))
     return TokenEffects(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

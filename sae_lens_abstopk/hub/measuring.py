@@ -8,6 +8,7 @@ import torch
 
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS
 from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenSelection
 from sae_lens_abstopk.evaluation.text_results import read_text, text_results
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
@@ -35,13 +36,11 @@ def measure(
     """
     results: dict[str, PublishedResults] = {}
     poles: dict[str, PoleActivity] = {}
-    together: defaultdict[str, list[str]] = defaultdict(list)
+    together: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
     for sae_id, folder in folders.items():
         sae = load_sae(folder)
-        told = [
-            sae.cfg.metadata[key] for key in ("model_name", "prepend_bos", "seqpos_slice", "exclude_special_tokens")
-        ]
-        together[repr([read_by(sae), *told, sae.cfg.metadata.max_activation_norm is None])].append(sae_id)
+        model, limit = sae.cfg.metadata.model_name, sae.cfg.metadata.max_activation_norm
+        together[read_by(sae), model, TokenSelection.of_sae(sae), limit is None].append(sae_id)
     for ids in together.values():  # SAEs of one hook and kind of token share the passes of the model
         found, activity = _measured_together(
             {sae_id: folders[sae_id] for sae_id in ids},

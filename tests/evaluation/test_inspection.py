@@ -26,17 +26,19 @@ from sae_lens import (
 )
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk import ConfigError, evaluate, explore, train
 from sae_lens_abstopk.evaluation import loading
 from sae_lens_abstopk.evaluation.dictionary.contexts import Context
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_inspection
-from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
+from sae_lens_abstopk.evaluation.loading import load_sae, load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.suite import ReconstructionOptions, Suite
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.text import load_text
+from tests.evaluation.results_document import results_document
 from tests.saes.test_signed_saes import with_random_weights
 
 
@@ -212,23 +214,71 @@ def with_metadata(source: Path, folder: Path, **metadata: Any) -> Path:
 
 @pytest.mark.parametrize(
     "change",
-    [{"seqpos_slice": [None]}, {"prepend_bos": False}, {"exclude_special_tokens": [7]}, {"max_activation_norm": None}],
+    [{"seqpos_slice": [None]}, {"prepend_bos": False}, {"exclude_special_tokens": [7]}],
 )
-def test_saes_of_different_kinds_of_token_are_refused_before_anything_is_measured(
-    folders: list[Path], tmp_path: Path, change: dict[str, Any]
+def test_saes_of_different_kinds_of_token_are_refused_before_the_model_is_loaded(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measured on the tokens of the first, the numbers of the others would hang on the order."""
+    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    other = with_metadata(folders[0], tmp_path / "other", **change)
+    for order in ([folders[0], other], [other, folders[0]]):
+        for run in (inspect_saes, explore):
+            with pytest.raises(
+                ConfigError,
+                match=r"trained on the same selection of tokens .*prepend_bos=True, .* give those of one selection",
+            ):
+                run(order, n_tokens=128)
+
+
+def test_the_limit_on_norms_is_that_of_the_first_that_has_one(folders: list[Path], tmp_path: Path) -> None:
+    unlimited = with_metadata(folders[0], tmp_path / "unlimited", max_activation_norm=None)
     limited = with_metadata(folders[0], tmp_path / "limited", max_activation_norm=9e3)
-    other = with_metadata(limited, tmp_path / "other", **change)
-    for order in ([limited, other], [other, limited]):
-        with pytest.raises(
-            ConfigError,
-            match=r"trained on the same selection of tokens .*a BOS in front, .* give those of one selection",
-        ):
-            inspect_saes(order, n_tokens=128)
-    estimated = with_metadata(limited, tmp_path / "estimated", max_activation_norm=8e3)
-    subjects = open_subjects([limited, estimated])
-    assert subjects.token_filter.max_norm == 9e3, "an estimate that differs between seeds is that of the first"
+    estimated = with_metadata(folders[0], tmp_path / "estimated", max_activation_norm=8e3)
+    assert open_subjects([unlimited, limited, estimated]).token_filter.max_norm == 9e3
+    assert open_subjects(unlimited).token_filter.max_norm is None
+
+
+@pytest.mark.filterwarnings(r"ignore:\s*This SAE has non-empty model_from_pretrained_kwargs")
+def test_the_output_of_a_layer_is_one_place_under_its_several_names(folders: list[Path], tmp_path: Path) -> None:
+    def named(hook: str, folder: str | None = None, **metadata: Any) -> Path:
+        return with_metadata(folders[0], tmp_path / (folder or hook), hook_name=hook, **metadata)
+
+    read_alike = [named("blocks.2.hook_resid_post"), named("blocks.3.hook_resid_pre")]
+    found = inspect_saes([folders[0], *read_alike], n_tokens=128).results.reconstruction
+    assert len(found) == 3
+    assert len({(each.tokens, each.fvu, each.loss and each.loss.ce_sae) for each in found.values()}) == 1
+    processing = {"center_writing_weights": True}
+    centred = named("blocks.2.hook_resid_post", "centred", model_from_pretrained_kwargs=processing)
+    for other in (named("blocks.2.hook_resid_pre"), named("model.layers.2.mlp"), centred):
+        with pytest.raises(ConfigError, match="read different hooks"):
+            inspect_saes([folders[0], other])
+
+
+def test_what_an_evaluation_would_write_over_is_told_before_the_model_is_loaded(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    results_document().write(tmp_path / "results.json")
+    with pytest.raises(ConfigError, match="would write over"):
+        evaluate(folders[0], suite=Suite(name="text"), out=tmp_path)
+
+
+def test_one_sae_may_be_given_by_itself_and_its_reports_are_written(folders: list[Path], tmp_path: Path) -> None:
+    suite = Suite(name="text", reconstruction=ReconstructionOptions(tokens=128))
+    assert list(evaluate(str(folders[0]), suite=suite, out=tmp_path / "out").saes) == ["batch_abstopk"]
+    assert {"results.json", "report.md", "report.html"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert len(inspect_saes(str(folders[0]), n_tokens=128).results.saes) == 1
+
+
+def test_a_release_without_a_label_is_called_by_all_of_its_name(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = load_sae(folders[0])
+    sae.cfg.metadata.label = None
+    monkeypatch.setattr(loading, "load_sae", lambda _: sae)
+    text = json.loads((folders[0] / "cfg.json").read_text())["metadata"]["dataset_path"]
+    assert list(load_subject_saes("release:layer_2/canonical", text=text).saes) == ["release:layer_2/canonical"]
 
 
 @pytest.mark.parametrize(

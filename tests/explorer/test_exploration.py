@@ -20,10 +20,11 @@ from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.explorer.logit_lens import token_effects
+from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.training.config_file import build_config
+from tests.evaluation.results_document import results_document
 
 
 @pytest.fixture
@@ -57,9 +58,11 @@ def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: P
     assert found.saes["batch_abstopk"][3].positive.match is None
     sae.cfg.metadata.model_name = None
     sae.cfg.metadata.model_from_pretrained_kwargs = {"fold_ln": False, "dtype": "float32"}
-    about = explore(sae, model=model, text=str(texts), n_tokens=128).about
-    assert about.model == tiny_llama.name
-    assert about.processing == {"fold_ln": False}
+    one = explore(sae, model=model, text=str(texts), n_tokens=128, prompts="When I was", steered_latents=1)
+    assert one.about.model == tiny_llama.name
+    assert one.about.processing == {"fold_ln": False}
+    (steered,) = [latent for latent in one.saes["batch_abstopk"] if latent.steered]
+    assert [row.prompt for row in steered.steered] == ["When I was"]
 
 
 def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path], tmp_path: Path) -> None:
@@ -158,11 +161,14 @@ def test_a_folder_of_the_name_of_an_sae_in_memory_is_not_its_own(
 def test_mistakes_are_answered_before_anything_runs(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.explorer.exploration.load_language_model", None)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.loading.load_language_model", None)
     with pytest.raises(ConfigError, match=r"nowhere\.txt.*no such file"):
         explore(folders[0], text=str(tmp_path / "nowhere.txt"))
     with pytest.raises(ConfigError, match="3 SAEs were given"):
         explore([*folders, folders[0]])
+    results_document().write(tmp_path / "results.json")
+    with pytest.raises(ConfigError, match="none of the SAEs measured there"):
+        explore(folders[0], results=str(tmp_path / "results.json"))
     (tmp_path / "mine.txt").write_text("")
     done = CliRunner().invoke(app, ["explore", str(folders[0]), "--out", str(tmp_path)])
     assert done.exit_code == 2
@@ -180,7 +186,7 @@ def test_mistakes_are_answered_before_anything_runs(
 def test_the_logit_lens_is_what_the_direction_does_to_the_logits(preset: str, tiny_models: dict[str, Path]) -> None:
     model: Any = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[])
     rows = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
-    effects, opposite = (token_effects(model, sign * rows, "model.layers.2", k=4) for sign in (1, -1))
+    effects, opposite = (token_effects(model, sign * rows, "model.layers.2") for sign in (1, -1))
     assert effects is not None
     assert opposite is not None
     # the last hidden state of transformers is after the final norm: its difference to that of no stream at all
@@ -190,7 +196,7 @@ def test_the_logit_lens_is_what_the_direction_does_to_the_logits(preset: str, ti
         logits = model.model.get_output_embeddings()(final(1e3 * rows)) - model.model.get_output_embeddings()(
             final(torch.zeros_like(rows))
         )
-    assert effects.promoted.tolist() == logits.topk(4).indices.tolist()
+    assert effects.promoted.tolist() == logits.topk(TOKENS).indices.tolist()
     assert torch.equal(effects.promoted, opposite.demoted)
     assert torch.allclose(effects.promoted_by, -opposite.demoted_by, atol=1e-4)
 

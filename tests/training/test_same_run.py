@@ -76,7 +76,7 @@ def test_what_was_computed_on_is_noted_and_not_what_the_machine_has(monkeypatch:
 
 
 def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.training_state.environment", lambda device: {"torch": "0.1"})
+    monkeypatch.setattr("sae_lens_abstopk.training.training_state.environment", lambda _: {"torch": "0.1"})
     said = io.StringIO()
     begin(run_of(stopped, Console(file=said)))
     assert "not be those of an uninterrupted run to the last bit: torch" in said.getvalue()

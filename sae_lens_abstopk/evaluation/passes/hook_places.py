@@ -13,6 +13,8 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.language_model import LAYER_MODULE
 
 RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
+# parts of a model that have layers and read no text
+OTHER_TOWERS = re.compile("vision|visual|audio")
 
 
 class HookPlace(NamedTuple):
@@ -53,21 +55,31 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     assert hf is not None
     layers = layer_names(hf)
     name = hook_name
-    if residual := RESIDUAL.fullmatch(hook_name):
-        # what goes into a layer is what comes out of the one below it
-        layer = int(residual[1]) - (residual[2] == "pre")
-        name = layers[layer] if 0 <= layer < len(layers) else ""
+    if RESIDUAL.fullmatch(hook_name):
+        layer = residual_layer(hook_name)
+        name = layers[layer] if layer is not None and 0 <= layer < len(layers) else ""
     modules = {name: module for name, module in hf.named_modules() if name}
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
     return HookPlace(name, modules[name], _base_model(hf))
 
 
+def residual_layer(hook_name: str) -> int | None:
+    """The layer whose output is at a hook, -1 for what goes into the first; None where that is no output of a layer."""
+    if residual := RESIDUAL.fullmatch(hook_name):
+        # what goes into a layer is what comes out of the one below it
+        return int(residual[1]) - (residual[2] == "pre")
+    # in TransformerLens blocks.3 is no hook
+    if LAYER_MODULE.search(hook_name) and not hook_name.startswith("blocks.") and not OTHER_TOWERS.search(hook_name):
+        return int(hook_name.rpartition(".")[2])
+    return None
+
+
 def layer_names(hf: nn.Module) -> list[str]:
     """Names of the decoder layers of a transformers model, bottom up; a vision tower's are not among them."""
     stacks: dict[str, list[str]] = {}
     for name, _ in hf.named_modules():
-        if LAYER_MODULE.search(name) and not re.search(r"vision|visual|audio", name):
+        if LAYER_MODULE.search(name) and not OTHER_TOWERS.search(name):
             stacks.setdefault(name.rpartition(".")[0], []).append(name)
     return max(stacks.values(), key=len, default=[])
 
@@ -75,9 +87,8 @@ def layer_names(hf: nn.Module) -> list[str]:
 def _in_transformer_lens(
     model: TransformerBridge | HookedTransformer, hook_name: str, hf: nn.Module | None
 ) -> HookPlace:
-    name = hook_name
-    if LAYER_MODULE.search(hook_name) and not hook_name.startswith("blocks."):
-        name = f"blocks.{hook_name.rpartition('.')[2]}.hook_resid_post"
+    layer = None if hook_name.startswith("blocks.") else residual_layer(hook_name)
+    name = hook_name if layer is None else f"blocks.{layer}.hook_resid_post"
     known = list(model.hook_dict)
     residual = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]
     # with an SAE attached a HookedSAETransformer keeps the SAE under the hook's name, and no hook

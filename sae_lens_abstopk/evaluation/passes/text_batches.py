@@ -9,7 +9,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter, TokenSelection
 
 # texts that are tokenised and sorted together: enough for little padding, few enough to forget
 WINDOW = 2048
@@ -35,34 +35,45 @@ class ReadingRules:
         """
         The rules that the metadata of all ``saes`` record; a BOS where they say nothing, as SAELens has it.
 
-        All have a norm limit or none has. It is an estimate, which differs between seeds, so that of the first is taken.
+        A norm limit is an estimate, which differs between seeds, and releases have none: that of the first that has one
+        is taken.
 
         Raises:
             ConfigError: one is no SAELens SAE, or they disagree.
         """
-        found: dict[str, Self] = {}
-        for name, sae in saes.items():
-            if not isinstance(sae, SAE):
-                raise ConfigError(
-                    f"{name!r} is a {type(sae).__name__} without SAELens metadata; say rules=ReadingRules(...)."
-                )
-            said = sae.cfg.metadata.prepend_bos
-            found[name] = cls(True if said is None else bool(said), TokenFilter.of_sae(sae, tokenizer))
-        if len({rules._kind for rules in found.values()}) != 1:
-            told = "; ".join(f"{name}: {rules}" for name, rules in found.items()) or "no SAE was given"
-            raise ConfigError(
-                f"only SAEs trained on the same selection of tokens can share a pass ({told}); give those of one selection "
-                "at a time."
-            )
-        return next(iter(found.values()))
-
-    @property
-    def _kind(self) -> tuple[object, ...]:
-        own = self.token_filter
-        return self.prepend_bos, own.seqpos_slice, own.special_tokens, own.max_norm is None
+        selection = shared_selection(saes)
+        filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
+        limit = next((each.max_norm for each in filters if each.max_norm is not None), None)
+        return cls(selection.prepend_bos, replace(filters[0], max_norm=limit))
 
     def __str__(self) -> str:
         return f"{'a BOS in front' if self.prepend_bos else 'no BOS'}, {self.token_filter}"
+
+
+def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
+    """
+    Which tokens all ``saes`` were trained on.
+
+    Raises:
+        ConfigError: one is no SAELens SAE, they disagree, or there is none.
+    """
+    found: dict[str, TokenSelection] = {}
+    for name, sae in saes.items():
+        if not isinstance(sae, SAE):
+            raise ConfigError(
+                f"{name!r} is a {type(sae).__name__} without SAELens metadata; say rules=ReadingRules(...)."
+            )
+        found[name] = TokenSelection.of_sae(sae)
+    if len(set(found.values())) != 1:
+        told = "; ".join(
+            f"{name}: {', '.join(f'{key}={value}' for key, value in selection._asdict().items())}"
+            for name, selection in found.items()
+        )
+        raise ConfigError(
+            f"only SAEs trained on the same selection of tokens can share a pass ({told or 'no SAE was given'}); give those of one selection "
+            "at a time."
+        )
+    return next(iter(found.values()))
 
 
 class TextBatch(NamedTuple):

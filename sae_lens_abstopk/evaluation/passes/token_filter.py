@@ -1,11 +1,33 @@
 """Which tokens an SAE was trained on, so that it is measured on the same kind."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from sae_lens import SAE
 from sae_lens.util import get_special_token_ids
+
+
+class TokenSelection(NamedTuple):
+    """Which tokens an SAE was trained on, as far as its metadata tell without a tokenizer; its norm limit apart."""
+
+    prepend_bos: bool
+    seqpos_slice: tuple[int | None, ...]
+    exclude_special_tokens: bool | tuple[int, ...]
+
+    @classmethod
+    def of_sae(cls, sae: SAE[Any]) -> Self:
+        """
+        What the metadata of ``sae`` record; a BOS where they say nothing, as SAELens has it.
+
+        Those of most releases say nothing else either. Special tokens are then left out, as SAELens's ``run_evals`` does,
+        and so is position 0, where a BOS stands.
+        """
+        metadata = sae.cfg.metadata
+        bos = metadata.prepend_bos is None or bool(metadata.prepend_bos)
+        slice_ = metadata.seqpos_slice or ((1, None) if bos and metadata.seqpos_slice is None else (None,))
+        special = True if metadata.exclude_special_tokens is None else metadata.exclude_special_tokens
+        return cls(bos, tuple(slice_), special if isinstance(special, bool) else tuple(sorted(special)))
 
 
 @dataclass(frozen=True)
@@ -21,22 +43,11 @@ class TokenFilter:
 
     @classmethod
     def of_sae(cls, sae: SAE[Any], tokenizer: Any) -> Self:
-        """
-        The filter recorded in the metadata of ``sae``.
-
-        Those of most releases say nothing. Special tokens are then left out, as SAELens's ``run_evals`` does, and so is
-        position 0, where a BOS stands.
-        """
-        metadata = sae.cfg.metadata
-        special, slice_ = metadata.exclude_special_tokens, metadata.seqpos_slice
-        ids = get_special_token_ids(tokenizer) if special in (None, True) else special or ()
-        if slice_ is None and metadata.prepend_bos is not False:
-            slice_ = (1, None)
-        return cls(
-            seqpos_slice=tuple(slice_ or (None,)),
-            special_tokens=tuple(sorted(ids)),
-            max_norm=metadata.max_activation_norm,
-        )
+        """The filter of the :class:`TokenSelection` and of the norm limit in the metadata of ``sae``."""
+        _, seqpos_slice, special = TokenSelection.of_sae(sae)
+        if isinstance(special, bool):
+            special = tuple(sorted(get_special_token_ids(tokenizer))) if special else ()
+        return cls(seqpos_slice, special, sae.cfg.metadata.max_activation_norm)
 
     def __str__(self) -> str:
         positions = ":".join("" if end is None else str(end) for end in self.seqpos_slice)
