@@ -74,7 +74,6 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
         (["sweep", "paper", "layer=3", "--dry-run"], "would replace layer, which the grid of"),
         (["inspect", "/nowhere"], "no such folder"),
         (["sweep", "nothing"], "one of paper"),
-        (["eval", "/nowhere", "--quick", "--suite", "full"], "leave one of them out"),
         (["configs", "gpt3"], "did you mean 'gpt2'?"),
         (["quickstart", "lr=-1"], "lr=-1.0 must be above 0"),
     ],

@@ -1,6 +1,5 @@
 """Subcommands that measure and show."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,8 @@ from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, name
 from sae_lens_abstopk.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+    from sae_lens_abstopk.evaluation.results import Results
     from sae_lens_abstopk.explorer.labeler import AskingCost
 
 
@@ -44,12 +45,8 @@ def inspect(
 def evaluate(
     saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
     suite: Annotated[
-        str | None,
-        typer.Option(
-            help="A suite (quick, probing, full, public, refusal) or a YAML file; full by default.", show_default=False
-        ),
-    ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="The suite `quick`: minutes on a small model.")] = False,
+        str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")
+    ] = "full",
     out: Annotated[
         Path, typer.Option(help="Folder of the results; finished parts are reused, other results are not overwritten.")
     ] = Path("results"),
@@ -63,18 +60,15 @@ def evaluate(
 ) -> None:
     """Probe, steer and measure SAEs by a suite; write results.json, report.md and report.html."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.distributed import require_one_process
         from sae_lens_abstopk.training.progress import stages_bar
 
         require_one_process("abstopk eval")
-        if quick and suite not in (None, "quick"):
-            raise ConfigError(f"--quick is --suite quick, and --suite {suite} is given; leave one of them out.")
         with stages_bar(console) as on_progress:
-            run_evaluation(
+            results = run_evaluation(
                 named(saes, "SAE"),
-                suite="quick" if quick else suite or "full",
+                suite=suite,
                 out=out,
                 model_name=model,
                 text=text,
@@ -82,7 +76,7 @@ def evaluate(
                 seed=seed,
                 on_progress=on_progress,
             )
-        write_reports([out / RESULTS_FILENAME], out, console)
+        show_results(results, out, console)
 
 
 @app.command()
@@ -97,7 +91,9 @@ def report(
 ) -> None:
     """Show results as tables, and write them as Markdown and as one HTML page with plots."""
     with errors_as_sentences() as console:
-        write_reports(results, out, console)
+        from sae_lens_abstopk.evaluation.reports.report_files import write_reports
+
+        _show(write_reports(results, out), out, console)
 
 
 @app.command()
@@ -217,11 +213,17 @@ def _agreed(estimate: "AskingCost") -> bool:
     )
 
 
-def write_reports(results: Sequence[Path], out: Path, console: Console) -> None:
-    """Write the reports of results files, and print the tables."""
-    from sae_lens_abstopk.evaluation.reports.report_files import write_reports as write
+def show_results(results: "Results", out: Path, console: Console) -> None:
+    """Print the tables of an evaluation, and where in ``out`` its reports are."""
+    from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+
+    _show(merge_results([results], sources=[str(out)]), out, console)
+
+
+def _show(merged: "MergedResults", out: Path, console: Console) -> None:
+    from sae_lens_abstopk.evaluation.reports.report_files import REPORT_FILENAMES
     from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 
-    written = write(results, out)
-    print_report(written.merged, console)
-    console.print(f"{written.markdown}\n{written.html}", highlight=False, soft_wrap=True)
+    print_report(merged, console)
+    for name in REPORT_FILENAMES:
+        console.print(str(out / name), highlight=False, soft_wrap=True)

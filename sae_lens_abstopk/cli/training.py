@@ -192,9 +192,8 @@ def compare(
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.cli.evaluation import write_reports
+        from sae_lens_abstopk.cli.evaluation import show_results
         from sae_lens_abstopk.evaluation.compare import compare as run_and_evaluate
-        from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
         from sae_lens_abstopk.evaluation.suite import load_suite
         from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 
@@ -203,6 +202,5 @@ def compare(
             load_suite(suite or comparison.suite)
             run_comparison(comparison, console=console, dry_run=True)
             return
-        run_and_evaluate(file, list(overrides or ()), output=output, suite=suite, console=console)
-
-        write_reports([output / "results" / RESULTS_FILENAME], output / "results", console)
+        results = run_and_evaluate(file, list(overrides or ()), output=output, suite=suite, console=console)
+        show_results(results, output / "results", console)

@@ -8,13 +8,14 @@ from rich.console import Console
 from sae_lens_abstopk.evaluation.evaluate import check_suite, evaluate
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 from sae_lens_abstopk.training.progress import stages_bar
 
 
 def compare(
     source: str | Path,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     *,
     output: str | Path,
     suite: str | Path | Suite | None = None,
@@ -28,8 +29,8 @@ def compare(
     Args:
         source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of one in
             ``training_configs/comparisons``.
-        overrides: ``key=value`` changes to the training config, as ``"lr=1e-3"``.
-        output: Folder of the runs; ``results/results.json`` in it is what is returned.
+        overrides: One or several ``key=value`` changes to the training config, as ``"lr=1e-3"``.
+        output: Folder of the runs; ``results/results.json`` in it is what is returned, with reports beside it.
         suite: In place of the one that the file names.
         console: Where progress is shown; by default the terminal.
 
@@ -38,7 +39,7 @@ def compare(
         TrainingStopped: naming the runs that stopped themselves.
     """
     console, output = console or Console(), Path(output)
-    comparison = load_comparison(str(source), overrides, output=output)
+    comparison = load_comparison(str(source), one_or_more(overrides), output=output)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it
     check_suite(chosen, comparison.runs[0].config.model_name)

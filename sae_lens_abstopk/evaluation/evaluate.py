@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.loading import Subjects, open_subjects
+from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.parts import Parts, Progress
 from sae_lens_abstopk.evaluation.probing_part import (
     ProbedTask,
@@ -50,7 +50,7 @@ RESULTS_FILENAME = "results.json"
 
 
 def evaluate(
-    saes: Sequence[str | Path] | Mapping[str, str | Path],
+    saes: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
     *,
     suite: str | Path | Suite = "full",
     out: str | Path,
@@ -62,13 +62,13 @@ def evaluate(
     on_progress: Progress | None = None,
 ) -> Results:
     """
-    Run a suite on SAEs that read one hook of one model and write ``results.json``.
+    Run a suite on SAEs that read one hook of one model and write ``results.json``, ``report.md`` and ``report.html``.
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task or the
     suite's settings have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
 
     Args:
-        saes: Folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
+        saes: One or several folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
         suite: Name, YAML file, or a :class:`Suite`.
         out: Folder of the results.
         model_name: Model to run instead of the one recorded.
@@ -83,19 +83,25 @@ def evaluate(
             ``out`` has results of other SAEs or tasks.
     """
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)
-    subjects = open_subjects(saes, model_name=model_name, text=text)
-    if strangers := sorted(set(groups or {}) - set(subjects.saes)):
+    loaded = load_subject_saes(saes, model=model_name, text=text)
+    if strangers := sorted(set(groups or {}) - set(loaded.saes)):
         raise ConfigError(
-            f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(subjects.saes)}; name those."
+            f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
-    _refuse_to_lose(Path(out) / RESULTS_FILENAME, subjects, tasks, suite)
+    _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
+    subjects = loaded.with_model()
     if suite.steering:
         check_steering(subjects, tasks, suite.steering)
-    run = _Evaluation(subjects, suite, tasks, Path(out), groups or {}, seed, on_progress or (lambda *_: None))
+    run = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, on_progress or (lambda *_: None))
     with casts_shared():
         results = run.results()
-    results.write(Path(out) / RESULTS_FILENAME)
+    results.write(out / RESULTS_FILENAME)
+    # late, as nothing else needs plotly
+    from sae_lens_abstopk.evaluation.reports.report_files import write_reports
+
+    write_reports([out / RESULTS_FILENAME], out)
     return results
 
 
@@ -112,7 +118,7 @@ def check_suite(suite: Suite, model_name: str) -> None:
         check_prompts(AutoTokenizer.from_pretrained(name_on_hub(model_name)), tasks, suite.steering)
 
 
-def _refuse_to_lose(path: Path, subjects: Subjects, tasks: Collection[str], suite: Suite) -> None:
+def _refuse_to_lose(path: Path, sources: Mapping[str, str], tasks: Collection[str], suite: Suite) -> None:
     """
     Refuse to write results over others of which something would be gone: SAEs, tasks or steered tasks.
 
@@ -125,7 +131,7 @@ def _refuse_to_lose(path: Path, subjects: Subjects, tasks: Collection[str], suit
     lost = [
         f"the SAE {name} ({record.folder})"
         for name, record in before.saes.items()
-        if name not in subjects.saes or (record.weights_sha256 or record.folder) != _which(subjects.sources[name])
+        if name not in sources or (record.weights_sha256 or record.folder) != _which(sources[name])
     ]
     lost += [f"the task {name}" for name in before.tasks if name not in tasks]
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()

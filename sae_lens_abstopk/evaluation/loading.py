@@ -59,8 +59,9 @@ class LoadedSAEs:
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
         """The same with ``model``, or with the one of ``cfg``, which is loaded; the SAEs are moved to where it has the hook."""
         model = load_language_model(self.cfg) if model is None else model
+        device = ModelPasses.of_run(model, self.cfg).device
         for sae in self.saes.values():
-            sae.to(ModelPasses.of_run(model, self.cfg).device)
+            sae.to(device)
         rules = ReadingRules.of_saes(self.saes, getattr(model, "tokenizer", None))
         return Subjects(self.saes, self.sources, self.cfg, self.part, self.held_out, model, rules)
 

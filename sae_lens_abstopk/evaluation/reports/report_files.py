@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
@@ -11,19 +10,15 @@ from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, me
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.files import write_whole
 
-
-class ReportFiles(NamedTuple):
-    """What was written."""
-
-    markdown: Path
-    html: Path
-    merged: MergedResults
-    """What they show."""
+REPORT_FILENAMES = ("report.md", "report.html")
 
 
-def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
+def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
     """
     Write ``report.md`` and ``report.html`` of one or several results files into ``folder``, which is made if need be.
+
+    Returns:
+        What they show.
 
     Raises:
         ConfigError: a file cannot be read as results, two do not go together (see :func:`merge_results`), one is given
@@ -33,11 +28,11 @@ def write_reports(paths: Sequence[Path], folder: Path) -> ReportFiles:
     if repeated:
         raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
     merged = merge_results([read_results(path) for path in paths], sources=[str(path) for path in paths])
-    written = ReportFiles(folder / "report.md", folder / "report.html", merged)
+    markdown, html = (folder / name for name in REPORT_FILENAMES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(written.markdown, markdown_report(merged))
-        write_html_report(merged, written.html)
+        write_whole(markdown, markdown_report(merged))
+        write_html_report(merged, html)
     except OSError as error:
         raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None
-    return written
+    return merged
