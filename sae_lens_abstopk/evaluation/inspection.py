@@ -42,7 +42,7 @@ class Inspection:
 
 
 def inspect_saes(
-    folders: Sequence[Path],
+    folders: str | Path | Sequence[str | Path],
     *,
     model_name: str | None = None,
     text: str | None = None,
@@ -54,7 +54,7 @@ def inspect_saes(
     Measure SAEs that read one hook of one model, on text that they were not trained on where the run kept some back.
 
     Args:
-        folders: SAE folders; run settings come from the ``config.yaml`` in the first or in the folder above it.
+        folders: One or several SAE folders; run settings come from the ``config.yaml`` in the first or in the folder above it.
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to evaluate on, rounded up to whole batches.

@@ -13,7 +13,7 @@ from sae_lens_abstopk.training.language_model import casts_shared
 @torch.no_grad()
 @casts_shared()
 def measure_poles(
-    folder: Path,
+    folder: str | Path,
     *,
     model_name: str | None = None,
     text: str | None = None,
@@ -33,7 +33,7 @@ def measure_poles(
     Raises:
         ConfigError: the SAE cannot be loaded, or model or text are unknown.
     """
-    subjects = open_subjects([folder], model_name=model_name, text=text)
+    subjects = open_subjects(folder, model_name=model_name, text=text)
     (sae,) = subjects.saes.values()
     batches, passes = subjects.batches(n_tokens), subjects.passes
     sums = PoleActivitySums(sae.cfg.d_sae)

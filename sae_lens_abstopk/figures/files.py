@@ -12,6 +12,7 @@ from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.figures.of_steering import dose_response_figure, effect_cost_figure
 from sae_lens_abstopk.figures.style import paper_style
+from sae_lens_abstopk.one_or_more import one_or_more
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,30 +47,36 @@ KINDS = {
 
 
 def write_figure(
-    paths: Sequence[Path], kind: str, out: Path, *, tasks: Sequence[str] = (), saes: Sequence[str] = ()
+    paths: str | Path | Sequence[str | Path],
+    kind: str,
+    out: str | Path,
+    *,
+    tasks: str | Sequence[str] = (),
+    saes: str | Sequence[str] = (),
 ) -> Path:
     """
     Draw one kind of figure of one or several results files into ``out``, whose name says the format.
 
     Args:
-        paths: Results files.
+        paths: One or several results files.
         kind: One of ``KINDS``.
         out: File to write: .svg, .pdf or .png.
-        tasks: Concepts to draw; all by default.
-        saes: SAEs to draw; all by default.
+        tasks: One or several concepts to draw; all by default.
+        saes: One or several SAEs to draw; all by default.
 
     Raises:
         ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that do not hold
             what the figure shows; matplotlib is missing. Nothing is written then.
     """
+    paths, out = one_or_more(paths), Path(out)
     if kind not in KINDS:
         raise ConfigError(f"kind={kind!r} is no figure; use one of {', '.join(KINDS)}.")
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"out={str(out)!r} must end in one of {', '.join(FORMATS)}.")
     if not out.parent.is_dir():
         raise ConfigError(f"{out.parent}: no such folder; make it, or write elsewhere.")
-    found = merge_results([read_results(path) for path in paths], sources=[str(path) for path in paths])
-    found = _only(found, tasks, saes)
+    found = merge_results([read_results(Path(path)) for path in paths], sources=[str(path) for path in paths])
+    found = _only(found, one_or_more(tasks), one_or_more(saes))
     with paper_style():
         drawn = KINDS[kind].draw(found)
         if drawn is None:

@@ -20,6 +20,7 @@ from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInput
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.signed import SignedSAE
@@ -45,12 +46,12 @@ class SaeBenchResult(NamedTuple):
 def run_saebench(
     source: str | Path,
     *,
-    out: Path,
-    evals: Sequence[str] = DEFAULT_EVALS,
+    out: str | Path,
+    evals: str | Sequence[str] = DEFAULT_EVALS,
     as_is: bool = False,
     model_name: str | None = None,
     text: str | None = None,
-    tasks: Sequence[str | Path] = (),
+    tasks: str | Path | Sequence[str | Path] = (),
     n_tokens: int = 51_200,
     seed: int = 42,
     on_eval: Callable[[str], None] | None = None,
@@ -65,11 +66,11 @@ def run_saebench(
     Args:
         source: An SAE as ``load_sae`` takes it.
         out: Folder; results of an earlier run in it are replaced.
-        evals: Names in ``EVALS``.
+        evals: One or several names in ``EVALS``.
         as_is: Take a signed SAE as it is, without the mirror; refused where the evaluation misreads signed codes.
         model_name: Model to run instead of the one recorded.
         text: Text for ``core`` instead of the run's held-out text.
-        tasks: Tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
+        tasks: One or several tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
         n_tokens: Tokens for ``core``.
         seed: SAEBench's seed.
         on_eval: Called with the name of each evaluation before it runs.
@@ -78,6 +79,7 @@ def run_saebench(
         ConfigError: SAEBench is not installed, an evaluation is unknown, cannot be run from here or would misread the
             codes, ``out`` is a file, or the SAE, the model or a task cannot be had.
     """
+    out, evals, tasks = Path(out), one_or_more(evals), one_or_more(tasks)
     _check(evals, as_is=as_is, tasks=tasks)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; give a folder for the results with --out.")

@@ -14,6 +14,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import model_shape
 from sae_lens_abstopk.training.presets import apply_override, merge_variant, read_raw
@@ -40,7 +41,7 @@ def load_config(source: str | Path, overrides: str | Iterable[str] = ()) -> Trai
 
     Args:
         source: A YAML file, or a preset: ``"pythia-70m"``, or with a variant ``"pythia-70m/topk"``.
-        overrides: ``"key=value"`` texts, or one, dots for nesting (``"sae.k=32"``); the value is read as YAML.
+        overrides: One or several ``"key=value"`` texts, dots for nesting (``"sae.k=32"``); the value is read as YAML.
 
     Returns:
         The config, checked. The width of the model is looked up in its own config only where ``sae.d_in`` is left out.
@@ -49,7 +50,7 @@ def load_config(source: str | Path, overrides: str | Iterable[str] = ()) -> Trai
         ConfigError: naming the file, the key, the value and what is allowed.
     """
     raw, where = read_raw(source)
-    for change in [overrides] if isinstance(overrides, str) else overrides:
+    for change in one_or_more(overrides):
         apply_override(raw, change)
     return build_config(raw, where=where)
 

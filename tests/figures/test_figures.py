@@ -111,7 +111,7 @@ def test_an_sae_of_one_side_has_no_two_sidedness_to_draw() -> None:
 
 def test_tasks_and_saes_can_be_chosen(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.svg"
-    write_figure([results], "coverage", out, tasks=["gender"], saes=["topk-0"])
+    write_figure(str(results), "coverage", str(out), tasks="gender", saes="topk-0")
     assert "cost" not in out.read_text()
     assert "signed" not in out.read_text()
 

@@ -92,7 +92,7 @@ def test_a_file_is_no_folder_for_results_and_text_is_asked_for_by_core_alone(
     monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="file is a file; give a folder"):
-        run_saebench("nowhere", out=tmp_path / "file")
+        run_saebench("nowhere", out=str(tmp_path / "file"), evals="core")
     with pytest.raises(ConfigError, match="give --text"):
         run_saebench(signed_folder, out=tmp_path / "out", evals=["core"])
     with pytest.raises(ConfigError, match="model_name='no/such' could not be loaded"):

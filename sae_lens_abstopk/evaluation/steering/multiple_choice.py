@@ -43,8 +43,8 @@ def require_lm_eval() -> Any:
 def multiple_choice(
     pretrained: str,
     *,
-    questions: Path | None = None,
-    steering: Path | None = None,
+    questions: str | Path | None = None,
+    steering: str | Path | None = None,
     limit: int | None = None,
     device: str = "cpu",
     model_kwargs: Mapping[str, Any] | None = None,
@@ -67,7 +67,7 @@ def multiple_choice(
     task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
     shipped = data_folder("evals").parent / task["dataset_kwargs"]["data_files"]["test"]
     for file in (questions or shipped, *([steering] if steering else [])):
-        if not file.is_file():
+        if not Path(file).is_file():
             raise ConfigError(f"{file}: no such file.")
     task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
     # torch_dtype is the older name of dtype, and the one of lm_eval's own call of from_pretrained
