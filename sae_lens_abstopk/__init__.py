@@ -1,10 +1,10 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
 from sae_lens_abstopk.antipodal_merge import merge_antipodal
-from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
 from sae_lens_abstopk.evaluation.compare import compare
 from sae_lens_abstopk.evaluation.evaluate import evaluate
-from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans
+from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.explorer.exploration import explore
@@ -33,12 +33,14 @@ __all__ = [
     "BatchAbsTopKTrainingSAEConfig",
     "ConfigError",
     "DifferenceInMeans",
+    "DifferenceInMeansFitter",
     "HubError",
     "MatryoshkaBatchAbsTopKTrainingSAE",
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
     "TrainingConfig",
+    "TrainingStopped",
     "canonical_gauge",
     "compare",
     "decode_topk",

@@ -36,6 +36,15 @@ def test_every_public_name_is_on_the_api_page_and_exists() -> None:
             assert getattr(sae_lens_abstopk, name) is found
 
 
+def test_every_name_that_a_page_imports_is_on_the_api_page() -> None:
+    listed = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE))
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")):
+        for module, names in re.findall(r"from (sae_lens_abstopk[\w.]*) import ([\w, ]+)", page.read_text()):
+            for name in names.replace(" ", "").split(","):
+                public = module == "sae_lens_abstopk" and name in sae_lens_abstopk.__all__
+                assert public or f"{module}.{name}" in listed, f"{page.name}: {module}.{name}"
+
+
 def test_every_key_of_a_config_is_on_its_page(hooks: ModuleType) -> None:
     page = hooks.configuration_tables()
     rows = [line for line in page.splitlines() if line.startswith("| `")]
