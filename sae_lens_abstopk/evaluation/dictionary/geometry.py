@@ -44,18 +44,16 @@ class AntipodalPairs:
 
 @dataclass(frozen=True)
 class NearestDecoders:
-    """For some latents, the decoder rows most aligned with theirs and those most opposed to it."""
+    """For each latent, the decoder rows most aligned with its own and those most opposed to it."""
 
-    latents: torch.Tensor
-    """The latents asked about, int64 [n]."""
     nearest: torch.Tensor
-    """The k most aligned latents of each, int64 [n, k], by falling cosine; -1 for a latent whose row is zero."""
+    """The k most aligned latents of each, int64 [F, k], by falling cosine; -1 for a latent whose row is zero."""
     nearest_cosine: torch.Tensor
-    """Their cosines, float32 [n, k]; NaN for a latent whose row is zero."""
+    """Their cosines, float32 [F, k]; NaN for a latent whose row is zero."""
     opposed: torch.Tensor
-    """The k most opposed latents of each, int64 [n, k], by rising cosine; -1 as above."""
+    """The k most opposed latents of each, int64 [F, k], by rising cosine; -1 as above."""
     opposed_cosine: torch.Tensor
-    """Their cosines, float32 [n, k]; NaN as above."""
+    """Their cosines, float32 [F, k]; NaN as above."""
 
 
 @torch.no_grad()
@@ -98,33 +96,28 @@ def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> Ant
 
 
 @torch.no_grad()
-def nearest_decoders(W_dec: torch.Tensor, k: int = 5, *, latents: torch.Tensor | None = None) -> NearestDecoders:
+def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
     """
     The ``k`` most aligned and the ``k`` most opposed decoder rows of each latent, itself left out.
 
     Args:
         W_dec: Decoder rows [F, D] of any float type and scale, on any device.
         k: Neighbours of each kind.
-        latents: Indices of the latents to look at; all by default.
 
     Returns:
         Indices and cosines, on the CPU. Rows of norm zero are no one's neighbours and have none.
 
     Raises:
-        ConfigError: ``W_dec`` is not a matrix of finite numbers, has no ``k`` rows besides each latent's own, or lacks
-            one of ``latents``.
+        ConfigError: ``W_dec`` is not a matrix of finite numbers, or has no ``k`` rows besides each latent's own.
     """
     unit = unit_rows(W_dec)
     zero = ~unit.any(1)
     room = int((~zero).sum()) - 1
     if not 1 <= k <= room:
         raise ConfigError(f"k={k!r} must lie between 1 and {room}, the other decoder rows with a direction.")
-    asked = torch.arange(len(unit)) if latents is None else torch.as_tensor(latents, dtype=torch.int64).cpu()
-    if len(asked) and not (int(asked.min()) >= 0 and int(asked.max()) < len(unit)):
-        raise ConfigError(f"latents must lie between 0 and {len(unit) - 1}; got {asked.min()} to {asked.max()}.")
     n_rows = max(BLOCK_ENTRIES // len(unit), 1)
     nearest, opposed = [], []
-    for chunk in asked.to(unit.device).split(n_rows):
+    for chunk in torch.arange(len(unit), device=unit.device).split(n_rows):
         block = unit[chunk] @ unit.T
         itself = torch.arange(len(chunk), device=unit.device), chunk
         for found, sign in ((nearest, 1), (opposed, -1)):
@@ -133,8 +126,7 @@ def nearest_decoders(W_dec: torch.Tensor, k: int = 5, *, latents: torch.Tensor |
             best = block.topk(k, dim=1, largest=sign > 0)
             empty = zero[chunk, None]
             found.append((best.indices.masked_fill(empty, -1).cpu(), best.values.masked_fill(empty, torch.nan).cpu()))
-    (near, near_cosine), (away, away_cosine) = _stacked(nearest, k), _stacked(opposed, k)
-    return NearestDecoders(asked, near, near_cosine, away, away_cosine)
+    return NearestDecoders(*_stacked(nearest), *_stacked(opposed))
 
 
 def unit_rows(rows: torch.Tensor) -> torch.Tensor:
@@ -174,6 +166,6 @@ def _exact_cosines(rows: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torc
     return torch.cat(parts)
 
 
-def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]], k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    indices = torch.cat([torch.empty(0, k, dtype=torch.int64), *(part[0] for part in parts)])
-    return indices, torch.cat([torch.empty(0, k), *(part[1] for part in parts)]).clamp(-1, 1)
+def _stacked(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    indices, cosines = zip(*parts, strict=True)
+    return torch.cat(indices), torch.cat(cosines).clamp(-1, 1)

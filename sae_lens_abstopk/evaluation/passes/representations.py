@@ -45,22 +45,6 @@ class Representations:
     """Texts that have their rows but are not to be probed: their marked token is cut off, or left out by the filter."""
 
     @classmethod
-    def of_arrays(
-        cls,
-        x: Mapping[str, npt.ArrayLike],
-        codes: Mapping[str, Mapping[str, npt.ArrayLike]],
-    ) -> Self:
-        """From activations by read position, [n, d_in] each, and codes by SAE and read position, [n, d_sae] each."""
-        reads = tuple(x)
-        n, d_in = np.shape(x[reads[0]])
-        d_sae = {name: np.shape(by_read[reads[0]])[1] for name, by_read in codes.items()}
-        made = cls._create(n, reads, d_in, d_sae)
-        for name, by_read in {_X: x, **codes}.items():
-            for read in reads:
-                made._open(name, read, mode="r+")[:] = by_read[read]
-        return made
-
-    @classmethod
     def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]) -> Self:
         """Files of the right size."""
         made = cls(n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-"))

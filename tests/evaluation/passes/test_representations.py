@@ -15,10 +15,11 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.representations import Representations, represent
+from sae_lens_abstopk.evaluation.passes.representations import represent
 from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules
 from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS
+from tests.evaluation.stored_arrays import stored_arrays
 from tests.saes.test_signed_saes import with_random_weights
 
 HOOK = "model.layers.2"
@@ -213,7 +214,7 @@ def test_a_failure_half_way_leaves_no_temporary_files(
 def test_columns_come_in_bounded_chunks_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = np.arange(60, dtype=np.float32).reshape(6, 10)
     rows = np.array([4, 1, 2])
-    with Representations.of_arrays({"last": np.ones((6, 2))}, {"sae": {"last": codes}}) as stored:
+    with stored_arrays({"last": np.ones((6, 2))}, {"sae": {"last": codes}}) as stored:
         monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.representations.CHUNK_BYTES", 4 * 3 * 4)
         chunks = list(stored.chunks("sae", "last", rows))
         assert [chunk.shape for chunk in chunks] == [(3, 4), (3, 4), (3, 2)]
@@ -272,7 +273,7 @@ def test_too_small_a_disk_is_told_before_any_text_is_run(
 
 
 def test_an_unknown_sae_or_position_is_refused() -> None:
-    with Representations.of_arrays({"last": np.ones((2, 2))}, {"sae": {"last": np.ones((2, 3))}}) as stored:
+    with stored_arrays({"last": np.ones((2, 2))}, {"sae": {"last": np.ones((2, 3))}}) as stored:
         with pytest.raises(ConfigError, match="no SAE 'sea' here; there are sae"):
             stored.codes("sea", "last")
         with pytest.raises(ConfigError, match="read='mean' was not computed; use one of last"):

@@ -22,6 +22,7 @@ from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_t
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
+from tests.evaluation.stored_arrays import stored_arrays
 
 PLANTED = 5
 
@@ -37,7 +38,7 @@ class Planted:
     split: TaskSplit
 
     def stored(self, *, reads: tuple[str, ...] = ("last",)) -> Representations:
-        return Representations.of_arrays(
+        return stored_arrays(
             {read: self.x for read in reads}, {name: {read: z for read in reads} for name, z in self.codes.items()}
         )
 
@@ -190,7 +191,7 @@ def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
     only_val[train] = data.x[train]
     not_val[val] = noise[val]
     z = data.codes["signed"]
-    with Representations.of_arrays(
+    with stored_arrays(
         {"last": not_val, "mean": only_val}, {"signed": {"last": z, "mean": np.zeros_like(z)}}
     ) as stored:
         found = probe_task(stored, data.labels, data.split, "signed", groups=data.groups)
