@@ -1,15 +1,15 @@
 """What :mod:`inspection` found, as tables and coloured contexts for a terminal."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.evaluation.dictionary.contexts import Context
-from sae_lens_abstopk.evaluation.inspection import Inspected, Inspection
+from sae_lens_abstopk.evaluation.dictionary.contexts import Context, PoleContexts
+from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation.inspection import Inspection
 from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 
 # blue and orange, told apart by every common kind of colour vision
@@ -21,22 +21,23 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
     """Print the table of ``inspection`` and, for each signed SAE, its ``latents`` most two-sided latents."""
     console.print(metrics_table(inspection))
     console.print(_footnote(inspection), highlight=False, markup=False)
-    for sae in inspection.saes:
-        if int(sae.reconstruction.pole_counts[1].sum()) == 0:
+    for name, found in inspection.on_text.reconstruction.items():
+        if int(found.pole_counts[1].sum()) == 0:
             continue
         console.print()
         told = (
             ": sparse latents whose weaker pole is strongest. Firing on both sides does not make the sides opposites: "
         )
-        console.print(Text.assemble((sae.name, "bold"), told, "read the contexts."))
-        for latent in sae.contexts.most_two_sided(latents):
-            print_latent(sae, latent, inspection.tokenizer, console)
+        console.print(Text.assemble((name, "bold"), told, "read the contexts."))
+        contexts = inspection.on_text.contexts[name]
+        for latent in contexts.most_two_sided(latents):
+            print_latent(found, contexts, latent, inspection.tokenizer, console)
 
 
 def metrics_table(inspection: Inspection) -> Table:
     """One row an SAE, in 80 columns."""
     table = Table(
-        title=Text(f"{inspection.model_name}, {inspection.hook_name}"),
+        title=Text(f"{inspection.results.model}, {inspection.results.hook}"),
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -46,11 +47,11 @@ def metrics_table(inspection: Inspection) -> Table:
     headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "two-\nsided")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
-    for sae in inspection.saes:
-        found = sae.reconstruction
+    for name, sae in inspection.results.saes.items():
+        found = inspection.on_text.reconstruction[name]
         live, two_sided = max(found.poles.live_latents, 1), found.poles.mean_two_sidedness != 0
         table.add_row(
-            Text(sae.name),
+            Text(name),
             f"{sae.d_sae:,}",
             f"{found.l0:.1f}",
             f"{found.fvu:.3f}",
@@ -64,18 +65,18 @@ def metrics_table(inspection: Inspection) -> Table:
     return table
 
 
-def print_latent(sae: Inspected, latent: int, tokenizer: Any, console: Console) -> None:
+def print_latent(found: Reconstruction, contexts: PoleContexts, latent: int, tokenizer: Any, console: Console) -> None:
     """The strongest contexts of both poles of one latent."""
-    counts = sae.reconstruction.pole_counts[:, latent].tolist()
+    counts = found.pole_counts[:, latent].tolist()
     console.print(
         Text.assemble(
             "\n",
             (f"latent {latent}", "bold"),
-            f"  fired {counts[0]:,} times positive, {counts[1]:,} negative in {sae.reconstruction.n_tokens:,} tokens",
+            f"  fired {counts[0]:,} times positive, {counts[1]:,} negative in {found.n_tokens:,} tokens",
         )
     )
     for pole, name in enumerate(POLE_NAMES):
-        for context in sae.contexts.of(latent, pole):
+        for context in contexts.of(latent, pole):
             line = Text(f"  {name} {context.code:+9.1f}  ")
             line.append_text(highlighted(context, pole, tokenizer, width=console.width - len(line)))
             console.print(line, no_wrap=True, overflow="ellipsis")
@@ -96,10 +97,10 @@ def _one_line(text_of: TokenText, ids: Sequence[int]) -> str:
 
 
 def _footnote(inspection: Inspection) -> str:
-    found = inspection.saes[0].reconstruction
-    text = "held-out text" if inspection.held_out else Path(inspection.text).name
+    found = next(iter(inspection.on_text.reconstruction.values()))
+    text = "held-out text" if inspection.results.held_out else inspection.results.text
     loss_tokens = f" (loss: {found.loss.n_tokens:,} predicted tokens)" if found.loss else ""
-    saved = ", ".join(f"{sae.name} as {sae.architecture}" for sae in inspection.saes)
+    saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
     return (
         f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
         "mean ablation. dead: latents that fired on neither side in these tokens. dead poles: share of live latents "

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,9 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     steps = []
     found = inspect_saes(folders, n_tokens=256, on_progress=lambda done, total: steps.append((done, total)))
     assert steps[-1][0] == steps[-1][1] == 2 * 5
-    assert [sae.name for sae in found.saes] == ["batch_abstopk", "topk"]
-    assert found.held_out
-    signed, plain = (sae.reconstruction for sae in found.saes)
+    assert list(found.results.saes) == ["batch_abstopk", "topk"]
+    assert found.results.held_out
+    signed, plain = found.on_text.reconstruction.values()
     assert signed.n_tokens == plain.n_tokens
     assert plain.l0 == 4
     assert int(plain.pole_counts[1].sum()) == 0 < int(signed.pole_counts[1].sum())
@@ -71,8 +70,8 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     row = next(line.split() for line in lines if line.startswith("topk "))
     assert row[:3] == ["topk", "64", "4.0"]
     assert row[3:7] == [f"{value:.3f}" for value in (plain.fvu, plain.nmse, plain.loss.zero, plain.loss.mean)]
-    wide = replace(found, saes=[replace(found.saes[0], d_sae=131_072)])
-    print_inspection(wide, Console(file=out, width=80), latents=0)
+    found.results.saes["batch_abstopk"].d_sae = 131_072
+    print_inspection(found, Console(file=out, width=80), latents=0)
     assert re.search("^batch_abstopk +131,072 ", out.getvalue(), re.MULTILINE), "a name of that length is on one line"
     document = found.results
     assert document.suite == "inspect"
@@ -85,9 +84,10 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     assert torch.__version__.startswith(document.environment["torch"])
     assert document.saes["topk"].weights_sha256 == weights_sha256(folders[1])
     both, one = document.examples["batch_abstopk"], document.examples["topk"]
-    first = found.saes[0].contexts.most_two_sided(1)[0]
+    contexts = found.on_text.contexts["batch_abstopk"]
+    first = contexts.most_two_sided(1)[0]
     assert [each.latent for each in both][:2] == [first, first]
-    assert both[0].code == found.saes[0].contexts.of(first, 0)[0].code
+    assert both[0].code == contexts.of(first, 0)[0].code
     assert {each.code > 0 for each in both if each.latent == first} == {True, False}
     assert one
     assert all(each.code > 0 for each in one), "a one-sided SAE has its strongest latents there"
@@ -96,9 +96,10 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
 def test_text_of_ones_own_takes_the_place_of_the_runs(folders: list[Path], tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text(json.dumps({"text": "she walked to the river. " * 200}) + "\n")
     found = inspect_saes(folders[:1], text=str(tmp_path / "own.jsonl"), n_tokens=128)
-    assert not found.held_out
-    assert found.saes[0].reconstruction.loss is not None
-    assert found.saes[0].reconstruction.loss.n_tokens == 4 * 31
+    assert not found.results.held_out
+    loss = found.results.reconstruction["batch_abstopk"].loss
+    assert loss is not None
+    assert loss.tokens == 4 * 31
 
 
 def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path], tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: 
     path = folders[0] / "config.yaml"
     written = yaml.safe_load(path.read_text())
     path.write_text(yaml.safe_dump(written | {"dtype": "bfloat16", "dead_feature_threshold": 1e-6}))
-    assert inspect_saes(folders, n_tokens=128).held_out
+    assert inspect_saes(folders, n_tokens=128).results.held_out
 
 
 def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts:
     with pytest.raises(ConfigError, match="give --model"):
         inspect_saes([tmp_path / "sae"], text=str(texts))
     found = inspect_saes([tmp_path / "sae"], model_name=str(tiny_llama), text=str(texts), n_tokens=256)
-    assert found.saes[0].reconstruction.l0 == 4
+    assert found.results.reconstruction["sae"].l0 == 4
 
 
 def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_saes_of_different_models_are_refused(
     if "model_name" in change:
         cfg = json.loads((folders[0] / "cfg.json").read_text())
         named = inspect_saes([folders[0], tmp_path / "other"], model_name=cfg["metadata"]["model_name"], n_tokens=128)
-        assert len(named.saes) == 2
+        assert len(named.results.saes) == 2
 
 
 def with_metadata(source: Path, folder: Path, **metadata: Any) -> Path:
@@ -338,9 +339,8 @@ def test_a_model_is_loaded_as_the_metadata_say(texts: Path) -> None:
 
 @pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])
 def test_a_name_is_shown_as_it_is(folders: list[Path], name: str) -> None:
-    found = inspect_saes(folders, n_tokens=128)
     out = io.StringIO()
-    print_inspection(replace(found, saes=[replace(found.saes[0], name=name)]), Console(file=out, width=200))
+    print_inspection(inspect_saes({name: folders[0]}, n_tokens=128), Console(file=out, width=200))
     assert out.getvalue().count(name) == 3
 
 
@@ -378,9 +378,9 @@ def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str
     raw_config |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z"}
     raw_config["sae"]["reshape_activations"] = "hook_z"
     run = train(build_config(raw_config), console=Console(quiet=True))
-    (found,) = inspect_saes([run.folders["sae"]], n_tokens=256).saes
-    assert found.reconstruction.l0 == 4
-    assert found.reconstruction.loss is not None
+    (found,) = inspect_saes([run.folders["sae"]], n_tokens=256).results.reconstruction.values()
+    assert found.l0 == 4
+    assert found.loss is not None
     run.saes["sae"].turn_on_forward_pass_hook_z_reshaping()
     explored = explore(run.saes["sae"], model=raw_config["model_name"], text=raw_config["dataset_path"], n_tokens=128)
     assert int(next(iter(explored.saes.values())).collected.pole_counts.sum()) > 0

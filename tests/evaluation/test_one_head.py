@@ -37,8 +37,8 @@ def folder(raw_config: dict[str, Any]) -> Path:
 def test_a_run_measures_its_loss_and_can_be_inspected(folder: Path) -> None:
     with (folder / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    (found,) = inspect_saes([folder], n_tokens=256).saes
-    loss = found.reconstruction.loss
+    (found,) = inspect_saes([folder], n_tokens=256).on_text.reconstruction.values()
+    loss = found.loss
     assert loss is not None
     assert loss.zero == pytest.approx(float(last["loss_recovered_zero"]), abs=1e-4)
     assert loss.ce_zero != loss.ce_clean

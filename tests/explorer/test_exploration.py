@@ -36,15 +36,15 @@ def folders(raw_config: dict[str, Any]) -> list[Path]:
 
 def test_it_agrees_with_inspect_on_the_same_text(folders: list[Path]) -> None:
     found, inspected = explore(folders, n_tokens=512), inspect_saes(folders, n_tokens=512)
-    assert list(found.saes) == [sae.name for sae in inspected.saes] == ["batch_abstopk", "topk"]
-    for sae in inspected.saes:
-        collected = found.saes[sae.name].collected
-        assert torch.equal(collected.pole_counts, sae.reconstruction.pole_counts)
-        assert collected.sums.fvu() == pytest.approx(sae.reconstruction.fvu)
+    assert list(found.saes) == list(inspected.results.saes) == ["batch_abstopk", "topk"]
+    for name, reconstruction in inspected.on_text.reconstruction.items():
+        collected = found.saes[name].collected
+        assert torch.equal(collected.pole_counts, reconstruction.pole_counts)
+        assert collected.sums.fvu() == pytest.approx(reconstruction.fvu)
         for latent in range(0, 64, 7):
             for pole in (0, 1):
-                shown = [context.code for context in found.saes[sae.name].collected.strongest.of(latent, pole)[:3]]
-                assert shown == [context.code for context in sae.contexts.of(latent, pole)]
+                shown = [context.code for context in collected.strongest.of(latent, pole)[:3]]
+                assert shown == [context.code for context in inspected.on_text.contexts[name].of(latent, pole)]
     assert found.about.held_out
     assert "batch_abstopk" in found._repr_html_()
 
