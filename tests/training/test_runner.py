@@ -99,7 +99,8 @@ def test_the_saved_weights_do_on_raw_activations_what_the_last_measurement_says(
     raw_config["sae"] |= {"normalize_activations": normalisation, "architecture": "batch_abstopk"}
     folder = train(build_config(raw_config), console=QUIET).folders["sae"]
     assert SAE.load_from_disk(folder).cfg.normalize_activations == "none"
-    found = inspect_saes([folder], n_tokens=raw_config["perf_tokens"]).saes[0].reconstruction.loss
+    (inspected,) = inspect_saes([folder], n_tokens=raw_config["perf_tokens"]).on_text.reconstruction.values()
+    found = inspected.loss
     last = {name: float(value) for name, value in rows(folder)[-1].items() if name.startswith(("ce_", "loss_rec"))}
     assert found is not None
     assert found.ce_clean == pytest.approx(last["ce_clean"], rel=1e-5)
