@@ -131,7 +131,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         with run_folder_lock(self.output) if self.leads else nullcontext():
             if self.leads:
                 refuse_to_overwrite(self.given)  # another process may have been here since
-            self._warn(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
+            self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
             self._prepare()
             loggers = {name: self._loggers(name) for name in self.saes}
             console = self.console  # self in the message would keep the run and its model in a cycle
@@ -171,7 +171,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self.checkpoints.start_anew(self.console)
             take_scales(self.trainers, self.starts)
             for name in [name for name in self.saes if self.starts and name not in self.starts]:
-                self._warn(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
+                self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
             position = self.checkpoints.restore(self.resumed, self.console)
             with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
@@ -221,7 +221,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         )
         return Loggers(loggers, self._warn)
 
-    def _warn(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def label(self, name: str) -> str:
