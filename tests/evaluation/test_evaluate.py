@@ -129,7 +129,7 @@ def test_the_command_is_recorded_where_there_is_one(
 ) -> None:
     monkeypatch.setattr("sys.argv", [program, "eval", "a b"])
     cfg = SimpleNamespace(hook_name="h")
-    subjects: Any = SimpleNamespace(model_name="m", cfg=cfg, text_name="t", held_out=True, rules="")
+    subjects: Any = SimpleNamespace(model_name="m", cfg=cfg, text_name="t", held_out=True, rules="", device="cpu")
     assert run_facts(subjects)["command"] == command
 
 
