@@ -93,8 +93,6 @@ def resolve_device(key: str, device: str) -> str:
         raise ConfigError(f"{key}={device!r} is no torch device; use auto, cpu, cuda or cuda:0.") from None
     if kind == "mps":
         raise ConfigError(f"{key}={device!r} has no float64, which thresholds and metrics are computed in; use cpu.")
-    if kind == "cuda" and (torch.device(device).index or 0) >= (n := torch.cuda.device_count()):
-        raise ConfigError(f"{key}={device!r} is none of the {n} GPUs of this machine; use cuda:0 to cuda:{n - 1}.")
     return device
 
 
@@ -106,9 +104,13 @@ def require_devices(cfg: "TrainingConfig") -> None:
         ConfigError: naming the key.
     """
     for key in ("device", "llm_device", "act_store_device"):
-        device = getattr(cfg, key)
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(f"{key}={device!r} needs CUDA, which torch does not find here; use auto or cpu.")
+        device = torch.device(getattr(cfg, key))
+        if device.type != "cuda":
+            continue
+        if not torch.cuda.is_available():
+            raise ConfigError(f"{key}='{device}' needs CUDA, which torch does not find here; use auto or cpu.")
+        if (device.index or 0) >= (n := torch.cuda.device_count()):
+            raise ConfigError(f"{key}='{device}' is none of the {n} GPUs of this machine; use cuda:0 to cuda:{n - 1}.")
 
 
 def check_ranges(cfg: "TrainingConfig") -> None:

@@ -180,7 +180,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if self.leads:
             write_config(self.output, self.given)
         if self.leads and cfg.logger.log_to_wandb:
-            start_wandb(cfg.logger, self.output, cfg.to_dict(), goes_on=self.resumed is not None, warn=self._warn)
+            start_wandb(cfg.logger, self.output, cfg.to_dict(), goes_on=self.resumed is not None, warn=self._say)
 
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
         try:
@@ -206,7 +206,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
     def _loggers(self, name: str) -> Loggers:
         if not self.leads:
-            return Loggers([], self._warn)
+            return Loggers([], self._say)
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name)))
@@ -217,9 +217,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             several=len(self.saes) > 1,
             first_step=self.trainers[name].n_training_steps + 1,
             config=self.cfg.to_dict(),
-            warn=self._warn,
+            warn=self._say,
         )
-        return Loggers(loggers, self._warn)
+        return Loggers(loggers, self._say)
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -6,7 +6,6 @@ import torch
 from sae_lens_abstopk.evaluation.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.records import reconstruction_record, steering_record
 from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
@@ -14,6 +13,7 @@ from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
+from sae_lens_abstopk.evaluation.suite import DoseOptions
 
 
 def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
@@ -63,26 +63,17 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
     baseline = Dose(0.0, 0.0, (0.1, 0.3), (0.4, 0.6), (0.7, 0.9), None, (("",), ("",)))
     protocol = DoseProtocol(
         prompts=PromptSplit(("a",), ("b", "c")),
-        strengths=(1.0,),
-        budget=0.1,
-        samples=2,
-        max_new_tokens=4,
-        temperature=1.0,
+        options=DoseOptions(strengths=(1.0,), budget=0.1, samples=2, max_new_tokens=4),
         seed=0,
-        neutral_texts=12,
-        hook_name="hook",
-        token_filter=TokenFilter(),
-        autocast=False,
         latent_chosen_by="effect",
-        strength_chosen_by="cost",
     )
     summary = InterventionSummary("latent", effect(-10.0), effect(10.0), estimate(0.25))
     response = DoseResponse(
         protocol, (Intervention("latent", "add", 12.5, 3),), baseline, (DoseCurve("latent", (dose,)),), (summary,)
     )
-    record = steering_record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5), 1.0), {})
+    record = steering_record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5)), {})
     assert (record.latent, record.orientation, record.scale, record.samples) == (3, -1, 12.5, 2)
-    assert (record.latent_chosen_by, record.strength_chosen_by) == ("effect", "cost")
+    assert (record.latent_chosen_by, record.strength_chosen_by) == ("effect", protocol.strength_chosen_by)
     assert (record.prompts, record.text_prompt) == ((1, 2), "b")
     of_baseline = (record.baseline_log_odds, record.baseline_neutral_nll, record.baseline_generated_nll)
     assert of_baseline == pytest.approx((0.2, 0.5, 0.8))

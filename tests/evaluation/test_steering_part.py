@@ -36,7 +36,7 @@ def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkey
 
 
 def test_what_was_chosen_is_steered_by_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
-    choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0), 1.0), list[Intervention]()
+    choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0)), list[Intervention]()
     monkeypatch.setattr(steering_part, "choose_latent", lambda *_, **__: choice)
     monkeypatch.setattr(steering_part, "dose_response", lambda *of, **_: given.extend(of[3]))
     monkeypatch.setattr(steering_part, "steering_record", lambda _, chosen, __: chosen)

@@ -13,7 +13,7 @@ import yaml
 from sae_lens.training.optim import get_lr_scheduler
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
-from sae_lens_abstopk.training.config_checks import SCHEDULERS
+from sae_lens_abstopk.training.config_checks import SCHEDULERS, require_devices
 from sae_lens_abstopk.training.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config_keys import annotate, key_docs
 from sae_lens_abstopk.training.presets import preset_names, variant_names
@@ -282,9 +282,11 @@ def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[
 def test_a_gpu_that_the_machine_lacks_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert build_config(raw_config | {"device": "cuda:1"}).llm_device == "cuda:1"
+    there = build_config(raw_config | {"device": "cuda:1"})
+    assert there.llm_device == "cuda:1"
+    require_devices(there)
     with pytest.raises(ConfigError, match="llm_device='cuda:2' is none of the 2 GPUs of this machine; use cuda:0 to"):
-        build_config(raw_config | {"llm_device": "cuda:2"})
+        require_devices(build_config(raw_config | {"llm_device": "cuda:2"}))
 
 
 def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:

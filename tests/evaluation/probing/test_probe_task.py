@@ -205,9 +205,7 @@ def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
     not_val, not_test = data.codes["signed"].copy(), data.codes["signed"].copy()
     not_val[data.split.val] = not_test[data.split.test] = 0
     labelled = Labelled(data.labels, data.split, data.groups, 0)
-    with Representations.of_arrays(
-        {"last": data.x, "mean": data.x}, {"signed": {"last": not_val, "mean": not_test}}
-    ) as stored:
+    with stored_arrays({"last": data.x, "mean": data.x}, {"signed": {"last": not_val, "mean": not_test}}) as stored:
         (found,) = probe_codes(stored, [labelled], "signed", reads=("last", "mean"))
     assert (found.best_coverage.read, found.best_coverage.coverage.value) == ("mean", 0)
 

@@ -19,6 +19,7 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equ
 from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.suite import DoseOptions
+from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import random_tokens, signed_sae
@@ -232,8 +233,8 @@ def test_the_latent_is_chosen_on_val_prompts_and_everything_is_measured_on_test_
     choose_latent(planted.model, planted.sae, planted.part, [PLANTED], lambda _: 1.0, tokenizer=tokenizer)
     assert read == list(split_prompts(PROMPTS).val)
     read.clear()
-    at_neutral_cost(planted, tokenizer, 1.0, strengths=[1], neutral_texts=["The end"])
-    assert read == [*split_prompts(PROMPTS).test, "The end"]
+    at_neutral_cost(planted, tokenizer, 1.0, strengths=[1])
+    assert read == [*split_prompts(PROMPTS).test, *NEUTRAL_TEXTS]
 
 
 def test_a_latent_whose_positive_side_is_pole_a_is_turned_towards_pole_b(planted: Planted) -> None:
