@@ -11,7 +11,7 @@ from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.passes.representations import represent
 from sae_lens_abstopk.evaluation.probing_part import probe_on_task, untrained_saes
 from sae_lens_abstopk.evaluation.suite import Suite
-from sae_lens_abstopk.evaluation.suite_tasks import poles_of, tasks_of_suite
+from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 
 
 def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, small: dict[str, Any]) -> None:
@@ -25,12 +25,12 @@ def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, smal
         subjects.passes,
         subjects.tokenizer,
         subjects.saes,
-        [example.text for example in task.examples],
+        task.texts,
         reads=task.reads,
         rules=subjects.rules,
     ) as stored:
         x = torch.from_numpy(stored.x(found.probes["difference in means"].read, split.train)).double()
-    poles = torch.from_numpy(poles_of(task)[split.train])
+    poles = torch.as_tensor(task.labels)[split.train]
     direction = x[poles == 1].mean(0) - x[poles == 0].mean(0)
     torch.testing.assert_close(torch.tensor(probed.direction).double(), direction, rtol=1e-4, atol=1e-6)
     for latent in (found.latent, found.best_coverage):
