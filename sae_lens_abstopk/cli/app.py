@@ -52,6 +52,7 @@ Model = Annotated[
 Text = Annotated[
     str | None, typer.Option("--text", help="Text to read instead of the run's held-out text.", show_default=False)
 ]
+Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.", show_default=False)]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sae_lens_abstopk.cli.app import Model, Text, app, errors_as_sentences, named, pairs, refuse_without
+from sae_lens_abstopk.cli.app import Device, Model, Text, app, errors_as_sentences, named, pairs, refuse_without
 from sae_lens_abstopk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ def inspect(
     saes: Annotated[list[Path], typer.Argument(help="SAE folders that read the same hook of the same model.")],
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     tokens: Annotated[int, typer.Option(help="Tokens to evaluate on.", min=1)] = 51_200,
     latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
     json: Annotated[Path | None, typer.Option(help="Also write a results file.", show_default=False)] = None,
@@ -35,7 +36,9 @@ def inspect(
         if json is not None and not json.parent.is_dir():
             raise ConfigError(f"--json {json}: there is no folder {json.parent}; make it, or name another file.")
         with passes_bar(console, "measuring") as on_progress:
-            found = inspect_saes(saes, model_name=model, text=text, n_tokens=tokens, on_progress=on_progress)
+            found = inspect_saes(
+                saes, model_name=model, text=text, n_tokens=tokens, device=device, on_progress=on_progress
+            )
         print_inspection(found, console, latents=latents)
         if json is not None:
             found.results.write(json)
@@ -52,6 +55,7 @@ def evaluate(
     ] = Path("results"),
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     local: Annotated[
         list[str] | None,
         typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
@@ -74,6 +78,7 @@ def evaluate(
                 text=text,
                 local=pairs(local or [], "--local"),
                 seed=seed,
+                device=device,
                 on_progress=on_progress,
             )
         show_results(results, out, console)
@@ -127,6 +132,7 @@ def explore(
     saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("explorer"),
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
     steer: Annotated[
@@ -183,6 +189,7 @@ def explore(
                 prompts=steer or (),
                 steered_latents=latents,
                 results=results or (),
+                device=device,
                 on_progress=on_progress,
                 on_steered=on_steered,
             )

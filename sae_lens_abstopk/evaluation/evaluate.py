@@ -59,6 +59,7 @@ def evaluate(
     local: Mapping[str, str | Path] | None = None,
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
+    device: str = "auto",
     on_progress: Progress | None = None,
 ) -> Results:
     """
@@ -76,6 +77,7 @@ def evaluate(
         local: By task, a file or folder that replaces its Hub data set.
         groups: By SAE, the variant that it is one seed of.
         seed: Of splits, samples and intervals.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         on_progress: See ``Progress``.
 
     Raises:
@@ -85,7 +87,7 @@ def evaluate(
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)
-    loaded = load_subject_saes(saes, model=model_name, text=text)
+    loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
     if strangers := sorted(set(groups or {}) - set(loaded.saes)):
         raise ConfigError(
             f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."

@@ -24,6 +24,7 @@ from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, with_flat_heads
 from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.training.config_checks import require_devices
 from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.text import Part, load_text
 
@@ -162,6 +163,7 @@ def load_subject_saes(
     model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
     origins = [_origin(source) for source in listed]
     cfg = evaluation_config(Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device)
+    require_devices(cfg)
     part: Part = "held_out" if text is None else "all"
     load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
     return LoadedSAEs(

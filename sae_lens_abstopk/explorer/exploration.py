@@ -110,6 +110,7 @@ def explore(
     prompts: str | Sequence[str] = (),
     steered_latents: int = 20,
     results: str | Path | Sequence[str | Path] = (),
+    device: str = "auto",
     on_progress: Progress | None = None,
     on_steered: Progress | None = None,
 ) -> Exploration:
@@ -125,6 +126,7 @@ def explore(
         prompts: One or several to go on with while a latent of the first SAE is pushed to either side, if any.
         steered_latents: Latents that this is done with: the first of the suggested order.
         results: One or several files of `abstopk eval` on these SAEs, for a page a concept.
+        device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
         on_progress: Called with (batches done, batches in all).
         on_steered: Called with (latents steered, latents to steer).
 
@@ -136,7 +138,7 @@ def explore(
     prompts, results = one_or_more(prompts), one_or_more(results)
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
-    loaded = load_subject_saes(sources, model=model, text=text)
+    loaded = load_subject_saes(sources, model=model, text=text, device=device)
     name, first = next(iter(loaded.saes.items()))
     folders = {
         name: str(source) for name, source in zip(loaded.saes, sources, strict=True) if not isinstance(source, SAE)

@@ -130,6 +130,16 @@ def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
         inspect_saes(folders, text="nofile.txt")
 
 
+def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_subject_saes(folders, device="cpu").cfg.device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device='cuda' needs CUDA, which torch does not find here"):
+        load_subject_saes(folders, device="cuda")
+
+
 def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path]) -> None:
     path = folders[0] / "config.yaml"
     written = yaml.safe_load(path.read_text())
