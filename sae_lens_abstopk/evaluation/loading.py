@@ -26,7 +26,7 @@ from sae_lens_abstopk.training.activations import token_batches
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_checks import require_devices
 from sae_lens_abstopk.training.language_model import load_language_model
-from sae_lens_abstopk.training.text import Part, load_text
+from sae_lens_abstopk.training.text import TextPart, load_text
 
 Source = SAE[Any] | str | Path
 """An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""
@@ -42,7 +42,7 @@ class LoadedSAEs:
     """Folder, or release and id, of each SAE; what errors call one that was in memory."""
     cfg: TrainingConfig
     """Of the model, the hook and the text."""
-    part: Part
+    part: TextPart
     """Of the text, which is read."""
     held_out: bool
     """Whether it is known that the text was kept from every SAE in training."""
@@ -164,7 +164,7 @@ def load_subject_saes(
     origins = [_origin(source) for source in listed]
     cfg = evaluation_config(Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device)
     require_devices(cfg)
-    part: Part = "held_out" if text is None else "all"
+    part: TextPart = "held_out" if text is None else "all"
     load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
     return LoadedSAEs(
         saes,

@@ -22,7 +22,7 @@ from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import casts_shared
 from sae_lens_abstopk.training.mixing import MixingBuffer
-from sae_lens_abstopk.training.text import Part, load_text
+from sae_lens_abstopk.training.text import TextPart, load_text
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
 NORM_CALIBRATION_BATCHES = 4
@@ -265,7 +265,7 @@ class FilteredActivationsStore(ActivationsStore):
             ahead.close()
 
 
-def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: Part) -> list[torch.Tensor]:
+def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextPart) -> list[torch.Tensor]:
     """Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over."""
     with saelens_notes_off():
         store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, part))

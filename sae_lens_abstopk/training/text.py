@@ -17,10 +17,10 @@ from sae_lens_abstopk.training.held_out import keep_part
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
-Part = Literal["train", "held_out", "all"]
+TextPart = Literal["train", "held_out", "all"]
 
 
-def load_text(cfg: TrainingConfig, part: Part) -> Text:
+def load_text(cfg: TrainingConfig, part: TextPart) -> Text:
     """
     The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``; a null is empty text.
 

@@ -9,7 +9,7 @@ from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import text
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.text import Part, load_text
+from sae_lens_abstopk.training.text import TextPart, load_text
 
 
 def config(raw_config: dict[str, Any], **changes: Any) -> TrainingConfig:
@@ -46,7 +46,7 @@ def test_parts_of_streamed_files_are_disjoint_and_whole_for_every_seed_and_rank(
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {"dataset_path": str(tmp_path), "held_out_every": 5, "is_dataset_tokenized": column == "input_ids"}
 
-    def read(part: Part, seed: int) -> list[str]:
+    def read(part: TextPart, seed: int) -> list[str]:
         return [str(row[column]) for row in load_text(config(raw_config, seed=seed, **options), part)]
 
     everything = sorted(read("all", 0))

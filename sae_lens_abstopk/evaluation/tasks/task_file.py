@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.tasks.task_schema import Local, Part, Rows, SteeringSection, TaskFile, Template
+from sae_lens_abstopk.evaluation.tasks.task_schema import Local, Rows, RowSource, SteeringSection, TaskFile, Template
 from sae_lens_abstopk.yaml_files import read_yaml
 
 
@@ -58,9 +58,13 @@ def _explain(error: ValidationError, raw: Mapping[Any, Any]) -> str:
         fields = {info.alias or name: info for name, info in section.model_fields.items()} if section else {}
         if step in fields:
             description = fields[str(step)].description or ""
-        section = {"rows": Rows, "local": Local, "from": Part, "steering": SteeringSection, "templates": Template}.get(
-            str(step), section
-        )
+        section = {
+            "rows": Rows,
+            "local": Local,
+            "from": RowSource,
+            "steering": SteeringSection,
+            "templates": Template,
+        }.get(str(step), section)
     key = ".".join(keys)
     if first["type"] == "missing":
         return f"{key} is missing: {description}."

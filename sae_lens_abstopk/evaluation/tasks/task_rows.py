@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.tasks.task_schema import Part
+from sae_lens_abstopk.evaluation.tasks.task_schema import RowSource
 from sae_lens_abstopk.training.text import open_dataset
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".conllu")
@@ -18,7 +18,7 @@ COLUMN = re.compile(r"\{(\w+)(?:\[(\w+)\])?\}")
 Row = Mapping[str, Any]
 
 
-def hub_rows(part: Part) -> Iterator[Row]:
+def hub_rows(part: RowSource) -> Iterator[Row]:
     """The rows of one split of a Hub data set."""
     assert part.hub is not None
     try:

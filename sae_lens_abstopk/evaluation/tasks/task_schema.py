@@ -27,7 +27,7 @@ class _Section(BaseModel):
         return raw
 
 
-class Part(_Section):
+class RowSource(_Section):
     """One file, or one split of a Hub data set."""
 
     file: str | None = Field(None, description="a .csv, .tsv, .jsonl, .json or .conllu file beside the task file")
@@ -39,7 +39,9 @@ class Part(_Section):
 
 
 class _Columns(_Section):
-    parts: list[Part] | None = Field(None, alias="from", description="a list of files or Hub data sets", min_length=1)
+    parts: list[RowSource] | None = Field(
+        None, alias="from", description="a list of files or Hub data sets", min_length=1
+    )
     text: str | dict[str, str] | None = Field(
         None, description="a column, a pattern of columns such as '{prompt} {answer}', or one of these for each pole"
     )

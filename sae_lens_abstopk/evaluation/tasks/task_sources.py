@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.tasks.task_rows import (
     pattern,
     word_span,
 )
-from sae_lens_abstopk.evaluation.tasks.task_schema import Part, Rows, SteeringSection, TaskFile, Template
+from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, SteeringSection, TaskFile, Template
 from sae_lens_abstopk.evaluation.tasks.task_templates import expand, filler_names
 from sae_lens_abstopk.files import inside
 
@@ -32,7 +32,7 @@ class _Found(NamedTuple):
 class _Origin(NamedTuple):
     """Rows of one part and the name that errors give it."""
 
-    part: Part
+    part: RowSource
     rows: Iterable[Row]
     where: str
     name: str
@@ -135,7 +135,7 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
             yield _Origin(part, hub_rows(part), name, name)
 
 
-def _local_file(folder: Path, part: Part) -> Path:
+def _local_file(folder: Path, part: RowSource) -> Path:
     """The file that stands for ``part``; a split of a Hub data set is a file of that name."""
     if part.file is not None:
         return inside(folder, part.file, where="file")
