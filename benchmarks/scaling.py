@@ -37,7 +37,7 @@ def speed(model: Path, ranks: int, tokens: int) -> float:
     """Tokens a second of a run that ``ranks`` processes share."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        command += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--output", f"{folder}/run"]
+        command += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--out", f"{folder}/run"]
         command += [f"model_name={model}", f"training_tokens={tokens}"]
         command += [f"n_batches_in_buffer={BUFFER // CONTEXT // ranks}"]
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)

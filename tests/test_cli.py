@@ -50,7 +50,7 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
     # a name that is a date in YAML, and would end in a comment
     output = tmp_path / "2026-10-01 #2"
-    done = invoke("train", str(tmp_path / "c.yaml"), "sae.k=3", "--output", str(output))
+    done = invoke("train", str(tmp_path / "c.yaml"), "sae.k=3", "--out", str(output))
     assert done.exit_code == 0, done.output
     assert "sae: " in done.output
     assert yaml.safe_load((output / "config.yaml").read_text())["sae"]["k"] == 3

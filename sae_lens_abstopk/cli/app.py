@@ -54,7 +54,7 @@ Text = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Run folder.", show_default=False)]
+Output = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", show_default=False)]
 
 
 def _show_version(asked: bool) -> None:

@@ -51,7 +51,10 @@ def evaluate(
         str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")
     ] = "full",
     out: Annotated[
-        Path, typer.Option(help="Folder of the results; finished parts are reused, other results are not overwritten.")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder of the results; finished parts are reused, other results are not overwritten."
+        ),
     ] = Path("results"),
     model: Model = None,
     text: Text = None,

@@ -128,7 +128,7 @@ def quickstart(overrides: Overrides = None, output: Output = None) -> None:
 def sweep(
     file: Annotated[str, typer.Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")] = Path("runs"),
+    output: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
     launcher: Annotated[
         Launcher,
@@ -182,7 +182,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the results.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the results.")] = Path(
         "runs/comparison"
     ),
     suite: Annotated[
@@ -198,9 +198,9 @@ def compare(
         from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 
         if dry_run:
-            comparison = load_comparison(file, list(overrides or ()), output=output)
+            comparison = load_comparison(file, list(overrides or ()), out=out)
             load_suite(suite or comparison.suite)
             run_comparison(comparison, console=console, dry_run=True)
             return
-        results = run_and_evaluate(file, list(overrides or ()), output=output, suite=suite, console=console)
-        show_results(results, output / "results", console)
+        results = run_and_evaluate(file, list(overrides or ()), out=out, suite=suite, console=console)
+        show_results(results, out / "results", console)

@@ -17,7 +17,7 @@ def compare(
     source: str | Path,
     overrides: str | Sequence[str] = (),
     *,
-    output: str | Path,
+    out: str | Path,
     suite: str | Path | Suite | None = None,
     console: Console | None = None,
 ) -> Results:
@@ -30,7 +30,7 @@ def compare(
         source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of one in
             ``training_configs/comparisons``.
         overrides: One or several ``key=value`` changes to the training config, as ``"lr=1e-3"``.
-        output: Folder of the runs; ``results/results.json`` in it is what is returned, with reports beside it.
+        out: Folder of the runs; ``results/results.json`` in it is what is returned, with reports beside it.
         suite: In place of the one that the file names.
         console: Where progress is shown; by default the terminal.
 
@@ -38,12 +38,12 @@ def compare(
         ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood.
         TrainingStopped: naming the runs that stopped themselves.
     """
-    console, output = console or Console(), Path(output)
-    comparison = load_comparison(str(source), one_or_more(overrides), output=output)
+    console, out = console or Console(), Path(out)
+    comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it
     check_suite(chosen, comparison.runs[0].config.model_name)
     run_comparison(comparison, console=console)
     saes, groups = comparison.saes_and_groups()
     with stages_bar(console) as on_progress:
-        return evaluate(saes, suite=chosen, out=output / "results", groups=groups, on_progress=on_progress)
+        return evaluate(saes, suite=chosen, out=out / "results", groups=groups, on_progress=on_progress)

@@ -27,7 +27,7 @@ ELSEWHERE = {
     "seed": "change seeds in {path}",
     "companions": "change variants in {path}",
     "target_l0": "change k in {path}, which is the target too",
-    "output_path": "name the folder of all runs with --output",
+    "output_path": "name the folder of all runs with --out",
 }
 """Keys of the config that every run of a comparison gets a value of its own for, and where that is decided."""
 
@@ -72,7 +72,7 @@ class Comparison:
         return saes, groups
 
 
-def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path) -> Comparison:
+def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) -> Comparison:
     """
     Read and check a comparison file: a training config, and variants of its SAE that share everything else.
 
@@ -84,7 +84,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
         source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is looked for
             beside it first.
         overrides: ``key=value`` changes to the training config; of ``sae`` only its size, as all else of it is a variant's.
-        output: Folder of the runs.
+        out: Folder of the runs.
 
     Raises:
         ConfigError: the file is missing, a key, a variant or the config is not understood, or an override has no effect.
@@ -120,7 +120,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
     for k in ks:
         for seed in seeds:
             name = f"k{k}_seed{seed}"
-            changes = [*overrides, f"seed={seed}", f"output_path={yaml_text(str(output / name))}"]
+            changes = [*overrides, f"seed={seed}", f"output_path={yaml_text(str(out / name))}"]
             changes += variants_as_overrides(variants, base, k, where=str(path))
             cfg = under_checkpoint_path(load_config(config, changes), name)
             for variant, sae in zip(variants, cfg.all_saes.values(), strict=True):
@@ -130,7 +130,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, output: Path)
 
 
 def _require_effect(override: str, path: Path) -> None:
-    """Refuse a change to what the comparison file, or ``--output``, decides."""
+    """Refuse a change to what the comparison file, or ``--out``, decides."""
     key = override.partition("=")[0]
     section, _, option = key.partition(".")
     if section == "sae" and option not in SIZE_KEYS:

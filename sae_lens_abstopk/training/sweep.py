@@ -47,7 +47,7 @@ class SweepRun:
             self.source,
             *self.overrides,
             *own,
-            "--output",
+            "--out",
             str(output / self.name),
             "--resume",
         ]

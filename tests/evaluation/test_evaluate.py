@@ -167,7 +167,7 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
     suite = Suite(**{**small, "steering": None, "untrained": False})
-    results = compare(tmp_path / "c.yaml", output=tmp_path / "runs", suite=suite, console=QUIET)
+    results = compare(tmp_path / "c.yaml", out=tmp_path / "runs", suite=suite, console=QUIET)
     assert [(pair.first, pair.second) for pair in results.stability] == [
         ("abstopk seed 0", "abstopk seed 1"),
         ("topk seed 0", "topk seed 1"),

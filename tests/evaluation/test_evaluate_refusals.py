@@ -125,7 +125,7 @@ def test_what_a_comparison_would_stop_at_is_refused_before_it_trains(
     (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "suite.yaml").write_text("tasks: [nothing]\n")
     asked = ["compare", str(tmp_path / "comparison.yaml"), "--suite", str(tmp_path / "suite.yaml")]
-    done = CliRunner().invoke(app, [*asked, "--output", str(tmp_path / "runs")])
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "runs")])
     assert done.exit_code == 2, done.output
     assert "task 'nothing' is neither a" in " ".join(done.output.split())
     assert not (tmp_path / "runs").exists()

@@ -38,7 +38,7 @@ def written(raw_config: dict[str, Any], folder: Path, **changes: Any) -> str:
 def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
     raw_config: dict[str, Any], tmp_path: Path
 ) -> None:
-    comparison = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
+    comparison = load_comparison(written(raw_config, tmp_path), out=tmp_path / "runs")
     assert [run.name for run in comparison.runs] == ["k3_seed0", "k3_seed1", "k5_seed0", "k5_seed1"]
     run_comparison(comparison, console=QUIET)
     for run in comparison.runs:
@@ -51,11 +51,11 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
         assert [cfg["metadata"]["variant"] for cfg in cfgs.values()] == list(VARIANTS)
         assert run.config.target_l0 == {"standard": run.k}
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
-    again = load_comparison(written(raw_config, tmp_path), output=tmp_path / "runs")
+    again = load_comparison(written(raw_config, tmp_path), out=tmp_path / "runs")
     run_comparison(again, console=QUIET)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     # SAEs of other settings are not taken for those that are asked for
-    longer = load_comparison(written(raw_config, tmp_path), ["training_tokens=512"], output=tmp_path / "runs")
+    longer = load_comparison(written(raw_config, tmp_path), ["training_tokens=512"], out=tmp_path / "runs")
     with pytest.raises(ConfigError, match=r"k3_seed0 is of a run with other settings: training_tokens is"):
         run_comparison(longer, console=QUIET)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -85,7 +85,7 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
     raw_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        load_comparison(written(raw_config, tmp_path, **changes), output=tmp_path / "runs")
+        load_comparison(written(raw_config, tmp_path, **changes), out=tmp_path / "runs")
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,19 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
         ("companions={}", "change variants in "),
         ("companions.topk.k=3", "change variants in "),
         ("target_l0.standard=7", "change k in "),
-        ("output_path=elsewhere", "--output"),
+        ("output_path=elsewhere", "--out"),
     ],
 )
 def test_an_override_without_effect_is_refused(
     raw_config: dict[str, Any], tmp_path: Path, override: str, remedy: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"{re.escape(override)}' has no effect on a comparison; .*{remedy}"):
-        load_comparison(written(raw_config, tmp_path), [override], output=tmp_path / "runs")
+        load_comparison(written(raw_config, tmp_path), [override], out=tmp_path / "runs")
 
 
 def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], tmp_path: Path) -> None:
     for override, d_sae in (("sae.d_sae=96", 96), ("sae.expansion_factor=4", 128)):
-        comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], output=tmp_path / "runs")
+        comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], out=tmp_path / "runs")
         assert comparison.runs[0].config.sae.d_sae == d_sae
         assert comparison.runs[0].config.lr == 1e-4
 
@@ -125,21 +125,21 @@ def test_a_config_with_companions_and_their_targets_gives_its_size_alone(
     raw_config |= {"companions": {"relu": {"architecture": "standard"}}, "target_l0": {"relu": 9.0}}
     aims = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic"}
     file = written(raw_config, tmp_path, config="base.yaml", variants={"abstopk": {}, "aims": aims})
-    for run in load_comparison(file, output=tmp_path / "runs").runs:
+    for run in load_comparison(file, out=tmp_path / "runs").runs:
         assert run.config.target_l0 == {}
         assert run.config.companions["aims"].target_l0 == run.k  # type: ignore[attr-defined]
 
 
 def test_each_run_has_a_folder_of_its_own_under_the_checkpoint_path(raw_config: dict[str, Any], tmp_path: Path) -> None:
     for changes in ([], [f"checkpoint_path={tmp_path / 'checkpoints'}"]):
-        comparison = load_comparison(written(raw_config, tmp_path), changes, output=tmp_path / "runs")
+        comparison = load_comparison(written(raw_config, tmp_path), changes, out=tmp_path / "runs")
         own = [str(tmp_path / "checkpoints" / run.name) if changes else None for run in comparison.runs]
         assert [run.config.checkpoint_path for run in comparison.runs] == own
 
 
 def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a file nor one of signed-or-not"):
-        load_comparison("nothing", output=tmp_path)
+        load_comparison("nothing", out=tmp_path)
 
 
 class SlowSAE:

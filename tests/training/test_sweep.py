@@ -138,7 +138,7 @@ def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[
     printed = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
     assert printed.exit_code == 0, printed.output
     first, second = printed.output.splitlines()
-    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --output ")
+    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --out ")
     for _ in range(2):
         assert invoke(*shlex.split(first)[1:]).exit_code == 0
     assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
