@@ -69,9 +69,9 @@ def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
 
 
 def settings_of(run: Run, study: Mapping[str, Any]) -> str:
-    """Digest of what the study file and its config say of a run, but for what its name says and its learning rate."""
+    """Digest of what the study file and its config say of a run, but for its name, its learning rate and when it stops."""
     shared = yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
-    del shared["lr"]
+    del shared["lr"], shared["divergence_factor"]
     told = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
