@@ -30,25 +30,21 @@ COLOURS = {
 
 
 def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """FVU against the number of latents, one panel a k at which a variant has several."""
-    layer = study["main"]["layer"]
-    found_at = {k: fvu_by_width(lines, layer=layer, k=k) for k in study["k"]}
-    panels = {k: found for k, found in found_at.items() if any(len(widths) > 1 for widths in found.values())}
+    """FVU against the number of latents, at the main layer and k."""
+    layer, k = study["main"]["layer"], study["main"]["k"]
+    found = fvu_by_width(lines, layer=layer, k=k)
     with paper_style():
-        columns = max(len(panels), 1)
-        figure, axes = plt.subplots(1, columns, figsize=(1.8 + 3 * columns, 2.8), layout="constrained", squeeze=False)
-        for axis, (k, found) in zip(axes[0], panels.items(), strict=False):
-            for variant in (name for name in COLOURS if name in found):
-                widths = sorted(found[variant])
-                points = [mean(found[variant][width]) for width in widths]
-                axis.plot(widths, points, marker="o", color=COLOURS[variant], label=variant)
-            ticks = sorted({width for by_width in found.values() for width in by_width})
-            axis.set(xscale="log", xlabel="latents", title=f"layer {layer}, k = {k}")
-            axis.set_xticks(ticks, [f"{width:,}" for width in ticks])
-            axis.minorticks_off()
-        axes[0, 0].set_ylabel("FVU")
-        if panels:
-            axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        figure, axis = plt.subplots(figsize=(4.8, 2.8), layout="constrained")
+        for variant in (name for name in COLOURS if name in found):
+            widths = sorted(found[variant])
+            points = [mean(found[variant][width]) for width in widths]
+            axis.plot(widths, points, marker="o", color=COLOURS[variant], label=variant)
+        ticks = sorted({width for by_width in found.values() for width in by_width})
+        axis.set(xscale="log", xlabel="latents", ylabel="FVU", title=f"layer {layer}, k = {k}")
+        axis.set_xticks(ticks, [f"{width:,}" for width in ticks])
+        axis.minorticks_off()
+        if found:
+            axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
         save(figure, "evidence-widths")
 
 
