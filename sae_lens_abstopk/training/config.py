@@ -54,8 +54,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             one of its run folder.
         resume_allows_changes (list[str]): Keys that may differ from those of the checkpoint: lr, which scales the schedule from
             there on.
-        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median; null stops only
-            at NaN and infinity.
+        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median for ten steps; null
+            stops only at NaN and infinity.
         dataset_trust_remote_code (bool): Run code that comes with a dataset.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """

@@ -1,7 +1,7 @@
 """Noticing that a run has diverged, before it writes what came of it over what was good."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import torch
@@ -9,22 +9,24 @@ import torch
 from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.ranks import averaged
 
-# losses that the running median is of; there is no judging by it before as many have been seen
+# losses that the running median is of
 WINDOW = 100
+# losses after these that all have to be too high; one that leaps for single batches comes down by itself
+LASTING = 10
 # steps between two looks, as each makes the host wait for a GPU
 STEPS_BETWEEN = 10
 
 
 class DivergedError(TrainingStopped):
-    """The loss of a run is NaN, infinite or far above what it was."""
+    """The loss of a run is NaN or infinite, or stays far above what it was."""
 
 
 class DivergenceWatch:
     """
-    Compares every loss with the median of the hundred before it.
+    Compares every ten losses with the median of the hundred before them.
 
     Args:
-        factor: A loss above this multiple of the median means divergence; None leaves only NaN and infinity.
+        factor: Losses that all are above this multiple of the median mean divergence; None leaves only NaN and infinity.
     """
 
     def __init__(self, factor: float | None) -> None:
@@ -48,7 +50,7 @@ class DivergenceWatch:
         Judge the losses that have not been looked at yet; over several ranks their means.
 
         Raises:
-            DivergedError: one of them is not finite, or exceeds ``factor`` times its running median.
+            DivergedError: one of them is not finite, or is the last of so many that exceed ``factor`` times the median.
         """
         unseen = [(name, loss, step) for step, losses in self._unseen for name, loss in losses.items()]
         self._unseen = []
@@ -56,18 +58,29 @@ class DivergenceWatch:
         for (name, _, step), mean in zip(unseen, means, strict=True):
             self._judge(name, mean, step)
 
+    def calm(self) -> bool:
+        """Whether the last losses, having been looked at, are no higher than usual: while they are, weights may be lost already."""
+        self.look()
+        return all(seen[-1] <= self._limit(seen) for seen in self._seen.values())
+
     def _judge(self, name: str, loss: float, step: int) -> None:
-        before = self._seen.setdefault(name, deque(maxlen=WINDOW))
         if not abs(loss) < float("inf"):
             raise DivergedError(f"the loss of {name!r} is {loss} at step {step:,}")
-        if self.factor is not None and len(before) == WINDOW:
-            usual = median(before)
-            if loss > self.factor * usual > 0:
-                raise DivergedError(
-                    f"the loss of {name!r} is {loss:.4g} at step {step:,}, {loss / usual:.0f} times the median of the "
-                    f"{WINDOW} steps before ({usual:.4g})"
-                )
-        before.append(loss)
+        seen = self._seen.setdefault(name, deque(maxlen=WINDOW + LASTING))
+        seen.append(loss)
+        limit = self._limit(seen)
+        if min(list(seen)[-LASTING:]) > limit:
+            raise DivergedError(
+                f"the loss of {name!r} is {loss:.4g} at step {step:,}, and was over {limit:.4g} for {LASTING} steps, {self.factor:g} "
+                f"times the median of the {WINDOW} before them"
+            )
+
+    def _limit(self, seen: Sequence[float]) -> float:
+        """What the last losses are held against; infinity before there are enough."""
+        if self.factor is None or len(seen) < WINDOW + LASTING:
+            return float("inf")
+        usual = median(list(seen)[:WINDOW])
+        return self.factor * usual if usual > 0 else float("inf")
 
     def state(self) -> dict[str, list[float]]:
         """The losses that later ones are compared with, all having been looked at."""
@@ -75,4 +88,4 @@ class DivergenceWatch:
 
     def load(self, state: Mapping[str, list[float]]) -> None:
         """Take up the :meth:`state` of another watch."""
-        self._seen = {name: deque(losses, maxlen=WINDOW) for name, losses in state.items()}
+        self._seen = {name: deque(losses, maxlen=WINDOW + LASTING) for name, losses in state.items()}

@@ -15,7 +15,7 @@ from sae_lens_abstopk.training import divergence
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.config_file import build_config, load_config
-from sae_lens_abstopk.training.divergence import STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
+from sae_lens_abstopk.training.divergence import LASTING, STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.test_cli import invoke
 from tests.training.exactness import rows
@@ -26,19 +26,23 @@ def feed(watch: DivergenceWatch, losses: list[float], start: int = 1) -> None:
         watch.note({"sae": torch.tensor(loss)}, step)
 
 
-def test_ten_times_the_running_median_is_too_much() -> None:
+def test_ten_times_the_running_median_is_too_much_where_it_lasts() -> None:
     watch = DivergenceWatch(10.0)
-    feed(watch, [2.0] * (WINDOW - 1) + [3.0] + [19.9] * STEPS_BETWEEN)
-    message = r"the loss of 'sae' is 20\.5 at step 114, 10 times the median of the 100 steps before \(2\)"
+    feed(watch, [2.0] * (WINDOW - 1) + [3.0] + [19.9] * LASTING)
+    feed(watch, [2.0] + [99.0] * (LASTING - 1), start=111)
+    assert not watch.calm()
+    feed(watch, [2.0], start=121)
+    assert watch.calm()
+    message = r"the loss of 'sae' is 20\.5 at step 131, and was over 20 for 10 steps, 10 times the median of the 100 before them"
     with pytest.raises(DivergedError, match=message):
-        feed(watch, [2.0, 2.0, 2.0, 20.5] + [2.0] * STEPS_BETWEEN, start=111)
+        feed(watch, [20.5] * LASTING, start=122)
 
 
 def test_the_median_follows_a_loss_that_falls_and_does_not_judge_before_it_is_full() -> None:
     watch = DivergenceWatch(10.0)
     feed(watch, [1.0] * (WINDOW - 1) + [1000.0])
     feed(watch, [0.001] * WINDOW, start=WINDOW + 1)
-    with pytest.raises(DivergedError, match="median of the 100 steps before"):
+    with pytest.raises(DivergedError, match="times the median of the 100 before them"):
         feed(watch, [1.0] * STEPS_BETWEEN, start=2 * WINDOW + 1)
 
 
@@ -101,7 +105,9 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lo
     harm_after(125, "W_dec", 100.0, monkeypatch)
     changes = {"training_tokens": 64 * 300, "checkpoint_freq": 10, "perf_log_freq": 0}
     run = TrainingRun(build_config(raw_config | changes), console=Console(quiet=True))
-    with pytest.raises(DivergedError, match=r"the loss of 'sae' is \S+ at step 126, \d+ times the median") as stopped:
+    with pytest.raises(
+        DivergedError, match=r"the loss of 'sae' is \S+ at step 135, and was over \S+ for 10 steps, 10 times"
+    ) as stopped:
         run.run()
     assert not (run.output / "sae_weights.safetensors").exists()
     newest = run.output / "checkpoints" / str(64 * 120)
@@ -112,6 +118,17 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lo
     )
     kept = sorted(int(path.name) // 64 for path in newest.parent.iterdir())
     assert kept == [100, 110, 120]
+
+
+def test_a_checkpoint_waits_for_a_loss_that_leapt_to_come_down(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm_after(125, "W_dec", 100.0, monkeypatch)
+    harm_after(131, "W_dec", 0.01, monkeypatch)
+    changes = {"training_tokens": 64 * 136, "checkpoint_freq": 10, "perf_log_freq": 0}
+    run = TrainingRun(build_config(raw_config | changes), console=Console(quiet=True))
+    run.run()
+    assert sorted(int(path.name) // 64 for path in (run.output / "checkpoints").iterdir()) == [110, 120, 132]
 
 
 @pytest.mark.parametrize("lr_end", [{}, {"lr_end": 2e-4}], ids=["by default", "given"])
