@@ -45,8 +45,7 @@ class SharedPasses:
 def is_filled(cfg: TrainingConfig, cache: ActivationCache | None = None) -> bool:
     """Whether the activation cache of a run has all that it reads: its tokens, and what is left in its buffer at the end."""
     cache = cache or ActivationCache.of_run(cfg)
-    stored = sum(sum(shard.rows) for shard in cache.shards)
-    return stored >= cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size
+    return cache.n_rows >= cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size
 
 
 def fill(configs: Sequence[TrainingConfig]) -> None:

@@ -126,7 +126,7 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
 @pytest.mark.parametrize("load", [load_config, load_task, load_suite, load_sweep, load_comparison])
 def test_a_yaml_tag_that_makes_objects_is_refused(load: Callable[..., Any], tmp_path: Path) -> None:
     ran, file = tmp_path / "ran", tmp_path / "file.yaml"
-    more = {"output": tmp_path} if load is load_comparison else {}
+    more = {"out": tmp_path} if load is load_comparison else {}
     for tag in (f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{ran}']]", "!x {}"):
         file.write_text(f"lr: {tag}\n")
         with pytest.raises(ConfigError, match="could not determine a constructor for the tag"):

@@ -91,6 +91,8 @@ class ActivationCache:
 
     def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
         self.folder = folder
+        self._pending: list[torch.Tensor] = []
+        """Blocks of the shard that is not whole yet."""
         self.manifest: dict[str, Any] = {"defined_by": defined_by, "max_norm": None, "skipped_batches": 0, "shards": []}
         path = folder / MANIFEST
         if path.is_file():
@@ -117,6 +119,11 @@ class ActivationCache:
         return cls(Path(cfg.activation_cache), activation_facts(cfg))
 
     @property
+    def n_rows(self) -> int:
+        """Rows that are stored, and those that will be when reading stops."""
+        return sum(sum(shard.rows) for shard in self.shards) + sum(len(block) for block in self._pending)
+
+    @property
     def shards(self) -> list[Shard]:
         """What has been written."""
         return [Shard(entry["file"], tuple(entry["rows"]), entry["sha256"]) for entry in self.manifest["shards"]]
@@ -138,7 +145,7 @@ class ActivationCache:
             batches += cfg.n_batches_for_norm_estimate
         positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
         rows = batches * cfg.train_batch_size_tokens + cfg.n_batches_in_buffer * positions
-        rows -= sum(sum(shard.rows) for shard in self.shards)
+        rows -= self.n_rows
         lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
         if rows > 0 and lack is not None:
             raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
@@ -180,22 +187,24 @@ class ActivationCache:
             yield from self._load(shard).split(shard.rows)[max(0, skip) :]
 
     def _computed(self, blocks: Iterator[torch.Tensor], skip: int) -> Iterator[torch.Tensor]:
-        pending: list[torch.Tensor] = []
         try:
             for i, block in enumerate(blocks):
                 half = block.bfloat16().cpu()
-                pending.append(half)
-                if sum(each.nbytes for each in pending) >= SHARD_BYTES:
-                    whole, pending = pending, []
-                    self._append(whole)
+                self._pending.append(half)
+                if sum(each.nbytes for each in self._pending) >= SHARD_BYTES:
+                    self._store_pending()
                 if i >= skip:
                     yield half
         finally:  # the run has all that it needs
-            if pending:
+            if self._pending:
                 try:
-                    self._append(pending)
+                    self._store_pending()
                 except CacheNotWrittenError as error:  # the run that reads on computes them again
                     warnings.warn(str(error), stacklevel=2)
+
+    def _store_pending(self) -> None:
+        whole, self._pending = self._pending, []
+        self._append(whole)
 
     def _load(self, shard: Shard) -> torch.Tensor:
         path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))

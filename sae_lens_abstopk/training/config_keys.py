@@ -198,8 +198,10 @@ def presets_table() -> Table:
 
 def _signed(sae: Mapping[str, Any]) -> str:
     """How many latents may fire on both sides."""
-    fraction = sae.get("signed_fraction")
-    return "all" if fraction is None else f"{Fraction(fraction).limit_denominator(1000)} d_in"
+    if (given := sae.get("signed_fraction")) is None:
+        return "all"
+    times, parts = Fraction(given).limit_denominator(1000).as_integer_ratio()
+    return f"{times if times > 1 else ''}d_in{f'/{parts}' if parts > 1 else ''}"
 
 
 def _how_to_combine() -> str:
