@@ -17,7 +17,7 @@ from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.language_model import model_shape
-from sae_lens_abstopk.training.presets import apply_override, merge_variant, read_raw
+from sae_lens_abstopk.training.presets import SAE_SHORTHANDS, apply_override, merge_variant, read_raw
 from sae_lens_abstopk.training.tracking_config import TrackingConfig
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
@@ -31,8 +31,6 @@ SECTIONS = {
     "companions": "companions.topk.architecture=topk",
 }
 """With a key of each, as an override."""
-SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_fraction": "signed_share"}
-"""Multiples of ``d_in``, and what they stand for."""
 
 
 def load_config(source: str | Path, overrides: str | Iterable[str] = ()) -> TrainingConfig:

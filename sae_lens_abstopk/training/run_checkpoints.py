@@ -2,7 +2,7 @@
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,16 @@ class RunCheckpoints:
         self.root = checkpoint_root(cfg)
         self._newest: Path | None = None
         """Saved or restored last."""
+        self._due = False
         self.n_bytes = checkpoint_bytes(cfg, {name: trainer.sae for name, trainer in state.trainers.items()})
+
+    def save_when_due(self, position: Callable[[], StorePosition]) -> None:
+        """Save a checkpoint after every ``cfg.checkpoint_freq`` steps; one that falls on a loss that has leapt waits for it to come down."""
+        frequency, step = self.cfg.checkpoint_freq, self.state.trainers["sae"].n_training_steps
+        self._due |= frequency > 0 and step % frequency == 0
+        if self._due and self.state.watch.calm():
+            self.save(position())
+            self._due = False
 
     def save(self, position: StorePosition) -> Path:
         """

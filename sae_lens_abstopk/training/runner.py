@@ -234,7 +234,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         estimate_scales(trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
-            checkpoint_due = False
             while first.n_training_steps < cfg.total_training_steps:
                 batch = next(self.batches)
                 outputs: dict[str, TrainStepOutput] = {}
@@ -258,10 +257,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                         metrics["tokens_per_second"] = progress.tokens_per_second
                         loggers[name].log(metrics, step)
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
-                checkpoint_due |= bool(cfg.checkpoint_freq) and step % cfg.checkpoint_freq == 0
-                if checkpoint_due and not last and self.watch.calm():
-                    self.checkpoints.save(self.batches.position())
-                    checkpoint_due = False
+                if not last:
+                    self.checkpoints.save_when_due(self.batches.position)
         self.watch.look()
         for trainer in trainers.values():
             fold_scale(trainer)
