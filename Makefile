@@ -62,13 +62,14 @@ test-browser: setup ## the explorer's pages in a Chromium, which has to be insta
 test-interop: setup .venv-interop/.synced ## other projects' tools on signed SAEs, in an environment of its own (Python 3.11 or 3.12)
 	.venv-interop/bin/python -m pytest -m interop tests/interop
 
-lint: setup ## ruff, ruff format, pyright
+lint: setup ## ruff, ruff format, the order of imports between parts, pyright
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(RUN) lint-imports --no-cache
 	$(RUN) pyright
 
 keys: setup ## renew the comments of the training configs, from the docstrings of their keys
-	$(RUN) python -m sae_lens_abstopk.training.config_keys training_configs/*.yaml training_configs/variants/*.yaml
+	$(RUN) python -m sae_lens_abstopk.config.keys training_configs/*.yaml training_configs/variants/*.yaml
 
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict

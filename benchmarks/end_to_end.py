@@ -28,13 +28,13 @@ from sae_lens import (
     LoggingConfig,
 )
 
+from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import load_config
-from sae_lens_abstopk.training.language_model import load_language_model
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.text import load_text
 
 SETTINGS: dict[str, Any] = {
     "context_size": 128,

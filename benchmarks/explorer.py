@@ -30,18 +30,18 @@ import torch
 from recording import environment, write_record
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
-from sae_lens_abstopk.evaluation.provenance import commit
+from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site
+from sae_lens_abstopk.model.language_model import casts_shared, load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.provenance import commit
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.config_file import load_config
-from sae_lens_abstopk.training.language_model import casts_shared, load_language_model
 
 L0 = 57
 LONG_D_SAE = 9216

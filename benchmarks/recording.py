@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sae_lens_abstopk.evaluation.provenance import commit
+from sae_lens_abstopk.provenance import commit
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
 

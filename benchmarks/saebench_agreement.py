@@ -25,16 +25,16 @@ from unittest.mock import patch
 import torch
 from sae_lens import ActivationsStore
 
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.passes.hook_places import find_place
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
-from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.interop.saebench import run_saebench
-from sae_lens_abstopk.training.language_model import load_bridge
+from sae_lens_abstopk.model.hook_places import find_place
+from sae_lens_abstopk.model.language_model import load_bridge
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.provenance import commit, environment
 
 TOKENS = 10_240
 TASKS = ("gender", "size")

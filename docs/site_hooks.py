@@ -44,7 +44,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def configuration_tables() -> str:
     """Every key of a config, as `abstopk configs --keys` lists them."""
-    from sae_lens_abstopk.training.config_keys import key_docs
+    from sae_lens_abstopk.config.keys import key_docs
 
     lines: list[str] = []
     docs = list(key_docs().values())

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.language_model import load_language_model
-from sae_lens_abstopk.training.text import load_text
 
 # passes kept for the layers that have not asked for them yet; the buffer of a layer takes some tens of them at a time
 PASSES_KEPT = 64

@@ -25,6 +25,7 @@ from evidence.fill import fill
 from evidence.record import numbers, rounded
 from evidence.runs import HERE, Run, config_of, read_study, train_run, tuned_rates
 from sae_lens_abstopk.cli.app import pairs
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.results import Results
@@ -32,7 +33,6 @@ from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.saes import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.training.activation_cache import ActivationCache
-from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 RECORD = HERE / "results" / "random_directions.json"

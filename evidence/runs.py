@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from sae_lens_abstopk.evaluation.provenance import commit, environment
+from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.provenance import commit, environment
 from sae_lens_abstopk.training.comparison import variants_as_overrides
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.same_run import require_same_run

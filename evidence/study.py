@@ -39,15 +39,15 @@ from evidence.runs import (
     tuned_rates,
 )
 from sae_lens_abstopk.cli.app import pairs
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.dictionary.stability import match_dictionaries
 from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.evaluation.dictionary.stability import match_dictionaries
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
-from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.same_run import require_same_run
 
 

@@ -19,9 +19,9 @@ from evidence.arguments import overrides_of, parsed, study_parser
 from evidence.fill import fill
 from evidence.processes import in_processes
 from evidence.runs import TUNING, Run, config_of, digest_of, read_study, record_of, train_run
-from sae_lens_abstopk.evaluation.provenance import environment
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.files import write_whole
-from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.provenance import environment
 
 
 class Point(NamedTuple):

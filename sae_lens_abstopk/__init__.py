@@ -1,6 +1,8 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
 from sae_lens_abstopk.antipodal_merge import merge_antipodal
+from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
 from sae_lens_abstopk.evaluation.compare import compare
 from sae_lens_abstopk.evaluation.evaluate import evaluate
@@ -22,8 +24,6 @@ from sae_lens_abstopk.saes import (
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.runner import train
 
 __all__ = [

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from sae_lens import SAE, JumpReLUSAE, StandardSAE, TopKSAE
 
+from sae_lens_abstopk.dictionary.geometry import ANTIPODAL, antipodal_pairs
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.dictionary.geometry import ANTIPODAL, antipodal_pairs
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import print_inspection
 from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.saes.load_note import needs_import
-from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
 from sae_lens_abstopk.training.runner import TrainingResult, train

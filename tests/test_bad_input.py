@@ -21,7 +21,7 @@ Arrange = Callable[[Path], object]
 
 # ---- configs: changes to a config that is right, and what is said about them
 
-# a handful of each kind: tests/training/test_config_file.py has the others
+# a handful of each kind: tests/config/test_config_file.py has the others
 CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"learning_rate": 0.1}, "unknown key 'learning_rate'"),
     "misspelt key": ({"hook_nam": "x"}, "did you mean 'hook_name'"),

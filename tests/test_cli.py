@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.cli.app import COMMANDS
-from sae_lens_abstopk.training.config_keys import key_docs
-from sae_lens_abstopk.training.presets import read_raw
+from sae_lens_abstopk.config.keys import key_docs
+from sae_lens_abstopk.config.presets import read_raw
 
 
 def invoke(*arguments: str) -> Any:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sae_lens_abstopk import ConfigError, load_task
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.keys import key_docs
 from sae_lens_abstopk.evaluation.suite import load_suite
-from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.config_keys import key_docs
 
 EXAMPLES = 10_000
 scalars = (

@@ -14,7 +14,7 @@ from benchmarks import chart
 from sae_lens_abstopk import load_config
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.results import read_results
-from sae_lens_abstopk.training.language_model import check_hook
+from sae_lens_abstopk.model.language_model import check_hook
 from tests.conftest import small_run
 
 ROOT = Path(__file__).parents[1]

@@ -16,6 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
@@ -26,7 +27,6 @@ from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
 from sae_lens_abstopk.training.activation_cache import MANIFEST, ActivationCache
 from sae_lens_abstopk.training.checkpoint import damage
 from sae_lens_abstopk.training.comparison import load_comparison
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.sweep import load_sweep
 from tests.evaluation.results_document import results_document

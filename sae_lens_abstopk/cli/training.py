@@ -67,7 +67,7 @@ def train(
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.training.config_file import dump_config, load_config
+        from sae_lens_abstopk.config.config_file import dump_config, load_config
         from sae_lens_abstopk.training.resume import is_finished
         from sae_lens_abstopk.training.runner import train as run_training
         from sae_lens_abstopk.yaml_files import yaml_text
@@ -105,14 +105,14 @@ def configs(
 ) -> None:
     """List the presets, or show one of them."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.training import config_keys
+        from sae_lens_abstopk.config.keys import keys_table, preset_text, presets_table
 
         if keys:
-            console.print(config_keys.keys_table())
+            console.print(keys_table())
         elif name is None:
-            console.print(config_keys.presets_table())
+            console.print(presets_table())
         else:
-            sys.stdout.write(config_keys.preset_text(name))
+            sys.stdout.write(preset_text(name))
 
 
 @app.command()

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.loading import Subjects
-from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.results import BehaviourRecord, Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
@@ -20,7 +19,8 @@ from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceS
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
-from sae_lens_abstopk.training.language_model import name_on_hub
+from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.generation import TextModel
 
 UNSTEERED = "unsteered"
 

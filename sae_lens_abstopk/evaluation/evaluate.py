@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoTokenizer
 
+from sae_lens_abstopk.config.model_config import name_on_hub, read_model_config
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS, examples
+from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
 from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.parts import Parts, Progress
 from sae_lens_abstopk.evaluation.probing_part import (
@@ -18,7 +19,6 @@ from sae_lens_abstopk.evaluation.probing_part import (
     probe_on_task,
     untrained_saes,
 )
-from sae_lens_abstopk.evaluation.provenance import commit, environment, uncommitted
 from sae_lens_abstopk.evaluation.records import (
     config_facts,
     geometry_record,
@@ -43,8 +43,9 @@ from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.text_results import read_text
+from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.provenance import commit, environment, uncommitted
 from sae_lens_abstopk.training.activation_cache import activation_facts
-from sae_lens_abstopk.training.language_model import casts_shared, name_on_hub, read_model_config
 
 RESULTS_FILENAME = "results.json"
 

@@ -7,13 +7,13 @@ from typing import Any
 from sae_lens import SAE, StandardTrainingSAEConfig
 from sae_lens.constants import SAE_CFG_FILENAME
 
+from sae_lens_abstopk.config.checks import WITHOUT_EFFECT
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.presets import read_raw
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_checks import WITHOUT_EFFECT
-from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.presets import read_raw
+from sae_lens_abstopk.model.text import first_document, open_dataset
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
-from sae_lens_abstopk.training.text import first_document, open_dataset
 
 # what decides which documents a run keeps back, and what their text is
 HELD_OUT_BY = (

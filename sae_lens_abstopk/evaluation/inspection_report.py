@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.evaluation.dictionary.contexts import Context, PoleContexts
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.dictionary.contexts import Context, PoleContexts
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.inspection import Inspection
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
+from sae_lens_abstopk.model.token_text import TokenText
 
 # blue and orange, told apart by every common kind of colour vision
 POLE_NAMES = ("positive", "negative")

@@ -13,20 +13,20 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from sae_lens_abstopk.config.checks import require_devices
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, kept_back
 from sae_lens_abstopk.evaluation.measurable import require_measurable
-from sae_lens_abstopk.evaluation.passes.hook_places import residual_layer
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules, shared_selection
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.model.hook_places import residual_layer
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text import TextPart, load_text
+from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, with_flat_heads
 from sae_lens_abstopk.training.activations import token_batches
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_checks import require_devices
-from sae_lens_abstopk.training.language_model import load_language_model
-from sae_lens_abstopk.training.text import TextPart, load_text
 
 Source = SAE[Any] | str | Path
 """An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk.model.language_model import casts_shared
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
-from sae_lens_abstopk.training.language_model import casts_shared
 
 
 @torch.no_grad()

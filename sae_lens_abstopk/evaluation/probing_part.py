@@ -10,7 +10,6 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.parts import Progress
-from sae_lens_abstopk.evaluation.passes.representations import represent
 from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
@@ -18,6 +17,7 @@ from sae_lens_abstopk.evaluation.records import task_record
 from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
 from sae_lens_abstopk.evaluation.suite_tasks import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.model.representations import represent
 
 # text that untrained SAEs are centred on and given their L0 by
 UNTRAINED_TOKENS = 4096

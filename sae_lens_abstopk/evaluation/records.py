@@ -11,13 +11,12 @@ import torch
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
-from sae_lens_abstopk.evaluation.dictionary.geometry import antipodal_pairs
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.dictionary.geometry import antipodal_pairs
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probing.code_probes import CoveringLatent, SingleLatent
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes
-from sae_lens_abstopk.evaluation.provenance import commit, environment
 from sae_lens_abstopk.evaluation.results import (
     BehaviourRecord,
     DoseRecord,
@@ -40,6 +39,7 @@ from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import PoleEffect
 from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.provenance import commit, environment
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.dictionary.stability import LARGEST_MATCHED, match_dictionaries
+from sae_lens_abstopk.dictionary.stability import LARGEST_MATCHED, match_dictionaries
 from sae_lens_abstopk.evaluation.results import StabilityRecord
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 

@@ -10,7 +10,6 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.parts import Progress
-from sae_lens_abstopk.evaluation.passes.generation import require_chat_template
 from sae_lens_abstopk.evaluation.probing_part import ProbedTask
 from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
@@ -22,6 +21,7 @@ from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.model.generation import require_chat_template
 from sae_lens_abstopk.saes.heads import require_all_heads
 
 # tokens that the scale of a latent is estimated on

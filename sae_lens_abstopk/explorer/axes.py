@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from sae_lens_abstopk.evaluation.dictionary.geometry import unit_rows
+from sae_lens_abstopk.dictionary.geometry import unit_rows
 
 BLOCK_ENTRIES = 2**24
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from sae_lens_abstopk.evaluation.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 
 BLOCK = 256
 # tokens that are taken of a batch at most

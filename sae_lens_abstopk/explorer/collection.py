@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
+from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.contexts import PoleContexts
+from sae_lens_abstopk.dictionary.group_top import GroupTop
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.dictionary.code_batch import CodeBatch
-from sae_lens_abstopk.evaluation.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.evaluation.dictionary.group_top import GroupTop
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import ReconstructionSums
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.records import config_facts
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms
-from sae_lens_abstopk.training.language_model import casts_shared
+from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter
 
 CHECKPOINT_EVERY = 100
 

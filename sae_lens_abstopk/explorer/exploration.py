@@ -8,12 +8,10 @@ from typing import Self
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from sae_lens_abstopk.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING
 from sae_lens_abstopk.evaluation.loading import Source, Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
@@ -23,6 +21,8 @@ from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provena
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
 

@@ -9,15 +9,15 @@ from typing import Any, Self
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.dictionary.contexts import Context
-from sae_lens_abstopk.evaluation.dictionary.geometry import NearestDecoders
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
+from sae_lens_abstopk.dictionary.contexts import Context
+from sae_lens_abstopk.dictionary.geometry import NearestDecoders
 from sae_lens_abstopk.explorer.axes import AxisMatches
 from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.collection import Collector
 from sae_lens_abstopk.explorer.labels import TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.explorer.steered import SteeredText
+from sae_lens_abstopk.model.token_text import TokenText
 
 # of the sampled contexts, those at these quantiles of the sample's strength are shown
 SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)

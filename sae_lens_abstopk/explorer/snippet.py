@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sae_lens_abstopk.evaluation.passes.hook_places import RESIDUAL
+from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.training.language_model import name_on_hub
+from sae_lens_abstopk.model.hook_places import RESIDUAL
 
 # of the residual stream this place alone is no layer's output
 EMBEDDED = "blocks.0.hook_resid_pre"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.dictionary.examples import CONTEXTS
+from sae_lens_abstopk.evaluation.examples import CONTEXTS
 from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenSelection
 from sae_lens_abstopk.evaluation.text_results import read_text, text_results
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
+from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.heads import read_by
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.saes.signed import SignedSAE

@@ -14,18 +14,18 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.passes.hook_places import find_place
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInput
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
+from sae_lens_abstopk.model.hook_places import find_place
+from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.training.activations import saelens_notes_off
-from sae_lens_abstopk.training.language_model import load_language_model
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 LOG_FILENAME = "saebench.log"

@@ -12,10 +12,10 @@ from unittest.mock import patch
 from sae_lens import SAE, ActivationsStore
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.interop.class_sets import ClassSet, joined
 from sae_lens_abstopk.interop.saebench_session import bench_module
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.text import load_text
+from sae_lens_abstopk.model.text import load_text
 
 DTYPE = "float32"
 # codes that SAEBench holds at one time: 512 MiB of float32

@@ -16,13 +16,13 @@ from sae_lens.training.prefetch import PrefetchingIterator
 from transformer_lens.HookedRootModule import HookedRootModule
 from typing_extensions import override
 
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.text import TextPart, load_text
 from sae_lens_abstopk.ranks import averaged, n_ranks, this_rank
 from sae_lens_abstopk.training.activation_cache import ActivationCache
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.language_model import casts_shared
 from sae_lens_abstopk.training.mixing import MixingBuffer
-from sae_lens_abstopk.training.text import TextPart, load_text
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
 NORM_CALIBRATION_BATCHES = 4

@@ -8,14 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
+from sae_lens_abstopk.config.checks import sparsity_coefficient
+from sae_lens_abstopk.config.config_file import build_sae_config, load_config, sae_config_class
+from sae_lens_abstopk.config.presets import named_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
-from sae_lens_abstopk.training.presets import named_config
 from sae_lens_abstopk.training.run_folder import part_folder, under_checkpoint_path
-from sae_lens_abstopk.training.target_l0 import sparsity_coefficient
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.training.activation_cache import ActivationCache, activation_facts
-from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train

@@ -5,7 +5,7 @@ from typing import Any
 
 from sae_lens import TrainingSAE
 
-from sae_lens_abstopk.training.config import TrainingConfig
+from sae_lens_abstopk.config.training_config import TrainingConfig
 
 OWN = ("training_architecture", "training_architecture_details", "label", "variant")
 """Metadata that each SAE has for itself."""

@@ -6,8 +6,8 @@ import torch
 from sae_lens import SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.evaluation.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 

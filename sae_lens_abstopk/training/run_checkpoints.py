@@ -10,7 +10,9 @@ import torch
 from rich.console import Console
 from sae_lens import TrainingSAE
 
+from sae_lens_abstopk.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.text import text_files
 from sae_lens_abstopk.ranks import any_rank, least, n_ranks, this_rank, together
 from sae_lens_abstopk.training.activations import StorePosition
 from sae_lens_abstopk.training.checkpoint import (
@@ -23,13 +25,11 @@ from sae_lens_abstopk.training.checkpoint import (
     remove_partial,
     set_newer_aside,
 )
-from sae_lens_abstopk.training.config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, checkpoint_root, part_folder, write_config
 from sae_lens_abstopk.training.same_run import config_then
 from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
-from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import (
     TrainingState,
     environment_changes,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import yaml
 
+from sae_lens_abstopk.config.config_file import dump_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.files import write_whole
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import dump_config
 
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"

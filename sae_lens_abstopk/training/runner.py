@@ -15,26 +15,27 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from sae_lens.saes.sae import TrainStepOutput
 from typing_extensions import override
 
+from sae_lens_abstopk.config.checks import require_devices
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
-from sae_lens_abstopk.evaluation.passes.codec import ScaledCodec
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text import load_text
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
 from sae_lens_abstopk.saes.centring import initialize_b_dec
+from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off, token_batches
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_checks import require_devices
 from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
-from sae_lens_abstopk.training.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.metadata import note_run
 from sae_lens_abstopk.training.metrics import step_metrics
@@ -44,7 +45,6 @@ from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_ro
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
 from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
 from sae_lens_abstopk.training.target_l0 import L0Controller
-from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState

@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
+from sae_lens_abstopk.config.config_file import dump_config
+from sae_lens_abstopk.config.presets import flat_keys
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import dump_config
-from sae_lens_abstopk.training.presets import flat_keys
+from sae_lens_abstopk.model.text import text_files
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
-from sae_lens_abstopk.training.text import text_files
 from sae_lens_abstopk.training.training_state import STATE
 
 # keys that no step depends on

@@ -9,12 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
+from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.config.presets import named_config, rival
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
-from sae_lens_abstopk.training.presets import named_config, rival
 from sae_lens_abstopk.training.resume import is_finished
 from sae_lens_abstopk.training.run_folder import under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text

@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 from sae_lens import SAETrainer
-from sae_lens.saes.sae import TrainingSAEConfig, TrainStepOutput
+from sae_lens.saes.sae import TrainStepOutput
 
+from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.ranks import averaged
 
 # weight of the newest batch in the running L0
@@ -18,11 +19,6 @@ LARGEST_LOG_RATIO = 1.0
 LARGEST_DRIFT = 0.2
 # a coefficient that has no effect is not driven to infinity
 LARGEST_CHANGE = 1e4
-
-
-def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
-    """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
-    return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)
 
 
 class L0Controller:

@@ -11,9 +11,9 @@ import wandb
 from sae_lens import LoggingConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
+from sae_lens_abstopk.config.presets import flat_keys
+from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
-from sae_lens_abstopk.training.presets import flat_keys
-from sae_lens_abstopk.training.tracking_config import TrackingConfig
 
 ARTEFACTS = (
     "cfg.json",

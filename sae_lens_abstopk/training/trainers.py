@@ -10,8 +10,8 @@ from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAEConfig
 from sae_lens.training.types import DataProvider
 
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.ranks import n_ranks
-from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.distributed import RankTrainer
 
 

@@ -11,7 +11,7 @@ from sae_lens import SAE, SAETrainer, TrainingSAE
 from sae_lens.constants import TRAINER_STATE_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.provenance import environment
+from sae_lens_abstopk.provenance import environment
 from sae_lens_abstopk.training.divergence import DivergenceWatch
 from sae_lens_abstopk.training.run_folder import part_folder
 from sae_lens_abstopk.training.target_l0 import L0Controller

@@ -9,8 +9,8 @@ from sae_lens import SAETrainer
 from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, ACTIVATION_WHITENING_FILENAME, SAE_CFG_FILENAME
 from sae_lens.saes.sae import TrainingSAEConfig
 
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import part_folder
 
 MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")

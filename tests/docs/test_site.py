@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import sae_lens_abstopk
-from sae_lens_abstopk.training.config_keys import key_docs
+from sae_lens_abstopk.config.keys import key_docs
 
 ROOT = Path(__file__).parents[2]
 

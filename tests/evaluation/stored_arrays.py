@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.passes.representations import Representations
+from sae_lens_abstopk.model.representations import Representations
 
 
 def stored_arrays(x: Mapping[str, npt.ArrayLike], codes: Mapping[str, Mapping[str, npt.ArrayLike]]) -> Representations:

@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerFast
 from sae_lens_abstopk.evaluation import behaviour
 from sae_lens_abstopk.evaluation.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks.task import Example, make_task
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import compare, evaluate
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.records import run_facts
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
@@ -20,7 +21,6 @@ from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite, suite_names
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import task_names
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import train
 
 QUIET = Console(quiet=True)

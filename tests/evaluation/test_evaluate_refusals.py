@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, evaluate
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import train
 
 

@@ -26,17 +26,17 @@ from sae_lens import (
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, evaluate, explore, train
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.evaluation import loading
-from sae_lens_abstopk.evaluation.dictionary.contexts import Context
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_inspection
 from sae_lens_abstopk.evaluation.loading import load_sae, load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.suite import ReconstructionOptions, Suite
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.text import load_text
+from sae_lens_abstopk.model.text import load_text
 from tests.evaluation.results_document import results_document
 from tests.saes.test_signed_saes import with_random_weights
 

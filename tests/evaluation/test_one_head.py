@@ -10,14 +10,14 @@ import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.explorer.exploration import explore
-from sae_lens_abstopk.training.config_file import build_config
-from sae_lens_abstopk.training.language_model import load_language_model
+from sae_lens_abstopk.model.language_model import load_language_model
 
 ALONE = r"reads only head 1 of blocks\.2\.attn\.hook_z, but .* is for all heads together"
 

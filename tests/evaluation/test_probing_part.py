@@ -8,10 +8,10 @@ import torch
 
 from sae_lens_abstopk.evaluation import probing_part
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.evaluation.passes.representations import represent
 from sae_lens_abstopk.evaluation.probing_part import probe_on_task, untrained_saes
 from sae_lens_abstopk.evaluation.suite import Suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.model.representations import represent
 
 
 def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, small: dict[str, Any]) -> None:

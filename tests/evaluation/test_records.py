@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sae_lens_abstopk.evaluation.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.records import reconstruction_record, steering_record
 from sae_lens_abstopk.evaluation.results import Interval

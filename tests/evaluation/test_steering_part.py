@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from sae_lens_abstopk.evaluation import steering_part
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
 from sae_lens_abstopk.evaluation.steering_part import steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import topk_sae
 
 

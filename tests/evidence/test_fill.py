@@ -8,9 +8,9 @@ import torch
 import yaml
 
 from evidence import fill, runs
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.training import activation_cache
 from sae_lens_abstopk.training.activation_cache import ActivationCache
-from sae_lens_abstopk.training.config import TrainingConfig
 from sae_lens_abstopk.training.runner import train
 
 TOKENS = 2048

@@ -6,14 +6,14 @@ import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.dictionary.geometry import nearest_decoders
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
+from sae_lens_abstopk.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.model.token_text import TokenText
 
 WORDS = ("<s>", " he", " she", " <script>alert(1)</script>", "&amp;", "\n", " river", " <img src=x onerror=alert(2)>")
 D_SAE = 300

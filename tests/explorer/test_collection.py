@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.dictionary.code_batch import CodeBatch
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
+from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.saes.test_signed_saes import with_random_weights
 
 SMALL = CollectionSettings(strongest=3, sampled=4, before=4, after=2, tokens_sampled=5, bins=8)

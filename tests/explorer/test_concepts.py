@@ -7,11 +7,11 @@ import pytest
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.explorer.concepts import BEST_COVERAGE, BEST_SINGLE, STEERED, load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.training.config_file import build_config
 from tests.evaluation.results_document import results_document
 from tests.explorer.planted import PLANTED
 from tests.explorer.test_site import data

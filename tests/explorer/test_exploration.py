@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.loading import load_sae
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
-from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.model.token_text import TokenText
 from tests.evaluation.results_document import results_document
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.passes.token_text import TokenText
 from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labels import label_of, top_tokens
 from sae_lens_abstopk.explorer.serve import server
+from sae_lens_abstopk.model.token_text import TokenText
 from tests.explorer.planted import D_SAE, PLANTED, QUIET
 
 

@@ -8,15 +8,15 @@ import torch
 from sae_lens import SAE
 from sklearn.linear_model import LogisticRegression
 
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules, text_batches
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.interop.saebench_session import saebench_session
+from sae_lens_abstopk.model.language_model import load_bridge
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.mirror import mirror
-from sae_lens_abstopk.training.language_model import load_bridge
 from tests.interop.conftest import LAYER, F
 
 pytestmark = pytest.mark.interop
@@ -43,7 +43,7 @@ def mean_codes(passes: ModelPasses, sae: SAE[Any], texts: list[str]) -> torch.Te
     rules = ReadingRules(True, TokenFilter())
     found = torch.zeros(len(texts), 2 * F)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sae_lens_abstopk.evaluation.passes.text_batches.MAX_LENGTH", 128)
+        patch.setattr("sae_lens_abstopk.model.text_batches.MAX_LENGTH", 128)
         for batch in text_batches(passes, tokenizer, texts, rules=rules):
             for row, x, kept in zip(batch.rows, batch.activations, batch.kept, strict=True):
                 codes = sae.encode(x[kept])

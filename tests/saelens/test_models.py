@@ -10,10 +10,10 @@ from sae_lens.evals import get_eval_everything_config, run_evals
 from sae_lens.training.activation_scaler import ActivationScaler
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk.evaluation.dictionary.reconstruction import evaluate_reconstruction
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
-from sae_lens_abstopk.training.text import open_dataset
+from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text import open_dataset
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import logits_of, model_of, random_tokens
 from tests.saelens.test_sae_methods import INFERENCE, inference_sae
 

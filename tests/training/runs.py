@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.exactness import final_state
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.training import activation_cache
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activation_cache import (
@@ -24,7 +25,6 @@ from sae_lens_abstopk.training.activation_cache import (
     CacheNotWrittenError,
     activation_facts,
 )
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.test_checkpoint import Usage
 

@@ -23,6 +23,7 @@ from sae_lens_abstopk import (
     BatchAbsTopKTrainingSAEConfig,
     ConfigError,
 )
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.training import checkpoint as checkpoint_module
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import (
@@ -35,7 +36,6 @@ from sae_lens_abstopk.training.checkpoint import (
     new_checkpoint,
     newest_checkpoint,
 )
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.run_checkpoints import checkpoint_bytes
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.runs import QUIET, begin

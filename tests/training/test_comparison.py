@@ -14,8 +14,8 @@ from sae_lens import StandardTrainingSAEConfig
 from sae_lens.training.optim import CoefficientScheduler
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.target_l0 import L0Controller
 

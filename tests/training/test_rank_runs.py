@@ -17,12 +17,12 @@ import pytest
 import yaml
 from rich.console import Console
 
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.ranks import OtherRankError, barrier, this_rank
 from sae_lens_abstopk.training import run_checkpoints
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, NonFiniteActivationsError
 from sae_lens_abstopk.training.checkpoint import CheckpointError
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.runner import TrainingRun

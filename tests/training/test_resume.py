@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training.config_file import load_config
+from sae_lens_abstopk.config.config_file import load_config
 from tests.test_cli import invoke
 from tests.training.exactness import differences, final_state, rows
 from tests.training.runs import begin, run_of, state_of

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
 from sae_lens_abstopk.training.runner import TrainingRun
 

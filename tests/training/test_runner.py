@@ -17,17 +17,17 @@ from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.training.activations import (
     BATCHES_PER_CAST,
     FilteredActivationsStore,
     NonFiniteActivationsError,
     saelens_notes_off,
 )
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.text import load_text
 from sae_lens_abstopk.training.trainers import new_sae
 
 QUIET = Console(quiet=True)

@@ -13,10 +13,10 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.provenance import environment
+from sae_lens_abstopk.config.config_file import build_config, load_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.provenance import environment
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import build_config, load_config
 from sae_lens_abstopk.training.run_folder import write_config
 from sae_lens_abstopk.training.same_run import require_same_run
 from sae_lens_abstopk.training.training_state import environment_changes

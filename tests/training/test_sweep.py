@@ -13,13 +13,13 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.presets import apply_override
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.training import many_runs, sweep_jobs
 from sae_lens_abstopk.training.checkpoint import CheckpointError
-from sae_lens_abstopk.training.config import TrainingConfig
-from sae_lens_abstopk.training.config_file import build_config
 from sae_lens_abstopk.training.many_runs import train_unfinished
-from sae_lens_abstopk.training.presets import apply_override
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 from sae_lens_abstopk.training.sweep_jobs import SweepJob, submit_sweep

@@ -12,9 +12,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lens_abstopk import ConfigError, train
-from sae_lens_abstopk.training.config_file import build_config
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.tracking import MlflowLogger
-from sae_lens_abstopk.training.tracking_config import TrackingConfig
 
 QUIET = Console(quiet=True)
 

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_lens_abstopk.evaluation.passes.representations import Representations
 from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
 from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, ProbeScore, Rows, choose_and_test
+from sae_lens_abstopk.model.representations import Representations
 
 # rows of x in one step of the streaming fit and of the scores
 _STEP = 1024

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic
-from sae_lens_abstopk.evaluation.passes.representations import Representations
 from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, score_latents
 from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pair_fires, pole_coverage, single_fires
@@ -20,6 +19,7 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
     accuracy_threshold,
     choose_and_test,
 )
+from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)
 

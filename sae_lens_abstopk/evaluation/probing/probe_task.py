@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.passes.representations import Representations
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
+from sae_lens_abstopk.model.representations import Representations
 
 # how many times the control is run, each with other poles
 PERMUTATIONS = 5

@@ -10,9 +10,6 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.hook_places import find_place
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve, DoseMeter, LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
@@ -23,6 +20,9 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import (
 )
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.hook_places import find_place
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads
 
 

@@ -9,14 +9,14 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
+from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_filter import TokenFilter
 
 # what a continuation is tokenised after: few tokenizers join it with what follows
 ANCHOR = "\n"

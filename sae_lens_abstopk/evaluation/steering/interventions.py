@@ -6,8 +6,8 @@ from typing import Any, Literal
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.passes.activation_edits import Edit
 from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
+from sae_lens_abstopk.model.activation_edits import Edit
 
 
 @dataclass(frozen=True)

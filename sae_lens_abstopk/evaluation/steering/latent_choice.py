@@ -8,13 +8,13 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
 from sae_lens_abstopk.evaluation.steering.doses import LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_filter import TokenFilter
 
 
 @dataclass(frozen=True)

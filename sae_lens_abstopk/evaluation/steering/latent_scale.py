@@ -11,9 +11,9 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.passes.activation_edits import intervene
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
+from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
 # of abs(z) over firings

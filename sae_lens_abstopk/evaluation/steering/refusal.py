@@ -4,8 +4,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from sae_lens_abstopk.evaluation.intervals import Estimate, mean_estimate
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.tasks.text_scorers import plain
+from sae_lens_abstopk.model.generation import TextModel
 
 # Arditi et al. 2024 (arXiv 2406.11717), figure 12: looked for anywhere in the text, whatever the case
 REFUSAL_SUBSTRINGS = (

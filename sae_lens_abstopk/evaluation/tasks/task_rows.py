@@ -10,7 +10,7 @@ from typing import Any
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task_schema import RowSource
-from sae_lens_abstopk.training.text import open_dataset
+from sae_lens_abstopk.model.text import open_dataset
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".conllu")
 COLUMN = re.compile(r"\{(\w+)(?:\[(\w+)\])?\}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sae_lens_abstopk.evaluation.dictionary.geometry import unit_rows
+from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.saes.poles import live_poles
 
 MATCH = 0.9

@@ -14,14 +14,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.passes.model_passes import ModelPasses
-from sae_lens_abstopk.evaluation.passes.representations import Representations, represent
-from sae_lens_abstopk.evaluation.passes.text_batches import ReadingRules, text_batches
 from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.representations import Representations, represent
+from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
 from tests.evaluation.stored_arrays import stored_arrays
 
 PLANTED = 5
@@ -276,7 +276,7 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
 def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
     found: TaskProbes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.passes.representations.CHUNK_BYTES", 4 * 360 * 7)
+    monkeypatch.setattr("sae_lens_abstopk.model.representations.CHUNK_BYTES", 4 * 360 * 7)
     monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.latent_scores._SORTED_BYTES", 4 * 360 * 3)
     assert planted().probe(untrained_name="noise") == found
 

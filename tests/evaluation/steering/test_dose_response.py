@@ -11,8 +11,6 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response, split_prompts
 from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, LogOdds, first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
@@ -21,6 +19,8 @@ from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import random_tokens, signed_sae
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScaleFitter, latent_scale
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import model_of, random_tokens, signed_sae
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, steered_module
 from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice
 from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, logits_of, model_of, random_tokens, signed_sae, topk_sae
 
 LATENT = Intervention("latent", "add", 2.0, 5, -1)

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from sae_lens_abstopk.evaluation.passes.generation import TextModel
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal, refusal_score, refuses
 from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.model.generation import TextModel
 from tests.evaluation.steerable import model_of, signed_sae
 
 

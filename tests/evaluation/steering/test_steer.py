@@ -10,10 +10,10 @@ from sae_lens import SAE, GatedSAE, GatedSAEConfig, JumpReLUSAE, JumpReLUSAEConf
 from torch import nn
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.passes.activation_edits import _SITES, intervene
-from sae_lens_abstopk.evaluation.passes.hook_places import find_place
-from sae_lens_abstopk.evaluation.passes.token_filter import TokenFilter
 from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
+from sae_lens_abstopk.model.activation_edits import _SITES, intervene
+from sae_lens_abstopk.model.hook_places import find_place
+from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import KINDS, hook_of, logits_of, model_of, random_tokens, signed_sae, topk_sae
 from tests.saes.test_signed_saes import with_random_weights
 

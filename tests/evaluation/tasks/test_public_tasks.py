@@ -8,7 +8,7 @@ import pytest
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Example, load_task
-from sae_lens_abstopk.training import text as training_text
+from sae_lens_abstopk.model import text as model_text
 from sae_lens_abstopk.yaml_files import data_folder
 from tests.evaluation.task_files import CSV, rows_file, texts_of, written
 
@@ -25,7 +25,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], list[dict[str,
             raise ConnectionError("no network here")
         return datasets.Dataset.from_list(content[path, split])
 
-    monkeypatch.setattr(training_text, "load_dataset", load_dataset)
+    monkeypatch.setattr(model_text, "load_dataset", load_dataset)
     return content
 
 

@@ -1,0 +1,127 @@
+"""Contexts of both poles of every latent, collected while codes stream by: the strongest, or a uniform sample."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sae_lens_abstopk.dictionary.code_batch import CodeBatch
+from sae_lens_abstopk.dictionary.group_top import GroupTop, Payload
+
+# a latent that is on for more than this share of the tokens has contexts of every kind
+DENSE = 0.05
+# least share of the firings on the weaker side for a latent to count as two-sided here
+EVEN = 0.1
+
+
+@dataclass(frozen=True)
+class Context:
+    """One firing of a latent and the tokens around it."""
+
+    code: float
+    """The latent's code at the token, sign included."""
+    before: tuple[int, ...]
+    """Token ids up to the token."""
+    token: int
+    after: tuple[int, ...]
+    codes: tuple[float, ...] = ()
+    """The latent's codes at all of these tokens in order; NaN where a token was left out."""
+
+
+class PoleContexts:
+    """
+    Keeps ``n`` firings of each pole of each latent with the tokens around them.
+
+    Holds [2 * d_sae, n, before + 1 + after] tokens and codes, however long the text. Pole 0 is the positive one.
+    """
+
+    def __init__(self, d_sae: int, n: int = 3, *, before: int = 12, after: int = 4) -> None:
+        self.d_sae, self.before, self.after = d_sae, before, after
+        width = before + 1 + after
+        self.top = GroupTop(2 * d_sae, n, {"tokens": ((width,), torch.int32), "codes": ((width,), torch.float32)})
+        self.fires = torch.zeros(2, d_sae, dtype=torch.int64)
+        self.n_tokens = 0
+
+    def update(self, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Add codes [n, d_sae] of the tokens at ``where`` [n, 2] (row and position) in ``tokens`` [batch, context]."""
+        self.add(CodeBatch.of(codes, where, tokens))
+
+    def add(self, batch: CodeBatch, scores: torch.Tensor | None = None) -> None:
+        """Add a batch; ``scores`` [N] of its firings decide what is kept, where it is not their strength."""
+        firings = batch.firings
+
+        def windows(chosen: torch.Tensor) -> Payload:
+            return batch.windows(chosen, before=self.before, after=self.after)._asdict()
+
+        groups = firings.poles * self.d_sae + firings.latents
+        self.fires += torch.bincount(groups, minlength=2 * self.d_sae).view(2, -1)
+        self.top.update(groups, firings.values.abs() if scores is None else scores, windows)
+        self.n_tokens += batch.n_tokens
+
+    def of(self, latent: int, pole: int) -> list[Context]:
+        """Highest score first: contexts of pole 0 (positive) or 1 (negative) of ``latent``."""
+        group = pole * self.d_sae + latent
+        found = []
+        for score, ids, codes in zip(
+            self.top.scores[group], self.top.payload["tokens"][group], self.top.payload["codes"][group], strict=True
+        ):
+            if score == -torch.inf:
+                continue
+            inside = ids >= 0
+            before = ids[: self.before][inside[: self.before]]
+            after = ids[self.before + 1 :][inside[self.before + 1 :]]
+            found.append(
+                Context(
+                    code=float(codes[self.before]),
+                    before=tuple(before.tolist()),
+                    token=int(ids[self.before]),
+                    after=tuple(after.tolist()),
+                    codes=tuple(codes[inside].tolist()),
+                )
+            )
+        return found
+
+    @property
+    def strength(self) -> torch.Tensor:
+        """|code| of what is kept of each pole, [2, d_sae, n]; 0 where a pole fired fewer times."""
+        strength = self.top.payload["codes"][..., self.before].abs()
+        return strength.view(2, self.d_sae, -1)
+
+    def most_two_sided(self, n: int) -> list[int]:
+        """
+        The ``n`` latents whose weaker pole peaks highest, among sparse ones that fire on both sides.
+
+        Ranked by the mean of the strongest codes of the weaker pole. Latents that fire on more than ``DENSE`` of the
+        tokens, and those with under ``EVEN`` of their firings on the weaker side, come last: the first are on
+        everywhere and hard to read, the second one-sided; dead ones come after both. The ranking says nothing about
+        meaning.
+        """
+        total = self.fires.sum(0)
+        weaker_peak = self.strength.mean(-1).min(0).values
+        reads_well = (total <= DENSE * self.n_tokens) & (self.fires.min(0).values >= EVEN * total)
+        return self._first(n, weaker_peak, reads_well)
+
+    def suggested(self, n: int) -> list[int]:
+        """
+        The ``n`` latents to look at first: sparse ones whose weaker side is strongest; of a one-sided SAE, sparse ones
+        whose only side is. It says nothing about meaning.
+        """
+        if bool(self.fires[1].any()):
+            return self.most_two_sided(n)
+        return self._first(n, self.strength[0].mean(-1), self.fires[0] <= DENSE * self.n_tokens)
+
+    def _first(self, n: int, peak: torch.Tensor, reads_well: torch.Tensor) -> list[int]:
+        """The ``n`` latents of highest peak: those that read well, then the others, then those that never fired."""
+        score = torch.where(reads_well, peak, peak - 2 * peak.max())
+        score[self.fires.sum(0) == 0] = -torch.inf
+        return score.topk(min(n, len(score))).indices.tolist()
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`restore` takes."""
+        return {"top": self.top.state(), "fires": self.fires, "n_tokens": self.n_tokens}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.top.restore(state["top"])
+        self.fires, self.n_tokens = state["fires"], state["n_tokens"]

@@ -1,0 +1,231 @@
+"""Reconstruction metrics: what an SAE loses of the activation, and of the language model's predictions."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.ranks import n_ranks, summed
+from sae_lens_abstopk.saes.codec import Codec
+from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
+
+CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What one SAE loses on one set of tokens."""
+
+    n_tokens: int
+    """Kept tokens behind every number here but the loss."""
+    mse: float
+    """Mean over tokens of ||x - x_hat||^2."""
+    nmse: float
+    """Mean over tokens of ||x - x_hat||^2 / ||x||^2 (the paper's nMSE)."""
+    fvu: float
+    """Fraction of variance unexplained: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
+    cosine: float
+    """Mean over tokens of cos(x, x_hat); 0 where either is zero."""
+    l0: float
+    """Mean number of non-zero codes per token, of any sign."""
+    pole_counts: torch.Tensor
+    """Firings of the positive and of the negative pole, int64 [2, d_sae]."""
+    loss: LossRecovered | None
+    """None where no loss was asked for."""
+
+    @property
+    def dead_latents(self) -> int:
+        """Latents that fired on neither side in ``n_tokens``."""
+        return self.pole_counts.shape[1] - self.poles.live_latents
+
+    @property
+    def density(self) -> torch.Tensor:
+        """Share of the tokens on which the positive and the negative pole fired, float64 [2, d_sae]."""
+        return self.pole_counts.double() / max(self.n_tokens, 1)
+
+    @property
+    def poles(self) -> PoleStatistics:
+        """Dead poles and two-sidedness on these tokens."""
+        return pole_statistics(self.pole_counts)
+
+
+class ReconstructionSums:
+    """Running sums for one SAE, in float64: nothing grows with the number of tokens."""
+
+    def __init__(self) -> None:
+        self.n_tokens = 0
+        self.squared_error = 0.0
+        self.relative_error = 0.0
+        self.cosines = 0.0
+        self.sum_x: torch.Tensor | float = 0.0
+        self.sum_squared_x = 0.0
+        self.counts: torch.Tensor | None = None
+
+    def update(self, x: torch.Tensor, x_hat: torch.Tensor, codes: torch.Tensor | None = None) -> None:
+        """Add activations [n, d_in], their reconstructions, and the codes [n, d_sae] if poles are to be counted."""
+        # double precision on the sums; products stay in float32, as the data are
+        x, x_hat = x.float(), x_hat.float()
+        errors = (x - x_hat).square().sum(-1).cpu().double()
+        squares = x.square().sum(-1).cpu().double()
+        norms = (squares * x_hat.square().sum(-1).cpu().double()).sqrt()
+        self.n_tokens += len(x)
+        self.cosines += ((x * x_hat).sum(-1).cpu().double() / norms.clamp(min=1e-30)).sum().item()
+        self.squared_error += errors.sum().item()
+        self.relative_error += (errors / squares.clamp(min=1e-30)).sum().item()
+        self.sum_x = self.sum_x + x.sum(0).cpu().double()
+        self.sum_squared_x += squares.sum().item()
+        if codes is not None:
+            counts = pole_counts(codes).cpu()
+            self.counts = counts if self.counts is None else self.counts + counts
+
+    def over_ranks(self) -> "ReconstructionSums":
+        """With what the other ranks of a training run have added; of sums that count no poles."""
+        if n_ranks() == 1:
+            return self
+        scalars = ("n_tokens", "squared_error", "relative_error", "cosines", "sum_squared_x")
+        both = torch.cat([torch.tensor([float(getattr(self, name)) for name in scalars]).double(), self.mean_x])
+        both[len(scalars) :] *= self.n_tokens
+        summed(both)
+        total = ReconstructionSums()
+        for name, value in zip(scalars, both.tolist(), strict=False):
+            setattr(total, name, value)
+        total.n_tokens, total.sum_x = int(both[0]), both[len(scalars) :]
+        return total
+
+    @property
+    def mean_x(self) -> torch.Tensor:
+        return torch.as_tensor(self.sum_x, dtype=torch.float64) / max(self.n_tokens, 1)
+
+    def mse(self) -> float:
+        return self.squared_error / max(self.n_tokens, 1)
+
+    def nmse(self) -> float:
+        return self.relative_error / max(self.n_tokens, 1)
+
+    def cosine(self) -> float:
+        return self.cosines / max(self.n_tokens, 1)
+
+    def fvu(self) -> float:
+        variance = self.sum_squared_x - self.n_tokens * self.mean_x.square().sum().item()
+        return self.squared_error / variance if variance > 0 else float("nan")
+
+    def result(self, loss: LossRecovered | None) -> Reconstruction:
+        assert self.counts is not None
+        return Reconstruction(
+            n_tokens=self.n_tokens,
+            mse=self.mse(),
+            nmse=self.nmse(),
+            fvu=self.fvu(),
+            cosine=self.cosine(),
+            l0=int(self.counts.sum()) / max(self.n_tokens, 1),
+            pole_counts=self.counts,
+            loss=loss,
+        )
+
+
+class Observer(Protocol):
+    """Is shown the codes that :func:`evaluate_reconstruction` computes."""
+
+    def __call__(self, name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, /) -> None:
+        """Codes [n, d_sae] of SAE ``name`` at the rows and positions ``where`` [n, 2] of ``tokens`` [batch, context]."""
+
+
+@torch.no_grad()
+@casts_shared()
+def evaluate_reconstruction(
+    passes: ModelPasses,
+    saes: Mapping[str, Codec],
+    batches: Sequence[torch.Tensor],
+    *,
+    token_filter: TokenFilter,
+    with_loss: bool = True,
+    with_kl: bool = False,
+    observer: Observer | None = None,
+    on_pass: Callable[[], None] | None = None,
+) -> dict[str, Reconstruction]:
+    """
+    Measure several SAEs that read one hook on the same tokens.
+
+    Args:
+        passes: The language model and the hook.
+        saes: Name to SAE.
+        batches: Token ids [batch, context] each; a Loss Recovered to quote takes 50,000 tokens in all.
+        token_filter: Tokens left out here keep their activation when the others are replaced.
+        with_loss: Also run the model with every SAE and both ablations.
+        with_kl: With the loss, also measure how far the predictions move. Holds the clean logits of one batch.
+        observer: Shown every code.
+        on_pass: Called after each pass of the model over a batch: ``2 + len(saes)`` times a batch and once more for
+            the mean ablation.
+
+    Returns:
+        Name to result.
+
+    Raises:
+        ConfigError: ``with_kl`` without ``with_loss``.
+    """
+    if with_kl and not with_loss:
+        raise ConfigError("with_kl=True compares the passes that with_loss=True runs; ask for both.")
+    sums = {name: ReconstructionSums() for name in saes}
+    losses: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+    divergences: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
+    left_alone: list[tuple[torch.Tensor, torch.Tensor]] = []
+    tick = on_pass or (lambda: None)
+    for tokens in batches:
+        logits = None
+        if with_loss:
+            clean_losses, activations, logits = passes.clean(tokens, keep_logits=with_kl)
+            losses[CLEAN].append(clean_losses)
+        else:
+            activations = passes.activations(tokens)
+        tick()
+        kept = token_filter.keep(tokens, activations).to(activations.device)
+        x = activations[kept].float()
+        replacements = {ZERO: torch.zeros_like(x)}
+        for name, sae in saes.items():
+            codes = sae.encode(x)
+            replacements[name] = sae.decode(codes).to(x)
+            sums[name].update(x, replacements[name], codes)
+            if observer is not None:
+                observer(name, codes, kept.nonzero(), tokens)
+        if with_loss:
+            left_alone.append((kept, activations[~kept]))
+            for name, x_hat in replacements.items():
+                compared = None if name == ZERO else logits
+                replaced = passes.replaced(tokens, _spliced(kept, x_hat, activations[~kept]), clean_logits=compared)
+                losses[name].append(replaced.losses)
+                if replaced.divergences is not None:
+                    divergences[name].append(replaced.divergences)
+                tick()
+        del logits  # before the next clean pass makes its own
+    if with_loss:
+        # the mean is known only now; what was not kept is all that this pass needs of the activations
+        mean_x = next(iter(sums.values())).mean_x
+        for tokens, (kept, others) in zip(batches, left_alone, strict=True):
+            constant = mean_x.to(others).expand(int(kept.sum()), -1)
+            losses[MEAN].append(passes.losses_with(tokens, _spliced(kept, constant, others)))
+            tick()
+    ce, kl = (
+        {name: torch.cat(values).mean().item() for name, values in found.items()} for found in (losses, divergences)
+    )
+    n_predicted = sum(len(values) for values in losses[CLEAN])
+    return {
+        name: total.result(
+            LossRecovered(n_predicted, ce[CLEAN], ce[name], ce[ZERO], ce[MEAN], kl.get(name)) if with_loss else None
+        )
+        for name, total in sums.items()
+    }
+
+
+def _spliced(kept: torch.Tensor, replaced: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Activations [batch, context, d_in] from those of the kept tokens and of the others."""
+    whole = replaced.new_empty(*kept.shape, replaced.shape[-1])
+    whole[kept] = replaced
+    whole[~kept] = others.to(replaced.dtype)
+    return whole

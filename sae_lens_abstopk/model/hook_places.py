@@ -1,0 +1,118 @@
+"""Where a hook name points to in a model: transformers, SAELens's proxy of it, HookedTransformer or TransformerBridge."""
+
+import difflib
+import re
+from typing import NamedTuple
+
+from sae_lens.load_model import HookedProxyLM
+from torch import nn
+from transformer_lens import HookedTransformer
+from transformer_lens.model_bridge import TransformerBridge
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.language_model import LAYER_MODULE
+
+RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
+# parts of a model that have layers and read no text
+OTHER_TOWERS = re.compile("vision|visual|audio")
+
+
+class HookPlace(NamedTuple):
+    """A module whose output is the activation of a hook, and the module that is told which tokens it belongs to."""
+
+    name: str
+    """As the model calls it, which may differ from the name that was asked for."""
+    module: nn.Module
+    reader: nn.Module
+    """Called once a forward pass before ``module``: the transformers base model, or the TransformerLens block."""
+
+
+def transformers_model(model: nn.Module) -> nn.Module | None:
+    """The transformers model in ``model``; None for a HookedTransformer, which has its own weights."""
+    if isinstance(model, HookedProxyLM):
+        return model.model
+    if isinstance(model, TransformerBridge):
+        return model.original_model
+    return None if isinstance(model, HookedTransformer) else model
+
+
+def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
+    """
+    The place of ``hook_name`` in ``model``.
+
+    ``model.layers.15`` (transformers: the output of a layer) and ``blocks.15.hook_resid_post`` (TransformerLens) are the
+    same activation, as are ``blocks.16.hook_resid_pre`` and both; each is understood by every kind of model. Other
+    hooks are looked up under their own name only.
+
+    Raises:
+        ConfigError: no name was given, or the model has no such place; names the nearest that it has.
+    """
+    if not hook_name:
+        raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
+    hf = transformers_model(model)
+    if isinstance(model, TransformerBridge | HookedTransformer):
+        return _in_transformer_lens(model, hook_name, hf)
+    assert hf is not None
+    layers = layer_names(hf)
+    name = hook_name
+    if RESIDUAL.fullmatch(hook_name):
+        layer = residual_layer(hook_name)
+        name = layers[layer] if layer is not None and 0 <= layer < len(layers) else ""
+    modules = {name: module for name, module in hf.named_modules() if name}
+    if name not in modules:
+        raise ConfigError(_missing(model, hook_name, list(modules), layers))
+    return HookPlace(name, modules[name], _base_model(hf))
+
+
+def residual_layer(hook_name: str) -> int | None:
+    """The layer whose output is at a hook, -1 for what goes into the first; None where that is no output of a layer."""
+    if residual := RESIDUAL.fullmatch(hook_name):
+        # what goes into a layer is what comes out of the one below it
+        return int(residual[1]) - (residual[2] == "pre")
+    # in TransformerLens blocks.3 is no hook
+    if LAYER_MODULE.search(hook_name) and not hook_name.startswith("blocks.") and not OTHER_TOWERS.search(hook_name):
+        return int(hook_name.rpartition(".")[2])
+    return None
+
+
+def layer_names(hf: nn.Module) -> list[str]:
+    """Names of the decoder layers of a transformers model, bottom up; a vision tower's are not among them."""
+    stacks: dict[str, list[str]] = {}
+    for name, _ in hf.named_modules():
+        if LAYER_MODULE.search(name) and not OTHER_TOWERS.search(name):
+            stacks.setdefault(name.rpartition(".")[0], []).append(name)
+    return max(stacks.values(), key=len, default=[])
+
+
+def _in_transformer_lens(
+    model: TransformerBridge | HookedTransformer, hook_name: str, hf: nn.Module | None
+) -> HookPlace:
+    layer = None if hook_name.startswith("blocks.") else residual_layer(hook_name)
+    name = hook_name if layer is None else f"blocks.{layer}.hook_resid_post"
+    known = list(model.hook_dict)
+    residual = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]
+    # with an SAE attached a HookedSAETransformer keeps the SAE under the hook's name, and no hook
+    modules = model.hook_dict if isinstance(model, TransformerBridge) else dict(model.named_modules())
+    if name not in modules:
+        raise ConfigError(_missing(model, hook_name, known, residual))
+    if hf is not None:
+        return HookPlace(name, modules[name], _base_model(hf))
+    block = re.match(r"blocks\.\d+\b", name)
+    if block is None:
+        raise ConfigError(
+            f"hook_name={hook_name!r}: in a HookedTransformer only hooks of its blocks can be steered, "
+            f"{residual[0]} to {residual[-1]} for example."
+        )
+    return HookPlace(name, modules[name], dict(model.named_modules())[block[0]])
+
+
+def _base_model(hf: nn.Module) -> nn.Module:
+    base = getattr(hf, "base_model", hf)
+    return base if isinstance(base, nn.Module) else hf
+
+
+def _missing(model: nn.Module, hook_name: str, known: list[str], residual: list[str]) -> str:
+    near = difflib.get_close_matches(hook_name, known, n=3)
+    span = f"; the residual stream is at {residual[0]} to {residual[-1]}" if residual else ""
+    nearest = f"; nearest: {', '.join(near)}" if near else ""
+    return f"hook_name={hook_name!r} is not in this {type(model).__name__}{span}{nearest}."

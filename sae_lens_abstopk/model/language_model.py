@@ -1,0 +1,138 @@
+"""The language model of a run: looked at before its weights are read, then loaded the way the config asks."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from sae_lens.load_model import load_model
+from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
+from safetensors import SafetensorError
+from transformer_lens.HookedRootModule import HookedRootModule
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sae_lens_abstopk.config.model_config import model_shape, name_on_hub, read_model_config, why_no_model
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.errors import ConfigError
+
+# where the residual stream after a layer is called what, to help whoever guessed wrong
+LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
+
+
+def check_hook(cfg: TrainingConfig) -> None:
+    """
+    Refuse a hook that the model lacks or an SAE of another width, before any weight is read.
+
+    Raises:
+        ConfigError: naming the hook and the nearest ones that exist, or both widths.
+    """
+    layers, width = model_shape(cfg.model_name, cfg.model_class_name)
+    if cfg.model_class_name == "AutoModelForCausalLM":
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(read_model_config(cfg.model_name))
+        _check_name(cfg, [name for name, _ in model.named_modules() if name], layers)
+        reads_residual = LAYER_MODULE.search(cfg.hook_name)
+    else:
+        layer = re.search(r"(^|\.)blocks\.(\d+)\.", cfg.hook_name)
+        if layer is None or int(layer[2]) >= layers:
+            raise ConfigError(
+                f"hook_name={cfg.hook_name!r} is not in {cfg.model_name}, which has layers 0 to {layers - 1}; "
+                f"{cfg.model_class_name} calls the residual stream after one 'blocks.{layers // 2}.hook_resid_post'."
+            )
+        reads_residual = "hook_resid" in cfg.hook_name
+    if reads_residual and cfg.sae.d_in != width:
+        raise ConfigError(
+            f"sae.d_in={cfg.sae.d_in} but {cfg.model_name} is {width} wide; set sae.d_in={width} or leave it out."
+        )
+
+
+def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
+    if cfg.hook_name in names:
+        return
+    residual = [name for name in names if LAYER_MODULE.search(name)]
+    asked = re.search(r"\.(\d+)(?:\.|$)", cfg.hook_name)
+    if asked and int(asked[1]) >= layers:
+        nearest = residual[-1:]
+    else:
+        nearest = difflib.get_close_matches(cfg.hook_name, names, n=3) or residual[layers // 2 : layers // 2 + 1]
+    raise ConfigError(
+        f"hook_name={cfg.hook_name!r} is not a module of {cfg.model_name}, which has {layers} layers, "
+        f"{residual[0] if residual else names[0]} to {residual[-1] if residual else names[-1]}; "
+        f"nearest: {', '.join(nearest)}."
+    )
+
+
+@torch.no_grad()
+def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
+    """
+    Refuse a hook that a loaded model lacks, or whose activations are of another width than the SAE reads; two tokens are run.
+
+    Raises:
+        ConfigError: naming the hook and the nearest ones that exist, or both widths.
+    """
+    hook, names = cfg.hook_name, list(model.hook_dict)
+    if hook not in names:
+        nearest = ", ".join(difflib.get_close_matches(hook, names, n=3)) or names[0]
+        raise ConfigError(f"hook_name={hook!r} is no hook point of {cfg.model_name}; nearest: {nearest}.")
+    _, cache = model.run_with_cache(
+        torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device),
+        names_filter=[hook],
+        stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(hook),
+        prepend_bos=False,
+        **cfg.model_kwargs,
+    )
+    if hook not in cache:
+        raise ConfigError(
+            f"hook_name={hook!r} is a hook point of {cfg.model_name}, but a forward pass does not reach it with the model's "
+            "settings; name another one."
+        )
+    activations = cache[hook]
+    width = (activations if cfg.hook_head_index is None else activations[:, :, cfg.hook_head_index])[0, 0].numel()
+    if width != cfg.sae.d_in:
+        raise ConfigError(
+            f"sae.d_in={cfg.sae.d_in} (by default the width of the residual stream), but the activations of {hook} in "
+            f"{cfg.model_name} are {width} wide; set sae.d_in={width}."
+        )
+
+
+def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = None) -> HookedRootModule:
+    """The model of ``cfg`` on ``cfg.llm_device``, in evaluation mode, with these hooks or the one that the run reads."""
+    kwargs: dict[str, Any] = dict(cfg.model_from_pretrained_kwargs or {})
+    try:
+        if cfg.model_class_name == "TransformerBridge":
+            model = load_bridge(cfg.model_name, str(cfg.llm_device), kwargs)
+        else:
+            hooked_transformer = cfg.model_class_name == "HookedTransformer"  # which has names of its own
+            model = load_model(
+                cfg.model_class_name,
+                cfg.model_name if hooked_transformer else name_on_hub(cfg.model_name),
+                device=cfg.llm_device,
+                model_from_pretrained_kwargs=kwargs,
+                hook_names=list(hook_names or [cfg.hook_name]),
+            )
+    except (GatedRepoError, RepositoryNotFoundError, OSError, SafetensorError, ValueError) as error:
+        raise ConfigError(why_no_model(cfg.model_name, error)) from error
+    return model.eval()
+
+
+def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    model_name = name_on_hub(model_name)
+    # A bridge finds a local folder only through a model that is loaded already.
+    hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
+    tokenizer = AutoTokenizer.from_pretrained(model_name)
+    return TransformerBridge.boot_transformers(
+        model_name, hf_model=hf_model.to(device), tokenizer=tokenizer, device=device
+    )
+
+
+def casts_shared() -> torch.autocast:
+    """
+    A context, or decorator, in which the weights of a model that runs in autocast are cast once, not at every pass.
+
+    An autocast context forgets what it cast when the outermost one ends. Weights must not change inside this one.
+    """
+    return torch.autocast("cpu", enabled=False)  # the memory of casts is one for all kinds of devices

@@ -1,0 +1,225 @@
+"""Forward passes that an evaluation needs: clean, up to the hook, and with another activation at the hook."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import torch
+from sae_lens.load_model import HookedProxyLM
+from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
+from torch import nn
+from torch.nn.functional import kl_div, log_softmax, nll_loss
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.errors import ConfigError
+
+# predictions scored at one time: 128 MiB of float32
+SCORED_ENTRIES = 2**25
+
+
+class CleanPass(NamedTuple):
+    """One pass with the hook left alone."""
+
+    losses: torch.Tensor
+    """Cross-entropy of each predicted token (nats), flat, float64, on the CPU."""
+    activations: torch.Tensor
+    """[batch, context, d_in] at the hook, or at one head of it."""
+    logits: torch.Tensor | None = None
+    """[batch, context, vocabulary] as the model gave them, where they were to be kept."""
+
+
+class ReplacedPass(NamedTuple):
+    """One pass with another activation at the hook."""
+
+    losses: torch.Tensor
+    """As in :class:`CleanPass`."""
+    divergences: torch.Tensor | None
+    """KL(clean || this) of the prediction of each predicted token (nats), flat, float64, on the CPU."""
+
+
+class ModelPasses:
+    """
+    Runs one model around one hook.
+
+    Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
+    those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison. So do
+    models whose layers give a tuple (GPT-Neo, Bloom, Falcon, MPT).
+    With ``d_in``, activations of another width are refused (ConfigError).
+
+    Of a hook with heads, [batch, context, heads, d_head], all are read and replaced as one activation, or with
+    ``head_index`` that one alone: the others then stay as they are. A head that the hook lacks is refused (ConfigError).
+    """
+
+    def __init__(
+        self,
+        model: HookedRootModule,
+        hook_name: str,
+        *,
+        autocast: bool = False,
+        skip_below: bool = True,
+        d_in: int | None = None,
+        head_index: int | None = None,
+    ) -> None:
+        self.model, self.hook_name, self.autocast = model, hook_name, autocast
+        self.d_in, self.head_index = d_in, head_index
+        self.skip_below = skip_below
+
+    @classmethod
+    def of_run(cls, model: HookedRootModule, cfg: TrainingConfig) -> Self:
+        """Passes around what the SAEs of a run read."""
+        return cls(model, cfg.hook_name, autocast=cfg.autocast_lm, d_in=cfg.sae.d_in, head_index=cfg.hook_head_index)
+
+    @torch.no_grad()
+    def clean(self, tokens: torch.Tensor, *, keep_logits: bool = False) -> CleanPass:
+        """Losses and activations of token ids [batch, context]; the logits too where :meth:`replaced` needs them."""
+        seen: list[torch.Tensor] = []
+
+        def look(activations: torch.Tensor, hook: Any) -> None:  # noqa: ARG001  # TransformerLens names it
+            seen.append(activations)
+
+        logits = self._logits(tokens, look)
+        activations = self._read(seen[0])
+        return CleanPass(_scores(logits, tokens).losses, activations, logits if keep_logits else None)
+
+    @torch.no_grad()
+    def activations(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Activations [batch, context, d_in] alone; the layers above the hook are not run."""
+        with self._autocast(tokens):
+            _, cache = self.model.run_with_cache(
+                tokens,
+                names_filter=[self.hook_name],
+                stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(self.hook_name),
+                prepend_bos=False,
+            )
+        return self._read(cache[self.hook_name])
+
+    def losses_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
+        """Losses, as in :class:`CleanPass`, with ``activations`` [batch, context, d_in] in place of the hook's."""
+        return self.replaced(tokens, activations).losses
+
+    @torch.no_grad()
+    def replaced(
+        self, tokens: torch.Tensor, activations: torch.Tensor, *, clean_logits: torch.Tensor | None = None
+    ) -> ReplacedPass:
+        """
+        A pass with ``activations`` [batch, context, d_in] in place of the hook's.
+
+        With the ``clean_logits`` of these tokens, also how far the predictions moved from them.
+        """
+
+        def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
+            if self.head_index is None:
+                return activations.to(original).view_as(original)
+            with_head = original.clone()
+            with_head[:, :, self.head_index] = activations.to(original)
+            return with_head
+
+        with _skipped(self._skippable, activations):
+            logits = self._logits(tokens, replace)
+        return _scores(logits, tokens, clean_logits)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the activations at the hook are; of a model on several devices, a pass over two tokens tells."""
+        devices = {weight.device for weight in self.model.parameters()}
+        return devices.pop() if len(devices) == 1 else self._of_two_tokens().device
+
+    def _of_two_tokens(self) -> torch.Tensor:
+        return self.activations(torch.zeros(1, 2, dtype=torch.int64, device=next(self.model.parameters()).device))
+
+    @cached_property
+    def _skippable(self) -> list[nn.Module]:
+        """Layers that need not run where the hook is replaced; none where a layer does not give a tensor alone."""
+        layers = layers_up_to(self.model, self.hook_name) if self.skip_below else []
+        if not layers:
+            return []
+        given: list[Any] = []
+        handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
+        try:
+            self._of_two_tokens()
+        finally:
+            handle.remove()
+        return layers if isinstance(given[0], torch.Tensor) else []
+
+    def _read(self, hooked: torch.Tensor) -> torch.Tensor:
+        """[batch, context, d_in] of what is at the hook."""
+        if self.head_index is not None:
+            heads = hooked.shape[2] if hooked.ndim == 4 else 0
+            if not -heads <= self.head_index < heads:
+                has = (
+                    f"heads 0 to {heads - 1}"
+                    if heads
+                    else "no heads; set it to null, or take a hook such as attn.hook_z"
+                )
+                raise ConfigError(f"hook_head_index={self.head_index}: {self.hook_name} of this model has {has}.")
+            hooked = hooked[:, :, self.head_index]
+        activations = hooked.flatten(2)
+        if self.d_in not in (None, activations.shape[-1]):
+            raise ConfigError(
+                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the model "
+                "and the hook that it was trained on."
+            )
+        return activations
+
+    def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
+        with self._autocast(tokens):
+            return self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
+
+    def _autocast(self, tokens: torch.Tensor) -> torch.autocast:
+        return torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+
+
+def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:
+    """Losses of logits [batch, context, vocabulary], and their divergence from those of the clean pass."""
+    losses, divergences = [], []
+    # float32 log-probabilities of some predictions at a time: those of a whole batch can outgrow the model
+    n = max(SCORED_ENTRIES // logits.shape[-1], 1)
+    for row, ids in enumerate(tokens.to(logits.device)):
+        for start in range(0, len(ids) - 1, n):
+            scored = slice(start, min(start + n, len(ids) - 1))
+            log_p = log_softmax(logits[row, scored].float(), dim=-1)
+            losses.append(nll_loss(log_p, ids[1:][scored], reduction="none"))
+            if clean is not None:
+                log_clean = log_softmax(clean[row, scored].float(), dim=-1)
+                divergences.append(kl_div(log_p, log_clean, log_target=True, reduction="none").sum(-1))
+    return ReplacedPass(
+        torch.cat(losses).cpu().double(), torch.cat(divergences).cpu().double() if clean is not None else None
+    )
+
+
+def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
+    """The layers of a transformers model up to the one whose output is ``hook_name``; empty for any other hook."""
+    match = re.fullmatch(r"(.+)\.(\d+)", hook_name)
+    if not isinstance(model, HookedProxyLM) or match is None:
+        return []
+    layers = dict(model.model.named_modules()).get(match[1])
+    if not isinstance(layers, nn.ModuleList):
+        return []
+    return list(layers)[: int(match[2]) + 1]
+
+
+@contextmanager
+def _skipped(layers: list[nn.Module], activations: torch.Tensor) -> Iterator[None]:
+    """Let ``layers`` hand their input on, and the last of them hand out ``activations``; their hooks still run."""
+
+    def hand_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
+        return hidden_states
+
+    def hand_out(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
+        return activations.to(hidden_states.dtype)
+
+    # a model on several devices has forwards of accelerate on the layers themselves
+    own = [vars(layer).get("forward") for layer in layers]
+    try:
+        for layer in layers:
+            layer.forward = hand_out if layer is layers[-1] else hand_on
+        yield
+    finally:
+        for layer, forward in zip(layers, own, strict=True):
+            if forward is None:
+                del layer.forward  # uncovers the method of the class
+            else:
+                layer.forward = forward

@@ -1,0 +1,131 @@
+"""Which tokens a forward pass is about, also when a KV cache leaves it with the newest alone."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformer_lens import HookedTransformer
+
+from sae_lens_abstopk.model.token_filter import TokenFilter
+
+
+@dataclass(frozen=True)
+class PassTokens:
+    """The tokens [batch, width] of one forward pass."""
+
+    positions: torch.Tensor
+    """Place in the text, [batch or 1, width]; 0 is the first token that is no padding."""
+    ids: torch.Tensor | None = None
+    """Token ids [batch, width]; None where the model was given embeddings."""
+    real: torch.Tensor | None = None
+    """False at padding, [batch, width]; None where nothing is."""
+
+    def kept(self, token_filter: TokenFilter, activations: torch.Tensor, *, prompt: bool = True) -> torch.Tensor:
+        """
+        Boolean [batch, width]: tokens that ``token_filter`` keeps and that are no padding.
+
+        Of the filter's slice only the start counts: how long a text will be is not known while it is generated.
+
+        Args:
+            token_filter: The filter.
+            activations: [batch, width, ...] before anything was changed.
+            prompt: False: only the last token of the pass, the one that the next is predicted from.
+        """
+        batch, width = activations.shape[:2]
+        start = token_filter.seqpos_slice[0] if len(token_filter.seqpos_slice) > 1 else None
+        kept = (self.positions.to(activations.device) >= max(start or 0, 0)).expand(batch, width).clone()
+        real = torch.ones_like(kept) if self.real is None else self.real.to(kept.device)
+        kept &= real
+        if token_filter.special_tokens and self.ids is not None:
+            special = torch.tensor(token_filter.special_tokens, device=self.ids.device)
+            kept &= ~torch.isin(self.ids, special).to(kept.device)
+        if token_filter.max_norm is not None:
+            kept &= activations.flatten(2).float().norm(dim=-1) <= token_filter.max_norm
+        if not prompt:
+            column = torch.arange(width, device=kept.device).expand_as(kept)
+            kept &= column == torch.where(real, column, -1).amax(-1, keepdim=True)
+        return kept
+
+
+class PassReader:
+    """Is told of each forward pass by a hook on ``reader`` (see :class:`HookPlace`) and knows the tokens of the last."""
+
+    def __init__(self, model: nn.Module, reader: nn.Module) -> None:
+        self.model, self.reader = model, reader
+        self.tokens: PassTokens | None = None
+        self._ids: torch.Tensor | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """While this is open, :attr:`tokens` is current."""
+        if isinstance(self.model, HookedTransformer):
+            handles = [
+                self.model.embed.register_forward_pre_hook(self._remember_ids),
+                self.reader.register_forward_pre_hook(self._read_block, with_kwargs=True),
+            ]
+        else:
+            read = _reads(self.reader.forward)
+
+            def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                self.tokens = read(args, kwargs)
+
+            handles = [self.reader.register_forward_pre_hook(before, with_kwargs=True)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.tokens = self._ids = None
+
+    def of(self, activations: torch.Tensor) -> PassTokens:
+        """The tokens of ``activations`` [batch, width, ...]; without news of the pass, a text from its start."""
+        if self.tokens is not None:
+            return self.tokens
+        return PassTokens(torch.arange(activations.shape[1])[None])
+
+    def _remember_ids(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        # HookedTransformer.generate embeds each new token by itself and runs the blocks on embeddings
+        ids = args[0] if args[0].ndim == 2 else args[0][:, None]
+        follows = self._ids is not None and ids.shape[1] == 1 and len(ids) == len(self._ids)
+        self._ids = torch.cat([self._ids, ids], dim=1) if follows and self._ids is not None else ids
+
+    def _read_block(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entry, mask = kwargs.get("past_kv_cache_entry"), kwargs.get("attention_mask")
+        past, width = 0 if entry is None else entry.past_keys.shape[1], args[0].shape[1]
+        ids = None if self._ids is None or self._ids.shape[1] < width else self._ids[:, -width:]
+        self.tokens = _from_mask(mask, past, width, ids, None)
+
+
+def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], PassTokens | None]:
+    """From the arguments of a transformers model's ``forward`` to the tokens of the pass."""
+    signature = inspect.signature(forward)
+
+    def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassTokens | None:
+        given = dict(signature.bind_partial(*args, **kwargs).arguments)
+        given |= given.pop("kwargs", {})
+        ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+        whole = ids if ids is not None else embeddings
+        if whole is None:
+            return None
+        # the argument was renamed in transformers
+        cache = given.get("past_key_values") if given.get("cache") is None else given.get("cache")
+        past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+        return _from_mask(given.get("attention_mask"), past, whole.shape[1], ids, given.get("position_ids"))
+
+    return read
+
+
+def _from_mask(
+    mask: Any, past: int, width: int, ids: torch.Tensor | None, position_ids: torch.Tensor | None
+) -> PassTokens:
+    real, positions = None, None
+    if isinstance(mask, torch.Tensor) and mask.ndim == 2 and mask.shape[1] >= past + width:
+        now = slice(past, past + width)
+        real, positions = mask[:, now].bool(), (mask.long().cumsum(1) - 1)[:, now]
+    if position_ids is not None and position_ids.ndim == 2:
+        positions = position_ids
+    return PassTokens(torch.arange(past, past + width)[None] if positions is None else positions, ids, real)

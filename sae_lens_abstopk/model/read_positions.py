@@ -1,0 +1,100 @@
+"""Where a text is read: one row a text and read position, of activations and of codes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.text_batches import TextBatch
+from sae_lens_abstopk.saes.codec import Codec
+
+READS = ("last", "mean", "marked")
+# bytes of codes that are in memory at once, on their way in and on their way out
+CHUNK_BYTES = 64 * 2**20
+
+
+class Fallbacks(NamedTuple):
+    """Texts, in number, that could not be read as asked, mostly because the token filter leaves tokens out."""
+
+    last_moved: int = 0
+    """Whose last token is left out: "last" is their last token that is kept."""
+    unfiltered: int = 0
+    """Without any token that is kept: they are read as if nothing were left out."""
+    marked_left_out: int = 0
+    """Whose marked token is left out or cut off: no probe sees such a text (:attr:`~.representations.Representations.left_out`)."""
+    truncated: int = 0
+    """Cut to ``MAX_LENGTH`` tokens."""
+
+
+class TextReader:
+    """Reduces a batch to one row a text and read position; only tokens that are read are encoded."""
+
+    def __init__(self, batch: TextBatch, reads: Sequence[str]) -> None:
+        self.batch = batch
+        self.has_kept = batch.kept.any(1)
+        self.usable = torch.where(self.has_kept[:, None], batch.kept, batch.real)
+        width = batch.kept.shape[1]
+        places = torch.arange(width, device=batch.kept.device)
+        self.last = torch.where(self.usable, places, -1).amax(1)
+        self.really_last = torch.where(batch.real, places, -1).amax(1)
+        self.with_mean = "mean" in reads
+        self.picked = {"last": self.last, "marked": torch.where(batch.marked < 0, self.last, batch.marked)}
+        self.picked = {read: place for read, place in self.picked.items() if read in reads}
+        self.texts = torch.arange(len(batch.rows), device=batch.kept.device)
+
+    def of_activations(self) -> dict[str, npt.NDArray[np.float32]]:
+        found = {read: self.batch.activations[self.texts, place] for read, place in self.picked.items()}
+        if self.with_mean:
+            weights = self.usable.to(torch.float32)[..., None]
+            # a token that is left out may be a thousand times as large: no 0 * x, but no x at all
+            total = torch.where(self.usable[..., None], self.batch.activations.float(), 0).sum(1)
+            found["mean"] = total / weights.sum(1)
+        return {read: _array(values) for read, values in found.items()}
+
+    def of_codes(self, name: str, sae: Codec, d_sae: int) -> dict[str, npt.NDArray[np.float32]]:
+        read = self.usable.clone() if self.with_mean else torch.zeros_like(self.usable)
+        for place in self.picked.values():
+            read[self.texts, place] = True
+        text, position = read.nonzero(as_tuple=True)
+        x = self.batch.activations[text, position].float()
+        device = x.device
+        found = {kind: torch.empty(len(self.texts), d_sae, device=device) for kind in self.picked}
+        sums = torch.zeros(len(self.texts), d_sae, device=device) if self.with_mean else None
+        in_mean = self.usable[text, position]
+        size = max(1, CHUNK_BYTES // (4 * d_sae))
+        for start in range(0, len(x), size):
+            part = slice(start, start + size)
+            codes = sae.encode(x[part])
+            codes = (codes.to_dense() if codes.is_sparse else codes).float().to(device)
+            if not bool(codes.sum().isfinite()):
+                raise ConfigError(f"SAE {name!r} gives codes that are not finite; check its weights and its dtype.")
+            if sums is not None:
+                sums.index_add_(0, text[part][in_mean[part]], codes[in_mean[part]])
+            for kind, place in self.picked.items():
+                here = position[part] == place[text[part]]
+                found[kind][text[part][here]] = codes[here]
+        if sums is not None:
+            found["mean"] = sums / self.usable.sum(1, keepdim=True)
+        return {kind: _array(values) for kind, values in found.items()}
+
+    def left_out(self) -> list[int]:
+        """Texts, by number, whose marked token is cut off, or left out by the filter: the SAE knows no such activation."""
+        if "marked" not in self.picked:
+            return []
+        kept = self.batch.kept[self.texts, self.picked["marked"]] & (self.batch.marked >= 0)
+        return self.batch.rows[~kept.cpu()].tolist()
+
+    def fallbacks(self) -> Fallbacks:
+        return Fallbacks(
+            last_moved=int((self.last != self.really_last).sum()) if "last" in self.picked else 0,
+            unfiltered=int((~self.has_kept).sum()),
+            marked_left_out=len(self.left_out()),
+            truncated=self.batch.truncated,
+        )
+
+
+def _array(values: torch.Tensor) -> npt.NDArray[np.float32]:
+    return values.float().cpu().numpy()

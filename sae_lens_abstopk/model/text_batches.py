@@ -1,0 +1,191 @@
+"""Texts through a language model in batches of like length, with the tokens that an SAE is to be read at."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from sae_lens import SAE
+
+from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
+
+# texts that are tokenised and sorted together: enough for little padding, few enough to forget
+WINDOW = 2048
+# tokens in one pass of the model, padding included
+BATCH_TOKENS = 2048
+# tokens of a text that are run; the rest is cut off, and counted
+MAX_LENGTH = 512
+
+Marker = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """How SAEs want their tokens: whether a BOS goes first, and which tokens they were trained on."""
+
+    prepend_bos: bool
+    """A BOS in front is context only: it is never read."""
+    token_filter: TokenFilter
+    """Positions of ``seqpos_slice`` count from the start of the text, BOS included."""
+
+    @classmethod
+    def of_saes(cls, saes: Mapping[str, Any], tokenizer: Any) -> Self:
+        """
+        The rules that the metadata of all ``saes`` record; a BOS where they say nothing, as SAELens has it.
+
+        A norm limit is an estimate, which differs between seeds, and releases have none: that of the first that has one
+        is taken.
+
+        Raises:
+            ConfigError: one is no SAELens SAE, or they disagree.
+        """
+        selection = shared_selection(saes)
+        filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
+        limit = next((each.max_norm for each in filters if each.max_norm is not None), None)
+        return cls(selection.prepend_bos, replace(filters[0], max_norm=limit))
+
+    def __str__(self) -> str:
+        return f"{'a BOS in front' if self.prepend_bos else 'no BOS'}, {self.token_filter}"
+
+
+def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
+    """
+    Which tokens all ``saes`` were trained on.
+
+    Raises:
+        ConfigError: one is no SAELens SAE, they disagree, or there is none.
+    """
+    found: dict[str, TokenSelection] = {}
+    for name, sae in saes.items():
+        if not isinstance(sae, SAE):
+            raise ConfigError(
+                f"{name!r} is a {type(sae).__name__} without SAELens metadata; say rules=ReadingRules(...)."
+            )
+        found[name] = TokenSelection.of_sae(sae)
+    if len(set(found.values())) != 1:
+        told = "; ".join(
+            f"{name}: {', '.join(f'{key}={value}' for key, value in selection._asdict().items())}"
+            for name, selection in found.items()
+        )
+        raise ConfigError(
+            f"only SAEs trained on the same selection of tokens can share a pass ({told or 'no SAE was given'}); give those of one selection "
+            "at a time."
+        )
+    return next(iter(found.values()))
+
+
+class TextBatch(NamedTuple):
+    """Some texts at the hook; b texts, padded on the right to t tokens."""
+
+    rows: torch.Tensor
+    """Where the texts stand among all, int64 [b]."""
+    activations: torch.Tensor
+    """[b, t, d_in]."""
+    real: torch.Tensor
+    """Boolean [b, t]: tokens of the text, without padding and without the BOS in front."""
+    kept: torch.Tensor
+    """Boolean [b, t]: those of them that pass the token filter."""
+    marked: torch.Tensor
+    """Position of the marked token, int64 [b]; -1 without a marker, or where it is cut off."""
+    truncated: int
+    """Texts that were cut to ``MAX_LENGTH`` tokens."""
+
+
+class _Tokens(NamedTuple):
+    row: int
+    ids: list[int]
+    marked: int
+    truncated: bool
+
+
+@torch.no_grad()
+def text_batches(
+    passes: ModelPasses,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    rules: ReadingRules,
+    markers: Sequence[Marker] | None = None,
+) -> Iterator[TextBatch]:
+    """
+    Activations of ``texts``, each once, in batches of at most ``BATCH_TOKENS`` tokens (or one text), padding included.
+
+    Models are causal, so padding on the right changes nothing to its left.
+
+    Raises:
+        ConfigError: a text has no token, or a marker covers none.
+    """
+    bos = [tokenizer.bos_token_id] if rules.prepend_bos and tokenizer.bos_token_id is not None else []
+    for start in range(0, len(texts), WINDOW):
+        window = range(start, min(start + WINDOW, len(texts)))
+        tokenised = sorted(
+            _tokenise(tokenizer, texts, markers, window, bos=bos),
+            key=lambda tokens: len(tokens.ids),
+        )
+        while tokenised:
+            size = len(tokenised)
+            # the last is the longest: it decides how many fit
+            size = min(size, max(1, BATCH_TOKENS // len(tokenised[-1].ids)))
+            taken, tokenised = tokenised[-size:], tokenised[:-size]
+            yield _run(passes, taken, rules, n_bos=len(bos))
+
+
+def _run(passes: ModelPasses, taken: list[_Tokens], rules: ReadingRules, *, n_bos: int) -> TextBatch:
+    device = next(passes.model.parameters()).device
+    width = len(taken[-1].ids)
+    # any token will do as padding: nothing that is read looks at it
+    tokens = torch.tensor([text.ids + text.ids[:1] * (width - len(text.ids)) for text in taken], device=device)
+    activations = passes.activations(tokens)
+    lengths = torch.tensor([len(text.ids) for text in taken], device=device)
+    position = torch.arange(width, device=device)
+    real = (position < lengths[:, None]) & (position >= n_bos)
+    # a slice that counts from the end means the end of each text, not of the padding
+    in_slice = torch.zeros_like(real)
+    for row, length in zip(in_slice, lengths.tolist(), strict=True):
+        row[:length][slice(*rules.token_filter.seqpos_slice)] = True
+    elsewhere = replace(rules.token_filter, seqpos_slice=(None,))
+    kept = real & in_slice & elsewhere.keep(tokens, activations).to(device)
+    return TextBatch(
+        rows=torch.tensor([text.row for text in taken]),
+        activations=activations,
+        real=real.to(activations.device),
+        kept=kept.to(activations.device),
+        marked=torch.tensor([text.marked for text in taken], device=activations.device),
+        truncated=sum(text.truncated for text in taken),
+    )
+
+
+def _tokenise(
+    tokenizer: Any,
+    texts: Sequence[str],
+    markers: Sequence[Marker] | None,
+    window: range,
+    *,
+    bos: list[int],
+) -> Iterator[_Tokens]:
+    spans = [None if markers is None else markers[row] for row in window]
+    with_offsets = any(span is not None for span in spans)
+    if with_offsets and not getattr(tokenizer, "is_fast", False):
+        raise ConfigError("marked tokens need a fast tokenizer, one that knows which characters a token covers.")
+    # the BOS is ours to add: tokenizers differ in whether they do it themselves
+    encoded = tokenizer(
+        [texts[row] for row in window], add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False
+    )
+    room = MAX_LENGTH - len(bos)
+    for place, row in enumerate(window):
+        ids = encoded["input_ids"][place]
+        if not ids:
+            raise ConfigError(f"text {row} ({texts[row]!r}) has no token; leave it out.")
+        marked, span = -1, spans[place]
+        if span is not None:
+            offsets = encoded["offset_mapping"][place]
+            covered = [i for i, (first, end) in enumerate(offsets) if first < span[1] and end > span[0]]
+            if not covered:
+                raise ConfigError(
+                    f"the marker {span} of text {row} ({texts[row][:60]!r}) covers no token; markers are (first, end) "
+                    "characters of the text."
+                )
+            marked = covered[-1] + len(bos) if covered[-1] < room else -1
+        yield _Tokens(row, bos + ids[:room], marked, len(ids) > room)

@@ -1,0 +1,423 @@
+"""Config files: what is accepted, what is refused and in which words, and that the comments are current."""
+
+import contextlib
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sae_lens
+import torch
+import yaml
+from sae_lens.training.optim import get_lr_scheduler
+
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
+from sae_lens_abstopk.config.checks import SCHEDULERS, require_devices
+from sae_lens_abstopk.config.config_file import build_config, dump_config
+from sae_lens_abstopk.config.keys import annotate, key_docs
+from sae_lens_abstopk.config.presets import preset_names, variant_names
+from sae_lens_abstopk.yaml_files import data_folder, yaml_text, yaml_value
+
+CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
+    data_folder("training_configs").glob("variants/*.yaml")
+)
+
+NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
+"""SAELens's own nested SAE, without its prefixes."""
+
+SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_fraction": 0.25}
+"""Few signed latents, without the number of all."""
+
+QUADRATIC = {"architecture": "jumprelu", "d_in": 32, "d_sae": 64, "jumprelu_sparsity_loss_mode": "quadratic"}
+"""JumpReLU whose loss aims at an L0, without the L0."""
+
+
+def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    *sections, last = key.split(".")
+    at = raw
+    for section in sections:
+        at = at.setdefault(section, {})
+    at[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("learning_rate", 1e-3, "unknown key 'learning_rate'"),
+        ("train_batch_size", 64, "did you mean 'train_batch_size_tokens'?"),
+        ("sae.topk", 4, "unknown key 'topk' of the architecture abstopk"),
+        ("logger.log_wandb", True, "did you mean 'log_to_wandb'?"),
+        ("sae.architecture", "abstop", "did you mean 'abstopk'?"),
+        ("sae.architecture", "vanilla", "use one of abstopk, batch_abstopk, batchtopk, "),
+        ("sae", 3, "sae=3 must be a section"),
+        ("lr", "fast", "lr='fast' has the wrong type"),
+        ("lr", True, "lr=True has the wrong type"),
+        ("context_size", 12.5, "context_size=12.5 has the wrong type"),
+        ("seqpos_slice", "all", "seqpos_slice='all' has the wrong type"),
+        ("streaming", "yes please", "streaming='yes please' has the wrong type"),
+        ("lr", 0, "lr=0.0 must be above 0"),
+        ("adam_beta2", 1.0, "adam_beta2=1.0 must be at least 0 and below 1"),
+        ("lr_scheduler_name", "linear", "use one of constant, cosineannealing"),
+        ("model_class_name", "HookedGPT", "use one of AutoModelForCausalLM, TransformerBridge, HookedTransformer"),
+        ("dtype", "float8", "dtype='float8' is not known"),
+        ("device", "gpu", "device='gpu' is no torch device"),
+        ("llm_device", "gpu", "llm_device='gpu' is no torch device"),
+        ("act_store_device", "mps", "act_store_device='mps' has no float64"),
+        ("model_name", "", "model_name is missing"),
+        ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
+        ("held_out_every", 1, "held_out_every=1 must be at least 2"),
+        ("train_batch_size_tokens", 1000, "exceeds training_tokens=384"),
+        ("activations_mixing_fraction", 1.5, "must lie in [0, 1]"),
+        ("lr_warm_up_steps", 7, "exceed the run's 6 steps"),
+        ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
+        ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
+        ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
+        ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
+        ("layer", 3, "layer=3 has no effect"),
+        ("training_steps", 5, "give training_tokens or training_steps, not both"),
+        ("hook_name", "model.layers.{layer}", "set layer=N"),
+        ("seqpos_slice", [40, None], "results in an empty range"),
+        ("sae.k", 0, "sae.k=0 must lie between 1 and d_sae=64"),
+        ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
+        ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
+        ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
+        ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
+        ("sae.signed_fraction", 0.25, "has no effect, as this architecture has no signed_share; leave it out"),
+        ("sae", SIGNED | {"d_sae": 64, "signed_share": 0.5}, "sae: give signed_share or signed_fraction, not both"),
+        ("sae", SIGNED | {"d_sae": 64, "signed_fraction": 0}, "sae.signed_fraction=0.0 must be above 0 and finite"),
+        ("sae", SIGNED, "sae.signed_fraction is a multiple of d_in, and d_sae is missing"),
+        ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
+        ("sae.normalize_activations", "z", "has the wrong type"),
+        ("sae.use_sparse_activations", True, "has no effect here"),
+        ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq says"),
+        ("save_final_checkpoint", True, "save_final_checkpoint=True has no effect here"),
+        ("n_eval_batches", 20, "leave it out: perf_tokens says how many held-out tokens"),
+        ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
+        (
+            "logger.eval_every_n_wandb_logs",
+            5,
+            "logger.eval_every_n_wandb_logs=5 has no effect here; leave it out: perf_log_",
+        ),
+        ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window says after how many steps"),
+        ("dtype", "bfloat16", "dtype='bfloat16' has no effect here; leave it out: sae.dtype is that of the SAE"),
+        (
+            "logger.log_activations_store_to_wandb",
+            True,
+            "has no effect here; leave it out: checkpoints hold the position",
+        ),
+        ("logger.log_optimizer_state_to_wandb", True, "has no effect here; leave it out: the state of the optimiser"),
+        ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
+        ("device", "mps", "device='mps' has no float64, which thresholds and metrics are computed in; use cpu"),
+        ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
+        ("lr", float("nan"), "lr=nan must be above 0 and finite"),
+        ("lr_end", -1e-4, "lr_end=-0.0001 must be 0 or more and finite, or null for lr / 10"),
+        (
+            "sae",
+            NESTED | {"matryoshka_widths": [8], "normalize_activations": "layer_norm"},
+            "sae.normalize_activations='layer_norm' cannot be combined with the nested losses of matryoshka_batchtopk",
+        ),
+        (
+            "companions",
+            {"stock": {"architecture": "sae_lens_abstopk", "normalize_activations": "layer_norm"}},
+            "companions.stock.normalize_activations='layer_norm' cannot be combined with the dead-latent loss",
+        ),
+        ("sae", NESTED, "sae.matryoshka_widths is missing; list the numbers of latents"),
+        (
+            "sae",
+            NESTED | {"matryoshka_widths": [8, 4]},
+            "sae.matryoshka_widths=[8, 4] must be whole numbers that increase",
+        ),
+        ("sae", QUADRATIC, "sae.target_l0=None must be above 0 and at most d_sae=64"),
+        ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most d_sae=64"),
+        ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
+        ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
+        ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
+        ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
+        ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
+        ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),
+        (
+            "companions",
+            {"topk": {"architecture": "topk", "normalize_activations": "layer_norm"}},
+            "companions.topk.normalize_activations='layer_norm' cannot be combined",
+        ),
+        (
+            "companions",
+            {"l1": {"architecture": "standard", "k": 4}},
+            "companions.l1.k is no key of the architecture standard, but of",
+        ),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key_and_the_remedy(
+    raw_config: dict[str, Any], key: str, value: Any, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(changed(raw_config, key, value), where="my.yaml")
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith("my.yaml: ")
+
+
+@pytest.mark.parametrize("key", ["sae", "model_name", "hook_name", "dataset_path"])
+def test_a_missing_key_is_named(raw_config: dict[str, Any], key: str) -> None:
+    del raw_config[key]
+    with pytest.raises(ConfigError, match=key):
+        build_config(raw_config)
+
+
+def test_a_complete_config_is_read(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config)
+    assert isinstance(cfg.sae, AbsTopKTrainingSAEConfig)
+    assert (cfg.sae.k, cfg.sae.d_sae, cfg.lr, cfg.total_training_steps) == (4, 64, 1e-3, 6)
+    assert cfg.logger.log_to_wandb is False
+
+
+def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"hook_name": "model.layers.{layer}", "layer": 3, "training_steps": 7}
+    del raw_config["training_tokens"]
+    raw_config["sae"] = SIGNED | {"expansion_factor": 4, "k_fraction": 0.125}
+    del raw_config["sae"]["k"]
+    cfg = build_config(raw_config)
+    assert (cfg.hook_name, cfg.training_tokens, cfg.sae.d_sae, cfg.sae.k) == ("model.layers.3", 7 * 64, 128, 4)
+    assert cfg.sae.n_signed == 8
+
+
+def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["d_in"]
+    assert build_config(raw_config).sae.d_in == 32
+
+
+def test_numbers_may_be_written_like_in_python(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config).replace("lr: 0.001", "lr: 2e-3"))
+    assert load_config(path).lr == 2e-3
+
+
+def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config))
+    cfg = load_config(
+        path, ["sae.k=7", "lr=1e-2", "sae.expansion_factor=4", "seqpos_slice=[2, null]", "training_steps=3"]
+    )
+    assert (cfg.sae.k, cfg.lr, cfg.sae.d_sae, cfg.seqpos_slice, cfg.training_tokens) == (7, 1e-2, 128, (2, None), 192)
+    assert load_config(path, "sae.k=7").sae.k == 7
+
+
+@pytest.mark.parametrize("override", ["k", "=3", "lr.x=3"])
+def test_an_override_that_is_no_key_value_pair_is_refused(
+    tmp_path: Path, raw_config: dict[str, Any], override: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config))
+    with pytest.raises(ConfigError, match="override"):
+        load_config(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [("a: [1", "is not valid YAML"), ("- a\n- b", "must be a mapping"), ("", "must be a mapping")],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("pythia-70n", "did you mean 'pythia-70m'"),
+        ("pythia-70m/tpk", "did you mean 'topk'"),
+        ("nowhere.yaml", "no such file"),
+    ],
+)
+def test_an_unknown_preset_or_file_is_answered_with_the_known_ones(source: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(source)
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] |= {"architecture": "batch_abstopk", "signed_share": 0.5}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard"}}
+    cfg = build_config(raw_config)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    again = load_config(tmp_path / "config.yaml")
+    assert again.to_dict() == cfg.to_dict()
+
+
+def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["k"]
+    raw_config["sae"] |= {
+        "architecture": "batch_abstopk",
+        "signed_fraction": 0.5,
+        "unit_norm_encoder": True,
+        "k_fraction": 0.5,
+    }
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard"}}
+    cfg = build_config(raw_config)
+    topk, relu = cfg.companions.values()
+    assert (topk.d_sae, topk.k) == (cfg.sae.d_sae, cfg.sae.k)  # type: ignore[attr-defined]
+    assert relu.d_sae == cfg.sae.d_sae
+
+
+def test_what_a_companion_sets_takes_the_place_of_what_excludes_it(raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] = {"architecture": "abstopk", "d_in": 32, "expansion_factor": 4, "k_fraction": 0.25}
+    raw_config["companions"] = {"own": {"d_sae": 100, "k": 5}, "wide": {"expansion_factor": 8}}
+    own, wide = build_config(raw_config).companions.values()
+    assert (own.d_sae, own.k, wide.d_sae, wide.k) == (100, 5, 256, 8)  # type: ignore[attr-defined]
+    raw_config["companions"] = {"both": {"d_sae": 100, "expansion_factor": 8}}
+    with pytest.raises(ConfigError, match=r"companions\.both: give d_sae or expansion_factor, not both"):
+        build_config(raw_config)
+
+
+def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"same": QUADRATIC, "own": QUADRATIC | {"target_l0": 6.0}}
+    aims = [sae.target_l0 for sae in build_config(raw_config).companions.values()]  # type: ignore[attr-defined]
+    assert aims == [4.0, 6.0]
+    raw_config |= {"sae": QUADRATIC | {"target_l0": 6.0}, "companions": {"own": {"k": 5}}}
+    assert build_config(raw_config).companions["own"].target_l0 == 5.0  # type: ignore[attr-defined]
+
+
+def test_a_gpu_that_the_machine_lacks_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    there = build_config(raw_config | {"device": "cuda:1"})
+    assert there.llm_device == "cuda:1"
+    require_devices(there)
+    with pytest.raises(ConfigError, match="llm_device='cuda:2' is none of the 2 GPUs of this machine; use cuda:0 to"):
+        require_devices(build_config(raw_config | {"llm_device": "cuda:2"}))
+
+
+def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config | {"device": "cpu:0", "llm_device": "cpu", "act_store_device": "cpu:0"})
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    again = load_config(tmp_path / "config.yaml", ["device=auto"])
+    assert (cfg.act_store_device, again.act_store_device, again.llm_device) == ("cpu:0", again.device, "cpu")
+    assert build_config(raw_config | {"act_store_device": "with_model"}).act_store_device == "cpu"
+
+
+def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_config: dict[str, Any]) -> None:
+    rates = itertools.product(SCHEDULERS, (0, 1, 5, 6), (0, 1, 5), (0, 1, 5, 7), (0.0, 1e-4, 2e-3))
+    for name, warm_up, decay, cycles, lr_end in rates:
+        if warm_up + decay > 6:
+            continue
+        keys = {"lr_scheduler_name": name, "lr_warm_up_steps": warm_up, "lr_decay_steps": decay}
+        keys |= {"n_restart_cycles": cycles, "lr_end": lr_end}
+        refused = works = True
+        with contextlib.suppress(ConfigError):
+            build_config(raw_config | keys)
+            refused = False
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        try:
+            scheduler = get_lr_scheduler(name, optimizer, 6, 1e-3, warm_up, decay, lr_end, cycles)
+            for _ in range(6):
+                optimizer.step()
+                scheduler.step()
+        except (ValueError, ZeroDivisionError):
+            works = False
+        leaves_none = name != "constant" and warm_up + decay == 6
+        assert refused == (leaves_none or not works), keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"lr_warm_up_steps": 4, "lr_decay_steps": 2},
+            "leave none of the run's 6 steps for lr_scheduler_name='cosinean",
+        ),
+        (
+            {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 0},
+            "n_restart_cycles=0 must be at lea",
+        ),
+        ({"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7}, "at most the 6 steps between"),
+        (
+            {"lr_decay_steps": 2, "lr_end": 0.0},
+            "lr_end=0.0 must be above 0 and at most lr=0.001, as lr_decay_steps=2",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_with_what_to_change(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(raw_config | {"lr_scheduler_name": "cosineannealing"} | changes)
+    assert sentence in str(refused.value)
+
+
+def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
+    assert build_config(raw_config | {"dtype": "bfloat16", "use_cached_activations": True}).dtype == "bfloat16"
+
+
+def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:
+    raw_config["sae"]["uni_norm_encoder"] = True
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    with pytest.raises(ConfigError, match="unknown key 'uni_norm_encoder' of the architecture abstopk in sae"):
+        build_config(raw_config)
+
+
+def test_the_stock_abstopk_of_saelens_has_a_name_beside_ours(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] |= {"architecture": "abstopk"}
+    raw_config["companions"] = {"stock": {"architecture": "sae_lens_abstopk"}}
+    cfg = build_config(raw_config)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    for found in (cfg, load_config(tmp_path / "config.yaml")):
+        assert type(found.sae) is AbsTopKTrainingSAEConfig
+        assert type(found.companions["stock"]) is sae_lens.AbsTopKTrainingSAEConfig
+
+
+@pytest.mark.parametrize("variant", variant_names())
+@pytest.mark.parametrize("model", [name for name in preset_names() if name != "quickstart"])
+def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None:
+    cfg = load_config(f"{model}/{variant}", ["device=cpu"])
+    assert cfg.sae.architecture().removeprefix("sparse_") == {"mixed": "batch_abstopk"}.get(variant, variant)
+    assert cfg.total_training_steps == 30_000
+    assert (cfg.lr, cfg.adam_beta1, cfg.adam_beta2) == (3e-4, 0.9, 0.99)
+    assert cfg.sae.d_sae == 16 * cfg.sae.d_in
+    assert (cfg.perf_log_freq, cfg.checkpoint_freq) == (1000, 5000)
+    if variant == "jumprelu":
+        assert cfg.sae.target_l0 == load_config(model, ["device=cpu"]).sae.k
+
+
+@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)
+def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) -> None:
+    text = path.read_text()
+    assert annotate(text) == text, "run: make keys"
+    for line in text.splitlines():
+        if ":" in line and not line.startswith("#") and not line.endswith(":"):
+            assert "  # " in line, line
+
+
+def test_a_key_without_effect_may_stand_at_its_default_and_is_not_listed(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"n_checkpoints": 0, "logger": {"eval_every_n_wandb_logs": 100}}
+    assert build_config(raw_config).n_checkpoints == 0
+    assert not {"n_checkpoints", "n_eval_batches", "logger.eval_every_n_wandb_logs"} & key_docs().keys()
+
+
+def test_a_logger_of_saelens_is_answered_with_the_one_to_use(raw_config: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"logger=LoggingConfig\(.* must be a TrackingConfig, from sae_lens_abstopk\."
+    ):
+        replace(build_config(raw_config), logger=sae_lens.LoggingConfig())
+
+
+def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
+    for doc in key_docs().values():
+        assert not doc.meaning.startswith("See "), doc.name
+        assert doc.type, doc.name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-4", 3e-4),
+        ("12:30", "12:30"),
+        ("1:30.5", "1:30.5"),
+        ("2026-10-01", "2026-10-01"),
+        ("2024-13-45", "2024-13-45"),
+    ],
+)
+def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
+    assert yaml_value(text) == value
+    assert yaml_value(yaml_text(value)) == value

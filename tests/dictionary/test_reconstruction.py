@@ -1,0 +1,266 @@
+"""Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import SAE, ActivationsStore, TopKSAE, TopKSAEConfig
+from sae_lens.evals import get_downstream_reconstruction_metrics, get_recons_loss
+from sae_lens.load_model import load_model
+from sae_lens.saes.sae import SAEMetadata
+from sae_lens.training.activation_scaler import ActivationScaler
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
+from sae_lens_abstopk.model import model_passes
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.saes.poles import live_poles, pole_counts, pole_statistics
+from tests.conftest import VOCABULARY
+from tests.saes.test_signed_saes import with_random_weights
+
+HOOK = "model.layers.2"
+FOREIGN = {"llama-3.1-8b": "model.layers.3", "gpt2": "transformer.h.3", "gpt-neo": "transformer.h.3"}
+
+
+def token_batches(n: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(2, VOCABULARY, (4, 16), generator=generator) for _ in range(n)]
+
+
+@pytest.fixture
+def passes(raw_config: dict[str, Any]) -> ModelPasses:
+    return ModelPasses(load_language_model(build_config(raw_config)), HOOK)
+
+
+@pytest.fixture
+def sae() -> TopKSAE:
+    return with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=8, metadata=SAEMetadata(hook_name=HOOK))))
+
+
+def test_streamed_sums_equal_the_formulas() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(90, 8, generator=generator) + 3
+    x_hat = x + 0.3 * torch.randn(90, 8, generator=generator)
+    sums = ReconstructionSums()
+    for a, b in zip(x.split(25), x_hat.split(25), strict=True):
+        sums.update(a, b)
+    errors = (x - x_hat).square().sum(-1)
+    assert sums.mse() == pytest.approx(errors.mean().item(), rel=1e-5)
+    assert sums.nmse() == pytest.approx((errors / x.square().sum(-1)).mean().item(), rel=1e-5)
+    assert sums.fvu() == pytest.approx((errors.sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-5)
+    assert sums.cosine() == pytest.approx(torch.nn.functional.cosine_similarity(x, x_hat).mean().item(), rel=1e-5)
+
+
+def test_pole_statistics_of_known_codes() -> None:
+    codes = torch.tensor([[1.0, -1.0, 0.0, 2.0]] * 50 + [[-1.0, -1.0, 0.0, 2.0]] * 150 + [[0.0, 0.0, 0.0, -1.0]])
+    counts = pole_counts(codes)
+    assert counts.tolist() == [[50, 0, 0, 200], [150, 200, 0, 1]]
+    found = pole_statistics(counts)
+    assert found.live_latents == 3
+    assert found.dead_poles == 2  # the one-sided latent, and the one with 1 firing of 201 on its weaker side
+    torch.testing.assert_close(found.two_sidedness, torch.tensor([0.25, 0.0, torch.nan, 1 / 201]), equal_nan=True)
+    assert found.mean_two_sidedness == pytest.approx((0.25 + 1 / 201) / 3)
+    assert found.two_sidedness_histogram.tolist() == [2, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+    assert live_poles(counts).tolist() == [[True, False, False, True], [True, True, False, False]]
+
+
+def test_an_even_latent_is_in_the_last_bin() -> None:
+    counts = torch.tensor([[7, 44, 0], [7, 56, 3]])
+    assert pole_statistics(counts).two_sidedness_histogram.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+
+
+def test_an_exact_reconstruction_recovers_everything(passes: ModelPasses) -> None:
+    class Identity:
+        encode = decode = staticmethod(lambda x: x)
+
+    found = evaluate_reconstruction(passes, {"id": Identity()}, token_batches(), token_filter=TokenFilter())["id"]
+    assert (found.mse, found.nmse, found.fvu) == (0, 0, 0)
+    assert found.cosine == pytest.approx(1)
+    torch.testing.assert_close(found.density.sum(0), torch.ones(32).double())  # its codes are never zero
+    assert found.loss is not None
+    assert found.loss.zero == pytest.approx(1)
+    assert found.loss.mean == pytest.approx(1)
+    assert found.n_tokens == 3 * 4 * 16
+    assert found.loss.n_tokens == 3 * 4 * 15
+
+
+def test_ablations_score_zero(passes: ModelPasses) -> None:
+    batches = token_batches()
+    mean_x = torch.cat([passes.activations(tokens).flatten(0, 1) for tokens in batches]).mean(0)
+
+    class Constant:
+        def __init__(self, value: torch.Tensor) -> None:
+            self.value = value
+
+        def encode(self, x: torch.Tensor, /) -> torch.Tensor:
+            return x
+
+        def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
+            return self.value.expand_as(feature_acts)
+
+    saes = {"zero": Constant(torch.zeros(32)), "mean": Constant(mean_x)}
+    found = evaluate_reconstruction(passes, saes, batches, token_filter=TokenFilter())
+    assert found["zero"].loss is not None
+    assert found["mean"].loss is not None
+    assert found["zero"].loss.zero == pytest.approx(0, abs=1e-6)
+    assert found["mean"].loss.mean == pytest.approx(0, abs=1e-4)
+    assert found["mean"].fvu == pytest.approx(1, rel=1e-4)
+
+
+def test_loss_recovered_is_saelens_score_on_the_same_tokens(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches = token_batches()
+    found = evaluate_reconstruction(passes, {"sae": sae}, batches, token_filter=TokenFilter())["sae"].loss
+
+    class Store:
+        def __init__(self) -> None:
+            self.batches = iter(batches)
+
+        def get_batch_tokens(self, _: int) -> torch.Tensor:
+            return next(self.batches)
+
+    store: ActivationsStore = Store()  # type: ignore[assignment]
+    theirs = get_downstream_reconstruction_metrics(
+        sae, passes.model, store, ActivationScaler(), False, True, len(batches), 4
+    )
+    assert found is not None
+    assert found.zero == pytest.approx(theirs["ce_loss_score"], abs=1e-4)
+    assert found.ce_clean == pytest.approx(theirs["ce_loss_without_sae"], abs=1e-5)
+    assert found.ce_zero == pytest.approx(theirs["ce_loss_with_ablation"], abs=1e-5)
+
+
+def test_divergence_is_saelens_on_the_predicted_tokens(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches = token_batches()
+    found = evaluate_reconstruction(passes, {"sae": sae}, batches, token_filter=TokenFilter(), with_kl=True)["sae"].loss
+    theirs = [get_recons_loss(sae, passes.model, ActivationScaler(), tokens, True, False) for tokens in batches]
+    # SAELens also counts the last position of a context, where no token is predicted
+    with_sae = torch.cat([one["kl_div_with_sae"][:, :-1] for one in theirs]).mean().item()
+    assert found is not None
+    assert found.kl_sae == pytest.approx(with_sae, rel=1e-4)
+    assert with_sae > 1e-3
+
+
+def test_divergence_is_measured_for_each_sae_and_leaves_the_losses_alone(passes: ModelPasses, sae: TopKSAE) -> None:
+    class Identity:
+        encode = decode = staticmethod(lambda x: x)
+
+    saes: dict[str, Any] = {"sae": sae, "id": Identity()}
+    with_kl = evaluate_reconstruction(passes, saes, token_batches(), token_filter=TokenFilter(), with_kl=True)
+    without = evaluate_reconstruction(passes, saes, token_batches(), token_filter=TokenFilter())
+    for name in saes:
+        found, plain = with_kl[name].loss, without[name].loss
+        assert found is not None
+        assert plain is not None
+        assert plain.kl_sae is None
+        assert (found.ce_clean, found.ce_sae, found.ce_mean) == (plain.ce_clean, plain.ce_sae, plain.ce_mean)
+    assert with_kl["id"].loss is not None
+    assert with_kl["id"].loss.kl_sae == pytest.approx(0, abs=1e-6)
+
+
+def test_scoring_a_few_predictions_at_a_time_changes_nothing(
+    passes: ModelPasses, sae: TopKSAE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = token_batches(1)[0]
+    clean = passes.clean(tokens, keep_logits=True)
+    at_once = passes.replaced(tokens, sae(clean.activations), clean_logits=clean.logits)
+    monkeypatch.setattr(model_passes, "SCORED_ENTRIES", 4 * VOCABULARY)
+    in_parts = passes.replaced(tokens, sae(clean.activations), clean_logits=clean.logits)
+    assert len(at_once.losses) == tokens[:, 1:].numel()
+    torch.testing.assert_close(in_parts, at_once)
+
+
+def test_divergence_without_the_passes_it_compares_is_refused(passes: ModelPasses, sae: TopKSAE) -> None:
+    with pytest.raises(ConfigError, match="with_kl=True compares the passes that with_loss=True runs"):
+        evaluate_reconstruction(
+            passes, {"s": sae}, token_batches(), token_filter=TokenFilter(), with_loss=False, with_kl=True
+        )
+
+
+@pytest.mark.parametrize(("preset", "hook"), FOREIGN.items())
+def test_a_stock_sae_on_a_model_of_another_class_needs_nothing_else(
+    preset: str, hook: str, tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    made = with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=8, metadata=SAEMetadata(hook_name=hook))))
+    made.save_model(tmp_path)
+    stock = SAE.load_from_disk(tmp_path)
+    model = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[hook]).eval()
+    passes, batches = ModelPasses(model, hook), token_batches()
+    found = evaluate_reconstruction(passes, {"s": stock}, batches, token_filter=TokenFilter(), with_kl=True)["s"]
+    x = torch.cat([passes.activations(tokens).flatten(0, 1) for tokens in batches])
+    assert found.fvu == pytest.approx(((x - stock(x)).square().sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-4)
+    assert found.l0 == pytest.approx((stock.encode(x) != 0).sum().item() / len(x), rel=1e-6)
+    assert int(found.pole_counts[1].sum()) == 0
+    theirs = [get_recons_loss(stock, model, ActivationScaler(), tokens, True, True) for tokens in batches]
+    ce, kl = (torch.cat([one[key] for one in theirs]) for key in ("ce_loss_with_sae", "kl_div_with_sae"))
+    assert found.loss is not None
+    assert found.loss.ce_sae == pytest.approx(ce.mean().item(), abs=1e-5)
+    assert found.loss.kl_sae == pytest.approx(kl[:, :-1].mean().item(), rel=1e-4)
+    assert found.loss.kl_sae > 1e-3
+
+
+def test_tokens_that_are_left_out_keep_their_activation(passes: ModelPasses) -> None:
+    seen = []
+
+    class Recorder:
+        def encode(self, x: torch.Tensor, /) -> torch.Tensor:
+            seen.append(x)
+            return x
+
+        def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
+            return feature_acts * 0
+
+    batches = [token_batches(1)[0][:2, :5]]
+    batches[0][0, 3] = 1  # a special token
+    only = TokenFilter(seqpos_slice=(1, None), special_tokens=(0, 1))
+    loss = evaluate_reconstruction(passes, {"r": Recorder()}, batches, token_filter=only)["r"].loss
+    assert len(seen[0]) == 2 * 4 - 1
+    clean = passes.clean(batches[0]).activations
+    kept = torch.ones(2, 5, dtype=torch.bool)
+    kept[:, 0] = kept[0, 3] = False
+    assert loss is not None
+    for ce, constant in ((loss.ce_sae, 0.0), (loss.ce_zero, 0.0), (loss.ce_mean, clean[kept].mean(0))):
+        expected = torch.where(kept[..., None], constant, clean)
+        assert ce == pytest.approx(passes.losses_with(batches[0], expected).mean().item())
+
+
+def test_massive_tokens_are_left_out(passes: ModelPasses) -> None:
+    tokens = token_batches(1)[0]
+    activations = passes.activations(tokens)
+    limit = activations.norm(dim=-1).median().item()
+    kept = TokenFilter(max_norm=limit).keep(tokens, activations)
+    assert torch.equal(kept, activations.norm(dim=-1) <= limit)
+    assert 0 < kept.sum() < kept.numel()
+
+
+def test_the_filter_of_an_sae_is_what_training_recorded(tokenizer: Any, sae: TopKSAE) -> None:
+    sae.cfg.metadata = SAEMetadata(seqpos_slice=[1, None], exclude_special_tokens=True, max_activation_norm=9.0)
+    found = TokenFilter.of_sae(sae, tokenizer)
+    assert found == TokenFilter(seqpos_slice=(1, None), special_tokens=found.special_tokens, max_norm=9.0)
+    assert set(found.special_tokens) == {0, 1}
+
+
+def test_the_filter_of_a_release_leaves_out_special_tokens_and_the_bos(tokenizer: Any, sae: TopKSAE) -> None:
+    """As SAELens's run_evals; what the metadata do say holds."""
+    assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter(seqpos_slice=(1, None), special_tokens=(0, 1))
+    sae.cfg.metadata = SAEMetadata(prepend_bos=False)
+    assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter(special_tokens=(0, 1))
+    sae.cfg.metadata = SAEMetadata(seqpos_slice=(None,), exclude_special_tokens=False)
+    assert TokenFilter.of_sae(sae, tokenizer) == TokenFilter()
+    filters = [TokenFilter(), TokenFilter((1, None)), TokenFilter((1, -1), (0, 5), 839.4273)]
+    assert list(map(str, filters)) == [
+        "all positions",
+        "positions 1:",
+        "positions 1:-1, without special tokens 0, 5, norms up to 839.4",
+    ]
+
+
+def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches, everything = token_batches(), TokenFilter()
+    fast = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=everything, with_loss=False)["s"]
+    full = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=everything)["s"]
+    assert fast.loss is None
+    assert (fast.fvu, fast.l0) == (pytest.approx(full.fvu), full.l0)
+    assert torch.equal(fast.pole_counts, full.pole_counts)

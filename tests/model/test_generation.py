@@ -1,0 +1,168 @@
+"""Batches against one text at a time, and sampling against the distribution that it is of."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedTokenizerFast
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.model.generation import TextModel, TokenBatch, _Sampler
+from tests.evaluation.steerable import hook_of, logits_of, model_of, signed_sae
+
+TEXTS = ["He went to the river.", "A glacier", "They hated every minute of it and left before the end of the film."]
+
+
+@pytest.fixture(
+    scope="module", params=["gpt2", "llama-3.1-8b", "pythia-70m", "gemma-2-2b", "proxy", "bridge", "hooked"]
+)
+def text_model(
+    request: pytest.FixtureRequest, tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> tuple[str, TextModel]:
+    model = model_of(request.param, tiny_models)
+    for name, weights in model.named_parameters():  # sharper than at random, so that the tokens differ in likelihood
+        if name.endswith(("lm_head.weight", "embed_out.weight", "unembed.W_U")):
+            weights.data *= 40
+    return request.param, TextModel(model, tokenizer, batch_size=2)
+
+
+def test_padded_batches_give_what_single_texts_give(
+    text_model: tuple[str, TextModel], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    kind, texts = text_model
+    batch = texts.encode(TEXTS)
+    assert batch.mask.sum(1).tolist() == [len(row) for row in tokenizer(TEXTS)["input_ids"]]
+    found, next_logits = texts.nll(batch), texts.next_logits(batch)
+    with steer(texts.model, signed_sae(hook_of(kind), seqpos_slice=(1, None)), latent=5, strength=20.0):
+        steered = texts.nll(batch)
+        for i, text in enumerate(TEXTS):
+            ids = torch.tensor(tokenizer(text)["input_ids"])[None]
+            loss = cross_entropy(logits_of(texts.model, ids)[0, :-1], ids[0, 1:])
+            assert steered[i].item() == pytest.approx(loss.item(), rel=1e-3)
+    for i, text in enumerate(TEXTS):
+        ids = torch.tensor(tokenizer(text)["input_ids"])[None]
+        logits = logits_of(texts.model, ids)[0]
+        assert found[i].item() == pytest.approx(cross_entropy(logits[:-1], ids[0, 1:]).item(), rel=1e-3)
+        torch.testing.assert_close(next_logits[i], logits[-1], atol=2e-3, rtol=1e-3)
+    assert (steered - found).abs().max() > 1e-4
+
+
+def test_a_text_of_one_token_has_no_likelihood_to_average(text_model: tuple[str, TextModel]) -> None:
+    _, texts = text_model
+    ids = texts.encode(TEXTS[:1]).ids[:, :1].repeat(3, 1)
+    assert texts.nll(TokenBatch(ids, torch.ones_like(ids))).tolist() == [0, 0, 0]
+
+
+def test_greedy_texts_and_their_cost_are_those_of_single_prompts(
+    text_model: tuple[str, TextModel], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    _, texts = text_model
+    generated = texts.generate(texts.encode(TEXTS), samples=2, max_new_tokens=5, temperature=0)
+    costs = texts.generated_nll(generated)
+    assert len(generated.texts) == len(costs) == 6
+    for i, text in enumerate(TEXTS):
+        ids = torch.tensor(tokenizer(text)["input_ids"])[None]
+        start = ids.shape[1]
+        for _ in range(5):
+            ids = torch.cat([ids, logits_of(texts.model, ids)[:, -1:].argmax(-1)], dim=1)
+            if ids[0, -1] == tokenizer.eos_token_id:
+                break
+        new = generated.new.ids[2 * i][generated.new.mask[2 * i].bool()]
+        assert new.tolist() == ids[0, start:].tolist()
+        assert generated.texts[2 * i] == tokenizer.decode(new, skip_special_tokens=True)
+        losses = cross_entropy(logits_of(texts.model, ids)[0, :-1], ids[0, 1:], reduction="none")[start - 1 :]
+        assert costs[2 * i].item() == pytest.approx(losses.mean().item(), rel=2e-3, abs=1e-3)
+
+
+def test_sampling_repeats_with_the_seed_and_not_with_another_batch_size(text_model: tuple[str, TextModel]) -> None:
+    _, texts = text_model
+    prompts = texts.encode(TEXTS)
+    wide = TextModel(texts.model, texts.tokenizer, batch_size=64)
+    first = texts.generate(prompts, samples=3, max_new_tokens=4, seed=1)
+    assert first.texts == wide.generate(prompts, samples=3, max_new_tokens=4, seed=1).texts
+    assert first.texts != texts.generate(prompts, samples=3, max_new_tokens=4, seed=2).texts
+    assert len(set(first.texts[:3])) > 1  # the samples of one prompt have numbers of their own
+
+
+def test_a_penalty_that_a_model_sets_by_default_changes_no_text(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = model_of("gpt2", tiny_models)
+    texts = []
+    for penalty in (1.0, 5.0):
+        model.generation_config.repetition_penalty = penalty
+        text_model = TextModel(model, tokenizer)
+        prompts = text_model.encode(TEXTS)
+        texts.append(text_model.generate(prompts, samples=2, max_new_tokens=12, temperature=1.0, seed=0).texts)
+    assert texts[0] == texts[1]
+
+
+def test_no_forward_is_compiled_past_the_hooks_of_steering(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model: Any = model_of("gpt2", tiny_models)
+    configs, generate = [], model.generate
+    model.generate = lambda **options: configs.append(options["generation_config"]) or generate(**options)
+    texts = TextModel(model, tokenizer)
+    texts.generate(texts.encode(TEXTS[:1]), samples=1, max_new_tokens=1)
+    assert [config.disable_compile for config in configs] == [True]
+
+
+def test_samples_follow_the_distribution() -> None:
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -30.0]]).expand(20_000, -1)
+    uniform = torch.rand(20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for temperature in (1.0, 0.5):
+        chosen = _Sampler(uniform, temperature)(torch.zeros(20_000, 1), logits).argmax(-1)
+        shares = torch.bincount(chosen, minlength=5) / 20_000
+        torch.testing.assert_close(shares, (logits[0] / temperature).softmax(-1), atol=0.012, rtol=0)
+
+
+def test_what_follows_an_end_of_text_is_not_counted(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model: Any = model_of("gpt2", tiny_models)
+    texts = TextModel(model, tokenizer)
+    prompts = texts.encode(TEXTS[:1])
+    free = texts.generate(prompts, samples=1, max_new_tokens=4, temperature=0)
+    model.generation_config.eos_token_id = int(free.new.ids[0, 1])
+    ended = TextModel(model, tokenizer).generate(prompts, samples=1, max_new_tokens=4, temperature=0)
+    end = free.new.ids[0].tolist().index(model.generation_config.eos_token_id)
+    assert ended.new.ids.tolist() == [free.new.ids[0, : end + 1].tolist()]
+
+
+def test_chat_prompts_go_through_the_template(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of("gpt2", tiny_models)
+    with pytest.raises(ConfigError, match="no chat template"):
+        TextModel(model, tokenizer, chat=True)
+    template = (
+        "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
+    )
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    batch = TextModel(model, tokenizer, chat=True).encode(["He went"])
+    assert tokenizer.decode(batch.ids[0]) == "<s>He went</s><s>"
+    assert TokenBatch(*TextModel(model, tokenizer, chat=True).encode(["He"], chat=False)).ids.shape[1] < 4
+
+
+def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = model_of("gpt2", tiny_models)
+    with pytest.raises(ConfigError, match="give tokenizer="):
+        TextModel(model)
+    with pytest.raises(ConfigError, match="has no tokens"):
+        TextModel(model, tokenizer).encode(["He", ""])
+
+
+def test_a_text_starts_with_bos_where_asked(tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+    model = model_of("gpt2", tiny_models)
+    with_bos, without = (TextModel(model, tokenizer, prepend_bos=bos).encode(["He"]).ids for bos in (True, False))
+    assert with_bos.tolist() == [[tokenizer.bos_token_id, *without[0].tolist()]]
+    without_bos = deepcopy(tokenizer)
+    without_bos.bos_token = None
+    assert TextModel(model, without_bos, prepend_bos=True).encode(["He"]).ids.tolist() == without.tolist()

@@ -1,0 +1,130 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from torch.nn import Module
+from transformer_lens.model_bridge import TransformerBridge
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.config import model_config
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.model import language_model
+from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
+from sae_lens_abstopk.training.runner import TrainingRun
+from tests.config.test_config_file import changed
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"hook_name": "model.layers.26"},
+            "which has 26 layers, model.layers.0 to model.layers.25; nearest: model.layers.25",
+        ),
+        ({"hook_name": "model.layer.3"}, "nearest: model.layers.3"),
+        ({"hook_name": "blocks.3.hook_resid_post"}, "is not a module of"),
+        ({"sae.d_in": 16}, "sae.d_in=16 but"),
+        ({"sae.d_in": 16}, "set sae.d_in=32 or leave it out"),
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "blocks.26.hook_resid_post"},
+            "which has layers 0 to 25; TransformerBridge calls the residual stream after one 'blocks.13.hook_resid_post'",
+        ),
+    ],
+)
+def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_read(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language_model, "load_model", None)  # reading weights would fail
+    for key, value in changes.items():
+        changed(raw_config, key, value)
+    with pytest.raises(ConfigError) as refused:
+        check_hook(build_config(raw_config))
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("hook", "model_class"),
+    [
+        ("model.layers.2", "AutoModelForCausalLM"),
+        ("model.layers.2.mlp", "AutoModelForCausalLM"),
+        ("blocks.2.hook_resid_post", "TransformerBridge"),
+    ],
+)
+def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hook: str, model_class: str) -> None:
+    cfg = build_config(raw_config | {"hook_name": hook, "model_class_name": model_class})
+    check_hook(cfg)
+    model = load_language_model(cfg)
+    _, cache = model.run_with_cache(
+        model.to_tokens("a b c", prepend_bos=False, truncate=False, move_to_device=False, padding_side=None),
+        names_filter=[hook],
+    )
+    assert cache[hook].shape[-1] == 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_pots"},
+            "hook_name='blocks.2.hook_resid_pots' is no hook point of .*; nearest: .*blocks.2.hook_resid_post",
+        ),
+        ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32 .* in .* are 48 wide; set sae.d_in=48"),
+    ],
+)
+def test_a_hook_that_the_loaded_model_lacks_or_has_another_width_is_refused(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    cfg = build_config(raw_config | changes)
+    with pytest.raises(ConfigError, match=sentence):
+        TrainingRun(cfg, console=Console(quiet=True))
+    assert not Path(raw_config["output_path"]).exists()
+
+
+def test_a_hook_that_is_not_reached_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = build_config(raw_config)
+    model = load_language_model(cfg)
+    monkeypatch.setattr(model, "run_with_cache", lambda *_, **__: (None, {}))
+    with pytest.raises(
+        ConfigError, match="but a forward pass does not reach it with the model's settings; name another one"
+    ):
+        check_activations(model, cfg)
+
+
+@pytest.mark.parametrize(("head", "width"), [(None, 32), (1, 16)])
+def test_the_width_of_one_head_or_of_all_is_what_counts(
+    raw_config: dict[str, Any], head: int | None, width: int
+) -> None:
+    hook = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_q", "hook_head_index": head}
+    cfg = build_config(raw_config | hook | {"sae": raw_config["sae"] | {"d_in": width}})
+    check_activations(load_language_model(cfg), cfg)
+
+
+def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_config, "get_pretrained_model_config", lambda _: SimpleNamespace(n_layers=6, d_model=32))
+    cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
+    with pytest.raises(ConfigError, match="which has layers 0 to 5"):
+        check_hook(cfg)
+
+
+def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(name: str) -> Any:
+        asked.append(name)
+        return SimpleNamespace(to=lambda _: None)
+
+    for loader in ("AutoModelForCausalLM", "AutoTokenizer"):
+        monkeypatch.setattr(language_model, loader, SimpleNamespace(from_pretrained=ask))
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: name)
+    assert language_model.load_bridge("pythia-70m-deduped", "cpu", {}) == "EleutherAI/pythia-70m-deduped"
+    assert asked == ["EleutherAI/pythia-70m-deduped"] * 2
+    loaded = {}
+    monkeypatch.setattr(language_model, "load_model", lambda kind, name, **_: loaded.update({kind: name}) or Module())
+    for kind in ("AutoModelForCausalLM", "HookedTransformer"):
+        changes = {"model_name": "pythia-160m", "model_class_name": kind}
+        load_language_model(build_config(raw_config | changes))
+    assert loaded == {"AutoModelForCausalLM": "EleutherAI/pythia-160m", "HookedTransformer": "pythia-160m"}

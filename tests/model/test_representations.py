@@ -1,0 +1,280 @@
+"""Streamed rows against texts run one by one, the token rules, flat memory, and what is refused."""
+
+import gc
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sae_lens import TopKSAE, TopKSAEConfig
+from sae_lens.load_model import load_model
+from sae_lens.saes.sae import SAEMetadata
+
+from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.representations import represent
+from sae_lens_abstopk.model.text_batches import ReadingRules
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from tests.evaluation.steerable import HOOKS
+from tests.evaluation.stored_arrays import stored_arrays
+from tests.saes.test_signed_saes import with_random_weights
+
+HOOK = "model.layers.2"
+TEXTS = [
+    "The old lighthouse keeper had not spoken to anyone for three weeks.",
+    "He promised.",
+    "We loved the film, but they hated every minute of it and left before the end.",
+    "A glacier forms where snow falls",
+    "she walked to the river",
+]
+RULES = ReadingRules(prepend_bos=False, token_filter=TokenFilter(seqpos_slice=(1, None)))
+
+
+@pytest.fixture(scope="module")
+def passes(tiny_llama: Path) -> ModelPasses:
+    return ModelPasses(load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[HOOK]), HOOK)
+
+
+def saes(**metadata: Any) -> dict[str, Any]:
+    record = SAEMetadata(**{"hook_name": HOOK, "prepend_bos": False, "seqpos_slice": (1, None)} | metadata)
+    signed = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=32, d_sae=64, metadata=record))
+    with_random_weights(signed).threshold.data.fill_(0.3)
+    topk = with_random_weights(TopKSAE(TopKSAEConfig(d_in=32, d_sae=48, k=8, metadata=record)))
+    return {"signed": signed, "a/stock topk": topk}
+
+
+def one_by_one(passes: ModelPasses, tokenizer: Any, text: str, bos: bool) -> torch.Tensor:
+    """Activations of a text alone, without the BOS."""
+    ids = [tokenizer.bos_token_id] * bos + tokenizer(text, add_special_tokens=False)["input_ids"]
+    return passes.activations(torch.tensor([ids]))[0, int(bos) :]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bos", [False, True])
+def test_rows_are_those_of_texts_run_one_by_one(passes: ModelPasses, tokenizer: Any, bos: bool) -> None:
+    made = saes(prepend_bos=bos, seqpos_slice=(1, None))
+    markers = [(8, 18), (0, 2), (9, 17), (2, 9), (11, 13)]
+    with represent(passes, tokenizer, made, TEXTS, reads=("last", "mean", "marked"), markers=markers) as found:
+        assert found.n == 5
+        assert found.d_sae == {"signed": 64, "a/stock topk": 48}
+        for row, (text, (first, end)) in enumerate(zip(TEXTS, markers, strict=True)):
+            x = one_by_one(passes, tokenizer, text, bos)
+            kept = x if bos else x[1:]  # the BOS takes position 0
+            offsets = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+            place = max(i for i, (a, b) in enumerate(offsets) if a < end and b > first)
+            for read, rows in {"last": x[-1:], "mean": kept, "marked": x[place : place + 1]}.items():
+                expect(found.x(read)[row], rows.mean(0))
+                for name, sae in made.items():
+                    expect(found.codes(name, read)[row], sae.encode(rows).mean(0))
+
+
+def expect(found: np.ndarray, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(torch.from_numpy(np.array(found)), expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("preset", HOOKS)
+def test_every_class_of_model_is_read_the_same_in_any_batch(
+    preset: str, tiny_models: dict[str, Path], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = HOOKS[preset]
+    model = load_model("AutoModelForCausalLM", str(tiny_models[preset]), device="cpu", hook_names=[hook]).eval()
+    passes = ModelPasses(model, hook)
+    for size in (1, 10_000):
+        monkeypatch.setattr("sae_lens_abstopk.model.text_batches.BATCH_TOKENS", size)
+        with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
+            for row, text in enumerate(TEXTS):
+                x = one_by_one(passes, tokenizer, text, bos=False)
+                expect(found.x("last")[row], x[-1])
+                expect(found.x("mean")[row], x[1:].mean(0))
+
+
+def test_what_the_filter_leaves_out_is_not_read_and_is_counted(passes: ModelPasses, tokenizer: Any) -> None:
+    full_stop = tokenizer(".", add_special_tokens=False)["input_ids"][0]
+    rules = replace(RULES, token_filter=TokenFilter(seqpos_slice=(1, None), special_tokens=(full_stop,)))
+    texts = ["We loved the film.", "We loved the film", "."]
+    with represent(
+        passes, tokenizer, {}, texts, reads=("last", "mean", "marked"), markers=[(17, 18), (0, 2), (0, 1)], rules=rules
+    ) as found:
+        first, alone = one_by_one(passes, tokenizer, texts[0], False), one_by_one(passes, tokenizer, ".", False)
+        expect(found.x("last")[0], first[-2])
+        expect(found.x("mean")[0], first[1:-1].mean(0))
+        expect(found.x("marked")[0], first[-1])
+        expect(found.x("mean")[2], alone[0])
+        assert found.fallbacks._asdict() == {
+            "last_moved": 1,
+            "unfiltered": 1,
+            "marked_left_out": 2,
+            "truncated": 0,
+        }
+        assert found.left_out == (0, 2)
+
+
+def test_tokens_of_massive_norm_are_left_out_however_large(passes: ModelPasses, tokenizer: Any) -> None:
+    x = one_by_one(passes, tokenizer, TEXTS[0], False)
+    norms = x.norm(dim=-1)
+    limit = norms.sort().values[-3].item()
+    rules = ReadingRules(False, TokenFilter(max_norm=limit * 1.0001))
+    with represent(passes, tokenizer, {}, TEXTS[:1], reads=("mean",), rules=rules) as found:
+        expect(found.x("mean")[0], x[norms <= limit * 1.0001].mean(0))
+
+
+def test_a_slice_from_the_end_counts_from_the_end_of_each_text(passes: ModelPasses, tokenizer: Any) -> None:
+    rules = ReadingRules(False, TokenFilter(seqpos_slice=(1, -2)))
+    with represent(passes, tokenizer, {}, TEXTS, rules=rules) as found:
+        for row, text in enumerate(TEXTS):
+            expect(found.x("mean")[row], one_by_one(passes, tokenizer, text, False)[1:-2].mean(0))
+
+
+def test_long_texts_are_cut_and_counted(passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.model.text_batches.MAX_LENGTH", 6)
+    with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
+        expect(found.x("last")[0], one_by_one(passes, tokenizer, TEXTS[0], False)[5])
+        lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
+        assert found.fallbacks.truncated == sum(length > 6 for length in lengths) > 0
+
+
+def test_a_text_whose_marked_word_is_cut_off_is_left_out(
+    passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.model.text_batches.MAX_LENGTH", 6)
+    end = len(TEXTS[0])
+    options: dict[str, Any] = {"reads": ("marked",), "markers": [(0, 2), (end - 1, end)], "rules": RULES}
+    with represent(passes, tokenizer, {"x": Repeated()}, [TEXTS[0]] * 2, **options) as found:
+        assert found.left_out == (1,)
+        assert found.fallbacks.marked_left_out == 1
+        assert np.isfinite(found.codes("x", "marked")).all()
+        assert found.codes("x", "marked").shape == (2, 512)
+
+
+class Repeated:
+    """Codes [n, 512], from what is no SAELens SAE."""
+
+    def encode(self, x: torch.Tensor, /) -> torch.Tensor:
+        return x.repeat(1, 16)
+
+    def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
+        return feature_acts
+
+
+def live_tensor_bytes() -> int:
+    """Bytes behind all tensors that are alive, each storage once."""
+    found = [thing.untyped_storage() for thing in gc.get_objects() if type(thing) is torch.Tensor]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in found}.values())
+
+
+def test_memory_does_not_grow_with_the_number_of_texts(
+    passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.model.text_batches.WINDOW", 50)
+    monkeypatch.setattr("sae_lens_abstopk.model.text_batches.BATCH_TOKENS", 128)
+
+    def at_the_end(n: int) -> tuple[int, int]:
+        """Peak of traced allocations (Python and NumPy), and bytes of tensors after the last batch."""
+        texts, found = TEXTS * (n // len(TEXTS)), []
+
+        def measure(done: int, total: int) -> None:
+            if done == total:
+                found.extend([tracemalloc.get_traced_memory()[1], live_tensor_bytes()])
+
+        tracemalloc.start()
+        try:
+            represent(passes, tokenizer, {"sae": Repeated()}, texts, rules=RULES, on_progress=measure).close()
+        finally:
+            tracemalloc.stop()
+        return found[0], found[1]
+
+    at_the_end(100)  # what is made once and kept
+    few, many = at_the_end(100), at_the_end(400)
+    written = 300 * 2 * (32 + 512) * 4
+    assert many[0] - few[0] < written / 10
+    assert many[1] - few[1] < written / 10
+
+
+def test_temporary_files_go(passes: ModelPasses, tokenizer: Any) -> None:
+    with represent(passes, tokenizer, {}, TEXTS, rules=RULES) as found:
+        assert sorted(path.name for path in found.folder.iterdir()) == ["x_last.npy", "x_mean.npy"]
+    assert not found.folder.exists()
+
+
+def test_a_failure_half_way_leaves_no_temporary_files(
+    passes: ModelPasses, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    broken = saes()
+    broken["signed"].b_enc.data[3] = torch.nan
+    broken["signed"].threshold.data[3] = -1
+    with pytest.raises(ConfigError, match="'signed' gives codes that are not finite"):
+        represent(passes, tokenizer, broken, TEXTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_come_in_bounded_chunks_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = np.arange(60, dtype=np.float32).reshape(6, 10)
+    rows = np.array([4, 1, 2])
+    with stored_arrays({"last": np.ones((6, 2))}, {"sae": {"last": codes}}) as stored:
+        monkeypatch.setattr("sae_lens_abstopk.model.representations.CHUNK_BYTES", 4 * 3 * 4)
+        chunks = list(stored.chunks("sae", "last", rows))
+        assert [chunk.shape for chunk in chunks] == [(3, 4), (3, 4), (3, 2)]
+        np.testing.assert_array_equal(np.hstack(chunks), codes[rows])
+        np.testing.assert_array_equal(stored.latents("sae", "last", [7, 0], rows), codes[rows][:, [7, 0]])
+
+
+def test_progress_reaches_the_number_of_texts(
+    passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.model.text_batches.BATCH_TOKENS", 30)
+    seen: list[tuple[int, int]] = []
+    with represent(passes, tokenizer, {}, TEXTS, rules=RULES, on_progress=lambda *now: seen.append(now)):
+        pass
+    assert seen[-1] == (5, 5)
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"reads": ("first",)}, r"reads=\['first'\] must be one or more of last, mean, marked"),
+        ({"reads": ()}, "must be one or more of"),
+        ({"texts": []}, "no texts"),
+        ({"texts": ["fine", ""]}, r"text 1 \(''\) has no token"),
+        ({"reads": ("marked",)}, "needs a marker for each of the 5 texts; got no markers"),
+        ({"reads": ("marked",), "markers": [(0, 3), None, (0, 3), (0, 3), (0, 3)]}, "got 4 markers"),
+        ({"reads": ("marked",), "markers": [(0, 3)] * 4 + [(90, 93)]}, r"\(90, 93\) of text 4 .* covers no token"),
+    ],
+)
+def test_mistakes_are_refused_by_name(
+    passes: ModelPasses, tokenizer: Any, wrong: dict[str, Any], sentence: str
+) -> None:
+    arguments = {"saes": {}, "texts": TEXTS, "rules": RULES} | wrong
+    with pytest.raises(ConfigError, match=sentence):
+        represent(passes, tokenizer, arguments.pop("saes"), arguments.pop("texts"), **arguments)
+
+
+def test_saes_that_cannot_share_a_pass_are_refused(passes: ModelPasses, tokenizer: Any) -> None:
+    mixed = {"one": saes()["signed"], "other": saes(prepend_bos=True)["signed"]}
+    with pytest.raises(ConfigError, match="trained on the same selection of tokens"):
+        represent(passes, tokenizer, mixed, TEXTS)
+    with pytest.raises(ConfigError, match="'mine' is a Repeated without SAELens metadata; say rules="):
+        represent(passes, tokenizer, {"mine": Repeated()}, TEXTS)
+    wide = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=33, d_sae=4))
+    with pytest.raises(ConfigError, match=r"'wide' reads activations 33 wide, but those at 'model.layers.2' are 32"):
+        represent(passes, tokenizer, {"wide": wide}, TEXTS)
+
+
+def test_too_small_a_disk_is_told_before_any_text_is_run(
+    passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+    with pytest.raises(ConfigError, match=r"need 0\.0 GB and .* give a folder on a larger disk by TMPDIR=FOLDER"):
+        represent(passes, tokenizer, {}, TEXTS, rules=RULES)
+
+
+def test_an_unknown_sae_or_position_is_refused() -> None:
+    with stored_arrays({"last": np.ones((2, 2))}, {"sae": {"last": np.ones((2, 3))}}) as stored:
+        with pytest.raises(ConfigError, match="no SAE 'sea' here; there are sae"):
+            stored.codes("sea", "last")
+        with pytest.raises(ConfigError, match="read='mean' was not computed; use one of last"):
+            stored.x("mean")

@@ -1,0 +1,128 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.model import text
+from sae_lens_abstopk.model.text import TextPart, load_text
+
+
+def config(raw_config: dict[str, Any], **changes: Any) -> TrainingConfig:
+    return build_config(raw_config | changes)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_parts_are_disjoint_whole_and_independent_of_the_seed(
+    raw_config: dict[str, Any], streaming: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "numbered.jsonl"
+    path.write_text("".join(json.dumps({"text": f"document {i}"}) + "\n" for i in range(50)))
+    options = {"dataset_path": str(path), "held_out_every": 5, "streaming": streaming}
+    parts = {
+        (part, seed): [row["text"] for row in load_text(config(raw_config, seed=seed, **options), part)]
+        for part in ("train", "held_out")
+        for seed in (0, 1)
+    }
+    assert set(parts["train", 0]) | set(parts["held_out", 0]) == {f"document {i}" for i in range(50)}
+    assert parts["held_out", 0] == [f"document {i}" for i in range(4, 50, 5)] == parts["held_out", 1]
+    assert set(parts["train", 0]) == set(parts["train", 1])
+    assert parts["train", 0] != parts["train", 1], "shuffled by the seed"
+    assert len(list(load_text(config(raw_config, **options), "all"))) == 50
+
+
+@pytest.mark.parametrize("column", ["text", "input_ids"])
+@pytest.mark.parametrize("n_files", [2, 3, 12])
+def test_parts_of_streamed_files_are_disjoint_and_whole_for_every_seed_and_rank(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_files: int, column: str
+) -> None:
+    numbers = {f: range(f * 20, f * 20 + 20) for f in range(n_files)}
+    for file, inside in numbers.items():
+        rows = [{column: f"document {i}" if column == "text" else [i, i % 7, 3]} for i in inside]
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"dataset_path": str(tmp_path), "held_out_every": 5, "is_dataset_tokenized": column == "input_ids"}
+
+    def read(part: TextPart, seed: int) -> list[str]:
+        return [str(row[column]) for row in load_text(config(raw_config, seed=seed, **options), part)]
+
+    everything = sorted(read("all", 0))
+    held_out = read("held_out", 0)
+    assert len(set(everything)) == n_files * 20
+    for seed in (1, 2, 3):
+        assert read("held_out", seed) == held_out
+        assert sorted(read("train", seed) + held_out) == everything
+    monkeypatch.setattr(text, "n_ranks", lambda: 2)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(text, "this_rank", lambda rank=rank: rank)
+        shares.append(read("train", 1))
+    assert all(shares)
+    assert sorted(shares[0] + shares[1] + held_out) == everything
+
+
+def test_which_streamed_documents_are_held_out_is_decided_by_their_content(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    for file in ("a", "b"):
+        rows = [{"text": f"document {i}", "from": file} for i in range(200)]
+        (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cfg = config(raw_config, dataset_path=str(tmp_path), held_out_every=5)
+    found = [row["text"] for row in load_text(cfg, "held_out")]
+    assert found[: len(found) // 2] == found[len(found) // 2 :], "copies are on one side"
+    assert 25 <= len(set(found)) <= 55
+    assert found[:3] == ["document 1", "document 4", "document 7"], "the same in every process and version"
+
+
+def test_text_files_are_documents_and_gzip_is_read(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for i in range(3):
+        (folder / f"{i}.txt").write_text(f"book {i}\n\nsecond paragraph")
+    cfg = config(raw_config, dataset_path=str(folder), held_out_every=None, shuffle=False)
+    assert [row["text"] for row in load_text(cfg, "train")] == [f"book {i}\n\nsecond paragraph" for i in range(3)]
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as out:
+        out.write('{"body": "hello"}\n')
+    cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl.gz"), column_name="body", held_out_every=None)
+    assert [row for row in load_text(cfg, "train")] == [{"text": "hello"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "changes", "sentence"),
+    [
+        ("missing.jsonl", None, {}, "no such file or folder"),
+        ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
+        ("a.jsonl", '{"text": "x"}\n', {"column_name": "body"}, "column_name='body' is not a column of"),
+        ("a.jsonl", '{"text": 3}\n', {}, "holds int, not text"),
+        ("a.jsonl", '{"text": "x"}\n', {}, "no documents for the part 'held_out' with held_out_every=20"),
+    ],
+)
+def test_text_that_cannot_be_used_is_refused(
+    raw_config: dict[str, Any], tmp_path: Path, name: str, content: str | None, changes: dict[str, Any], sentence: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError) as refused:
+        load_text(config(raw_config, dataset_path=str(tmp_path / name), **changes), "held_out")
+    assert sentence in str(refused.value)
+
+
+def test_a_document_that_is_null_is_empty_text(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "x"}\n{"text": null}\n')
+    cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl"), held_out_every=None, shuffle=False)
+    assert [row["text"] for row in load_text(cfg, "train")] == ["", "x", ""]
+
+
+def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
+    with pytest.raises(ConfigError, match=r"mixes formats \(json, text\)"):
+        load_text(config(raw_config, dataset_path=str(tmp_path)), "train")
+
+
+def test_a_dataset_that_is_nowhere_is_refused(raw_config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="could not be opened"):
+        load_text(config(raw_config, dataset_path="nobody/no-such-text"), "train")
