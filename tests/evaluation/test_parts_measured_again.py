@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 from safetensors.torch import load_file, save_file
 
-from sae_lens_abstopk import evaluate
+from sae_lens_abstopk import evaluate, provenance
 from sae_lens_abstopk.evaluation import evaluate as evaluation
-from sae_lens_abstopk.evaluation import provenance
 from sae_lens_abstopk.evaluation.results import Results, read_results
 from sae_lens_abstopk.evaluation.suite import Suite
 from tests.evaluation.conftest import small_suite
