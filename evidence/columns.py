@@ -69,7 +69,7 @@ PROBING: Columns = {
         over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None]))),
         ".3f",
     ),
-    "its density": (over_tasks(density), ".0%"),
+    "density": (over_tasks(density), ".0%"),
 }
 COLUMNS: Columns = {**RECONSTRUCTION, **PROBING}
 

@@ -57,7 +57,7 @@ def behaviour_table(lines: Sequence[Line]) -> str:
     measures = {
         "refused_harmful": "harmful refused",
         "refused_harmless": "harmless refused",
-        "multiple_choice": "multiple choice right",
+        "multiple_choice": "multiple choice correct",
     }
     rows = [f"| steered with | strength | {' | '.join(measures.values())} |", "|---" * (2 + len(measures)) + "|"]
     steered = [line for line in lines if "behaviour" in line.get("steering", {}).get("refusal", {})]

@@ -41,7 +41,7 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
     asked = {run.name for run in runs_of(study)}
     count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
     missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
-    count += f"; none yet of {', '.join(missing)}." if missing else "."
+    count += f"; none yet for {', '.join(missing)}." if missing else "."
     return {
         PAGE: {
             "fvu": fvu_table(lines, study),

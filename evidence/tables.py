@@ -135,7 +135,7 @@ def recipe_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
         layer: by_variant(lines, **{**study["main"], "layer": layer})
         for layer in sorted({entry["layer"] for entry in study["runs"]})
     }
-    rows = [f"| SAE | {' | '.join(f'layer {layer}' for layer in at)} | meets it on |", "|---" * (2 + len(at)) + "|"]
+    rows = [f"| SAE | {' | '.join(f'layer {layer}' for layer in at)} | met on layers |", "|---" * (2 + len(at)) + "|"]
     for variant, options in study["variants"].items():
         if options["architecture"] != "batch_abstopk" or not any(variant in found for found in at.values()):
             continue
