@@ -98,7 +98,10 @@ def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
     """Best coverage, how many tasks have it above 0.7, and its density, by how often latents fire."""
     if not lines:
         return "Nothing is recorded yet."
-    rows = ["| how often latents fire | draws | best coverage | concepts above 0.7 | density |", "|---|---|---|---|---|"]
+    rows = [
+        "| how often latents fire | draws | best coverage | concepts above 0.7 | density |",
+        "|---|---|---|---|---|",
+    ]
     of_densities = [line for line in lines if not line["name"].startswith(MATCHED)]
     groups = {
         f"{int(line['name'].removeprefix('k')):,} of {line['d_sae']:,} on in a token": [line] for line in of_densities
