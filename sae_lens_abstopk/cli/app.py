@@ -32,7 +32,7 @@ class _InOrder(TyperGroup):
 
 app = typer.Typer(
     cls=_InOrder,
-    help="Train, measure and look at bidirectional (AbsTopK) sparse autoencoders.",
+    help="Train, evaluate and explore bidirectional (AbsTopK) sparse autoencoders.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -44,16 +44,16 @@ DISK_ERRORS = (
 """What a user can mend about a disk."""
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, e.g. sae.k=32 lr=1e-3.", show_default=False),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Config overrides, e.g. sae.k=32 lr=1e-3.", show_default=False),
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", help="Model to run instead of the one recorded.", show_default=False)
+    str | None, typer.Option("--model", help="Model to run instead of the recorded one.", show_default=False)
 ]
 Text = Annotated[
     str | None, typer.Option("--text", help="Text to read instead of the run's held-out text.", show_default=False)
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
-NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to write, new or empty.", show_default=False)]
+NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Output folder, new or empty.", show_default=False)]
 Output = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", show_default=False)]
 
 
@@ -71,7 +71,7 @@ def main(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the versions and exit.")
     ] = False,
 ) -> None:
-    """Train, measure and look at bidirectional (AbsTopK) sparse autoencoders."""
+    """Train, evaluate and explore bidirectional (AbsTopK) sparse autoencoders."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def inspect(
-    saes: Annotated[list[Path], typer.Argument(help="SAE folders that read the same hook of the same model.")],
+    saes: Annotated[list[Path], typer.Argument(help="SAE folders, all for the same hook of the same model.")],
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
@@ -25,7 +25,7 @@ def inspect(
     latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
     json: Annotated[Path | None, typer.Option(help="Also write a results file.", show_default=False)] = None,
 ) -> None:
-    """Show the numbers of SAEs and the contexts of their most two-sided latents."""
+    """Show metrics of SAEs and contexts of their most two-sided latents."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.inspection import inspect_saes
         from sae_lens_abstopk.evaluation.inspection_report import print_inspection
@@ -46,14 +46,12 @@ def inspect(
 
 @app.command("eval")
 def evaluate(
-    saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE names one.")],
-    suite: Annotated[
-        str, typer.Option(help="A suite (quick, probing, full, public, refusal) or a YAML file.")
-    ] = "full",
+    saes: Annotated[list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID; NAME=SAE sets its name.")],
+    suite: Annotated[str, typer.Option(help="Suite (quick, probing, full, public, refusal) or YAML file.")] = "full",
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="Folder of the results; finished parts are reused, other results are not overwritten."
+            "--out", "-o", help="Results folder; finished parts are reused, results of other SAEs or tasks refused."
         ),
     ] = Path("results"),
     model: Model = None,
@@ -63,9 +61,9 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of splits, samples and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for splits, samples and intervals.")] = 0,
 ) -> None:
-    """Probe, steer and measure SAEs by a suite; write results.json, report.md and report.html."""
+    """Probe, steer and measure SAEs with a suite; write results.json, report.md and report.html."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.distributed import require_one_process
@@ -97,7 +95,7 @@ def report(
         "report"
     ),
 ) -> None:
-    """Show results as tables, and write them as Markdown and as one HTML page with plots."""
+    """Show results as tables and write them as Markdown and one HTML page with plots."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 
@@ -132,11 +130,11 @@ def plot(
 @app.command()
 def explore(
     context: typer.Context,
-    saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two to compare that read one hook.")],
+    saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two on the same hook to compare.")],
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("explorer"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder for the site.")] = Path("explorer"),
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
     steer: Annotated[
         list[str] | None,
@@ -159,12 +157,12 @@ def explore(
         bool, typer.Option("--yes", "-y", help="Skip the confirmation before text is sent to the labeler.")
     ] = False,
     latents: Annotated[
-        int, typer.Option(help="Number of latents to steer with and to label, first in the suggested order.", min=1)
+        int, typer.Option(help="Number of latents to steer with and label, first in suggested order.", min=1)
     ] = 20,
-    serve: Annotated[bool, typer.Option("--serve", help="Show the site on localhost when it is written.")] = False,
-    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65_535)] = 0,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the site on localhost once it is written.")] = False,
+    port: Annotated[int, typer.Option(help="Port to serve on; 0 picks a free one.", min=0, max=65_535)] = 0,
 ) -> None:
-    """Write a site with both poles of every latent, which opens from disk; an interrupted pass is resumed."""
+    """Write a static site with both poles of every latent; an interrupted pass is resumed."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.labeler import Labeler

@@ -64,16 +64,14 @@ def neuronpedia(
     model_id: Annotated[str, typer.Option(help="Neuronpedia's id of the model.", show_default=False)],
     sae_set: Annotated[str, typer.Option("--set", help="Name of the set of SAEs.", show_default=False)],
     suffix: Annotated[
-        str | None, typer.Option(help="Tells SAEs of one set and layer apart.", show_default=False)
+        str | None, typer.Option(help="Suffix that tells apart SAEs of the same set and layer.", show_default=False)
     ] = None,
-    layer: Annotated[
-        int | None, typer.Option(help="Layer, where the hook's name has none.", show_default=False)
-    ] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer, if the hook name has none.", show_default=False)] = None,
     model: Model = None,
     text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
 ) -> None:
-    """Write both poles of every latent as two features, in the JSON of SAEDashboard for Neuronpedia."""
+    """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore

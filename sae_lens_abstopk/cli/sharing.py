@@ -14,7 +14,7 @@ def mirror(
     sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
     out: NewFolder,
     prune_dead_poles: Annotated[
-        bool, typer.Option("--prune-dead-poles", help="Leave out the poles that hold under 1 % of a latent's firings.")
+        bool, typer.Option("--prune-dead-poles", help="Leave out poles with under 1 % of a latent's firings.")
     ] = False,
     model: Model = None,
     text: Text = None,
@@ -22,7 +22,7 @@ def mirror(
         int | None, typer.Option(help="Tokens to count firings on, 51,200 by default.", min=1, show_default=False)
     ] = None,
 ) -> None:
-    """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, whose codes are not negative."""
+    """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, with non-negative codes."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.mirror_folder import mirror_folder
         from sae_lens_abstopk.training.progress import passes_bar
@@ -60,10 +60,12 @@ def convert(
     out: NewFolder,
     activations: Annotated[
         Path | None,
-        typer.Option(help="File with one tensor \\[n, d_in], to estimate a missing threshold on.", show_default=False),
+        typer.Option(
+            help="File with one tensor \\[n, d_in] of activations, to estimate a missing threshold.", show_default=False
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model, for the metadata.", show_default=False)] = None,
-    hook: Annotated[str | None, typer.Option(help="Hook, for the metadata.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="Model name to record in the metadata.", show_default=False)] = None,
+    hook: Annotated[str | None, typer.Option(help="Hook name to record in the metadata.", show_default=False)] = None,
 ) -> None:
     """Convert a signed SAE of another project into SAELens's format."""
     with errors_as_sentences() as console:
@@ -87,11 +89,11 @@ def publish(
     context: typer.Context,
     saes: Annotated[
         list[str],
-        typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id is the folder's name where none is given."),
+        typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id defaults to the folder's name."),
     ],
-    repo: Annotated[str, typer.Option("--repo", help="Repository, USER/NAME; made where there is none.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository a private one.")] = False,
-    revision: Annotated[str, typer.Option(help="Branch to publish to; made where there is none.")] = "main",
+    repo: Annotated[str, typer.Option("--repo", help="Repository, USER/NAME; created if missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch to publish to; created if missing.")] = "main",
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
     ] = False,
@@ -105,7 +107,7 @@ def publish(
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Read some text now, for the sign gauge and anything missing from the results file."
+            "--measure", help="Measure on text now: the sign gauge and anything missing from the results file."
         ),
     ] = False,
     model: Model = None,
@@ -119,10 +121,10 @@ def publish(
         typer.Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).", show_default=False),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files of the repository that differ.")
+        bool, typer.Option("--overwrite", help="Replace files in the repository that differ.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the release into a folder, show it, and ask nothing of the Hub.")
+        bool, typer.Option("--dry-run", help="Write the release to a folder and show it, without contacting the Hub.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the dry run; NAME-release by default.", show_default=False)
@@ -172,7 +174,7 @@ def publish(
 @app.command()
 def pull(
     repo: Annotated[str, typer.Argument(help="Repository, USER/NAME.")],
-    sae_id: Annotated[str, typer.Argument(help="Id of the SAE in it.")],
+    sae_id: Annotated[str, typer.Argument(help="Id of the SAE in the repository.")],
     revision: Annotated[str, typer.Option(help="Branch or commit.")] = "main",
 ) -> None:
     """Download a published SAE, check the hash of every file, and show the numbers of its card."""

@@ -41,7 +41,7 @@ def _is_override(argument: str) -> bool:
 @app.command(cls=ResumableCommand)
 def train(
     config: Annotated[
-        str, typer.Argument(help="A YAML file, a preset (pythia-70m) or one with a variant (pythia-70m/topk).")
+        str, typer.Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")
     ],
     overrides: Overrides = None,
     output: Output = None,
@@ -49,7 +49,7 @@ def train(
         str | None,
         typer.Option(
             metavar="[PATH]",
-            help="Resume from the newest whole checkpoint of the run folder, or from the one at PATH; start anew if there is none.",
+            help="Resume from the newest complete checkpoint in the run folder, or from the one at PATH; start fresh if there is none.",
             show_default=False,
         ),
     ] = None,
@@ -57,12 +57,12 @@ def train(
         str | None,
         typer.Option(
             metavar="KEYS",
-            help="With --resume: keys whose values may differ from those the run started with. lr is the only one so far.",
+            help="With --resume: config keys whose values may differ from those the run started with; only lr so far.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the config, show it whole, and train nothing.")
+        bool, typer.Option("--dry-run", help="Check and print the full config without training.")
     ] = False,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
@@ -101,7 +101,7 @@ def configs(
         str | None,
         typer.Argument(help="Preset to show, merged and with its comments, or a YAML file.", show_default=False),
     ] = None,
-    keys: Annotated[bool, typer.Option("--keys", help="List every key with meaning, type and default.")] = False,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key with its meaning, type and default.")] = False,
 ) -> None:
     """List the presets, or show one of them."""
     with errors_as_sentences() as console:
@@ -117,7 +117,7 @@ def configs(
 
 @app.command()
 def quickstart(overrides: Overrides = None, output: Output = None) -> None:
-    """Fetch a small real model, train a signed and a BatchTopK SAE in one pass, and look at both."""
+    """Fetch a small real model, train a signed and a BatchTopK SAE in one pass, and inspect both."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.quickstart import quickstart as run_quickstart
 
@@ -133,8 +133,8 @@ def sweep(
     launcher: Annotated[
         Launcher,
         typer.Option(
-            help="local: train here, one after the other. print: one command a line, to start elsewhere. submitit: one "
-            "Slurm job a run (pip install 'sae-lens-abstopk\\[slurm]')."
+            help="local: train here, one run after another. print: one command per line, to start elsewhere. submitit: one "
+            "Slurm job per run (pip install 'sae-lens-abstopk\\[slurm]')."
         ),
     ] = Launcher.local,
     cluster: Annotated[
@@ -145,12 +145,12 @@ def sweep(
         typer.Option(
             "--job",
             metavar="KEY=VALUE",
-            help="With submitit: a parameter of its jobs, such as gpus_per_node=1 or timeout_min=600; may be repeated.",
+            help="With submitit: a job parameter, such as gpus_per_node=1 or timeout_min=600; may be repeated.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Train every combination of a sweep file; runs that are done are skipped, and those that were stopped go on."""
+    """Train every combination in a sweep file; finished runs are skipped and interrupted ones resumed."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.training.sweep import load_sweep, run_sweep, unfinished
 
@@ -178,16 +178,14 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Changes to the config, e.g. lr=1e-3 sae.d_sae=4096; k, seeds and variants are the file's.",
+            help="Config overrides, e.g. lr=1e-3 sae.d_sae=4096; k, seeds and variants come from the file.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the results.")] = Path(
         "runs/comparison"
     ),
-    suite: Annotated[
-        str | None, typer.Option(help="Suite in place of the one that the file names.", show_default=False)
-    ] = None,
+    suite: Annotated[str | None, typer.Option(help="Suite to use instead of the file's.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
