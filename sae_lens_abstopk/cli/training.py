@@ -49,7 +49,7 @@ def train(
         str | None,
         typer.Option(
             metavar="[PATH]",
-            help="Resume from the newest complete checkpoint in the run folder, or from the one at PATH; start fresh if there is none.",
+            help="Resume from the newest complete checkpoint in the run folder (start fresh if there is none), or from the one at PATH.",
             show_default=False,
         ),
     ] = None,
