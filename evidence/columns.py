@@ -28,6 +28,16 @@ def over_tasks(of: Callable[[Mapping[str, Any]], float]) -> Callable[[Sequence[L
     return each(of_line)
 
 
+def once(of: Callable[[Sequence[Line]], list[float]]) -> Callable[[Sequence[Line]], list[float]]:
+    """The mean of the runs, as one number: of what does not depend on their seeds, such as a control they share."""
+
+    def of_lines(lines: Sequence[Line]) -> list[float]:
+        numbers = [number for number in of(lines) if not isnan(number)]
+        return [mean(numbers)] if numbers else []
+
+    return of_lines
+
+
 def auroc(method: str) -> Callable[[Sequence[Line]], list[float]]:
     """Mean AUROC of a probe over the tasks."""
     return over_tasks(lambda task: value(task["auroc"][method]))
@@ -66,7 +76,7 @@ PROBING: Columns = {
     "coverage": (over_tasks(lambda task: value(task["coverage"])), ".3f"),
     "best coverage": (over_tasks(lambda task: value(task["best_coverage"])), ".3f"),
     "untrained": (
-        over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None]))),
+        once(over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None])))),
         ".3f",
     ),
     "density": (over_tasks(density), ".0%"),

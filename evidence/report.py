@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.chart import filled
 from evidence.columns import PROBING, RECONSTRUCTION, Line, by_variant
-from evidence.concept_tables import behaviour_table, steering_table, task_table
+from evidence.concept_tables import behaviour_table, paired_concepts_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
 from evidence.record import RECORD, recorded
@@ -50,6 +50,7 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
             "recipes": recipe_table(lines, study),
             "price": price_table(lines, study),
             "probing": variant_table(by_variant(lines, **study["main"]), study, PROBING),
+            "differences": paired_concepts_table(lines, random_lines(), study),
             "random": random_table(random_lines()),
             "steering": steering_table(lines),
             "count": count,

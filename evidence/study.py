@@ -40,14 +40,13 @@ from evidence.runs import (
 )
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.dictionary.stability import match_dictionaries
+from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
-from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.training.same_run import require_same_run
 
 
@@ -117,8 +116,7 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
             second.name in one["stability"] and first.name in other["stability"]
         ):
             continue
-        rows = [SAE.load_from_disk(configs[run].output_path or "").W_dec.detach() for run in (first, second)]
-        match = match_dictionaries(*rows, signed=one["sae"]["architecture"] in SIGNED_ARCHITECTURES)
+        match = match_saes(*(SAE.load_from_disk(configs[run].output_path or "") for run in (first, second)))
         one["stability"][second.name] = other["stability"][first.name] = rounded(match.mean_matched_cosine)
     # what one of a pair alone says is of an SAE that the other's line is no longer of
     for name, line in lines.items():

@@ -79,7 +79,7 @@ class ReconstructionSums:
         self.cosines += ((x * x_hat).sum(-1).cpu().double() / norms.clamp(min=1e-30)).sum().item()
         self.squared_error += errors.sum().item()
         self.relative_error += (errors / squares.clamp(min=1e-30)).sum().item()
-        self.sum_x = self.sum_x + x.sum(0).cpu().double()
+        self.sum_x = self.sum_x + x.sum(0, dtype=torch.float64).cpu()
         self.sum_squared_x += squares.sum().item()
         if codes is not None:
             counts = pole_counts(codes).cpu()

@@ -1,12 +1,15 @@
 """Whether SAEs trained from different seeds found the same directions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from sae_lens import SAE
 from scipy.optimize import linear_sum_assignment
 
 from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.signed import signed_latents
 
 # latents of the larger of two SAEs of an evaluation that are still matched: about 6 GB, and minutes
 LARGEST_MATCHED = 16_384
@@ -22,13 +25,8 @@ class DictionaryMatch:
     """The latent of the second that each is matched with, int64 [n]."""
     cosine: torch.Tensor
     """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
-    signed: bool
-    """Whether the similarity is the absolute cosine (sign gauge) or the cosine."""
-
-    @property
-    def similarity(self) -> torch.Tensor:
-        """What was matched on, float32 [n]: the absolute cosine of signed dictionaries, else the cosine."""
-        return self.cosine.abs() if self.signed else self.cosine
+    similarity: torch.Tensor
+    """What was matched on, float32 [n]: the absolute cosine of two signed latents, else the cosine."""
 
     @property
     def mean_matched_cosine(self) -> float:
@@ -40,14 +38,23 @@ class DictionaryMatch:
         return (self.similarity > threshold).double().mean().item()
 
 
+def match_saes(first: SAE[Any], second: SAE[Any]) -> DictionaryMatch:
+    """:func:`match_dictionaries` of the decoders of two SAEs, on the CPU."""
+    rows = [sae.W_dec.detach().float().cpu() for sae in (first, second)]
+    return match_dictionaries(*rows, signed=(signed_latents(first).cpu(), signed_latents(second).cpu()))
+
+
 @torch.no_grad()
-def match_dictionaries(first: torch.Tensor, second: torch.Tensor, *, signed: bool) -> DictionaryMatch:
+def match_dictionaries(
+    first: torch.Tensor, second: torch.Tensor, *, signed: tuple[torch.Tensor, torch.Tensor]
+) -> DictionaryMatch:
     """
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
-    Turning a latent around changes nothing in a signed SAE, so those are matched on the absolute cosine; the latents of
-    a non-negative one are matched on the cosine. Holds a float64 matrix [F, F'], twice while it is solved. All rows
-    count, those of dead latents too, whose directions are arbitrary. A row of norm zero has similarity 0 with all.
+    ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes nothing,
+    so two of them are matched on the absolute cosine, all others on the cosine. Holds a float64 matrix [F, F'], twice while
+    it is solved. All rows count, those of dead latents too, whose directions are arbitrary. A row of norm zero has
+    similarity 0 with all.
 
     Raises:
         ConfigError: the dictionaries read different widths, are empty, or hold numbers that are not finite.
@@ -58,12 +65,8 @@ def match_dictionaries(first: torch.Tensor, second: torch.Tensor, *, signed: boo
             "[d_sae, d_in] with the same d_in and at least one latent."
         )
     cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1)
-    similarity = cosine.abs() if signed else cosine
-    rows, columns = linear_sum_assignment(similarity.double().cpu().numpy(), maximize=True)
+    cosine = cosine.cpu()
+    similarity = torch.where(signed[0].cpu()[:, None] & signed[1].cpu(), cosine.abs(), cosine)
+    rows, columns = linear_sum_assignment(similarity.double().numpy(), maximize=True)
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)
-    return DictionaryMatch(
-        first=i,
-        second=j,
-        cosine=cosine[i.to(cosine.device), j.to(cosine.device)].cpu(),
-        signed=signed,
-    )
+    return DictionaryMatch(first=i, second=j, cosine=cosine[i, j], similarity=similarity[i, j])

@@ -66,7 +66,7 @@ def measure_behaviour(
         response: Of the same task and SAE.
         options: How much is measured.
         unsteered: What another SAE of these subjects found without steering.
-        seed: Of the split and of which instructions are drawn.
+        seed: Of the split, of which instructions are drawn, and of the intervals.
         on_progress: Called with (settings done, settings in all).
 
     Returns:
@@ -87,7 +87,9 @@ def measure_behaviour(
             edit = intervention.edit(sae, strength)
             steered = intervene(subjects.model, hook, edit, token_filter=subjects.token_filter)
         with steered:
-            refusal = measure_refusal(text_model, *instructions, groups=groups, max_new_tokens=options.max_new_tokens)
+            refusal = measure_refusal(
+                text_model, *instructions, groups=groups, max_new_tokens=options.max_new_tokens, seed=seed
+            )
         with tempfile.TemporaryDirectory() as folder:
             steering = None
             if intervention is not None and options.questions:
@@ -136,7 +138,7 @@ def _instructions(task: Task, most: int, seed: int) -> list[list[Example]]:
 
 
 def _accuracy(found: MultipleChoiceScore) -> Interval:
-    """With the 95 % interval of a normal distribution around it."""
-    margin = 1.96 * found.accuracy_stderr
+    """With the 95 % interval of a normal distribution around it, or none where all answers are right or all wrong."""
+    margin = 1.96 * found.accuracy_stderr or float("nan")
     low, high = max(0.0, found.accuracy - margin), min(1.0, found.accuracy + margin)
     return Interval.of(Estimate(found.accuracy, low, high, found.n))

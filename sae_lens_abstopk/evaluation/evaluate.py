@@ -66,8 +66,8 @@ def evaluate(
     """
     Run a suite on SAEs that read one hook of one model and write ``results.json``, ``report.md`` and ``report.html``.
 
-    Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task or the
-    suite's settings have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
+    Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
+    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
 
     Args:
         saes: One or several folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.

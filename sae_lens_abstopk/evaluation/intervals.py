@@ -26,6 +26,8 @@ class Estimate:
     """Groups (rows, where there are none) that were resampled; an interval over a few says little."""
 
     def __str__(self) -> str:
+        if self.low != self.low:
+            return f"{self.value:.3f}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -46,7 +48,7 @@ def bootstrap(
         groups: The group of each row (template, document, prompt). Groups are drawn with replacement, as many as
             there are, and bring all their rows.
         resamples: How many are drawn. Those without a value (no row of one pole) are left out; if that is half of
-            them or more, or none are drawn, the interval is NaN.
+            them or more, or none are drawn, or if those between the quantiles agree, the interval is NaN.
         seed: Of the draws.
 
     Raises:
@@ -67,6 +69,8 @@ def bootstrap(
     found = found[~np.isnan(found)]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found, [tail, 1 - tail]) if len(found) > resamples / 2 else (np.nan, np.nan)
+    if low == high:  # resamples that agree, as of a perfect score, do not tell how far another sample would be from it
+        low = high = np.nan
     return Estimate(float(statistic(np.ones((1, n)))[0]), float(low), float(high), n_units)
 
 

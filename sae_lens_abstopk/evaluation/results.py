@@ -169,7 +169,9 @@ class PoleEffectRecord(Record):
     """One direction at its matched strength, on test prompts."""
 
     strength: float
-    reached: bool = Field(description="Whether any strength that was tried costs as much as the budget.")
+    reached: bool = Field(
+        description="Whether the strength costs the budget; if not, it is the largest tried, or 0 where a clamp to 0 costs more."
+    )
     log_odds: Interval
     score: Interval | None
     generated_cost: Interval

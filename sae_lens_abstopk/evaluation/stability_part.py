@@ -7,9 +7,8 @@ from typing import Any
 
 from sae_lens import SAE
 
-from sae_lens_abstopk.dictionary.stability import LARGEST_MATCHED, match_dictionaries
+from sae_lens_abstopk.dictionary.stability import LARGEST_MATCHED, match_saes
 from sae_lens_abstopk.evaluation.results import StabilityRecord
-from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 
 def match_seeds(
@@ -41,9 +40,7 @@ def match_seeds(
                 stacklevel=2,
             )
             continue
-        rows = [saes[name].W_dec.detach().float().cpu() for name in (first, second)]
-        # the gauge of a signed latent is arbitrary, so its direction is one up to sign
-        match = match_dictionaries(*rows, signed=saes[first].cfg.architecture() in SIGNED_ARCHITECTURES)
+        match = match_saes(saes[first], saes[second])
         found.append(
             StabilityRecord(
                 first=first,

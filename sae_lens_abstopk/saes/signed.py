@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from sae_lens import SAE, AbsTopKSAE
 
 from sae_lens_abstopk.errors import ConfigError
@@ -10,6 +11,13 @@ from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
 SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
 SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")
 """What their configs call them."""
+
+
+def signed_latents(sae: SAE[Any]) -> torch.Tensor:
+    """Which latents may fire on both sides, bool [d_sae]; of a ``signed_jumprelu`` with thresholds by pole maybe a few."""
+    if isinstance(sae, SignedJumpReLUSAE) and sae.cfg.pole_thresholds:
+        return sae.threshold.detach().isfinite() & sae.negative_threshold.detach().isfinite()
+    return torch.full((sae.cfg.d_sae,), isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE), device=sae.device)
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:

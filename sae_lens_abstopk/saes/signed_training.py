@@ -30,9 +30,9 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
         b_dec_init_method: What ``b_dec`` is set to on the first training batch: the ``"mean"`` or the
             ``"geometric_median"`` of its tokens, or ``"zeros"``. An SAE that selects by magnitude and is not centred
             spends latents on the mean, which fire on every token.
-        unit_norm_encoder: Hold every encoder column at norm 1, so that no latent wins a slot by the size of its row.
+        unit_norm_encoder: Hold every encoder vector at norm 1, so that no latent wins a slot by its size.
             With ``rescale_acts_by_decoder_norm`` the decoder norm still scales the selection.
-        unit_norm_decoder: Hold every decoder row at norm 1.
+        unit_norm_decoder: Hold every decoder vector at norm 1.
         pole_window: Training steps after which the firing counts of the poles are halved, so that old ones fade.
     """
 

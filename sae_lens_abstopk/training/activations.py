@@ -26,6 +26,8 @@ from sae_lens_abstopk.training.mixing import MixingBuffer
 
 # contexts whose norms give the median that `max_norm_multiple` multiplies
 NORM_CALIBRATION_BATCHES = 4
+# characters of a document that a measurement reads
+LONGEST_DOCUMENT = 8192
 # contexts that are tokenised ahead of their use
 READ_AHEAD = 256
 # batches that a language model in autocast runs through after its weights have been cast; all are held at once
@@ -266,16 +268,29 @@ class FilteredActivationsStore(ActivationsStore):
 
 
 def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextPart) -> list[torch.Tensor]:
-    """Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over."""
-    with saelens_notes_off():
-        store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, part))
+    """
+    Token ids [store_batch_size_prompts, context_size] a batch, from a part of the text, ``n_tokens`` or a little over.
+
+    Of each document the first ``LONGEST_DOCUMENT`` characters are read, so that no book stands for a whole library; all of
+    it where that is too little text.
+    """
+    text = load_text(cfg, part)
     per_batch = cfg.store_batch_size_prompts * cfg.context_size
     batches = []
-    try:
-        while len(batches) * per_batch < n_tokens:
-            batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
-    except StopIteration:
-        pass  # all there is
+    texts = [text]
+    if not (cfg.is_dataset_tokenized or cfg.use_chat_formatting):
+        as_read = text.to_iterable_dataset() if isinstance(text, Dataset) else text
+        texts.insert(0, as_read.map(lambda row: {"text": row["text"][:LONGEST_DOCUMENT]}))
+    for documents in texts:
+        batches.clear()
+        with saelens_notes_off():
+            store = FilteredActivationsStore.from_config(model, cfg, override_dataset=documents)
+        try:
+            while len(batches) * per_batch < n_tokens:
+                batches.append(store.get_batch_tokens(raise_at_epoch_end=True))
+            break
+        except StopIteration:
+            pass  # all there is
     if not batches:
         raise ConfigError(
             f"the {part.replace('_', '-')} text of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; "

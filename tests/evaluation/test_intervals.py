@@ -46,11 +46,18 @@ def test_a_seed_draws_the_same_resamples_again_and_chunks_do_not_show(monkeypatc
 def test_resamples_without_a_value_are_left_out_until_they_are_half() -> None:
     def seldom(share: float):
         generator = np.random.default_rng(0)
-        return lambda weights: np.where(generator.random(len(weights)) < share, np.nan, 1.0)
+        return lambda weights: np.where(generator.random(len(weights)) < share, np.nan, weights[:, 0])
 
     some, most = bootstrap(seldom(0.3), 5), bootstrap(seldom(0.7), 5)
-    assert (some.low, some.high) == (1, 1)
+    assert (some.low, some.high) == (0, 3)
     assert np.isnan([most.low, most.high]).all()
+
+
+def test_resamples_that_agree_give_no_interval() -> None:
+    perfect = mean_estimate([1.0] * 24)
+    assert perfect.value == 1
+    assert np.isnan([perfect.low, perfect.high]).all()
+    assert str(perfect) == "1.000"
 
 
 def test_groups_must_fit_the_rows() -> None:

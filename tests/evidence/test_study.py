@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from statistics import mean
@@ -13,7 +14,19 @@ import yaml
 from sae_lens import SAE
 
 from benchmarks.chart import filled
-from evidence import columns, figures, random_directions, record, release, report, runs, study, tables, tune
+from evidence import (
+    columns,
+    concept_tables,
+    figures,
+    random_directions,
+    record,
+    release,
+    report,
+    runs,
+    study,
+    tables,
+    tune,
+)
 from tests.evaluation.task_files import CONCEPT
 from tests.saes.test_mirror import inputs, signed
 
@@ -364,3 +377,20 @@ def test_what_a_page_says_a_sign_costs_is_what_the_record_says(page: str, told: 
         costs = cost(variant, other)
         assert len(costs) == 3
         assert variant not in told or f"{min(costs):{form}} to {max(costs):{form}} %" in text, variant
+
+
+def test_differences_are_paired_by_concept_and_a_control_belongs_to_one_seed() -> None:
+    def line(variant: str, seed: int, covered: Sequence[float]) -> dict[str, Any]:
+        tasks = {
+            task: {"auroc": {"single latent": [0.9, 0.8, 1.0]}, "best_coverage": [value, None, None]}
+            for task, value in zip(("tense", "number", "gender"), covered, strict=True)
+        }
+        return {**SMALL["main"], "variant": variant, "seed": seed, "tasks": tasks}
+
+    lines = [line("abstopk", 0, (0.9, 0.6, 0.5)), line("abstopk", 1, (0.7, 0.6, 0.5)), line("topk", 0, (0.5, 0.5, 0.5))]
+    control = {"name": "matched0", "best_coverage": {task: [0.5, 0, 1] for task in ("tense", "number", "gender")}}
+    table = concept_tables.paired_concepts_table(lines, [control], SMALL).splitlines()
+    assert table[2].startswith("| abstopk - topk | 3 | +0.000 [")
+    assert "| +0.133 [" in table[2]
+    assert table[3].startswith("| abstopk, seed 0 - density-matched control | 3 | - | +0.167 [")
+    assert table[4].startswith("| the same, without tense | 2 | - | +0.050 [")

@@ -135,7 +135,7 @@ def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectR
 
 def _strengths(effects: list[PoleEffectRecord]) -> str:
     mean = fmean(effect.strength for effect in effects)
-    return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else ' (most)'}"
+    return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else ' (unmatched)'}"
 
 
 def _protocol(merged: MergedResults) -> str:

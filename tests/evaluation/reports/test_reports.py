@@ -129,7 +129,7 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     assert cells[5:7] == [str(covered.coverage_controls[of]) for of in ("permuted", "untrained SAE")]
     steered = document.steering["gender"]["topk"].interventions["clamp"]
     cells = row(section(shown, "Steering at matched cost"), "gender", "topk", "clamp")
-    assert cells[3] == f"{steered.towards_a.strength:+.2f} (most) / {steered.towards_b.strength:+.2f}"
+    assert cells[3] == f"{steered.towards_a.strength:+.2f} (unmatched) / {steered.towards_b.strength:+.2f}"
     assert cells[4:6] == [str(steered.towards_a.log_odds), str(steered.towards_b.log_odds)]
     assert cells[-1] == str(steered.symmetry)
 

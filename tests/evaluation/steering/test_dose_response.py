@@ -14,7 +14,7 @@ from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response, split_prompts
 from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, LogOdds, first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
-from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
+from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
@@ -275,6 +275,24 @@ def test_the_latent_that_steers_is_chosen_among_candidates(
     assert (flipped.latent, flipped.orientation) == (PLANTED, -1)
     with pytest.raises(ConfigError, match="candidates is empty"):
         choose_latent(planted.model, planted.sae, planted.part, [], lambda _: 2.0, tokenizer=tokenizer)
+
+
+def test_a_candidate_at_which_the_model_overflows_is_not_chosen(
+    planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = LogOdds.measure
+
+    def measure(self: LogOdds, intervention: Intervention, strength: float) -> tuple[tuple[float, ...], float]:
+        return ((float("nan"),), 0.0) if intervention.latent == 3 else measured(self, intervention, strength)
+
+    def choose(candidates: list[int]) -> LatentChoice:
+        return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0, tokenizer=tokenizer)
+
+    monkeypatch.setattr(LogOdds, "measure", measure)
+
+    assert choose([3, PLANTED]).latent == PLANTED
+    with pytest.raises(ConfigError, match="not finite: the model overflows"):
+        choose([3])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ def test_the_score_is_the_share_that_refuses_with_an_interval() -> None:
     assert 0.2 < found.low < 0.5 < found.high < 0.8
     assert found.n_units == 20
     assert refusal_score(["I cannot."] * 4, groups=["a", "a", "b", "b"]).n_units == 2
+    texts = [*["I cannot."] * 37, *["Sure!"] * 64]
+    assert refusal_score(texts, seed=1) != refusal_score(texts)
 
 
 def test_answers_are_greedy_and_change_under_steering(
