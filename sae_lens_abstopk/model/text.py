@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import httpx
 from datasets import Dataset, IterableDataset, load_dataset
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-from pyarrow import ArrowInvalid
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
@@ -15,6 +15,7 @@ from sae_lens_abstopk.model.held_out import keep_part
 from sae_lens_abstopk.ranks import n_ranks, this_rank
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+COMPRESSED = (".gz", ".zst")
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
 TextPart = Literal["train", "held_out", "all"]
@@ -29,7 +30,7 @@ def load_text(cfg: TrainingConfig, part: TextPart) -> Text:
     document and do not depend on the seed. Of the training part each of several ranks gets its own share.
 
     Raises:
-        ConfigError: the dataset is missing or empty, or lacks the column.
+        ConfigError: the dataset is missing, empty or cannot be read, or lacks the column.
     """
     dataset = open_dataset(
         cfg.dataset_path,
@@ -45,7 +46,7 @@ def load_text(cfg: TrainingConfig, part: TextPart) -> Text:
         )
     elif part == "held_out":
         raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
-    if next(iter(dataset), None) is None:
+    if _first(dataset, cfg.dataset_path) is None:
         raise ConfigError(
             f"dataset_path={cfg.dataset_path!r} has no documents for the part {part!r}"
             + (f" with held_out_every={cfg.held_out_every}; lower it." if part == "held_out" else ".")
@@ -66,7 +67,7 @@ def open_dataset(
     streaming: bool = True,
     trust_remote_code: bool = False,
 ) -> Text:
-    """A Hub dataset by id, or a local file or folder of .jsonl, .json, .parquet (gzip too) or .txt, one document a file."""
+    """A Hub dataset by id, or a local file or folder of .jsonl, .json, .parquet (.gz and .zst too) or .txt, one document a file."""
     if not path:
         raise ConfigError("dataset_path is empty; give a Hub dataset id or a local file or folder of text.")
     local = Path(path)
@@ -79,7 +80,7 @@ def open_dataset(
                     f"split={split!r}: local files have only the split train; leave split out and give only the files to read."
                 )
             return load_dataset(builder, data_files=files, split=split, streaming=streaming, **options)
-        if local.suffix in FORMATS or local.suffix == ".gz" or path.startswith((".", "/", "~")):
+        if local.suffix in (*FORMATS, *COMPRESSED) or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
         extra: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
         return load_dataset(path, name, split=split, streaming=streaming, **extra)
@@ -105,7 +106,7 @@ def text_files(path: str) -> list[list[str | int]]:
 
 def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
     share: Text = split_dataset_by_node(cast(Dataset, dataset), this_rank(), n_ranks())
-    if next(iter(share), None) is None:
+    if _first(share, cfg.dataset_path) is None:
         raise ConfigError(
             f"dataset_path={cfg.dataset_path!r} has too few documents for {n_ranks()} ranks; give more text, or start fewer."
         )
@@ -116,11 +117,13 @@ def _local_files(path: Path) -> tuple[str, list[str]]:
     candidates = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     by_builder: dict[str, list[str]] = {}
     for file in candidates:
-        suffix = Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
+        suffix = Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix
         if suffix in FORMATS:
             by_builder.setdefault(FORMATS[suffix], []).append(str(file))
     if not by_builder:
-        raise ConfigError(f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also .gz).")
+        raise ConfigError(
+            f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also {' and '.join(COMPRESSED)})."
+        )
     if len(by_builder) > 1:
         raise ConfigError(
             f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
@@ -135,16 +138,23 @@ def first_document(dataset: Text, path: str) -> dict[str, Any]:
     Raises:
         ConfigError: naming ``path``, where there is none or it cannot be read.
     """
-    try:
-        first = next(iter(dataset), None)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"dataset_path={path!r} is not UTF-8 text: {error}.") from error
-    except (ArrowInvalid, DatasetGenerationError, RuntimeError) as error:  # an empty JSON file stops its reader
-        why = str(error.__cause__ or error) or "it is empty"
-        raise ConfigError(f"dataset_path={path!r} cannot be read: {why}.") from error
+    first = _first(dataset, path)
     if first is None:
         raise ConfigError(f"dataset_path={path!r} is empty.")
-    return cast(dict[str, Any], first)
+    return first
+
+
+def _first(dataset: Text, path: str) -> dict[str, Any] | None:
+    """The first document, None where there is none; the first read, where a broken file or a lost network shows."""
+    try:
+        return cast(dict[str, Any] | None, next(iter(dataset), None))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"dataset_path={path!r} is not UTF-8 text: {error}.") from error
+    except (ValueError, OSError, RuntimeError, DatasetGenerationError, httpx.HTTPError) as error:
+        cause = error.__cause__ or error
+        # an empty JSON file stops its reader
+        why = "it is empty" if isinstance(cause, StopIteration) else str(cause) or type(cause).__name__
+        raise ConfigError(f"dataset_path={path!r} cannot be read: {why.splitlines()[0].rstrip('.')}.") from error
 
 
 def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:

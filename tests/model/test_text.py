@@ -1,9 +1,13 @@
 import gzip
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import zstandard
+from datasets import IterableDataset
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
@@ -77,17 +81,18 @@ def test_which_streamed_documents_are_held_out_is_decided_by_their_content(
     assert found[:3] == ["document 1", "document 4", "document 7"], "the same in every process and version"
 
 
-def test_text_files_are_documents_and_gzip_is_read(raw_config: dict[str, Any], tmp_path: Path) -> None:
+def test_text_files_are_documents_and_compressed_ones_are_read(raw_config: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "books"
     folder.mkdir()
     for i in range(3):
         (folder / f"{i}.txt").write_text(f"book {i}\n\nsecond paragraph")
     cfg = config(raw_config, dataset_path=str(folder), held_out_every=None, shuffle=False)
     assert [row["text"] for row in load_text(cfg, "train")] == [f"book {i}\n\nsecond paragraph" for i in range(3)]
-    with gzip.open(tmp_path / "a.jsonl.gz", "wt") as out:
-        out.write('{"body": "hello"}\n')
-    cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl.gz"), column_name="body", held_out_every=None)
-    assert [row for row in load_text(cfg, "train")] == [{"text": "hello"}]
+    content = b'{"body": "hello"}\n'
+    for name, compress in (("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstandard.compress)):
+        (tmp_path / name).write_bytes(compress(content))
+        cfg = config(raw_config, dataset_path=str(tmp_path / name), column_name="body", held_out_every=None)
+        assert [row for row in load_text(cfg, "train")] == [{"text": "hello"}]
 
 
 @pytest.mark.parametrize(
@@ -126,3 +131,19 @@ def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_pa
 def test_a_dataset_that_is_nowhere_is_refused(raw_config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="could not be opened"):
         load_text(config(raw_config, dataset_path="nobody/no-such-text"), "train")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [httpx.ConnectError("no route"), ConnectionError("Server Disconnected"), ValueError("zstd not supported")],
+)
+def test_text_whose_first_document_cannot_be_fetched_is_refused(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails() -> Iterator[dict[str, str]]:
+        raise error
+        yield {}
+
+    monkeypatch.setattr(text, "load_dataset", lambda *_, **__: IterableDataset.from_generator(fails))
+    with pytest.raises(ConfigError, match=f"dataset_path='some/text' cannot be read: {error}"):
+        load_text(config(raw_config, dataset_path="some/text"), "train")
