@@ -114,6 +114,9 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
             )
     except (GatedRepoError, RepositoryNotFoundError, OSError, SafetensorError, ValueError) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
+    first = next(model.parameters(), None)
+    if cfg.autocast_lm and first is not None and first.dtype == torch.float16 and first.device.type == "cpu":
+        model.float()  # in autocast a layer norm of a CPU is given float32, which it does not take with float16 weights
     return model.eval()
 
 

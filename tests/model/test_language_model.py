@@ -3,6 +3,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
@@ -12,6 +13,7 @@ from sae_lens_abstopk.config import model_config
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.model import language_model
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.config.test_config_file import changed
 
@@ -99,6 +101,24 @@ def test_the_width_of_one_head_or_of_all_is_what_counts(
     hook = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_q", "hook_head_index": head}
     cfg = build_config(raw_config | hook | {"sae": raw_config["sae"] | {"d_in": width}})
     check_activations(load_language_model(cfg), cfg)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("model_class", ["AutoModelForCausalLM", "TransformerBridge"])
+def test_a_checkpoint_of_16_bits_runs_in_autocast_on_a_cpu(
+    raw_config: dict[str, Any], tiny_models: dict[str, Path], dtype: torch.dtype, model_class: str
+) -> None:
+    bridge = model_class == "TransformerBridge"
+    changes = {
+        "model_name": str(tiny_models["pythia-70m"]),
+        "model_class_name": model_class,
+        "hook_name": "blocks.2.hook_resid_post" if bridge else "gpt_neox.layers.2",
+        "model_from_pretrained_kwargs": {"dtype": dtype},
+        "autocast_lm": True,
+    }
+    cfg = build_config(raw_config | changes)
+    tokens = torch.arange(20).view(2, 10)
+    assert ModelPasses.of_run(load_language_model(cfg), cfg).clean(tokens).losses.isfinite().all()
 
 
 def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
