@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens import SAETrainer
-from sae_lens.constants import ACTIVATION_SCALER_CFG_FILENAME, ACTIVATION_WHITENING_FILENAME, SAE_CFG_FILENAME
+from sae_lens.constants import (
+    ACTIVATION_SCALER_CFG_FILENAME,
+    ACTIVATION_WHITENING_FILENAME,
+    SAE_CFG_FILENAME,
+    SAE_WEIGHTS_FILENAME,
+)
 from sae_lens.saes.sae import TrainingSAEConfig
+from safetensors import SafetensorError, safe_open
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.training.checkpoint import MANIFEST, damage
 from sae_lens_abstopk.training.run_folder import part_folder
 
 MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
@@ -24,13 +31,17 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     The first SAE does, and of the companions those that the checkpoint has one of the same name for.
 
     Raises:
-        ConfigError: there is no SAE in the folder, or one that no run of this config could have written on its way.
+        ConfigError: there is no SAE in the folder, one that no run of this config could have written on its way, or the files
+            are not what a run has written.
     """
     if cfg.from_pretrained_path is None:
         return {}
     folder = Path(cfg.from_pretrained_path)
     if not folder.is_dir():
         raise ConfigError(f"from_pretrained_path={str(folder)!r}: no such folder; give that of an SAE.")
+    problem = damage(folder) if (folder / MANIFEST).is_file() else None  # SAELens's checkpoints have none
+    if problem is not None:
+        raise ConfigError(f"from_pretrained_path={str(folder)!r} is no whole checkpoint: {problem}. Name another one.")
     parts = {name: part_folder(folder, name) for name in cfg.all_saes}
     found = {name: part for name, part in parts.items() if part.is_dir()}
     for name, part in found.items():
@@ -52,7 +63,12 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
         raise ConfigError(
             f"{where} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run (RUN/checkpoints/TOKENS)."
         )
-    written = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        with safe_open(folder / SAE_WEIGHTS_FILENAME, "pt"):
+            pass
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
     shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
     meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}
     for key, here in (shape | meaning).items():
