@@ -1,5 +1,6 @@
 """Checkpoint folders: written whole or not at all, checked before they are read, the last few kept."""
 
+import errno
 import itertools
 import json
 import os
@@ -20,6 +21,10 @@ MANIFEST = "checkpoint.json"
 PARTIAL = ".partial-"
 # what a run that went back to an older checkpoint has left behind
 ASIDE = "abandoned-"
+# final files that could not be moved to where they belong
+UNMOVED = "unmoved-"
+# what file systems say that do not sync folders
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class CheckpointError(TrainingStopped):
@@ -79,18 +84,36 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
 
 @contextmanager
 def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
-    """A folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_partial(folder)
-    staging = folder / f"{PARTIAL}files"
-    staging.mkdir()
+    """
+    A folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others.
+
+    Raises:
+        TrainingStopped: they cannot be written, or not be moved; those that were written whole are kept.
+    """
+    staging, whole = folder / f"{PARTIAL}files", False
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(folder)
+        staging.mkdir()
         yield staging
+        whole = True
         for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
             _sync(path)
             path.replace(folder / path.name)
+        whole = False  # nothing is left there
+    except (OSError, SafetensorError) as error:
+        why = f"the files of {folder} could not be written ({why_not_written(error)})"
+        if not whole:
+            raise TrainingStopped(
+                f"{why}. Free some space, or mend the disk; then start again, or continue from the last checkpoint with --resume."
+            ) from error
+        kept = staging.rename(_unused(folder, UNMOVED))
+        raise TrainingStopped(
+            f"{why}; the last of them are kept in {kept}. Mend the disk, then move them into {folder}, {last} last."
+        ) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if not whole:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def remove_partial(root: Path) -> None:
@@ -164,8 +187,7 @@ def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
     renamed = []
     for path in checkpoints(root):
         if int(path.name) >= tokens and path.resolve() != folder.resolve():
-            names = (root / f"{ASIDE}{path.name}-{n}" for n in itertools.count(1))
-            renamed.append(path.rename(next(name for name in names if not name.exists())))
+            renamed.append(path.rename(_unused(root, f"{ASIDE}{path.name}-")))
     return renamed
 
 
@@ -201,10 +223,21 @@ def _write_manifest(folder: Path, step: int) -> None:
     (folder / MANIFEST).write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 
+def _unused(folder: Path, start: str) -> Path:
+    """A path in ``folder`` where nothing is yet, its name ``start`` and a number."""
+    return next(path for n in itertools.count(1) if not (path := folder / f"{start}{n}").exists())
+
+
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Wait until a file, or where the system can the names in a folder, are on the disk."""
+    is_folder, windows = path.is_dir(), os.name == "nt"
+    if is_folder and windows:  # which opens no folders
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)

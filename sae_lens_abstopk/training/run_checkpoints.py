@@ -18,6 +18,7 @@ from sae_lens_abstopk.training.activations import StorePosition
 from sae_lens_abstopk.training.checkpoint import (
     CheckpointError,
     checkpoint_step,
+    checkpoints,
     keep_newest,
     lack_of_space,
     new_checkpoint,
@@ -50,14 +51,27 @@ def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) 
 
 def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
     """
-    Refuse a run whose checkpoints do not fit on the disk.
+    Refuse a run whose files do not fit on the disk: the final SAEs, and the checkpoints that are there at one time.
 
     Raises:
-        ConfigError: the run is to save checkpoints, and there is no room for one.
+        ConfigError: there is no room for them.
     """
-    lack = lack_of_space(checkpoint_root(cfg), checkpoint_bytes(cfg, saes)) if cfg.checkpoint_freq else None
-    if lack is not None:
-        raise ConfigError(f"{lack}; free some, or set checkpoint_freq=0 to save no checkpoints.")
+    root, output = checkpoint_root(cfg), Path(cfg.output_path or "")
+    needed = {output: sum(weight.nbytes for sae in saes.values() for weight in sae.state_dict().values())}
+    remedy = "free some, or choose another output_path"
+    if cfg.checkpoint_freq:
+        n_due = max(1, (cfg.total_training_steps - 1) // cfg.checkpoint_freq)
+        # the oldest is deleted when a new one is whole
+        n = max(0, min(cfg.checkpoints_kept + 1, n_due) - len(checkpoints(root)))
+        disk = output if cfg.checkpoint_path is None else root
+        needed[disk] = needed.get(disk, 0) + n * checkpoint_bytes(cfg, saes)
+        remedy = (
+            f"free some, lower checkpoints_kept={cfg.checkpoints_kept}, or set checkpoint_freq=0 to save no checkpoints"
+        )
+    for folder, n_bytes in needed.items():
+        lack = lack_of_space(folder, n_bytes, "what the run saves")
+        if lack is not None:
+            raise ConfigError(f"{lack}; {remedy}.")
 
 
 class RunCheckpoints:
@@ -90,7 +104,7 @@ class RunCheckpoints:
         """
         Save a checkpoint between two steps, and delete those that are one too many.
 
-        Every rank writes where its own text is; the first writes all else.
+        Where room lacks, older ones than the last are deleted first. Every rank writes where its own text is; the first writes all else.
 
         Raises:
             DivergedError: the state is not worth keeping.
@@ -104,10 +118,15 @@ class RunCheckpoints:
         for name, trainer in self.state.trainers.items():
             if not all(weight.isfinite().all() for weight in trainer.sae.parameters()):
                 raise DivergedError(f"weights of {name!r} are NaN or infinite after step {first.n_training_steps:,}")
+        with together(f"making room for {folder}"):
+            there = checkpoints(self.root) if this_rank() == 0 else []
+            while len(there) > 1 and lack_of_space(self.root, self.n_bytes) is not None:
+                keep_newest(there[0], len(there) - 1)
+                there.pop()
         lack = lack_of_space(self.root, self.n_bytes)
         if any_rank(lack is not None):
             raise CheckpointError(
-                f"{lack or 'the disk of another rank has no room for a checkpoint'}; earlier checkpoints are intact. Free some space, then continue with --resume."
+                f"{lack or 'the disk of another rank has no room for a checkpoint'}; the last one saved is intact. Free some space, then continue with --resume."
             )
         with together(f"writing {folder}"), new_checkpoint(folder, step=first.n_training_steps) as partial:
             with together(f"writing {folder}"):

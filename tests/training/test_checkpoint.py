@@ -1,10 +1,12 @@
 """Checkpoint folders are whole or not there."""
 
 import contextlib
+import errno
 import io
 import json
 import os
 import shutil
+import stat
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 from sae_lens.training.activation_scaler import ActivationScaler
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import (
@@ -24,12 +27,14 @@ from sae_lens_abstopk import (
     ConfigError,
 )
 from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.training import checkpoint as checkpoint_module
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import (
     CheckpointError,
     all_at_once,
     checkpoint_step,
+    checkpoints,
     damage,
     keep_newest,
     lack_of_space,
@@ -136,6 +141,44 @@ def test_files_move_together_and_the_last_one_last(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_ctime_ns >= (tmp_path / "b").stat().st_ctime_ns
 
 
+def test_final_files_that_cannot_be_moved_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = iter([None, OSError(5, "Input/output error")])
+
+    def sync(_: Path) -> None:
+        error = next(synced)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(checkpoint_module, "_sync", sync)
+    kept = r"\(Input/output error\); the last of them are kept in .*unmoved-1\. Mend .*, a last"
+    with pytest.raises(TrainingStopped, match=kept), all_at_once(tmp_path, last="a") as staging:
+        _ = [(staging / name).write_text(name) for name in ("a", "b")]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "b",
+        "unmoved-1",
+        "unmoved-1/a",
+    ]
+    with (
+        pytest.raises(TrainingStopped, match=r"could not be written \(I/O error\)\. Free"),
+        all_at_once(tmp_path, last="a"),
+    ):
+        raise SafetensorError("I/O error")
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_syncs_no_folders_takes_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with contextlib.nullcontext() if number == errno.EINVAL else pytest.raises(CheckpointError, match="refused"):
+        write(tmp_path / "64")
+
+
 def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,16 +193,37 @@ def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(
 
     monkeypatch.setattr("sae_lens_abstopk.training.run_checkpoints.keep_newest", fills_up)
     with pytest.raises(
-        CheckpointError, match=r"a checkpoint needs 1\.\d\d MB and the disk of .* has 1 kB free; earlier che"
+        CheckpointError, match=r"a checkpoint needs 1\.\d\d MB and the disk of .* has 1 kB free; the last one"
     ):
         run.run()
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]
     assert damage(run.output / "checkpoints" / "128") is None
     monkeypatch.setattr(runner_module, "load_language_model", None)  # reading weights would fail
-    with pytest.raises(ConfigError, match=r"has 1 kB free; free some, or set checkpoint_freq=0"):
+    with pytest.raises(ConfigError, match=r"has 1 kB free; free some, lower checkpoints_kept=3, or set check"):
         TrainingRun(build_config(raw_config | {"checkpoint_freq": 2, "output_path": f"{cfg.output_path}2"}))
     assert not Path(f"{cfg.output_path}2").exists()
     assert lack_of_space(run.output, 1000) is None
+
+
+def test_room_is_asked_for_all_that_the_run_leaves_and_the_oldest_makes_room_for_the_newest(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 1000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, room))
+    with pytest.raises(
+        ConfigError, match=r"what the run saves needs 17\.\d kB .*; free some, or choose another output_path"
+    ):
+        TrainingRun(build_config(raw_config), console=QUIET)  # checkpoint_freq=0
+    often = raw_config | {"checkpoint_freq": 1, "perf_log_freq": 0}
+    room = 4 * 2**20  # more than one takes
+    with pytest.raises(ConfigError, match=r"what the run saves needs 4\.\d\d MB"):
+        TrainingRun(build_config(often), console=QUIET)
+    room = 10**9
+    run = TrainingRun(build_config(often), console=QUIET)
+    root = run.output / "checkpoints"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, 10**9 * (len(checkpoints(root)) < 2)))
+    run.run()
+    assert sorted(path.name for path in root.iterdir()) == ["256", "320"]
 
 
 def test_the_room_that_is_asked_for_is_what_a_checkpoint_takes(raw_config: dict[str, Any]) -> None:
@@ -203,11 +267,11 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
 ) -> None:
     raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0, "n_batches_for_norm_estimate": 2}
     raw["sae"] = raw["sae"] | {"normalize_activations": normalisation}
-    raw["companions"] = {"topk": {"architecture": "topk"}, "batchtopk": {"architecture": "batchtopk"}}
+    raw["companions"] = {"topk": {"architecture": "topk"}}
     TrainingRun(build_config(raw), console=QUIET).run()
     source = tmp_path / "source"
     shutil.copytree(Path(raw["output_path"]) / "checkpoints" / "256", source)
-    shutil.rmtree(source / "batchtopk")
+    raw["companions"] = raw["companions"] | {"batchtopk": {"architecture": "batchtopk"}}
     said = io.StringIO()
     again = {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
     run = TrainingRun(
@@ -226,7 +290,15 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
     if normalisation == "covariance_whitening":
         shutil.rmtree(run.output)
         (source / "topk" / "activation_whitening.safetensors").unlink()
+        with pytest.raises(
+            ConfigError, match=r"is no whole checkpoint: topk/activation_whitening\.safetensors is missing"
+        ):
+            TrainingRun(build_config(raw | again))
+        (source / "checkpoint.json").unlink()  # as SAELens's own have none
         with pytest.raises(ConfigError, match="source/topk' lacks the whitening that its weights were trained with"):
+            TrainingRun(build_config(raw | again))
+        (source / "sae_weights.safetensors").write_bytes(b"torn")
+        with pytest.raises(ConfigError, match="holds an SAE that cannot be read"):
             TrainingRun(build_config(raw | again))
 
 
