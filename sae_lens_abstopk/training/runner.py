@@ -24,7 +24,7 @@ from sae_lens_abstopk.model.language_model import check_activations, check_hook,
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank
+from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
@@ -144,8 +144,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             try:
                 with signals.caught():
                     self._fit_or_save_progress(loggers)
-                    for name in reversed(self.saes) if self.leads else ():
-                        self._save_final(name)  # the first SAE last: its weights say that the run is done
+                    with together("writing the SAEs"):
+                        for name in reversed(self.saes) if self.leads else ():
+                            self._save_final(name)  # the first SAE last: its weights say that the run is done
+                    signals.raise_if_asked()  # in the last step or since: the run is whole, and nothing is to follow it
             except DivergedError as error:
                 raise DivergedError(self.checkpoints.advice(error)) from None
             finally:

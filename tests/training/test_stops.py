@@ -45,6 +45,16 @@ def test_a_second_signal_stops_at_once_and_its_echo_does_not(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_run_that_is_stopped_in_its_last_step_is_whole_and_nothing_follows_it(
+    raw_config: dict[str, Any], stop_after: Callable[..., None]
+) -> None:
+    run = run_of(raw_config)
+    stop_after(6)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert (run.output / "sae_weights.safetensors").is_file()
+
+
 def test_signals_before_the_first_step_leave_nothing_to_save(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
