@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from sae_lens import TopKSAE, TopKSAEConfig
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -406,6 +407,30 @@ def test_a_disk_that_takes_nothing_is_a_sentence(
         desk,
         leaves={"out"},
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
+            "No space left.*; free some",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+            r"allocate 2 GiB\)\. Free .* lower store_b",
+        ),
+        (ConnectionError("Server Disconnected"), r"network failed \(ConnectionError: Server Dis.*--resume"),
+    ],
+)
+def test_what_the_machine_does_to_a_command_is_a_sentence(
+    error: Exception, sentence: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("sae_lens_abstopk.training.runner.load_language_model", fail)
+    refused(["train", str(desk / "good.yaml")], sentence, desk)
 
 
 # ---- the desk

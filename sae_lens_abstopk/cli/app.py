@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from safetensors import SafetensorError
 from typer.core import TyperGroup
 from typing_extensions import override
 
@@ -94,13 +96,35 @@ def errors_as_sentences() -> Iterator[Console]:
     except (HubError, TrainingStopped) as error:
         errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
+    except Exception as error:
+        said = _of_the_machine(error)
+        if said is None:
             raise
-        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        remedy = "free some space, or choose a folder that can be written to"
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(what)}; {remedy}.", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(said)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _of_the_machine(error: Exception) -> str | None:
+    """What to say about an error of the disk, the network or the GPU; None of any other."""
+    import httpx
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"the GPU has too little memory ({str(error).splitlines()[0].rstrip('.')}). Free some and go on with --resume if "
+            "there is a checkpoint, or start anew with a lower store_batch_size_prompts, train_batch_size_tokens, "
+            "n_batches_in_buffer or sae.d_sae."
+        )
+    if isinstance(error, ConnectionError | httpx.HTTPError) and not isinstance(error, BrokenPipeError):
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return f"the network failed ({what}); run the command again, training with --resume if there is a checkpoint."
+    if isinstance(error, SafetensorError):
+        number = re.search(r"os error (\d+)", str(error))
+        error = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+    if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
+        return None
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    return f"{what}; free some space, or choose a folder that can be written to."
 
 
 def refuse_without(needed: str, *parameters: str, context: typer.Context) -> None:
