@@ -291,7 +291,7 @@ def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextP
         )
     tokenizer = getattr(model, "tokenizer", None)
     logits = 1 if tokenizer is None else cfg.context_size * len(tokenizer)  # of a context
-    return [part for batch in batches for part in batch.split(max(1, LOGITS_OF_A_PASS // logits))]
+    return [piece for batch in batches for piece in batch.split(max(1, LOGITS_OF_A_PASS // logits))]
 
 
 def _batches_of(text: Text, model: Any, cfg: TrainingConfig, n_tokens: int) -> list[torch.Tensor]:
