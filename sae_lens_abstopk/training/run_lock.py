@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,11 +17,15 @@ HOLDER = ".lock-holder"
 
 
 @contextmanager
-def run_folder_lock(folder: Path) -> Iterator[None]:
+def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]:
     """
-    Keep other processes out of a run folder, which is made if missing.
+    Keep other processes out of a folder of a run, which is made if missing.
 
     The operating system lets go of the lock when its process ends, however it ends.
+
+    Args:
+        folder: What a run writes to.
+        key: The config key that names it, for errors.
 
     Raises:
         ConfigError: another process holds it, which the text names; or the folder cannot be written to.
@@ -34,10 +38,10 @@ def run_folder_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, Timeout):
             raise ConfigError(
-                f"output_path={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name "
+                f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name "
                 "another folder."
             ) from None
-        raise ConfigError(f"output_path={str(folder)!r} cannot be written to ({error.strerror or error}).") from error
+        raise ConfigError(f"{key}={str(folder)!r} cannot be written to ({error.strerror or error}).") from error
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))
@@ -45,6 +49,17 @@ def run_folder_lock(folder: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def run_locks(output: Path, checkpoint_path: str | None) -> Iterator[None]:
+    """:func:`run_folder_lock` of the run folder, and of the folder of its checkpoints where that is named too."""
+    named = checkpoint_path is not None and Path(checkpoint_path).resolve() != output.resolve()
+    with (
+        run_folder_lock(output),
+        run_folder_lock(Path(checkpoint_path or ""), key="checkpoint_path") if named else nullcontext(),
+    ):
+        yield
 
 
 def require_free(folder: Path) -> None:

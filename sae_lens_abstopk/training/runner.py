@@ -43,7 +43,7 @@ from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
-from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
+from sae_lens_abstopk.training.run_lock import require_free, run_locks
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
@@ -128,7 +128,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
         barrier()  # before the folder changes, every rank has looked at it
-        with run_folder_lock(self.output) if self.leads else nullcontext():
+        with run_locks(self.output, self.given.checkpoint_path) if self.leads else nullcontext():
             if self.leads:
                 refuse_to_overwrite(self.given)  # another process may have been here since
             self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock
+from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock, run_locks
 from sae_lens_abstopk.training.runner import TrainingRun
 
 HOLDS = """
@@ -59,6 +59,18 @@ def test_a_run_says_so_before_it_starts_and_leaves_a_strange_folder_alone(
             TrainingRun(build_config(raw_config), console=Console(quiet=True))
     require_free(tmp_path)
     assert not (tmp_path / ".lock").exists()
+
+
+def test_two_runs_do_not_write_to_one_checkpoint_path(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    run = TrainingRun(build_config(raw_config | {"checkpoint_path": str(shared)}), console=Console(quiet=True))
+    with (
+        run_folder_lock(shared),
+        pytest.raises(ConfigError, match=rf"^checkpoint_path='.*shared' is being written by process {os.getpid()}"),
+    ):
+        run.run()
+    with run_locks(tmp_path, str(tmp_path)):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
