@@ -1,6 +1,7 @@
 """Files and folders: told apart by their SHA-256, written whole or not at all, kept inside the folder they are meant for."""
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sae_lens_abstopk.errors import ConfigError
@@ -13,9 +14,12 @@ def file_sha256(path: Path) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``path`` in UTF-8; who is killed on the way leaves what was there before."""
+    """Write ``path`` in UTF-8, synced; what ends the process on the way leaves what was there before."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.files import file_sha256, inside, write_whole
 from sae_lens_abstopk.model.text import text_files
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
-from sae_lens_abstopk.training.checkpoint import lack_of_space, why_not_written
+from sae_lens_abstopk.training.checkpoint import lack_of_space, sync, why_not_written
 
 MANIFEST = "activations.json"
 # a shard is written once it has as many; it is read, and its hash computed, whole
@@ -64,6 +66,10 @@ class CacheNotWrittenError(TrainingStopped):
     """A shard could not be written; those before it are as they were."""
 
 
+class _DamagedShardError(Exception):
+    """A shard is missing, or not what the manifest says."""
+
+
 class Shard(NamedTuple):
     """One file of a cache."""
 
@@ -77,9 +83,10 @@ class ActivationCache:
     """
     Blocks of activations, one an LM batch, in bfloat16 safetensors shards.
 
-    A shard is written under another name, renamed and only then entered in the manifest, so that an interrupted run
-    leaves whole shards, from which the next one goes on. Rows are rounded to bfloat16 for the run that computes them
-    too: a run sees the same activations whether the cache was empty or full.
+    A shard is written under another name, synced, renamed and only then entered in the manifest, so that an interrupted run
+    leaves whole shards, from which the next one goes on. One that is damaged all the same is computed again by the run that
+    needs it. Rows are rounded to bfloat16 for the run that computes them too: a run sees the same activations whether the
+    cache was empty or full.
 
     Args:
         folder: Made if missing.
@@ -91,6 +98,8 @@ class ActivationCache:
 
     def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
         self.folder = folder
+        # read in one thread and closed in another, where batches are made ahead
+        self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
         self._pending: list[torch.Tensor] = []
         """Blocks of the shard that is not whole yet."""
         self.manifest: dict[str, Any] = {"defined_by": defined_by, "max_norm": None, "skipped_batches": 0, "shards": []}
@@ -140,15 +149,15 @@ class ActivationCache:
         Raises:
             ConfigError: with what is needed and what is free.
         """
-        batches = cfg.total_training_steps
-        if any(sae.normalize_activations in ESTIMATED for sae in cfg.all_saes.values()):
-            batches += cfg.n_batches_for_norm_estimate
         positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
-        rows = batches * cfg.train_batch_size_tokens + cfg.n_batches_in_buffer * positions
-        rows -= self.n_rows
+        rows = _rows_served(cfg) + cfg.n_batches_in_buffer * positions - self.n_rows
         lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
         if rows > 0 and lack is not None:
             raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
+
+    def lacks_rows(self, cfg: TrainingConfig) -> bool:
+        """Whether there are fewer rows than a run trains on, so that it would fill the cache further."""
+        return self.n_rows < _rows_served(cfg)
 
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
         """Record the norm above which tokens are left out, and how many LM batches were read to find it."""
@@ -164,27 +173,59 @@ class ActivationCache:
             compute_from: Gives the blocks from a number of LM batches on.
             start: Blocks to pass over.
         """
-        n_seen = n_shards = 0
-        while n_shards < len(self.shards):
-            shard = self.shards[n_shards]
-            yield from self._stored(shard, start - n_seen)
-            n_seen, n_shards = n_seen + len(shard.rows), n_shards + 1
+        numbered: Iterator[tuple[int, torch.Tensor]] | None = None
+
+        def computed(n: int) -> Iterator[torch.Tensor]:
+            nonlocal numbered
+            numbered = numbered or enumerate(compute_from(n), n)
+            return (block for number, block in numbered if number >= n)
+
+        n_read = yield from self._stored(0, computed, start)
+        with self._filling():
+            yield from self._stored(n_read, computed, start)  # what another process has added
+            n_seen = sum(len(shard.rows) for shard in self.shards)
+            yield from self._computed(computed(n_seen), start - n_seen)
+
+    @contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Keep other processes from filling the cache, and see what they have done."""
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                self.manifest = _read_manifest(self.folder / MANIFEST)  # another process may have gone on
-                for shard in self.shards[n_shards:]:
-                    yield from self._stored(shard, start - n_seen)
-                    n_seen += len(shard.rows)
-                yield from self._computed(compute_from(n_seen), start - n_seen)
+            with self._lock:
+                self.manifest = _read_manifest(self.folder / MANIFEST)
+                yield
         except Timeout:
             raise ConfigError(
                 f"activation_cache={str(self.folder)!r} is being filled by another process; wait for it, or name "
                 "another folder."
             ) from None
 
-    def _stored(self, shard: Shard, skip: int) -> Iterator[torch.Tensor]:
-        if skip < len(shard.rows):
-            yield from self._load(shard).split(shard.rows)[max(0, skip) :]
+    def _stored(
+        self, n_read: int, computed: Callable[[int], Iterator[torch.Tensor]], start: int
+    ) -> Generator[torch.Tensor, None, int]:
+        """The blocks of the shards after the first ``n_read``; returns how many shards there are."""
+        n_seen = sum(len(shard.rows) for shard in self.shards[:n_read])
+        while n_read < len(self.shards):
+            n_blocks, skip = len(self.shards[n_read].rows), max(0, start - n_seen)
+            if skip < n_blocks:
+                try:
+                    blocks = self._load(n_read)
+                except _DamagedShardError:
+                    blocks = self._mended(n_read, computed(n_seen))
+                yield from blocks[skip:]
+            n_seen, n_read = n_seen + n_blocks, n_read + 1
+        return n_read
+
+    def _mended(self, number: int, computed: Iterator[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """The blocks of a damaged shard, which is written again."""
+        with self._filling():
+            try:
+                return self._load(number)  # another process has written it again
+            except _DamagedShardError as damage:
+                warnings.warn(f"{damage}; it is computed again", stacklevel=2)
+            n_blocks = len(self.shards[number].rows)
+            blocks = [block.bfloat16().cpu() for block in islice(computed, n_blocks)]
+            self._write(number, blocks)
+            return blocks
 
     def _computed(self, blocks: Iterator[torch.Tensor], skip: int) -> Iterator[torch.Tensor]:
         try:
@@ -204,26 +245,29 @@ class ActivationCache:
 
     def _store_pending(self) -> None:
         whole, self._pending = self._pending, []
-        self._append(whole)
+        self._write(len(self.manifest["shards"]), whole)
 
-    def _load(self, shard: Shard) -> torch.Tensor:
+    def _load(self, number: int) -> Sequence[torch.Tensor]:
+        shard = self.shards[number]
         path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
         try:
             if file_sha256(path) == shard.sha256:
-                return load_file(path)["activations"]
+                return load_file(path)["activations"].split(shard.rows)
             problem = "is not what was written (its SHA-256 differs)"
         except (OSError, SafetensorError, KeyError) as error:
             problem = f"cannot be read ({error})"
-        raise ConfigError(f"activation_cache: {path} {problem}; delete the folder and let it be filled again.")
+        raise _DamagedShardError(f"activation_cache: {path} {problem}")
 
-    def _append(self, blocks: list[torch.Tensor]) -> None:
-        file = f"activations-{len(self.manifest['shards']):05d}.safetensors"
+    def _write(self, number: int, blocks: list[torch.Tensor]) -> None:
+        """Write the next shard, or one that is there anew."""
+        file = f"activations-{number:05d}.safetensors"
         partial = self.folder / f"{file}.partial"
         try:
             save_file({"activations": torch.cat(blocks)}, partial)
             entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": file_sha256(partial)}
+            sync(partial)
             partial.replace(self.folder / file)
-            self.manifest["shards"].append(entry)
+            self.manifest["shards"][number : number + 1] = [entry]
             self._write_manifest()
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
@@ -234,6 +278,14 @@ class ActivationCache:
 
     def _write_manifest(self) -> None:
         write_whole(self.folder / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
+
+
+def _rows_served(cfg: TrainingConfig) -> int:
+    """Rows that a run trains on, or estimates a scale from."""
+    batches = cfg.total_training_steps
+    if any(sae.normalize_activations in ESTIMATED for sae in cfg.all_saes.values()):
+        batches += cfg.n_batches_for_norm_estimate
+    return batches * cfg.train_batch_size_tokens
 
 
 def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:

@@ -64,11 +64,11 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
             return
         _write_manifest(partial, step)
         for path in [*partial.rglob("*"), partial]:
-            _sync(path)
+            sync(path)
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
-        _sync(root)
+        sync(root)
         shutil.rmtree(old, ignore_errors=True)
     except OtherRankError:
         raise
@@ -98,7 +98,7 @@ def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
         yield staging
         whole = True
         for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
-            _sync(path)
+            sync(path)
             path.replace(folder / path.name)
         whole = False  # nothing is left there
     except (OSError, SafetensorError) as error:
@@ -228,7 +228,7 @@ def _unused(folder: Path, start: str) -> Path:
     return next(path for n in itertools.count(1) if not (path := folder / f"{start}{n}").exists())
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or where the system can the names in a folder, are on the disk."""
     is_folder, windows = path.is_dir(), os.name == "nt"
     if is_folder and windows:  # which opens no folders

@@ -29,7 +29,7 @@ STARTED, WRITING = b"s", b"w"
 
 def live(raw: dict[str, Any], *, tell: int, state: Path) -> None:
     """Train to the end, telling the parent when the steps begin and with every file of a checkpoint."""
-    step, sync, save = runner_module.estimate_scales, checkpoint._sync, run_checkpoints.save_state
+    step, sync, save = runner_module.estimate_scales, checkpoint.sync, run_checkpoints.save_state
 
     def started(*args: Any, **options: Any) -> None:
         os.write(tell, STARTED)
@@ -44,7 +44,7 @@ def live(raw: dict[str, Any], *, tell: int, state: Path) -> None:
         save(*args, **options)
 
     runner_module.estimate_scales = started
-    checkpoint._sync, run_checkpoints.save_state = writing, saving
+    checkpoint.sync, run_checkpoints.save_state = writing, saving
     run = TrainingRun(build_config(raw), console=Console(quiet=True))
     run.run()
     torch.save(final_state(run), state)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from copy import copy
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -62,7 +63,9 @@ def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
 def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], tmp_path: Path) -> None:
     raw = raw_config | {"max_norm_multiple": 1.2}
     train(raw, tmp_path / "short", activation_cache=str(tmp_path / "cache"))
-    extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
+    (tmp_path / "cache" / "activations-00001.safetensors").write_bytes(b"torn")
+    with pytest.warns(UserWarning, match=r"activations-00001\.safetensors is not what was written"):
+        extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
     whole = train(raw, tmp_path / "b", activation_cache=str(tmp_path / "other"), training_tokens=1280)
     assert torch.equal(weights(extended), weights(whole))
 
@@ -258,17 +261,49 @@ def test_a_model_that_was_trained_on_is_another_one(
         ActivationCache.of_run(build_config(raw))
 
 
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "is not what was written"),
+        (Path.unlink, "cannot be read"),
+    ],
+)
+def test_a_damaged_shard_alone_is_computed_again(cache: ActivationCache, damage: Any, problem: str) -> None:
+    list(cache.blocks(lambda n: numbered(9, n)))
+    whole = {path.name: path.read_bytes() for path in cache.folder.glob("activations*")}
+    damage(cache.folder / "activations-00001.safetensors")
+    computed = []
+
+    def compute(n: int) -> Iterator[torch.Tensor]:
+        for block in numbered(12, n):
+            computed.append(int(block[0, 0]))
+            yield block
+
+    again = ActivationCache(cache.folder, {"seed": 1})
+    with pytest.warns(UserWarning, match=rf"activations-00001\.safetensors {problem}.*; it is computed again"):
+        assert numbers(islice(again.blocks(compute), 9)) == list(range(9))
+    assert computed == [3, 4, 5]
+    assert {path.name: path.read_bytes() for path in cache.folder.glob("activations*")} == whole
+    cache = ActivationCache(cache.folder, {"seed": 1})
+    damage(cache.folder / "activations-00001.safetensors")
+    with pytest.warns(UserWarning, match="it is computed again"):
+        assert numbers(cache.blocks(compute)) == list(range(12))
+
+
+def test_a_cache_that_is_read_in_one_thread_and_closed_in_another_is_let_go(cache: ActivationCache) -> None:
+    blocks: Any = cache.blocks(lambda n: numbered(20, n))
+    thread = Thread(target=next, args=(blocks,))
+    thread.start()
+    thread.join()
+    blocks.close()
+    with FileLock(cache.folder / ".lock", timeout=0):
+        pass
+
+
 def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) -> None:
     list(cache.blocks(lambda n: numbered(4, n)))
     with pytest.raises(ConfigError, match=r"holds other activations: seed is 1 there, 2 here\. Name another folder"):
         ActivationCache(cache.folder, {"seed": 2})
-    shard = cache.folder / "activations-00000.safetensors"
-    shard.write_bytes(shard.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ConfigError, match=r"activations-00000\.safetensors is not what was written"):
-        list(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(4, n)))
-    shard.unlink()
-    with pytest.raises(ConfigError, match="cannot be read"):
-        list(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(4, n)))
     for content in ("{", "[]", json.dumps({"shards": [{}], "defined_by": {}})):
         (cache.folder / "activations.json").write_text(content)
         with pytest.raises(ConfigError, match="no manifest of an activation cache"):

@@ -117,7 +117,7 @@ def test_a_full_disk_is_said_in_a_sentence_and_what_was_there_stays(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "_sync", full)
+    monkeypatch.setattr(checkpoint_module, "sync", full)
     with pytest.raises(CheckpointError, match=r"128 could not be written \(No space left on device\); earlier ones"):
         write(tmp_path / "128")
     assert [path.name for path in tmp_path.iterdir()] == ["64"]
