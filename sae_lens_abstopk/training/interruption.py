@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a wish to stop between two steps, where a run can be gone on with exactly."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ ECHO = 2.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was stopped by Ctrl-C or SIGTERM between two steps."""
+    """The run was stopped by a signal between two steps."""
 
 
 def came_of_a_signal(error: BaseException | None) -> bool:
@@ -27,6 +28,9 @@ class StopSignals:
 
     A first Ctrl-C or SIGTERM is only noted, as an optimiser step that is broken off leaves neither the state before nor
     the one after it; a later one raises ``KeyboardInterrupt`` at once.
+
+    In a job of submitit, SIGTERM is left to submitit, which ignores it, and the signal on which submitit queues the job
+    again is noted and handed on to it once the run has stopped.
 
     Args:
         on_first: Called with the name of the first signal.
@@ -49,22 +53,42 @@ class StopSignals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note signals in here; in the main thread only, where Python takes them."""
+        """
+        Note signals in here; in the main thread only, where Python takes them.
+
+        Raises:
+            SystemExit: by submitit, when it has queued the job again.
+        """
+        requeue = _requeue_signal()
 
         def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             if self._name is None:
                 self._name, self._came = signal.Signals(number).name, time.monotonic()
                 self._on_first(self._name)
-            elif time.monotonic() - self._came > ECHO:
+            elif number != requeue and time.monotonic() - self._came > ECHO:
                 raise KeyboardInterrupt
 
+        taken = [signal.SIGINT, signal.SIGTERM] if requeue is None else [signal.SIGINT, requeue]
         try:
-            previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+            previous = {number: signal.signal(number, note) for number in taken}
         except ValueError:  # not the main thread
             yield
             return
         try:
             yield
+        except Interrupted:
+            if requeue is not None and self._name == requeue.name and callable(handler := previous[requeue]):
+                handler(requeue, None)
+            raise
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _requeue_signal() -> signal.Signals | None:
+    """The signal on which submitit queues the job again that this process is; None where it is no such job."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
+    # a process that the job has started inherits the environment and not the handlers
+    return number if number is not None and callable(signal.getsignal(number)) else None

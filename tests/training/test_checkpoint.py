@@ -149,7 +149,7 @@ def test_final_files_that_cannot_be_moved_are_kept(tmp_path: Path, monkeypatch: 
         if error is not None:
             raise error
 
-    monkeypatch.setattr(checkpoint_module, "_sync", sync)
+    monkeypatch.setattr(checkpoint_module, "sync", sync)
     kept = r"\(Input/output error\); the last of them are kept in .*unmoved-1\. Mend .*, a last"
     with pytest.raises(TrainingStopped, match=kept), all_at_once(tmp_path, last="a") as staging:
         _ = [(staging / name).write_text(name) for name in ("a", "b")]
