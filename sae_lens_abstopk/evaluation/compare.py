@@ -36,7 +36,7 @@ def compare(
 
     Raises:
         ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood.
-        TrainingStopped: naming the runs that stopped themselves.
+        TrainingStopped: naming the runs that failed.
     """
     console, out = console or Console(), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)

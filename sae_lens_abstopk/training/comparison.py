@@ -154,7 +154,7 @@ def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = 
 
     Raises:
         ConfigError: before any is trained, if the folder of one holds a run with other settings.
-        TrainingStopped: at the end, naming the runs that stopped themselves.
+        TrainingStopped: at the end, naming the runs that failed.
     """
     require_one_process("abstopk compare")
     train_unfinished({run.name: run.config for run in comparison.runs}, console=console, dry_run=dry_run)

@@ -1,6 +1,6 @@
-"""Training many runs one after the other: a run that stops itself takes no other with it."""
+"""Training many runs one after the other: a run that fails takes no other with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.model.language_model import check_hook
 from sae_lens_abstopk.training.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
@@ -18,45 +19,54 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
     """
     Train the runs that are not finished, by name; with ``dry_run`` only list them.
 
-    A run that was stopped goes on from its newest checkpoint. One that stops itself is passed over; Ctrl-C and SIGTERM end
-    all.
+    A run that was stopped goes on from its newest checkpoint. One that fails is passed over; Ctrl-C and SIGTERM end all.
 
     Raises:
-        ConfigError: before any is trained, if the folder of one holds a run with other settings, or an activation cache does
-            not serve all runs that name it.
-        TrainingStopped: at the end, naming the runs that stopped themselves.
+        ConfigError: before any is trained, if the folder of one holds a run with other settings, an activation cache does not
+            serve all runs that name it, or a model cannot be had or lacks a hook.
+        TrainingStopped: at the end, naming the runs that failed.
     """
     finished = [is_finished(cfg) for cfg in configs.values()]
-    _require_caches({name: cfg for (name, cfg), done in zip(configs.items(), finished, strict=True) if not done})
+    waiting = {name: cfg for (name, cfg), done in zip(configs.items(), finished, strict=True) if not done}
+    require_caches(waiting)
+    if not dry_run:
+        _require_models(waiting.values())
     stopped = []
     for i, ((name, cfg), done) in enumerate(zip(configs.items(), finished, strict=True), 1):
         console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False, highlight=False)
         if done or dry_run:
             continue
-        resume_if_started(cfg)
         try:
+            resume_if_started(cfg)
             train(cfg, console=console)
-        except TrainingStopped as error:
+        except (ConfigError, OSError, RuntimeError) as error:  # TrainingStopped and CUDA's own are among the last
             if came_of_a_signal(error):
                 raise
             stopped.append(name)
-            console.print(f"{name} stopped: {error}", markup=False, highlight=False, soft_wrap=True)
+            kind = "" if isinstance(error, ConfigError | TrainingStopped) else f"{type(error).__name__}: "
+            console.print(f"{name} stopped: {kind}{error}", markup=False, highlight=False, soft_wrap=True)
     refuse_stopped(stopped, len(configs))
 
 
-def _require_caches(configs: Mapping[str, TrainingConfig]) -> None:
+def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = False) -> None:
     """
     Refuse runs of which one fills an activation cache that another cannot read.
+
+    Args:
+        configs: Unfinished runs by name.
+        at_once: Whether several may be trained at a time, of which only one could fill a cache.
 
     Raises:
         ConfigError: naming both runs and what differs, or the folder that holds other activations already.
     """
     filling: dict[Path, tuple[str, dict[str, Any]]] = {}
+    lacking: dict[Path, str] = {}
     for name, cfg in configs.items():
         if cfg.activation_cache is None:
             continue
         here = activation_facts(cfg)
-        other, there = filling.setdefault(Path(cfg.activation_cache).resolve(), (name, here))
+        folder = Path(cfg.activation_cache).resolve()
+        other, there = filling.setdefault(folder, (name, here))
         differing = [key for key in here if here[key] != there[key]]
         if differing:
             raise ConfigError(
@@ -65,14 +75,37 @@ def _require_caches(configs: Mapping[str, TrainingConfig]) -> None:
                 + (", or set shuffle=false, so that the seed does not order the text." if "seed" in differing else ".")
             )
         try:
-            ActivationCache.of_run(cfg)
+            lacks_rows = ActivationCache.of_run(cfg).lacks_rows(cfg)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
+        if at_once and lacks_rows and (other := lacking.setdefault(folder, name)) != name:
+            raise ConfigError(
+                f"activation_cache={cfg.activation_cache!r} has yet to be filled, which only one of {other} and {name} can do at "
+                "a time. Train one of them first, or run the sweep without --launcher."
+            )
+
+
+def _require_models(configs: Iterable[TrainingConfig]) -> None:
+    """
+    Look up the model and the hook of each run.
+
+    Raises:
+        ConfigError: with all that is wrong.
+    """
+    distinct = {(cfg.model_name, cfg.model_class_name, cfg.hook_name, cfg.sae.d_in): cfg for cfg in configs}
+    problems = []
+    for cfg in distinct.values():
+        try:
+            check_hook(cfg)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
 
 
 def refuse_stopped(names: list[str], n_runs: int) -> None:
     """
-    End a command that has gone through ``n_runs`` runs, where some stopped themselves.
+    End a command that has gone through ``n_runs`` runs, where some failed.
 
     Raises:
         TrainingStopped: with their names.

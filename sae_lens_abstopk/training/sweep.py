@@ -14,7 +14,7 @@ from sae_lens_abstopk.config.presets import named_config, rival
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.distributed import require_one_process
-from sae_lens_abstopk.training.many_runs import train_unfinished
+from sae_lens_abstopk.training.many_runs import require_caches, train_unfinished
 from sae_lens_abstopk.training.resume import is_finished
 from sae_lens_abstopk.training.run_folder import under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
@@ -139,14 +139,21 @@ def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_r
     Check every config, then train the runs that are not finished in ``output``, one after the other.
 
     Raises:
-        ConfigError: before any is trained, if a config is not understood or the folder of a run holds one with other settings.
-        TrainingStopped: at the end, naming the runs that stopped themselves.
+        ConfigError: before any is trained, as :func:`.train_unfinished` has it, or if a config is not understood.
+        TrainingStopped: at the end, naming the runs that failed.
     """
     require_one_process("abstopk sweep")
     train_unfinished({run.name: run.config(output) for run in runs}, console=console, dry_run=dry_run)
 
 
 def unfinished(runs: Sequence[SweepRun], output: Path) -> list[SweepRun]:
-    """The runs that are not finished in ``output``; the config of every run is checked."""
-    configs = [run.config(output) for run in runs]
-    return [run for run, cfg in zip(runs, configs, strict=True) if not is_finished(cfg)]
+    """
+    The runs that are not finished in ``output``, to be trained elsewhere and at the same time.
+
+    Raises:
+        ConfigError: a config is not understood, the folder of a run holds one with other settings, or an activation cache
+            does not serve all runs that name it or is still to be filled by several.
+    """
+    waiting = [(run, cfg) for run in runs if not is_finished(cfg := run.config(output))]
+    require_caches({run.name: cfg for run, cfg in waiting}, at_once=True)
+    return [run for run, _ in waiting]

@@ -58,7 +58,7 @@ def submit_sweep(
         parameters: What submitit's executor takes, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
 
     Raises:
-        ConfigError: submitit is missing, or refuses the cluster or a parameter; a config is not understood.
+        ConfigError: submitit is missing, or refuses the cluster or a parameter; or as :func:`.unfinished` has it.
         TrainingStopped: jobs of this machine failed; all have been waited for.
     """
     if importlib.util.find_spec("submitit") is None:

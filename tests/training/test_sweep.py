@@ -2,8 +2,10 @@ import gc
 import importlib.util
 import io
 import json
+import os
 import pickle
 import shlex
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from sae_lens_abstopk.config.presets import apply_override
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.training import many_runs, sweep_jobs
+from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import CheckpointError
 from sae_lens_abstopk.training.many_runs import train_unfinished
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints
@@ -78,31 +81,55 @@ def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], t
 
 
 class StoppingTrain:
-    """Trains, but for the run at k = 2, which stops itself as a diverging one does."""
+    """Trains, but for the run at k = 2, which fails, by default as a diverging one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self.begun: list[str] = []
+        self.error = error or TrainingStopped("the loss is [nan]: the run has diverged")
 
     def __call__(self, cfg: TrainingConfig, *, console: Console) -> Any:
         self.begun.append(Path(cfg.output_path or "").name)
         if cfg.sae.k == 2:  # type: ignore[attr-defined]
-            raise TrainingStopped("the loss is [nan]: the run has diverged")
+            raise self.error
         return train(cfg, console=console)
 
 
-def test_a_run_that_stops_itself_takes_no_other_with_it(
-    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "the loss is [nan]: the run has diverged"),
+        (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory"),
+        (ConnectionError("the Hub is gone"), "ConnectionError: the Hub is gone"),
+        (ConfigError("dataset_path is empty"), "dataset_path is empty"),
+    ],
+)
+def test_a_run_that_fails_takes_no_other_with_it(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, said: str
 ) -> None:
-    monkeypatch.setattr(many_runs, "train", stopping := StoppingTrain())
+    monkeypatch.setattr(many_runs, "train", stopping := StoppingTrain(error))
     arguments = ["sweep", swept(raw_config, tmp_path, (2, 3)), "-o", str(tmp_path / "runs")]
     done = invoke(*arguments)
     assert done.exit_code == 1
     assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
-    assert "base_sae.k-2 stopped: the loss is [nan]: the run has diverged" in done.output
+    assert f"base_sae.k-2 stopped: {said}" in done.output
     assert "1 of 2 runs stopped early: base_sae.k-2. The reason for each is printed above" in done.stderr
     assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1
     assert stopping.begun[2:] == ["base_sae.k-2"]
+
+
+def test_models_that_cannot_be_had_are_all_named_before_a_run_is_trained(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {"there": build_config(raw_config)}
+    for name in ("empty", "hollow"):
+        (tmp_path / name).mkdir()
+        changes = {"model_name": str(tmp_path / name), "output_path": str(tmp_path / f"run {name}")}
+        configs[name] = build_config(raw_config | changes)
+    monkeypatch.setattr(many_runs, "train", None)
+    with pytest.raises(ConfigError, match=r"(?s)empty' is a local path without .*hollow' is a local path without"):
+        train_unfinished(configs, console=Console(quiet=True))
+    train_unfinished(configs, console=Console(quiet=True), dry_run=True)
 
 
 def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
@@ -179,6 +206,41 @@ def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, 
     assert pickle.loads(pickle.dumps(job)) == job
 
 
+def test_a_job_is_queued_again_when_its_progress_is_saved(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from submitit.core.utils import DelayedSubmission
+    from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE, LocalJobEnvironment
+
+    signals, step_metrics = {3: signal.SIGTERM, 5: signal.SIGUSR2}, runner_module.step_metrics
+
+    def send(trainer: Any, *args: Any) -> Any:
+        if (number := signals.pop(trainer.n_training_steps, None)) is not None:
+            os.kill(os.getpid(), number)
+        return step_metrics(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", send)
+    jobs, output = tmp_path / "jobs", tmp_path / "runs"
+    jobs.mkdir()
+    for name, value in {"EXECUTOR": "local", "LOCAL_JOB_ID": "1", "FOLDER": str(jobs)}.items():
+        monkeypatch.setenv(f"SUBMITIT_{name}", value)
+    delayed = DelayedSubmission(SweepJob(load_sweep(swept(raw_config, tmp_path, (2,)))[0], output))
+    delayed.set_timeout(60, 3)
+    environment = LocalJobEnvironment()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2)}
+    try:
+        environment._handle_signals(environment.paths, delayed)
+        with pytest.raises(SystemExit) as ended:
+            delayed.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended.value.code == LOCAL_REQUEUE_RETURN_CODE
+    assert (output / "base_sae.k-2" / "checkpoints" / str(5 * 64)).is_dir()
+    DelayedSubmission.load(environment.paths.submitted_pickle).result()
+    assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -227,6 +289,18 @@ def test_an_activation_cache_that_does_not_serve_every_run_is_refused_before_one
     with pytest.raises(ConfigError, match=r"^seed 0: activation_cache=.* is not an activation cache"):
         train_unfinished(configs(shuffle=False), console=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_runs_that_are_started_at_once_are_not_to_fill_one_cache(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    arguments = ["sweep", swept(raw_config, tmp_path), f"activation_cache={tmp_path / 'cache'}"]
+    arguments += ["-o", str(tmp_path / "runs")]
+    for launcher in (["print"], ["submitit", "--cluster", "debug"]):
+        refused = invoke(*arguments, "--launcher", *launcher)
+        assert refused.exit_code == 2
+        assert "only one of base_sae.k-2 and base_sae.k-3 can do at a time" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    train(load_sweep(*arguments[1:2], arguments[2:3])[0].config(tmp_path / "elsewhere"), console=Console(quiet=True))
+    assert len(invoke(*arguments, "--launcher", "print").output.splitlines()) == 2
 
 
 @OPEN_LOGS
