@@ -134,6 +134,7 @@ def small_run(model: Path, texts: Path) -> list[str]:
         "store_batch_size_prompts=4",
         "n_batches_in_buffer=8",
         "perf_tokens=128",
+        "sequence_separator_token=eos",  # of the vocabulary of the tiny model
     ]
 
 

@@ -122,6 +122,7 @@ def _type_name(hint: Any) -> str:
     name = re.sub(
         r"Literal\[([^\]]*)\]", lambda m: m[1].replace("'", "").replace(", ", " | "), name.replace("typing.", "")
     )
+    name = re.sub(r"Union\[(.*)\]", lambda m: m[1].replace(", ", " | ").replace("NoneType", "None"), name)
     return re.sub(r"\btuple\[int \| None, \.\.\.\]", "list", name).replace("None", "null")
 
 

@@ -91,6 +91,7 @@ def evaluation_config(
         dataset_path=text,
         context_size=metadata.context_size or 128,
         prepend_bos=True if metadata.prepend_bos is None else metadata.prepend_bos,
+        sequence_separator_token=metadata.get("sequence_separator_token", "bos"),
         seqpos_slice=tuple(metadata.seqpos_slice or (None,)),
         store_batch_size_prompts=8,
         train_batch_size_tokens=1,

@@ -88,6 +88,7 @@ class FilteredActivationsStore(ActivationsStore):
         # of its own, so that a thread which reads ahead and whatever else draws numbers do not depend on each other
         store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
         store.train_batch_size_tokens //= n_ranks()
+        warn_of_missing_tokens(getattr(model, "tokenizer", None), cfg)
         if cfg.activation_cache is not None:
             store.cache = ActivationCache.of_run(cfg)
             store.cache.require_room(cfg)
@@ -266,6 +267,26 @@ class FilteredActivationsStore(ActivationsStore):
             yield from ahead
         finally:
             ahead.close()
+
+
+def warn_of_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
+    """Warn where ``prepend_bos`` or ``sequence_separator_token`` names a token that the tokenizer lacks: SAELens adds none then."""
+    if tokenizer is None or cfg.is_dataset_tokenized or cfg.use_cached_activations:
+        return
+    no_bos = cfg.prepend_bos and tokenizer.bos_token_id is None
+    separator = None if cfg.disable_concat_sequences else cfg.sequence_separator_token
+    no_separator = isinstance(separator, str) and getattr(tokenizer, f"{separator}_token_id") is None
+    effects = ["contexts begin without a BOS (prepend_bos=true)"] if no_bos else []
+    if no_separator:
+        effects.append(f"documents are joined without a boundary (sequence_separator_token={separator!r})")
+    if effects:
+        remedies = (["prepend_bos=false"] if no_bos else []) + (
+            ["sequence_separator_token=eos, or the id of another token"] if no_separator else []
+        )
+        warnings.warn(
+            f"the tokenizer of {cfg.model_name} lacks what the config names, so {' and '.join(effects)}; set {' and '.join(remedies)}.",
+            stacklevel=2,
+        )
 
 
 def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextPart) -> list[torch.Tensor]:

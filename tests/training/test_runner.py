@@ -1,9 +1,11 @@
 """Training runs on a tiny model: files, numbers, stops, and SAELens's own runner on our configs."""
 
+import copy
 import csv
 import gc
 import io
 import json
+import shutil
 import threading
 import weakref
 from pathlib import Path
@@ -15,6 +17,7 @@ from rich.console import Console
 from sae_lens import SAE, ActivationsStore, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig
 from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
@@ -176,6 +179,23 @@ def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_pat
     raw_config |= {"dataset_path": str(tmp_path / "short.jsonl"), "held_out_every": None, "perf_log_freq": 0}
     with pytest.raises(ConfigError, match="does not fill one batch of the language model; give more text"):
         TrainingRun(build_config(raw_config | {"max_norm_multiple": 2.0}), console=QUIET)
+
+
+def test_a_tokenizer_without_the_token_that_the_config_names_is_warned_of(
+    raw_config: dict[str, Any], tmp_path: Path, tiny_llama: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = shutil.copytree(tiny_llama, tmp_path / "model")
+    without = copy.deepcopy(tokenizer)
+    without.bos_token = None
+    without.save_pretrained(model)
+    raw = raw_config | {"model_name": str(model), "perf_log_freq": 0}
+    joined = r"begin without a BOS .* joined without a boundary \(sequence_separator_token='bos'\); set prepend_bos=false and seq"
+    with pytest.warns(UserWarning, match=joined):
+        run = TrainingRun(build_config(raw), console=QUIET)
+    separated = build_config(raw | {"prepend_bos": False, "sequence_separator_token": "eos"})
+    for store, expected in ((run.store, False), (TrainingRun(separated, console=QUIET).store, True)):
+        tokens = torch.cat([store.get_batch_tokens() for _ in range(8)])
+        assert (tokens == tokenizer.eos_token_id).any() == expected
 
 
 def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
