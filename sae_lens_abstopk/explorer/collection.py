@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -146,16 +147,26 @@ def collect(
         settings: How much is kept.
         model_name: Told apart by, in ``checkpoint``.
         checkpoint: File that the pass is saved in now and then and at its end, and taken up from where it holds the
-            same SAEs, settings, and text as far as it goes.
+            same SAEs, settings, and text as far as it goes. One that cannot be read is replaced, with a warning.
         on_progress: Called with (batches done, batches in all).
     """
-    collectors = {name: Collector(sae.cfg.d_sae, settings) for name, sae in saes.items()}
+
+    def new() -> dict[str, Collector]:
+        return {name: Collector(sae.cfg.d_sae, settings) for name, sae in saes.items()}
+
     identity = _identity(saes, settings) | {
         "model": model_name,
         "hook": passes.hook_name,
         "filter": repr(token_filter),
     }
-    done = _restore(checkpoint, collectors, identity, batches) if checkpoint else 0
+    collectors, done = new(), 0
+    if checkpoint is not None:
+        try:
+            done = _restore(checkpoint, collectors, identity, batches)
+        except Exception as error:  # of one kind or another, by where the file is torn
+            why = (str(error) or type(error).__name__).splitlines()[0]
+            warnings.warn(f"{checkpoint} cannot be read ({why}); the text is read from the beginning", stacklevel=2)
+            collectors = new()
     digest = _digest(batches[:done])
     for number, tokens in enumerate(batches[done:], start=done + 1):
         activations = passes.activations(tokens)

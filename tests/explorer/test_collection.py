@@ -104,6 +104,21 @@ def test_a_pass_taken_up_again_ends_where_one_pass_ends(
         assert equal(resumed[name].state(), whole[name].state())
 
 
+def test_a_pass_whose_file_is_torn_starts_anew(
+    saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path
+) -> None:
+    torn = tmp_path / "c.pt"
+    whole = run(saes, batches, checkpoint=torn)
+    saved = torch.load(torn, weights_only=True)
+    del saved["collectors"]["topk"]["cofiring"]
+    torch.save(saved, tmp_path / "lacking.pt")
+    for content in (torn.read_bytes()[:-100], b"", b"text", (tmp_path / "lacking.pt").read_bytes()):
+        torn.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"c\.pt cannot be read \(.+\); the text is read from the beginning"):
+            again = run(saes, batches, checkpoint=torn)
+        assert all(equal(again[name].state(), whole[name].state()) for name in saes)
+
+
 @pytest.mark.parametrize("change", ["weights", "settings", "text", "model"])
 def test_a_pass_of_something_else_is_not_taken_up(
     change: str, saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path
