@@ -107,11 +107,16 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 "it takes the same arguments, and log_to_wandb is False by default."
             )
         check_ranges(self)
+        folders: dict[str, str] = {}  # some file systems do not tell upper from lower case
         for name in self.companions:
-            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in RESERVED_NAMES:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name.casefold() in RESERVED_NAMES:
                 raise ConfigError(
                     f"companions: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
                     f"'_', a letter or digit first, and none of {', '.join(RESERVED_NAMES)}."
+                )
+            if (other := folders.setdefault(name.casefold(), name)) != name:
+                raise ConfigError(
+                    f"companions: {other!r} and {name!r} differ only in case, and would share a folder on some systems; rename one."
                 )
         for name, sae in self.all_saes.items():
             where = "sae" if name == "sae" else f"companions.{name}"

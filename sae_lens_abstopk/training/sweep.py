@@ -113,7 +113,7 @@ def _refuse_overridden(grid: Mapping[str, Sequence[Any]], overrides: Sequence[st
 def _require_own_folders(runs: Sequence[SweepRun], path: Path) -> None:
     seen: dict[str, SweepRun] = {}
     for run in runs:
-        other = seen.setdefault(run.name, run)
+        other = seen.setdefault(run.name.casefold(), run)  # some file systems do not tell upper from lower case
         if other is not run:
             raise ConfigError(
                 f"{path}: the runs of {other.source} and {run.source} would share the folder {run.name!r}. Give the config files "

@@ -369,6 +369,7 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
     for runs, refused in (
         ([{"config": first}, {"config": second}], True),
         ([{"config": first, "grid": {"seed": [0, 0]}}], True),
+        ([{"config": first, "grid": {"split": ["train", "Train"]}}], True),
         ([{"config": first, "grid": {"seed": [0]}}, {"config": second, "grid": {"seed": [1]}}], False),
     ):
         sweep.write_text(yaml.safe_dump({"runs": runs}))
