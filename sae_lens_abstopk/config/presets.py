@@ -66,8 +66,10 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     """
     Lay ``variant`` over ``raw``, whose keys that exclude one of the variant's go.
 
-    The list ``remove`` of the variant takes keys of ``sae`` out that the new architecture does not have.
+    The list ``remove`` of the variant takes keys of ``sae`` out that the new architecture does not have. A target ``k`` in its
+    ``target_l0`` is the k of ``raw``.
     """
+    k = raw.get("sae", {}).get("k")
     removed = variant.get("remove") or []
     if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
         raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
@@ -77,6 +79,8 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
         if key == "remove":
             continue
         _remove_rival(raw, key)
+        if key == "target_l0":
+            value = {name: k if target == "k" else target for name, target in value.items()}
         if isinstance(value, dict) and isinstance(raw.get(key), dict):
             for changed in value:
                 _remove_rival(raw[key], changed)

@@ -133,6 +133,8 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most d_sae=64"),
         ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
         ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
+        ("companions", {"Checkpoints": {}}, "the name 'Checkpoints' cannot be that of a folder"),
+        ("companions", {"TopK": {}, "topk": {}}, "'TopK' and 'topk' differ only in case"),
         ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
         ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
@@ -376,8 +378,9 @@ def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None
     assert (cfg.lr, cfg.adam_beta1, cfg.adam_beta2) == (3e-4, 0.9, 0.99)
     assert cfg.sae.d_sae == 16 * cfg.sae.d_in
     assert (cfg.perf_log_freq, cfg.checkpoint_freq) == (1000, 5000)
-    if variant == "jumprelu":
-        assert cfg.sae.target_l0 == load_config(model, ["device=cpu"]).sae.k
+    k = load_config(model, ["device=cpu"]).sae.k
+    assert cfg.target_l0 == ({} if hasattr(cfg.sae, "k") else {"sae": k})
+    assert getattr(cfg.sae, "k", k) == k
 
 
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)

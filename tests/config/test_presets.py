@@ -43,7 +43,7 @@ def test_a_preset_signs_a_quarter_of_its_dimensions_and_the_papers_variants_all(
 @pytest.mark.parametrize("variant", [name for name in variant_names() if "abstopk" not in name])
 def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], texts: Path, tmp_path: Path) -> None:
     overrides = [*small_run(tiny_models["pythia-70m"], texts), f"output_path={tmp_path / 'run'}"]
-    overrides += ["sae.k=4"] if variant in ("topk", "batchtopk", "jumprelu", "mixed") else []
+    overrides += ["sae.k=4" if variant in ("topk", "batchtopk", "mixed") else "target_l0.sae=4"]
     result = train(load_config(f"pythia-70m/{variant}", overrides), console=Console(quiet=True))
     own_kernels = {"mixed": "batch_abstopk", "topk": "sparse_topk", "batchtopk": "sparse_batchtopk"}
     assert result.saes["sae"].cfg.architecture() == own_kernels.get(variant, variant)
