@@ -10,6 +10,7 @@ from sae_lens_abstopk.dictionary.geometry import ANTIPODAL, antipodal_pairs
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
+from sae_lens_abstopk.saes.mirror import MIRROR_END
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter
 
@@ -187,7 +188,8 @@ def _signed(sae: SAE[Any], old: _Latents, positive: torch.Tensor, negative: torc
     above[paired] = (old.threshold[i] * norm_i - shift).clamp(min=0)
     below[paired] = (old.threshold[j] * norm_j - shift).clamp(min=0)
     weights = {"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": sae.b_dec}
-    metadata = metadata_of_other_latents(sae.cfg.metadata)
+    label = sae.cfg.metadata.label
+    metadata = metadata_of_other_latents(sae.cfg.metadata, label=label and label.removesuffix(MIRROR_END))
     metadata["merged_antipodal_pairs"] = int(paired.sum())
     return derive(
         SignedJumpReLUSAE,

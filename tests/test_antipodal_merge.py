@@ -11,7 +11,7 @@ from sae_lens import SAE, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardS
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
 from sae_lens_abstopk.antipodal_merge import merge_antipodal
-from sae_lens_abstopk.saes.mirror import mirror
+from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.saes.threshold import ThresholdFitter
 from tests.saes.test_mirror import ARCHITECTURES, D, F, inputs, signed
 from tests.saes.test_signed_saes import with_random_weights
@@ -34,6 +34,8 @@ def test_a_mirrored_sae_becomes_the_signed_one_again(architecture: str) -> None:
     norms = source.W_dec.norm(dim=-1)
     torch.testing.assert_close(merged.sae.encode(X), source.encode(X) * norms, rtol=1e-4, atol=1e-4)
     assert merged.before == pytest.approx(merged.after, rel=1e-5)
+    with pytest.raises(ConfigError, match="was not made by mirror"):  # it has other latents than the mirror had
+        unmirror(merged.sae)
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name.startswith("abstopk")])

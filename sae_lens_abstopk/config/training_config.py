@@ -49,7 +49,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             first, read by those that come after it with the same model, hook, text and filters.
         companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
         target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae` or that
-            of a companion); its L0 or L1 coefficient is only where the correction starts.
+            of a companion); its L0 or L1 coefficient is only where the correction starts. The thresholds of JumpReLU are scaled too.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.

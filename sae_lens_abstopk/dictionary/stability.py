@@ -26,7 +26,7 @@ class DictionaryMatch:
     cosine: torch.Tensor
     """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
     similarity: torch.Tensor
-    """What was matched on, float32 [n]: the absolute cosine of two signed latents, else the cosine."""
+    """What was matched on, float32 [n]: the absolute cosine where one of the two is signed, else the cosine."""
 
     @property
     def mean_matched_cosine(self) -> float:
@@ -52,7 +52,7 @@ def match_dictionaries(
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
     ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes nothing,
-    so two of them are matched on the absolute cosine, all others on the cosine. Holds a float64 matrix [F, F'], twice while
+    so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64 matrix [F, F'], twice while
     it is solved. All rows count, those of dead latents too, whose directions are arbitrary. A row of norm zero has
     similarity 0 with all.
 
@@ -66,7 +66,7 @@ def match_dictionaries(
         )
     cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1)
     cosine = cosine.cpu()
-    similarity = torch.where(signed[0].cpu()[:, None] & signed[1].cpu(), cosine.abs(), cosine)
+    similarity = torch.where(signed[0].cpu()[:, None] | signed[1].cpu(), cosine.abs(), cosine)
     rows, columns = linear_sum_assignment(similarity.double().numpy(), maximize=True)
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)
     return DictionaryMatch(first=i, second=j, cosine=cosine[i, j], similarity=similarity[i, j])

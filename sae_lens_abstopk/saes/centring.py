@@ -46,4 +46,11 @@ def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: s
     if method == "zeros" or sae.b_dec.any():
         return
     x_BD = sae.run_time_activation_norm_fn_in(activations.to(sae.dtype)).flatten(0, -2).float()
-    sae.b_dec.copy_(averaged(x_BD.mean(0) if method == "mean" else geometric_median(x_BD)))
+    centre = averaged(x_BD.mean(0) if method == "mean" else geometric_median(x_BD))
+    sae.b_dec.copy_(centre)
+    if not sae.cfg.apply_b_dec_to_input:  # what the encoder reads is centred by its bias then
+        shift = centre.to(sae.dtype) @ sae.W_enc
+        for name in ("b_enc", "b_gate", "b_mag"):
+            bias = getattr(sae, name, None)
+            if bias is not None:
+                bias.sub_(shift)

@@ -10,8 +10,8 @@ from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 
 T = TypeVar("T", bound=SAE[Any])
-# what SAELens's loader may have put into the metadata and would be wrong of an SAE with other latents
-OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features")
+# what SAELens's loader or a mirror may have put into the metadata and would be wrong of an SAE with other latents
+OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features", "mirror")
 
 
 def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mapping[str, torch.Tensor], **cfg: Any) -> T:

@@ -104,8 +104,8 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     """
     The signed SAE that ``mirrored`` was made from, its weights equal to the bit.
 
-    A latent that lost one pole by pruning has both again; one that lost both never fires: its encoder is 0 and its
-    decoder a unit vector.
+    A latent that lost one pole by pruning has both again where both had one threshold; with thresholds by pole the lost one
+    stays closed. One that lost both never fires: its encoder is 0 and its decoder a unit vector.
 
     Raises:
         ConfigError: the SAE is not one that :func:`mirror` made.
@@ -127,7 +127,6 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     }
     label = mirrored.cfg.metadata.label
     metadata = metadata_of_other_latents(mirrored.cfg.metadata, label=label and label.removesuffix(MIRROR_END))
-    delattr(metadata, METADATA_KEY)
     cfg: dict[str, Any] = {"d_sae": d_sae, "metadata": metadata}
     if isinstance(mirrored, TopKSAE):
         return derive(AbsTopKSAE, AbsTopKSAEConfig, mirrored, weights, **cfg, k=record["k"])

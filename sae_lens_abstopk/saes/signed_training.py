@@ -1,5 +1,7 @@
 """What every signed training SAE shares: centring, row norms, firing counts of each pole, files."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -91,6 +93,21 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
             self.W_enc.div_(self.W_enc.norm(dim=0, keepdim=True).clamp(min=1e-8))
         if self.cfg.unit_norm_decoder:
             self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-8))
+
+    @contextmanager
+    def rows_normalized(self) -> Iterator[None]:
+        """The rows that the config holds at norm 1 have it in here, as they will when the next step is taken or the SAE is saved."""
+        if not (self.cfg.unit_norm_encoder or self.cfg.unit_norm_decoder):
+            yield
+            return
+        kept, moved = (self.W_enc.data, self.W_dec.data), self._rows_may_have_moved
+        self.W_enc.data, self.W_dec.data = (weight.clone() for weight in kept)
+        self.normalize_rows()
+        try:
+            yield
+        finally:
+            self.W_enc.data, self.W_dec.data = kept
+            self._rows_may_have_moved = moved
 
     def pole_statistics(self) -> PoleStatistics:
         """Dead poles and two-sidedness of the latents, from the firings counted in training."""

@@ -36,6 +36,8 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     """
     What ``sae.encode(x)`` gives, as values and latents; hooks on the codes do not run.
 
+    In half precision the two may round differently, so that values differ in the last bit and latents at the cut.
+
     Args:
         sae: An ``abstopk`` or ``topk`` SAE (K is k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this package in
             training that selects over the batch (K is the most that any of these tokens keeps). One that SAELens trains

@@ -1,7 +1,7 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import clear_frames
@@ -295,8 +295,11 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         for name, trainer in self.trainers.items():
             trainer.sae.eval()
             codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
-        # a prefetching thread runs the same model
-        with self.batches.paused():
+        with ExitStack() as stack:
+            for trainer in self.trainers.values():
+                if isinstance(trainer.sae, SignedTrainingSAE):
+                    stack.enter_context(trainer.sae.rows_normalized())
+            stack.enter_context(self.batches.paused())  # a prefetching thread runs the same model
             results = evaluate_reconstruction(
                 ModelPasses.of_run(self.model, self.cfg),
                 codecs,

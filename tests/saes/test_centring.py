@@ -21,3 +21,12 @@ def test_an_sae_that_normalises_its_input_is_centred_on_normalised_rows() -> Non
     initialize_b_dec(sae, x, "mean")
     rows = (x - x.mean(1, keepdim=True)) / x.std(1, keepdim=True)
     torch.testing.assert_close(sae.b_dec.data, rows.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_an_sae_that_does_not_subtract_its_bias_is_centred_by_that_of_the_encoder() -> None:
+    sae, x = per_token(apply_b_dec_to_input=False), tokens(64) + torch.arange(8)
+    sae.b_dec.data.zero_()
+    before = sae.b_enc.detach().clone()
+    initialize_b_dec(sae, x, "mean")
+    torch.testing.assert_close(sae.b_dec.data, x.mean(0))
+    torch.testing.assert_close(x.mean(0) @ sae.W_enc + sae.b_enc, before, rtol=1e-4, atol=1e-4)

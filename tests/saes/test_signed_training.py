@@ -111,6 +111,18 @@ def test_rows_are_held_at_unit_norm_through_training_and_saving(make: Any, tmp_p
     torch.testing.assert_close(weights["W_dec"].norm(dim=1), torch.ones(24))
 
 
+def test_measurements_between_two_steps_are_of_rows_at_unit_norm_and_leave_the_weights_to_the_bit() -> None:
+    sae = per_token(unit_norm_encoder=True)
+    step(sae, tokens(6))
+    sae.W_enc.data.mul_(1.5)  # as an optimiser step moves them
+    moved = sae.W_enc.detach().clone()
+    with sae.rows_normalized():
+        torch.testing.assert_close(sae.W_enc.detach().norm(dim=0), torch.ones(24))
+    assert torch.equal(sae.W_enc.detach(), moved)
+    step(sae, tokens(6))
+    torch.testing.assert_close(sae.W_enc.detach().norm(dim=0), torch.ones(24))
+
+
 def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: Path) -> None:
     sae = per_token(unit_norm_encoder=True, normalize_activations="expected_average_only_in")
     train_a_little(sae, steps=2)

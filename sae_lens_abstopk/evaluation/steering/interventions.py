@@ -23,6 +23,8 @@ class Intervention:
     """1 where positive codes, or the direction, point to pole B."""
     direction: torch.Tensor | None = field(default=None, repr=False, compare=False)
     """[d_in], of any norm; None for a latent."""
+    by_gain: bool = False
+    """Whether a direction is added times the gain of each activation, as a latent is by an SAE that normalises as it runs."""
 
     def edit(self, sae: SAE[Any], strength: float) -> Edit:
         """The edit at ``strength``."""
@@ -33,6 +35,7 @@ class Intervention:
             strength=self.orientation * strength,
             operator=self.operator,
             scale=self.scale,
+            by_gain=self.by_gain,
         )
 
 
@@ -49,7 +52,7 @@ def equal_norm_interventions(
     """
     The latent (``add`` and ``clamp``), the difference in means, and random directions.
 
-    All that add do so with the norm alpha s norm(d_j). What ``clamp`` changes depends on the code that a token has; its
+    All that add do so with the norm alpha s norm(d_j), times the activation's gain where the SAE normalises as it runs. What ``clamp`` changes depends on the code that a token has; its
     mean norm is measured in each :class:`Dose`.
 
     Args:
@@ -67,10 +70,10 @@ def equal_norm_interventions(
         Intervention("clamp", "clamp", scale, latent, orientation),
     ]
     if difference_in_means is not None:
-        found.append(Intervention("difference_in_means", "add", norm, direction=difference_in_means))
+        found.append(Intervention("difference_in_means", "add", norm, direction=difference_in_means, by_gain=True))
     generator = torch.Generator().manual_seed(seed)
     found += [
-        Intervention(f"random_{i}", "add", norm, direction=torch.randn(sae.cfg.d_in, generator=generator))
+        Intervention(f"random_{i}", "add", norm, direction=torch.randn(sae.cfg.d_in, generator=generator), by_gain=True)
         for i in range(n_random)
     ]
     return tuple(found)

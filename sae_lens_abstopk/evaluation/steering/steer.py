@@ -19,6 +19,7 @@ from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 Operator = Literal["add", "clamp", "ablate"]
 Pole = Literal["positive", "negative"]
 Scale = float | Callable[[int], float]
+Gain = Callable[[torch.Tensor], torch.Tensor]
 # position 0 holds a massive activation in most models
 _WITHOUT_SAE = TokenFilter(seqpos_slice=(1, None))
 
@@ -92,8 +93,13 @@ def steering_edit(
     operator: Operator = "add",
     pole: Pole | None = None,
     scale: Scale | None = None,
+    by_gain: bool = False,
 ) -> Edit:
-    """The edit of activations [n, ...] that :func:`steer` applies; arguments and errors are the same."""
+    """
+    The edit of activations [n, ...] that :func:`steer` applies; arguments and errors are the same.
+
+    With ``by_gain`` a direction is added times the activation's gain, as a latent of ``sae`` is.
+    """
     if sae is not None:
         require_all_heads(sae, "steering")
     if operator not in get_args(Operator):
@@ -109,7 +115,7 @@ def steering_edit(
     if direction is not None:
         if operator != "add":
             raise ConfigError(f"operator={operator!r} needs the code of a latent; a direction can only be added.")
-        return _add_direction(direction, strength * _scale_of(scale, None), sae)
+        return _add_direction(direction, strength * _scale_of(scale, None), sae, by_gain=by_gain)
     assert latent is not None
     if sae is None:
         raise ConfigError("latent=INDEX needs the SAE that it is a latent of.")
@@ -136,20 +142,22 @@ def steering_filter(model: nn.Module, sae: SAE[Any]) -> TokenFilter:
     return found
 
 
-def _add_direction(direction: torch.Tensor, norm: float, sae: SAE[Any] | None) -> Edit:
+def _add_direction(direction: torch.Tensor, norm: float, sae: SAE[Any] | None, *, by_gain: bool) -> Edit:
     vector = direction.detach().flatten().float()
     if sae is not None and len(vector) != sae.cfg.d_in:
         raise ConfigError(f"the direction is {len(vector)} wide and activations are {sae.cfg.d_in}.")
     if not bool(vector.norm() > 0) or not bool(vector.isfinite().all()):
         raise ConfigError("the direction is zero or not finite, so it points nowhere.")
-    return _adding(vector / vector.norm() * norm)
+    return _adding(vector / vector.norm() * norm, _gain_of(sae) if sae is not None and by_gain else None)
 
 
-def _adding(added: torch.Tensor) -> Edit:
+def _adding(added: torch.Tensor, gain: Gain | None) -> Edit:
     def add(x: torch.Tensor) -> torch.Tensor:
         if x[0].numel() != len(added):
             raise ConfigError(f"the direction is {len(added)} wide and activations are {x[0].numel()}.")
-        return x + added.to(x.device, torch.promote_types(x.dtype, torch.float32)).view(x.shape[1:])
+        flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
+        change = added.to(flat)
+        return (flat + (change if gain is None else gain(flat) * change)).view(x.shape)
 
     return (lambda x: x) if not bool(added.any()) else add
 
@@ -159,13 +167,12 @@ def _edit_latent(
 ) -> Edit:
     written = written_by(sae, latent)
     target = 0.0 if operator == "ablate" else strength * _scale_of(scale, latent)
-    if operator == "add" and sae.cfg.normalize_activations not in _GAINS:
-        return _adding(target * written)
+    gain = _gain_of(sae)
+    if operator == "add":
+        return _adding(target * written, gain)
 
     def change(x: torch.Tensor) -> torch.Tensor:
         """By how much the code of each token goes up, [n]."""
-        if operator == "add":
-            return x.new_full((len(x),), target, dtype=torch.float32)
         codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.device))
         code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
         if operator == "clamp":
@@ -175,22 +182,20 @@ def _edit_latent(
 
     def edit(x: torch.Tensor) -> torch.Tensor:
         flat = x.flatten(1).to(torch.promote_types(x.dtype, torch.float32))
-        steps = change(x)[:, None] * _GAINS.get(sae.cfg.normalize_activations, _no_gain)(flat)
+        steps = change(x)[:, None] * (1.0 if gain is None else gain(flat))
         # a token whose code stays as it is keeps every bit
         return torch.where(steps != 0, flat + steps * written.to(flat), flat).view(x.shape)
 
     return edit
 
 
-def _no_gain(x: torch.Tensor) -> torch.Tensor:
-    return x.new_ones(len(x), 1)
-
-
-# what SAELens multiplies the reconstruction of each token by, where it normalises while it runs
-_GAINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "layer_norm": lambda x: x.std(-1, keepdim=True),
-    "constant_norm_rescale": lambda x: x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5,
-}
+def _gain_of(sae: SAE[Any]) -> Gain | None:
+    """What ``sae`` multiplies the reconstruction of each token by, [n, 1], where it normalises while it runs."""
+    gains: dict[str, Gain] = {
+        "layer_norm": lambda x: x.std(-1, keepdim=True),
+        "constant_norm_rescale": lambda x: x.norm(dim=-1, keepdim=True) / x.shape[-1] ** 0.5,
+    }
+    return gains.get(sae.cfg.normalize_activations)
 
 
 def _checked(latent: int, sae: SAE[Any]) -> int:

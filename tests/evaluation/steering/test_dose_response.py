@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.conftest import VOCABULARY
-from tests.evaluation.steerable import random_tokens, signed_sae
+from tests.evaluation.steerable import random_tokens, signed_sae, topk_sae
 
 PLANTED, HOOK = 5, "model.layers.2"
 PROMPTS = (
@@ -243,6 +243,20 @@ def test_a_latent_whose_positive_side_is_pole_a_is_turned_towards_pole_b(planted
     for each in both:
         edited = each.edit(planted.sae, 1.0)(torch.zeros(1, 32))[0]
         torch.testing.assert_close(edited, -2 * planted.direction)
+
+
+@pytest.mark.parametrize("normalisation", ["none", "layer_norm", "constant_norm_rescale"])
+def test_latent_and_directions_add_the_same_norm_to_every_token(normalisation: str) -> None:
+    sae = topk_sae(normalize_activations=normalisation)
+    x = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    compared = equal_norm_interventions(
+        sae, latent=3, scale=2.0, difference_in_means=torch.arange(32.0), n_random=1, orientation=1
+    )
+    norms = {each.name: (each.edit(sae, 1.5)(x) - x).norm(dim=1) for each in compared if each.operator == "add"}
+    assert norms.keys() == {"latent", "difference_in_means", "random_0"}
+    for norm in norms.values():
+        torch.testing.assert_close(norm, norms["latent"], rtol=1e-4, atol=1e-4)
+    assert (len(norms["latent"].round(decimals=3).unique()) > 1) == (normalisation != "none")
 
 
 def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
