@@ -34,4 +34,7 @@ def _git(*command: str) -> bytes:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return b""
-    return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False).stdout
+    try:
+        return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False).stdout
+    except OSError:  # git is not installed
+        return b""
