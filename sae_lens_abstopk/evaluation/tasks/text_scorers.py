@@ -1,11 +1,19 @@
 """Which pole a generated text shows, judged by its words."""
 
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Scorer
+
+# of scripts without spaces between words: Thai and Lao, Burmese, Khmer, kana, Chinese characters
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
 
 
 def pole_score(scorer: Scorer, text: str) -> float:
@@ -13,7 +21,8 @@ def pole_score(scorer: Scorer, text: str) -> float:
     The pole that ``text`` shows, in [-1, 1], higher towards pole B.
 
     ``words``: (b - a) / (a + b) for the whole words of A and of B that occur, whatever the case; 0 where none does. A
-    word inside a longer one of the list ("not" in "not at all") counts as the longer one.
+    word inside a longer one of the list ("not" in "not at all") counts as the longer one. In scripts without spaces
+    (Chinese, Japanese, Thai, Lao, Khmer, Burmese) words are found anywhere.
     ``prefixes``: -1 where the text starts with one of pole A's, else 0.
 
     Raises:
@@ -43,4 +52,14 @@ def plain(text: str) -> str:
 def _words(words: tuple[str, ...]) -> re.Pattern[str]:
     # longest first
     alternatives = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)")
+    letter, unspaced, mark = rf"[^\W{UNSPACED}]", f"[{UNSPACED}]", f"[{_marks()}]"
+    start = f"(?:(?={unspaced})|(?<!{letter})(?<!{mark}))"
+    end = f"(?!{mark})(?:(?<={unspaced})|(?!{letter}))"
+    return re.compile(f"{start}(?:{alternatives}){end}")
+
+
+@cache
+def _marks() -> str:
+    """Signs that are written onto a letter, as most Indic vowels are, which ``\\w`` leaves out; not those onto an emoji."""
+    signs = (chr(code) for code in range(sys.maxunicode + 1) if not 0xFE00 <= code <= 0xFE0F)
+    return "".join(sign for sign in signs if unicodedata.category(sign) in ("Mn", "Mc"))

@@ -25,6 +25,23 @@ def test_words_are_counted_whole_and_whatever_the_case(text: str, score: float) 
 
 
 @pytest.mark.parametrize(
+    ("words", "text", "score"),
+    [
+        ((("不好",), ("好",)), "今天天气不好。", -1.0),
+        ((("悲しい",), ("嬉しい", "he")), "彼は嬉しいと言ったhe", 1.0),
+        ((("ร้อน",), ("เย็น",)), "วันนี้อากาศร้อนมาก", -1.0),
+        ((("गर",), ("गरम",)), "पानी गरम है", 1.0),
+        ((("लड़क",), ("पानी",)), "लड़की", 0.0),  # a vowel sign follows, so no whole word
+        ((("cafe",), ("the",)), "cafe\u0301 ❤\ufe0fthe", 1.0),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_found_anywhere_and_signs_belong_to_words(
+    words: tuple[tuple[str, ...], tuple[str, ...]], text: str, score: float
+) -> None:
+    assert pole_score(Scorer(kind="words", patterns=words), text) == score
+
+
+@pytest.mark.parametrize(
     ("text", "score"),
     [(" I’m sorry, but no.", -1.0), ('"i cannot do that', -1.0), ("Sure. I cannot wait!", 0.0), ("", 0.0)],
 )
