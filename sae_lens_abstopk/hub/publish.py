@@ -24,7 +24,7 @@ from sae_lens_abstopk.hub.manifest import (
 from sae_lens_abstopk.hub.measuring import measure as measure_saes
 from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
-from sae_lens_abstopk.hub.remote import Remote
+from sae_lens_abstopk.hub.remote import Remote, require_login
 from sae_lens_abstopk.hub.requests import ask, require_repo_id
 from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
@@ -104,6 +104,9 @@ def publish(
         )
     known = results_beside(folders) if results is None else results_by_id(results_of_file(Path(results)), saes)
     if measure:
+        if dry_run is None:  # what the Hub refuses is told before anything is measured
+            require_login(repo_id)
+            Remote.find(repo_id, revision, private=private)
         measured, activity = measure_saes(
             folders, model_name=model_name, text=text, n_tokens=n_tokens, on_progress=on_progress
         )

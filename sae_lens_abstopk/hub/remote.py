@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.hf_api import RepoFile
 
 from sae_lens_abstopk.errors import ConfigError, HubError
@@ -161,6 +161,21 @@ class Remote:
         except HubError:
             return None
         return head if len(there) == len(files) and all(there.values()) else None
+
+
+def require_login(repo_id: str) -> None:
+    """
+    Refuse to publish to ``repo_id`` without a token that may write somewhere.
+
+    Raises:
+        HubError: there is none, the Hub does not know it, or it may only read.
+    """
+    doing = f"publishing to {repo_id}"
+    if get_token() is None:
+        raise HubError(f"{doing} failed: you are not logged in to the Hub; set HF_TOKEN or run `hf auth login`.")
+    who = ask(lambda: HfApi().whoami(), doing=doing, repo_id=repo_id)
+    if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise HubError(f"{doing} failed: the token may only read; use one with write access.")
 
 
 def local_hashes(path: Path) -> tuple[str, str]:

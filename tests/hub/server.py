@@ -192,6 +192,10 @@ class Handler(BaseHTTPRequestHandler):
         self.server.repos[repo_id] = repo
         self.answer({"url": f"{self.server.endpoint}/{repo_id}"})
 
+    def whoami(self) -> None:
+        role = "write" if self.token == WRITER else "read"
+        self.answer({"auth": {"accessToken": {"role": role}}}, 200 if self.token else 401)
+
     def validate_yaml(self) -> None:
         self.answer({"errors": [], "warnings": []})
 
@@ -297,6 +301,7 @@ class Handler(BaseHTTPRequestHandler):
 REPO, REVISION = r"(?P<repo_id>[\w.-]+/[\w.-]+)", r"(?P<revision>[\w.-]+)"
 ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("POST", r"/api/repos/create", Handler.create),
+    ("GET", r"/api/whoami-v2", Handler.whoami),
     ("POST", r"/api/validate-yaml", Handler.validate_yaml),
     ("GET", rf"/api/models/{REPO}", Handler.info),
     ("GET", rf"/api/models/{REPO}/revision/{REVISION}", Handler.info),

@@ -1,5 +1,6 @@
 """A Hub that refuses, stumbles or damages: one clear error or a retry, never half a release or another SAE."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,24 @@ def test_who_may_not_write_is_told_so_and_the_token_is_not_shown(
     assert done.stderr.startswith("error: publishing to someone/signed-saes failed")
     assert "Traceback" not in done.output
     assert "hf_" not in done.output.replace("hf_hub", "")
+
+
+@pytest.mark.usefixtures("waits")
+def test_what_the_hub_would_refuse_is_told_before_anything_is_measured(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = saved(tmp_path)
+    publish({"mine": folder}, REPO)
+    monkeypatch.setattr(
+        sys.modules["sae_lens_abstopk.hub.publish"], "measure_saes", lambda *_, **__: pytest.fail("measured")
+    )
+    with pytest.raises(ConfigError, match="is there already and is public"):
+        publish({"mine": folder}, REPO, measure=True, private=True)
+    for token, sentence in ((None, "you are not logged in"), ("hf_wrong", r"\(401\)"), (READER, "may only read")):
+        monkeypatch.setenv("HF_TOKEN", token or "")
+        with pytest.raises(HubError, match=sentence):
+            publish({"mine": folder}, REPO, measure=True)
+    assert hub.count("POST", COMMIT) == 1
 
 
 @pytest.mark.usefixtures("waits")
