@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError, HubError
@@ -31,30 +32,45 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
     """
     Download the SAE ``sae_id`` of ``repo_id`` into the Hub's cache, check it, and load it.
 
-    A file whose hash is not that of the manifest is downloaded once more, and refused if it still differs.
+    A file whose hash is not that of the manifest is downloaded once more, and refused if it still differs. Under
+    ``HF_HUB_OFFLINE`` the cache is read alone, and checked in the same way.
 
     Raises:
         ConfigError: the repository was not published by this package, or has no such SAE.
-        HubError: the Hub, or the way to it, said no, or a file arrived damaged twice.
+        HubError: the Hub, or the way to it, said no, a file arrived damaged twice, or is to come from the cache, which lacks
+            it.
     """
     doing = f"pulling {sae_id} of {repo_id}"
     require_repo_id(repo_id)
-    # one commit for all files, also while somebody publishes
-    commit = ask(lambda: HfApi().model_info(repo_id, revision=revision).sha, doing=doing, repo_id=repo_id)
-    if commit is None:
+    offline = constants.HF_HUB_OFFLINE
+    head = (
+        None
+        if offline
+        else ask(lambda: HfApi().model_info(repo_id, revision=revision).sha, doing=doing, repo_id=repo_id)
+    )
+    if head is None and not offline:
         raise ConfigError(f"{repo_id} is empty.")
 
-    def download(path: str, *, again: bool = False) -> Path:
-        return Path(
-            ask(
-                lambda: hf_hub_download(repo_id, path, revision=commit, force_download=again),
-                doing=f"downloading {path} of {repo_id}",
-                repo_id=repo_id,
-            )
-        )
+    def download(path: str, at: str, *, again: bool = False) -> Path:
+        def fetch() -> str:
+            try:
+                return hf_hub_download(repo_id, path, revision=at, force_download=again)
+            except LocalEntryNotFoundError:
+                if not offline:
+                    raise
+                raise HubError(
+                    f"{path} of {repo_id} ({at}) is not in the cache, and HF_HUB_OFFLINE is set; pull it once with the "
+                    "variable unset."
+                ) from None
+
+        return Path(ask(fetch, doing=f"downloading {path} of {repo_id}", repo_id=repo_id))
 
     try:
-        manifest_path = download(MANIFEST_FILENAME)
+        # by the name of the revision, so that the cache knows what that was
+        named = download(MANIFEST_FILENAME, revision)
+        # one commit for all files, also while somebody publishes
+        commit = head or named.parent.name
+        manifest_path = download(MANIFEST_FILENAME, commit)
     except HubError as error:
         if error.__cause__ is None or status_of(error.__cause__) != 404:
             raise
@@ -66,14 +82,14 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
     try:
         manifest = Manifest.from_json(manifest_path.read_bytes(), where)
     except ConfigError:
-        manifest = Manifest.from_json(download(MANIFEST_FILENAME, again=True).read_bytes(), where)
+        manifest = Manifest.from_json(download(MANIFEST_FILENAME, commit, again=True).read_bytes(), where)
     if sae_id not in manifest.saes:
         raise ConfigError(f"{repo_id} has no SAE {sae_id!r}; it has {', '.join(manifest.saes)}.")
     record = manifest.saes[sae_id]
     for path, expected in record.files.items():
-        found = download(path)
+        found = download(path, commit)
         if published_file(found) != expected:
-            found = download(path, again=True)
+            found = download(path, commit, again=True)
         if (arrived := published_file(found)) != expected:
             raise HubError(
                 f"{path} of {repo_id} arrived damaged twice ({arrived.size} bytes of {expected.size}, sha256 "

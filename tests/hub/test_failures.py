@@ -195,6 +195,24 @@ def test_no_connection_and_offline_mode_are_told_apart(
     refused(hub, saved(tmp_path), r"the connection to http://127\.0\.0\.1:9 was lost or could not be made")
 
 
+def test_without_the_hub_what_was_pulled_comes_from_the_cache(
+    hub: HubServer, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    pulled, asked = pull(REPO, "mine"), len(hub.requests)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for revision in ("main", pulled.commit):
+        again = pull(REPO, "mine", revision=revision)
+        assert (again.commit, again.folder) == (pulled.commit, pulled.folder)
+    with pytest.raises(HubError, match=r"abstopk\.json of someone/signed-saes \(v2\) is not in the cache, and HF_HUB"):
+        pull(REPO, "mine", revision="v2")
+    weights = pulled.folder / "sae_weights.safetensors"
+    weights.write_bytes(flipped_bit(weights.read_bytes()))
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+        pull(REPO, "mine")
+    assert (len(hub.requests), waits) == (asked, [])
+
+
 def flipped_bit(content: bytes) -> bytes:
     return content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
 
