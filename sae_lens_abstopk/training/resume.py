@@ -81,14 +81,14 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     if has_checkpoints and cfg.checkpoint_path is not None and not resumes:
         raise ConfigError(
             f"checkpoint_path={cfg.checkpoint_path!r} already holds checkpoints of a run; name another folder, or go on with "
-            "that run by --resume."
+            f"that run by --resume (resume_from_checkpoint={NEWEST!r} in Python)."
         )
     taken += ["checkpoints"] if has_checkpoints else []
     known = has_checkpoints or (output / CONFIG_FILENAME).is_file()
     if taken and not (resumes and known):
         raise ConfigError(
             f"output_path={str(output)!r} already holds a run ({', '.join(taken)}); choose another folder, move that "
-            "one away, or go on with it by --resume."
+            f"one away, or go on with it by --resume (resume_from_checkpoint={NEWEST!r} in Python)."
         )
 
 

@@ -171,7 +171,8 @@ def test_checkpoints_of_another_run_are_named_by_the_key_of_their_folder(
     raw = raw_config | {"checkpoint_path": str(tmp_path / "shared"), "checkpoint_freq": 2}
     run_of(raw).run()
     with pytest.raises(
-        ConfigError, match=r"^checkpoint_path='.*shared' already holds checkpoints of a run; name another"
+        ConfigError,
+        match=r"^checkpoint_path='.*shared' already holds checkpoints .* \(resume_from_checkpoint='newest' in Python",
     ):
         run_of(raw, output_path=str(tmp_path / "other"))
 
