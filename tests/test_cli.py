@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.cli.app import COMMANDS
+from sae_lens_abstopk.cli.app import COMMANDS, named, named_folders
 from sae_lens_abstopk.config.keys import key_docs
 from sae_lens_abstopk.config.presets import read_raw
 
@@ -113,6 +113,14 @@ def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("lr: 1e-3  # my own\n")
     assert invoke("configs", str(path)).output == path.read_text()
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1e-3").mkdir()
+    assert named(["lr=1e-3"], "SAE") == ["lr=1e-3"]
+    assert named(["mine=lr=1e-3"], "SAE") == {"mine": "lr=1e-3"}
+    assert named_folders(["lr=1e-3", "mine=lr=1e-3"]) == {name: Path("lr=1e-3") for name in ("lr=1e-3", "mine")}
 
 
 def test_the_name_of_every_key_can_be_searched_for() -> None:

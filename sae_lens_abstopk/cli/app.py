@@ -154,8 +154,8 @@ def _plain(error: Exception | str) -> str:
 
 
 def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
-    """SAEs by name where all are given as NAME=SAE."""
-    named = ["=" in sae for sae in saes]
+    """SAEs by name where all are given as NAME=SAE; what exists as it is spelled is a path, "=" or not."""
+    named = ["=" in sae and not Path(sae).exists() for sae in saes]
     if not any(named):
         return saes
     if not all(named):
@@ -167,14 +167,18 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     """
     Folders by SAE id from arguments ``FOLDER`` or ``ID=FOLDER``; the id of the first form is the folder's name.
 
+    What exists as it is spelled is a folder, "=" or not.
+
     Raises:
         ConfigError: two have the same id, or a folder has no name.
     """
     found: dict[str, Path] = {}
     for argument in arguments:
-        sae_id, equals, folder = argument.partition("=")
-        path = Path(folder if equals else argument)
-        sae_id = sae_id if equals else path.resolve().name
+        path = Path(argument)
+        sae_id = path.resolve().name
+        if "=" in argument and not path.exists():
+            sae_id, _, folder = argument.partition("=")
+            path = Path(folder)
         if not sae_id:
             raise ConfigError(f"{argument!r} names no SAE; give FOLDER or ID=FOLDER.")
         if sae_id in found:
