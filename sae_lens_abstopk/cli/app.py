@@ -52,7 +52,13 @@ Model = Annotated[
     str | None, typer.Option("--model", help="Model to run instead of the recorded one.", show_default=False)
 ]
 Text = Annotated[
-    str | None, typer.Option("--text", help="Text to read instead of the run's held-out text.", show_default=False)
+    str | None,
+    typer.Option(
+        "--text",
+        metavar="PATH[,name=X][,split=X][,column=X]",
+        help="Text to read instead of the run's held-out text: a Hub data set or a file.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Output folder, new or empty.", show_default=False)]

@@ -1,6 +1,8 @@
 """The config that model and text of an evaluation are loaded by, from the run of an SAE or from its metadata."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ _COLUMNS = {
     "use_chat_formatting": {"conversation", "conversations", "messages"},
     "is_dataset_tokenized": {"tokens", "input_ids"},
 }
+TEXT_OPTIONS = {"name": "dataset_name", "split": "split", "column": "column_name"}
+"""What may follow the path of a text, and the config keys that these set."""
 # what HookedTransformer does to weights as it loads them; no other class of model knows these
 PROCESSING = {
     "fold_ln",
@@ -50,8 +54,10 @@ def evaluation_config(
         folder: Of the SAE. One that is no folder of an SAE, as a Hub release, names it in errors alone.
         sae: The SAE; a config of another hook than its own is not that of its run.
         model_name: Model to run instead of the one recorded.
-        text: Dataset or file to read instead of the run's held-out text. Where it lacks the column, the conversations or
-            the token ids that the run read, its column ``text`` is read as plain text.
+        text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
+            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. A column that is named is read as plain
+            text; where none is and the text lacks the column, the conversations or the token ids that the run read, its
+            column ``text`` is.
         device: For the model, whatever the run had.
     """
     metadata, other = sae.cfg.metadata, ""
@@ -82,13 +88,13 @@ def evaluation_config(
         raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
     kwargs = dict(metadata.model_from_pretrained_kwargs or {})
     return TrainingConfig(
+        **_text_keys(text),
         sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
         model_name=model_name or metadata.model_name,
         model_class_name=metadata.model_class_name or _class_of_model(metadata.hook_name, kwargs),
         model_from_pretrained_kwargs=kwargs,
         hook_name=metadata.hook_name,
         hook_head_index=metadata.hook_head_index,
-        dataset_path=text,
         context_size=metadata.context_size or 128,
         prepend_bos=True if metadata.prepend_bos is None else metadata.prepend_bos,
         sequence_separator_token=metadata.get("sequence_separator_token", "bos"),
@@ -112,13 +118,52 @@ def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
 
 def _read_as(text: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     """Keys that have ``text`` read in place of the text of the run ``raw``: the same way where its columns allow, else as plain text."""
-    keys: dict[str, Any] = {"dataset_path": text, "dataset_name": None, "split": "train"}
+    keys: dict[str, Any] = {"dataset_name": None, "split": "train", **_text_keys(text)}
+    if "column_name" in keys:
+        return keys | {"use_chat_formatting": False, "is_dataset_tokenized": False}
     known = {"column_name": {raw.get("column_name", "text")}, **_COLUMNS}
     plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
     if changed := [key for key, value in plain.items() if raw.get(key, value) != value]:
-        columns = first_document(open_dataset(text, streaming=raw.get("streaming", True)), text).keys()
+        path, name, split = keys["dataset_path"], keys["dataset_name"], keys["split"]
+        with explaining_options(text):
+            dataset = open_dataset(path, name=name, split=split, streaming=raw.get("streaming", True))
+            columns = first_document(dataset, path).keys()
         keys |= {key: plain[key] for key in changed if not known[key] & columns}
     return keys
+
+
+def _text_keys(text: str) -> dict[str, Any]:
+    """
+    The config keys that a text and its options set; what exists as it is spelled has no options.
+
+    Raises:
+        ConfigError: an option is unknown, or has no value.
+    """
+    path, *options = [text] if Path(text).exists() else re.split(r",(?=\w+=)", text)
+    keys = {"dataset_path": path}
+    for option in options:
+        name, _, value = option.partition("=")
+        if name not in TEXT_OPTIONS or not value:
+            raise ConfigError(
+                f"text={text!r}: {option!r} is not understood; the path of a text may be followed by "
+                f"{', '.join(f'{known}=VALUE' for known in TEXT_OPTIONS)}."
+            )
+        keys[TEXT_OPTIONS[name]] = value
+    return keys
+
+
+@contextmanager
+def explaining_options(text: str | None) -> Iterator[None]:
+    """An error in opening ``text``, where it is given, says how its configuration, split and column are named."""
+    try:
+        yield
+    except ConfigError as error:
+        if text is None:
+            raise
+        raise ConfigError(
+            f"{error} Configuration, split and column of a text are named after its path: --text "
+            "PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN (text= in Python)."
+        ) from error
 
 
 def _class_of_model(hook_name: str, kwargs: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, kept_back
+from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, explaining_options, kept_back
 from sae_lens_abstopk.evaluation.measurable import require_measurable
 from sae_lens_abstopk.model.hook_places import residual_layer
 from sae_lens_abstopk.model.language_model import load_language_model
@@ -143,7 +143,7 @@ def load_subject_saes(
             than their labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the
             folder above it.
         model: Name or folder of the model to run instead of the one recorded, or the model itself.
-        text: Dataset or file to read instead of the run's held-out text.
+        text: Dataset or file to read instead of the run's held-out text (see :func:`~.evaluation_config.evaluation_config`).
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
 
     Raises:
@@ -165,7 +165,8 @@ def load_subject_saes(
     cfg = evaluation_config(Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device)
     require_devices(cfg)
     part: TextPart = "held_out" if text is None else "all"
-    load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
+    with explaining_options(text):
+        load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
     return LoadedSAEs(
         saes,
         sources=dict(zip(names, origins, strict=True)),

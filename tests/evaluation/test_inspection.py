@@ -115,11 +115,28 @@ def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path]
         ({"use_chat_formatting": True}, plain, "use_chat_formatting", False),
         ({"use_chat_formatting": True}, chats, "use_chat_formatting", True),
         ({"is_dataset_tokenized": True, "column_name": "input_ids"}, plain, "is_dataset_tokenized", False),
+        ({}, f"{body},column=body", "column_name", "body"),
+        ({"use_chat_formatting": True}, f"{body},column=body", "use_chat_formatting", False),
     ):
         path.write_text(yaml.safe_dump(run | own))
         cfg = evaluation_config(folders[0], load_sae(folders[0]), text=str(text))
         assert getattr(cfg, key) == expected, (own, text)
         assert next(iter(load_text(cfg, "all")))
+
+
+def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[Path], tmp_path: Path) -> None:
+    sae, comma = load_sae(folders[0]), tmp_path / "a,column=b.jsonl"
+    comma.write_text(json.dumps({"body": "x"}) + "\n")
+    for folder in (folders[0], tmp_path):
+        cfg = evaluation_config(folder, sae, text="some/data,name=raw-v1,split=train[:10%],column=body")
+        assert (cfg.dataset_path, cfg.dataset_name) == ("some/data", "raw-v1")
+        assert (cfg.split, cfg.column_name) == ("train[:10%]", "body")
+        assert evaluation_config(folder, sae, text=str(comma)).dataset_path == str(comma)
+        for wrong in ("columns=body", "split="):
+            with pytest.raises(ConfigError, match=rf"'{wrong}' is not understood; .* name=VALUE, split=VALUE, column="):
+                evaluation_config(folder, sae, text=f"some/data,{wrong}")
+    with pytest.raises(ConfigError, match=r"'text' is not a column of .*it has body\. .* --text PATH,name="):
+        load_subject_saes(folders[0], text=str(comma))
 
 
 def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
