@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
+from sae_lens_abstopk.config.presets import YAML
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
@@ -16,6 +17,15 @@ def _distinct(strengths: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(strengths)) < len(strengths):
         raise ValueError("each strength must be given once")
     return strengths
+
+
+def _beside(task: str, info: ValidationInfo) -> str:
+    """A task file beside that of the suite (``info.context``), where there is one, before one in the current folder."""
+    beside = info.context.parent / task if info.context else None
+    return str(beside) if beside and task.endswith(YAML) and beside.is_file() else task
+
+
+TaskName = Annotated[str, AfterValidator(_beside)]
 
 
 class _Section(BaseModel):
@@ -32,7 +42,7 @@ class ReconstructionOptions(_Section):
 class BehaviourOptions(_Section):
     """What else the model does at the strengths that steering chose (see :func:`~.behaviour.measure_behaviour`)."""
 
-    task: str = "refusal"
+    task: TaskName = "refusal"
     """Of the steered tasks, one whose texts are instructions to refuse (pole A) or to follow (pole B)."""
     instructions: Count = 24
     """Of each pole."""
@@ -58,7 +68,7 @@ class DoseOptions(_Section):
 class SteeringOptions(DoseOptions):
     """How a suite measures steering."""
 
-    tasks: tuple[str, ...]
+    tasks: tuple[TaskName, ...]
     """Of the suite's tasks, those that are steered."""
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
@@ -72,7 +82,7 @@ class Suite(_Section):
 
     name: str = ""
     reconstruction: ReconstructionOptions = ReconstructionOptions()
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[TaskName, ...] = ()
     texts_per_pole: Count | None = None
     """
     Texts drawn of each pole; all where None. Each pole is drawn by itself, over all splits in proportion, so of two texts
@@ -85,7 +95,7 @@ class Suite(_Section):
 
 def task_key(task: str) -> str:
     """What a task of a suite is called in the results: its name, or that of its file."""
-    return Path(task).stem if task.endswith((".yaml", ".yml")) else task
+    return Path(task).stem if task.endswith(YAML) else task
 
 
 def suite_names() -> list[str]:
@@ -95,18 +105,18 @@ def suite_names() -> list[str]:
 
 def load_suite(source: str | Path) -> Suite:
     """
-    A suite by name, or from a YAML file.
+    A suite by name, or from a YAML file, beside which files of tasks are looked for first.
 
     Raises:
         ConfigError: it is missing, or a key or value is not understood.
     """
     path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in YAML:
         path = data_folder("evals") / "suites" / f"{source}.yaml"
     if not path.is_file():
         raise ConfigError(f"suite {str(source)!r} is neither a .yaml file nor one of {', '.join(suite_names())}.")
     try:
-        suite = Suite.model_validate({"name": path.stem, **read_yaml(path)})
+        suite = Suite.model_validate({"name": path.stem, **read_yaml(path)}, context=path)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -22,16 +22,16 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     Raises:
         ConfigError: a task is missing, cannot be split or cannot be steered by, or ``local`` names none of them.
     """
-    unknown = set(local or {}) - set(suite.tasks)
-    if unknown:
-        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(suite.tasks)}.")
-    require_probed(suite)
     keys = [task_key(name) for name in suite.tasks]
+    files = {task_key(name): file for name, file in (local or {}).items()}
+    if unknown := files.keys() - set(keys):
+        raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(keys)}.")
+    require_probed(suite)
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         raise ConfigError(f"the suite has two tasks named {', '.join(twice)}; results are kept by name, so rename one.")
     tasks = {
-        task_key(name): drawn(load_task(name, local=(local or {}).get(name)), suite.texts_per_pole, seed)
-        for name in suite.tasks
+        key: drawn(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
+        for key, name in zip(keys, suite.tasks, strict=True)
     }
     for task in tasks.values():
         _check_split(task, seed)

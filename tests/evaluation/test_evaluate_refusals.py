@@ -16,6 +16,7 @@ from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.training.runner import train
 
 
@@ -45,6 +46,21 @@ def test_a_bad_suite_is_refused(content: str, message: str, tmp_path: Path) -> N
     (tmp_path / "s.yaml").write_text(content)
     with pytest.raises(ConfigError, match=message):
         load_suite(tmp_path / "s.yaml")
+
+
+def test_files_of_tasks_are_looked_for_beside_the_suite(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.yaml").write_text("tasks: [size, temperature.yaml]\nsteering: {tasks: [temperature.yaml]}\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    suite = load_suite("../s.yaml")
+    assert list(tasks_of_suite(suite)) == ["size", "temperature"]
+    with pytest.raises(ConfigError, match="local='x' has nothing to replace"):
+        tasks_of_suite(suite, local={"temperature.yaml": "x"})
+    shutil.move(small["tasks"][0], elsewhere)
+    assert load_suite("../s.yaml").tasks == ("size", "temperature.yaml"), "that of the current folder"
 
 
 def test_what_does_not_exist_is_refused_before_anything_runs(
