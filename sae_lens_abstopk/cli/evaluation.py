@@ -67,21 +67,19 @@ def evaluate(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.distributed import require_one_process
-        from sae_lens_abstopk.training.progress import stages_bar
 
         require_one_process("abstopk eval")
-        with stages_bar(console) as on_progress:
-            results = run_evaluation(
-                named(saes, "SAE"),
-                suite=suite,
-                out=out,
-                model_name=model,
-                text=text,
-                local=pairs(local or [], "--local"),
-                seed=seed,
-                device=device,
-                on_progress=on_progress,
-            )
+        results = run_evaluation(
+            named(saes, "SAE"),
+            suite=suite,
+            out=out,
+            model_name=model,
+            text=text,
+            local=pairs(local or [], "--local"),
+            seed=seed,
+            device=device,
+            console=console,
+        )
         show_results(results, out, console)
 
 
@@ -180,20 +178,18 @@ def explore(
         asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None
         if asked and yes:
             asked.check()  # whether it answers at all shows before the pass; it is not asked twice
-        with passes_bar(console, "collecting") as on_progress, passes_bar(console, "steering") as on_steered:
-            found = run_explore(
-                saes,
-                model=model,
-                text=text,
-                n_tokens=tokens,
-                checkpoint=out / CHECKPOINT,
-                prompts=steer or (),
-                steered_latents=latents,
-                results=results or (),
-                device=device,
-                on_progress=on_progress,
-                on_steered=on_steered,
-            )
+        found = run_explore(
+            saes,
+            model=model,
+            text=text,
+            n_tokens=tokens,
+            checkpoint=out / CHECKPOINT,
+            prompts=steer or (),
+            steered_latents=latents,
+            results=results or (),
+            device=device,
+            console=console,
+        )
         if found.about.tokens_read < tokens:
             console.print(
                 f"{found.about.text} has only {found.about.tokens_read:,} tokens in whole batches, not {tokens:,}: all were read.",

@@ -10,7 +10,6 @@ from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
-from sae_lens_abstopk.training.progress import stages_bar
 
 
 def compare(
@@ -45,5 +44,4 @@ def compare(
     check_suite(chosen, comparison.runs[0].config.model_name)
     run_comparison(comparison, console=console)
     saes, groups = comparison.saes_and_groups()
-    with stages_bar(console) as on_progress:
-        return evaluate(saes, suite=chosen, out=out / "results", groups=groups, on_progress=on_progress)
+    return evaluate(saes, suite=chosen, out=out / "results", groups=groups, console=console)

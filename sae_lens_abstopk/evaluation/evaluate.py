@@ -1,12 +1,14 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 from transformers import AutoTokenizer
 
 from sae_lens_abstopk.config.model_config import name_on_hub, read_model_config
@@ -46,6 +48,8 @@ from sae_lens_abstopk.evaluation.text_results import read_text
 from sae_lens_abstopk.model.language_model import casts_shared
 from sae_lens_abstopk.provenance import commit, environment, uncommitted
 from sae_lens_abstopk.training.activation_cache import activation_facts
+from sae_lens_abstopk.training.progress import stages_bar
+from sae_lens_abstopk.training.run_lock import run_folder_lock
 
 RESULTS_FILENAME = "results.json"
 
@@ -61,6 +65,7 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     seed: int = 0,
     device: str = "auto",
+    console: Console | None = None,
     on_progress: Progress | None = None,
 ) -> Results:
     """
@@ -74,16 +79,18 @@ def evaluate(
         suite: Name, YAML file, or a :class:`Suite`.
         out: Folder of the results.
         model_name: Model to run instead of the one recorded.
-        text: Dataset or file to read instead of the run's held-out text.
+        text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
+            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
         local: By task, a file or folder that replaces its Hub data set.
         groups: By SAE, the variant that it is one seed of.
         seed: Of splits, samples and intervals.
         device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
-        on_progress: See ``Progress``.
+        console: Where progress is shown; by default the terminal.
+        on_progress: Told instead; see ``Progress``.
 
     Raises:
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
-            ``out`` has results of other SAEs or tasks.
+            ``out`` has results of other SAEs or tasks, or another process evaluates into it.
     """
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)
@@ -94,17 +101,20 @@ def evaluate(
             f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
     _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
-    subjects = loaded.with_model()
-    if suite.steering:
-        check_steering(subjects, tasks, suite.steering)
-    run = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, on_progress or (lambda *_: None))
-    with casts_shared():
-        results = run.results()
-    results.write(out / RESULTS_FILENAME)
-    # late, as nothing else needs plotly
-    from sae_lens_abstopk.evaluation.reports.report_files import write_reports
+    with run_folder_lock(out, key="out"):
+        subjects = loaded.with_model()
+        if suite.steering:
+            check_steering(subjects, tasks, suite.steering)
+        progress = stages_bar(console or Console()) if on_progress is None else nullcontext(on_progress)
+        with progress as show, casts_shared():
+            results = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, show).results()
+        # again, as what is there may be newer, where file systems do not pass the lock on to other machines
+        _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
+        results.write(out / RESULTS_FILENAME)
+        # late, as nothing else needs plotly
+        from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 
-    write_reports([out / RESULTS_FILENAME], out)
+        write_reports([out / RESULTS_FILENAME], out)
     return results
 
 

@@ -1,10 +1,13 @@
 """``explore``: collect what the latents of an SAE react to and show both poles of each, in a notebook or as a site."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
+from rich.console import Console
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
@@ -25,6 +28,7 @@ from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
+from sae_lens_abstopk.training.progress import stages_bar
 
 NEIGHBOURS = 6
 Progress = Callable[[int, int], None]
@@ -111,6 +115,7 @@ def explore(
     steered_latents: int = 20,
     results: str | Path | Sequence[str | Path] = (),
     device: str = "auto",
+    console: Console | None = None,
     on_progress: Progress | None = None,
     on_steered: Progress | None = None,
 ) -> Exploration:
@@ -127,7 +132,8 @@ def explore(
         steered_latents: Latents that this is done with: the first of the suggested order.
         results: One or several files of `abstopk eval` on these SAEs, for a page a concept.
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
-        on_progress: Called with (batches done, batches in all).
+        console: Where progress is shown; by default the terminal.
+        on_progress: Called instead, with (batches done, batches in all).
         on_steered: Called with (latents steered, latents to steer).
 
     Raises:
@@ -151,16 +157,24 @@ def explore(
     if prompts:
         TextModel(subjects.model).encode(prompts)  # a prompt that cannot be used is refused before the pass
     batches = subjects.batches(n_tokens)
-    collected = collect(
-        subjects.passes,
-        subjects.saes,
-        batches,
-        token_filter=subjects.token_filter,
-        settings=CollectionSettings(),
-        model_name=subjects.cfg.model_name,
-        checkpoint=Path(checkpoint) if checkpoint else None,
-        on_progress=on_progress,
-    )
+    steered = {}
+    with stages_bar(console or Console()) if on_progress is None else nullcontext() as show:
+        collected = collect(
+            subjects.passes,
+            subjects.saes,
+            batches,
+            token_filter=subjects.token_filter,
+            settings=CollectionSettings(),
+            model_name=subjects.cfg.model_name,
+            checkpoint=Path(checkpoint) if checkpoint else None,
+            on_progress=partial(show, "collecting") if show else on_progress,
+        )
+        if prompts:
+            chosen = collected[name].suggested(steered_latents)
+            scale = collected[name].histograms.quantile(SCALE_QUANTILE)
+            scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
+            on_steered = on_steered or (partial(show, "steering") if show else None)
+            steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
     kwargs = subjects.cfg.model_from_pretrained_kwargs or {}
     about = Provenance(
         model=subjects.model_name,
@@ -174,12 +188,6 @@ def explore(
         processing={key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys())},
         all_heads=first.cfg.metadata.hook_head_index is None,
     )
-    steered = {}
-    if prompts:
-        chosen = collected[name].suggested(steered_latents)
-        scale = collected[name].histograms.quantile(SCALE_QUANTILE)
-        scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
-        steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
     return Exploration(_catalogues(subjects, collected, folders, steered), about, concepts)
 
 

@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+SECONDS_BETWEEN_LINES = 60.0
+
 
 class TrainingProgress:
     """A bar for the run and a line for each SAE, on a terminal; elsewhere it only keeps time."""
@@ -68,17 +70,25 @@ def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], No
 
 @contextmanager
 def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each stage that is told (what, done, in all); off a terminal, a line as each stage ends."""
+    """A bar for each stage that is told (what, done, in all), and a line as it ends; off a terminal, one a minute too."""
     bar = _passing_bar(console)
     stages: dict[str, TaskID] = {}
+    told = time.monotonic()
 
     def show(what: str, done: int, total: int) -> None:
+        nonlocal told
         if what not in stages:
             stages[what] = bar.add_task(what, total=total)
         bar.update(stages[what], completed=done, total=total)
         if done >= total:
             bar.remove_task(stages.pop(what))
-            console.print(f"{what}: done", style="dim", highlight=False, markup=False)
+            line = f"{what}: done"
+        elif console.is_terminal or time.monotonic() - told < SECONDS_BETWEEN_LINES:
+            return
+        else:
+            line = f"{what}: {done:,} of {total:,}"
+        told = time.monotonic()
+        console.print(line, style="dim", highlight=False, markup=False)
 
     with bar:
         yield show

@@ -1,5 +1,6 @@
 """What an evaluation refuses before anything runs, and the results that it does not write over."""
 
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.training.run_lock import run_folder_lock
 from sae_lens_abstopk.training.runner import train
 
 
@@ -151,7 +153,8 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, out = Suite(**{**small, "steering": None, "untrained": False}), tmp_path / "out"
-    evaluate({"mine": trained}, suite=suite, out=out)
+    evaluate({"mine": trained}, suite=suite, out=out, console=Console(file=(shown := io.StringIO())))
+    assert "geometry: done" in shown.getvalue()
     before = (out / "results.json").read_text()
     with pytest.raises(ConfigError, match=r"would write over: the SAE mine \(.*Give another folder by --out"):
         evaluate({"other": trained}, suite=suite, out=out)
@@ -173,6 +176,21 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
         evaluate({"mine": trained}, suite=suite, out=tmp_path / "hub")
         with pytest.raises(ConfigError, match="would write over: the SAE mine"):
             evaluate({"mine": again}, suite=suite, out=tmp_path / "hub")
+    meanwhile = tmp_path / "meanwhile" / "results.json"
+    with pytest.raises(ConfigError, match="would write over: the SAE mine"):
+        evaluate(
+            {"other": trained},
+            suite=suite,
+            out=meanwhile.parent,
+            on_progress=lambda *_: meanwhile.write_text(before),
+        )
+    assert meanwhile.read_text() == before
+    held = tmp_path / "held"
+    with (
+        run_folder_lock(held),
+        pytest.raises(ConfigError, match=r"^out='.*held' is being written by process \d+ .*name another folder"),
+    ):
+        evaluate({"mine": trained}, suite=suite, out=held)
     (out / "results.json").write_text("{}")
     with pytest.raises(ConfigError, match="is no results file of this version"):
         evaluate({"mine": trained}, suite=suite, out=out)

@@ -1,5 +1,6 @@
 """``explore`` on tiny language models, from Python and from the command line."""
 
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,11 @@ def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: P
     assert found.saes["batch_abstopk"][3].positive.match is None
     sae.cfg.metadata.model_name = None
     sae.cfg.metadata.model_from_pretrained_kwargs = {"fold_ln": False, "dtype": "float32"}
-    one = explore(sae, model=model, text=str(texts), n_tokens=128, prompts="When I was", steered_latents=1)
+    console = Console(file=(shown := io.StringIO()))
+    one = explore(
+        sae, model=model, text=str(texts), n_tokens=128, prompts="When I was", steered_latents=1, console=console
+    )
+    assert shown.getvalue() == "collecting: done\nsteering: done\n"
     assert one.about.model == tiny_llama.name
     assert one.about.processing == {"fold_ln": False}
     (steered,) = [latent for latent in one.saes["batch_abstopk"] if latent.steered]
@@ -116,6 +121,7 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
 def test_the_snippet_of_a_page_runs(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     found = explore(folders[0], n_tokens=128)
     code = snippet(found.saes["batch_abstopk"].source, found.about).replace("{latent}", "3").replace("{scale}", "5.0")
+    capsys.readouterr()
     exec(code, {})
     printed = capsys.readouterr().out
     assert printed.startswith("-4.0 I think that")
