@@ -1,5 +1,6 @@
 """Contexts of both poles of every latent, collected while codes stream by: the strongest, or a uniform sample."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,21 +64,17 @@ class PoleContexts:
         """Highest score first: contexts of pole 0 (positive) or 1 (negative) of ``latent``."""
         group = pole * self.d_sae + latent
         found = []
-        for score, ids, codes in zip(
-            self.top.scores[group], self.top.payload["tokens"][group], self.top.payload["codes"][group], strict=True
-        ):
-            if score == -torch.inf:
+        kept = (self.top.scores, self.top.payload["tokens"], self.top.payload["codes"])
+        for score, ids, codes in zip(*(part[group].tolist() for part in kept), strict=True):
+            if score == -math.inf:
                 continue
-            inside = ids >= 0
-            before = ids[: self.before][inside[: self.before]]
-            after = ids[self.before + 1 :][inside[self.before + 1 :]]
             found.append(
                 Context(
-                    code=float(codes[self.before]),
-                    before=tuple(before.tolist()),
-                    token=int(ids[self.before]),
-                    after=tuple(after.tolist()),
-                    codes=tuple(codes[inside].tolist()),
+                    code=codes[self.before],
+                    before=tuple(token for token in ids[: self.before] if token >= 0),
+                    token=ids[self.before],
+                    after=tuple(token for token in ids[self.before + 1 :] if token >= 0),
+                    codes=tuple(code for token, code in zip(ids, codes, strict=True) if token >= 0),
                 )
             )
         return found

@@ -1,6 +1,7 @@
 """Which latents are on together, and whether on the same side, counted over a sample of tokens."""
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,11 @@ class CofiringSample:
         self._tokens_seen += n
 
     def top(self, n: int) -> Iterator[list[Cofiring]]:
-        """Latent by latent, the ``n`` others of largest overlap that were on together with it at least 5 times."""
+        """
+        Latent by latent, the ``n`` others of largest overlap that were on together with it at least 5 times.
+
+        Of equal overlaps the smaller index comes first.
+        """
         shape = (max(self._tokens_seen, 1), self.d_sae)
         rows, latents, positive = (
             torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.int32)
@@ -61,25 +66,24 @@ class CofiringSample:
         signs = csr_array((np.where(positive, 1, -1).astype(np.float32), (rows, latents)), shape=shape)
         fires = np.asarray(on.sum(axis=0)).ravel()
         on_columns, sign_columns = on.tocsc(), signs.tocsc()
+        # the row of one latent at a time; a product leaves out entries that sum to 0
+        agreement_row = np.zeros(self.d_sae, dtype=np.float32)
         for start in range(0, self.d_sae, BLOCK):
-            stop = min(start + BLOCK, self.d_sae)
-            together = (on_columns[:, start:stop].T @ on).toarray()
-            agreement = (sign_columns[:, start:stop].T @ signs).toarray()
-            overlap = together / np.sqrt(np.maximum(fires[start:stop, None] * fires[None], 1))
-            overlap[together < LEAST_TOGETHER] = 0
-            overlap[np.arange(stop - start), np.arange(start, stop)] = 0
-            kept = min(n, self.d_sae)
-            best = np.argpartition(-overlap, kept - 1, axis=1)[:, :kept]
-            for i, row in enumerate(best):
-                yield [
-                    Cofiring(
-                        latent=int(j),
-                        overlap=float(overlap[i, j]),
-                        same_side=float((1 + agreement[i, j] / together[i, j]) / 2),
-                    )
-                    for j in sorted(row, key=lambda j: (-overlap[i, j], j))
-                    if overlap[i, j] > 0
-                ]
+            block = slice(start, start + BLOCK)
+            together, agreement = on_columns[:, block].T @ on, sign_columns[:, block].T @ signs
+            for latent, row, signed_row in zip(
+                range(start, self.d_sae), pairwise(together.indptr), pairwise(agreement.indptr), strict=False
+            ):
+                others, times = together.indices[slice(*row)], together.data[slice(*row)]
+                often = (times >= LEAST_TOGETHER) & (others != latent)
+                others, times = others[often], times[often]
+                overlap = times / np.sqrt(fires[latent] * fires[others])
+                best = np.lexsort((others, -overlap))[:n]
+                signed_others = agreement.indices[slice(*signed_row)]
+                agreement_row[signed_others] = agreement.data[slice(*signed_row)]
+                same_side = (1 + agreement_row[others[best]] / times[best]) / 2
+                agreement_row[signed_others] = 0
+                yield list(map(Cofiring, others[best].tolist(), overlap[best].tolist(), same_side.tolist()))
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` takes."""

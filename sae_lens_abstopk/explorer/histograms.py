@@ -1,5 +1,6 @@
 """Signed histograms of the codes of every latent, over a range that grows with what is seen."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ class GrowingHistograms:
             self.limit[small] *= 2
         index = (strengths * (self.bins / self.limit[latents])).long().clamp(max=self.bins - 1)
         flat = (poles * len(self.limit) + latents) * self.bins + index
-        self.counts += torch.bincount(flat, minlength=self.counts.numel()).view_as(self.counts).int()
+        self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
 
     def quantile(self, q: float) -> torch.Tensor:
         """The ``q``-quantile of |code| over the firings of both poles, to within a bin: [d_sae]; 0 where none."""
@@ -49,15 +50,15 @@ class GrowingHistograms:
 
     def share_below(self, pole: int, latent: int, strength: float) -> float:
         """Share of a pole's firings that are weaker than ``strength``, to within a bin; NaN where it never fired."""
-        counts = self.counts[pole, latent].double()
-        total = counts.sum()
+        counts = self.counts[pole, latent].tolist()
+        total = sum(counts)
         if total == 0:
-            return float("nan")
+            return math.nan
         place = min(strength / float(self.limit[latent]) * self.bins, self.bins)
         whole = int(place)
-        part = float(counts[whole]) * (place - whole) if whole < self.bins else 0.0
+        part = counts[whole] * (place - whole) if whole < self.bins else 0.0
         # at most all but the firing itself
-        return min(float(counts[:whole].sum()) + part, float(total) - 1) / float(total)
+        return min(sum(counts[:whole]) + part, total - 1) / total
 
     def state(self) -> dict[str, Any]:
         """What :meth:`restore` takes."""
