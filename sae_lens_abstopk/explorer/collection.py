@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from sae_lens_abstopk.model.language_model import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
-CHECKPOINT_EVERY = 100
+SECONDS_BETWEEN_SAVES = 300.0
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,8 @@ def collect(
         token_filter: Which tokens count.
         settings: How much is kept.
         model_name: Told apart by, in ``checkpoint``.
-        checkpoint: File that the pass is saved in now and then and at its end, and taken up from where it holds the
-            same SAEs, settings, and text as far as it goes. One that cannot be read is replaced, with a warning.
+        checkpoint: File that the pass is saved in every five minutes and at its end, and taken up from where it holds
+            the same SAEs, settings, and text as far as it goes. One that cannot be read is replaced, with a warning.
         on_progress: Called with (batches done, batches in all).
     """
 
@@ -167,7 +168,7 @@ def collect(
             why = (str(error) or type(error).__name__).splitlines()[0]
             warnings.warn(f"{checkpoint} cannot be read ({why}); the text is read from the beginning", stacklevel=2)
             collectors = new()
-    digest = _digest(batches[:done])
+    digest, saved_at = _digest(batches[:done]), time.monotonic()
     for number, tokens in enumerate(batches[done:], start=done + 1):
         activations = passes.activations(tokens)
         kept = token_filter.keep(tokens, activations).to(activations.device)
@@ -179,8 +180,9 @@ def collect(
                 sums.update(x, sae.decode(codes).float(), codes)
             collectors[name].update(codes, where, tokens)
         digest.update(_bytes(tokens))
-        if checkpoint and (number % CHECKPOINT_EVERY == 0 or number == len(batches)):
+        if checkpoint and (time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES or number == len(batches)):
             _save(checkpoint, collectors, identity | {"text": digest.hexdigest()})
+            saved_at = time.monotonic()
         if on_progress is not None:
             on_progress(number, len(batches))
     return collectors

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -104,6 +105,22 @@ def test_a_pass_taken_up_again_ends_where_one_pass_ends(
         assert equal(resumed[name].state(), whole[name].state())
 
 
+def test_a_pass_that_ends_on_the_way_goes_on_from_what_was_saved_last(
+    saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_at_4(done: int, _: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    for seconds, calls in ((300.0, 6), (0.0, 2)):
+        monkeypatch.setattr("sae_lens_abstopk.explorer.collection.SECONDS_BETWEEN_SAVES", seconds)
+        with pytest.raises(KeyboardInterrupt):
+            run(saes, batches, checkpoint=tmp_path / f"{seconds}.pt", on_progress=end_at_4)
+        passes = FakePasses()
+        run(saes, batches, passes=passes, checkpoint=tmp_path / f"{seconds}.pt")
+        assert passes.calls == calls
+
+
 def test_a_pass_whose_file_is_torn_starts_anew(
     saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path
 ) -> None:
@@ -177,6 +194,24 @@ def test_joint_firings_are_counted_with_their_sides() -> None:
     assert [c.latent for c in second] == [0, 2]
     assert [c.latent for c in third] == [0, 1]
     assert last == []
+
+
+def test_joint_firings_are_those_of_all_pairs_at_once_and_ties_go_by_index() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(60, 300, generator=generator).sign() * (torch.rand(60, 300, generator=generator) < 0.3)
+    where = torch.stack([torch.zeros(60, dtype=torch.int64), torch.arange(60)], dim=1)
+    sample = CofiringSample(300, 60)
+    sample.add(CodeBatch.of(codes, where, torch.zeros(1, 60, dtype=torch.int64)), generator)
+    on, signs = codes.abs().numpy(), codes.numpy()
+    together, agreement = on.T @ on, signs.T @ signs
+    overlap = together / np.sqrt(np.outer(together.diagonal(), together.diagonal()))
+    overlap[together < 5] = 0
+    np.fill_diagonal(overlap, 0)
+    best = np.argsort(-overlap, axis=1, kind="stable")[:, :4]
+    for latent, (row, others) in enumerate(zip(sample.top(4), best, strict=True)):
+        same_side = (1 + agreement[latent, others] / together[latent, others]) / 2
+        expected = zip(others.tolist(), overlap[latent, others].tolist(), same_side.tolist(), strict=True)
+        assert row == list(expected)
 
 
 def bytes_of(state: Any) -> int:
