@@ -290,3 +290,14 @@ def test_of_nine_thousand_latents_only_rows_in_sight_are_in_the_page_and_nothing
         assert page.evaluate("window.shifts") < 0.05
         page.fill("#search", "river")
         assert "9,216" in page.inner_text(".found")
+
+
+def test_of_many_latents_looked_at_the_data_of_the_last_are_held(browser: Browser, large: Path) -> None:
+    with Reader(browser, large) as made:
+        page = made.open("#/latent/0/5")
+        for latent in [*range(128, 128 * 20, 128), 6]:
+            page.evaluate("(address) => { location.hash = address; }", f"#/latent/0/{latent}")
+            expect(page.locator("main h1")).to_contain_text(f"Latent {latent}")
+        shards = page.evaluate("[...explorer.data.keys()].filter((key) => key.includes('shard'))")
+        assert sorted(shards) == sorted(f"0/shard-{n}" for n in [0, *range(5, 20)])
+        assert page.locator("head script[src^=data]").count() == 0

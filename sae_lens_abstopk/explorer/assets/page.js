@@ -8,9 +8,12 @@ const NEGATIVE = 1, POSITIVE = 0;
 const SIDES = [NEGATIVE, POSITIVE]; // as they stand on the page, left to right
 const SIDE_NAMES = ["positive", "negative"];
 
+const SHARDS_HELD = 16; // those let go are loaded again when they are looked at
+
 const explorer = {
   data: new Map(),
   waiting: new Map(),
+  shards: new Set(), // those last used last
   take(key, value) { explorer.data.set(key, value); },
   // A page on disk may load scripts but not JSON.
   load(key) {
@@ -19,7 +22,11 @@ const explorer = {
       explorer.waiting.set(key, new Promise((resolve, reject) => {
         const script = document.createElement("script");
         script.src = `data/${key}.js`;
-        script.onload = () => resolve(explorer.data.get(key));
+        script.onload = () => {
+          explorer.waiting.delete(key);
+          script.remove();
+          resolve(explorer.data.get(key));
+        };
         script.onerror = () => reject(new Error(`data/${key}.js is missing from this folder`));
         document.head.append(script);
       }));
@@ -28,7 +35,10 @@ const explorer = {
   },
   overview(sae) { return explorer.load(`${sae}/overview`); },
   async latent(sae, index) {
-    const shard = await explorer.load(`${sae}/shard-${Math.floor(index / meta.shard)}`);
+    const key = `${sae}/shard-${Math.floor(index / meta.shard)}`, shard = await explorer.load(key);
+    explorer.shards.delete(key);
+    explorer.shards.add(key);
+    for (const old of [...explorer.shards].slice(0, -SHARDS_HELD)) explorer.shards.delete(old) && explorer.data.delete(old);
     return { ...shard.latents[index % meta.shard], strings: shard.strings };
   },
 };
