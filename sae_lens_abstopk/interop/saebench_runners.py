@@ -16,6 +16,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.interop.class_sets import ClassSet, joined
 from sae_lens_abstopk.interop.saebench_session import bench_module
 from sae_lens_abstopk.model.text import load_text
+from sae_lens_abstopk.training.activations import LOGITS_OF_A_PASS
 
 DTYPE = "float32"
 # codes that SAEBench holds at one time: 512 MiB of float32
@@ -84,16 +85,19 @@ def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
         bench_module(name) for name in ("evals.core.main", "sae_bench_utils.general_utils", "sae_bench_utils")
     )
     sae_id, sae, _ = general_utils.load_and_format_sae(subject.name, subject.sae, str(subject.cfg.device))
-    per_batch = subject.cfg.store_batch_size_prompts * sae.cfg.context_size
-    batches = math.ceil(subject.n_tokens / per_batch)
+    tokenizer: Any = subject.model.tokenizer
+    length = sae.cfg.context_size
+    codes, logits = CODES_AT_ONCE // (length * sae.cfg.d_sae), LOGITS_OF_A_PASS // (length * len(tokenizer))
+    prompts = max(1, min(subject.cfg.store_batch_size_prompts, codes, logits))
+    batches = math.ceil(subject.n_tokens / (prompts * length))
     config = bench_module("evals.core.eval_config").CoreEvalConfig(
         model_name=subject.model_name,
         llm_dtype=DTYPE,
-        batch_size_prompts=subject.cfg.store_batch_size_prompts,
+        batch_size_prompts=prompts,
         n_eval_reconstruction_batches=batches,
         n_eval_sparsity_variance_batches=batches,
         dataset=subject.text or "held-out text of the run",
-        context_size=sae.cfg.context_size,
+        context_size=length,
         exclude_special_tokens_from_reconstruction=True,
         **dict.fromkeys(CORE_PARTS, True),
     )
@@ -101,10 +105,9 @@ def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
         subject.model,
         sae,
         load_text(subject.cfg, "all" if subject.text else "held_out"),
-        store_batch_size_prompts=subject.cfg.store_batch_size_prompts,
+        store_batch_size_prompts=prompts,
         device=str(subject.cfg.device),
     )
-    tokenizer: Any = subject.model.tokenizer
     scalars, features = core.run_evals(
         sae=sae,
         activation_store=store,

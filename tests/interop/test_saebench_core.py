@@ -9,6 +9,7 @@ import torch
 from sae_lens import SAE, ActivationsStore
 
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.interop import saebench_runners
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -41,6 +42,7 @@ def core(signed_folder: Path, texts: Path, tmp_path_factory: pytest.TempPathFact
         return batches[-1]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saebench_runners, "CODES_AT_ONCE", 3 * CONTEXT * 2 * F)
         patch.setattr(ActivationsStore, "get_batch_tokens", recording)
         (result,) = run_saebench(
             signed_folder, out=tmp_path_factory.mktemp("core"), evals=["core"], text=str(texts), n_tokens=1000
@@ -62,6 +64,10 @@ def test_a_bos_is_in_front_since_the_sae_never_saw_position_0(core: Recorded) ->
     for tokens in (*core.for_losses, *core.for_codes):
         assert (tokens[:, 0] == 0).all()
         assert tokens.shape[1] == CONTEXT
+
+
+def test_no_batch_has_more_codes_than_are_held_at_once_and_as_many_tokens_are_read(core: Recorded) -> None:
+    assert [len(tokens) for tokens in core.for_codes] == [3] * 11
 
 
 def test_l0_density_cosine_and_error_are_those_of_the_signed_sae(
