@@ -31,7 +31,6 @@ from recording import environment, write_record
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.config.config_file import load_config
-from sae_lens_abstopk.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site
@@ -175,9 +174,7 @@ def random_site(d_sae: int, folder: Path) -> dict[str, float]:
         where = torch.stack([torch.arange(4).repeat_interleave(127), torch.arange(1, 128).repeat(4)], dim=1)
         collector.update(codes, where, torch.randint(0, 49_152, (4, 128), generator=generator))
     sae = random_sae(64, d_sae, torch.randn(200, 64, generator=generator))
-    catalogue = Catalogue(
-        "random", sae, collector, TokenText(Numbers()), source="random", nearest=nearest_decoders(sae.W_dec, 6)
-    )
+    catalogue = Catalogue("random", sae, collector, TokenText(Numbers()), source="random", neighbours=6)
     started = time.perf_counter()
     about = Provenance("random", "random", "hook", "random", held_out=True, tokens_read=0, context_size=128)
     write_site([catalogue], about, folder)

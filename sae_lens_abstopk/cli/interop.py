@@ -75,15 +75,17 @@ def neuronpedia(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
-        from sae_lens_abstopk.files import require_empty
-        from sae_lens_abstopk.interop.neuronpedia import layer_of, write_neuronpedia
+        from sae_lens_abstopk.explorer.site import CHECKPOINT
+        from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, write_neuronpedia
         from sae_lens_abstopk.training.progress import passes_bar
 
-        require_empty(out)
+        check_features_folder(out)
         # a hook without a layer is refused before the pass
         layer = layer_of(str(load_sae(sae).cfg.metadata.hook_name)) if layer is None else layer
         with passes_bar(console, "collecting") as on_progress:
-            found = run_explore(sae, model=model, text=text, n_tokens=tokens, on_progress=on_progress)
+            found = run_explore(
+                sae, model=model, text=text, n_tokens=tokens, checkpoint=out / CHECKPOINT, on_progress=on_progress
+            )
         with passes_bar(console, "writing") as on_progress:
             files = write_neuronpedia(
                 found,
@@ -94,6 +96,7 @@ def neuronpedia(
                 suffix=suffix,
                 on_progress=on_progress,
             )
+        (out / CHECKPOINT).unlink()  # it is no feature, and larger than they are
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(

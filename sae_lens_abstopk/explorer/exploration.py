@@ -11,7 +11,6 @@ from rich.console import Console
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING
 from sae_lens_abstopk.evaluation.loading import Source, Subjects, load_subject_saes
@@ -208,7 +207,7 @@ def _catalogues(
             collected[name],
             text_of,
             source=folders.get(name, "PATH_OF_THE_SAE"),
-            nearest=nearest_decoders(sae.W_dec, min(NEIGHBOURS, sae.cfg.d_sae - 1)),
+            neighbours=min(NEIGHBOURS, sae.cfg.d_sae - 1),
             effects=token_effects(subjects.model, sae.W_dec, read_by(sae)),
             compared_with=other,
             matches=axis_matches(sae.W_dec, saes[other].W_dec, two_sided=two_sided[other]) if other else None,

@@ -4,13 +4,14 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.dictionary.contexts import Context
-from sae_lens_abstopk.dictionary.geometry import NearestDecoders
+from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
 from sae_lens_abstopk.explorer.axes import AxisMatches
 from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.collection import Collector
@@ -150,7 +151,11 @@ class Provenance:
 
 
 class Catalogue:
-    """The latents of one SAE; each is put together when it is asked for."""
+    """
+    The latents of one SAE; each is put together when it is asked for.
+
+    ``neighbours`` bounds how many aligned, opposed and co-firing latents each has; which they are is found on first use.
+    """
 
     def __init__(
         self,
@@ -160,7 +165,7 @@ class Catalogue:
         text_of: TokenText,
         *,
         source: str,
-        nearest: NearestDecoders,
+        neighbours: int,
         effects: TokenEffects | None = None,
         compared_with: str | None = None,
         matches: AxisMatches | None = None,
@@ -171,9 +176,17 @@ class Catalogue:
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.histograms.quantile(SCALE_QUANTILE)
         self.W_dec = sae.W_dec.detach().float().cpu()
-        self._text_of, self._nearest, self._effects, self._steered = text_of, nearest, effects, steered or {}
+        self._text_of, self._effects, self._steered = text_of, effects, steered or {}
+        self._neighbours, self._device = neighbours, sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
-        self._cofiring = list(collected.cofiring.top(nearest.nearest.shape[1]))
+
+    @cached_property
+    def _nearest(self) -> NearestDecoders:
+        return nearest_decoders(self.W_dec.to(self._device), self._neighbours)
+
+    @cached_property
+    def _cofiring(self) -> list[list[Cofiring]]:
+        return list(self.collected.cofiring.top(self._neighbours))
 
     @property
     def is_signed(self) -> bool:
@@ -189,6 +202,7 @@ class Catalogue:
 
         Raises:
             IndexError: there is none of this number.
+            ConfigError: the decoder has too few rows for the neighbours asked for, or one that is not finite.
         """
         if not 0 <= index < self.d_sae:
             raise IndexError(f"latent {index} is not one of the {self.d_sae} of {self.name}, 0 to {self.d_sae - 1}.")
@@ -197,8 +211,8 @@ class Catalogue:
         near, cosines = self._nearest, (self._nearest.nearest_cosine[index], self._nearest.opposed_cosine[index])
         return Latent(
             index=index,
-            positive=self._pole(index, 0),
-            negative=self._pole(index, 1),
+            positive=self.pole(index, 0),
+            negative=self.pole(index, 1),
             two_sidedness=int(counts.min()) / total if total else math.nan,
             scale=float(self.scale[index]),
             limit=float(self.collected.histograms.limit[index]),
@@ -234,7 +248,8 @@ class Catalogue:
         tokens, codes = kept.payload["token"][group][there].tolist(), kept.payload["code"][group][there].tolist()
         return top_tokens((self._text_of(token), code) for token, code in zip(tokens, codes, strict=True))
 
-    def _pole(self, index: int, pole: int) -> Pole:
+    def pole(self, index: int, pole: int) -> Pole:
+        """One side of a latent, 0 the positive and 1 the negative, without what is known of the latent as a whole."""
         fires = int(self.collected.pole_counts[pole, index])
         tokens = self.pole_tokens(index, pole)
         promoted, demoted = self._effects_of(index, pole)
@@ -255,7 +270,10 @@ class Catalogue:
 
     def _shown(self, index: int, pole: int, context: Context) -> ShownContext:
         pieces = self._text_of.pieces((*context.before, context.token, *context.after))
-        codes = [max((context.codes[i] for i in there), key=_strength) for _, there in pieces]
+        codes = [
+            context.codes[there[0]] if len(there) == 1 else max((context.codes[i] for i in there), key=_strength)
+            for _, there in pieces
+        ]
         at = next(i for i, (_, there) in enumerate(pieces) if len(context.before) in there)
         codes[at] = context.code
         return ShownContext(

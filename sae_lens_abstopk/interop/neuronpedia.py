@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Provenance, ShownContext
+from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Pole, Provenance, ShownContext
+from sae_lens_abstopk.explorer.site import CHECKPOINT, UNFINISHED
 from sae_lens_abstopk.files import require_empty
 
 FEATURES_A_FILE = 128
@@ -90,7 +91,7 @@ def write_neuronpedia(
 
     Args:
         exploration: What :func:`sae_lens_abstopk.explore` collected.
-        folder: New or empty.
+        folder: New or empty, but for the file of a pass (``.collection.pt``) that was saved there.
         model_id: Neuronpedia's id of the model, ``gpt2-small`` for example.
         sae_set: Name of the set of SAEs, ``res-abstopk`` for example.
         sae: Name of the SAE in ``exploration``; the first by default.
@@ -105,7 +106,7 @@ def write_neuronpedia(
     if name not in exploration.saes:
         raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(exploration.saes)}.")
     catalogue = exploration.saes[name]
-    require_empty(folder)
+    check_features_folder(folder)
     number = layer if layer is not None else layer_of(exploration.about.hook)
     folder.mkdir(parents=True, exist_ok=True)
     # without a sign there is no second half of features, and no mirror
@@ -116,7 +117,7 @@ def write_neuronpedia(
     made = features(catalogue, exploration.about)
     while group := list(islice(made, FEATURES_A_FILE)):
         path = folder / f"batch-{len(paths)}.json"
-        path.write_text(_json(head | {"features": [asdict(feature) for feature in group]}), encoding="utf-8")
+        path.write_text(_json(head | {"features": group}), encoding="utf-8")
         paths.append(path)
         written += len(group)
         if on_progress is not None:
@@ -125,6 +126,12 @@ def write_neuronpedia(
     skipped |= {"skipped_indexes": (fires == 0).nonzero().flatten().tolist()}
     (folder / SKIPPED_FILENAME).write_text(_json(skipped), encoding="utf-8")
     return paths
+
+
+def check_features_folder(folder: Path) -> None:
+    """Refuse to write among what is there, but for the file of a pass that was interrupted, before anything is collected."""
+    if not (folder.is_dir() and all(path.name in (CHECKPOINT, UNFINISHED) for path in folder.iterdir())):
+        require_empty(folder)
 
 
 def features(catalogue: Catalogue, about: Provenance) -> Iterator[Feature]:
@@ -137,12 +144,12 @@ def features(catalogue: Catalogue, about: Provenance) -> Iterator[Feature]:
     for side in (0, 1):
         for index in range(len(catalogue)):
             if int(catalogue.collected.pole_counts[side, index]) > 0:
-                latent, direction = catalogue[index], catalogue.W_dec[index] * (1 - 2 * side)
-                yield _feature(latent, side, direction, side * len(catalogue) + index, text)
+                direction = catalogue.W_dec[index] * (1 - 2 * side)
+                limit = float(catalogue.collected.histograms.limit[index])
+                yield _feature(catalogue.pole(index, side), side, direction, limit, side * len(catalogue) + index, text)
 
 
-def _feature(latent: Latent, side: int, direction: torch.Tensor, index: int, text: dict[str, Any]) -> Feature:
-    pole = latent.poles[side]
+def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float, index: int, text: dict[str, Any]) -> Feature:
     largest = direction.topk(min(ALIGNED_NEURONS, len(direction)))
     bins = len(pole.histogram)
     shown = [*pole.strongest, *pole.sampled]
@@ -165,7 +172,7 @@ def _feature(latent: Latent, side: int, direction: torch.Tensor, index: int, tex
         pos_str=[effect.text for effect in pole.promoted],
         pos_values=_effects(pole.promoted),
         frac_nonzero=pole.density,
-        freq_hist_data_bar_values=_rounded([(place + 0.5) * latent.limit / bins for place in range(bins)]),
+        freq_hist_data_bar_values=_rounded([(place + 0.5) * limit / bins for place in range(bins)]),
         freq_hist_data_bar_heights=[float(count) for count in pole.histogram],
         logits_hist_data_bar_heights=[],
         logits_hist_data_bar_values=[],
@@ -211,4 +218,4 @@ def layer_of(hook: str) -> int:
 
 
 def _json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return json.dumps(content, default=vars, ensure_ascii=False, allow_nan=False)

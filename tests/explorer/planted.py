@@ -6,7 +6,6 @@ import torch
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.dictionary.geometry import nearest_decoders
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.exploration import Exploration
@@ -89,7 +88,7 @@ def planted_exploration() -> Exploration:
             collected[name],
             TokenText(Words()),
             source="runs/planted",
-            nearest=nearest_decoders(rows, 4),
+            neighbours=4,
             effects=TokenEffects(up.indices, up.values, down.indices, down.values),
             compared_with=other,
             matches=axis_matches(rows, saes[other].W_dec, two_sided=collected[other].pole_counts[1] > 0),
@@ -104,9 +103,7 @@ def exploration_of(collector: Collector) -> Exploration:
     sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=8, d_sae=collector.d_sae))
     with torch.no_grad():
         sae.W_dec.copy_(torch.randn(sae.W_dec.shape, generator=torch.Generator().manual_seed(0)))
-    catalogue = Catalogue(
-        "random", sae, collector, TokenText(Words()), source="runs/random", nearest=nearest_decoders(sae.W_dec, 3)
-    )
+    catalogue = Catalogue("random", sae, collector, TokenText(Words()), source="runs/random", neighbours=3)
     return Exploration(
         {"random": catalogue},
         Provenance("random", "random", "hook", "words", held_out=True, tokens_read=1, context_size=1),

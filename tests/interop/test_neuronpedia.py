@@ -9,6 +9,7 @@ import pytest
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
+from sae_lens_abstopk.model.model_passes import ModelPasses
 from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration
 from tests.test_cli import invoke
 
@@ -79,6 +80,13 @@ def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, t
     assert skipped == (~fires).nonzero().flatten().tolist()
 
 
+def test_what_is_not_written_is_not_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.explorer.latents.nearest_decoders", None)
+    monkeypatch.setattr("sae_lens_abstopk.explorer.cofiring.CofiringSample.top", None)
+    write_neuronpedia(planted_exploration(), tmp_path, **NAMES)
+    assert batches(tmp_path) == batches(folder)
+
+
 def test_a_file_holds_128_features_and_says_whose_they_are(folder: Path) -> None:
     found = batches(folder)
     assert [len(batch["features"]) for batch in found[:-1]] == [128] * (len(found) - 1)
@@ -106,9 +114,17 @@ def test_what_cannot_be_written_is_refused_with_the_remedy(exploration: Explorat
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_command_writes_the_features_of_a_run(signed_folder: Path, texts: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_features_of_a_run(
+    signed_folder: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["--out", str(tmp_path / "out"), "--model-id", "tiny", "--set", "res-abstopk", "--text", str(texts)]
+    with monkeypatch.context() as broken:
+        broken.setattr("sae_lens_abstopk.interop.neuronpedia.write_neuronpedia", lambda *_, **__: 1 / 0)
+        assert invoke("neuronpedia", str(signed_folder), *arguments, "--tokens", "800").exit_code != 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".collection.pt"]
+    monkeypatch.setattr(ModelPasses, "activations", None)  # the pass is taken up at its end
     done = invoke("neuronpedia", str(signed_folder), *arguments, "--tokens", "800")
+    assert not (tmp_path / "out" / ".collection.pt").exists()
     assert done.exit_code == 0, done.output
     assert "feature 64 + j its negative pole" in " ".join(done.output.split())
     found = features(tmp_path / "out")
