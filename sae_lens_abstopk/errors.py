@@ -3,6 +3,15 @@
 import difflib
 from collections.abc import Iterable
 
+from huggingface_hub.errors import HfHubHTTPError
+
+# huggingface_hub has changed its HTTP library twice; its own error still derives from that of the library
+TRANSPORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    cls
+    for cls in HfHubHTTPError.__mro__
+    if issubclass(cls, Exception) and cls.__name__ in ("HTTPError", "RequestException")
+)
+
 
 class ConfigError(ValueError):
     """A setting, file or model that cannot be used: what was wrong, where, what is allowed, what to do."""
@@ -20,3 +29,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``"; did you mean 'topk'?"`` where a known word is close to ``word``, else nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether ``error``, or one that it was raised from or in the handling of, is of ``kind``."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

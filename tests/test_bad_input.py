@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 
 Arrange = Callable[[Path], object]
 
@@ -420,6 +421,7 @@ def test_a_disk_that_takes_nothing_is_a_sentence(
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
             r"allocate 2 GiB\)\. Free .* lower store_b",
         ),
+        (TRANSPORT_ERRORS[0]("slow"), r"network failed \(HTTPError: slow\); run the command again"),
         (ConnectionError("Server Disconnected"), r"network failed \(ConnectionError: Server Dis.*--resume"),
     ],
 )

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, TrainingStopped
 
 # the order in which somebody new meets them
 COMMANDS = (
@@ -112,7 +112,6 @@ def errors_as_sentences() -> Iterator[Console]:
 
 def _of_the_machine(error: Exception) -> str | None:
     """What to say about an error of the disk, the network or the GPU; None of any other."""
-    import httpx
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
@@ -121,7 +120,7 @@ def _of_the_machine(error: Exception) -> str | None:
             "there is a checkpoint, or start anew with a lower store_batch_size_prompts, train_batch_size_tokens, "
             "n_batches_in_buffer or sae.d_sae."
         )
-    if isinstance(error, ConnectionError | httpx.HTTPError) and not isinstance(error, BrokenPipeError):
+    if isinstance(error, (ConnectionError, *TRANSPORT_ERRORS)) and not isinstance(error, BrokenPipeError):
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         return f"the network failed ({what}); run the command again, training with --resume if there is a checkpoint."
     if isinstance(error, SafetensorError):

@@ -5,22 +5,15 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from huggingface_hub import constants
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
-from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError
 
 T = TypeVar("T")
 ATTEMPTS = 4
 LONGEST_WAIT = 120.0
 MAY_PASS = (408, 429, 500, 502, 503, 504)
-# huggingface_hub has changed its HTTP library twice; its own error still derives from that of the library
-TRANSPORT_ERRORS = tuple(cls for cls in HfHubHTTPError.__mro__ if cls.__name__ in ("HTTPError", "RequestException"))
 
 
 def ask(call: Callable[[], T], *, doing: str, repo_id: str) -> T:
