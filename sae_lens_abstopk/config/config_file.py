@@ -93,7 +93,8 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
         values["training_tokens"] = values.pop("training_steps") * batch
     if sections["sae"].get("d_in") is None:
         model_class = values.get("model_class_name", TrainingConfig.model_class_name)
-        sections["sae"]["d_in"] = model_shape(values.get("model_name", ""), model_class).width
+        loaded_with = values.get("model_from_pretrained_kwargs")
+        sections["sae"]["d_in"] = model_shape(values.get("model_name", ""), model_class, loaded_with).width
     sae = build_sae_config(sections["sae"])  # so what companions take from it are keys of some architecture
     companions = {
         name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")

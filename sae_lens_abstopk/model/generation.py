@@ -46,7 +46,9 @@ def require_chat_template(tokenizer: Any) -> None:
         ConfigError: it has no chat template.
     """
     if not getattr(tokenizer, "chat_template", None):
-        raise ConfigError("the prompts are chat turns and the tokenizer has no chat template; use a chat model.")
+        raise ConfigError(
+            "the text or the prompts are chat turns and the tokenizer has no chat template; use a chat model."
+        )
 
 
 class TextModel:

@@ -10,8 +10,9 @@ from transformer_lens import HookedTransformer
 from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.model.language_model import LAYER_MODULE
 
+# where the residual stream after a layer is called what
+LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
 RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
 # parts of a model that have layers and read no text
 OTHER_TOWERS = re.compile("vision|visual|audio")

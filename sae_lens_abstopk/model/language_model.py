@@ -3,10 +3,10 @@
 import difflib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from sae_lens.load_model import load_model
 from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
@@ -15,10 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk.config.model_config import model_shape, name_on_hub, read_model_config, why_no_model
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError
-
-# where the residual stream after a layer is called what, to help whoever guessed wrong
-LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError
+from sae_lens_abstopk.model.generation import require_chat_template
+from sae_lens_abstopk.model.hook_places import LAYER_MODULE
 
 
 def check_hook(cfg: TrainingConfig) -> None:
@@ -26,12 +25,24 @@ def check_hook(cfg: TrainingConfig) -> None:
     Refuse a hook that the model lacks or an SAE of another width, before any weight is read.
 
     Raises:
-        ConfigError: naming the hook and the nearest ones that exist, or both widths.
+        ConfigError: naming the hook and the nearest ones that exist, or both widths; or the model cannot be had, or is no
+            causal language model.
     """
-    layers, width = model_shape(cfg.model_name, cfg.model_class_name)
+    loaded_with = cfg.model_from_pretrained_kwargs or {}
+    layers, width = model_shape(cfg.model_name, cfg.model_class_name, loaded_with)
     if cfg.model_class_name == "AutoModelForCausalLM":
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(read_model_config(cfg.model_name))
+        config = read_model_config(cfg.model_name, loaded_with)
+        own_code = {key: loaded_with[key] for key in ("trust_remote_code", "code_revision") if key in loaded_with}
+        try:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, **own_code)
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise ConfigError(why_no_model(cfg.model_name, error)) from error
+            raise ConfigError(
+                f"model_name={cfg.model_name!r} is of the type {config.model_type}, for which transformers has no causal "
+                "language model; name its text model, or another model that is one."
+            ) from error
         _check_name(cfg, [name for name, _ in model.named_modules() if name], layers)
         reads_residual = LAYER_MODULE.search(cfg.hook_name)
     else:
@@ -97,8 +108,44 @@ def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
         )
 
 
+def require_tokenizer(cfg: TrainingConfig) -> None:
+    """
+    Refuse a model whose tokenizer cannot read the text of ``cfg``, before any weight is read.
+
+    For a folder without tokenizer files, transformers makes an empty tokenizer: every document would have no tokens.
+
+    Raises:
+        ConfigError: the tokenizer is missing or cannot be read, or lacks the chat template that the text needs.
+    """
+    if cfg.model_class_name == "HookedTransformer":  # its models have names of their own, and known tokenizers
+        return
+    failed: Exception | None = None
+    tokenizer: Any = None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_on_hub(cfg.model_name))
+    except Exception as error:  # each kind of tokenizer fails in its own way
+        if not Path(cfg.model_name).exists():
+            raise ConfigError(why_no_model(cfg.model_name, error)) from error
+        failed = error
+    tokens = [] if failed else tokenizer("a b", add_special_tokens=False).input_ids
+    if failed or not (cfg.is_dataset_tokenized or set(tokens) - {tokenizer.unk_token_id}):
+        detail = f" ({type(failed).__name__}: {str(failed).splitlines()[0]})" if str(failed or "") else ""
+        raise ConfigError(
+            f"model_name={cfg.model_name!r} has no tokenizer files that can be read{detail}; put those of the model that it was "
+            "made from into its folder: AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)."
+        ) from failed
+    if cfg.use_chat_formatting:
+        require_chat_template(tokenizer)
+
+
 def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = None) -> HookedRootModule:
-    """The model of ``cfg`` on ``cfg.llm_device``, in evaluation mode, with these hooks or the one that the run reads."""
+    """
+    The model of ``cfg`` on ``cfg.llm_device``, in evaluation mode, with these hooks or the one that the run reads.
+
+    Raises:
+        ConfigError: it cannot be loaded, or see :func:`require_tokenizer`.
+    """
+    require_tokenizer(cfg)
     kwargs: dict[str, Any] = dict(cfg.model_from_pretrained_kwargs or {})
     try:
         if cfg.model_class_name == "TransformerBridge":
@@ -112,7 +159,7 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
                 model_from_pretrained_kwargs=kwargs,
                 hook_names=list(hook_names or [cfg.hook_name]),
             )
-    except (GatedRepoError, RepositoryNotFoundError, OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
     first = next(model.parameters(), None)
     if cfg.autocast_lm and first is not None and first.dtype == torch.float16 and first.device.type == "cpu":

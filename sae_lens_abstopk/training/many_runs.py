@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.model.language_model import check_hook
+from sae_lens_abstopk.model.language_model import check_hook, require_tokenizer
 from sae_lens_abstopk.training.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
@@ -87,16 +87,23 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
 
 def _require_models(configs: Iterable[TrainingConfig]) -> None:
     """
-    Look up the model and the hook of each run.
+    Look up the model, its tokenizer and the hook of each run.
 
     Raises:
         ConfigError: with all that is wrong.
     """
-    distinct = {(cfg.model_name, cfg.model_class_name, cfg.hook_name, cfg.sae.d_in): cfg for cfg in configs}
+    read: set[tuple[Any, ...]] = set()
     problems = []
-    for cfg in distinct.values():
+    for cfg in configs:
+        model = (cfg.model_name, cfg.model_class_name, str(cfg.model_from_pretrained_kwargs))
+        hook, text = (*model, cfg.hook_name, cfg.sae.d_in), (*model, cfg.use_chat_formatting, cfg.is_dataset_tokenized)
+        unread = {hook, text} - read
+        read |= unread
         try:
-            check_hook(cfg)
+            if hook in unread:
+                check_hook(cfg)
+            if text in unread:
+                require_tokenizer(cfg)
         except ConfigError as error:
             problems.append(str(error))
     if problems:

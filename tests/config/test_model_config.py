@@ -16,23 +16,27 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_nowhere_is_refused() -> None:
-    with pytest.raises(ConfigError, match="check the name and the connection, or give the path of a local folder"):
+    with pytest.raises(ConfigError, match=r"check the (name and the connection|spelling)"):
         model_shape("nobody/no-such-model", "AutoModelForCausalLM")
 
 
 @pytest.mark.parametrize(("token", "state"), [("", "HF_TOKEN is not set"), ("x", "HF_TOKEN is set but has no access")])
 def test_a_gated_model_asks_for_the_token(monkeypatch: pytest.MonkeyPatch, token: str, state: str) -> None:
-    class Gated(GatedRepoError):
-        def __init__(self) -> None:
-            OSError.__init__(self, "gated")
-
     def refuse(_: str) -> None:
-        raise Gated
+        raise OSError("no access") from GatedRepoError.__new__(GatedRepoError)
 
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr(model_config.AutoConfig, "from_pretrained", refuse)
     with pytest.raises(ConfigError, match=state):
         model_shape("google/gemma-2-2b", "AutoModelForCausalLM")
+
+
+@pytest.mark.parametrize("name", ["14013", "gated_deltanet"])
+def test_a_folder_of_any_name_is_not_called_gated(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        model_shape(str(tmp_path / name), "AutoModelForCausalLM")
 
 
 def test_the_fixture_model_is_what_its_config_says(tiny_llama: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ import torch
 from rich.console import Console
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
+from transformers import T5Config
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config import model_config
@@ -143,8 +145,40 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
     assert language_model.load_bridge("pythia-70m-deduped", "cpu", {}) == "EleutherAI/pythia-70m-deduped"
     assert asked == ["EleutherAI/pythia-70m-deduped"] * 2
     loaded = {}
+    monkeypatch.setattr(language_model, "require_tokenizer", lambda _: None)
     monkeypatch.setattr(language_model, "load_model", lambda kind, name, **_: loaded.update({kind: name}) or Module())
     for kind in ("AutoModelForCausalLM", "HookedTransformer"):
         changes = {"model_name": "pythia-160m", "model_class_name": kind}
         load_language_model(build_config(raw_config | changes))
     assert loaded == {"AutoModelForCausalLM": "EleutherAI/pythia-160m", "HookedTransformer": "pythia-160m"}
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "llama-3.1-8b", "gemma-2-2b"])
+def test_a_folder_without_tokenizer_files_is_refused_before_the_weights_are_read(
+    raw_config: dict[str, Any],
+    tiny_models: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    preset: str,
+) -> None:
+    monkeypatch.setattr(language_model, "load_model", None)  # reading weights would fail
+    shutil.copy(tiny_models[preset] / "config.json", tmp_path)
+    cfg = build_config(raw_config | {"model_name": str(tmp_path)})
+    with pytest.raises(
+        ConfigError, match=r"has no tokenizer files that can be read.* AutoTokenizer\.from_pretrained\(BASE"
+    ):
+        load_language_model(cfg)
+
+
+def test_a_tokenizer_without_chat_template_is_refused_for_chat_turns_before_the_weights_are_read(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language_model, "load_model", None)
+    with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
+        load_language_model(build_config(raw_config | {"use_chat_formatting": True}))
+
+
+def test_a_model_that_is_no_causal_one_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    T5Config(num_layers=2, d_model=32).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="of the type t5, for which transformers has no causal language model"):
+        check_hook(build_config(raw_config | {"model_name": str(tmp_path)}))
