@@ -24,6 +24,7 @@ from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.files import inside
 from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
+from sae_lens_abstopk.model.language_model import check_hook, load_language_model
 from sae_lens_abstopk.training.activation_cache import MANIFEST, ActivationCache
 from sae_lens_abstopk.training.checkpoint import damage
 from sae_lens_abstopk.training.comparison import load_comparison
@@ -111,16 +112,25 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     }
     (model / "config.json").write_text(json.dumps(config))
     (model / "canary.py").write_text(
-        f"import pathlib\nfrom transformers import LlamaConfig, LlamaForCausalLM as M\npathlib.Path({str(ran)!r}).touch()\n"
+        f"import pathlib\nfrom transformers import LlamaConfig, LlamaForCausalLM\npathlib.Path({str(ran)!r}).touch()\n"
         "class Canary(LlamaConfig):\n    model_type = 'unheard-of'\n"
+        "class M(LlamaForCausalLM):\n    config_class = Canary\n"
     )
     monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody to ask
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"set model_from_pretrained_kwargs=\{trust_remote_code: true\}"):
         TrainingRun(build_config(raw_config | {"model_name": str(model)}), console=QUIET)
     assert not ran.exists()
-    assert build_config(raw_config).dataset_trust_remote_code is False
     assert "trust_remote_code" not in build_config(raw_config).model_from_pretrained_kwargs
+    trusted = {"model_name": str(model), "model_from_pretrained_kwargs": {"trust_remote_code": True}}
+    del raw_config["sae"]["d_in"]
+    check_hook(build_config(raw_config | trusted))
+    assert ran.exists()
+    assert load_language_model(build_config(raw_config | trusted)).hook_dict
+    with pytest.raises(
+        ConfigError, match="dataset_trust_remote_code=True has no effect here; leave it out: code that comes"
+    ):
+        build_config(raw_config | trusted | {"dataset_trust_remote_code": True})
 
 
 @pytest.mark.parametrize("load", [load_config, load_task, load_suite, load_sweep, load_comparison])

@@ -29,9 +29,10 @@ WITHOUT_EFFECT = {
     "save_final_checkpoint": "the final SAE is always saved; checkpoint_freq says when there are checkpoints before it",
     "dead_feature_threshold": "dead_feature_window says after how many steps without firing a latent is dead",
     "n_eval_batches": "perf_tokens says how many held-out tokens are measured, perf_log_freq how often",
+    "dataset_trust_remote_code": "code that comes with a dataset is not run; name a copy of the dataset in Parquet",
     "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
 }
-"""Keys of SAELens that its own loop reads and a run here does not, and what to set in their place."""
+"""Keys of SAELens that a run here does not read, and what to set in their place."""
 
 
 def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:

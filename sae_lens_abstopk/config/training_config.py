@@ -33,10 +33,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer.
         model_class_name (str): How the model is loaded: AutoModelForCausalLM, TransformerBridge or HookedTransformer.
         hook_name (str): Module (AutoModelForCausalLM) or hook point (other model classes) whose output the SAE reads.
-        dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file or a folder of them.
+        dataset_path (str): Hub id of a text dataset, or a local .jsonl, .json, .parquet or .txt file
+            (one document a .txt) or a folder of them.
         dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
         split (str): Split of the dataset.
-        column_name (str): Column that holds the text.
+        column_name (str): Column that holds the text, the chat turns (use_chat_formatting) or the token ids (is_dataset_tokenized).
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
         held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation. Of streamed text
             in several files or shards it is about one document in n, decided by a hash of the document.
@@ -61,7 +62,6 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             there on.
         divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median for ten steps; null
             stops only at NaN and infinity.
-        dataset_trust_remote_code (bool): Run code that comes with a dataset.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
 

@@ -8,7 +8,8 @@ from datasets import Dataset, IterableDataset
 
 # where SAELens looks for a document, conversations first if it is told that they are some
 CONVERSATIONS = ("conversation", "conversations", "messages")
-DOCUMENTS = ("tokens", "input_ids", "text", "problem")
+TOKENS = ("tokens", "input_ids")
+DOCUMENTS = (*TOKENS, "text", "problem")
 
 
 def keep_part(

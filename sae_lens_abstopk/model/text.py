@@ -4,18 +4,19 @@ import re
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import httpx
-from datasets import Dataset, IterableDataset, load_dataset
+from datasets import Dataset, DatasetDict, IterableDataset, load_dataset, load_from_disk
 from datasets.distributed import split_dataset_by_node
-from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import GatedRepoError
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.model.held_out import keep_part
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, caused_by
+from sae_lens_abstopk.model.held_out import CONVERSATIONS, TOKENS, keep_part
 from sae_lens_abstopk.ranks import n_ranks, this_rank
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
+UNREADABLE = (ValueError, OSError, RuntimeError, StopIteration, DatasetsError, *TRANSPORT_ERRORS)
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
 TextPart = Literal["train", "held_out", "all"]
@@ -24,22 +25,19 @@ TextPart = Literal["train", "held_out", "all"]
 def load_text(cfg: TrainingConfig, part: TextPart) -> Text:
     """
     The documents of ``cfg.dataset_path`` that belong to ``part``, with the text in the column ``text``; a null is empty text.
+    Conversations and token ids are in a column that SAELens finds them by.
 
     Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling; of streamed text in
     several shards, a hash of the document decides (:func:`.held_out.keep_part`). Either way the parts never share a
     document and do not depend on the seed. Of the training part each of several ranks gets its own share.
 
     Raises:
-        ConfigError: the dataset is missing, empty or cannot be read, or lacks the column.
+        ConfigError: the dataset is missing, empty or cannot be read, lacks the column, or has something else in it.
     """
-    dataset = open_dataset(
-        cfg.dataset_path,
-        name=cfg.dataset_name,
-        split=cfg.split,
-        streaming=cfg.streaming,
-        trust_remote_code=cfg.dataset_trust_remote_code,
-    )
-    dataset = _as_text_column(dataset, cfg)
+    dataset = open_dataset(cfg.dataset_path, name=cfg.dataset_name, split=cfg.split, streaming=cfg.streaming)
+    first = first_document(dataset, cfg.dataset_path)
+    tokens_or_turns = cfg.is_dataset_tokenized or cfg.use_chat_formatting
+    dataset = _as_saelens_reads(dataset, first, cfg) if tokens_or_turns else _as_text_column(dataset, first, cfg)
     if part != "all" and cfg.held_out_every is not None:
         dataset = keep_part(
             dataset, cfg.held_out_every, held_out=part == "held_out", conversations=cfg.use_chat_formatting
@@ -47,9 +45,13 @@ def load_text(cfg: TrainingConfig, part: TextPart) -> Text:
     elif part == "held_out":
         raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
     if _first(dataset, cfg.dataset_path) is None:
+        if part != "held_out":
+            raise ConfigError(
+                f"dataset_path={cfg.dataset_path!r} has no documents for the part {part!r}; give more text."
+            )
         raise ConfigError(
-            f"dataset_path={cfg.dataset_path!r} has no documents for the part {part!r}"
-            + (f" with held_out_every={cfg.held_out_every}; lower it." if part == "held_out" else ".")
+            f"dataset_path={cfg.dataset_path!r} has too few documents to hold out one in held_out_every={cfg.held_out_every}. "
+            "Give more (a .txt is one document, as is a line of .jsonl), lower held_out_every, or set it to null."
         )
     if cfg.shuffle and part == "train":
         if isinstance(dataset, IterableDataset):
@@ -65,13 +67,20 @@ def open_dataset(
     name: str | None = None,
     split: str = "train",
     streaming: bool = True,
-    trust_remote_code: bool = False,
 ) -> Text:
-    """A Hub dataset by id, or a local file or folder of .jsonl, .json, .parquet (.gz and .zst too) or .txt, one document a file."""
+    """
+    A Hub dataset by id, or a local file or folder of .jsonl, .json, .parquet (.gz and .zst too) or .txt, one document a file,
+    or a folder that ``save_to_disk`` of datasets has written.
+
+    Raises:
+        ConfigError: it is missing, cannot be read, or has no such split.
+    """
     if not path:
         raise ConfigError("dataset_path is empty; give a Hub dataset id or a local file or folder of text.")
     local = Path(path)
     try:
+        if _was_saved(local):
+            return _saved(local, split, streaming)
         if local.exists():
             builder, files = _local_files(local)
             options: dict[str, Any] = {"sample_by": "document"} if builder == "text" else {}
@@ -82,19 +91,11 @@ def open_dataset(
             return load_dataset(builder, data_files=files, split=split, streaming=streaming, **options)
         if local.suffix in (*FORMATS, *COMPRESSED) or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
-        extra: dict[str, Any] = {"trust_remote_code": True} if trust_remote_code else {}
-        return load_dataset(path, name, split=split, streaming=streaming, **extra)
-    except (DatasetNotFoundError, FileNotFoundError, ConnectionError, OSError) as error:
-        raise ConfigError(
-            f"dataset_path={path!r} could not be opened ({type(error).__name__}); check the name and the connection, "
-            "or give a local file or folder."
-        ) from error
-    except StopIteration:  # what the reader of JSON raises for an empty file
-        raise ConfigError(f"dataset_path={path!r} is empty.") from None
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"dataset_path={path!r}: {error}") from error
+        return load_dataset(path, name, split=split, streaming=streaming)
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        raise _refusal(path, error) from error
 
 
 def text_files(path: str) -> list[list[str | int]]:
@@ -111,6 +112,21 @@ def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
             f"dataset_path={cfg.dataset_path!r} has too few documents for {n_ranks()} ranks; give more text, or start fewer."
         )
     return share
+
+
+def _was_saved(path: Path) -> bool:
+    """Whether a folder is one that ``save_to_disk`` of datasets has written."""
+    files = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    return "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= files
+
+
+def _saved(path: Path, split: str, streaming: bool) -> Text:
+    saved = load_from_disk(path)
+    parts = saved if isinstance(saved, DatasetDict) else {"train": saved}
+    if split not in parts:
+        raise ConfigError(f"split={split!r} is not in {str(path)!r}, which has {', '.join(map(str, parts))}; name one.")
+    dataset = parts[split].with_format(None)  # SAELens's PretokenizeRunner leaves one of tensors
+    return dataset.to_iterable_dataset() if streaming else dataset
 
 
 def _local_files(path: Path) -> tuple[str, list[str]]:
@@ -148,19 +164,63 @@ def _first(dataset: Text, path: str) -> dict[str, Any] | None:
     """The first document, None where there is none; the first read, where a broken file or a lost network shows."""
     try:
         return cast(dict[str, Any] | None, next(iter(dataset), None))
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"dataset_path={path!r} is not UTF-8 text: {error}.") from error
-    except (ValueError, OSError, RuntimeError, DatasetGenerationError, httpx.HTTPError) as error:
-        cause = error.__cause__ or error
-        # an empty JSON file stops its reader
-        why = "it is empty" if isinstance(cause, StopIteration) else str(cause) or type(cause).__name__
-        raise ConfigError(f"dataset_path={path!r} cannot be read: {why.splitlines()[0].rstrip('.')}.") from error
+    except UNREADABLE as error:
+        raise _refusal(path, error) from error
 
 
-def _as_text_column(dataset: Text, cfg: TrainingConfig) -> Text:
-    first = first_document(dataset, cfg.dataset_path)
-    if cfg.is_dataset_tokenized or cfg.use_chat_formatting:
+def _refusal(path: str, error: Exception) -> ConfigError:
+    """What to say of a data set that could not be opened, or its first document not read."""
+    cause = error.__cause__ or error
+    lines = str(cause).splitlines() or [type(cause).__name__]
+    if caused_by(error, GatedRepoError):
+        why = "is gated on the Hugging Face Hub; accept its terms there, then set HF_TOKEN (or run `hf auth login`)"
+    elif str(error).startswith("Dataset scripts are no longer supported"):
+        why = "comes as a script, which datasets does not run; name a copy of it in Parquet, or give local files"
+    elif isinstance(cause, StopIteration):  # an empty JSON file stops its reader
+        why = "is empty"
+    elif isinstance(cause, UnicodeDecodeError):
+        why = f"is not UTF-8 text: {cause}"
+    elif isinstance(error, (OSError, *TRANSPORT_ERRORS)):
+        why = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+        why = f"cannot be read: {why}; check the name and the connection, or give a local file or folder"
+    else:
+        # a list of names may follow: the configurations of a data set
+        why = f"cannot be read: {(' '.join(lines) if type(error) is ValueError else lines[0]).rstrip('.')}"
+    return ConfigError(f"dataset_path={path!r} {why}.")
+
+
+def _as_saelens_reads(dataset: Text, first: dict[str, Any], cfg: TrainingConfig) -> Text:
+    if cfg.use_chat_formatting:
+        key, known, renamed = "use_chat_formatting", (*CONVERSATIONS, "text"), "messages"
+    else:
+        key, known, renamed = "is_dataset_tokenized", TOKENS, "tokens"
+    named = cfg.column_name != TrainingConfig.column_name
+    column = cfg.column_name if named else next((name for name in known if name in first), None)
+    if column not in first:
+        raise ConfigError(
+            f"column_name={cfg.column_name!r} of {cfg.dataset_path!r}, which has {', '.join(first)}: {key} reads a column "
+            f"{', '.join(known)}, or one that column_name names."
+        )
+    where, row = f"column {column!r} of dataset_path={cfg.dataset_path!r}", first[column]
+    if cfg.use_chat_formatting:
+        turns = row if isinstance(row, list) and row else [row]
+        if not isinstance(row, str) and not all(isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns):
+            raise ConfigError(
+                f"{where} must hold turns with a role and content, or text, for {key}; it has {str(row)[:100]}."
+            )
+    elif not (isinstance(row, list) and all(isinstance(token, int) for token in row)):
+        raise ConfigError(f"{where} must hold lists of token ids for {key}; it has {str(row)[:100]}.")
+    elif len(row) < cfg.context_size:
+        raise ConfigError(
+            f"{where} has rows of {len(row)} tokens, fewer than context_size={cfg.context_size}; lower context_size to that."
+        )
+    if not named:
         return dataset
+    dataset = dataset.select_columns([column])
+    return dataset if column in known else dataset.rename_column(column, renamed)
+
+
+def _as_text_column(dataset: Text, first: dict[str, Any], cfg: TrainingConfig) -> Text:
     if cfg.column_name not in first:
         raise ConfigError(
             f"column_name={cfg.column_name!r} is not a column of {cfg.dataset_path!r}; it has {', '.join(first)}."

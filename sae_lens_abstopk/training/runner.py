@@ -99,6 +99,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.starts = warm_starts(cfg) if self.resumed is None else {}
         """Where SAEs take their first weights from, by name."""
         dataset = load_text(cfg, "train")
+        if cfg.perf_log_freq and cfg.held_out_every is not None:
+            load_text(cfg, "held_out")  # too little text is told of before the model is loaded
         self.saes: dict[str, TrainingSAE[Any]] = {
             name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
             for name, sae_cfg in cfg.all_saes.items()

@@ -4,16 +4,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import zstandard
-from datasets import IterableDataset
+from datasets import Dataset, DatasetDict, IterableDataset
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from huggingface_hub.errors import GatedRepoError
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 from sae_lens_abstopk.model import text
 from sae_lens_abstopk.model.text import TextPart, load_text
+
+CHAT = {"use_chat_formatting": True}
+TOKENIZED = {"is_dataset_tokenized": True}
 
 
 def config(raw_config: dict[str, Any], **changes: Any) -> TrainingConfig:
@@ -46,7 +51,7 @@ def test_parts_of_streamed_files_are_disjoint_and_whole_for_every_seed_and_rank(
 ) -> None:
     numbers = {f: range(f * 20, f * 20 + 20) for f in range(n_files)}
     for file, inside in numbers.items():
-        rows = [{column: f"document {i}" if column == "text" else [i, i % 7, 3]} for i in inside]
+        rows = [{column: f"document {i}" if column == "text" else [i, i % 7] * 16} for i in inside]
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = {"dataset_path": str(tmp_path), "held_out_every": 5, "is_dataset_tokenized": column == "input_ids"}
 
@@ -102,7 +107,29 @@ def test_text_files_are_documents_and_compressed_ones_are_read(raw_config: dict[
         ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
         ("a.jsonl", '{"text": "x"}\n', {"column_name": "body"}, "column_name='body' is not a column of"),
         ("a.jsonl", '{"text": 3}\n', {}, "holds int, not text"),
-        ("a.jsonl", '{"text": "x"}\n', {}, "no documents for the part 'held_out' with held_out_every=20"),
+        (
+            "a.jsonl",
+            '{"text": [{"role": "user"}]}',
+            CHAT,
+            "must hold turns with a role and content, or text, for use_chat",
+        ),
+        (
+            "a.jsonl",
+            '{"messages": [{"from": "human", "value": "x"}]}',
+            CHAT,
+            "it has [{'from': 'human', 'value': 'x'}]",
+        ),
+        ("a.jsonl", '{"dialog": "x"}', CHAT, "which has dialog: use_chat_formatting reads a column conversation"),
+        ("a.jsonl", '{"messages": "x"}', CHAT | {"column_name": "dialog"}, "column_name='dialog' of"),
+        (
+            "a.jsonl",
+            '{"text": "x"}',
+            TOKENIZED,
+            "which has text: is_dataset_tokenized reads a column tokens, input_ids",
+        ),
+        ("a.jsonl", '{"tokens": "x"}', TOKENIZED, "must hold lists of token ids for is_dataset_tokenized; it has x"),
+        ("a.jsonl", '{"tokens": [1, 2]}', TOKENIZED, "has rows of 2 tokens, fewer than context_size=32"),
+        ("a.txt", "x", {}, "too few documents to hold out one in held_out_every=20"),
     ],
 )
 def test_text_that_cannot_be_used_is_refused(
@@ -129,13 +156,13 @@ def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_pa
 
 
 def test_a_dataset_that_is_nowhere_is_refused(raw_config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="could not be opened"):
+    with pytest.raises(ConfigError, match="check the name and the connection"):
         load_text(config(raw_config, dataset_path="nobody/no-such-text"), "train")
 
 
 @pytest.mark.parametrize(
     "error",
-    [httpx.ConnectError("no route"), ConnectionError("Server Disconnected"), ValueError("zstd not supported")],
+    [TRANSPORT_ERRORS[0]("no route"), ConnectionError("Server Disconnected"), ValueError("zstd not supported")],
 )
 def test_text_whose_first_document_cannot_be_fetched_is_refused(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -147,3 +174,62 @@ def test_text_whose_first_document_cannot_be_fetched_is_refused(
     monkeypatch.setattr(text, "load_dataset", lambda *_, **__: IterableDataset.from_generator(fails))
     with pytest.raises(ConfigError, match=f"dataset_path='some/text' cannot be read: {error}"):
         load_text(config(raw_config, dataset_path="some/text"), "train")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("Dataset scripts are no longer supported, but found x.py"), "comes as a script"),
+        (DatasetGenerationError("An error occurred"), "cannot be read: An error occurred"),
+        (ValueError("Config name is missing.\nPlease pick one among: a, b"), "pick one among: a, b"),
+        (TRANSPORT_ERRORS[0]("slow"), "cannot be read: slow; check the name and the connection"),
+    ],
+)
+def test_a_dataset_that_cannot_be_opened_is_refused_with_the_reason(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(text, "load_dataset", fail)
+    with pytest.raises(ConfigError, match=sentence):
+        load_text(config(raw_config, dataset_path="some/text"), "train")
+
+
+def test_a_gated_dataset_asks_for_its_terms_and_the_token(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise DatasetNotFoundError("nowhere") from GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(text, "load_dataset", refuse)
+    with pytest.raises(ConfigError, match=r"is gated on the Hugging Face Hub; accept its terms .* set HF_TOKEN"):
+        load_text(config(raw_config, dataset_path="some/text"), "train")
+
+
+@pytest.mark.parametrize(
+    ("changes", "row", "read"),
+    [
+        (TOKENIZED, {"ids": [1, 2] * 16, "tokens": "x"}, "tokens"),
+        (CHAT, {"ids": [{"role": "user", "content": "x"}], "conversation": "x"}, "messages"),
+    ],
+)
+def test_the_column_of_turns_or_token_ids_can_be_named(
+    raw_config: dict[str, Any], tmp_path: Path, changes: dict[str, Any], row: dict[str, Any], read: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl"), column_name="ids", held_out_every=None, **changes)
+    assert list(load_text(cfg, "train")) == [{read: row["ids"]}]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_folder_of_save_to_disk_is_read(raw_config: dict[str, Any], tmp_path: Path, streaming: bool) -> None:
+    saved = Dataset.from_dict({"input_ids": [[i] * 32 for i in range(40)]}).with_format("torch")
+    saved.save_to_disk(tmp_path / "one")
+    DatasetDict({"train": saved, "test": saved.select([3])}).save_to_disk(tmp_path / "several")
+    cfg = config(raw_config, dataset_path=str(tmp_path / "one"), streaming=streaming, **TOKENIZED)
+    assert [row["input_ids"][0] for row in load_text(cfg, "held_out")] == [19, 39]
+    changes = {"dataset_path": str(tmp_path / "several"), "streaming": streaming, **TOKENIZED}
+    assert list(load_text(config(raw_config, split="test", **changes), "all")) == [{"input_ids": [3] * 32}]
+    with pytest.raises(ConfigError, match=r"split='dev' is not in .*, which has train, test"):
+        load_text(config(raw_config, split="dev", **changes), "all")

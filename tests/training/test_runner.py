@@ -181,6 +181,15 @@ def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_pat
         TrainingRun(build_config(raw_config | {"max_norm_multiple": 2.0}), console=QUIET)
 
 
+def test_one_document_of_which_none_can_be_held_out_is_refused_before_the_model_is_read(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "book.txt").write_text("It was a dark and stormy night. " * 1000)
+    monkeypatch.setattr("sae_lens_abstopk.training.runner.load_language_model", None)
+    with pytest.raises(ConfigError, match=r"too few documents .*\(a \.txt is one document.* or set it to null"):
+        TrainingRun(build_config(raw_config | {"dataset_path": str(tmp_path / "book.txt")}), console=QUIET)
+
+
 def test_a_tokenizer_without_the_token_that_the_config_names_is_warned_of(
     raw_config: dict[str, Any], tmp_path: Path, tiny_llama: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
