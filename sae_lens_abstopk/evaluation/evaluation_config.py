@@ -121,7 +121,8 @@ def _read_as(text: str, raw: Mapping[str, Any]) -> dict[str, Any]:
     keys: dict[str, Any] = {"dataset_name": None, "split": "train", **_text_keys(text)}
     if "column_name" in keys:
         return keys | {"use_chat_formatting": False, "is_dataset_tokenized": False}
-    known = {"column_name": {raw.get("column_name", "text")}, **_COLUMNS}
+    named = raw.get("column_name", "text")
+    known = {"column_name": {named}} | {key: columns | ({named} - {"text"}) for key, columns in _COLUMNS.items()}
     plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
     if changed := [key for key, value in plain.items() if raw.get(key, value) != value]:
         path, name, split = keys["dataset_path"], keys["dataset_name"], keys["split"]
