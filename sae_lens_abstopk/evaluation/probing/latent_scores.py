@@ -11,6 +11,8 @@ from sae_lens_abstopk.evaluation.probing.auroc import column_auroc
 Floats = npt.NDArray[np.float64]
 # codes that are ranked in one go: sorting takes some ten times their bytes
 _SORTED_BYTES = 8 * 2**20
+# of a latent that fires on no text, in the order of LatentScores
+_SILENT = (0.5, 0.5, 0.5, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,18 @@ def score_latents(
 
 
 def _score(
+    codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]
+) -> Iterator[tuple[Floats, ...]]:
+    fires = np.asarray(codes.any(0))
+    fires[:2] = True  # sums of a lone column, or of columns that are not in rows, are rounded in another order
+    for scores in _score_firing(np.compress(fires, codes, axis=1), labellings):
+        whole = [np.full(len(fires), silent) for silent in _SILENT]
+        for column, found in zip(whole, scores, strict=True):
+            column[fires] = found
+        yield tuple(whole)
+
+
+def _score_firing(
     codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]
 ) -> Iterator[tuple[Floats, ...]]:
     spread = codes.std(0, dtype=np.float64)
