@@ -11,7 +11,7 @@ from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import signed_latents
 
-# latents of the larger of two SAEs of an evaluation that are still matched: about 6 GB, and minutes
+# latents of the larger of two SAEs of an evaluation that are still matched: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384
 
 
@@ -52,9 +52,9 @@ def match_dictionaries(
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
     ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes nothing,
-    so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64 matrix [F, F'], twice while
-    it is solved. All rows count, those of dead latents too, whose directions are arbitrary. A row of norm zero has
-    similarity 0 with all.
+    so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64 matrix [F, F']
+    beside two in float32, and another while it is solved where F > F'. All rows count, those of dead latents too, whose
+    directions are arbitrary. A row of norm zero has similarity 0 with all.
 
     Raises:
         ConfigError: the dictionaries read different widths, are empty, or hold numbers that are not finite.
@@ -67,6 +67,6 @@ def match_dictionaries(
     cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1)
     cosine = cosine.cpu()
     similarity = torch.where(signed[0].cpu()[:, None] | signed[1].cpu(), cosine.abs(), cosine)
-    rows, columns = linear_sum_assignment(similarity.double().numpy(), maximize=True)
+    rows, columns = linear_sum_assignment(similarity.double().neg_().numpy())  # maximize=True would copy it
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)
     return DictionaryMatch(first=i, second=j, cosine=cosine[i, j], similarity=similarity[i, j])
