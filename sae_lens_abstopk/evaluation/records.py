@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,15 @@ def config_facts(sae: SAE[Any]) -> dict[str, Any]:
 def weights_sha256(source: str | Path) -> str | None:
     """Hash of the weights in an SAE's folder; None where ``source`` is no such folder."""
     weights = Path(source) / SAE_WEIGHTS_FILENAME
-    return file_sha256(weights) if weights.is_file() else None
+    if not weights.is_file():
+        return None
+    state = weights.stat()
+    return _sha256_once(weights.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache
+def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  # a file that was written again is another
+    return file_sha256(path)
 
 
 def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:

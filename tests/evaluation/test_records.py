@@ -1,12 +1,16 @@
 """Every number that was measured stands under its own name in the records of a results file."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation import records
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.records import reconstruction_record, steering_record
+from sae_lens_abstopk.evaluation.records import reconstruction_record, steering_record, weights_sha256
 from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve
@@ -14,6 +18,17 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
 from sae_lens_abstopk.evaluation.suite import DoseOptions
+from sae_lens_abstopk.files import file_sha256
+
+
+def test_weights_are_hashed_once_until_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, weights = [], tmp_path / SAE_WEIGHTS_FILENAME
+    monkeypatch.setattr(records, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    assert weights_sha256(tmp_path) is None
+    for content in (b"a", b"bc"):
+        weights.write_bytes(content)
+        assert weights_sha256(tmp_path) == weights_sha256(str(tmp_path)) == file_sha256(weights)
+    assert len(hashed) == 2
 
 
 def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
