@@ -4,8 +4,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sae_lens.load_model import HookedProxyLM
 
 from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.errors import ConfigError
@@ -96,13 +98,7 @@ def measure_behaviour(
                 file = Path(folder) / "steering.pt"
                 steering = export_for_lm_eval(file, subjects.model, sae, intervention, strength, hook_name=hook)
             answered = (
-                multiple_choice(
-                    name_on_hub(subjects.cfg.model_name),
-                    steering=steering,
-                    limit=options.questions,
-                    device=str(text_model.device),
-                    model_kwargs=subjects.cfg.model_from_pretrained_kwargs,
-                )
+                multiple_choice(**_asked(subjects), steering=steering, limit=options.questions)
                 if options.questions
                 else None
             )
@@ -123,6 +119,18 @@ def measure_behaviour(
             measure(intervention, pole.strength) for pole in (summary.towards_a, summary.towards_b)
         ]
     return found
+
+
+def _asked(subjects: Subjects) -> dict[str, Any]:
+    """The model that lm_eval runs: the one in memory, or the same by name where that has layers of TransformerLens in it."""
+    model = subjects.model
+    if isinstance(model, HookedProxyLM):
+        return {"pretrained": model.model, "tokenizer": model.tokenizer}
+    return {
+        "pretrained": name_on_hub(subjects.cfg.model_name),
+        "device": str(next(model.parameters()).device),
+        "model_kwargs": subjects.cfg.model_from_pretrained_kwargs,
+    }
 
 
 def _surplus(response: DoseResponse) -> Sequence[str]:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
+from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import compare, evaluate
 from sae_lens_abstopk.config.config_file import build_config
@@ -87,9 +88,13 @@ def test_text_is_held_out_where_every_sae_kept_it_back(
 
 @pytest.mark.slow
 def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
-    trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path
+    trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, tuple[int, int]] = {}
+    loaded, load = [], AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        AutoModelForCausalLM, "from_pretrained", lambda *args, **keys: loaded.append(args) or load(*args, **keys)
+    )
     results = evaluate(
         {"mine": trained, "again": trained},
         suite=Suite(**asking),
@@ -98,6 +103,7 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
         on_progress=lambda what, done, total: told.update({what: (done, total)}),
     )
     assert [what for what, (done, total) in told.items() if done != total] == []
+    assert len(loaded) == 1  # the questions are put to the model in memory
     task = tasks_of_suite(Suite(**asking))["temperature"]
     of_test = [task.examples[row] for row in task.split(0).test]
     templates = tuple(len({example.group for example in of_test if example.pole == pole}) for pole in (0, 1))

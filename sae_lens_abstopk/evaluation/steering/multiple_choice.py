@@ -1,11 +1,15 @@
 """Accuracy on multiple-choice questions, steered or not, by lm-evaluation-harness."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.yaml_files import data_folder
@@ -34,15 +38,16 @@ def require_lm_eval() -> Any:
         ConfigError: it is not installed.
     """
     try:
-        import lm_eval
+        import lm_eval.api.registry
     except ImportError:
         raise ConfigError("multiple choice needs lm_eval; pip install 'sae-lens-abstopk[lm-eval]'.") from None
     return lm_eval
 
 
 def multiple_choice(
-    pretrained: str,
+    pretrained: str | nn.Module,
     *,
+    tokenizer: Any = None,
     questions: str | Path | None = None,
     steering: str | Path | None = None,
     limit: int | None = None,
@@ -53,12 +58,13 @@ def multiple_choice(
     Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` where a file of steering is given.
 
     Args:
-        pretrained: Name or folder of a transformers model.
+        pretrained: Name or folder of a transformers model, or the model itself, which is run as it is.
+        tokenizer: Of a model that is given itself; it is not changed.
         questions: JSONL with ``question``, ``choices`` and ``answer`` (an index); the shipped ones by default.
         steering: What :func:`export_for_lm_eval` wrote.
         limit: Questions from the start; all by default.
-        device: For the model.
-        model_kwargs: Options of ``from_pretrained`` that the model is loaded with, such as a dtype.
+        device: For a model that is loaded.
+        model_kwargs: Options of ``from_pretrained`` that such a model is loaded with, such as a dtype.
 
     Raises:
         ConfigError: lm_eval is not installed, or a file is missing.
@@ -72,16 +78,18 @@ def multiple_choice(
     task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
     # torch_dtype is the older name of dtype, and the one of lm_eval's own call of from_pretrained
     renamed = {"dtype" if key == "torch_dtype" else key: value for key, value in (model_kwargs or {}).items()}
-    arguments: dict[str, Any] = {"pretrained": pretrained, **renamed}
-    found = lm_eval.simple_evaluate(
-        model="steered" if steering else "hf",
-        model_args=arguments | ({"steer_path": str(steering)} if steering else {}),
-        tasks=[task],
-        batch_size=BATCH_SIZE,
-        limit=limit,
-        device=device,
-        bootstrap_iters=0,
-    )
+    arguments: dict[str, Any] = {
+        "tokenizer": deepcopy(tokenizer),
+        "device": device,
+        "batch_size": BATCH_SIZE,
+        **renamed,
+    }
+    if steering:
+        arguments["steer_path"] = str(steering)
+    make = lm_eval.api.registry.get_model("steered" if steering else "hf")
+    with nullcontext() if isinstance(pretrained, str) else _warnings_off():
+        model = make(pretrained=pretrained, **arguments)
+    found = lm_eval.simple_evaluate(model=model, tasks=[task], limit=limit, bootstrap_iters=0)
     (scores,) = found["results"].values()
     (samples,) = found["samples"].values()
     n, accuracy = len({sample["doc_id"] for sample in samples}), scores["acc,none"]
@@ -90,3 +98,15 @@ def multiple_choice(
         accuracy_stderr=(accuracy * (1 - accuracy) / max(n - 1, 1)) ** 0.5,
         n=n,
     )
+
+
+@contextmanager
+def _warnings_off() -> Iterator[None]:
+    """lm_eval warns of a model that it is handed, which is how it is meant here."""
+    logger = logging.getLogger("lm_eval.models.huggingface")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

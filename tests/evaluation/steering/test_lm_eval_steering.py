@@ -84,18 +84,15 @@ def test_a_hooked_transformer_is_refused(tiny_models: dict[str, Path], tmp_path:
 
 
 def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
-
-    def simple_evaluate(**arguments: Any) -> dict[str, Any]:
-        asked.update(arguments)
-        return {"results": {"t": {"acc,none": 1.0}}, "samples": {"t": [{"doc_id": 0}]}}
-
+    found = {"results": {"t": {"acc,none": 1.0}}, "samples": {"t": [{"doc_id": 0}]}}
+    models: list[dict[str, Any]] = []
+    registry = SimpleNamespace(get_model=lambda _: lambda **arguments: models.append(arguments))
     monkeypatch.setattr(
         "sae_lens_abstopk.evaluation.steering.multiple_choice.require_lm_eval",
-        lambda: SimpleNamespace(simple_evaluate=simple_evaluate),
+        lambda: SimpleNamespace(simple_evaluate=lambda **_: found, api=SimpleNamespace(registry=registry)),
     )
     multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
-    assert asked["model_args"] == {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}
+    assert models[0].items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
 
 
 def test_missing_questions_are_refused(tmp_path: Path) -> None:
@@ -141,6 +138,12 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     towards = Intervention("direction", "add", 1.0, direction=glacier)
     path = export_for_lm_eval(tmp_path / "g.pt", model, signed_sae(), towards, 1e4, hook_name="model.layers.25")
     steered = multiple_choice(folder, questions=questions, steering=path)
+    tokenizer, hooked = model_of("proxy", tiny_models).tokenizer, [len(each._forward_hooks) for each in model.modules()]
+    tokenizer.pad_token = None  # which lm_eval gives its own
+    assert multiple_choice(model, tokenizer=tokenizer, questions=questions, steering=path) == steered
+    assert multiple_choice(model, tokenizer=tokenizer, questions=questions) == plain
+    assert [len(each._forward_hooks) for each in model.modules()] == hooked
+    assert tokenizer.pad_token is None
     assert steered.n == 6
     assert steered.accuracy == pytest.approx(1 / 3)  # the same answer to every question, and right to a third
     assert plain.accuracy_stderr == pytest.approx((plain.accuracy * (1 - plain.accuracy) / 5) ** 0.5)
