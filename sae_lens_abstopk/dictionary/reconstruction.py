@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -147,6 +147,7 @@ def evaluate_reconstruction(
     token_filter: TokenFilter,
     with_loss: bool = True,
     with_kl: bool = False,
+    reference: LossRecovered | None = None,
     observer: Observer | None = None,
     on_pass: Callable[[], None] | None = None,
 ) -> dict[str, Reconstruction]:
@@ -160,18 +161,23 @@ def evaluate_reconstruction(
         token_filter: Tokens left out here keep their activation when the others are replaced.
         with_loss: Also run the model with every SAE and both ablations.
         with_kl: With the loss, also measure how far the predictions move. Holds the clean logits of one batch.
+        reference: The loss of any SAE on these batches with this model, hook and filter: its clean and ablated losses
+            are taken over and not measured again.
         observer: Shown every code.
         on_pass: Called after each pass of the model over a batch: ``2 + len(saes)`` times a batch and once more for
-            the mean ablation.
+            the mean ablation; with a ``reference``, ``1 + len(saes)`` times.
 
     Returns:
         Name to result.
 
     Raises:
-        ConfigError: ``with_kl`` without ``with_loss``.
+        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``.
     """
     if with_kl and not with_loss:
         raise ConfigError("with_kl=True compares the passes that with_loss=True runs; ask for both.")
+    if with_kl and reference is not None:
+        raise ConfigError("with_kl=True needs the clean pass that reference= does without; give one of them.")
+    ablates = with_loss and reference is None
     sums = {name: ReconstructionSums() for name in saes}
     losses: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
     divergences: defaultdict[str, list[torch.Tensor]] = defaultdict(list)
@@ -179,7 +185,7 @@ def evaluate_reconstruction(
     tick = on_pass or (lambda: None)
     for tokens in batches:
         logits = None
-        if with_loss:
+        if ablates:
             clean_losses, activations, logits = passes.clean(tokens, keep_logits=with_kl)
             losses[CLEAN].append(clean_losses)
         else:
@@ -187,24 +193,26 @@ def evaluate_reconstruction(
         tick()
         kept = token_filter.keep(tokens, activations).to(activations.device)
         x = activations[kept].float()
-        replacements = {ZERO: torch.zeros_like(x)}
+        replacements = {ZERO: torch.zeros_like(x)} if ablates else {}
         for name, sae in saes.items():
             codes = sae.encode(x)
             replacements[name] = sae.decode(codes).to(x)
             sums[name].update(x, replacements[name], codes)
             if observer is not None:
                 observer(name, codes, kept.nonzero(), tokens)
+            del codes  # before the next SAE makes its own
         if with_loss:
-            left_alone.append((kept, activations[~kept]))
+            others = activations[~kept]
+            left_alone.append((kept, others))
             for name, x_hat in replacements.items():
                 compared = None if name == ZERO else logits
-                replaced = passes.replaced(tokens, _spliced(kept, x_hat, activations[~kept]), clean_logits=compared)
+                replaced = passes.replaced(tokens, _spliced(kept, x_hat, others), clean_logits=compared)
                 losses[name].append(replaced.losses)
                 if replaced.divergences is not None:
                     divergences[name].append(replaced.divergences)
                 tick()
         del logits  # before the next clean pass makes its own
-    if with_loss:
+    if ablates:
         # the mean is known only now; what was not kept is all that this pass needs of the activations
         mean_x = next(iter(sums.values())).mean_x
         for tokens, (kept, others) in zip(batches, left_alone, strict=True):
@@ -214,13 +222,16 @@ def evaluate_reconstruction(
     ce, kl = (
         {name: torch.cat(values).mean().item() for name, values in found.items()} for found in (losses, divergences)
     )
-    n_predicted = sum(len(values) for values in losses[CLEAN])
-    return {
-        name: total.result(
-            LossRecovered(n_predicted, ce[CLEAN], ce[name], ce[ZERO], ce[MEAN], kl.get(name)) if with_loss else None
-        )
-        for name, total in sums.items()
-    }
+
+    def loss(name: str) -> LossRecovered | None:
+        if not with_loss:
+            return None
+        if reference is not None:
+            return replace(reference, ce_sae=ce[name], kl_sae=None)
+        n_predicted = sum(len(values) for values in losses[CLEAN])
+        return LossRecovered(n_predicted, ce[CLEAN], ce[name], ce[ZERO], ce[MEAN], kl.get(name))
+
+    return {name: total.result(loss(name)) for name, total in sums.items()}
 
 
 def _spliced(kept: torch.Tensor, replaced: torch.Tensor, others: torch.Tensor) -> torch.Tensor:

@@ -78,6 +78,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
+    reference: LossRecovered | None = None
+    """A loss that was measured, whose clean and ablated parts no training changes."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         if cfg.output_path is None:
@@ -307,10 +309,13 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 codecs,
                 self.held_out,
                 token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
+                reference=self.reference,
             )
         for trainer in self.trainers.values():
             trainer.sae.train()
-        return {name: result.loss for name, result in results.items() if result.loss is not None}
+        losses = {name: result.loss for name, result in results.items() if result.loss is not None}
+        self.reference = losses["sae"]
+        return losses
 
     @override
     def _set_sae_metadata(self) -> None:

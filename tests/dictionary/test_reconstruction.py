@@ -1,5 +1,6 @@
 """Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,24 @@ def test_the_filter_of_a_release_leaves_out_special_tokens_and_the_bos(tokenizer
         "positions 1:",
         "positions 1:-1, without special tokens 0, 5, norms up to 839.4",
     ]
+
+
+def test_clean_and_ablated_losses_are_taken_over_from_an_earlier_call(passes: ModelPasses, sae: TopKSAE) -> None:
+    batches, later, n_passes = token_batches(), TokenFilter(seqpos_slice=(1, None)), []
+    full = evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=later)["s"].loss
+    assert full is not None
+    again = evaluate_reconstruction(
+        passes,
+        {"s": sae},
+        batches,
+        token_filter=later,
+        reference=replace(full, ce_sae=0.0, kl_sae=0.0),
+        on_pass=lambda: n_passes.append(1),
+    )
+    assert again["s"].loss == full
+    assert len(n_passes) == 2 * len(batches)
+    with pytest.raises(ConfigError, match="give one of them"):
+        evaluate_reconstruction(passes, {"s": sae}, batches, token_filter=later, with_kl=True, reference=full)
 
 
 def test_without_loss_the_numbers_are_the_same(passes: ModelPasses, sae: TopKSAE) -> None:

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.training import activations
 from sae_lens_abstopk.training.activations import (
@@ -42,7 +43,11 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_run_leaves_saelens_files_the_config_and_the_metrics(raw_config: dict[str, Any]) -> None:
+def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, clean = [], ModelPasses.clean
+    monkeypatch.setattr(ModelPasses, "clean", lambda *args, **keys: measured.append(1) or clean(*args, **keys))
     result = train(build_config(raw_config), console=QUIET)
     folder = result.folders["sae"]
     assert {path.name for path in folder.iterdir()} == {
@@ -60,6 +65,7 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(raw_config: dict[
     assert tuple(table[0]) == COLUMNS
     assert [row["step"] for row in table] == ["1", "2", "3", "4", "5", "6"]
     assert [bool(row["loss_recovered_zero"]) for row in table] == [False, False, True, False, False, True]
+    assert len(measured) == 2  # batches of held-out text, of which the second measurement knows the clean loss
     assert {row["l0"] for row in table} == {"4"}
     assert all(float(row["tokens_per_second"]) for row in table)
     saved = SAE.load_from_disk(folder)
