@@ -73,7 +73,7 @@ def subject(
     cfg = load_config("quickstart", [f"model_name={model}", *overrides])
     language_model = load_language_model(cfg)
     passes = ModelPasses(language_model, cfg.hook_name, autocast=cfg.autocast_lm)
-    batches = token_batches(language_model, cfg, tokens, part="all")
+    batches = token_batches(language_model, cfg, tokens, part="all", d_sae=d_sae, with_logits=False)
     x = passes.activations(batches[0])[:, 1:].flatten(0, 1).float()
     return passes, random_sae(x.shape[1], d_sae, x), batches
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -74,6 +74,9 @@ class Subjects(LoadedSAEs):
     model: HookedRootModule
     rules: ReadingRules
     """Of all SAEs; the norm limit is that of the first that has one."""
+    _batches: dict[tuple[int, bool], list[torch.Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def tokenizer(self) -> Any:
@@ -94,9 +97,19 @@ class Subjects(LoadedSAEs):
         """Passes of the model around the hook."""
         return ModelPasses.of_run(self.model, self.cfg)
 
-    def batches(self, n_tokens: int) -> list[torch.Tensor]:
-        """Token ids [batch, context] of at least ``n_tokens`` tokens of the text."""
-        return token_batches(self.model, self.cfg, n_tokens, part=self.part)
+    def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
+        """
+        Token ids [batch, context] of at least ``n_tokens`` tokens of the text, which is read once for equal calls.
+
+        Batches that the whole model is run on, ``with_logits``, may be smaller than others.
+        """
+        asked = n_tokens, with_logits
+        if asked not in self._batches:
+            d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
+            self._batches[asked] = token_batches(
+                self.model, self.cfg, n_tokens, part=self.part, d_sae=d_sae, with_logits=with_logits
+            )
+        return self._batches[asked]
 
 
 def without_path(source: str) -> str:

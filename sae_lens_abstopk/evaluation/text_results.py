@@ -41,7 +41,7 @@ def read_text(
         observer: Shown every code.
         on_progress: Called with (passes done, passes in all).
     """
-    batches, saes = subjects.batches(n_tokens), subjects.saes
+    batches, saes = subjects.batches(n_tokens, with_logits=with_loss), subjects.saes
     kept = {name: PoleContexts(sae.cfg.d_sae, contexts) for name, sae in saes.items()}
     total, done = len(batches) * (3 + len(saes) if with_loss else 1), count(1)
 

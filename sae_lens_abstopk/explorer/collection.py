@@ -179,6 +179,7 @@ def collect(
             if sums.n_tokens < settings.reconstruction_tokens:
                 sums.update(x, sae.decode(codes).float(), codes)
             collectors[name].update(codes, where, tokens)
+            del codes  # before the next SAE makes its own
         digest.update(_bytes(tokens))
         if checkpoint and (time.monotonic() - saved_at >= SECONDS_BETWEEN_SAVES or number == len(batches)):
             _save(checkpoint, collectors, identity | {"text": digest.hexdigest()})

@@ -34,6 +34,8 @@ READ_AHEAD = 256
 BATCHES_PER_CAST = 8
 # of one pass that measures a loss: 1 GiB in float32, of which the model and the loss hold several
 LOGITS_OF_A_PASS = 2**28
+# of one pass, of the largest SAE: 256 MiB in float32, of which encoding and counting hold several
+CODES_OF_A_PASS = 2**26
 
 T = TypeVar("T")
 RawBatch = tuple[torch.Tensor, torch.Tensor | None]
@@ -289,13 +291,16 @@ def warn_of_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
         )
 
 
-def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextPart) -> list[torch.Tensor]:
+def token_batches(
+    model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextPart, d_sae: int, with_logits: bool
+) -> list[torch.Tensor]:
     """
     Token ids [batch, context_size] from a part of the text, ``n_tokens`` or a little over, for passes that measure.
 
     Of each document the first ``LONGEST_DOCUMENT`` characters are read, so that no book stands for a whole library; all of
     it where that is too little text. A batch has ``store_batch_size_prompts`` contexts, or as many as have
-    ``LOGITS_OF_A_PASS`` logits, one at least.
+    ``CODES_OF_A_PASS`` codes of the largest SAE, ``d_sae`` wide, and ``LOGITS_OF_A_PASS`` logits if it is ``with_logits``;
+    one at least.
     """
     text = load_text(cfg, part)
     per_batch = cfg.store_batch_size_prompts * cfg.context_size
@@ -310,9 +315,11 @@ def token_batches(model: Any, cfg: TrainingConfig, n_tokens: int, *, part: TextP
             f"the {part.replace('_', '-')} text of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; "
             f"lower held_out_every={cfg.held_out_every}, store_batch_size_prompts or context_size, or give more text."
         )
+    contexts = CODES_OF_A_PASS // (cfg.context_size * d_sae)
     tokenizer = getattr(model, "tokenizer", None)
-    logits = 1 if tokenizer is None else cfg.context_size * len(tokenizer)  # of a context
-    return [piece for batch in batches for piece in batch.split(max(1, LOGITS_OF_A_PASS // logits))]
+    if with_logits and tokenizer is not None:
+        contexts = min(contexts, LOGITS_OF_A_PASS // (cfg.context_size * len(tokenizer)))
+    return [piece for batch in batches for piece in batch.split(max(1, contexts))]
 
 
 def _batches_of(text: Text, model: Any, cfg: TrainingConfig, n_tokens: int) -> list[torch.Tensor]:

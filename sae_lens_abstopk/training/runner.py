@@ -121,7 +121,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         torch.manual_seed(cfg.seed)
         self.held_out: list[torch.Tensor] = []
         if self.leads and cfg.perf_log_freq and cfg.held_out_every is not None:
-            self.held_out = token_batches(self.model, cfg, cfg.perf_tokens, part="held_out")
+            d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
+            self.held_out = token_batches(
+                self.model, cfg, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True
+            )
 
     @property
     def max_norm(self) -> float | None:

@@ -86,6 +86,12 @@ def test_text_is_held_out_where_every_sae_kept_it_back(
         assert not open_subjects({"a": trained, "b": other}).held_out, key
 
 
+def test_text_is_read_once_for_equal_calls(trained: Path) -> None:
+    subjects = open_subjects(trained)
+    assert subjects.batches(256) is subjects.batches(256)
+    assert len(subjects.batches(128)) < len(subjects.batches(256))
+
+
 @pytest.mark.slow
 def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     trained: Path, asking: dict[str, Any], chat_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -28,7 +28,7 @@ def test_long_documents_are_read_from_their_beginnings_unless_that_is_too_little
     tokenizer: Any = model.tokenizer
 
     def read(n_tokens: int) -> str:
-        batches = token_batches(model, cfg, n_tokens, part="all")
+        batches = token_batches(model, cfg, n_tokens, part="all", d_sae=64, with_logits=True)
         assert sum(batch.numel() for batch in batches) >= n_tokens
         return "".join(tokenizer.decode(row) for batch in batches for row in batch)
 
@@ -36,3 +36,20 @@ def test_long_documents_are_read_from_their_beginnings_unless_that_is_too_little
     assert "ab" in both
     assert "cd" in both
     assert "cd" not in read(400)
+
+
+def test_a_pass_has_bounded_codes_and_bounded_logits_if_there_are_any(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = build_config(raw_config)
+    model: Any = load_language_model(cfg)
+    monkeypatch.setattr(activations, "CODES_OF_A_PASS", 3 * 32 * 64)
+    monkeypatch.setattr(activations, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
+
+    def sizes(d_sae: int, *, with_logits: bool) -> list[int]:
+        batches = token_batches(model, cfg, 128, part="all", d_sae=d_sae, with_logits=with_logits)
+        return [len(batch) for batch in batches]
+
+    assert sizes(64, with_logits=False) == [3, 1]
+    assert sizes(64, with_logits=True) == [2, 2]
+    assert sizes(1000, with_logits=False) == [1] * 4
