@@ -51,16 +51,14 @@ def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study
         cells = [f"{each.value:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in told]
         rows.append(f"| {what} | {told[0].n_units} | {' | '.join(['-', *cells][-2:])} |")
 
-    for pair in CONCEPT_PAIRS:
-        if all(name in found for name in pair):
-            of_one, of_best = (
-                tuple(_by_concept(found[name], of) for name in pair)
-                for of in (
-                    lambda task: value(task["auroc"]["single latent"]),
-                    lambda task: value(task["best_coverage"]),
-                )
-            )
-            row(f"{pair[0]} - {pair[1]}", of_one, of_best)
+    measures: list[Callable[[Mapping[str, Any]], float]] = [
+        lambda task: value(task["auroc"]["single latent"]),
+        lambda task: value(task["best_coverage"]),
+    ]
+    for one, other in CONCEPT_PAIRS:
+        if one in found and other in found:
+            both = ((_by_concept(found[one], of), _by_concept(found[other], of)) for of in measures)
+            row(f"{one} - {other}", *both)
     first = [line for line in found.get("abstopk", []) if line["seed"] == 0]
     matched = [line for line in controls if line["name"].startswith(MATCHED)]
     if first and matched:
