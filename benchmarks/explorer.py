@@ -40,7 +40,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.provenance import commit
 from sae_lens_abstopk.quickstart_model import quickstart_model
-from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training.measured_tokens import token_batches
 
 L0 = 57
 LONG_D_SAE = 9216

@@ -26,7 +26,7 @@ from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, with_flat_heads
-from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training.measured_tokens import token_batches
 
 Source = SAE[Any] | str | Path
 """An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""

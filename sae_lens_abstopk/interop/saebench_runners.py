@@ -16,7 +16,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.interop.class_sets import ClassSet, joined
 from sae_lens_abstopk.interop.saebench_session import bench_module
 from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.training.activations import LOGITS_OF_A_PASS
+from sae_lens_abstopk.training.measured_tokens import LOGITS_OF_A_PASS
 
 DTYPE = "float32"
 # codes that SAEBench holds at one time: 512 MiB of float32

@@ -30,13 +30,14 @@ from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
-from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off, token_batches
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
+from sae_lens_abstopk.training.measured_tokens import token_batches
 from sae_lens_abstopk.training.metadata import note_run
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar

@@ -24,7 +24,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.training import activations
+from sae_lens_abstopk.training import measured_tokens
 from sae_lens_abstopk.training.activations import (
     BATCHES_PER_CAST,
     FilteredActivationsStore,
@@ -173,7 +173,7 @@ def test_a_loss_is_measured_in_passes_of_bounded_logits(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = TrainingRun(build_config(raw_config), console=QUIET)
-    monkeypatch.setattr(activations, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
+    monkeypatch.setattr(measured_tokens, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
     split = TrainingRun(build_config(raw_config), console=QUIET)
     assert [len(batch) for batch in whole.held_out] == [4, 4]
     assert [len(batch) for batch in split.held_out] == [3, 1, 3, 1]

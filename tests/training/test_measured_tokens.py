@@ -8,15 +8,15 @@ import pytest
 
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.model.language_model import load_language_model
-from sae_lens_abstopk.training import activations
-from sae_lens_abstopk.training.activations import token_batches
+from sae_lens_abstopk.training import measured_tokens
+from sae_lens_abstopk.training.measured_tokens import token_batches
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_long_documents_are_read_from_their_beginnings_unless_that_is_too_little(
     raw_config: dict[str, Any], tmp_path: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activations, "LONGEST_DOCUMENT", 120)
+    monkeypatch.setattr(measured_tokens, "LONGEST_DOCUMENT", 120)
     text = tmp_path / "books.jsonl"
     books = ("ab " * 2000, "cd " * 2000)
     text.write_text("".join(json.dumps({"text": book}) + "\n" for book in books))
@@ -43,8 +43,8 @@ def test_a_pass_has_bounded_codes_and_bounded_logits_if_there_are_any(
 ) -> None:
     cfg = build_config(raw_config)
     model: Any = load_language_model(cfg)
-    monkeypatch.setattr(activations, "CODES_OF_A_PASS", 3 * 32 * 64)
-    monkeypatch.setattr(activations, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
+    monkeypatch.setattr(measured_tokens, "CODES_OF_A_PASS", 3 * 32 * 64)
+    monkeypatch.setattr(measured_tokens, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
 
     def sizes(d_sae: int, *, with_logits: bool) -> list[int]:
         batches = token_batches(model, cfg, 128, part="all", d_sae=d_sae, with_logits=with_logits)
