@@ -8,6 +8,7 @@ from platform import python_version
 
 import torch
 
+PACKAGE = Path(__file__).resolve().parent
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 
@@ -25,13 +26,13 @@ def commit() -> str | None:
 
 def uncommitted() -> str | None:
     """Hash of what was changed in the package since the commit of such a clone; None where nothing was."""
-    changes = _git("diff", "HEAD", "--", str(Path(__file__).resolve().parents[1]))
+    changes = _git("diff", "HEAD", "--", str(PACKAGE))
     return hashlib.sha256(changes).hexdigest() if changes else None
 
 
 def _git(*command: str) -> bytes:
     """What git says of the clone that this is run from; nothing elsewhere."""
-    root = Path(__file__).resolve().parents[2]
+    root = PACKAGE.parent
     if not (root / ".git").exists():
         return b""
     try:
