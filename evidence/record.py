@@ -1,7 +1,7 @@
 """The record of the study, `results/runs.jsonl`: a line an SAE."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from evidence.runs import HERE, Run
@@ -41,6 +41,15 @@ def record(*new: dict[str, Any]) -> None:
     lines = recorded() | {line["name"]: line for line in new}
     RECORD.parent.mkdir(exist_ok=True)
     write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
+
+
+def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Tasks of which lines were measured on different examples, so that no mean over lines may have them, in their order."""
+    found: dict[str, set[tuple[Any, ...]]] = {}
+    for line in lines:
+        for name, task in line["tasks"].items():
+            found.setdefault(name, set()).add((*task["texts"], task["groups"]))
+    return [name for name, examples in found.items() if len(examples) > 1]
 
 
 def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, Any]:

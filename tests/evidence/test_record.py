@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from evidence.record import METHODS, line_of, numbers, rounded, steered_numbers
+from evidence.record import METHODS, differing_tasks, line_of, numbers, rounded, steered_numbers
 from evidence.runs import Run
 from sae_lens_abstopk.evaluation.results import Interval, LatentRecord
 from tests.evaluation.results_document import results_document
@@ -45,6 +45,14 @@ def test_a_line_has_the_numbers_of_its_run() -> None:
         "best_density": 0.7,
         "coverage_controls": {"permuted": [0.8, 0.79, 0.81], "untrained SAE": [0.9, 0.89, 0.91]},
     }
+
+
+def test_tasks_whose_examples_differ_between_lines_are_named() -> None:
+    def line(**sizes: int) -> dict[str, Any]:
+        return {"tasks": {name: {"texts": [n, 10, 10], "groups": 5} for name, n in sizes.items()}}
+
+    assert differing_tasks([]) == []
+    assert differing_tasks([line(tense=30, number=30), line(number=29, gender=7), line(tense=30)]) == ["number"]
 
 
 def test_steering_keeps_its_directions_apart() -> None:
