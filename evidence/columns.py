@@ -59,6 +59,7 @@ Columns = Mapping[str, tuple[Callable[[Sequence[Line]], list[float]], str]]
 """By name: the numbers of the runs of a variant, and how they are written."""
 RECONSTRUCTION: Columns = {
     "FVU": (each(lambda line: line["reconstruction"]["fvu"]), ".4f"),
+    "nMSE": (each(lambda line: line["reconstruction"]["nmse"]), ".4f"),
     "recovered, zero": (each(lambda line: line["reconstruction"]["loss"]["recovered_zero"]), ".4f"),
     "recovered, mean": (each(lambda line: line["reconstruction"]["loss"]["recovered_mean"]), ".4f"),
     "L0": (each(lambda line: line["reconstruction"]["l0"]), ".1f"),
@@ -81,7 +82,19 @@ PROBING: Columns = {
     ),
     "density": (over_tasks(density), ".0%"),
 }
-COLUMNS: Columns = {**RECONSTRUCTION, **PROBING}
+PROBES: Columns = {method: (auroc(method), ".3f") for method in ("5-sparse", "16-sparse", "logistic regression")}
+COLUMNS: Columns = {**RECONSTRUCTION, **PROBING, **PROBES}
+
+
+def without_tasks(line: Line, tasks: Iterable[str]) -> Line:
+    """A run, or a control, less what it says of these tasks."""
+    dropped = set(tasks)
+    told = {
+        key: {task: of for task, of in line[key].items() if task not in dropped}
+        for key in ("tasks", "best_coverage", "density")
+        if key in line
+    }
+    return {**line, **told}
 
 
 def spread(numbers: Sequence[float], form: str) -> str:

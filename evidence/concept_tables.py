@@ -10,6 +10,16 @@ from evidence.random_directions import MATCHED
 from sae_lens_abstopk.evaluation.intervals import mean_estimate
 
 CONCEPT_PAIRS = (("abstopk", "topk"), ("batch_abstopk", "batchtopk"), ("mixed_32nd", "batchtopk"))
+SAME_CONCEPT = {
+    "public/sst2": "sentiment",
+    "public/moods": "sentiment",
+    "public/ud_tense": "tense",
+    "public/ud_number": "number",
+    "public/english_french": "language",
+    "public/winogender": "gender",
+    "public/facts": "truth",
+}
+"""Public sets of what a shipped task is about: one concept, so that they are resampled together."""
 
 
 def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
@@ -37,28 +47,36 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
 def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study: Mapping[str, Any]) -> str:
     """
-    By how much one SAE probes better than another, mean over the concepts with a 95 % interval that resamples them.
+    By how much one SAE probes better than another, mean over the tasks with a 95 % interval that resamples concepts.
 
-    Of each SAE a concept has the mean of its seeds. ``controls`` are recorded random directions.
+    Of each SAE a task has the mean of its seeds. ``controls`` are recorded random directions. Best coverage is compared with
+    these alone: without a sign it is at most 0.5.
     """
     found = by_variant(lines, **study["main"])
-    rows = ["| difference | concepts | one latent | best coverage |", "|---|---|---|---|"]
+    rows = ["| difference | tasks | one latent | 5-sparse | best coverage |", "|---|---|---|---|---|"]
 
-    def row(what: str, *measured: tuple[Mapping[str, float], Mapping[str, float]]) -> None:
-        told = [
-            mean_estimate([ours[task] - theirs[task] for task in ours if task in theirs]) for ours, theirs in measured
-        ]
-        cells = [f"{each.value:+.3f} [{each.low:+.3f}, {each.high:+.3f}]" for each in told]
-        rows.append(f"| {what} | {told[0].n_units} | {' | '.join(['-', *cells][-2:])} |")
+    def row(what: str, *measured: tuple[Mapping[str, float], Mapping[str, float]] | None) -> None:
+        cells, n_tasks = [], 0
+        for pair in measured:
+            if pair is None:
+                cells.append("-")
+                continue
+            ours, theirs = pair
+            tasks = [task for task in ours if task in theirs]
+            told = mean_estimate(
+                [ours[task] - theirs[task] for task in tasks], groups=[SAME_CONCEPT.get(task, task) for task in tasks]
+            )
+            cells.append(f"{told.value:+.3f}" + ("" if isnan(told.low) else f" [{told.low:+.3f}, {told.high:+.3f}]"))
+            n_tasks = len(tasks)
+        rows.append(f"| {what} | {n_tasks} | {' | '.join(cells)} |")
 
-    measures: list[Callable[[Mapping[str, Any]], float]] = [
-        lambda task: value(task["auroc"]["single latent"]),
-        lambda task: value(task["best_coverage"]),
-    ]
     for one, other in CONCEPT_PAIRS:
         if one in found and other in found:
-            both = ((_by_concept(found[one], of), _by_concept(found[other], of)) for of in measures)
-            row(f"{one} - {other}", *both)
+            both = [
+                (_by_concept(found[one], of), _by_concept(found[other], of))
+                for of in (_auroc("single latent"), _auroc("5-sparse"))
+            ]
+            row(f"{one} - {other}", *both, None)
     first = [line for line in found.get("abstopk", []) if line["seed"] == 0]
     matched = [line for line in controls if line["name"].startswith(MATCHED)]
     if first and matched:
@@ -66,10 +84,14 @@ def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study
         theirs = {
             task: mean(value(line["best_coverage"][task]) for line in matched) for task in matched[0]["best_coverage"]
         }
-        row("abstopk, seed 0 - density-matched control", (ours, theirs))
-        ours.pop("tense", None)
-        row("the same, without tense", (ours, theirs))
+        row("abstopk, seed 0 - density-matched control", None, None, (ours, theirs))
+        others = {task: covered for task, covered in ours.items() if SAME_CONCEPT.get(task, task) != "tense"}
+        row("the same, without tense", None, None, (others, theirs))
     return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
+
+
+def _auroc(method: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda task: value(task["auroc"][method])
 
 
 def _by_concept(lines: Sequence[Line], of: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:

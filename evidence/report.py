@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import filled
-from evidence.columns import PROBING, RECONSTRUCTION, Line, by_variant
+from evidence.columns import PROBES, PROBING, RECONSTRUCTION, Line, by_variant, without_tasks
 from evidence.concept_tables import behaviour_table, paired_concepts_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
-from evidence.record import RECORD, recorded
+from evidence.record import RECORD, differing_tasks, recorded
 from evidence.runs import HERE, read_study, runs_of
 from evidence.tables import (
     MAIN_PAIRS,
+    PROBED,
     fvu_table,
     paired_table,
-    price_table,
     recipe_table,
     summary,
     tuning_table,
@@ -38,33 +38,53 @@ README = HERE.parent / "README.md"
 
 def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
     """What stands between the marks of a page, by page and mark."""
-    asked = {run.name for run in runs_of(study)}
-    count = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
-    missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
-    count += f"; none yet for {', '.join(missing)}." if missing else "."
+    left_out = differing_tasks(lines)
+    lines = comparable(lines)
+    controls = [without_tasks(line, left_out) for line in random_lines()]
+    main = by_variant(lines, **study["main"])
     return {
         PAGE: {
             "fvu": fvu_table(lines, study),
             "pairs": paired_table(lines, study, MAIN_PAIRS),
+            "pairs_nmse": paired_table(lines, study, MAIN_PAIRS, "nMSE"),
             "widths": width_table(lines, study),
-            "recipes": recipe_table(lines, study),
-            "price": price_table(lines, study),
-            "probing": variant_table(by_variant(lines, **study["main"]), study, PROBING),
-            "differences": paired_concepts_table(lines, random_lines(), study),
-            "random": random_table(random_lines()),
+            "probing": variant_table({name: main[name] for name in PROBED if name in main}, study, PROBING),
+            "differences": paired_concepts_table(lines, controls, study),
             "steering": steering_table(lines),
-            "count": count,
+            "count": count(lines, study, left_out),
         },
         TABLES: {
             "reconstruction": whole_table(lines, study, RECONSTRUCTION),
             "pairs": paired_table(lines, study),
+            "pairs_nmse": paired_table(lines, study, metric="nMSE"),
+            "recipes": recipe_table(lines, study),
             "probing": whole_table(lines, study, PROBING),
+            "probes": whole_table(lines, study, PROBES),
             "tasks": task_table(lines, study),
+            "random": random_table(controls),
             "behaviour": behaviour_table(lines),
             "tuning": tuning_table(study),
         },
         README: {"study": summary(lines, study)},
     }
+
+
+def comparable(lines: Sequence[Line]) -> list[Line]:
+    """The lines less the tasks that were not measured on the same examples in all of them."""
+    left_out = differing_tasks(lines)
+    return [without_tasks(line, left_out) for line in lines]
+
+
+def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[str]) -> str:
+    """How much of the study is recorded, and what the tables leave out."""
+    asked = {run.name for run in runs_of(study)}
+    told = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
+    missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
+    told += f"; none yet for {', '.join(missing)}." if missing else "."
+    if left_out:
+        named = ", ".join(f"`{name}`" for name in left_out)
+        told += f" All tables leave out {named}, which was not measured on the same examples in every run."
+    return told
 
 
 def require_one_text(lines: Sequence[Line]) -> None:
@@ -83,6 +103,7 @@ def main() -> None:
     require_one_text(lines)
     for page, content in parts(lines, study).items():
         page.write_text(filled(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+    lines = comparable(lines)
     draw_widths(lines, study)
     draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")
     draw_dots(lines, study, ("one latent", "pair", "best coverage"), "evidence-probing")

@@ -45,8 +45,21 @@ MAIN_PAIRS = (
     ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Those that answer the question; the others are in the tables alone."""
-FEW, ALL = "mixed_32nd", "abstopk"
-"""Few latents signed, as in the presets, and all of them, as in the paper."""
+SHOWN = (
+    "mixed_8th",
+    "mixed_32nd",
+    "mixed_64th",
+    "batchtopk",
+    "topk",
+    "abstopk",
+    "batch_abstopk",
+    "batchtopk_2F",
+    "topk_2F",
+    "jumprelu",
+)
+"""Variants in the page's table of FVU."""
+PROBED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "matryoshka")
+"""Variants in the page's table of probes."""
 SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "jumprelu", "batchtopk_2F", "topk_2F")
 """Variants that the README names; the page has all."""
 
@@ -90,39 +103,32 @@ def place_table(
 
 
 def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """Mean FVU of every variant at every layer and k, with the number of seeds where there are several."""
+    """Mean FVU of the shown variants at every layer and k, with the number of seeds where there are several."""
 
     def cell(runs: Sequence[Line]) -> str:
         several = f" ({len(runs)})" if len(runs) > 1 else ""
         return f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}" if runs else "-"
 
-    return place_table(lines, study, "FVU (seeds)", [(variant,) for variant in study["variants"]], cell)
+    return place_table(
+        lines, study, "FVU (seeds)", [(variant,) for variant in study["variants"] if variant in SHOWN], cell
+    )
 
 
-def paired_table(lines: Sequence[Line], study: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = PAIRS) -> str:
-    """By how much one variant's FVU exceeds another's, seed by seed, at every place where both are recorded."""
-    return place_table(lines, study, "FVU of", pairs, lambda runs, others: spread(excesses(runs, others), "+.1%"))
+def paired_table(
+    lines: Sequence[Line], study: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = PAIRS, metric: str = "FVU"
+) -> str:
+    """By how much the error of one variant exceeds another's, seed by seed, at every place where both are recorded."""
+    return place_table(
+        lines, study, f"{metric} of", pairs, lambda runs, others: spread(excesses(runs, others, metric), "+.1%")
+    )
 
 
-def price_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """What signing few latents instead of all changes, by layer, at the main k."""
-    columns = {
-        f"{column}, {variant}": (variant, *COLUMNS[column])
-        for column in ("FVU", "best coverage")
-        for variant in (ALL, FEW)
-    }
-    rows = [f"| layer | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
-    for (layer, k), found in by_place(lines, study).items():
-        if k == study["main"]["k"] and FEW in found and ALL in found:
-            cells = (f"{mean(of(found[variant])):{form}}" for variant, of, form in columns.values())
-            rows.append(f"| {layer} | {' | '.join(cells)} |")
-    return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
-
-
-def excesses(lines: Sequence[Line], others: Sequence[Line]) -> list[float]:
-    """The share by which the FVU of each run exceeds that of the run of the same seed among ``others``, where there is one."""
-    theirs = {line["seed"]: line["reconstruction"]["fvu"] for line in others}
-    return [line["reconstruction"]["fvu"] / theirs[line["seed"]] - 1 for line in lines if line["seed"] in theirs]
+def excesses(lines: Sequence[Line], others: Sequence[Line], metric: str = "FVU") -> list[float]:
+    """The share by which the error of each run exceeds that of the run of the same seed among ``others``, where there is one."""
+    theirs = {line["seed"]: line["reconstruction"][metric.lower()] for line in others}
+    return [
+        line["reconstruction"][metric.lower()] / theirs[line["seed"]] - 1 for line in lines if line["seed"] in theirs
+    ]
 
 
 def recipe_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:

@@ -289,7 +289,7 @@ def test_a_pair_of_seeds_counts_once_and_a_tie_has_no_density() -> None:
 def test_variants_are_compared_seed_by_seed() -> None:
     def line(variant: str, seed: int, fvu: float, k: int = 57) -> dict[str, Any]:
         place = {"layer": 15, "k": k, "expansion": 8}
-        return {**place, "variant": variant, "seed": seed, "reconstruction": {"fvu": fvu}}
+        return {**place, "variant": variant, "seed": seed, "reconstruction": {"fvu": fvu, "nmse": fvu / 2 + 0.5}}
 
     lines = [line("mixed_8th", 0, 0.9), line("topk", 0, 1.0), line("mixed_8th", 1, 1.1), line("topk", 1, 1.0)]
     lines += [line("mixed_8th", 2, 5.0), line("topk", 0, 1.0, k=29)]
@@ -299,7 +299,25 @@ def test_variants_are_compared_seed_by_seed() -> None:
         "|---|---|---|",
         "| mixed_8th against topk | +0.0% (-10.0% to +10.0%) | - |",
     ]
+    assert tables.paired_table(lines, whole, metric="nMSE").splitlines()[2:] == [
+        "| mixed_8th against topk | +0.0% (-5.0% to +5.0%) | - |"
+    ]
     assert tables.paired_table([], whole) == "Nothing is recorded yet."
+
+
+def test_a_task_that_was_not_measured_on_the_same_texts_is_in_no_mean() -> None:
+    def line(name: str, seed: int, n_texts: int, auroc: float) -> dict[str, Any]:
+        tasks = {
+            "tense": {"texts": [9, 9, 9], "groups": 3, "auroc": {"single latent": [0.8, None, None]}},
+            "number": {"texts": [9, 9, n_texts], "groups": 3, "auroc": {"single latent": [auroc, None, None]}},
+        }
+        return {"name": name, **SMALL["main"], "variant": "topk", "seed": seed, "tasks": tasks}
+
+    same, differ = ([line("a", 0, 9, 0.6), line("b", 1, n_texts, 1.0)] for n_texts in (9, 8))
+    one_latent = columns.PROBING["one latent"][0]
+    assert one_latent(report.comparable(same)) == pytest.approx([0.7, 0.9])
+    assert one_latent(report.comparable(differ)) == pytest.approx([0.8, 0.8])
+    assert "`number`, which was not measured on the same" in report.count(differ, SMALL, record.differing_tasks(differ))
 
 
 def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
@@ -379,18 +397,30 @@ def test_what_a_page_says_a_sign_costs_is_what_the_record_says(page: str, told: 
         assert variant not in told or f"{min(costs):{form}} to {max(costs):{form}} %" in text, variant
 
 
-def test_differences_are_paired_by_concept_and_a_control_belongs_to_one_seed() -> None:
-    def line(variant: str, seed: int, covered: Sequence[float]) -> dict[str, Any]:
+def test_differences_are_paired_by_task_and_a_control_belongs_to_one_seed() -> None:
+    names = ("tense", "public/ud_tense", "gender", "size")
+
+    def line(variant: str, seed: int, covered: Sequence[float], sparse: float = 0.9) -> dict[str, Any]:
         tasks = {
-            task: {"auroc": {"single latent": [0.9, 0.8, 1.0]}, "best_coverage": [value, None, None]}
-            for task, value in zip(("tense", "number", "gender"), covered, strict=True)
+            task: {
+                "auroc": {"single latent": [0.9, 0.8, 1.0], "5-sparse": [sparse, 0.8, 1.0]},
+                "best_coverage": [value, None, None],
+            }
+            for task, value in zip(names, covered, strict=True)
         }
         return {**SMALL["main"], "variant": variant, "seed": seed, "tasks": tasks}
 
-    lines = [line("abstopk", 0, (0.9, 0.6, 0.5)), line("abstopk", 1, (0.7, 0.6, 0.5)), line("topk", 0, (0.5, 0.5, 0.5))]
-    control = {"name": "matched0", "best_coverage": {task: [0.5, 0, 1] for task in ("tense", "number", "gender")}}
+    lines = [line("abstopk", 0, (0.9, 0.7, 0.5, 0.6)), line("abstopk", 1, (0.7, 0.6, 0.5, 0.5))]
+    lines += [line("topk", 0, (0.5, 0.5, 0.5, 0.5), sparse=0.8)]
+    control = {"name": "matched0", "best_coverage": {task: [0.5, 0, 1] for task in names}}
     table = concept_tables.paired_concepts_table(lines, [control], SMALL).splitlines()
-    assert table[2].startswith("| abstopk - topk | 3 | +0.000 [")
-    assert "| +0.133 [" in table[2]
-    assert table[3].startswith("| abstopk, seed 0 - density-matched control | 3 | - | +0.167 [")
-    assert table[4].startswith("| the same, without tense | 2 | - | +0.050 [")
+    assert table[2] == "| abstopk - topk | 4 | +0.000 | +0.100 | - |"
+    assert table[3].startswith("| abstopk, seed 0 - density-matched control | 4 | - | - | +0.175 [")
+    assert table[4].startswith("| the same, without tense | 2 | - | - | +0.050 [")
+
+
+def test_public_sets_are_resampled_with_the_shipped_task_of_their_concept() -> None:
+    shipped = {path.stem for path in (runs.HERE.parent / "evals" / "tasks").glob("*.yaml")}
+    assert set(concept_tables.SAME_CONCEPT.values()) <= shipped
+    tasks = next(iter(record.recorded().values()))["tasks"]
+    assert {task for task in tasks if task.startswith("public/")} == set(concept_tables.SAME_CONCEPT)
