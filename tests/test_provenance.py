@@ -8,7 +8,6 @@ import pytest
 import sae_lens_abstopk
 from sae_lens_abstopk import provenance
 
-
 COMMIT = (("add", "."), ("commit", "-qm", "a message"))
 
 
