@@ -94,16 +94,24 @@ bench: setup .venv-peers/.synced ## time and memory against SAELens and others, 
 	$(RUN) python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
 	$(RUN) python benchmarks/chart.py
 
-# TEXT is a folder of .txt and .json files; LOCAL reads public sets from files: --local TASK=PATH ...; ARGS go to the study alone
-evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, LOCAL="...", ARGS="...")
+# TEXT is a folder of .txt and .json files, WORK one for what is made of it, MODEL the language model's; JOBS SAEs are trained at
+# a time; LOCAL has --local TASK=PATH for each public set that is to be read from files, which the record has all seven from:
+# public/sst2 ud_tense ud_number english_french winogender moods facts; ARGS go to the study alone
+WORK := runs/evidence
+MODEL :=
+JOBS :=
+CORPUS = $(WORK)/corpus.jsonl.gz
+STUDY = --text $(CORPUS) --work $(WORK) $(if $(MODEL),--model $(MODEL))
+evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, WORK, JOBS, LOCAL, ARGS)
 	@test -n "$(TEXT)" || { echo "make evidence TEXT=folder: name a folder of .txt and .json files to train on" >&2; exit 1; }
-	@if test -f runs/evidence/corpus.jsonl.gz; then \
-	  echo "runs/evidence/corpus.jsonl.gz is there; $(TEXT) is not read again"; \
-	else mkdir -p runs/evidence; $(RUN) python -m evidence.corpus "$(TEXT)" --out runs/evidence/corpus.jsonl.gz; fi
-	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL) $(ARGS) --dry-run
-	$(RUN) python -m evidence.tune --text runs/evidence/corpus.jsonl.gz --work runs/evidence
-	$(RUN) python -m evidence.study --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL) $(ARGS)
-	$(RUN) python -m evidence.random_directions --text runs/evidence/corpus.jsonl.gz --work runs/evidence $(LOCAL)
+	@if test -f $(CORPUS); then \
+	  echo "$(CORPUS) is there, and $(TEXT) is not read again; after a change to the text, name another WORK (or delete $(CORPUS)" \
+	    "where nothing has been trained on it)"; \
+	else mkdir -p $(WORK); $(RUN) python -m evidence.corpus "$(TEXT)" --out $(CORPUS); fi
+	$(RUN) python -m evidence.study $(STUDY) $(LOCAL) $(ARGS) --dry-run
+	$(RUN) python -m evidence.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
+	$(RUN) python -m evidence.study $(STUDY) $(LOCAL) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
+	$(RUN) python -m evidence.random_directions $(STUDY) $(LOCAL)
 	$(RUN) python -m evidence.report
 
 build: setup ## wheel and source distribution, in dist/

@@ -1,8 +1,12 @@
 """Arguments that the commands of the study share."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from evidence.processes import default_jobs
+from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
 from sae_lens_abstopk.quickstart_model import quickstart_model
 
 
@@ -17,7 +21,36 @@ def study_parser(about: str | None) -> argparse.ArgumentParser:
 
 def add_local(parser: argparse.ArgumentParser) -> None:
     """Let public tasks be read from files."""
-    parser.add_argument("--local", action="append", default=[], metavar="TASK=PATH", help="files of a public task")
+    parser.add_argument(
+        "--local",
+        action="append",
+        default=[],
+        metavar="TASK=PATH",
+        help="file or folder of a public task, as evals/tasks/public/ says, in place of the Hub's examples; the record has "
+        "all seven from files: public/sst2, public/ud_tense, public/ud_number, public/english_french (one folder with the "
+        ".conllu files of UD_English-PUD and UD_French-PUD), public/winogender, public/moods and public/facts",
+    )
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Let several SAEs be trained at a time."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=default_jobs(),
+        help="SAEs trained at a time, each on one core: by default one a core, eight at most, or one on a GPU",
+    )
+
+
+@contextmanager
+def plain_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """End the command with the text alone of an error that says what to do, and without one where it was stopped."""
+    try:
+        yield
+    except (ConfigError, HubError, TrainingStopped) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; the same command goes on from here\n")
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:

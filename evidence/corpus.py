@@ -34,14 +34,19 @@ class Document(NamedTuple):
 
 
 def documents(folder: Path) -> Iterator[Document]:
-    """All documents of a folder, in the order of its files."""
+    """All documents of a folder, in the order of its files; one that cannot be read ends the command."""
     for path in sorted(folder.rglob("*")):
+        if path.suffix not in (".json", ".txt"):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            texts = json.loads(text) if path.suffix == ".json" else text
+        except ValueError as error:
+            raise SystemExit(f"{path} cannot be read ({error}); write it in UTF-8, or move it away") from None
         if path.suffix == ".json":
-            texts = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
                 yield from (Document(path.parent.name, text) for text in texts)
-        elif path.suffix == ".txt":
-            text = path.read_text(encoding="utf-8-sig")
+        else:
             stretch = len(text) if path.stat().st_size <= LARGEST_WHOLE_FILE else STRETCH
             yield from (Document(path.parent.name, part) for part in cut(text, stretch))
 

@@ -19,17 +19,20 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
-from evidence.arguments import add_local, overrides_of, parsed, study_parser
+from evidence.arguments import add_local, overrides_of, parsed, plain_errors, study_parser
 from evidence.columns import spread
 from evidence.fill import fill
-from evidence.record import numbers, rounded
-from evidence.runs import HERE, Run, config_of, read_study, train_run, tuned_rates
+from evidence.record import numbers, require_text, rounded
+from evidence.runs import HERE, Run, config_of, digest_of, read_study, train_run, tuned_rates, weights_digest
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
+from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.files import write_whole
 from sae_lens_abstopk.saes import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.training.activation_cache import ActivationCache
@@ -48,7 +51,10 @@ HIGH = 0.7
 def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
     """SAEs with fresh weights for that of a run, with its config, which says what text is held out, by name."""
     fill([cfg])
-    train_run(cfg)
+    if "diverged" in (facts := train_run(cfg)):
+        raise TrainingStopped(
+            f"{cfg.output_path} has diverged ({facts['diverged']}), and there is nothing to hold against."
+        )
     folder = Path(cfg.output_path or "")
     blocks = list(islice(ActivationCache.of_run(cfg).blocks(lambda _: iter(())), MATCH_BATCHES))
     trained, x = SAE.load_from_disk(folder), torch.cat(blocks)
@@ -74,14 +80,16 @@ def matched_sae(trained: SAE[Any], x: torch.Tensor, *, seed: int) -> SignedJumpR
     return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, fresh, weights)
 
 
-def lines_of(results: Results) -> list[dict[str, Any]]:
-    """What is recorded: of each SAE the latent of best coverage of every task."""
+def lines_of(results: Results, known: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is recorded: of each SAE the latent of best coverage of every task, beside what is ``known`` of all."""
     best = {name: {task: of.saes[name].best_coverage for task, of in results.tasks.items()} for name in results.saes}
     return [
         {
             "name": name,
             "d_sae": results.saes[name].d_sae,
             "commit": results.commit,
+            "environment": results.environment,
+            **known,
             "best_coverage": {task: numbers(one.coverage) for task, one in of.items()},
             "density": {task: rounded(one.density) for task, one in of.items()},
         }
@@ -122,19 +130,24 @@ def main() -> None:
     parser = study_parser(__doc__)
     add_local(parser)
     args = parsed(parser)
-    study = read_study()
+    study, text = read_study(), digest_of(args.text)
+    require_text(RECORD, [line.get("text_sha256") for line in random_lines()], text)
     run = Run(**study["main"], variant="abstopk", seed=0)
-    common = overrides_of(args)
-    results = evaluate(
-        make(config_of(run, study, common, args.work, rates=tuned_rates()), args.work / "random_directions"),
-        suite=load_suite(HERE / "probing.yaml").model_copy(update={"untrained": False}),
-        out=args.work / "evaluations" / "random_directions",
-        model_name=str(args.model),
-        local=pairs(args.local, "--local"),
-    )
+    cfg = config_of(run, study, overrides_of(args), args.work, rates=tuned_rates())
+    with plain_errors(parser):
+        saes = make(cfg, args.work / "random_directions")
+        results = evaluate(
+            saes,
+            suite=load_suite(HERE / "probing.yaml").model_copy(update={"untrained": False}),
+            out=args.work / "evaluations" / f"random_directions_{weights_digest(saes.values())}",
+            model_name=str(args.model),
+            local=pairs(args.local, "--local"),
+        )
+    # the SAE is the one whose line in runs.jsonl has this hash
+    lines = lines_of(results, {"text_sha256": text, "trained_sha256": weights_sha256(cfg.output_path or "")})
     RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(lines_of(results), indent=1) + "\n", encoding="utf-8")
-    print(random_table(lines_of(results)))
+    write_whole(RECORD, json.dumps(lines, indent=1) + "\n")
+    print(random_table(lines))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""The record of the study, `results/runs.jsonl`: a line an SAE."""
+"""The record of the study, `results/runs.jsonl`: a line an SAE, or a run that diverged before there was one."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from evidence.runs import HERE, Run
 from sae_lens_abstopk.evaluation.results import Interval, Results
@@ -23,12 +27,27 @@ METHODS = (
 )
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """Lines of the record by name of the run."""
+def all_lines() -> dict[str, dict[str, Any]]:
+    """Lines of the record by name of the run, those of runs that diverged among them."""
     if not RECORD.is_file():
         return {}
     lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
     return {line["name"]: line for line in lines}
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Lines of the SAEs that were measured."""
+    return {name: line for name, line in all_lines().items() if not has_diverged(line)}
+
+
+def diverged() -> dict[str, str]:
+    """What was seen of each run that diverged, and at which step."""
+    return {name: line["training"]["diverged"] for name, line in all_lines().items() if has_diverged(line)}
+
+
+def has_diverged(line: Mapping[str, Any]) -> bool:
+    """Whether a line is of a run that left no SAE."""
+    return "diverged" in line.get("training", {})
 
 
 def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
@@ -36,11 +55,36 @@ def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
     return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other commands from the folder of a record, which is made if missing, between reading and writing it."""
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.parent / ".lock"):
+        yield
+
+
+@contextmanager
+def changed_lines() -> Iterator[dict[str, dict[str, Any]]]:
+    """All lines by name; what is made of them is written, and no other command writes meanwhile."""
+    with locked(RECORD):
+        lines = all_lines()
+        yield lines
+        write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
+
+
 def record(*new: dict[str, Any]) -> None:
     """Put lines into the record, each in place of an older one of the same name."""
-    lines = recorded() | {line["name"]: line for line in new}
-    RECORD.parent.mkdir(exist_ok=True)
-    write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
+    with changed_lines() as lines:
+        lines |= {line["name"]: line for line in new}
+
+
+def require_text(path: Path, of: Collection[str | None], text_sha256: str) -> None:
+    """End the command where what is recorded at ``path``, ``of`` that text, is of other text; None is of text that was not noted."""
+    if other := sorted({known for known in of if known is not None} - {text_sha256}):
+        raise SystemExit(
+            f"{path} is of other text ({', '.join(other)}) than this ({text_sha256}), and no table mixes them; move it away to "
+            "measure on this."
+        )
 
 
 def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -52,8 +96,13 @@ def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name for name, examples in found.items() if len(examples) > 1]
 
 
-def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, Any]:
-    """What is recorded of a run, but for its steering and its stability."""
+def head_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of a run that left no SAE; ``facts`` are of its training."""
+    return {"name": run.name, **run.place, "variant": run.variant, "seed": run.seed, "training": dict(facts)}
+
+
+def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: Iterable[str] = ()) -> dict[str, Any]:
+    """What is recorded of a run, but for its steering and its stability; ``from_files`` are the tasks not read from the Hub."""
     tasks = {}
     for name, task in probing.tasks.items():
         found = task.saes[run.name]
@@ -72,14 +121,13 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results) -> dict[str, A
             "cosine": rounded(found.latent.direction_cosine),
         }
     return {
-        "name": run.name,
-        "layer": run.layer,
-        "expansion": run.expansion,
-        "k": run.k,
-        "variant": run.variant,
-        "seed": run.seed,
-        "training": dict(facts),
-        "evaluation": {"commit": probing.commit, "text": probing.text, "held_out": probing.held_out},
+        **head_of(run, facts),
+        "evaluation": {
+            "commit": probing.commit,
+            "text": probing.text,
+            "held_out": probing.held_out,
+            "from_files": sorted(from_files),
+        },
         "sae": probing.saes[run.name].model_dump(include={"architecture", "d_sae", "weights_sha256"}),
         "reconstruction": probing.reconstruction[run.name].model_dump(mode="json"),
         "geometry": probing.geometry[run.name].model_dump(mode="json"),

@@ -4,21 +4,27 @@ import csv
 import hashlib
 import itertools
 import json
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from rich.console import Console
 
 from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.files import file_sha256, write_whole
 from sae_lens_abstopk.provenance import commit, environment
 from sae_lens_abstopk.training.comparison import variants_as_overrides
+from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_root
 from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.same_run import require_same_run
 
@@ -81,10 +87,15 @@ def tuned_rates() -> dict[str, float]:
     return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
 
 
+def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
+    """The rate in ``rates`` of a variant, or of the one that it is derived from; None leaves config.yaml's."""
+    return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
+
+
 def config_of(
     run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
 ) -> TrainingConfig:
-    """The checked config of a run with the overrides ``common``, at the learning rate of its variant in ``rates``, if it is there."""
+    """The checked config of a run with the overrides ``common``, at its :func:`rate_of` in ``rates``."""
     source = str(HERE / study["config"])
     overrides = [
         *common,
@@ -93,8 +104,8 @@ def config_of(
         f"seed={run.seed}",
         f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
     ]
-    if run.variant in rates:
-        overrides.append(f"lr={rates[run.variant]}")
+    if rate := rate_of(run.variant, study, rates):
+        overrides.append(f"lr={rate}")
     options = study["variants"][run.variant]
     base = load_config(source, overrides)
     overrides.append(f"output_path={work / 'saes' / f'{run.name}_lr{base.lr:g}'}")
@@ -103,17 +114,42 @@ def config_of(
     )
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep to one core: an SAE of the study's size trains faster on one beside another than on two alone, and threads change bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train_run(cfg: TrainingConfig) -> dict[str, Any]:
-    """Train a run that is not done yet; what is known of it."""
+    """
+    Train a run that is not done yet; what is known of it.
+
+    Of one that diverged, now or before, that is ``"diverged"``, with what was seen and at which step.
+    """
     record = record_of(cfg)
     require_same_run(record.parent, cfg)
     if not record.is_file():
         start, code = time.perf_counter(), commit()
         resume_if_started(cfg)
-        if not is_finished(cfg):
-            train(cfg, console=Console(quiet=True))
-        with (record.parent / "metrics.csv").open() as file:
-            last = list(csv.DictReader(file))[-1]
+        end: dict[str, Any] = {}
+        try:
+            if not is_finished(cfg):
+                train(cfg, console=Console(quiet=True))
+        except DivergedError as error:  # whose own text is what to do about it
+            end = {"diverged": str(error.__context__ or error)}
+        else:
+            last = metrics_of(cfg)[-1]
+            # of the last steps of training, so many of them as dead_feature_window says
+            end = {
+                "dead_latents": int(last["dead_latents"]),
+                "dead_window_tokens": cfg.dead_feature_window * cfg.train_batch_size_tokens,
+            }
         facts = {
             "commit": code,
             "environment": environment(),
@@ -123,18 +159,28 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
             "tokens": cfg.total_training_steps * cfg.train_batch_size_tokens,
             "lr": cfg.lr,
             "batch": cfg.train_batch_size_tokens,
-            # of the last steps of training, so many of them as dead_feature_window says
-            "dead_latents": int(last["dead_latents"]),
-            "dead_window_tokens": cfg.dead_feature_window * cfg.train_batch_size_tokens,
+            **end,
         }
-        record.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_whole(record, json.dumps(facts, indent=1) + "\n")
+    shutil.rmtree(checkpoint_root(cfg), ignore_errors=True)
     return json.loads(record.read_text(encoding="utf-8"))
+
+
+def metrics_of(cfg: TrainingConfig) -> list[dict[str, str]]:
+    """The rows that a run has logged."""
+    with (record_of(cfg).parent / METRICS_FILENAME).open() as file:
+        return list(csv.DictReader(file))
 
 
 def record_of(cfg: TrainingConfig) -> Path:
     """The file that says that a run is done, and how."""
     assert cfg.output_path is not None
     return Path(cfg.output_path) / "run.json"
+
+
+def weights_digest(folders: Iterable[str | Path]) -> str:
+    """What tells results of these SAEs from those of others with their names."""
+    return hashlib.sha256("".join(str(weights_sha256(folder)) for folder in folders).encode()).hexdigest()[:8]
 
 
 def digest_of(text: str | Path) -> str:

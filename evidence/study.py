@@ -3,28 +3,38 @@
     python -m evidence.study --text corpus.jsonl.gz --work runs/evidence
 
 `study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment,
-wall time, digest of the text). The activations of all layers are computed once, in one pass of the model (fill.py), into
+wall time, digest of the text). One that diverged has no SAE and is left out of what follows; to try it again, delete its folder
+and its line. The activations of all layers are computed once, in one pass of the model (fill.py), into
 `WORK/activations`; learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the
 passes of the language model: a results file of `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this
 file keeps what the page needs, a line an SAE.
 """
 
 import argparse
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from os import cpu_count
 from typing import Any
 
 from rich.console import Console
 from sae_lens import SAE
 
-from evidence.arguments import add_local, overrides_of, parsed, study_parser
-from evidence.fill import fill
+from evidence.arguments import add_jobs, add_local, overrides_of, parsed, plain_errors, study_parser
+from evidence.fill import fill, require_room
 from evidence.processes import in_processes
-from evidence.record import is_recorded, line_of, record, recorded, rounded, steered_numbers
+from evidence.record import (
+    all_lines,
+    changed_lines,
+    has_diverged,
+    head_of,
+    is_recorded,
+    line_of,
+    record,
+    recorded,
+    rounded,
+    steered_numbers,
+)
 from evidence.runs import (
     HERE,
     Run,
@@ -37,11 +47,12 @@ from evidence.runs import (
     settings_of,
     train_run,
     tuned_rates,
+    weights_digest,
 )
 from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.stability import match_saes
-from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.results import Results
@@ -73,13 +84,11 @@ def require_tasks(suites: Sequence[Suite], args: argparse.Namespace) -> None:
 def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
     """Results of a suite of this folder on trained SAEs of one layer."""
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
-    weights = "".join(str(weights_sha256(folder)) for folder in folders.values())
-    digest = hashlib.sha256(weights.encode()).hexdigest()
     asked = load_suite(HERE / f"{suite}.yaml")
     return evaluate(
         folders,
         suite=asked,
-        out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{digest[:8]}",
+        out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{weights_digest(folders.values())}",
         model_name=str(args.model),
         local=local_of(asked, args),
     )
@@ -93,11 +102,18 @@ def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
 
 
 def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, Any], args: argparse.Namespace) -> None:
-    """Train what is not done yet of the runs of one layer, and record them all."""
-    facts = list(in_processes(train_run, list(configs.values()), args.jobs))
-    probing = evaluated(configs, "probing", args)
-    for run, known in zip(configs, facts, strict=True):
-        record(line_of(run, {**known, "settings": settings_of(run, study)}, probing))
+    """Train what is not done yet of the runs of one layer, and record them all; those that diverged are not evaluated."""
+    trained = in_processes(train_run, list(configs.values()), args.jobs)
+    facts = {run: {**of, "settings": settings_of(run, study)} for run, of in zip(configs, trained, strict=True)}
+    lost = {run: of for run, of in facts.items() if "diverged" in of}
+    for run, of in lost.items():
+        print(f"{run.name} diverged and is left out: {of['diverged']}", flush=True)
+    record(*(head_of(run, of) for run, of in lost.items()))
+    whole = {run: cfg for run, cfg in configs.items() if run not in lost}
+    if whole:
+        probing = evaluated(whole, "probing", args)
+        files = local_of(load_suite(HERE / "probing.yaml"), args)
+        record(*(line_of(run, facts[run], probing, files) for run in whole))
 
 
 def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
@@ -110,6 +126,7 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
         and record_of(cfg).is_file()
         and weights_sha256(cfg.output_path or "") == lines[run.name]["sae"]["weights_sha256"]
     ]
+    matched = {}
     for first, second in itertools.combinations(here, 2):
         one, other = lines[first.name], lines[second.name]
         if (first.place, first.variant) != (second.place, second.variant) or (
@@ -117,15 +134,20 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
         ):
             continue
         match = match_saes(*(SAE.load_from_disk(configs[run].output_path or "") for run in (first, second)))
-        one["stability"][second.name] = other["stability"][first.name] = rounded(match.mean_matched_cosine)
-    # what one of a pair alone says is of an SAE that the other's line is no longer of
-    for name, line in lines.items():
-        line["stability"] = {
-            other: cosine
-            for other, cosine in line["stability"].items()
-            if name in lines.get(other, {}).get("stability", {})
-        }
-    record(*lines.values())
+        matched[first.name, second.name] = rounded(match.mean_matched_cosine)
+    with changed_lines() as now:
+        for (first, second), cosine in matched.items():
+            # another command may have recorded another SAE meanwhile
+            if all(now.get(name, {}).get("sae") == lines[name]["sae"] for name in (first, second)):
+                now[first]["stability"][second] = now[second]["stability"][first] = cosine
+        # what one of a pair alone says is of an SAE that the other's line is no longer of
+        for name, line in now.items():
+            if "stability" in line:
+                line["stability"] = {
+                    other: cosine
+                    for other, cosine in line["stability"].items()
+                    if name in now.get(other, {}).get("stability", {})
+                }
 
 
 def main() -> None:
@@ -133,7 +155,7 @@ def main() -> None:
     add_local(parser)
     parser.add_argument("--only", default="", help="runs whose name has this in it")
     parser.add_argument("--limit", type=int, help="stop after this many runs that were not done")
-    parser.add_argument("--jobs", type=int, default=cpu_count(), help="SAEs trained at a time, by default one a core")
+    add_jobs(parser)
     parser.add_argument("--together", type=int, default=6, help="SAEs evaluated at a time")
     parser.add_argument("--no-steering", action="store_true", help="leave out steering, which takes longest")
     parser.add_argument(
@@ -146,7 +168,7 @@ def main() -> None:
     console = Console(highlight=False)
     study = read_study()
     common = overrides_of(args)
-    rates, lines, text = tuned_rates(), recorded(), digest_of(args.text)
+    rates, lines, text = tuned_rates(), all_lines(), digest_of(args.text)
     every = {run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study)}
     configs = {run: cfg for run, cfg in every.items() if args.only in run.name}
     # a run on other text, at another learning rate than the one that is chosen now, or of another study file is not done
@@ -156,40 +178,44 @@ def main() -> None:
         if is_recorded(lines.get(run.name), lr=cfg.lr, text_sha256=text, settings=settings_of(run, study))
     }
     left = [run for run in configs if run not in done][: args.limit]
+    lost = {run for run in done if has_diverged(lines[run.name])}
     unsteered = [
-        run for run in configs if is_steered(run, study) and not (run in done and "steering" in lines[run.name])
+        run
+        for run in configs
+        if is_steered(run, study) and run not in lost and not (run in done and "steering" in lines[run.name])
     ]
+    untrained = [configs[run] for run in left if not record_of(configs[run]).is_file()]
     console.print(f"{len(configs)} runs, {len(done)} of them recorded; {len(left)} to be done now", markup=False)
     if args.dry_run:
         for run in configs:
-            console.print(run.name, "recorded" if run in done else "", markup=False)
+            console.print(run.name, "diverged" if run in lost else "recorded" if run in done else "", markup=False)
     # every mistake before any work
-    try:
+    with plain_errors(parser):
         for cfg in configs.values():
             require_text(cfg, text)
             require_same_run(record_of(cfg).parent, cfg)
         if left or unsteered:
             require_tasks([load_suite(HERE / f"{name}.yaml") for name in ("probing", "steering")], args)
-    except (ConfigError, HubError) as error:
-        parser.error(str(error))
-    if args.dry_run:
-        return
-    fill([configs[run] for run in left if not record_of(configs[run]).is_file()])
-    for group in groups_of(left, args.together):
-        console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
-        train_and_probe({run: configs[run] for run in group}, study, args)
-        record_stability(every)
-    for run in [] if args.no_steering else unsteered:
-        if run in done or run in left:
-            console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
-            alone = {run: configs[run]}
-            train_run(configs[run])  # where its folder is gone
-            if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
-                train_and_probe(alone, study, args)  # trained again by another machine: one line is of one SAE
-                record_stability(every)
-            found = evaluated(alone, "steering", args).steering
-            steering = {name: steered_numbers(of[run.name]) for name, of in found.items()}
-            record(recorded()[run.name] | {"steering": steering})
+        require_room(untrained)
+        if args.dry_run:
+            return
+        fill(untrained)
+        for group in groups_of(left, args.together):
+            console.print(f"{datetime.now():%H:%M}  {', '.join(run.name for run in group)}", markup=False)
+            train_and_probe({run: configs[run] for run in group}, study, args)
+            record_stability(every)
+        for run in [] if args.no_steering else unsteered:
+            if run.name in recorded() and (run in done or run in left):
+                console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
+                alone = {run: configs[run]}
+                train_run(configs[run])  # where its folder is gone
+                if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
+                    train_and_probe(alone, study, args)  # trained again by another machine: one line is of one SAE
+                    record_stability(every)
+                found = evaluated(alone, "steering", args).steering
+                steering = {name: steered_numbers(of[run.name]) for name, of in found.items()}
+                with changed_lines() as now:
+                    now[run.name]["steering"] = steering
 
 
 def require_text(cfg: TrainingConfig, text: str) -> None:

@@ -9,6 +9,9 @@ from platform import python_version
 import torch
 
 PACKAGE = Path(__file__).resolve().parent
+# what decides numbers, beside the package: not what is written about them, nor where they are recorded
+CODE = ("evidence/*.py", "evidence/*.yaml", "benchmarks/*.py", "training_configs", "evals/tasks", "evals/suites")
+CODE += ("pyproject.toml", "uv.lock")
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 
@@ -20,13 +23,14 @@ def environment(device: torch.device | str | None = None) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of a clone that this is run from."""
-    return _git("describe", "--always", "--dirty").decode().strip() or None
+    """The last commit of a clone that this is run from to change its code, and ``-dirty`` where that was edited since."""
+    known = _git("log", "-1", "--format=%h", "--", PACKAGE.name, *CODE).decode().strip()
+    return f"{known}-dirty" if known and uncommitted() else known or None
 
 
 def uncommitted() -> str | None:
-    """Hash of what was changed in the package since the commit of such a clone; None where nothing was."""
-    changes = _git("diff", "HEAD", "--", str(PACKAGE))
+    """Hash of what was changed in the code since the commit of such a clone; None where nothing was."""
+    changes = _git("diff", "HEAD", "--", PACKAGE.name, *CODE)
     return hashlib.sha256(changes).hexdigest() if changes else None
 
 

@@ -8,6 +8,8 @@ import pytest
 import sae_lens_abstopk
 from sae_lens_abstopk import provenance
 
+COMMIT = (("add", "."), ("commit", "-qm", "a message"))
+
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -15,8 +17,10 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "sae_lens_abstopk"
     package.mkdir()
     (package / "code.py").write_text("1\n")
-    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "first")):
+    (tmp_path / "evidence" / "results").mkdir(parents=True)
+    (tmp_path / "evidence" / "study.yaml").write_text("1\n")
+    (tmp_path / "evidence" / "results" / "runs.jsonl").write_text("1\n")
+    for command in (("init", "-q"), ("config", "user.name", "a"), ("config", "user.email", "a@b.c"), *COMMIT):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.setattr(provenance, "PACKAGE", package)
     return package
@@ -33,6 +37,20 @@ def test_of_a_clone_the_commit_is_known_and_whether_the_package_was_edited(clone
     (clone / "code.py").write_text("2\n")
     assert provenance.commit() == f"{commit}-dirty"
     assert provenance.uncommitted()
+
+
+@pytest.mark.parametrize(("edited", "is_code"), [("study.yaml", True), ("results/runs.jsonl", False)])
+def test_results_that_are_written_or_committed_leave_the_code_what_it_was(
+    edited: str, is_code: bool, clone: Path
+) -> None:
+    commit, evidence = provenance.commit(), clone.parent / "evidence"
+    (evidence / edited).unlink()
+    assert (provenance.commit() == f"{commit}-dirty") is is_code
+    assert (provenance.uncommitted() is not None) is is_code
+    for command in COMMIT:
+        subprocess.run(["git", "-C", str(clone.parent), *command], check=True)
+    assert provenance.uncommitted() is None
+    assert (provenance.commit() == commit) is not is_code
 
 
 def test_outside_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

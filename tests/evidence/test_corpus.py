@@ -51,9 +51,13 @@ def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
     assert all(piece.endswith(("\n", " ")) for piece in pieces[:8])
 
 
-def test_a_folder_without_text_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_text_and_a_file_that_is_not_utf_8_are_named(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"holds no \.txt file"):
         make_corpus(tmp_path, seed=0)
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(SystemExit, match=r"latin\.txt cannot be read .*write it in UTF-8"):
+        make_corpus(tmp_path, seed=0)
+    (tmp_path / "latin.txt").unlink()
     (tmp_path / "one.txt").write_text("A line.\n" * 100)
     with pytest.raises(SystemExit, match="too little text: of 1 documents 1 are held out"):
         make_corpus(tmp_path, seed=0)

@@ -1,7 +1,13 @@
 """Lines of the record hold the numbers of the results, each under its own name."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from evidence import record
 from evidence.record import METHODS, differing_tasks, line_of, numbers, rounded, steered_numbers
 from evidence.runs import Run
 from sae_lens_abstopk.evaluation.results import Interval, LatentRecord
@@ -25,12 +31,17 @@ def test_a_line_has_the_numbers_of_its_run() -> None:
         )
         setattr(found, name, latent)
     found.coverage_controls = {"permuted": interval(0.8), "untrained SAE": interval(0.9)}
-    line = line_of(RUN, {"tokens": 11}, document)
+    line = line_of(RUN, {"tokens": 11}, document, {"tense": "a folder"})
     assert (line["layer"], line["expansion"], line["k"], line["variant"], line["seed"]) == (15, 8, 29, "mixed", 1)
     for part in ("reconstruction", "geometry"):
         assert line[part] == getattr(document, part)[RUN.name].model_dump(mode="json")
     assert line["sae"]["weights_sha256"] == document.saes[RUN.name].weights_sha256
-    assert line["evaluation"] == {"commit": document.commit, "text": document.text, "held_out": True}
+    assert line["evaluation"] == {
+        "commit": document.commit,
+        "text": document.text,
+        "held_out": True,
+        "from_files": ["tense"],
+    }
     assert line["tasks"]["tense"] == {
         "digest": task.digest[:12],
         "texts": (30, 20, 10),
@@ -53,6 +64,38 @@ def test_tasks_whose_examples_differ_between_lines_are_named() -> None:
 
     assert differing_tasks([]) == []
     assert differing_tasks([line(tense=30, number=30), line(number=29, gender=7), line(tense=30)]) == ["number"]
+
+
+def test_what_two_commands_record_at_a_time_is_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "RECORD", tmp_path / "results" / "runs.jsonl")
+
+    def write(names: Sequence[str]) -> None:
+        for name in names:
+            record.record({"name": name})
+
+    of_each = [[f"{command}{i}" for i in range(20)] for command in "ab"]
+    with ThreadPoolExecutor(2) as commands:
+        list(commands.map(write, of_each))
+    assert sorted(record.recorded()) == sorted(of_each[0] + of_each[1])
+
+
+def test_a_run_that_diverged_is_recorded_apart_from_those_that_were_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "RECORD", tmp_path / "results" / "runs.jsonl")
+    facts = {"lr": 0.002, "diverged": "the loss of 'sae' is nan at step 5"}
+    record.record(record.head_of(RUN, facts), {"name": "another", "training": {"lr": 0.001}})
+    assert list(record.recorded()) == ["another"]
+    assert record.diverged() == {RUN.name: facts["diverged"]}
+    assert record.is_recorded(record.all_lines()[RUN.name], lr=0.002)
+    record.record({"name": "another", "training": {}})
+    assert record.diverged(), "it stays where others are recorded"
+
+
+def test_records_of_other_text_end_the_command(tmp_path: Path) -> None:
+    record.require_text(tmp_path, [None, "abc"], "abc")
+    with pytest.raises(SystemExit, match=r"is of other text \(abc\) than this \(def\)"):
+        record.require_text(tmp_path, [None, "abc"], "def")
 
 
 def test_steering_keeps_its_directions_apart() -> None:

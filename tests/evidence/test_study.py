@@ -12,6 +12,8 @@ import pytest
 import torch
 import yaml
 from sae_lens import SAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+from safetensors.torch import load_file, save_file
 
 from benchmarks.chart import filled
 from evidence import (
@@ -27,6 +29,9 @@ from evidence import (
     tables,
     tune,
 )
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.training.divergence import DivergedError
 from tests.evaluation.task_files import CONCEPT
 from tests.saes.test_mirror import inputs, signed
 
@@ -66,12 +71,40 @@ def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_
         assert dict(cfg.target_l0) == ({"sae": 29} if variant in ("jumprelu", "standard", "gated") else {})
 
 
+def test_every_variant_is_tuned_or_derived_from_one_that_is() -> None:
+    whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
+    assert sorted([*whole["tuned"], *whole["rate_of"]]) == sorted(whole["variants"])
+    assert set(whole["rate_of"].values()) <= set(whole["tuned"])
+    assert runs.rate_of("abstopk_unit_norm", whole, {"abstopk": 5e-4}) == 5e-4
+    assert runs.rate_of("topk", whole, {"abstopk": 5e-4}) is None
+
+
+def test_what_is_recorded_still_counts() -> None:
+    whole, lines, rates = runs.read_study(), record.recorded(), runs.tuned_rates()
+    assert lines
+    for run in runs.runs_of(whole):
+        lr = runs.rate_of(run.variant, whole, rates) or 1e-3
+        if run.name in lines:
+            assert record.is_recorded(lines[run.name], lr=lr, settings=runs.settings_of(run, whole)), run.name
+
+
+def test_another_rate_has_to_be_better_by_more_than_seeds_differ() -> None:
+    def point(lr: float, fvu: float | None, variant: str = "topk") -> dict[str, Any]:
+        return {"variant": variant, "lr": lr, "fvu": fvu}
+
+    assert tune.best([point(1e-3, 0.2), point(5e-4, 0.1991)], 1e-3) == {"topk": 1e-3}
+    assert tune.best([point(1e-3, 0.2), point(5e-4, 0.1989), point(2e-3, None)], 1e-3) == {"topk": 5e-4}
+    assert tune.best([point(1e-3, None), point(5e-4, 0.3), point(5e-4, None, "abstopk")], 1e-3) == {"topk": 5e-4}
+    recorded = json.loads(runs.TUNING.read_text())
+    assert tune.best(recorded["points"], 1e-3) == recorded["best"]
+
+
 @pytest.fixture
 def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = tmp_path / "config.yaml"
     base = yaml.safe_load((runs.HERE / "config.yaml").read_text())
     base |= {"context_size": 16, "training_tokens": 2048, "train_batch_size_tokens": 64, "n_batches_in_buffer": 16}
-    base |= {"lr_warm_up_steps": 2, "lr_decay_steps": 4, "checkpoint_freq": 0}
+    base |= {"lr_warm_up_steps": 2, "lr_decay_steps": 4, "checkpoint_freq": 16}
     config.write_text(yaml.safe_dump(base))
     here = tmp_path / "evidence"
     here.mkdir()
@@ -107,6 +140,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     study.main()
     assert list(record.recorded()) == ["layer2_x2_k4_mixed_seed0"]
     first = (tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001/sae_weights.safetensors").stat().st_mtime
+    assert not list((tmp_path / "work/saes").rglob("checkpoints"))
     assert "steering" not in record.recorded()["layer2_x2_k4_mixed_seed0"]
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "_x2_", "--jobs", "2"])
     study.main()
@@ -125,6 +159,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert set(mixed["steering"]["temperature"]["interventions"]) >= {"latent", "difference_in_means"}
     assert mixed["training"]["tokens"] == 2048
     assert mixed["training"]["dead_window_tokens"] == 200 * 64
+    assert {line["training"]["environment"]["device"] for line in lines.values()} == {"CPU, 1 threads"}
     for line, variant in ((mixed, "mixed"), (topk, "topk_2F")):  # whether or not both seeds were evaluated together
         other = lines[f"layer2_x2_k4_{variant}_seed1"]
         assert line["stability"] == {other["name"]: other["stability"][line["name"]]}
@@ -162,7 +197,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["variant"] for point in tuned["points"][2:]] == [*("topk_2F", "standard") * 2]
     assert runs.tuned_rates().keys() == SMALL["variants"].keys()
-    assert runs.tuned_rates()["mixed"] == min(tuned["points"][:2], key=lambda point: point["fvu"])["lr"]
+    assert runs.tuned_rates() == tune.best(tuned["points"], 1e-3)
 
     # a rate that was chosen since then makes a run undone
     capsys.readouterr()
@@ -219,6 +254,46 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
 
 
 @pytest.mark.slow
+def test_a_run_that_diverges_is_left_out_and_not_met_again(
+    small_study: Path,
+    tiny_models: dict[str, Path],
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[str] = []
+    plain = runs.train
+
+    def diverging(cfg: TrainingConfig, **options: Any) -> Any:
+        asked.append(Path(str(cfg.output_path)).name)
+        if "topk_2F_seed0" in asked[-1]:
+            Path(str(cfg.output_path)).mkdir(parents=True)
+            raise DivergedError("the loss of 'sae' is nan at step 5")
+        return plain(cfg, **options)
+
+    monkeypatch.setattr(runs, "train", diverging)
+    arguments = ["--text", str(texts), "--work", str(tmp_path / "work"), "--model", str(tiny_models["llama-3.1-8b"])]
+    monkeypatch.setattr("sys.argv", ["tune", *arguments, "--jobs", "1", "--variants", "topk_2F"])
+    tune.main()
+    tuned = json.loads((small_study / "results" / "tuning.json").read_text())
+    assert [(point["fvu"], point["diverged"]) for point in tuned["points"]] == [
+        (None, "the loss of 'sae' is nan at step 5")
+    ] * 2
+    assert tuned["best"] == {}
+    monkeypatch.setattr("sys.argv", ["study", *arguments, "--jobs", "1", "--only", "x2_k4_topk_2F"])
+    study.main()
+    name = "layer2_x2_k4_topk_2F_seed0"
+    assert record.diverged() == {name: "the loss of 'sae' is nan at step 5"}
+    assert list(record.recorded()) == ["layer2_x2_k4_topk_2F_seed1"]
+    assert f"{name} diverged and is left out" in capsys.readouterr().out
+    n_trained = len(asked)
+    study.main()
+    assert len(asked) == n_trained == 3
+    assert "2 runs, 2 of them recorded; 0 to be done now" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_directions_that_were_never_trained_are_probed_at_several_densities(
     small_study: Path,
     tiny_models: dict[str, Path],
@@ -248,6 +323,16 @@ def test_directions_that_were_never_trained_are_probed_at_several_densities(
     assert "| 64 of 64 on in a token | 1 |" in printed
     assert "| each latent as often as that of AbsTopK | 3 |" in printed
     assert SAE.load_from_disk(work / "random_directions" / "k16").cfg.k == 16
+    trained = next((work / "saes").iterdir())
+    assert {line["trained_sha256"] for line in lines} == {weights_sha256(trained)}
+    assert {line["text_sha256"] for line in lines} == {runs.digest_of(texts)}
+    assert all("torch" in line["environment"] for line in lines)
+
+    # other weights have results of their own
+    weights = load_file(trained / SAE_WEIGHTS_FILENAME)
+    save_file({**weights, "b_dec": weights["b_dec"] + 1}, trained / SAE_WEIGHTS_FILENAME)
+    random_directions.main()
+    assert {line["trained_sha256"] for line in random_directions.random_lines()} == {weights_sha256(trained)}
 
 
 def test_a_matched_control_has_as_many_latents_of_each_density() -> None:
