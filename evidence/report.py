@@ -16,7 +16,7 @@ from evidence.columns import PROBES, PROBING, RECONSTRUCTION, Line, by_variant, 
 from evidence.concept_tables import behaviour_table, paired_concepts_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
-from evidence.record import RECORD, differing_tasks, recorded
+from evidence.record import RECORD, differing_tasks, diverged, recorded
 from evidence.runs import HERE, read_study, runs_of
 from evidence.tables import (
     MAIN_PAIRS,
@@ -81,6 +81,8 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
     told = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
     missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
     told += f"; none yet for {', '.join(missing)}." if missing else "."
+    if lost := [f"`{name}` {how}" for name, how in diverged().items()]:
+        told += f" Diverged: {'; '.join(lost)}."
     if left_out:
         named = ", ".join(f"`{name}`" for name in left_out)
         told += f" All tables leave out {named}, which was not measured on the same examples in every run."
