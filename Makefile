@@ -16,7 +16,7 @@ RUN := $(UV) run --no-sync
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup quickstart test test-fast test-browser test-interop lint keys docs check check-deps bench evidence build clean
+.PHONY: help setup quickstart test test-fast test-browser test-interop lint keys docs check check-deps bench bench-explorer evidence build clean
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
 
@@ -88,11 +88,24 @@ check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit
 	$(UV) pip install --quiet --python .venv-peers/bin/python -r benchmarks/peers.txt
 	@touch $@
 
-bench: setup .venv-peers/.synced ## time and memory against SAELens and others, on an idle machine; writes benchmarks/results
-	$(RUN) python benchmarks/step_time.py --peers .venv-peers/bin/python --out benchmarks/results/step_time.json
-	$(RUN) python benchmarks/step_time.py --curves --out benchmarks/results/curves.json
-	$(RUN) python benchmarks/end_to_end.py --out benchmarks/results/end_to_end.json
-	$(RUN) python benchmarks/chart.py
+# copied only when all is measured: a record that is half written makes the commit of the others "-dirty"
+bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside the records (RECORD=1 makes them the records)
+	$(RUN) python benchmarks/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
+	$(RUN) python benchmarks/step_time.py --curves --out build/bench/curves.json
+	$(RUN) python benchmarks/step_time.py --profile --out build/bench/profile.json
+	$(RUN) python benchmarks/end_to_end.py --out build/bench/end_to_end.json
+	$(RUN) python benchmarks/scaling.py --out build/bench/scaling.json
+	$(RUN) python benchmarks/beside.py build/bench
+	$(if $(RECORD),cd build/bench && cp step_time.json curves.json profile.json end_to_end.json scaling.json ../../benchmarks/results)
+	$(if $(RECORD),$(RUN) python benchmarks/chart.py)
+
+bench-explorer: setup ## the same for the explorer: collecting, and reading in a Chromium, which has to be installed
+	@mkdir -p build/bench-explorer
+	@cp benchmarks/results/explorer.json build/bench-explorer  # what a long text took stays in it
+	$(RUN) python benchmarks/explorer.py --tokens 102400 --out build/bench-explorer/explorer.json
+	$(RUN) python benchmarks/beside.py build/bench-explorer
+	$(if $(RECORD),cp build/bench-explorer/explorer.json benchmarks/results)
+	$(if $(RECORD),$(RUN) python benchmarks/chart.py)
 
 # TEXT is a folder of .txt and .json files, WORK one for what is made of it, MODEL the language model's; JOBS SAEs are trained at
 # a time; LOCAL has --local TASK=PATH for each public set that is to be read from files, which the record has all seven from:

@@ -1,12 +1,16 @@
-"""Draws the recorded curves of ``step_time.py --curves`` and writes the tables of ``benchmarks/README.md`` and ``docs/saebench.md``.
+"""Draws the recorded curves of ``step_time.py --curves`` and writes tables and numbers into the pages that tell them.
 
     python benchmarks/chart.py
 
-Reads the records of both; nothing is measured.
+Reads records; nothing is measured.
 """
 
 import json
+import re
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,6 +19,7 @@ from sae_lens_abstopk.figures.style import paper_style
 from sae_lens_abstopk.interop.saebench_evals import EVALS
 
 ROOT = Path(__file__).parent
+CLONE = ROOT.parent
 LABELS = {"d_sae": "latents F", "k": "latents kept K", "tokens": "tokens B"}
 SERIES = {
     "sae_lens abstopk": ("SAELens abstopk", "#b35806"),
@@ -44,7 +49,7 @@ def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def table(sizes: list[dict[str, Any]]) -> str:
     """The step times as Markdown."""
-    lines = ["| d_sae | SAE | seconds | times faster | memory |", "|---|---|---|---|---|"]
+    lines = ["| d_sae | SAE | seconds | times faster | memory, gradients included |", "|---|---|---|---|---|"]
     for size in sizes:
         for name, seconds in size["seconds"].items():
             memory = size["peak_bytes"].get(name)
@@ -55,23 +60,28 @@ def table(sizes: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def alone_table(size: dict[str, Any]) -> str:
+def alone_table(sizes: list[dict[str, Any]]) -> str:
     """Step times of SAEs in processes of their own as Markdown."""
-    alone = size["seconds_alone"]
-    lines = ["| one process each | seconds, two rounds | times ours |", "|---|---|---|"]
-    for name, seconds in alone.items():
-        ratios = sorted(value / own for value, own in zip(seconds, alone["abstopk"], strict=True))
-        told = "1" if name == "abstopk" else f"{ratios[0]:.1f} to {ratios[-1]:.1f}"
-        lines.append(f"| {name} | {', '.join(f'{value:.3f}' for value in seconds)} | {told} |")
+    lines = ["| d_sae | one process each | seconds, each round | times ours |", "|---|---|---|---|"]
+    for size in sizes:
+        alone = size["seconds_alone"]
+        for name, seconds in alone.items():
+            ratios = span((value / own for value, own in zip(seconds, alone["abstopk"], strict=True)), ".1f")
+            told = "1" if name == "abstopk" else " to ".join(dict.fromkeys(ratios))
+            lines.append(f"| {size['d_sae']:,} | {name} | {', '.join(f'{value:.3f}' for value in seconds)} | {told} |")
     return "\n".join(lines)
 
 
 def inference_table(sizes: list[dict[str, Any]]) -> str:
     """Times of encode and decode as Markdown."""
-    lines = ["| d_sae | SAELens encode, decode | encode_topk, decode_topk | times faster |", "|---|---|---|---|"]
+    lines = [
+        "| d_sae | tokens | SAELens encode, decode | encode_topk, decode_topk | times faster |",
+        "|---|---|---|---|---|",
+    ]
     for size in sizes:
-        theirs, ours = (size["seconds_of_inference"][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
-        lines.append(f"| {size['d_sae']:,} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} |")
+        for tokens, key in ((size["tokens"], "seconds_of_inference"), (128, "seconds_of_inference_of_few_tokens")):
+            theirs, ours = (size[key][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
+            lines.append(f"| {size['d_sae']:,} | {tokens:,} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} |")
     return "\n".join(lines)
 
 
@@ -183,21 +193,111 @@ def result(name: str) -> dict[str, Any]:
     return json.loads((ROOT / "results" / name).read_text())
 
 
+def times_faster() -> list[float]:
+    """How many times as fast as SAELens's a step of ``abstopk`` is, at every size that is recorded."""
+    sizes = [size["seconds"] for size in result("step_time.json")["sizes"]]
+    points = chain(sizes, *result("curves.json")["curves"].values())
+    return [point["sae_lens abstopk"]["median"] / point["abstopk"]["median"] for point in points]
+
+
+# variants of the study that SAELens's own classes train
+SAELENS_VARIANTS = {"jumprelu", "gated", "sae_lens_abstopk"}
+RELU = "standard"
+
+
+def training_minutes() -> dict[str, list[float]]:
+    """Minutes that the study's runs at 4,608 latents trained without a stop: ours, SAELens's, and SAELens's ReLU."""
+    lines = (CLONE / "evidence" / "results" / "runs.jsonl").read_text().splitlines()
+    found: dict[str, list[float]] = {"ours": [], "sae_lens": [], RELU: []}
+    for line in map(json.loads, lines):
+        training, variant = line["training"], line["variant"]
+        if line["sae"]["d_sae"] == 4608 and not training["resumed"]:
+            whose = RELU if variant == RELU else "sae_lens" if variant in SAELENS_VARIANTS else "ours"
+            found[whose].append(training["seconds"] / 60)
+    return found
+
+
+def share_of(step: dict[str, Any], words: tuple[str, ...]) -> str:
+    """Share of a profiled step that operations with one of ``words`` in their names take, in percent."""
+    seconds = sum(s for name, s in step["seconds_by_operation"].items() if any(word in name for word in words))
+    return f"{100 * seconds / step['seconds']:.0f}"
+
+
+def span(values: Iterable[float], form: str = ",.0f") -> tuple[str, str]:
+    """The least and the most, as they are told."""
+    values = list(values)
+    return f"{min(values):{form}}", f"{max(values):{form}}"
+
+
+def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
+    """Sentences that tell a recorded number, with what stands at each {}, by page."""
+    steps, profile, whole, scaling = (
+        result(f"{name}.json") for name in ("step_time", "profile", "end_to_end", "scaling")
+    )
+    sizes, versions = steps["sizes"], steps["environment"]
+    peers = sizes[0]["peers"]
+    speed = {case: f"{mean(found):,.0f}" for case, found in scaling["tokens_per_second"].items()}
+    memory = {name: [size["peak_bytes"][name] / 2**20 for size in sizes] for name in ("abstopk", "sae_lens abstopk")}
+    minutes = training_minutes()
+    return {
+        CLONE / "README.md": {
+            "a step of `abstopk` is {} to {} times as fast as SAELens's on two CPU cores": span(times_faster(), ".1f"),
+            "a whole run with its language model {} times": (f"{whole['ours_over_sae_lens']:.1f}",),
+        },
+        ROOT / "README.md": {
+            "on a CPU with {} threads, torch {} and SAELens {}": (
+                str(versions["threads"]),
+                versions["torch"],
+                versions["sae-lens"],
+            ),
+            "The step of `abstopk` is {} to {} times as fast as SAELens's": span(times_faster(), ".1f"),
+            "eai-sparsify {} and dictionary-learning {} (torch {})": (
+                peers["sparsify"]["eai-sparsify"],
+                peers["dictionary_learning"]["dictionary-learning"],
+                peers["sparsify"]["torch"],
+            ),
+            "spends {} % of its time on reading and writing the rows": (
+                share_of(profile, ("embedding_bag", "sampled_addmm")),
+            ),
+            "and {} % on dense products": (share_of(profile, ("::addmm", "::mm")),),
+            "Ours is {} times as fast as SAELens's": (f"{whole['ours_over_sae_lens']:.1f}",),
+            "takes {} % more time": (f"{100 * whole['pipeline']['overhead']:.0f}",),
+        },
+        CLONE / "docs" / "distributed.md": {
+            "two processes train {} times as fast as one that has two threads": (
+                f"{scaling['two_processes_over_two_threads']:.2f}",
+            ),
+            "({} against {} tokens per second": (speed["two processes"], speed["one process, two threads"]),
+            "and {} times as fast as one with one thread ({};": (
+                f"{scaling['two_processes_over_one_thread']:.2f}",
+                speed["one process"],
+            ),
+        },
+        CLONE / "docs" / "faq.md": {
+            "{} to {} minutes (median {})": (*span(minutes["ours"]), f"{median(minutes['ours']):.0f}"),
+            "SAELens's own JumpReLU, Gated and AbsTopK take {} to {} minutes": span(minutes["sae_lens"]),
+            "its ReLU {}": (f"{median(minutes[RELU]):.0f}",),
+            "Memory of an `abstopk` step, gradients included: {} to {} MiB": span(memory["abstopk"]),
+            "of SAELens's, {} to {} MiB": span(memory["sae_lens abstopk"]),
+        },
+    }
+
+
 def tables() -> dict[Path, dict[str, str]]:
     """What stands between the marks of a page, by page and mark."""
     sizes, explorer = result("step_time.json")["sizes"], result("explorer.json")
-    saebench = json.loads((ROOT.parent / "evals" / "results" / "saebench.json").read_text())
+    saebench = json.loads((CLONE / "evals" / "results" / "saebench.json").read_text())
     return {
         ROOT / "README.md": {
             "steps": table(sizes),
-            "alone": alone_table(sizes[0]),
+            "alone": alone_table(sizes),
             "inference": inference_table(sizes),
             "run": run_table(result("end_to_end.json")),
             "collecting": collecting_table(explorer),
             "long": long_table(explorer),
             "reading": reading_table(explorer),
         },
-        ROOT.parent / "docs" / "saebench.md": {
+        CLONE / "docs" / "saebench.md": {
             "verdicts": verdict_table(),
             "agreement": agreement_table(saebench),
             "probing": probing_table(saebench),
@@ -232,10 +332,37 @@ def filled(text: str, parts: dict[str, str]) -> str:
     return text
 
 
+def retold(text: str, phrase: str, values: tuple[str, ...]) -> str:
+    """
+    ``text`` with ``values`` at the {} of ``phrase``, however its lines are broken.
+
+    Raises:
+        ValueError: the text does not have the phrase, with a number at each {}, exactly once.
+    """
+    parts = [r"\s+".join(map(re.escape, part.split(" "))) for part in phrase.split("{}")]
+    found = list(re.finditer(r"(-?\d(?:[\w.,+]*\w)?)".join(parts), text))
+    if len(found) != 1:
+        raise ValueError(f"the page has {phrase!r} {len(found)} times; it needs it once")
+    for n, value in reversed(list(enumerate(values, start=1))):
+        text = text[: found[0].start(n)] + value + text[found[0].end(n) :]
+    return text
+
+
+def pages() -> dict[Path, str]:
+    """The pages that tell records, as they have to read."""
+    parts, told = tables(), phrases()
+    texts = {}
+    for page in parts | told:
+        texts[page] = filled(page.read_text(), parts.get(page, {}))
+        for phrase, values in told.get(page, {}).items():
+            texts[page] = retold(texts[page], phrase, values)
+    return texts
+
+
 def main() -> None:
     draw(result("curves.json")["curves"], ROOT / "results" / "curves.svg")
-    for page, parts in tables().items():
-        page.write_text(filled(page.read_text(), parts))
+    for page, text in pages().items():
+        page.write_text(text)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import sae_lens
 import torch
-from recording import environment, write_record
+from recording import command, environment, write_record
 from rich.console import Console
 from sae_lens import (
     AbsTopKTrainingSAEConfig,
@@ -140,6 +140,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     sae_lens.logger.setLevel(logging.ERROR)
+    machine = environment()
     model = quickstart_model(print)
     seconds: dict[str, list[float]] = {"ours": [], "sae_lens": []}
     for _ in range(args.repeats):
@@ -147,13 +148,13 @@ def main() -> None:
         seconds["sae_lens"].append(theirs(model, args.tokens))
     speed = {name: args.tokens / statistics.median(values) for name, values in seconds.items()}
     record = {
-        "command": "python benchmarks/end_to_end.py",
+        "command": command(),
         "tokens": args.tokens,
         "seconds": seconds,
         "tokens_per_second": speed,
         "ours_over_sae_lens": speed["ours"] / speed["sae_lens"],
-        "pipeline": pipeline(model, repeats=10 * args.repeats),
-        "environment": environment(),
+        "pipeline": pipeline(model, repeats=5 * args.repeats),
+        "environment": machine,
     }
     print(json.dumps(record, indent=1))
     write_record(record, args.out)

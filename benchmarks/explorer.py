@@ -1,7 +1,7 @@
 """The explorer: what collecting costs beside the language model's own pass, and how soon a large site can be read.
 
-    python benchmarks/explorer.py --out benchmarks/results/explorer.json
-    python benchmarks/explorer.py --long FOLDER --text TEXT --out benchmarks/results/explorer.json   # a piece a call
+    python benchmarks/explorer.py --tokens 102400 --out benchmarks/results/explorer.json
+    python benchmarks/explorer.py --long FOLDER --text TEXT --tokens 256000 --out benchmarks/results/explorer.json   # a piece a call
 
 Collecting: SmolLM2-135M-Instruct at layer 15 in bfloat16, a signed JumpReLU SAE with random weights whose threshold lets
 57 codes per token through on the first batch, over the packaged text. Each size runs in a process of its own, after a
@@ -13,6 +13,7 @@ same scatter. Run it on an idle machine.
 """
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -27,18 +28,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recording import environment, write_record
+from recording import command, environment, write_record
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site
+from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.model.language_model import casts_shared, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.token_text import TokenText
-from sae_lens_abstopk.provenance import commit
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.measured_tokens import token_batches
 
@@ -112,8 +113,19 @@ def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dic
     }
 
 
+def told_text(path: Path) -> dict[str, str]:
+    """Name and SHA-256 of a text: of a file, or of the hashes of a folder's files in the order of their names."""
+    if path.is_file():
+        digest = file_sha256(path)
+    else:
+        hashes = (file_sha256(file) for file in sorted(path.rglob("*")) if file.is_file())
+        digest = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return {"text": path.name, "text_sha256": digest}
+
+
 def long_collecting(model: Path, folder: Path, text: str, tokens: int) -> dict[str, Any]:
     """Measure the next piece of ``tokens`` tokens; all pieces so far together."""
+    machine = environment()
     folder.mkdir(parents=True, exist_ok=True)
     number = len(list(folder.glob("piece-*.json")))
     measured = piece(model, folder, text, number, tokens)
@@ -123,12 +135,11 @@ def long_collecting(model: Path, folder: Path, text: str, tokens: int) -> dict[s
     return {
         "d_sae": LONG_D_SAE,
         "tokens": pieces[-1]["tokens_so_far"],
-        "text": Path(text).name,
+        **told_text(Path(text)),
         **total,
         "times_bare": total["collecting_seconds"] / total["bare_seconds"],
-        "threads": torch.get_num_threads(),
-        "commit": commit(),
-        "command": f"python benchmarks/explorer.py --long FOLDER --text {Path(text).name} --tokens {tokens}, {len(pieces)} times",
+        "environment": machine,
+        "command": f"{command()}, {len(pieces)} times",
         "pieces": pieces,
     }
 
@@ -255,14 +266,15 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(collecting(quickstart_model(lambda _: None), arguments.one, arguments.tokens)))
         return
-    sizes = []
+    machine, sizes = environment(), []
     for d_sae in arguments.sizes:
-        command = [sys.executable, __file__, "--one", str(d_sae), "--tokens", str(arguments.tokens)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        one = [sys.executable, __file__, "--one", str(d_sae), "--tokens", str(arguments.tokens)]
+        done = subprocess.run(one, check=True, stdout=subprocess.PIPE, text=True)
         sizes.append(json.loads(done.stdout.splitlines()[-1]))
     document = {
-        "command": f"python benchmarks/explorer.py --tokens {arguments.tokens}",
-        "environment": environment(),
+        "command": command(),
+        "environment": machine,
+        **told_text(Path(load_config("quickstart", []).dataset_path)),
         "collecting": sizes,
         "reading": [reading(d_sae) for d_sae in (9216, 16_384)],
     }

@@ -1,17 +1,22 @@
-"""Median seconds of a training step of another library, printed: run by ``step_time.py`` with that library's Python.
+"""Median seconds of a training step of another library, as a line of JSON: run by ``step_time.py`` with that library's Python.
 
     .venv-peers/bin/python benchmarks/peer_step.py sparsify 576 9216 57 4096
 
 Forward, backward, clipping where the library clips, Adam, and the decoder rows held at norm 1, as the library's own
-trainer does it; float32, random tokens. Both are TopK: neither library trains signed codes.
+trainer does it, but with Adam in place of sparsify's default signum; float32, random tokens. Both are TopK: neither library
+trains signed codes.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 
 import torch
+
+PACKAGES = {"sparsify": "eai-sparsify", "dictionary_learning": "dictionary-learning"}
 
 
 def sparsify_step(d_in: int, d_sae: int, k: int, batch: torch.Tensor) -> Callable[[], object]:
@@ -50,7 +55,7 @@ def dictionary_learning_step(d_in: int, d_sae: int, k: int, batch: torch.Tensor)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("library", choices=["sparsify", "dictionary_learning"])
+    parser.add_argument("library", choices=list(PACKAGES))
     parser.add_argument("size", nargs=4, type=int, metavar=("D", "F", "K", "B"))
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
@@ -64,7 +69,8 @@ def main() -> None:
         step()
         if i >= 2:
             taken.append(time.perf_counter() - started)
-    print(statistics.median(taken))
+    versions = {package: version(package) for package in (PACKAGES[args.library], "torch")}
+    print(json.dumps({"seconds": statistics.median(taken), **versions, "threads": torch.get_num_threads()}))
 
 
 if __name__ == "__main__":

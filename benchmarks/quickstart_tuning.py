@@ -2,9 +2,9 @@
 
     python benchmarks/quickstart_tuning.py --out evals/results/quickstart_tuning.json
 
-Trains the quickstart's two SAEs at every point of a small grid and records the mean FVU of the last tenth of the
-training batches. Each batch is text that the run has not seen before, so this needs no held-out text, and the text
-that the quickstart reports on plays no part in the choice.
+Trains the quickstart's two SAEs, named as the run names them, at every point of a small grid and records the mean FVU of
+the last tenth of the training batches. Each batch is text that the run has not seen before, so this needs no held-out
+text, and the text that the quickstart reports on plays no part in the choice. Points that the record has are kept.
 """
 
 import argparse
@@ -15,10 +15,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from recording import environment, write_record
+from recording import command, environment, write_record
 from rich.console import Console
 
 from sae_lens_abstopk import load_config, train
+from sae_lens_abstopk.provenance import commit
 from sae_lens_abstopk.quickstart_model import quickstart_model
 
 GRID = [(256, 5e-4), (256, 1e-3), (256, 2e-3), (512, 1e-3), (512, 2e-3), (1024, 2e-3)]
@@ -33,6 +34,7 @@ class Point:
     fvu: dict[str, float]
     dead_latents: dict[str, int]
     seconds: float
+    commit: str = "unknown"
 
 
 def measure(batch: int, lr: float, model: Path, overrides: list[str]) -> Point:
@@ -52,7 +54,7 @@ def measure(batch: int, lr: float, model: Path, overrides: list[str]) -> Point:
             label = result.saes[name].cfg.metadata.label
             fvu[label] = sum(float(row["fvu"]) for row in last) / len(last)
             dead[label] = int(rows[-1]["dead_latents"])
-    return Point(batch, lr, fvu, dead, seconds)
+    return Point(batch, lr, fvu, dead, seconds, commit() or "unknown")
 
 
 def main() -> None:
@@ -64,11 +66,12 @@ def main() -> None:
     points = [Point(**point) for point in json.loads(args.out.read_text())["points"]] if args.out.exists() else []
     for batch, lr in GRID:
         if any((point.batch, point.lr) == (batch, lr) for point in points):
+            print(f"batch {batch}, lr {lr:g}: in {args.out} already, not trained again")
             continue
         points.append(measure(batch, lr, model, args.overrides))
         print(points[-1], flush=True)
         record = {
-            "command": "python benchmarks/quickstart_tuning.py",
+            "command": command(),
             "metric": "mean FVU of the last tenth of the training batches, each before its update; one seed (42)",
             "model": "SmolLM2-135M-Instruct, Q4_1 dequantised, layer 15",
             "overrides": args.overrides,

@@ -1,7 +1,10 @@
-"""What the records of the benchmarks share: what they say of the machine and the software, and how they are written."""
+"""What the records of the benchmarks share: what they say of the machine, the software and the command, and how they are written."""
 
 import json
+import os
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +15,20 @@ import torch
 from sae_lens_abstopk.provenance import commit
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
+ROOT = Path(__file__).resolve().parents[1]
+# those that decide how matrices are multiplied
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
+
 
 def environment() -> dict[str, Any]:
-    """The machine, the versions and the commit that is measured."""
+    """The machine and its load now, before anything is measured, the versions and the commit that is measured."""
+    flags = cpuinfo("flags").split()
     return {
         "python": platform.python_version(),
-        "processor": processor(),
+        "processor": cpuinfo("model name") or platform.machine(),
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "cores": os.cpu_count(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
         "threads": torch.get_num_threads(),
         "bfloat16 selection": bfloat16_is_fast(torch.device("cpu")),
         "commit": commit() or "unknown",
@@ -25,10 +36,24 @@ def environment() -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    """Name of the processor, where Linux tells it."""
+def cpuinfo(field: str) -> str:
+    """What Linux tells of the first core; empty elsewhere."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    return next((line.split(": ")[1] for line in lines if line.startswith(field) and ": " in line), "")
+
+
+def command() -> str:
+    """The command that this process was started with, its paths as seen from the repository, or their names alone."""
+    return shlex.join(["python", *map(told, sys.argv)])
+
+
+def told(argument: str) -> str:
+    """An argument, or the value of a ``key=value``, without an absolute path."""
+    key, equals, value = argument.rpartition("=")
+    if not Path(value).is_absolute():
+        return argument
+    path = Path(value)
+    return key + equals + str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name)
 
 
 def write_record(record: Mapping[str, Any], out: Path | None) -> None:

@@ -1,11 +1,12 @@
-"""Tokens a second of one run on one process and shared by two, with one thread each.
+"""Tokens a second of one run on one process, with one thread and with two, and shared by two processes with one thread each.
 
     python benchmarks/scaling.py --out benchmarks/results/scaling.json
 
 SmolLM2-135M-Instruct at layer 15, the language model in bfloat16, a batch AbsTopK SAE of 4,608 latents with k = 57, 4,096
-tokens per step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Processes are
-started by torchrun, in turn; the time is that from the second step to the last. Run it on an idle machine: the record says
-how many of its cores others kept busy meanwhile (Linux).
+tokens per step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Two processes
+are compared with one that has both cores, as two threads. Processes are started by torchrun, in turn; the time is that from
+the second step to the last. Run it on an idle machine: the record says how many of its cores others kept busy meanwhile
+(Linux).
 """
 
 import argparse
@@ -21,26 +22,29 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recording import environment, write_record
+from recording import command, environment, write_record
 
 from sae_lens_abstopk.quickstart_model import quickstart_model
 
 BATCH, CONTEXT, BUFFER = 4096, 128, 8192
 FIRST_STEP = 2
+# processes, and threads of each
+CASES = {"one process": (1, 1), "one process, two threads": (1, 2), "two processes": (2, 1)}
 SETTINGS = (
     *("companions={}", "max_norm_multiple=null", "seqpos_slice=[null]", "exclude_special_tokens=false"),
     *(f"train_batch_size_tokens={BATCH}", f"context_size={CONTEXT}", "logger.wandb_log_frequency=1"),
 )
 
 
-def speed(model: Path, ranks: int, tokens: int) -> float:
+def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
     """Tokens a second of a run that ``ranks`` processes share."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        command += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--out", f"{folder}/run"]
-        command += [f"model_name={model}", f"training_tokens={tokens}"]
-        command += [f"n_batches_in_buffer={BUFFER // CONTEXT // ranks}"]
-        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+        run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        run += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--out", f"{folder}/run"]
+        run += [f"model_name={model}", f"training_tokens={tokens}"]
+        run += [f"n_batches_in_buffer={BUFFER // CONTEXT // ranks}"]
+        with_threads = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        subprocess.run(run, check=True, env=with_threads, stdout=subprocess.DEVNULL)
         with Path(folder, "run", "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
     # the column is the mean speed since the start: it gives back the time of each row
@@ -64,24 +68,26 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=BATCH * 10)
     parser.add_argument("--repeats", type=int, default=2)
     args = parser.parse_args()
+    machine = environment()
     model = quickstart_model(print)
-    speeds: dict[str, list[float]] = {"1": [], "2": []}
-    others: dict[str, list[float]] = {"1": [], "2": []}
+    speeds: dict[str, list[float]] = {case: [] for case in CASES}
+    others: dict[str, list[float]] = {case: [] for case in CASES}
     for _ in range(args.repeats):
-        for ranks, found in speeds.items():
+        for case, (ranks, threads) in CASES.items():
             busy, started = busy_seconds_of_others(), time.monotonic()
-            found.append(speed(model, int(ranks), args.tokens))
-            others[ranks].append((busy_seconds_of_others() - busy) / (time.monotonic() - started))
-            print(ranks, found[-1], others[ranks][-1], flush=True)
-    medians = {ranks: statistics.median(found) for ranks, found in speeds.items()}
+            speeds[case].append(speed(model, ranks, threads, args.tokens))
+            others[case].append((busy_seconds_of_others() - busy) / (time.monotonic() - started))
+            print(case, speeds[case][-1], others[case][-1], flush=True)
+    medians = {case: statistics.median(found) for case, found in speeds.items()}
     record: dict[str, Any] = {
-        "command": f"python benchmarks/scaling.py --tokens {args.tokens} --repeats {args.repeats}",
+        "command": command(),
         "tokens": args.tokens,
-        "threads_a_process": 1,
+        "processes_and_threads_of_each": CASES,
         "tokens_per_second": speeds,
         "cores_busy_with_other_work": others,
-        "two_over_one": medians["2"] / medians["1"],
-        "environment": environment(),
+        "two_processes_over_two_threads": medians["two processes"] / medians["one process, two threads"],
+        "two_processes_over_one_thread": medians["two processes"] / medians["one process"],
+        "environment": machine,
     }
     print(json.dumps(record, indent=1))
     write_record(record, args.out)

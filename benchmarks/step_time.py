@@ -5,17 +5,19 @@
 For each size (D, F, K, B) and SAE, in float32 on random tokens:
 
 - whole steps (forward, backward, clipping, Adam), alternating in one process on the same inputs, and the encoder product
-  of that size alone as the floor;
-- at the first size, the same steps with each SAE in a process of its own, in turn, and with ``--peers`` those of
-  eai-sparsify and dictionary-learning in their environment;
-- encode and decode without gradients, alternating;
-- the peak memory of a step above parameters, gradients and optimiser state, each in a fresh process.
+  of that size alone as the floor; at the first size, whose proportions are those of the presets, with options that change
+  the speed too;
+- at the first size (with ``--alone`` at the others too, a round of ours and of SAELens's), the same steps with each SAE in
+  a process of its own, in turn, and with ``--peers`` those of eai-sparsify and dictionary-learning in their environment;
+- encode and decode without gradients, of all tokens and of a few, alternating;
+- the peak memory of a step above parameters and optimiser state, gradients included, each in a fresh process.
 
 ``--curves`` varies F, K and B around the first size instead, and ``--profile`` says where our step at the largest size
-spends its time. Run it on an idle machine.
+spends its time. ``--dead`` has a share of the latents count as dead in every step. Run it on an idle machine.
 """
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from recording import environment, write_record
+from recording import command, environment, write_record
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig, TrainingSAE
 from sae_lens import (
     AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE,
@@ -45,7 +47,12 @@ from sae_lens_abstopk import (
     decode_topk,
     encode_topk,
 )
-from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
+from sae_lens_abstopk.saes import (
+    SparseBatchTopKTrainingSAE,
+    SparseBatchTopKTrainingSAEConfig,
+    SparseTopKTrainingSAE,
+    SparseTopKTrainingSAEConfig,
+)
 from sae_lens_abstopk.training.trainers import use_fused_adam
 
 Size = tuple[int, int, int, int]
@@ -56,7 +63,10 @@ CURVES: dict[str, list[Size]] = {
     "tokens": [(576, 9216, 57, b) for b in (1024, 2048, 4096, 8192)],
 }
 SAELENS, OURS = "sae_lens abstopk", "abstopk"
+AUTOCAST = "sae_lens abstopk, bfloat16 autocast"
 PEERS = ("sparsify", "dictionary_learning")
+SIGNED_FRACTION = 0.25  # the presets' default: so many times D of the latents are signed
+FEW_TOKENS = 128
 WARM_UP = 1
 
 
@@ -70,6 +80,7 @@ class Shape(NamedTuple):
 
 
 def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
+    """What is timed at every size."""
     return {
         "sae_lens abstopk": lambda d, f, k: SAELensAbsTopKTrainingSAE(
             SAELensAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)
@@ -81,15 +92,40 @@ def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
     }
 
 
+def options() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
+    """What is timed at the first size alone."""
+    return {
+        AUTOCAST: saes()[SAELENS],
+        "sae_lens topk, sparse activations": lambda d, f, k: TopKTrainingSAE(
+            # its backward pass raises where codes are rescaled, which is the default
+            TopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, use_sparse_activations=True, rescale_acts_by_decoder_norm=False)
+        ),
+        "abstopk, selection in float32": lambda d, f, k: AbsTopKTrainingSAE(
+            AbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, selection_dtype="float32")
+        ),
+        "batch_abstopk, D / 4 signed": lambda d, f, k: BatchAbsTopKTrainingSAE(
+            BatchAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, signed_share=SIGNED_FRACTION * d / f)
+        ),
+        "sparse_batchtopk": lambda d, f, k: SparseBatchTopKTrainingSAE(
+            SparseBatchTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)
+        ),
+    }
+
+
 def make_trainer(name: str, size: Size) -> SAETrainer[Any, Any]:
     d, f, k, b = size
     torch.manual_seed(0)
-    cfg = SAETrainerConfig(total_training_samples=b, train_batch_size_samples=b, lr=1e-3, lr_end=1e-3)
-    trainer = SAETrainer(cfg=cfg, sae=saes()[name](d, f, k), data_provider=iter(()))
+    cfg = SAETrainerConfig(
+        total_training_samples=b, train_batch_size_samples=b, lr=1e-3, lr_end=1e-3, autocast=name == AUTOCAST
+    )
+    trainer = SAETrainer(cfg=cfg, sae=(saes() | options())[name](d, f, k), data_provider=iter(()))
     return trainer if name.startswith("sae_lens") else use_fused_adam(trainer)
 
 
-def take_step(trainer: SAETrainer[Any, Any], batch: torch.Tensor) -> None:
+def take_step(trainer: SAETrainer[Any, Any], batch: torch.Tensor, dead: float = 0.0) -> None:
+    """A step in which the first latents, a share ``dead`` of all, count as dead."""
+    n_dead = round(dead * trainer.sae.cfg.d_sae)
+    trainer.n_forward_passes_since_fired[:n_dead] = trainer.cfg.dead_feature_window + 1
     trainer.step(batch)
     trainer.n_training_steps += 1
 
@@ -109,14 +145,13 @@ def alternating(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict
     }
 
 
-def step_times(size: Size, repeats: int, names: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
+def step_times(size: Size, repeats: int, names: Sequence[str], dead: float = 0.0) -> dict[str, dict[str, float]]:
     """Seconds of a training step of each SAE, and of the encoder product."""
     d, f, _, b = size
     batch, weights = torch.randn(b, d), torch.randn(f, d)
     steps: dict[str, Callable[[], object]] = {"float32 encoder product": lambda: batch @ weights.T}
-    for name in names or list(saes()):
-        trainer = make_trainer(name, size)
-        steps[name] = lambda trainer=trainer: take_step(trainer, batch)
+    for name in names:
+        steps[name] = functools.partial(take_step, make_trainer(name, size), batch, dead)
     return alternating(steps, repeats)
 
 
@@ -125,7 +160,7 @@ def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
     """Seconds of encode and decode: SAELens's on its own ``abstopk``, and ``encode_topk``, ``decode_topk`` on the same SAE."""
     d, f, k, b = size
     sae, batch = AbsTopKSAE(AbsTopKSAEConfig(d_in=d, d_sae=f, k=k)), torch.randn(b, d)
-    sae.W_enc.data = torch.randn(f, d).T / d**0.5
+    sae.W_enc.data = torch.randn(d, f) / d**0.5  # laid out as that of an SAE that was loaded
     steps = {
         SAELENS: lambda: sae.decode(sae.encode(batch)),
         OURS: lambda: decode_topk(sae, encode_topk(sae, batch)),
@@ -133,52 +168,77 @@ def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
     return alternating(steps, repeats)
 
 
-def times_alone(size: Size, repeats: int, peers: Path | None) -> dict[str, list[float]]:
-    """Median seconds of a step of each SAE in a fresh process that holds nothing else, in two rounds."""
-    names = [*saes(), *(PEERS if peers else ())]
-    taken: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(2):
-        for name in names:
+def times_alone(
+    size: Size, repeats: int, rounds: int, names: Sequence[str], peers: Path | None, dead: float
+) -> dict[str, Any]:
+    """
+    Median seconds of a step of each SAE in a fresh process that holds nothing else, a number a round, and of each peer's,
+    with the versions and threads that the peers say they ran on.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in (*names, *(PEERS if peers else ()))}
+    ran_on: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, seconds in taken.items():
             if name in PEERS:
-                command = [str(peers), str(Path(__file__).with_name("peer_step.py")), name, *map(str, size)]
-                command += ["--repeats", str(repeats)]
-                environment = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}  # its kernels need a GPU
-                output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-                taken[name].append(float(output.split()[-1]))
+                found = peer_step(name, size, repeats, str(peers))
+                seconds.append(found.pop("seconds"))
+                ran_on[name] = found
             else:
-                taken[name].append(float(in_fresh_process("--time-of", name, size, repeats)))
-    return taken
+                seconds.append(float(in_fresh_process("--time-of", name, size, dead, repeats)))
+    return {"seconds_alone": taken, "peers": ran_on}
 
 
-def median_time(name: str, size: Size, repeats: int) -> float:
+def peer_step(name: str, size: Size, repeats: int, python: str) -> dict[str, Any]:
+    """What ``peer_step.py`` prints."""
+    arguments = [
+        python,
+        str(Path(__file__).with_name("peer_step.py")),
+        name,
+        *map(str, size),
+        "--repeats",
+        str(repeats),
+    ]
+    without_gpu = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}  # its kernels need one
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=without_gpu)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def median_time(name: str, size: Size, repeats: int, dead: float) -> float:
     """Median seconds of a step, measured in this process."""
-    trainer, batch = make_trainer(name, size), torch.randn(size[3], size[0])
-    return alternating({name: lambda: take_step(trainer, batch)}, repeats)[name]["median"]
+    step = functools.partial(take_step, make_trainer(name, size), torch.randn(size[3], size[0]), dead)
+    return alternating({name: step}, repeats)[name]["median"]
 
 
-def profile(size: Size) -> dict[str, float]:
-    """Seconds of one ``abstopk`` step by operation, the ten that take most."""
+def profile(size: Size) -> dict[str, Any]:
+    """Seconds of one ``abstopk`` step: all operations together, and by operation, the ten that take most."""
     trainer, batch = make_trainer(OURS, size), torch.randn(size[3], size[0])
     take_step(trainer, batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         take_step(trainer, batch)
     by_time = sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    return {event.key: event.self_cpu_time_total / 1e6 for event in by_time[:10]}
+    return {
+        "seconds": sum(event.self_cpu_time_total for event in by_time) / 1e6,
+        "seconds_by_operation": {event.key: event.self_cpu_time_total / 1e6 for event in by_time[:10]},
+    }
 
 
-def in_fresh_process(flag: str, name: str, size: Size, repeats: int = 1) -> str:
+def in_fresh_process(flag: str, name: str, size: Size, dead: float, repeats: int = 1) -> str:
     """What this script prints for one SAE at one size."""
-    command = [sys.executable, __file__, flag, name, *map(str, size), "--repeats", str(repeats)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+    arguments = [sys.executable, __file__, flag, name, *map(str, size), "--repeats", str(repeats), "--dead", str(dead)]
+    return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
 
 
-def peak_memory(name: str, size: Size) -> int:
-    """Bytes that a step needs at its peak above parameters, gradients and optimiser state; one process measures once."""
+def peak_memory(name: str, size: Size, dead: float) -> int:
+    """
+    Bytes that a step needs at its peak above parameters and optimiser state; one process measures once.
+
+    SAELens's trainer lets go of the gradients after a step, so they are part of the peak.
+    """
     trainer = make_trainer(name, size)
-    take_step(trainer, torch.randn(8, size[0]))  # parameters, gradients and optimiser state are there after this
+    take_step(trainer, torch.randn(8, size[0]))  # parameters and optimiser state are there after this
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is in use
     before = resident("VmRSS")
-    take_step(trainer, torch.randn(size[3], size[0]))
+    take_step(trainer, torch.randn(size[3], size[0]), dead)
     return resident("VmHWM") - before
 
 
@@ -188,21 +248,29 @@ def resident(field: str) -> int:
     return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
-def measure(size: Size, repeats: int, peers: Path | None) -> dict[str, Any]:
+def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any]:
     """Everything about one size; at the largest, a step of SAELens's takes most of a minute, and TopK is left out."""
-    names = [name for name in saes() if size != SIZES[-1] or "topk" not in name.replace("abstopk", "")]
-    seconds = step_times(size, repeats, names)
+    first, largest = size == SIZES[0], size == SIZES[-1]
+    names = [name for name in saes() if not largest or "topk" not in name.replace("abstopk", "")]
+    measured = [*names, *options()] if first else names
+    seconds = step_times(size, repeats, measured, args.dead)
     found: dict[str, Any] = {
         "d_in": size[0],
         "d_sae": size[1],
         "k": size[2],
         "tokens": size[3],
+        "repeats": repeats,
         "seconds": seconds,
         "sae_lens_abstopk_over": {n: seconds[SAELENS]["median"] / value["median"] for n, value in seconds.items()},
-        "seconds_alone": times_alone(size, repeats, peers) if size == SIZES[0] else {},
+        "seconds_alone": {},
         "seconds_of_inference": inference_times(size, repeats),
-        "peak_bytes": {name: int(in_fresh_process("--memory-of", name, size)) for name in names},
+        "seconds_of_inference_of_few_tokens": inference_times((*size[:3], FEW_TOKENS), 4 * repeats),
+        "peak_bytes": {name: int(in_fresh_process("--memory-of", name, size, args.dead)) for name in measured},
     }
+    if first:
+        found |= times_alone(size, repeats, 2, names, args.peers, args.dead)
+    elif args.alone:
+        found |= times_alone(size, 1, 1, [SAELENS, OURS], None, args.dead)
     print(json.dumps(found, indent=1), flush=True)
     return found
 
@@ -212,6 +280,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--repeats", type=int, default=5, help="at the first size; the others take fewer")
     parser.add_argument("--peers", type=Path, help="Python of an environment with eai-sparsify and dictionary-learning")
+    parser.add_argument("--alone", action="store_true", help="processes of their own at the other sizes too")
+    parser.add_argument(
+        "--dead", type=float, default=0.0, metavar="SHARE", help="share of the latents that count as dead"
+    )
     parser.add_argument("--curves", action="store_true", help="vary F, K and B")
     parser.add_argument("--profile", action="store_true", help="profile our step at the largest size")
     parser.add_argument("--memory-of", nargs=5, help="internal: measure memory of one SAE at one size and print it")
@@ -220,26 +292,24 @@ def main() -> None:
     if args.memory_of or args.time_of:
         name, *numbers = args.memory_of or args.time_of
         size: Size = tuple(map(int, numbers))  # type: ignore[assignment]
-        print(peak_memory(name, size) if args.memory_of else median_time(name, size, args.repeats))
+        print(
+            peak_memory(name, size, args.dead) if args.memory_of else median_time(name, size, args.repeats, args.dead)
+        )
         return
-    record: dict[str, Any] = {
-        "command": "python benchmarks/step_time.py"
-        + (" --curves" if args.curves else " --profile" if args.profile else "")
-        + (f" --peers {args.peers}" if args.peers else ""),
-        "environment": environment(),
-    }
+    record: dict[str, Any] = {"command": command(), "environment": environment()}
     if args.curves:
+        once = functools.cache(lambda size: step_times(size, 3, [SAELENS, OURS], args.dead))
         record["curves"] = {
-            varied: [{varied: getattr(Shape(*size), varied), **step_times(size, 3, [SAELENS, OURS])} for size in sizes]
+            varied: [{varied: getattr(Shape(*size), varied), **once(size)} for size in sizes]
             for varied, sizes in CURVES.items()
         }
         print(json.dumps(record["curves"], indent=1))
     elif args.profile:
-        record["seconds_by_operation"] = profile(SIZES[-1])
+        record |= profile(SIZES[-1])
         print(json.dumps(record, indent=1))
     else:
-        repeats = [args.repeats, max(2, args.repeats // 2), 2]
-        record["sizes"] = [measure(size, n, args.peers) for size, n in zip(SIZES, repeats, strict=True)]
+        repeats = [args.repeats, 3, 3]
+        record["sizes"] = [measure(size, n, args) for size, n in zip(SIZES, repeats, strict=True)]
     write_record(record, args.out)
 
 

@@ -1,7 +1,7 @@
 """One training step of a sparse-code SAE on the sparse kernels: what SAELens's dense step computes, at less cost."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,10 +38,12 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
         for width, partial in zip(sae.inner_widths, inner, strict=True):
             losses[f"inner_mse_loss_{width}"] = (partial - step_input.sae_in).square().sum(-1).mean()
         if sae.cfg.aux_loss_coefficient and step_input.dead_neuron_mask is not None:
-            residual = (step_input.sae_in - sae_out).detach()
-            losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
-                sae, x_BD - centre_D, residual, step_input.dead_neuron_mask, encoder
-            )
+            losses["auxiliary_reconstruction_loss"] = losses["mse_loss"].new_zeros(())
+            if len(dead := step_input.dead_neuron_mask.nonzero().squeeze(1)):
+                residual = (step_input.sae_in - sae_out).detach()
+                losses["auxiliary_reconstruction_loss"] = dead_latent_loss(
+                    sae, x_BD - centre_D, residual, dead, encoder
+                )
         detached = codes._replace(values=codes.values.detach())
     return TrainStepOutput(
         sae_in=step_input.sae_in,
@@ -55,29 +57,26 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
 
 def nested_decodes(codes: SparseCodes, W_dec: torch.Tensor, inner_widths: Sequence[int]) -> Iterator[torch.Tensor]:
     """Decodes [B, D] of the latents under each inner width, then of all; each latent is decoded once."""
-    decoded: torch.Tensor | float = 0.0
-    for start, stop in pairwise((0, *inner_widths, len(W_dec))):
-        part = codes if not inner_widths else codes.between(start, stop)
-        decoded = decoded + sparse_decode(part, W_dec)
-        yield decoded
+    if not inner_widths:
+        yield sparse_decode(codes, W_dec)
+        return
+    parts = (codes.between(start, stop) for start, stop in pairwise((0, *inner_widths, len(W_dec))))
+    yield from accumulate(sparse_decode(part, W_dec) for part in parts)
 
 
 def dead_latent_loss(
     sae: TopKTrainingSAE,
     centred_BD: torch.Tensor,
     residual_BD: torch.Tensor,
-    dead_mask: torch.Tensor,
+    dead: torch.Tensor,
     encoder: EncoderWeights,
 ) -> torch.Tensor:
     """
-    SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the dead columns alone.
+    SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the columns of the latents ``dead`` alone.
 
     A latent counts with its pre-activation as it is, on the side of a closed pole too: one that is only ever there would
     otherwise have no gradient to come back by. Where not all are taken, those come first that are nearest to firing.
     """
-    dead = dead_mask.nonzero().squeeze(1)
-    if len(dead) == 0:
-        return residual_BD.new_tensor(0.0)
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))
     # rows of the transposed view: the gradient of columns would be laid out unlike the weights, and be copied twice

@@ -134,22 +134,32 @@ class SparseTrainingSAE(TopKTrainingSAE):
         """SAELens's loss on dead latents against the detached residual; none at weight 0. Closed poles need our own."""
         if self.cfg.aux_loss_coefficient == 0:
             return {}
-        if self.open_poles is not None and step_input.dead_neuron_mask is not None:
+        mask = step_input.dead_neuron_mask
+        if self.open_poles is not None and mask is not None and len(dead := mask.nonzero().squeeze(1)):
             centred_BD, residual_BD = self.process_sae_in(step_input.sae_in), (step_input.sae_in - sae_out).detach()
-            loss = dead_latent_loss(self, centred_BD, residual_BD, step_input.dead_neuron_mask, self.encoder())
+            loss = dead_latent_loss(self, centred_BD, residual_BD, dead, self.encoder())
             return {"auxiliary_reconstruction_loss": loss}
         return super().calculate_aux_loss(step_input, feature_acts, hidden_pre, sae_out)
 
     @override
     def initialize_weights(self) -> None:
         super().initialize_weights()
-        # same numbers, laid out along d_in: the encoder gradient comes latent by latent
-        self.W_enc.data = self.W_enc.data.T.contiguous().T
+        self.W_enc.data = along_d_in(self.W_enc.data)
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_loading(state_dict)
+        state_dict["W_enc"] = along_d_in(state_dict["W_enc"])
 
     @override
     def process_state_dict_for_saving(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_saving(state_dict)
         state_dict["W_enc"] = state_dict["W_enc"].contiguous()  # safetensors takes no other layout
+
+
+def along_d_in(W_enc: torch.Tensor) -> torch.Tensor:
+    """The same numbers [D, F], laid out along D: the encoder gradient comes latent by latent."""
+    return W_enc.T.contiguous().T
 
 
 def require_count(key: str, value: object) -> None:

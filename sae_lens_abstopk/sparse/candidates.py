@@ -16,7 +16,7 @@ LEAST_NORM = 0.01
 LATENTS_AT_A_TIME = 1024
 
 Score = Callable[[torch.Tensor], torch.Tensor]
-"""Scores of pre-activations [b, F], in a new tensor; never more than their magnitudes, nor steeper."""
+"""Scores of pre-activations [b, F], which may be overwritten; never more than their magnitudes, nor steeper."""
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:

@@ -13,6 +13,8 @@ from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets,
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 # Tokens that are looked at first, to learn how high a score has to be.
 PROBED_TOKENS = 64
+# Among fewer tokens, those would be all of them, and every product would be taken twice.
+LEAST_TOKENS = 128
 # Share of these whose k-th score lies below the limit for candidates; tokens like them are computed again.
 BELOW_LIMIT = 0.02
 # Over a batch the limit is what they reach if so many times as many entries are kept, lest the whole batch be done again.
@@ -45,16 +47,21 @@ class EncoderWeights(NamedTuple):
 
     def scores(self, u: torch.Tensor, latents: torch.Tensor | None = None) -> torch.Tensor:
         """What pre-activations are ranked by: [..., F], or the shape of ``latents``."""
-        own = self.scale is not None  # then what follows is done in place, as u may be of [B, F]
-        if self.scale is not None:
-            u = u * (self.scale if latents is None else self.scale[latents])
+        if self.scale is None:
+            return self.scores_of_scaled(u, latents, in_place=False)
+        return self.scores_of_scaled(u * (self.scale if latents is None else self.scale[latents]), latents)
+
+    def scores_of_scaled(
+        self, u: torch.Tensor, latents: torch.Tensor | None = None, *, in_place: bool = True
+    ) -> torch.Tensor:
+        """The same of pre-activations times ``scale``; in place, as they may be of [B, F]."""
         if self.open_poles is not None:
             low, high = pole_limits(self.open_poles, u.dtype)
             low, high = (low, high) if latents is None else (low[latents], high[latents])
-            return (u.clamp_(low, high) if own else u.clamp(low, high)).abs_()
+            return (u.clamp_(low, high) if in_place else u.clamp(low, high)).abs_()
         if self.signed:
-            return u.abs_() if own else u.abs()
-        return u.relu_() if own else u.relu()
+            return u.abs_() if in_place else u.abs()
+        return u.relu_() if in_place else u.relu()
 
 
 def pole_limits(open_poles: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,7 +152,7 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
     Entries found in bfloat16 and computed in float32, as many as prove the choice most of the time.
 
     Some tokens tell about how much a token or the batch keeps: all entries are found that may reach as high.
-    None where these are so many that nothing is gained.
+    None where these are so many, or the tokens so few, that nothing is gained.
 
     Args:
         encoder: Its ``half_precision`` says whether to do this at all.
@@ -153,11 +160,11 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
         n_keep: Entries that will be kept, of each token or of all together.
         per_token: Which of the two.
     """
-    if not encoder.half_precision or x_BD.dtype != torch.float32 or len(x_BD) == 0:
+    if not encoder.half_precision or x_BD.dtype != torch.float32 or len(x_BD) < LEAST_TOKENS:
         return None
     W_FD = encoder.W_enc.T.contiguous()
     half = HalfPrecisionEncoder.of(x_BD, W_FD, encoder.b_enc, encoder.scale)
-    score = encoder._replace(scale=None).scores  # the rows of the half-precision encoder are scaled already
+    score = encoder.scores_of_scaled  # as the rows of the half-precision encoder are
     sample = torch.arange(0, len(x_BD), max(1, len(x_BD) // PROBED_TOKENS), device=x_BD.device)
     probed = half.scores(sample, score)
     limit_B1 = half.norms_B1.float()  # what a token keeps grows with its norm; what the batch keeps does not

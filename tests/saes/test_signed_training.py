@@ -132,6 +132,7 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
     sae.save_model(tmp_path)
     assert torch.equal(sae.W_enc.detach().norm(dim=0), folded)
     again: Any = TrainingSAE.load_from_disk(tmp_path)
+    assert again.W_enc.T.is_contiguous()
     again.save_inference_model(tmp_path / "inference")
     torch.testing.assert_close(
         again.W_enc.detach().norm(dim=0), folded, rtol=1e-6, atol=0

@@ -133,12 +133,24 @@ def test_only_open_poles_are_selected(seed: int, k: int, scaled: bool, half_prec
 
 @contextmanager
 def always_by_candidates() -> Iterator[None]:
-    before = selection.MOST_CANDIDATES, selection.PROBED_TOKENS
-    selection.MOST_CANDIDATES, selection.PROBED_TOKENS = 1.0, 5
+    before = selection.MOST_CANDIDATES, selection.PROBED_TOKENS, selection.LEAST_TOKENS
+    selection.MOST_CANDIDATES, selection.PROBED_TOKENS, selection.LEAST_TOKENS = 1.0, 5, 1
     try:
         yield
     finally:
-        selection.MOST_CANDIDATES, selection.PROBED_TOKENS = before
+        selection.MOST_CANDIDATES, selection.PROBED_TOKENS, selection.LEAST_TOKENS = before
+
+
+@pytest.mark.parametrize(("select", "per_token"), [(select_per_token, True), (select_over_batch, False)])
+def test_among_few_tokens_no_candidates_are_looked_for(select: Any, per_token: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, W = torch.randn(128, 64, generator=generator), torch.randn(64, 500, generator=generator)
+    plain = EncoderWeights(W, torch.zeros(500))
+    half = plain._replace(half_precision=True)
+    assert selection.find_candidates(half, x, 5, per_token=per_token) is not None
+    assert selection.find_candidates(half, x[:127], 5, per_token=per_token) is None
+    found, expected = select(half, x[:127], 5), select(plain, x[:127], 5)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +162,7 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     x[low, 32:], x[~low, :32] = 0, 0
     W[:32] *= 0.1
     monkeypatch.setattr(selection, "PROBED_TOKENS", 32)
+    monkeypatch.setattr(selection, "LEAST_TOKENS", 32)
     plain = EncoderWeights(W, torch.zeros(500))
     plainly: list[int] = []
 

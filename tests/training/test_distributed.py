@@ -17,6 +17,7 @@ from sae_lens_abstopk.sparse import (
     select_over_batch,
     select_over_ranks,
     select_per_token,
+    selection,
 )
 from sae_lens_abstopk.sparse.selection import best_offers
 from sae_lens_abstopk.training import distributed
@@ -103,8 +104,9 @@ def per_token_over_ranks(shard: EncoderWeights, x_BD: torch.Tensor, k: int) -> t
     ("ranks", "half_precision", "signed"), [(2, False, True), (2, True, False), (3, False, False), (3, True, True)]
 )
 def test_ranks_keep_exactly_what_one_process_would_keep(
-    ranks: int, half_precision: bool, signed: bool, tmp_path: Path
+    ranks: int, half_precision: bool, signed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(selection, "LEAST_TOKENS", 1)
     generator = torch.Generator().manual_seed(ranks)
     x = torch.randn(60, 8, generator=generator)
     x[20:] *= 1e-2  # nearly all that is kept lies on the first rank
