@@ -1,6 +1,7 @@
 """The section ``logger`` of a config: SAELens's with the places that this package adds, checked when it is made."""
 
 import importlib.util
+import os
 from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,8 +39,8 @@ class TrackingConfig(LoggingConfig):
     Args:
         log_to_wandb (bool): Log to Weights & Biases.
         log_to_mlflow (bool): Log to MLflow (pip install 'sae-lens-abstopk[mlflow]'), one MLflow run for each SAE.
-        mlflow_tracking_uri (str, optional): Server, folder or database that MLflow writes to; by default that of the variable
-            MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
+        mlflow_tracking_uri (str, optional): Server or database (sqlite:///runs.db) that MLflow writes to; by default that of the
+            variable MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
         mlflow_experiment (str): MLflow experiment; made if it is not there.
         log_to_tensorboard (bool): Write TensorBoard event files into the run folder (pip install
             'sae-lens-abstopk[tensorboard]').
@@ -68,10 +69,10 @@ class TrackingConfig(LoggingConfig):
 
     def require_packages(self) -> None:
         """
-        Refuse a place whose package is not installed.
+        Refuse a place whose package is not installed, and a folder for MLflow where it takes none.
 
         Raises:
-            ConfigError: naming the key and what to install.
+            ConfigError: naming the key and what to do.
         """
         for package in ("mlflow", "tensorboard"):
             if getattr(self, f"log_to_{package}") and importlib.util.find_spec(package) is None:
@@ -79,3 +80,20 @@ class TrackingConfig(LoggingConfig):
                     f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]', or set it to "
                     "false."
                 )
+        uri = self.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if self.log_to_mlflow and uri and _is_refused_folder(uri):
+            key = "logger.mlflow_tracking_uri" if self.mlflow_tracking_uri else "MLFLOW_TRACKING_URI"
+            raise ConfigError(
+                f"{key}={uri!r} is a folder, which the installed MLflow does not write to; give a server or a database such as "
+                "sqlite:///runs.db, or set the variable MLFLOW_ALLOW_FILE_STORE=true."
+            )
+
+
+def _is_refused_folder(uri: str) -> bool:
+    if urlsplit(uri).scheme not in ("", "file") or uri == "databricks":
+        return False
+    from mlflow import environment_variables
+
+    # an MLflow that lacks it takes folders
+    allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
+    return allowed is not None and not allowed.get()

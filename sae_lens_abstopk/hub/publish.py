@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
@@ -73,7 +73,7 @@ def publish(
     Args:
         saes: SAE, or folder of one, by the id that it is to have in the repository.
         repo_id: ``user/name``; made where there is none.
-        private: Make it a private one.
+        private: Make it a private one; else a new one is what the settings of the user or organisation make it.
         revision: Branch; made where there is none.
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
         results: Results file for the card; an SAE's are told by the hash of its weights, else by its id or the label in its
@@ -107,6 +107,8 @@ def publish(
         if dry_run is None:  # what the Hub refuses is told before anything is measured
             require_login(repo_id)
             Remote.find(repo_id, revision, private=private)
+            named = ModelCardData(license=license, base_model=base_model, library_name="saelens")
+            _require_valid_card(f"---\n{named.to_yaml()}\n---\n", repo_id)
         measured, activity = measure_saes(
             folders, model_name=model_name, text=text, n_tokens=n_tokens, on_progress=on_progress
         )
@@ -130,10 +132,12 @@ def publish(
             )
         paths = _with_card(before, staged, folder, repo_id, revision, license=license)
         same = remote.same(paths)
-        gone = _left_over(before, staged)
+        gone = sorted(remote.hashes(_left_over(before, staged)))  # somebody may have deleted some already
         if not overwrite:
             _refuse_other_files(remote, same, gone, before, staged)
         changed = [path for path in paths if not same.get(path, False)]
+        if CARD_FILENAME in changed:  # what the Hub refuses of it leaves no empty repository
+            _require_valid_card(paths[CARD_FILENAME].read_text(encoding="utf-8"), repo_id)
         remote = remote.made(private=private)
         commit = remote.commit
         if changed or gone:
@@ -148,6 +152,12 @@ def _require_publishable(saes: Iterable[str], repo_id: str, *, with_mirror: bool
     require_ids(list(saes), with_mirror=with_mirror)
     if dry_run is not None:
         require_empty(Path(dry_run))
+
+
+def _require_valid_card(card: str, repo_id: str) -> None:
+    """Ask the Hub whether it takes the front matter of ``card``."""
+    doing = f"checking the card of {repo_id} (licence, base model)"
+    ask(lambda: ModelCard(card).validate(repo_type="model"), doing=doing, repo_id=repo_id)
 
 
 def _manifest_at(remote: Remote) -> Manifest:
@@ -243,8 +253,8 @@ def _card_is_ours(remote: Remote, card: PublishedFile) -> bool:
     return published_file(Path(path)) == card
 
 
-def _left_over(before: Manifest, staged: Staged) -> list[str]:
+def _left_over(before: Manifest, staged: Staged) -> set[str]:
     """Files of an earlier version of these SAEs that this version has not."""
     earlier = {path for sae_id in staged.saes if sae_id in before.saes for path in before.saes[sae_id].files}
     now = {path for sae in staged.saes.values() for path in sae.files}
-    return sorted(earlier - now)
+    return earlier - now

@@ -12,6 +12,8 @@ from sae_lens_abstopk.errors import ConfigError, HubError
 from sae_lens_abstopk.hub.requests import ask, status_of
 
 BLOCK = 2**20
+# of the thousand that the Hub takes in one request
+PATHS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Remote:
             return self
         repo_id, revision, api, doing = self.repo_id, self.revision, HfApi(), f"publishing to {self.repo_id}"
         if self.commit is None:
-            ask(lambda: api.create_repo(repo_id, private=private, exist_ok=True), doing=doing, repo_id=repo_id)
+            # False would make it public where an organisation's repositories are private by default
+            ask(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True), doing=doing, repo_id=repo_id)
         if revision != "main":
             ask(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True), doing=doing, repo_id=repo_id)
         return Remote(repo_id, revision, self._head(repo_id, revision, doing))
@@ -80,14 +83,18 @@ class Remote:
         wanted, at = list(paths), commit or self.commit
         if at is None:
             return {}
-        found = ask(
-            lambda: HfApi().get_paths_info(self.repo_id, wanted, revision=at),
-            doing=f"looking at {self.repo_id}",
-            repo_id=self.repo_id,
-        )
-        return {
-            file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in found if isinstance(file, RepoFile)
-        }
+        found: dict[str, str] = {}
+        for start in range(0, len(wanted), PATHS_AT_ONCE):
+            part = wanted[start : start + PATHS_AT_ONCE]
+            files = ask(
+                lambda part=part: HfApi().get_paths_info(self.repo_id, part, revision=at),
+                doing=f"looking at {self.repo_id}",
+                repo_id=self.repo_id,
+            )
+            found |= {
+                file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in files if isinstance(file, RepoFile)
+            }
+        return found
 
     def same(self, files: Mapping[str, Path], *, commit: str | None = None) -> dict[str, bool]:
         """For those of ``files`` that are there already, by path, whether they have the same bytes."""

@@ -1,24 +1,29 @@
 """Calls to the Hub: a bounded number of retries where one may help, and one clear sentence where none does."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
+from json import JSONDecodeError
 from typing import TypeVar
 
 from huggingface_hub import constants
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError
 
+_logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ATTEMPTS = 4
-LONGEST_WAIT = 120.0
+LONGEST_REASON = 500
+# the Hub counts requests over five minutes
+LONGEST_WAIT = 301.0
 MAY_PASS = (408, 429, 500, 502, 503, 504)
 
 
 def ask(call: Callable[[], T], *, doing: str, repo_id: str) -> T:
     """
-    The result of ``call``, tried again where the Hub is busy or failing, or the connection was lost.
+    The result of ``call``, tried again where the Hub is busy or failing, or the connection was lost; each wait is logged.
 
     Args:
         call: One that may be repeated.
@@ -36,7 +41,9 @@ def ask(call: Callable[[], T], *, doing: str, repo_id: str) -> T:
         except Exception as error:  # the Hub's client raises errors of many libraries
             if attempt == ATTEMPTS or not is_passing(error):
                 raise HubError(f"{doing} failed: {explain(error, repo_id)}") from error
-            time.sleep(wait_before_retry(error, attempt))
+            seconds = wait_before_retry(error, attempt)
+            _logger.warning("%s: %s; trying again in %.0f s", doing, _met(error), seconds)
+            time.sleep(seconds)
     raise AssertionError("unreachable")
 
 
@@ -69,13 +76,16 @@ def is_passing(error: BaseException) -> bool:
     status = status_of(error)
     if status is not None:
         return status in MAY_PASS
-    return _connection_lost(error)
+    return _connection_lost(error) or _unreadable(error)
 
 
 def wait_before_retry(error: BaseException, attempt: int) -> float:
-    """Seconds: what the Hub asks for in Retry-After, else 1, 2, 4 ..."""
+    """Seconds: to the end of the window in which the Hub counts requests, or what Retry-After asks for; else 1, 2, 4 ..."""
     for cause in _causes(error):
         headers = getattr(getattr(cause, "response", None), "headers", None) or {}
+        rate = parse_ratelimit_headers(headers)
+        if rate is not None and rate.remaining == 0:
+            return min(rate.reset_in_seconds + 1.0, LONGEST_WAIT)  # the Hub rounds down
         asked = headers.get("Retry-After", "")
         if asked.isdigit():
             return min(float(asked), LONGEST_WAIT)
@@ -83,38 +93,58 @@ def wait_before_retry(error: BaseException, attempt: int) -> float:
 
 
 def explain(error: BaseException, repo_id: str) -> str:
-    """What came back and what to do, in a sentence or two without the token."""
+    """What came back and what to do, in a few sentences without the token."""
     status = status_of(error)
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
         return "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it."
-    if status == 401:
-        return (
-            f"you are not logged in to the Hub (401), or {repo_id} does not exist or is hidden from you; set HF_TOKEN or run "
-            "`hf auth login`."
-        )
-    if status == 403:
-        return f"the token may not do that to {repo_id} (403); use one with write access to it."
-    if status == 404:
-        return (
-            f"{repo_id}, or the revision or file asked for, is not on the Hub (404), or it is private and the token "
-            "may not see it; check the name."
-        )
-    if status in (409, 412):
-        return f"{repo_id} has changed meanwhile ({status}); look at it and run the same command again."
-    if status == 429:
-        return f"the Hub limits the rate of requests (429), and still did after {ATTEMPTS} tries; try again later."
+    if any(isinstance(cause, GatedRepoError) for cause in _causes(error)):
+        return f"{repo_id} is gated; ask for access on its page, {constants.ENDPOINT}/{repo_id}.{_reason(error)}"
+    changed = f"{repo_id} has changed meanwhile ({status}); look at it and run the same command again."
+    sentences = {
+        401: f"you are not logged in to the Hub (401), or {repo_id} does not exist or is hidden from you; set HF_TOKEN or run "
+        "`hf auth login`.",
+        403: f"the token may not do that to {repo_id} (403); use one with write access to it.",
+        404: f"{repo_id}, or the revision or file asked for, is not on the Hub (404), or it is private and the token "
+        "may not see it; check the name.",
+        409: changed,
+        412: changed,
+        429: f"the Hub limits the rate of requests (429), and still did after {ATTEMPTS} tries; try again later.",
+    }
+    if status in sentences:
+        return sentences[status] + _reason(error)
     if status is not None and status >= 500:
         return f"the Hub answered {status} {ATTEMPTS} times; try again later."
     if status is None and _connection_lost(error):
         return f"the connection to {constants.ENDPOINT} was lost or could not be made; check the network and try again."
-    # the client puts the address and the request on the first line, and the Hub's reason on later ones
+    if status is None and _unreadable(error):
+        return f"the Hub's answer could not be read, {ATTEMPTS} times; check the network and try again later."
+    if status is not None and (reason := _reason(error)):
+        return f"the Hub refused that ({status}).{reason}"
+    # the client puts the address and the request on the first line, and what is wrong on later ones
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Request ID" not in line]
     return f"{type(error).__name__}: {' '.join(lines) or 'no more is known'}"
+
+
+def _reason(error: BaseException) -> str:
+    """What the Hub itself says, as a sentence to append; nothing where it says nothing."""
+    said = next((said for cause in _causes(error) if (said := getattr(cause, "server_message", None))), "")
+    return f" The Hub says: {' '.join(said.split())[:LONGEST_REASON].rstrip('.')}." if said else ""
+
+
+def _met(error: BaseException) -> str:
+    if (status := status_of(error)) is not None:
+        return f"the Hub answered {status}"
+    return "the connection was lost" if _connection_lost(error) else "the Hub's answer could not be read"
 
 
 def _connection_lost(error: BaseException) -> bool:
     kinds = (*TRANSPORT_ERRORS, ConnectionError, TimeoutError, LocalEntryNotFoundError)
     return any(isinstance(cause, kinds) and not isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error))
+
+
+def _unreadable(error: BaseException) -> bool:
+    """Whether the answer was not what the client expects, as a page of a proxy in between."""
+    return any(isinstance(cause, JSONDecodeError) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,56 +19,8 @@ FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"
 ALIGNED_NEURONS = 3
 DIGITS = 3
-# how SAEDashboard marks the group of the strongest contexts
-TOP = -1.0
-
-
-@dataclass(frozen=True)
-class Activation:
-    """A context; the fields of SAEDashboard's ``NeuronpediaDashboardActivation``."""
-
-    bin_min: float
-    bin_max: float
-    bin_contains: float
-    """Share of the firings in the bin; -1 with a ``bin_min`` of -1 for the strongest contexts."""
-    tokens: list[str]
-    values: list[float]
-    """Strength of the pole at each token, 0 where the other pole is on."""
-    qualifying_token_index: int
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One pole; the fields of SAEDashboard's ``NeuronpediaDashboardFeature``, what was not measured being empty."""
-
-    feature_index: int
-    """j for the positive pole of latent j, or the latent; d_sae + j for its negative pole, as in the mirror."""
-    neuron_alignment_indices: list[int]
-    neuron_alignment_values: list[float]
-    neuron_alignment_l1: list[float]
-    """Share of the magnitudes of the decoder row."""
-    correlated_neurons_indices: list[int]
-    correlated_neurons_l1: list[float]
-    correlated_neurons_pearson: list[float]
-    correlated_features_indices: list[int]
-    correlated_features_l1: list[float]
-    correlated_features_pearson: list[float]
-    neg_str: list[str]
-    neg_values: list[float]
-    """Logit lens of the pole's direction, in standard deviations over the vocabulary."""
-    pos_str: list[str]
-    pos_values: list[float]
-    frac_nonzero: float
-    freq_hist_data_bar_values: list[float]
-    freq_hist_data_bar_heights: list[float]
-    logits_hist_data_bar_heights: list[float]
-    logits_hist_data_bar_values: list[float]
-    n_prompts_total: int
-    n_tokens_in_prompt: int
-    dataset: str
-    decoder_weights_dist: list[float]
-    activations: list[Activation]
-    vector: list[float]
+# how SAEDashboard marks the group of the strongest contexts, and its default threshold for leaving features out
+TOP, LOG_SPARSITY = -1.0, -6
 
 
 def write_neuronpedia(
@@ -84,10 +35,10 @@ def write_neuronpedia(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """
-    Write ``batch-N.json`` files and ``skipped_indexes.json``, as SAEDashboard's Neuronpedia runner does.
+    Write ``batch-N.json`` files and ``skipped_indexes.json``, as the Neuronpedia runner of SAEDashboard 0.8 does.
 
     The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other are its
-    latents. One that never fired is skipped.
+    latents. One that never fired has no contexts and no histogram; none is skipped.
 
     Args:
         exploration: What :func:`sae_lens_abstopk.explore` collected.
@@ -109,9 +60,7 @@ def write_neuronpedia(
     check_features_folder(folder)
     number = layer if layer is not None else layer_of(exploration.about.hook)
     folder.mkdir(parents=True, exist_ok=True)
-    # without a sign there is no second half of features, and no mirror
-    fires = catalogue.collected.pole_counts[: 2 if catalogue.is_signed else 1].flatten()
-    n_features, written = int((fires > 0).sum()), 0
+    n_features, written = len(_sides(catalogue)) * len(catalogue), 0
     head = {"model_id": model_id, "layer": number, "sae_set": sae_set, "sae_id_suffix": suffix}
     paths: list[Path] = []
     made = features(catalogue, exploration.about)
@@ -123,7 +72,7 @@ def write_neuronpedia(
         if on_progress is not None:
             on_progress(written, n_features)
     skipped = {"model_id": model_id, "layer": str(number), "sae_set": sae_set}
-    skipped |= {"skipped_indexes": (fires == 0).nonzero().flatten().tolist()}
+    skipped |= {"log_sparsity": LOG_SPARSITY, "skipped_indexes": []}
     (folder / SKIPPED_FILENAME).write_text(_json(skipped), encoding="utf-8")
     return paths
 
@@ -134,30 +83,39 @@ def check_features_folder(folder: Path) -> None:
         require_empty(folder)
 
 
-def features(catalogue: Catalogue, about: Provenance) -> Iterator[Feature]:
-    """The poles that fired, positive ones first."""
+def _sides(catalogue: Catalogue) -> tuple[int, ...]:
+    # without a sign there is no second half of features, and no mirror
+    return (0, 1) if catalogue.is_signed else (0,)
+
+
+def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]]:
+    """
+    The poles, positive ones first, each with the fields of SAEDashboard's ``NeuronpediaDashboardFeature``.
+
+    ``feature_index`` is j for the positive pole of latent j, or the latent, and d_sae + j for its negative pole, as in the
+    mirror. Logits are those of the logit lens in standard deviations over the vocabulary. What was not measured is empty.
+    """
     text = {
         "dataset": about.text,
         "n_tokens_in_prompt": about.context_size,
         "n_prompts_total": about.tokens_read // about.context_size,
     }
-    for side in (0, 1):
+    for side in _sides(catalogue):
         for index in range(len(catalogue)):
-            if int(catalogue.collected.pole_counts[side, index]) > 0:
-                direction = catalogue.W_dec[index] * (1 - 2 * side)
-                limit = float(catalogue.collected.histograms.limit[index])
-                yield _feature(catalogue.pole(index, side), side, direction, limit, side * len(catalogue) + index, text)
+            direction = catalogue.W_dec[index] * (1 - 2 * side)
+            limit = float(catalogue.collected.histograms.limit[index])
+            which = {"feature_index": side * len(catalogue) + index}
+            yield which | _feature(catalogue.pole(index, side), side, direction, limit) | text
 
 
-def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float, index: int, text: dict[str, Any]) -> Feature:
+def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float) -> dict[str, Any]:
     largest = direction.topk(min(ALIGNED_NEURONS, len(direction)))
-    bins = len(pole.histogram)
+    histogram = pole.histogram if pole.fires else ()
     shown = [*pole.strongest, *pole.sampled]
     peak = max((abs(context.code) for context in shown), default=0.0)
     contexts = [_activation(context, side, TOP, peak, TOP) for context in pole.strongest]
     contexts += [_activation(context, side, 0.0, peak, 1.0) for context in pole.sampled]
-    return Feature(
-        feature_index=index,
+    return dict(
         neuron_alignment_indices=largest.indices.tolist(),
         neuron_alignment_values=_rounded(largest.values.tolist()),
         neuron_alignment_l1=_rounded((largest.values.abs() / direction.abs().sum().clamp(min=1e-12)).tolist()),
@@ -172,20 +130,20 @@ def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float, index
         pos_str=[effect.text for effect in pole.promoted],
         pos_values=_effects(pole.promoted),
         frac_nonzero=pole.density,
-        freq_hist_data_bar_values=_rounded([(place + 0.5) * limit / bins for place in range(bins)]),
-        freq_hist_data_bar_heights=[float(count) for count in pole.histogram],
+        freq_hist_data_bar_values=_rounded([(place + 0.5) * limit / len(histogram) for place in range(len(histogram))]),
+        freq_hist_data_bar_heights=[float(count) for count in histogram],
         logits_hist_data_bar_heights=[],
         logits_hist_data_bar_values=[],
         decoder_weights_dist=[],
         activations=contexts,
         vector=[],
-        **text,
     )
 
 
-def _activation(context: ShownContext, side: int, bin_min: float, bin_max: float, contains: float) -> Activation:
+def _activation(context: ShownContext, side: int, bin_min: float, bin_max: float, contains: float) -> dict[str, Any]:
+    """A context with the fields of ``NeuronpediaDashboardActivation``; the pole's strength is 0 where the other pole is on."""
     sign = 1 - 2 * side
-    return Activation(
+    return dict(
         bin_min=bin_min,
         bin_max=round(bin_max, DIGITS),
         bin_contains=contains,
@@ -218,4 +176,4 @@ def layer_of(hook: str) -> int:
 
 
 def _json(content: Any) -> str:
-    return json.dumps(content, default=vars, ensure_ascii=False, allow_nan=False)
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)

@@ -112,7 +112,7 @@ class Loggers:
 
 def failure_note(logger: str, error: Exception) -> str:
     """One sentence about a logger that failed."""
-    why = " ".join(str(error).split())[:200]
+    why = " ".join(str(error).split())[:600]
     return f"warning: {logger} failed ({type(error).__name__}: {why}); the run goes on without it."
 
 

@@ -45,7 +45,7 @@ class WandbLogger:
 
     def __init__(self, cfg: TrackingConfig, folder: Path, *, artifact: str, prefix: str = "") -> None:
         self._folder, self._prefix = folder, prefix
-        self._artifact = re.sub(r"[^\w.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
+        self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
         self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

@@ -64,6 +64,8 @@ class Fault:
     damage: Callable[[bytes], bytes] | None = None
     """Changes the body of a download; a shorter one ends the connection early."""
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b'{"error": "told to fail"}'
+    """Of the answer with ``status``."""
     times: int = 10**9
     met: int = 0
 
@@ -76,6 +78,8 @@ class HubServer(ThreadingHTTPServer):
         self.repos: dict[str, Repo] = {}
         self.lfs: dict[str, bytes] = {}
         self.faults: list[Fault] = []
+        self.private_by_default = False
+        """What an organisation sets for repositories whose maker says nothing of it."""
         self.requests: list[tuple[str, str, str | None]] = []
         """Method, path and token of all requests."""
 
@@ -125,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
             self.fault.times -= 1
             self.fault.met += 1
             if self.fault.status is not None:
-                self.answer({"error": "told to fail"}, self.fault.status, self.fault.headers)
+                self.answer(self.fault.body, self.fault.status, self.fault.headers)
                 return
             if self.fault.drop == "before":
                 self.close_connection = True
@@ -187,7 +191,8 @@ class Handler(BaseHTTPRequestHandler):
                 {"error": "You already created this model repo", "url": f"{self.server.endpoint}/{repo_id}"}, 409
             )
             return
-        repo = Repo(private=asked.get("visibility") == "private" or bool(asked.get("private")))
+        said = asked.get("private", asked.get("visibility"))
+        repo = Repo(private=self.server.private_by_default if said is None else said in (True, "private"))
         repo.commit("main", {".gitattributes": Blob(b"*.safetensors filter=lfs\n", lfs=False)})
         self.server.repos[repo_id] = repo
         self.answer({"url": f"{self.server.endpoint}/{repo_id}"})
@@ -197,7 +202,10 @@ class Handler(BaseHTTPRequestHandler):
         self.answer({"auth": {"accessToken": {"role": role}}}, 200 if self.token else 401)
 
     def validate_yaml(self) -> None:
-        self.answer({"errors": [], "warnings": []})
+        license = re.search(r"^license: (.*)$", json.loads(self.body)["content"], re.MULTILINE)
+        refused = license is not None and license[1] not in ("mit", "apache-2.0")
+        errors = [{"message": '"license" must be one of [apache-2.0, mit]'}] if refused else []
+        self.answer({"errors": errors, "warnings": []}, 400 if refused else 200)
 
     def info(self, repo_id: str, revision: str = "main") -> None:
         if (repo := self.repo_or_answer(repo_id)) and (sha := self.commit_or_answer(repo, revision)):
@@ -254,8 +262,11 @@ class Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = Blob(base64.b64decode(value["content"]), lfs=False)
             elif operation["key"] == "lfsFile":
                 files[value["path"]] = Blob(self.server.lfs[value["oid"]], lfs=True)
-            else:
+            elif value["path"] in files:
                 del files[value["path"]]
+            else:
+                self.answer({"error": f"{value['path']} is not there"}, 404, {"X-Error-Code": "EntryNotFound"})
+                return
         sha = repo.commit(revision, files)
         self.answer({"commitUrl": f"{self.server.endpoint}/{repo_id}/commit/{sha}", "commitOid": sha})
 
@@ -263,6 +274,9 @@ class Handler(BaseHTTPRequestHandler):
         if (repo := self.repo_or_answer(repo_id)) and (sha := self.commit_or_answer(repo, revision)):
             form = parse_qs(self.body.decode())
             wanted = form["paths"] if "paths" in form else json.loads(self.body)["paths"]
+            if len(wanted) > 1000:
+                self.answer({"error": "too many paths"}, 413)
+                return
             found = []
             for path in wanted:
                 if blob := repo.commits[sha].get(path):

@@ -11,6 +11,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, HubError, publish, pull
 from sae_lens_abstopk.hub.manifest import Manifest
+from sae_lens_abstopk.hub.remote import Remote
 from tests.hub.published import REPO, saved
 from tests.hub.server import READER, Fault, HubServer
 from tests.test_cli import invoke
@@ -75,7 +76,7 @@ def test_what_the_hub_would_refuse_is_told_before_anything_is_measured(
     ("method", "path", "status", "sentence"),
     [
         ("POST", COMMIT, 403, r"\(403\).* Nothing was committed\."),
-        ("POST", COMMIT, 409, r"has changed meanwhile \(409\).*run the same command again\. Nothing was committed\."),
+        ("POST", COMMIT, 409, r"meanwhile \(409\).*again\. The Hub says: told to fail\. Nothing was committed\."),
         ("POST", PREUPLOAD, 404, r"is not on the Hub \(404\).* Nothing was committed\."),
         ("POST", BATCH, 403, r"\(403\).* Nothing was committed\."),
         ("POST", "/api/repos/create", 403, r"\(403\)"),
@@ -113,7 +114,35 @@ def test_a_hub_that_does_not_say_what_it_holds_is_no_release_or_one_to_check_aga
 
 def test_the_hubs_reason_is_told(hub: HubServer, tmp_path: Path) -> None:
     hub.add_fault("POST", COMMIT, status=400)
-    refused(hub, saved(tmp_path), r"told to fail.* Nothing was committed\.")
+    refused(
+        hub, saved(tmp_path), r"the Hub refused that \(400\)\. The Hub says: told to fail\. Nothing was committed\."
+    )
+
+
+def test_a_gated_repository_is_told_from_a_token_without_access(hub: HubServer) -> None:
+    hub.add_fault("GET", "/api/models/", status=403, headers={"X-Error-Code": "GatedRepo"})
+    with pytest.raises(HubError, match=r"someone/signed-saes is gated; ask for access on its page, http.*told to fail"):
+        pull(REPO, "mine")
+
+
+def test_a_licence_that_the_hub_does_not_know_is_told_before_anything_is_measured_or_made(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publishing = sys.modules["sae_lens_abstopk.hub.publish"]
+    monkeypatch.setattr(publishing, "measure_saes", lambda *_, **__: pytest.fail("measured"))
+    for measure in (False, True):
+        with pytest.raises(HubError, match=r'checking the card of .*\(400\)\. The Hub says: "license" must be one of'):
+            publish({"mine": saved(tmp_path)}, REPO, license="MITT", measure=measure)
+    assert hub.repos == {}
+    publish({"mine": saved(tmp_path)}, REPO, license="MITT", dry_run=tmp_path / "release")
+    assert hub.count("POST", "validate-yaml") == 2
+
+
+@pytest.mark.usefixtures("hub")
+def test_thousands_of_paths_are_asked_for_in_parts(tmp_path: Path) -> None:
+    publish({"mine": saved(tmp_path)}, REPO)
+    paths = [*(f"mine/{number}" for number in range(2000)), "README.md"]
+    assert list(Remote.find(REPO, "main", private=False).hashes(paths)) == ["README.md"]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +157,7 @@ def test_the_hubs_reason_is_told(hub: HubServer, tmp_path: Path) -> None:
         ("POST", "/api/repos/create", {"status": 500, "times": 1}),
         ("POST", "/api/repos/create", {"drop": "after", "times": 1}),
         ("POST", "validate-yaml", {"drop": "before", "times": 1}),
+        ("POST", PREUPLOAD, {"status": 200, "body": b"<html>", "times": 1}),
     ],
 )
 def test_what_passes_is_tried_again_and_commits_once(
@@ -142,11 +172,20 @@ def test_what_passes_is_tried_again_and_commits_once(
 
 
 def test_a_limited_rate_is_waited_for_as_long_as_the_hub_asks(
-    hub: HubServer, tmp_path: Path, waits: list[float]
+    hub: HubServer, tmp_path: Path, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    hub.add_fault("POST", COMMIT, status=429, headers={"Retry-After": "17"}, times=2)
+    window = {"RateLimit": '"api";r=0;t=55', "RateLimit-Policy": '"fixed window";"api";q=500;w=300', "Retry-After": "3"}
+    hub.add_fault("POST", COMMIT, status=429, headers={"Retry-After": "17", "RateLimit": '"api";r=9;t=55'}, times=2)
+    hub.add_fault("POST", COMMIT, status=429, headers=window, times=1)
     publish({"mine": saved(tmp_path)}, REPO)
-    assert waits.count(17) == 2
+    assert waits == [17, 17, 56]
+    assert caplog.messages[-1] == "publishing to someone/signed-saes: the Hub answered 429; trying again in 56 s"
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_page_of_a_proxy_in_place_of_an_answer_is_told(hub: HubServer, tmp_path: Path) -> None:
+    hub.add_fault("POST", PREUPLOAD, status=200, body=b"<html>")
+    refused(hub, saved(tmp_path), r"the Hub's answer could not be read, 4 times; .* Nothing was committed\.")
 
 
 @pytest.mark.usefixtures("waits")

@@ -121,6 +121,7 @@ def test_a_second_sae_joins_the_first_and_the_card_has_both(hub: HubServer, tmp_
     card = hub.repos[REPO].files()["README.md"].content.decode()
     assert "| `one` |" in card
     assert "| `two` |" in card
+    assert "With SAELens alone, 6.53 or later (two):" in card
     assert pull(REPO, "one").sae.cfg.architecture() == "signed_jumprelu"
     assert len(hub.repos[REPO].commits) == 3
 
@@ -132,6 +133,7 @@ def test_a_non_negative_sae_goes_along_without_a_mirror(hub: HubServer, tmp_path
     assert list(manifest.saes) == ["mine", "mine_mirror", "topk"]
     card = hub.repos[REPO].files()["README.md"].content.decode()
     assert "The codes of `mine` are **signed**" in card
+    assert "With SAELens alone (mine_mirror, topk):" in card
     assert "The signs of `mine` are as training left them" in card
 
 
@@ -173,6 +175,15 @@ def test_a_branch_of_its_own_leaves_main_alone(hub: HubServer, tmp_path: Path) -
     assert torch.equal(namespace["sae"].W_dec, SAE.load_from_disk(folder).W_dec)
 
 
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_repository_is_as_private_as_the_organisation_wants_it(
+    hub: HubServer, tmp_path: Path, by_default: bool
+) -> None:
+    hub.private_by_default = by_default
+    publish({"mine": saved(tmp_path)}, REPO)
+    assert hub.repos[REPO].private is by_default
+
+
 def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer, tmp_path: Path) -> None:
     publish({"mine": an_sae()}, REPO, poles={"mine": activity(an_sae())})
     other = saved(tmp_path, "abstopk")
@@ -182,6 +193,7 @@ def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer,
     ):
         publish({"mine": other}, REPO)
     assert pull(REPO, "mine").sae.cfg.architecture() == "signed_jumprelu"
+    del hub.repos[REPO].files()["mine/two_sidedness.svg"]  # by hand; it is not to be deleted again
     publish({"mine": other}, REPO, overwrite=True)
     assert pull(REPO, "mine").sae.cfg.architecture() == "abstopk"
     assert "mine/pole_activity.safetensors" not in hub.repos[REPO].files(), "no file of the old one is left"

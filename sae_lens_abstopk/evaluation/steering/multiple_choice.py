@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,16 @@ def require_lm_eval() -> Any:
     The package.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: it is not installed, or cannot be imported.
     """
     try:
         import lm_eval.api.registry
-    except ImportError:
-        raise ConfigError("multiple choice needs lm_eval; pip install 'sae-lens-abstopk[lm-eval]'.") from None
+    except Exception as error:  # a version that is too old for transformers fails in any way
+        installed = find_spec("lm_eval") is not None
+        found = f", and {version('lm_eval')} cannot be imported ({type(error).__name__}: {error})" if installed else ""
+        raise ConfigError(
+            f"multiple choice needs lm_eval 0.4.12 or later{found}; pip install 'sae-lens-abstopk[lm-eval]'."
+        ) from None
     return lm_eval
 
 

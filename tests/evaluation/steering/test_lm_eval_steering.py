@@ -1,5 +1,6 @@
 """The exported file, read by lm-evaluation-harness itself."""
 
+import builtins
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import torch
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, steered_module
-from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice
+from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, logits_of, model_of, random_tokens, signed_sae, topk_sae
@@ -93,6 +94,20 @@ def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.Monke
     )
     multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
     assert models[0].items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
+
+
+def test_an_lm_eval_that_cannot_be_imported_is_told_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval")
+    imported = builtins.__import__
+
+    def refuses(name: str, *rest: Any) -> Any:
+        return imported(name, *rest) if name != "lm_eval.api.registry" else {}["AutoModelForVision2Seq"]
+
+    monkeypatch.setattr(builtins, "__import__", refuses)
+    with pytest.raises(
+        ConfigError, match=r"needs lm_eval 0\.4\.12 or later, and \d[\d.]+ cannot .*KeyError: 'AutoModel"
+    ):
+        require_lm_eval()
 
 
 def test_missing_questions_are_refused(tmp_path: Path) -> None:
