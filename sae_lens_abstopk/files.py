@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sae_lens_abstopk.errors import ConfigError
@@ -16,11 +17,15 @@ def file_sha256(path: Path) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write ``path`` in UTF-8, synced; what ends the process on the way leaves what was there before."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def require_empty(folder: Path) -> None:
@@ -50,6 +55,12 @@ def inside(folder: Path, name: str, *, where: str) -> Path:
     if leads_up(name) or not path.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(f"{where}: {name!r} leads out of {folder}; only what lies in that folder is read.")
     return path
+
+
+def home_as_tilde(text: str) -> str:
+    """``text`` with ~ where the path of the user's home folder begins, for what others are to see."""
+    home = os.path.expanduser("~").rstrip("/\\")
+    return re.sub(rf"(?<![\w./\\~-]){re.escape(home)}(?=[/\\]|$)", "~", text) if os.path.isabs(home) else text
 
 
 def leads_up(name: str) -> bool:

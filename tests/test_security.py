@@ -13,11 +13,14 @@ import torch
 import wandb
 import yaml
 from rich.console import Console
+from sae_lens import TopKSAE, TopKSAEConfig
+from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
+from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.suite import load_suite
@@ -100,9 +103,9 @@ def test_code_in_the_state_of_an_optimiser_is_not_run(stopped: dict[str, Any], t
     assert not ran.exists()
 
 
-def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
-    raw_config: dict[str, Any], tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def with_code(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """A model that brings code, and the file that there is once the code has run."""
     model, ran = tmp_path / "model", tmp_path / "ran"
     shutil.copytree(tiny_llama, model)
     config = json.loads((model / "config.json").read_text())
@@ -118,6 +121,13 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     )
     monkeypatch.setattr("sys.stdin", io.StringIO())  # nobody to ask
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    return model, ran
+
+
+def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
+    raw_config: dict[str, Any], with_code: tuple[Path, Path]
+) -> None:
+    model, ran = with_code
     with pytest.raises(ConfigError, match=r"set model_from_pretrained_kwargs=\{trust_remote_code: true\}"):
         TrainingRun(build_config(raw_config | {"model_name": str(model)}), console=QUIET)
     assert not ran.exists()
@@ -131,6 +141,35 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
         ConfigError, match="dataset_trust_remote_code=True has no effect here; leave it out: code that comes"
     ):
         build_config(raw_config | trusted | {"dataset_trust_remote_code": True})
+
+
+@pytest.mark.filterwarnings(r"ignore:\s*This SAE has non-empty model_from_pretrained_kwargs")  # SAELens's own
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"trust_remote_code": True, "code_revision": "x"}, "set trust_remote_code, code_revision, by which code"),
+        ({"attn_implementation": "someone/kernel"}, "set attn_implementation, by which code"),
+        (["trust_remote_code"], "must be a mapping"),
+    ],
+)
+def test_an_sae_does_not_decide_that_code_is_run(
+    options: Any, sentence: str, with_code: tuple[Path, Path], texts: Path, tmp_path: Path
+) -> None:
+    model, ran = with_code
+    sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64, k=4))
+    names = {"model_name": str(model), "hook_name": "model.layers.2"}
+    sae.cfg.metadata = SAEMetadata(**names, model_from_pretrained_kwargs=options)
+    sae.save_model(tmp_path / "sae")
+    with pytest.raises(ConfigError, match=sentence):
+        open_subjects(tmp_path / "sae", text=str(texts))
+    harmless = {"revision": "main", "fold_ln": False}
+    sae.cfg.metadata.model_from_pretrained_kwargs = harmless | {"proxies": {}, "cache_dir": "/"}
+    with pytest.warns(
+        UserWarning, match="'cache_dir', 'proxies' of the SAE's model_from_pretrained_kwargs are ignored"
+    ):
+        cfg = evaluation_config(tmp_path / "sae", sae, text=str(texts))
+    assert cfg.model_from_pretrained_kwargs == harmless
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("load", [load_config, load_task, load_suite, load_sweep, load_comparison])
@@ -177,10 +216,23 @@ def test_a_task_file_reads_only_what_lies_beside_it(name: str, link: Path) -> No
     for section in (
         {"rows": rows | {"from": [{"file": name}]}},
         {"rows": rows | {"from": [{"hub": "some/where"}]}, "local": {"path": name}},
+        {"rows": rows | {"from": [{"hub": "some/where", "split": name.removesuffix(".csv")}]}, "local": {"path": "."}},
     ):
         (link / "t.yaml").write_text(yaml.safe_dump(task | section))
         with pytest.raises(ConfigError, match="leads out of"):
             load_task(str(link / "t.yaml"))
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "link.csv"])
+def test_a_data_set_of_the_hub_is_no_file_here(name: str, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"text": "{body}", "label": "mood", "labels": {0: "a", 1: "b"}, "from": [{"hub": name or "/"}]}
+    task = {"name": "t", "poles": ["a", "b"], "licence": "x", "source": "y", "rows": rows}
+    (link / "t.yaml").write_text(yaml.safe_dump(task))
+    monkeypatch.chdir(link)
+    with pytest.raises(
+        ConfigError, match=r"is no id of a data set on the Hub|names something in the current folder too"
+    ):
+        load_task(str(link / "t.yaml"))
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "..", "a/b", "x\n", ".x"])

@@ -1,8 +1,10 @@
 """The ``abstopk`` command itself, and what its subcommands share."""
 
 import errno
+import io
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,16 +18,23 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, TrainingStopped
+from sae_lens_abstopk.terminal_text import PrintableConsole
 
 # the order in which somebody new meets them
 COMMANDS = (
     *("quickstart", "configs", "train", "sweep", "compare", "inspect", "eval", "report", "plot", "explore"),
     *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
 )
+# as a whole argument, or after the name of an option, key or SAE
+HOME = re.compile(r"(?:^|(?<==))~(?=/|$)")
 
 
-class _InOrder(TyperGroup):
-    """Lists the commands in the order of ``COMMANDS``."""
+class _Commands(TyperGroup):
+    """Lists the commands in the order of ``COMMANDS``, and takes a ~ for the home folder where shells leave it."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [HOME.sub(lambda found: os.path.expanduser(found[0]), arg) for arg in args])
 
     @override
     def list_commands(self, ctx: Any) -> list[str]:
@@ -33,7 +42,7 @@ class _InOrder(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_InOrder,
+    cls=_Commands,
     help="Train, evaluate and explore bidirectional (AbsTopK) sparse autoencoders.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -41,7 +50,7 @@ app = typer.Typer(
 )
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 )
 """What a user can mend about a disk."""
 Overrides = Annotated[
@@ -87,13 +96,16 @@ def errors_as_sentences() -> Iterator[Console]:
     """A console to print on; what the user can mend ends the command with one sentence and no traceback."""
     from transformers.utils.logging import disable_progress_bar
 
-    errors = Console(stderr=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of an encoding that lacks a character
+    errors = PrintableConsole(stderr=True)
     disable_progress_bar()  # a bar for every file that is read drowns the one that matters
     # of the processes that torchrun starts the first speaks, and the others say who they are when they fail
     rank = int(os.environ.get("RANK", "0"))
     of_rank = f" (rank {rank})" if rank else ""
     try:
-        yield Console(quiet=rank > 0, markup=False)  # names and paths may have brackets
+        yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
     except ConfigError as error:
         errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None

@@ -39,9 +39,9 @@ def inspect(
             found = inspect_saes(
                 saes, model_name=model, text=text, n_tokens=tokens, device=device, on_progress=on_progress
             )
-        print_inspection(found, console, latents=latents)
         if json is not None:
             found.results.write(json)
+        print_inspection(found, console, latents=latents)
 
 
 @app.command("eval")
@@ -167,6 +167,7 @@ def explore(
         from sae_lens_abstopk.explorer.serve import serve_until_interrupted
         from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
         from sae_lens_abstopk.training.progress import passes_bar
+        from sae_lens_abstopk.training.run_lock import run_folder_lock
 
         check_site_folder(out)
         if not labeler:
@@ -175,35 +176,38 @@ def explore(
             refuse_without("--serve", "port", context=context)
         if labeler and not labeler_model:
             raise ConfigError(f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME.")
-        asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None
-        if asked and yes:
-            asked.check()  # whether it answers at all shows before the pass; it is not asked twice
-        found = run_explore(
-            saes,
-            model=model,
-            text=text,
-            n_tokens=tokens,
-            checkpoint=out / CHECKPOINT,
-            prompts=steer or (),
-            steered_latents=latents,
-            results=results or (),
-            device=device,
-            console=console,
-        )
-        if found.about.tokens_read < tokens:
-            console.print(
-                f"{found.about.text} has only {found.about.tokens_read:,} tokens in whole batches, not {tokens:,}: all were read.",
-                highlight=False,
-                markup=False,
+        with run_folder_lock(out, key="out"):
+            asked = (
+                Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None
             )
-        try:
-            chosen = found.suggested(latents)
-            if asked and (yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen]))):
-                with passes_bar(console, "labelling") as on_progress:
-                    found = found.labelled(asked, chosen, on_progress=on_progress)
-        finally:  # also where the labeler fails, or nobody is there to let it be asked
-            with passes_bar(console, "writing") as on_progress:
-                page = found.write(out, on_progress=on_progress)
+            if asked and yes:
+                asked.check()  # whether it answers at all shows before the pass; it is not asked twice
+            found = run_explore(
+                saes,
+                model=model,
+                text=text,
+                n_tokens=tokens,
+                checkpoint=out / CHECKPOINT,
+                prompts=steer or (),
+                steered_latents=latents,
+                results=results or (),
+                device=device,
+                console=console,
+            )
+            if found.about.tokens_read < tokens:
+                console.print(
+                    f"{found.about.text} has only {found.about.tokens_read:,} tokens in whole batches, not {tokens:,}: all were read.",
+                    highlight=False,
+                    markup=False,
+                )
+            try:
+                chosen = found.suggested(latents)
+                if asked and (yes or _agreed(asked.estimate([found.latent(index).latent for index in chosen]))):
+                    with passes_bar(console, "labelling") as on_progress:
+                        found = found.labelled(asked, chosen, on_progress=on_progress)
+            finally:  # also where the labeler fails, or nobody is there to let it be asked
+                with passes_bar(console, "writing") as on_progress:
+                    page = found.write(out, on_progress=on_progress)
         console.print(str(page), highlight=False, soft_wrap=True)
         if serve:
             serve_until_interrupted(out, port=port, console=console)

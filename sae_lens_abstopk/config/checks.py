@@ -137,6 +137,12 @@ def check_ranges(cfg: "TrainingConfig") -> None:
     for key in ("model_name", "hook_name", "dataset_path"):
         if not getattr(cfg, key):
             raise ConfigError(f"{key} is missing; the config has to name it.")
+    for key in ("token", "use_auth_token"):
+        if isinstance((cfg.model_from_pretrained_kwargs or {}).get(key), str):
+            raise ConfigError(
+                f"model_from_pretrained_kwargs holds a {key}, which would be written into the run folder, logged and published. "
+                "Leave it out and set HF_TOKEN."
+            )
     for key, bound in at_least.items():
         if getattr(cfg, key) < bound:
             raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least {bound}.")

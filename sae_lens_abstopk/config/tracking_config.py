@@ -57,9 +57,10 @@ class TrackingConfig(LoggingConfig):
             require_default(self, key, instead, section="logger.")
         if self.wandb_log_frequency < 1:
             raise ConfigError(f"logger.wandb_log_frequency={self.wandb_log_frequency!r} must be at least 1.")
-        if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).password is not None:
+        if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).username is not None:
             raise ConfigError(
-                "logger.mlflow_tracking_uri holds a password, which would be written into the run folder and logged. Leave it out "
+                "logger.mlflow_tracking_uri holds a user name, password or token (what stands before the @), which would be written "
+                "into the run folder and logged. Leave it out "
                 "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or leave out the key and set MLFLOW_TRACKING_URI."
             )
 

@@ -1,5 +1,6 @@
 """The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
 
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -20,6 +21,11 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
+PATHS = (
+    *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
+    *("from_pretrained_path", "activation_cache", "cached_activations_path"),
+)
+"""Keys whose values may be paths; a leading ~ in them is the home folder."""
 NEWEST = "newest"
 """Value of ``resume_from_checkpoint`` that means the newest whole checkpoint of the run folder."""
 
@@ -95,6 +101,9 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
     @override
     def __post_init__(self) -> None:
+        for key in PATHS:
+            if isinstance(path := getattr(self, key), str):
+                setattr(self, key, os.path.expanduser(path))
         checkpoint_path = self.checkpoint_path
         self.device = resolve_device("device", self.device)
         if self.llm_device is not None:

@@ -1,6 +1,8 @@
 """The config that model and text of an evaluation are loaded by, from the run of an SAE or from its metadata."""
 
+import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +44,8 @@ PROCESSING = {
     "center_unembed",
     "refactor_factored_attn_matrices",
 }
+# what an SAE's metadata may say of how its model is loaded, as the SAE may be a stranger's
+_FROM_METADATA = PROCESSING | {"dtype", "torch_dtype", "revision", "subfolder", "attn_implementation"}
 
 
 def evaluation_config(
@@ -59,6 +63,9 @@ def evaluation_config(
             text; where none is and the text lacks the column, the conversations or the token ids that the run read, its
             column ``text`` is.
         device: For the model, whatever the run had.
+
+    Raises:
+        ConfigError: model, hook or text are unknown, or the SAE's metadata would have code run that comes with the model.
     """
     metadata, other = sae.cfg.metadata, ""
     beside = (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME)
@@ -86,7 +93,7 @@ def evaluation_config(
     if not (model_name or metadata.model_name) or not metadata.hook_name:
         lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
         raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
-    kwargs = dict(metadata.model_from_pretrained_kwargs or {})
+    kwargs = _loading_options(metadata.model_from_pretrained_kwargs or {}, folder)
     return TrainingConfig(
         **_text_keys(text),
         sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
@@ -105,6 +112,30 @@ def evaluation_config(
         perf_log_freq=0,
         device=device,
     )
+
+
+def _loading_options(recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What the metadata of the SAE in ``folder`` say of how its model is loaded; no more than an SAE may decide."""
+    if not isinstance(recorded, Mapping):
+        raise ConfigError(
+            f"{folder}: model_from_pretrained_kwargs={recorded!r} in the SAE's metadata must be a mapping."
+        )
+    runs_code = [key for key in ("trust_remote_code", "code_revision") if recorded.get(key)]
+    if "/" in str(recorded.get("attn_implementation")):  # a kernel on the Hub
+        runs_code.append("attn_implementation")
+    if runs_code:
+        raise ConfigError(
+            f"{folder}: the SAE's metadata set {', '.join(runs_code)}, by which code from the Hub would run; an SAE does not "
+            f"decide that. If you trust that code, put the {CONFIG_FILENAME} of the SAE's run, with this in its "
+            f"model_from_pretrained_kwargs, beside {SAE_CFG_FILENAME} in a local folder."
+        )
+    if ignored := sorted(recorded.keys() - _FROM_METADATA):
+        warnings.warn(
+            f"{folder}: {', '.join(map(repr, ignored))} of the SAE's model_from_pretrained_kwargs are ignored; the "
+            f"{CONFIG_FILENAME} of its run, beside the SAE, can set them",
+            stacklevel=3,
+        )
+    return {key: value for key, value in recorded.items() if key in _FROM_METADATA}
 
 
 def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
@@ -140,6 +171,7 @@ def _text_keys(text: str) -> dict[str, Any]:
     Raises:
         ConfigError: an option is unknown, or has no value.
     """
+    text = os.path.expanduser(text)
     path, *options = [text] if Path(text).exists() else re.split(r",(?=\w+=)", text)
     keys = {"dataset_path": path}
     for option in options:

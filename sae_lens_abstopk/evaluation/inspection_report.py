@@ -11,6 +11,7 @@ from sae_lens_abstopk.dictionary.contexts import Context, PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.inspection import Inspection
 from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.terminal_text import printable
 
 # blue and orange, told apart by every common kind of colour vision
 POLE_NAMES = ("positive", "negative")
@@ -93,7 +94,7 @@ def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100
 
 
 def _one_line(text_of: TokenText, ids: Sequence[int]) -> str:
-    return text_of.joined(ids).replace("\n", "⏎").replace("\t", " ")
+    return printable(text_of.joined(ids).replace("\n", "⏎").replace("\t", " "))
 
 
 def _footnote(inspection: Inspection) -> str:

@@ -289,7 +289,7 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
         raise ConfigError(
             f"{folder}: SAELens knows no architecture {error}; import the package that registers it."
         ) from None
-    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
     require_finite(sae, where=str(folder))
     return sae

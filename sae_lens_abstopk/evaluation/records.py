@@ -39,7 +39,7 @@ from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import PoleEffect
-from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.files import file_sha256, home_as_tilde
 from sae_lens_abstopk.provenance import commit, environment
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -49,7 +49,9 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
     """The head of a results file: when, how and on what its numbers are measured: by the command that runs now, or from Python."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["abstopk", *sys.argv[1:]]) if _is_abstopk(Path(sys.argv[0])) else "Python",
+        "command": shlex.join(["abstopk", *map(home_as_tilde, sys.argv[1:])])
+        if _is_abstopk(Path(sys.argv[0]))
+        else "Python",
         "commit": commit(),
         "environment": environment(subjects.device),
         "model": subjects.model_name,

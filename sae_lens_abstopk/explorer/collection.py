@@ -5,6 +5,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sae_lens_abstopk.explorer.histograms import GrowingHistograms
 from sae_lens_abstopk.model.language_model import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.training.checkpoint import why_not_written
 
 SECONDS_BETWEEN_SAVES = 300.0
 
@@ -148,7 +150,8 @@ def collect(
         settings: How much is kept.
         model_name: Told apart by, in ``checkpoint``.
         checkpoint: File that the pass is saved in every five minutes and at its end, and taken up from where it holds
-            the same SAEs, settings, and text as far as it goes. One that cannot be read is replaced, with a warning.
+            the same SAEs, settings, and text as far as it goes. One that cannot be read is replaced, and one that cannot
+            be written is done without, each with a warning.
         on_progress: Called with (batches done, batches in all).
     """
 
@@ -217,12 +220,17 @@ def _restore(
 
 
 def _save(checkpoint: Path, collectors: Mapping[str, Collector], identity: Mapping[str, Any]) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     n_batches = next(iter(collectors.values())).n_batches
     states = {name: collector.state() for name, collector in collectors.items()}
     unfinished = checkpoint.with_suffix(".tmp")
-    torch.save({"identity": dict(identity), "n_batches": n_batches, "collectors": states}, unfinished)
-    unfinished.replace(checkpoint)
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"identity": dict(identity), "n_batches": n_batches, "collectors": states}, unfinished)
+        unfinished.replace(checkpoint)
+    except (OSError, RuntimeError) as error:  # torch.save has no exception of its own
+        with suppress(OSError):
+            unfinished.unlink()
+        warnings.warn(f"{checkpoint} could not be written ({why_not_written(error)}); the pass goes on", stacklevel=2)
 
 
 def _digest(batches: Sequence[torch.Tensor]) -> Any:

@@ -14,13 +14,16 @@ from typing import Any
 
 import httpx
 import yaml
-from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.latents import Judgement, Latent, ShownContext
 
 RELATIONS = ("opposites", "related", "unrelated", "one-sided")
 KEY = "OPENAI_API_KEY"
+# addresses that the key can be sent to without others on the way reading it
+PRIVATE = r"https://|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)"
 EXCERPTS = 6
 # what an answer takes, and characters a token: rough, and meant to be on the high side
 ANSWER_TOKENS, CHARACTERS_A_TOKEN = 60, 3.5
@@ -51,7 +54,8 @@ class Labeler:
     """
     Asks ``model`` at ``endpoint`` (such as ``http://localhost:8000/v1``), each question once: answers are cached.
 
-    The key, where the endpoint wants one, is read from ``OPENAI_API_KEY`` and written nowhere.
+    The key, where the endpoint wants one, is read from ``OPENAI_API_KEY``, written nowhere, and sent by https or to this
+    machine alone.
 
     Args:
         endpoint: Address that ``/chat/completions`` is appended to.
@@ -61,7 +65,7 @@ class Labeler:
             excerpts, and has to ask for the JSON that the packaged one asks for; that one by default.
 
     Raises:
-        ConfigError: the address or the template is none.
+        ConfigError: the address or the template is none, or the key would be sent in the clear.
     """
 
     def __init__(
@@ -78,12 +82,13 @@ class Labeler:
         packaged = files("sae_lens_abstopk.explorer") / "assets" / "labeler_prompt.txt.j2"
         try:
             text = packaged.read_text(encoding="utf-8") if prompt is None else prompt.read_text(encoding="utf-8")
-            environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+            environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
             self._template = environment.from_string(text)
             self._template.render(negative=["a"], positive=["b"])
         except (OSError, UnicodeDecodeError, TemplateError) as error:
             raise ConfigError(f"the labeler's prompt {prompt} cannot be used: {error}") from error
         self._answers = _read_cache(cache)
+        self._headers()
 
     def estimate(self, latents: Sequence[Latent]) -> AskingCost:
         """What :meth:`judge` of ``latents`` and :meth:`check` are going to take."""
@@ -142,8 +147,7 @@ class Labeler:
 
     def _request(self, prompt: str) -> str:
         body = {"model": self.model, "temperature": 0, "messages": [{"role": "user", "content": prompt}]}
-        key = os.environ.get(KEY)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers = self._headers()
         answer = self._post(body, headers)
         for attempt in range(RETRIES):
             if answer.status_code not in (429, 500, 502, 503, 504):
@@ -151,7 +155,7 @@ class Labeler:
             time.sleep(_seconds_to_wait(answer, attempt))
             answer = self._post(body, headers)
         if answer.status_code in (401, 403):
-            state = "was refused" if key else "is not set"
+            state = "was refused" if headers else "is not set"
             raise ConfigError(f"labeler={self.endpoint} needs an API key, and {KEY} {state}; set it to a valid key.")
         if answer.status_code != 200:
             raise ConfigError(
@@ -164,6 +168,16 @@ class Labeler:
             raise ConfigError(
                 f"labeler={self.endpoint} does not answer as an OpenAI-compatible endpoint does: {answer.text[:200]}"
             ) from None
+
+    def _headers(self) -> dict[str, str]:
+        """With the key, where there is one, which goes over no network in the clear."""
+        key = os.environ.get(KEY)
+        if key and not re.match(PRIVATE, self.endpoint):
+            raise ConfigError(
+                f"labeler={self.endpoint}: {KEY} is set, and http would send it in the clear; use https, or unset the key where "
+                "the endpoint wants none."
+            )
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
     def _post(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> httpx.Response:
         try:

@@ -23,12 +23,15 @@ from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbo
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.saes.poles import pole_statistics
+from sae_lens_abstopk.training.run_lock import HOLDER, LOCK
 
 SHARD = 128
 # what the pass is taken up from; the pages do not need it
 CHECKPOINT, UNFINISHED = ".collection.pt", ".collection.tmp"
 # what a labeler answered
 ANSWERS = ".labels.jsonl"
+# how the page.js of every version begins
+MARKER = "// The frame of the explorer:"
 SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
 TOKENS_TO_SEARCH = 6
 # codes of a context are shown as colours: a hundred steps a side are more than an eye tells apart
@@ -101,15 +104,16 @@ def check_site_folder(folder: Path) -> None:
     """Refuse to write among files that are not an explorer's, before anything is collected."""
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; give a folder for the site.")
-    ours = folder / "page.js"
-    if (
-        folder.is_dir()
-        and any(path.name not in (CHECKPOINT, UNFINISHED, ANSWERS) for path in folder.iterdir())
-        and not ours.is_file()
-    ):
+    before_a_site = (CHECKPOINT, UNFINISHED, ANSWERS, LOCK, HOLDER)
+    others = folder.is_dir() and any(path.name not in before_a_site for path in folder.iterdir())
+    if others and not _is_ours(folder / "page.js"):
         raise ConfigError(
             f"{folder} is not empty and is not an explorer's site; give a new folder, or a site to overwrite."
         )
+
+
+def _is_ours(script: Path) -> bool:
+    return script.is_file() and script.read_bytes().startswith(MARKER.encode())
 
 
 def overview(sae: Catalogue) -> dict[str, Any]:

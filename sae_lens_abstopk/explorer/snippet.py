@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.explorer.latents import Provenance
+from sae_lens_abstopk.files import home_as_tilde
 from sae_lens_abstopk.model.hook_places import RESIDUAL
 
 # of the residual stream this place alone is no layer's output
@@ -11,11 +12,11 @@ EMBEDDED = "blocks.0.hook_resid_pre"
 # what the page fills in
 LATENT, SCALE = "{latent}", "{scale}"
 HUGGING_FACE = """\
-tokenizer = AutoTokenizer.from_pretrained({model!r})
-model = AutoModelForCausalLM.from_pretrained({model!r})
+tokenizer = AutoTokenizer.from_pretrained({model})
+model = AutoModelForCausalLM.from_pretrained({model})
 """
-BRIDGE = "model = TransformerBridge.boot_transformers({model!r}, hf_model=model, tokenizer=tokenizer)\n"
-HOOKED = "model = HookedTransformer.from_pretrained_no_processing({model!r}{options})\n"
+BRIDGE = "model = TransformerBridge.boot_transformers({model}, hf_model=model, tokenizer=tokenizer)\n"
+HOOKED = "model = HookedTransformer.from_pretrained_no_processing({model}{options})\n"
 INPUTS = 'inputs = tokenizer("I think that", return_tensors="pt")\n'
 STEER = f"""\
 for strength in (-4.0, 4.0):  # towards the negative pole, towards the positive
@@ -36,10 +37,16 @@ def snippet(source: str, about: Provenance) -> str:
     release, _, sae_id = source.partition(":")
     in_folder = Path(source).exists() or not sae_id
     load = (
-        f"sae = SAE.load_from_disk({source!r})" if in_folder else f"sae = SAE.from_pretrained({release!r}, {sae_id!r})"
+        f"sae = SAE.load_from_disk({_quoted(source)})"
+        if in_folder
+        else f"sae = SAE.from_pretrained({release!r}, {sae_id!r})"
     )
     if not about.all_heads:  # nothing steers with one head
-        return f"import sae_lens_abstopk  # whose architectures SAELens does not know by itself\nfrom sae_lens import SAE\n\n{load}\n"
+        needed = [
+            "import sae_lens_abstopk  # whose architectures SAELens does not know by itself",
+            "from sae_lens import SAE",
+        ]
+        return _program("\n".join(needed), f"{load}\n")
     hugging_face = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if about.model_class == "HookedTransformer":
         needed, model, steered = ["from transformer_lens import HookedTransformer"], HOOKED, STEER + TEXT
@@ -53,4 +60,16 @@ def snippet(source: str, about: Provenance) -> str:
     options = "".join(f", {key}={value!r}" for key, value in about.processing.items())
     imports = "\n".join(["from sae_lens import SAE", *needed])
     ours = "from sae_lens_abstopk import steer"
-    return f"{imports}\n\n{ours}\n\n{load}\n{model.format(model=named, options=options)}{steered}"
+    code = f"{load}\n{model.format(model=_quoted(named), options=options)}{steered}"
+    return _program(f"{imports}\n\n{ours}", code)
+
+
+def _program(imports: str, code: str) -> str:
+    standard = "from os.path import expanduser\n\n" if "expanduser(" in code else ""
+    return f"{standard}{imports}\n\n{code}"
+
+
+def _quoted(path: str) -> str:
+    """Python for a path, without the name of the user whose home it is in."""
+    shown = home_as_tilde(path)
+    return repr(path) if shown == path else f"expanduser({shown!r})"

@@ -109,7 +109,7 @@ def number_text(number: NumberWithInterval | None, form: str) -> str:
 
 def cell_text(text: str) -> str:
     """Text for a table cell: on one line, with nothing that Markdown or HTML would take for its own."""
-    text = text.replace("\n", "⏎").replace("\t", " ")
+    text = re.sub(r"\r\n?|[\n\v\f\x85\u2028\u2029]", "⏎", text).replace("\t", " ")
     text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 

@@ -1,6 +1,8 @@
 """The text of a run: Hub datasets and local files, split by document into training and held-out parts."""
 
+import json
 import re
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -88,7 +90,9 @@ def open_dataset(
                 raise ConfigError(
                     f"split={split!r}: local files have only the split train; leave split out and give only the files to read."
                 )
-            return load_dataset(builder, data_files=files, split=split, streaming=streaming, **options)
+            return load_dataset(
+                builder, data_files=[escape(file) for file in files], split=split, streaming=streaming, **options
+            )
         if local.suffix in (*FORMATS, *COMPRESSED) or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
         return load_dataset(path, name, split=split, streaming=streaming)
@@ -99,10 +103,14 @@ def open_dataset(
 
 
 def text_files(path: str) -> list[list[str | int]]:
-    """Name and size of each local file behind a dataset path; none for a Hub dataset."""
+    """Name and size of each local file that is read for a dataset path; none for a Hub dataset."""
     text = Path(path)
-    files = [text] if text.is_file() else sorted(file for file in text.rglob("*") if file.is_file())
-    return [[file.name, file.stat().st_size] for file in files]
+    if _was_saved(text):
+        states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
+        files = [folder / entry["filename"] for folder, state in states.items() for entry in state["_data_files"]]
+    else:
+        files = [file for file in _files_of(text) if _format_of(file)]
+    return [[file.name, file.stat().st_size] for file in sorted(files)]
 
 
 def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
@@ -130,12 +138,10 @@ def _saved(path: Path, split: str, streaming: bool) -> Text:
 
 
 def _local_files(path: Path) -> tuple[str, list[str]]:
-    candidates = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     by_builder: dict[str, list[str]] = {}
-    for file in candidates:
-        suffix = Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix
-        if suffix in FORMATS:
-            by_builder.setdefault(FORMATS[suffix], []).append(str(file))
+    for file in _files_of(path):
+        if builder := _format_of(file):
+            by_builder.setdefault(builder, []).append(str(file))
     if not by_builder:
         raise ConfigError(
             f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also {' and '.join(COMPRESSED)})."
@@ -145,6 +151,15 @@ def _local_files(path: Path) -> tuple[str, list[str]]:
             f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
         )
     return next(iter(by_builder.items()))
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _format_of(file: Path) -> str | None:
+    """The builder of datasets that reads a file; None for one that is no text."""
+    return FORMATS.get(Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix)
 
 
 def first_document(dataset: Text, path: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from typing_extensions import TypedDict
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
@@ -77,6 +79,21 @@ class Shard(NamedTuple):
     rows: tuple[int, ...]
     """Tokens of each LM batch in it."""
     sha256: str
+
+
+class _Entry(TypedDict):
+    """One shard in the manifest, as :class:`Shard` has it."""
+
+    file: str
+    rows: list[NonNegativeInt]
+    sha256: str
+
+
+class _Manifest(TypedDict):
+    defined_by: dict[str, Any]
+    max_norm: float | None
+    skipped_batches: NonNegativeInt
+    shards: list[_Entry]
 
 
 class ActivationCache:
@@ -254,7 +271,7 @@ class ActivationCache:
             if file_sha256(path) == shard.sha256:
                 return load_file(path)["activations"].split(shard.rows)
             problem = "is not what was written (its SHA-256 differs)"
-        except (OSError, SafetensorError, KeyError) as error:
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also rows that do not add up
             problem = f"cannot be read ({error})"
         raise _DamagedShardError(f"activation_cache: {path} {problem}")
 
@@ -310,11 +327,8 @@ def _sampled(path: Path) -> str:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        shards = manifest["shards"]
-        if all(set(shard) == {"file", "rows", "sha256"} for shard in shards) and {"defined_by"} < set(manifest):
-            return manifest
-        problem = "it lacks keys"
-    except (ValueError, KeyError, TypeError) as error:
-        problem = str(error)
+        return dict(TypeAdapter(_Manifest).validate_json(path.read_bytes()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}"
     raise ConfigError(f"{path} is no manifest of an activation cache ({problem}); delete the folder.")

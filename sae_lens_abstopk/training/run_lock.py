@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ HOLDER = ".lock-holder"
 @contextmanager
 def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]:
     """
-    Keep other processes out of a folder of a run, which is made if missing.
+    Keep other processes out of a folder of a run, which is made if missing, and removed again if nothing comes into it.
 
     The operating system lets go of the lock when its process ends, however it ends.
 
@@ -31,7 +32,7 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         ConfigError: another process holds it, which the text names; or the folder cannot be written to.
     """
     lock = FileLock(folder / LOCK)
-    holder = folder / HOLDER
+    holder, is_new = folder / HOLDER, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -49,6 +50,8 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+        if is_new and [path.name for path in folder.iterdir()] == [LOCK]:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

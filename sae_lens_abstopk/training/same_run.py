@@ -7,8 +7,6 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sae_lens_abstopk.config.config_file import dump_config
 from sae_lens_abstopk.config.presets import flat_keys
 from sae_lens_abstopk.config.training_config import TrainingConfig
@@ -16,6 +14,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.text import text_files
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 from sae_lens_abstopk.training.training_state import STATE
+from sae_lens_abstopk.yaml_files import read_yaml, yaml_value
 
 # keys that no step depends on
 HARMLESS = frozenset(
@@ -59,10 +58,11 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     path = folder / CONFIG_FILENAME
     if not path.is_file():
         return
-    then = flat_keys(yaml.safe_load(path.read_text(encoding="utf-8")))
+    then = flat_keys(read_yaml(path))
+    lr_then = then.get("lr", TrainingConfig.lr)
     if "lr" in cfg.resume_allows_changes and cfg.lr_end is not None and cfg.lr_end == then.get("lr_end"):
-        cfg.lr_end *= cfg.lr / then["lr"]
-    now = flat_keys(yaml.safe_load(dump_config(cfg)))
+        cfg.lr_end *= cfg.lr / lr_then if isinstance(lr_then, int | float) and lr_then else 1
+    now = flat_keys(yaml_value(dump_config(cfg)))
     # a key that the version which wrote it did not know
     then = {key: value for key, value in _defaults(cfg, then).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
@@ -87,7 +87,7 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
 
 def config_then(checkpoint: Path) -> dict[str, Any]:
     """The config, as in a file, of the run that wrote a checkpoint, up to there."""
-    return yaml.safe_load((checkpoint / CONFIG_FILENAME).read_text(encoding="utf-8"))
+    return read_yaml(checkpoint / CONFIG_FILENAME)
 
 
 def _require_changeable(keys: Sequence[str]) -> None:
@@ -100,7 +100,10 @@ def _require_changeable(keys: Sequence[str]) -> None:
 
 def _only_scales(then: Mapping[str, Any], now: Mapping[str, Any], cfg: TrainingConfig) -> bool:
     """Whether the learning rates may differ, and the schedule stays the same but for a factor."""
-    shares = [values.get("lr_end", 0.0) / values["lr"] for values in (then, now)]
+    try:
+        shares = [values.get("lr_end", 0.0) / values["lr"] for values in (then, now)]
+    except (TypeError, ZeroDivisionError):  # of a file that was edited by hand
+        return False
     return "lr" in cfg.resume_allows_changes and math.isclose(*shares)
 
 

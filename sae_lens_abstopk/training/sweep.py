@@ -1,6 +1,8 @@
 """Sweeps: one file that stands for many runs."""
 
+import hashlib
 import itertools
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from sae_lens_abstopk.training.run_folder import under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 ENTRY_KEYS = {"config", "variants", "grid"}
+# in bytes; file systems take 255, and files in the folder have longer paths
+LONGEST_NAME = 120
 
 
 @dataclass(frozen=True)
@@ -129,9 +133,20 @@ def _points(source: str, grid: Mapping[str, Sequence[Any]], overrides: Sequence[
         base = Path(source).stem if source.endswith((".yaml", ".yml")) else source.replace("/", "_")
         # no "=" in the name of a folder, as commands take NAME=FOLDER
         in_name = [f"{key}-{value}".replace("=", "-") for key, value in point.items()]
-        name = "_".join([base, *in_name]).replace("/", "_")
-        points.append(SweepRun(name=name, source=source, overrides=(*changes, *overrides)))
+        points.append(
+            SweepRun(name=_folder_name("_".join([base, *in_name])), source=source, overrides=(*changes, *overrides))
+        )
     return points
+
+
+def _folder_name(text: str) -> str:
+    """``text`` as every file system takes it: long values are cut, with a digest that tells them apart."""
+    name = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "_", text)
+    if len(name.encode()) <= LONGEST_NAME:
+        return name
+    return (
+        f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    )
 
 
 def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_run: bool = False) -> None:

@@ -189,6 +189,24 @@ def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[st
     assert build_config(raw_config).sae.d_in == 32
 
 
+@pytest.mark.parametrize("key", ["token", "use_auth_token"])
+def test_a_token_is_refused_and_not_repeated(key: str, raw_config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"holds a {key}, .* set HF_TOKEN") as refused:
+        build_config(raw_config | {"model_from_pretrained_kwargs": {key: "hf_secret"}})
+    assert "hf_secret" not in str(refused.value)
+    assert build_config(raw_config | {"model_from_pretrained_kwargs": {key: True}})
+
+
+def test_a_tilde_is_the_home_folder(
+    raw_config: dict[str, Any], tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tiny_llama.parent))
+    monkeypatch.setenv("USERPROFILE", str(tiny_llama.parent))
+    del raw_config["sae"]["d_in"]
+    cfg = build_config(raw_config | {"model_name": f"~/{tiny_llama.name}", "output_path": "~/runs/x"})
+    assert (cfg.model_name, cfg.output_path) == (str(tiny_llama), str(tiny_llama.parent / "runs/x"))
+
+
 def test_numbers_may_be_written_like_in_python(tmp_path: Path, raw_config: dict[str, Any]) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(raw_config).replace("lr: 0.001", "lr: 2e-3"))

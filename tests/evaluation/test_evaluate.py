@@ -127,11 +127,14 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
     assert "What the model does at these strengths" in markdown_report(merge_results([results]))
 
 
+WORDS = "'a b' 'mine=~/runs/x' /data/home/me /home/mean"
+
+
 @pytest.mark.parametrize(
     ("program", "command"),
     [
-        ("/bin/abstopk", "abstopk eval 'a b'"),
-        ("/lib/sae_lens_abstopk/__main__.py", "abstopk eval 'a b'"),
+        ("/bin/abstopk", f"abstopk eval {WORDS}"),
+        ("/lib/sae_lens_abstopk/__main__.py", f"abstopk eval {WORDS}"),
         ("/lib/ipykernel_launcher.py", "Python"),
         ("/lib/pytest/__main__.py", "Python"),
     ],
@@ -139,7 +142,9 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
 def test_the_command_is_recorded_where_there_is_one(
     program: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.argv", [program, "eval", "a b"])
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    monkeypatch.setattr("sys.argv", [program, "eval", "a b", "mine=/home/me/runs/x", "/data/home/me", "/home/mean"])
     cfg = SimpleNamespace(hook_name="h")
     subjects: Any = SimpleNamespace(model_name="m", cfg=cfg, text_name="t", held_out=True, rules="", device="cpu")
     assert run_facts(subjects)["command"] == command

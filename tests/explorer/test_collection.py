@@ -136,6 +136,23 @@ def test_a_pass_whose_file_is_torn_starts_anew(
         assert all(equal(again[name].state(), whole[name].state()) for name in saes)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("PytorchStreamWriter failed"), OSError(28, "No space left on device")])
+def test_a_pass_that_cannot_be_saved_goes_on(
+    error: Exception, saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(saes, batches)
+
+    def full(_: object, path: Path) -> None:
+        path.write_text("as far as it went")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.warns(UserWarning, match=r"c\.pt could not be written \(.+\); the pass goes on"):
+        unsaved = run(saes, batches, checkpoint=tmp_path / "c.pt")
+    assert all(equal(unsaved[name].state(), whole[name].state()) for name in saes)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("change", ["weights", "settings", "text", "model"])
 def test_a_pass_of_something_else_is_not_taken_up(
     change: str, saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path

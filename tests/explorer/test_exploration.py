@@ -25,6 +25,7 @@ from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.training.run_lock import run_folder_lock
 from tests.evaluation.results_document import results_document
 
 
@@ -75,6 +76,9 @@ def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path]
         arguments = ["explore", str(folders[0]), "--out", str(tmp_path / "site"), "--tokens", str(tokens)]
         return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, arguments)
 
+    with run_folder_lock(tmp_path / "site"):
+        (tmp_path / "site" / ".collection.tmp").touch()
+        assert "site' is being written by process" in run(256).stderr
     done = run(256)
     assert done.exit_code == 0, done.output
     assert done.output.strip().endswith("index.html")
@@ -118,9 +122,17 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
         explore(folders[0], n_tokens=128, prompts=[""])
 
 
-def test_the_snippet_of_a_page_runs(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("is_home", [False, True])
+def test_the_snippet_of_a_page_runs(
+    is_home: bool, folders: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = explore(folders[0], n_tokens=128)
+    home = Path(*folders[0].parts[:3])  # of the SAE and the model
+    if is_home:
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setenv("USERPROFILE", str(home))
     code = snippet(found.saes["batch_abstopk"].source, found.about).replace("{latent}", "3").replace("{scale}", "5.0")
+    assert (str(home) in code) != is_home
     capsys.readouterr()
     exec(code, {})
     printed = capsys.readouterr().out

@@ -151,9 +151,10 @@ def test_what_goes_wrong_is_said(
         labeler.judge(latents)
     with pytest.raises(ConfigError, match="is not a URL"):
         Labeler("localhost:8000", "model", cache=tmp_path / "a")
-    (tmp_path / "bad.txt").write_text("{{ nothing }}")
-    with pytest.raises(ConfigError, match="cannot be used"):
-        Labeler(stand_in.address, "model", cache=tmp_path / "a", prompt=tmp_path / "bad.txt")
+    for template in ("{{ nothing }}", "{{ negative.__class__.__mro__ }}", "{{ negative.clear() }}"):
+        (tmp_path / "bad.txt").write_text(template)
+        with pytest.raises(ConfigError, match="cannot be used"):
+            Labeler(stand_in.address, "model", cache=tmp_path / "a", prompt=tmp_path / "bad.txt")
     for address in ("http://127.0.0.1:9", "http://localhost:80a0/v1"):
         with pytest.raises(ConfigError, match="cannot be reached"):
             Labeler(address, "model", cache=tmp_path / "a").judge(latents)
@@ -166,6 +167,10 @@ def test_the_key_is_sent_and_written_nowhere(
     labeler.judge([exploration.saes["signed"][PLANTED]])
     assert stand_in.headers[0]["Authorization"] == "Bearer a-secret"
     assert "a-secret" not in (tmp_path / "answers.jsonl").read_text()
+    Labeler("https://example.org/v1", "model", cache=tmp_path / "a")
+    for address in ("http://example.org/v1", "http://localhost.example.org", "http://localhost:80@example.org"):
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY is set, and http would send it in the clear"):
+            Labeler(address, "model", cache=tmp_path / "a")
 
 
 def test_names_and_judgements_reach_the_site(labeler: Labeler, exploration: Exploration, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What the site's files hold, without a browser."""
 
+import http.client
 import json
 import re
+import shutil
 import threading
 import urllib.request
 from pathlib import Path
@@ -93,6 +95,11 @@ def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, site: 
     with pytest.raises(ConfigError, match="is a file"):
         exploration.write(tmp_path / "thesis.tex")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    (tmp_path / "page.js").write_text("// of a site of somebody's own\n")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ConfigError, match="is not empty and is not an explorer"):
+        exploration.write(tmp_path)
+    assert (tmp_path / "data").is_dir()
     exploration.write(site.parent)  # an explorer is renewed
 
 
@@ -140,6 +147,37 @@ def test_the_server_serves_the_folder_and_says_when_a_port_is_taken(site: Path) 
             assert answer.read() == site.read_bytes()
         with pytest.raises(ConfigError, match=f"port={running.server_port} cannot be served on"):
             server(site.parent, port=running.server_port)
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/data/0/overview.js", {"Sec-Fetch-Site": "same-origin", "Host": "localhost:8000"}, 200),
+        (
+            "/index.html",
+            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"},
+            200,
+        ),  # a link that was followed
+        ("/data/0/overview.js", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"}, 403),
+        ("/index.html", {"Host": "elsewhere.example"}, 403),
+        ("/.collection.pt", {}, 403),
+        ("/data/%2e/../%2ecollection.pt", {}, 403),
+    ],
+)
+def test_the_server_answers_its_own_pages_alone(
+    path: str, headers: dict[str, str], status: int, site: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(site.parent, tmp_path / "site")
+    (folder / ".collection.pt").write_text("texts")
+    with server(folder) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", running.server_port)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        assert answer.status == status
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        connection.close()
         running.shutdown()
 
 

@@ -166,7 +166,7 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
-    example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\n<i>", token="`x`", after=" $5")
+    example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\r\n<i>", token="`x`", after=" $5")
     results = PublishedResults(10, "t", False, {"fvu": NumberWithInterval(0.2, 0.18, 0.22)}, (example,))
     sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
     card = model_card(Manifest({"mine": sae}), REPO)

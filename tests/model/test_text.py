@@ -15,7 +15,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 from sae_lens_abstopk.model import text
-from sae_lens_abstopk.model.text import TextPart, load_text
+from sae_lens_abstopk.model.text import TextPart, load_text, text_files
 
 CHAT = {"use_chat_formatting": True}
 TOKENIZED = {"is_dataset_tokenized": True}
@@ -98,6 +98,30 @@ def test_text_files_are_documents_and_compressed_ones_are_read(raw_config: dict[
         (tmp_path / name).write_bytes(compress(content))
         cfg = config(raw_config, dataset_path=str(tmp_path / name), column_name="body", held_out_every=None)
         assert [row for row in load_text(cfg, "train")] == [{"text": "hello"}]
+
+
+@pytest.mark.parametrize("name", ["a [1]", "what?", "x*", "[a-b] 猫 {c}"])
+def test_a_path_is_no_pattern(raw_config: dict[str, Any], tmp_path: Path, name: str) -> None:
+    for folder in (tmp_path / name, tmp_path / "what!"):
+        folder.mkdir()
+        (folder / f"{name}.txt").write_text(folder.name, encoding="utf-8")
+    for path in (tmp_path / name, tmp_path / name / f"{name}.txt"):
+        cfg = config(raw_config, dataset_path=str(path), held_out_every=None)
+        assert list(load_text(cfg, "train")) == [{"text": name}]
+
+
+def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in ("README.md", ".DS_Store", "b.jsonl.gz", "a.txt"):
+        (tmp_path / "texts" / name).write_text("12345")
+    assert text_files(str(tmp_path / "texts")) == [["a.txt", 5], ["b.jsonl.gz", 5]]
+    saved = Dataset.from_dict({"text": ["a", "b"]})
+    DatasetDict({"train": saved, "test": saved}).save_to_disk(tmp_path / "saved")
+    before = text_files(str(tmp_path / "saved"))
+    assert [name for name, _ in before] == ["data-00000-of-00001.arrow"] * 2
+    (tmp_path / "saved" / "train" / "cache-1234.arrow").write_text("what a map left")
+    assert text_files(str(tmp_path / "saved")) == before
+    assert text_files("someone/data") == []
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,13 @@ def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) 
     list(cache.blocks(lambda n: numbered(4, n)))
     with pytest.raises(ConfigError, match=r"holds other activations: seed is 1 there, 2 here\. Name another folder"):
         ActivationCache(cache.folder, {"seed": 2})
-    for content in ("{", "[]", json.dumps({"shards": [{}], "defined_by": {}})):
+    whole = json.loads((cache.folder / "activations.json").read_text())
+    for content in (
+        "{",
+        "[]",
+        json.dumps({"shards": [{}], "defined_by": {}}),
+        json.dumps(whole | {"shards": [whole["shards"][0] | {"rows": 3}]}),
+    ):
         (cache.folder / "activations.json").write_text(content)
         with pytest.raises(ConfigError, match="no manifest of an activation cache"):
             ActivationCache(cache.folder, {"seed": 1})

@@ -47,6 +47,9 @@ def test_the_holder_is_named_until_it_is_killed(tmp_path: Path) -> None:
     with run_folder_lock(tmp_path):
         assert f'"pid": {os.getpid()}' in (tmp_path / ".lock-holder").read_text()
     assert not (tmp_path / ".lock-holder").exists()
+    with run_folder_lock(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_run_says_so_before_it_starts_and_leaves_a_strange_folder_alone(

@@ -48,6 +48,20 @@ def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped:
         run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
 
 
+def test_a_config_that_was_edited_by_hand_is_read_as_any_other(stopped: dict[str, Any]) -> None:
+    config = Path(stopped["output_path"]) / "config.yaml"
+    whole = config.read_text()
+    config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: 1e-3\n"))
+    assert config.read_text() != whole
+    assert run_of(stopped).resumed is not None
+    config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: fast\n"))
+    with pytest.raises(ConfigError, match=r"lr is 'fast' there, 0\.001 here"):
+        run_of(stopped, resume_allows_changes=["lr"])
+    config.write_text("")
+    with pytest.raises(ConfigError, match=r"config\.yaml: the top level must be a mapping"):
+        run_of(stopped)
+
+
 def test_a_companion_without_a_key_that_was_added_later_is_the_same(raw_config: dict[str, Any], tmp_path: Path) -> None:
     raw = raw_config | {"companions": {"topk": {"architecture": "topk"}}}
     write_config(tmp_path, build_config(raw))

@@ -173,8 +173,9 @@ def test_a_server_that_is_not_there_stops_no_run(raw_config: dict[str, Any], mon
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
-def test_a_password_is_refused_and_not_repeated(raw_config: dict[str, Any]) -> None:
-    raw_config["logger"] |= {"mlflow_tracking_uri": "https://me:secret@mlflow.example.org"}
+@pytest.mark.parametrize("who", ["me:secret", "secret"])
+def test_a_password_is_refused_and_not_repeated(who: str, raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"mlflow_tracking_uri": f"https://{who}@mlflow.example.org"}
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as refused:
         build_config(raw_config)
     assert "secret" not in str(refused.value)

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task_schema import RowSource
 from sae_lens_abstopk.model.text import open_dataset
@@ -19,8 +22,17 @@ Row = Mapping[str, Any]
 
 
 def hub_rows(part: RowSource) -> Iterator[Row]:
-    """The rows of one split of a Hub data set."""
+    """The rows of one split of a Hub data set; nothing on this machine is read, whatever it is called."""
     assert part.hub is not None
+    try:
+        validate_repo_id(part.hub)
+    except HFValidationError as error:
+        raise ConfigError(f"hub={part.hub!r} is no id of a data set on the Hub: {error}") from None
+    if Path(part.hub).exists():
+        raise ConfigError(
+            f"hub={part.hub!r} names something in the current folder too; change to another folder, or read files: "
+            "load_task(..., local=PATH)."
+        )
     try:
         dataset = open_dataset(part.hub, name=part.config, split=part.split, streaming=False)
     except ConfigError as error:

@@ -139,7 +139,7 @@ def _local_file(folder: Path, part: RowSource) -> Path:
     """The file that stands for ``part``; a split of a Hub data set is a file of that name."""
     if part.file is not None:
         return inside(folder, part.file, where="file")
-    candidates = [folder / f"{part.split}{ending}" for ending in ENDINGS]
+    candidates = [inside(folder, f"{part.split}{ending}", where="split") for ending in ENDINGS]
     for path in candidates:
         if path.is_file():
             return path

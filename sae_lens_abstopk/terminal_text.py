@@ -1,0 +1,25 @@
+"""Text of strangers on a terminal: tokens of a model, names in a file, what a server answers."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from typing_extensions import override
+
+# all but tab and newline; a terminal may take them for commands
+_CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")
+
+
+def printable(text: str) -> str:
+    """``text`` with a replacement character for each control character but tab and newline."""
+    return text.translate(_CONTROL)
+
+
+class PrintableConsole(Console):
+    """A console that sends a terminal no commands but its own."""
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text), style)
