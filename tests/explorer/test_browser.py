@@ -1,5 +1,6 @@
 """The site in a real browser, from disk: what a reader does, what must never happen, and who must be able to read it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from playwright.sync_api import Browser, Page, expect
 
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
+from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET, exploration_of
 from tests.explorer.reader import Reader, serious_violations
 from tests.explorer.test_site import UNSEEN
@@ -114,6 +116,10 @@ def test_filters_narrow_the_list_and_a_link_brings_them_back(reader: Reader) -> 
     assert other.inner_text("tbody") == rows
     assert other.input_value("input[name=two]") == "0.3"
     other.close()
+    page.fill("#search", str(PLANTED))
+    expect(page.locator(".found")).to_have_text(f"1 of {D_SAE} latents")
+    page.fill("input[name=two]", "0.45")  # of its 57 firings 47 % are on the weaker side: that might be chance
+    expect(page.locator(".found")).to_have_text(f"0 of {D_SAE} latents")
 
 
 def test_only_rows_in_sight_are_in_the_page_and_all_can_be_reached(reader: Reader) -> None:
@@ -210,6 +216,16 @@ def test_neighbours_and_axes_lead_to_their_latents(reader: Reader) -> None:
     assert sides[3] == "topk 4, cosine 1.00 with +d"
 
 
+def test_the_pole_of_another_signed_sae_is_named(browser: Browser, exploration: Exploration, tmp_path: Path) -> None:
+    reversed_order = replace(exploration, saes=dict(reversed(exploration.saes.items())))
+    with Reader(browser, reversed_order.write(tmp_path / "site")) as made:
+        page = made.open("#/compare/3")
+        assert (
+            page.locator(".pole .side").all_inner_texts()[3]
+            == f"signed {PLANTED}, cosine 1.00 with +d, its negative pole"
+        )
+
+
 def test_an_address_of_nothing_says_so(reader: Reader) -> None:
     page = reader.open("#/latent/0/100000")
     assert f"0 to {D_SAE - 1}" in page.inner_text("main")
@@ -270,6 +286,8 @@ def test_code_and_link_are_copied(browser: Browser, site: Path) -> None:
         page.click("text=Copy code")
         expect(page.locator(".snippet button")).to_have_text("Copied")
         compile(page.evaluate("navigator.clipboard.readText()"), "snippet", "exec")
+        page.click(".snippet button")  # while it still says so
+        expect(page.locator(".snippet button")).to_have_text("Copy code")
         page.click("#link")
         page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
 
