@@ -32,7 +32,8 @@ class Context:
 
 class PoleContexts:
     """
-    Keeps ``n`` firings of each pole of each latent with the tokens around them.
+    Keeps ``n`` firings of each pole of each latent with the tokens around them: the strongest, of each row of the text one at
+    most, so that they are not one passage over and over.
 
     Holds [2 * d_sae, n, before + 1 + after] tokens and codes, however long the text. Pole 0 is the positive one.
     """
@@ -49,15 +50,16 @@ class PoleContexts:
         self.add(CodeBatch.of(codes, where, tokens))
 
     def add(self, batch: CodeBatch, scores: torch.Tensor | None = None) -> None:
-        """Add a batch; ``scores`` [N] of its firings decide what is kept, where it is not their strength."""
+        """Add a batch; ``scores`` [N] of its firings decide what is kept, of any row, where it is not their strength."""
         firings = batch.firings
+        rows = batch.where[firings.rows, 0] if scores is None else None
 
         def windows(chosen: torch.Tensor) -> Payload:
             return batch.windows(chosen, before=self.before, after=self.after)._asdict()
 
         groups = firings.poles * self.d_sae + firings.latents
         self.fires += torch.bincount(groups, minlength=2 * self.d_sae).view(2, -1)
-        self.top.update(groups, firings.values.abs() if scores is None else scores, windows)
+        self.top.update(groups, firings.values.abs() if scores is None else scores, windows, sources=rows)
         self.n_tokens += batch.n_tokens
 
     def of(self, latent: int, pole: int) -> list[Context]:

@@ -23,17 +23,29 @@ class GroupTop:
         self.payload = {name: torch.zeros(n_groups, n, *shape, dtype=kind) for name, (shape, kind) in payload.items()}
         self._least = torch.full((n_groups,), -torch.inf)
 
-    def update(self, groups: torch.Tensor, scores: torch.Tensor, payload: Callable[[torch.Tensor], Payload]) -> None:
+    def update(
+        self,
+        groups: torch.Tensor,
+        scores: torch.Tensor,
+        payload: Callable[[torch.Tensor], Payload],
+        *,
+        sources: torch.Tensor | None = None,
+    ) -> None:
         """
         Show entries of ``groups`` [N] with finite ``scores`` [N].
 
-        ``payload`` is called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
+        Of the entries of one group with one number in ``sources`` [N], the best alone is shown. ``payload`` is called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
         """
         chosen = (scores > self._least[groups]).nonzero()[:, 0]
         if len(chosen) == 0:
             return
         chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
         chosen = chosen[groups[chosen].argsort(stable=True)]
+        if sources is not None:
+            pairs = groups[chosen] * (int(sources.max()) + 1) + sources[chosen]
+            order = pairs.argsort(stable=True)  # the best of each pair first, as before
+            first = pairs[order].diff(prepend=pairs.new_tensor([-1])) != 0
+            chosen = chosen[order[first].sort().values]
         touched, counts = groups[chosen].unique_consecutive(return_counts=True)
         rank = torch.arange(len(chosen)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
         row = torch.arange(len(touched)).repeat_interleave(counts)

@@ -43,7 +43,8 @@ def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
                 f"{l0:.1f}",
                 f"{sae.collected.sums.fvu():.3f}",
                 f"{len(sae) - found.live_latents:,}",
-                f"{found.dead_poles:,}" if sae.is_signed else "–",
+                f"{found.dead_poles - sae.closed_poles:,}" if sae.is_signed else "–",
+                f"{sae.closed_poles:,}" if sae.is_signed else "–",
                 f"{found.mean_two_sidedness:.2f}" if sae.is_signed else "–",
             )
         )

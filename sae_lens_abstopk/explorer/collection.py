@@ -34,7 +34,7 @@ class CollectionSettings:
     """How much is kept of each latent: with d_sae these alone bound the memory."""
 
     strongest: int = 8
-    """Strongest contexts of each pole."""
+    """Strongest contexts of each pole, of each row of the text one at most."""
     sampled: int = 12
     """Contexts of each pole drawn uniformly from its firings; the pages show some of them, by strength."""
     before: int = 20

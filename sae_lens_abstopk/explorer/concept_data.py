@@ -47,6 +47,8 @@ def _steering(record: SteeringRecord) -> dict[str, Any]:
     compared, random = split_random(record)
     return {
         "latent": record.latent,
+        "orientation": record.orientation,
+        "scale": short(record.scale),
         "baseline": short(record.baseline_log_odds),
         "prompts": record.prompts[1],
         "prompt": record.text_prompt,

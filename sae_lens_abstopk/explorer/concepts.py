@@ -23,7 +23,8 @@ class FoundLatent:
     roles: tuple[str, ...] = ()
     """What it was chosen as."""
     orientation: int | None = None
-    """1 where its positive side goes with pole B, -1 where it goes with A; None where the file does not say."""
+    """1 where its positive side goes with pole B, -1 where it goes with A; None where the file does not say. Of the texts
+    where these were probed, else of steering, which may differ: see :attr:`SteeringRecord.orientation`."""
     auroc: Interval | None = None
     """On test, of the best single latent."""
     coverage: Interval | None = None

@@ -38,9 +38,9 @@ class GrowingHistograms:
         flat = (poles * len(self.limit) + latents) * self.bins + index
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
 
-    def quantile(self, q: float) -> torch.Tensor:
-        """The ``q``-quantile of |code| over the firings of both poles, to within a bin: [d_sae]; 0 where none."""
-        cumulative = self.counts.sum(0).double().cumsum(-1)
+    def quantile(self, q: float, pole: int | None = None) -> torch.Tensor:
+        """The ``q``-quantile of |code| over the firings of both poles, or of one, to within a bin: [d_sae]; 0 where none."""
+        cumulative = (self.counts.sum(0) if pole is None else self.counts[pole]).double().cumsum(-1)
         wanted = q * cumulative[:, -1:]
         bin_ = (cumulative < wanted).sum(-1)
         below = torch.where(bin_ > 0, cumulative.gather(1, (bin_ - 1).clamp(min=0)[:, None])[:, 0], 0.0)

@@ -1,6 +1,7 @@
 """A label for a pole from the tokens that it fires on: the same every time, and no model asked."""
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,7 +9,9 @@ from typing import NamedTuple
 WORDS = 3
 # a word below this share of a pole's energy does not characterise it
 LEAST_SHARE = 0.08
-NEVER, MIXED = "never fires", "mixed"
+NEVER, CLOSED, MIXED = "never fires", "closed", "mixed"
+# these join what stands on either side of them, within a word or an emoji
+JOINERS = "\u200c\u200d"
 
 
 class TopToken(NamedTuple):
@@ -45,7 +48,7 @@ def label_of(tokens: Sequence[TopToken]) -> str:
     share: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for token in tokens:
-        word = visible(token.text).casefold()
+        word = visible(token.text.casefold())
         share[word] += token.share
         count[word] += token.firings
     ranked = sorted(share, key=lambda word: (-share[word], word))
@@ -62,6 +65,18 @@ def visible(text: str) -> str:
 
 
 def signs(text: str) -> str:
-    """Text with signs in place of line breaks and tabs, and long runs of spaces counted."""
+    """
+    Text with signs in place of line breaks and tabs, and long runs of spaces counted; of other characters that cannot be
+    seen, or turn the order of those that can, the number: ``⟨U+200B⟩``.
+    """
     text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
+    if not text.isprintable():
+        text = "".join(f"⟨U+{ord(sign):04X}⟩" if _is_hidden(text, at) else sign for at, sign in enumerate(text))
     return re.sub(" {3,}", lambda run: f"␣×{len(run[0])}", text)
+
+
+def _is_hidden(text: str, at: int) -> bool:
+    if text[at] in JOINERS:
+        beside = (text[at - 1 : at], text[at + 1 : at + 2])
+        return not all(each and unicodedata.category(each)[0] not in "CZ" for each in beside)
+    return text[at] == "\xa0" or unicodedata.category(text[at]) in ("Cc", "Cf", "Zl", "Zp")

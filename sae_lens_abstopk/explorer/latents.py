@@ -15,10 +15,11 @@ from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decode
 from sae_lens_abstopk.explorer.axes import AxisMatches
 from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.collection import Collector
-from sae_lens_abstopk.explorer.labels import TopToken, label_of, top_tokens
+from sae_lens_abstopk.explorer.labels import CLOSED, TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.explorer.steered import SteeredText
 from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.saes.signed import open_poles
 
 # of the sampled contexts, those at these quantiles of the sample's strength are shown
 SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
@@ -68,11 +69,17 @@ class Pole:
     """One side of a latent."""
 
     label: str
+    closed: bool
+    """Whether the SAE is built so that it never fires."""
     fires: int
     """Firings in the text."""
     density: float
     """Share of the tokens."""
+    scale: float
+    """99th percentile of |code| over its own firings, to within a histogram bin; 0 if it never fired."""
     tokens: tuple[TopToken, ...]
+    sampled_firings: int
+    """Firings that the shares of ``tokens`` are of."""
     strongest: tuple[ShownContext, ...]
     sampled: tuple[ShownContext, ...]
     """Drawn uniformly from the firings, strong to weak."""
@@ -175,6 +182,10 @@ class Catalogue:
         self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.histograms.quantile(SCALE_QUANTILE)
+        self.pole_scale = torch.stack([collected.histograms.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
+        """That of each pole alone, the positive ones first: [2, d_sae]."""
+        self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
+        """Which poles cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
         self._neighbours, self._device = neighbours, sae.W_dec.device
@@ -192,6 +203,11 @@ class Catalogue:
     def is_signed(self) -> bool:
         """Whether any latent fired on its negative side."""
         return bool(self.collected.pole_counts[1].any())
+
+    @property
+    def closed_poles(self) -> int:
+        """Live latents of which one side is closed; :func:`pole_statistics` counts these sides as dead ones."""
+        return int((self.closed.any(0) & (self.collected.pole_counts.sum(0) > 0)).sum())
 
     def __len__(self) -> int:
         return self.d_sae
@@ -239,7 +255,7 @@ class Catalogue:
         if index in self.judgements and int(self.collected.pole_counts[pole, index]) > 0:
             judgement = self.judgements[index]
             return (judgement.positive, judgement.negative)[pole]
-        return label_of(tokens)
+        return CLOSED if self.closed[pole, index] else label_of(tokens)
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
         """What one pole fires on, from a uniform sample of its firings."""
@@ -257,9 +273,12 @@ class Catalogue:
         shown = sorted({round((1 - q) * (len(sampled) - 1)) for q in SHOWN_QUANTILES}) if sampled else []
         return Pole(
             label=self.label(index, pole, tokens),
+            closed=bool(self.closed[pole, index]),
             fires=fires,
             density=fires / max(self.collected.n_tokens, 1),
+            scale=float(self.pole_scale[pole, index]),
             tokens=tuple(tokens[:8]),
+            sampled_firings=sum(token.firings for token in tokens),
             strongest=tuple(self._shown(index, pole, c) for c in self.collected.strongest.of(index, pole)),
             sampled=tuple(self._shown(index, pole, sampled[i]) for i in shown),
             histogram=tuple(self.collected.histograms.counts[pole, index].tolist()),

@@ -89,8 +89,8 @@ def marks(merged: MergedResults) -> Mapping[str, Mark]:
 
 
 def mark_of(index: int) -> Mark:
-    """Of the variant or method of this number."""
-    return Mark(_PALETTE[index % len(_PALETTE)], _MARKERS[index % len(_MARKERS)])
+    """Of the variant or method of this number; those that share a colour have different markers."""
+    return Mark(_PALETTE[index % len(_PALETTE)], _MARKERS[(index + index // len(_PALETTE)) % len(_MARKERS)])
 
 
 def draw_intervals(

@@ -15,9 +15,15 @@ SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")
 
 def signed_latents(sae: SAE[Any]) -> torch.Tensor:
     """Which latents may fire on both sides, bool [d_sae]; of a ``signed_jumprelu`` with thresholds by pole maybe a few."""
+    return open_poles(sae).all(0)
+
+
+def open_poles(sae: SAE[Any]) -> torch.Tensor:
+    """Which poles may fire, the positive ones first: bool [2, d_sae]."""
     if isinstance(sae, SignedJumpReLUSAE) and sae.cfg.pole_thresholds:
-        return sae.threshold.detach().isfinite() & sae.negative_threshold.detach().isfinite()
-    return torch.full((sae.cfg.d_sae,), isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE), device=sae.device)
+        return torch.stack([sae.threshold.detach(), sae.negative_threshold.detach()]).isfinite()
+    there = torch.tensor([True, isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE)], device=sae.device)
+    return there[:, None].expand(2, sae.cfg.d_sae)
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:

@@ -29,7 +29,10 @@ def site(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def evaluated(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Exploration:
-    """The same with the results of an evaluation, which found the planted latent for one of two concepts."""
+    """
+    The same with the results of an evaluation, which found the planted latent for one of two concepts, and that steering
+    with it leads the other way.
+    """
     document = results_document(
         saes={"signed": None, "topk": None},
         tasks={"gender": ("he", "she"), "tense": ("<b>past</b>", "present")},
@@ -44,6 +47,7 @@ def evaluated(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory
                 record.latent, record.orientation, record.direction_cosine = latent, 1, 0.8
             if task in document.steering:
                 document.steering[task][name].latent = latent
+                document.steering[task][name].orientation = -1 if name == "signed" else 1
     path = tmp_path_factory.mktemp("results") / "results.json"
     document.write(path)
     return replace(exploration, concepts=load_concepts([path], {"signed": None, "topk": None}))

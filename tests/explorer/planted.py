@@ -16,7 +16,7 @@ from sae_lens_abstopk.model.token_text import TokenText
 
 WORDS = ("<s>", " he", " she", " <script>alert(1)</script>", "&amp;", "\n", " river", " <img src=x onerror=alert(2)>")
 D_SAE = 300
-PLANTED, QUIET = 7, 9
+PLANTED, QUIET, CLOSED = 7, 9, 22
 
 
 class Words:
@@ -40,8 +40,8 @@ class OneHot:
 
 @torch.no_grad()
 def planted_signed() -> SignedJumpReLUSAE:
-    """Latent 7 is " she" against " he"; 9 never fires; the rest are random, every tenth almost dead."""
-    sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=len(WORDS), d_sae=D_SAE))
+    """Latent 7 is " she" against " he"; 9 never fires; 22 has no negative side; the rest are random, every tenth almost dead."""
+    sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=len(WORDS), d_sae=D_SAE, pole_thresholds=True))
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(D_SAE, len(WORDS), generator=generator)
     rows[PLANTED] = torch.tensor([0.0, -2, 2, 0, 0, 0, 0, 0])
@@ -50,6 +50,8 @@ def planted_signed() -> SignedJumpReLUSAE:
     sae.threshold.fill_(1.2)
     sae.threshold[::10] = 2.0
     sae.threshold[QUIET] = 100.0
+    sae.negative_threshold.copy_(sae.threshold)
+    sae.negative_threshold[CLOSED] = torch.inf
     return sae
 
 

@@ -1,5 +1,6 @@
 """The site in a real browser, from disk: what a reader does, what must never happen, and who must be able to read it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,20 @@ import torch
 from playwright.sync_api import Browser, Page, expect
 
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
-from tests.explorer.planted import D_SAE, PLANTED, QUIET, exploration_of
+from sae_lens_abstopk.explorer.exploration import Exploration
+from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET, exploration_of
 from tests.explorer.reader import Reader, serious_violations
+from tests.explorer.test_site import UNSEEN
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-VIEWS = ("#/overview/0", f"#/latent/0/{PLANTED}", f"#/latent/0/{QUIET}", "#/latent/1/3", f"#/compare/{PLANTED}")
+VIEWS = (
+    "#/overview/0",
+    f"#/latent/0/{PLANTED}",
+    f"#/latent/0/{QUIET}",
+    f"#/latent/0/{CLOSED}",
+    "#/latent/1/3",
+    f"#/compare/{PLANTED}",
+)
 
 
 def first_latent(page: Page) -> str:
@@ -46,6 +56,12 @@ def test_both_poles_stand_side_by_side_the_negative_one_left(reader: Reader) -> 
     assert positive.locator(".here").first.inner_text().strip() == "she"
     assert negative.locator(".here.negative-shade").count() == positive.locator(".here.positive-shade").count() > 0
     assert page.locator("svg[role=img] rect").count() == 2  # each pole has one strength
+    assert page.locator("mark").count() == page.locator(".here").count() > 0
+    assert negative.locator("mark").first.get_attribute("title") == "−2"
+    assert positive.locator(".positive-shade:not(mark)").first.get_attribute("title") == "2"
+    assert "in a sample of 12 firings" in positive.inner_text()
+    assert "100 %, 12 ×" in positive.locator(".tokens").first.inner_text()
+    assert "99 % of its codes are within 2" in negative.locator(".note").inner_text()
     assert page.locator(".snippet pre").inner_text().count(f"latent={PLANTED},") == 1
 
 
@@ -58,8 +74,12 @@ def test_search_finds_tokens_labels_and_numbers(reader: Reader) -> None:
     assert "script" in page.inner_text("tbody")
     page.fill("#search", str(PLANTED))
     expect(page.locator(".found")).to_have_text(f"1 of {D_SAE} latents")
-    page.fill("#search", "no such word")
-    expect(page.locator("tbody .nothing")).to_be_visible()
+    for words in ("no such word", "ever f", "mix"):
+        page.fill("#search", words)
+        expect(page.locator("tbody .nothing")).to_be_visible()
+    page.fill("#search", "1")
+    expect(page.locator(".found")).not_to_have_text(f"1 of {D_SAE} latents")  # "alert(1)" is among the tokens
+    assert first_latent(page) == "1"
     page.fill("#search", str(PLANTED))
     page.keyboard.press("Enter")
     expect(page.locator("main h1")).to_contain_text(f"Latent {PLANTED}")
@@ -96,6 +116,10 @@ def test_filters_narrow_the_list_and_a_link_brings_them_back(reader: Reader) -> 
     assert other.inner_text("tbody") == rows
     assert other.input_value("input[name=two]") == "0.3"
     other.close()
+    page.fill("#search", str(PLANTED))
+    expect(page.locator(".found")).to_have_text(f"1 of {D_SAE} latents")
+    page.fill("input[name=two]", "0.45")  # of its 57 firings 47 % are on the weaker side: that might be chance
+    expect(page.locator(".found")).to_have_text(f"0 of {D_SAE} latents")
 
 
 def test_only_rows_in_sight_are_in_the_page_and_all_can_be_reached(reader: Reader) -> None:
@@ -134,6 +158,50 @@ def test_help_opens_with_a_key_and_closes_with_escape(reader: Reader) -> None:
     expect(page.locator("#search")).to_be_focused()
 
 
+def test_modified_clicks_selections_and_shift_arrows_leave_the_page_alone(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    with reader.context.expect_page() as opened:
+        page.locator("tbody a").first.click(modifiers=["Control"])
+    opened.value.close()
+    page.locator("tbody tr:not(.space) td.two").first.click(modifiers=["Shift"])
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('td.label'))")
+    page.evaluate("document.querySelector('td.label').click()")
+    assert "#/overview/0" in page.url
+    page = reader.open("#/latent/0/5")
+    page.keyboard.press("Shift+ArrowRight")
+    expect(page.locator("main h1")).to_contain_text("Latent 5")
+
+
+def test_back_leads_to_the_place_in_the_table_that_was_left(reader: Reader) -> None:
+    page = reader.open("#/overview/0?sort=latent&dir=up")
+    page.eval_on_selector(".scroller", "e => e.scrollTop = 3600")
+    link = page.locator("tbody a[href='#/latent/0/105']")
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main h1")).to_contain_text("Latent 105")
+    page.go_back()
+    expect(link).to_be_focused()
+    assert page.evaluate("document.querySelector('.scroller').scrollTop") == 3600
+    page.locator("thead button").first.click()
+    assert page.evaluate("document.querySelector('.scroller').scrollTop") == 0
+    page.click("text=suggested order")
+    expect(page.locator(".scroller")).to_be_focused()
+
+
+def test_the_keys_can_be_turned_off_for_good(reader: Reader) -> None:
+    page = reader.open("#/latent/0/5")
+    page.click("#help-button")
+    page.click("#keys")
+    page.keyboard.press("Escape")
+    page.reload()
+    page.wait_for_selector("main h1")
+    page.keyboard.press("?")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#help")).to_be_hidden()
+    expect(page.locator("main h1")).to_contain_text("Latent 5")
+    expect(page.locator("#keys")).to_have_text("Keys: off")
+
+
 def test_neighbours_and_axes_lead_to_their_latents(reader: Reader) -> None:
     page = reader.open(f"#/latent/0/{PLANTED}")
     link = page.locator(".linked a").first
@@ -148,9 +216,51 @@ def test_neighbours_and_axes_lead_to_their_latents(reader: Reader) -> None:
     assert sides[3] == "topk 4, cosine 1.00 with +d"
 
 
+def test_the_pole_of_another_signed_sae_is_named(browser: Browser, exploration: Exploration, tmp_path: Path) -> None:
+    reversed_order = replace(exploration, saes=dict(reversed(exploration.saes.items())))
+    with Reader(browser, reversed_order.write(tmp_path / "site")) as made:
+        page = made.open("#/compare/3")
+        assert (
+            page.locator(".pole .side").all_inner_texts()[3]
+            == f"signed {PLANTED}, cosine 1.00 with +d, its negative pole"
+        )
+
+
 def test_an_address_of_nothing_says_so(reader: Reader) -> None:
     page = reader.open("#/latent/0/100000")
     assert f"0 to {D_SAE - 1}" in page.inner_text("main")
+    assert "no page “nowhere”" in reader.open("#/nowhere").inner_text("main")
+    page = reader.open("#/latent/0/5")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    expect(page.locator("main h1")).to_contain_text("Latent 5")
+
+
+def test_a_file_that_could_not_be_loaded_is_asked_for_again(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    waiting = (
+        "explorer.load('none').catch(() => [explorer.waiting.size, document.querySelectorAll('[src*=none]').length])"
+    )
+    assert page.evaluate(waiting) == [0, 0]
+    assert all("ERR_FILE_NOT_FOUND" in message for message in reader.wrong)
+    reader.wrong.clear()
+
+
+def test_a_closed_pole_is_told_from_one_that_never_fired(reader: Reader) -> None:
+    page = reader.open(f"#/latent/0/{CLOSED}")
+    assert "Closed: this latent has one side by construction." in page.inner_text(".pole.negative")
+    page = reader.open(f"#/latent/0/{QUIET}")
+    assert "Never fires on this side in this text." in page.inner_text(".pole.negative")
+    page = reader.open("#/overview/0")
+    assert "closed poles\n1" in page.inner_text("aside .figures")
+
+
+def test_characters_that_cannot_be_seen_are_named_on_the_page_as_in_the_data(reader: Reader) -> None:
+    page = reader.open("#/overview/0")
+    assert page.evaluate("(texts) => texts.map(visible)", [text for text, _ in UNSEEN]) == [
+        shown for _, shown in UNSEEN
+    ]
 
 
 def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
@@ -176,6 +286,8 @@ def test_code_and_link_are_copied(browser: Browser, site: Path) -> None:
         page.click("text=Copy code")
         expect(page.locator(".snippet button")).to_have_text("Copied")
         compile(page.evaluate("navigator.clipboard.readText()"), "snippet", "exec")
+        page.click(".snippet button")  # while it still says so
+        expect(page.locator(".snippet button")).to_have_text("Copy code")
         page.click("#link")
         page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
 
@@ -233,6 +345,8 @@ def test_nothing_overflows_sideways(browser: Browser, site: Path, width: int) ->
         page = made.open("#/overview/0")
         narrowest = min(page.locator("td.label").nth(n).bounding_box()["width"] for n in range(4))  # type: ignore[index]
         assert narrowest >= 80
+        page.locator("thead th", has_text="Scale").scroll_into_view_if_needed()
+        expect(page.locator("thead th", has_text="Scale")).to_be_in_viewport()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -251,7 +365,9 @@ def test_an_sae_with_one_side_is_shown_with_one_side(reader: Reader) -> None:
     assert "dead poles" not in page.inner_text("aside")
     assert "its scale" in page.inner_text(".scatter figcaption")
     page.click(".controls summary")
-    assert page.locator(".filters label").count() == 2
+    assert page.locator(".filters label").count() == 3
+    page.fill("input[name=most]", "0")
+    expect(page.locator(".found")).to_contain_text("of 40 latents")
     page = reader.open("#/latent/1/3")
     assert page.locator(".pole h2").all_inner_texts() == ["Strongest", "By strength, above this share of the firings"]
     assert page.locator(".pole.positive .here").first.inner_text().strip() == "he"

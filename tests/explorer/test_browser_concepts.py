@@ -39,6 +39,14 @@ def test_a_concept_shows_its_latents_with_both_poles_and_how_they_steer(with_con
     page.locator(".steered summary").first.click()
     texts = page.inner_text(".steered details >> nth=0")
     assert "After the prompt I think that" in texts
+    assert f"+2 towards she: strength −2 of latent {PLANTED} (its negative pole)" in texts
+    assert f"−4 towards he: strength +4 of latent {PLANTED} (its positive pole)" in texts
+    note = page.inner_text(".steered .note >> nth=0")
+    assert f"+1 is strength −1 of latent {PLANTED} (its negative pole), which adds a code of 12.5." in note
+    assert "In the texts, though, that side goes with he." in note
+    label = page.get_attribute(".doses > svg >> nth=0", "aria-label")
+    assert label is not None
+    assert "difference in means: " in label
     assert "<img src=x onerror=alert(3)>" in texts
     assert page.locator("main img").count() == 0
 

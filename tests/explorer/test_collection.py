@@ -253,9 +253,9 @@ def test_what_is_kept_grows_no_further_once_the_samples_are_full(
 
 def test_what_is_sampled_is_drawn_from_all_firings_and_not_from_the_strongest() -> None:
     collector = Collector(1, CollectionSettings(strongest=4, sampled=20, tokens_sampled=20))
-    where = torch.stack([torch.zeros(200, dtype=torch.int64), torch.arange(200)], dim=1)
-    collector.update(torch.arange(1.0, 201)[:, None], where, torch.arange(200)[None])
-    assert [context.code for context in collector.strongest.of(0, 0)] == [200, 199, 198, 197]
+    where = torch.cartesian_prod(torch.arange(5), torch.arange(40))
+    collector.update(torch.arange(1.0, 201)[:, None], where, torch.arange(200).view(5, 40))
+    assert [context.code for context in collector.strongest.of(0, 0)] == [200, 160, 120, 80]
     for codes in (
         torch.tensor([context.code for context in collector.sampled.of(0, 0)]),
         collector.tokens.payload["code"][0],

@@ -40,6 +40,8 @@ def test_the_data_file_holds_what_the_results_say(evaluated: Exploration, evalua
     assert signed["latents"][0]["auroc"] == pytest.approx([auroc.value, auroc.low, auroc.high, auroc.n_units], rel=1e-3)
     record = evaluated.concepts[0].saes["signed"].steering
     assert record is not None
+    assert (signed["steering"]["orientation"], signed["steering"]["scale"]) == (-1, 12.5)
+    assert signed["latents"][0]["orientation"] == 1, "of the texts"
     curves = dict(signed["steering"]["curves"])
     assert curves["latent"] == [
         [dose.strength, pytest.approx(dose.log_odds, rel=1e-3)] for dose in record.interventions["latent"].doses

@@ -15,10 +15,18 @@ import torch
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.labels import label_of, top_tokens
+from sae_lens_abstopk.explorer.labels import label_of, signs, top_tokens
 from sae_lens_abstopk.explorer.serve import server
 from sae_lens_abstopk.model.token_text import TokenText
-from tests.explorer.planted import D_SAE, PLANTED, QUIET
+from sae_lens_abstopk.saes.poles import pole_statistics
+from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET
+
+UNSEEN = [
+    ("a\u200bb\u202e\x07\u2028", "a⟨U+200B⟩b⟨U+202E⟩⟨U+0007⟩⟨U+2028⟩"),
+    (" \xa0x\n\t    y", " ⟨U+00A0⟩x⏎⇥␣×4y"),
+    ("\u200dمی\u200cخواهم \u200c", "⟨U+200D⟩می\u200cخواهم ⟨U+200C⟩"),
+    ("👩\u200d🚀", "👩\u200d🚀"),
+]
 
 
 def data(path: Path) -> Any:
@@ -49,6 +57,9 @@ def test_the_overview_agrees_with_the_collection(site: Path, exploration: Explor
     assert sorted(found["suggested"]) == list(range(D_SAE))
     assert (found["labels"][1][PLANTED], found["labels"][0][PLANTED]) == ("he", "she")
     assert found["labels"][0][QUIET] == "never fires"
+    assert (found["labels"][1][CLOSED], found["fires"][0][CLOSED] > 0) == ("closed", True)
+    dead, closed = (found["summary"][name] for name in ("deadPoles", "closedPoles"))
+    assert (dead + closed, closed) == (pole_statistics(sae.collected.pole_counts).dead_poles, 1)
 
 
 def test_a_planted_latent_shows_both_sides(exploration: Exploration) -> None:
@@ -67,6 +78,18 @@ def test_a_planted_latent_shows_both_sides(exploration: Exploration) -> None:
     back = exploration.saes["topk"][3].positive.match  # its direction is the negative pole of the planted latent
     assert back is not None
     assert (back.latent, back.pole) == (PLANTED, 1)
+
+
+def test_each_pole_has_a_scale_of_its_own_and_says_what_its_tokens_are_of(exploration: Exploration) -> None:
+    sae = exploration.saes["signed"]
+    latent, histograms = sae[PLANTED], sae.collected.histograms
+    for index, pole in enumerate(latent.poles):
+        assert not pole.closed
+        assert pole.scale == histograms.quantile(0.99, index)[PLANTED].item() > 0
+        assert pole.sampled_firings == min(pole.fires, 12) == sum(token.firings for token in pole.tokens)
+    assert [pole.closed for pole in sae[CLOSED].poles] == [False, True]
+    assert sae[CLOSED].negative.scale == 0
+    assert [pole.closed for pole in exploration.saes["topk"][3].poles] == [False, True]
 
 
 def test_the_nearest_rows_are_aligned_and_the_farthest_opposed(site: Path, exploration: Exploration) -> None:
@@ -189,12 +212,19 @@ def test_the_server_answers_its_own_pages_alone(
         ([(" a", 1.0), (" a", 1.0), (" b", 2.0), (" b", 2.0)], "b · a"),
         ([(f" {c}", 1.0) for c in "abcdefghijklmnopqrst"], "mixed: a · b"),
         ([("\n", 2.0)], "⏎"),
+        ([("\u200bHe", 2.0)], "⟨U+200B⟩he"),
         ([("\\xe2\\x80", 9.0), (" he", 1.0)], "\\xe2\\x80"),
     ],
 )
 def test_labels_are_the_words_with_the_energy(firings: list[tuple[str, float]], label: str) -> None:
     assert label_of(top_tokens(firings)) == label
     assert label_of(top_tokens(firings[::-1])) == label
+
+
+@pytest.mark.parametrize(("text", "shown"), UNSEEN)
+def test_characters_that_cannot_be_seen_are_named(text: str, shown: str) -> None:
+    assert signs(text) == shown
+    assert signs(shown) == shown
 
 
 def test_bytes_of_one_character_are_shown_as_one(tokenizer: Any) -> None:

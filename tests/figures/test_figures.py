@@ -14,7 +14,7 @@ from sae_lens_abstopk.figures.files import KINDS, write_figure
 from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.figures.of_steering import dose_response_figure, effect_cost_figure
-from sae_lens_abstopk.figures.style import paper_style
+from sae_lens_abstopk.figures.style import mark_of, paper_style
 from tests.evaluation.results_document import results_document
 from tests.test_cli import invoke
 
@@ -154,3 +154,7 @@ def test_without_matplotlib_the_package_is_named(
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(ConfigError, match=r"need matplotlib: pip install 'sae-lens-abstopk\[plot\]'"):
         write_figure([results], "auroc", tmp_path / "a.svg")
+
+
+def test_variants_that_share_a_colour_have_another_marker() -> None:
+    assert len({mark_of(index) for index in range(14)}) == 14

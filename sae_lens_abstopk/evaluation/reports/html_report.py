@@ -1,6 +1,6 @@
 """Results as one HTML file with plots, which needs nothing from outside."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     variants_table,
 )
 from sae_lens_abstopk.evaluation.reports.report_plots import Plot
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, provenance
 from sae_lens_abstopk.evaluation.reports.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
 from sae_lens_abstopk.evaluation.reports.steering_tables import (
     behaviour_table,
@@ -40,14 +40,14 @@ from sae_lens_abstopk.files import write_whole
 
 @dataclass(frozen=True)
 class Group:
-    """Plots that belong together under a heading of their own."""
+    """Plots and tables that belong together under a heading of their own."""
 
     title: str
     plots: list[Plot]
     folded: bool = False
     """Whether a click opens it."""
-    samples: ReportTable | None = None
-    """Generated texts; folded."""
+    tables: Sequence[ReportTable] = ()
+    """Folded, as they are long."""
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,18 @@ def _sections(merged: MergedResults) -> Iterator[Section]:
         "Concepts in the activations",
         [*map(cosines_plot, merged.concept_cosines), *map(pca_plot, merged.tasks)],
         [],
+        [Group("Cosines as a table", [], folded=True, tables=[*map(_cosines, merged.concept_cosines)])],
     )
 
 
 def _section(
-    title: str, plots: Sequence[Plot | None], tables: Sequence[ReportTable], groups: Sequence[Group | None] = ()
+    title: str, plots: Sequence[Plot | None], tables: Sequence[ReportTable], groups: Sequence[Group] = ()
 ) -> Section:
     return Section(
         title=title,
         plots=[plot for plot in plots if plot is not None],
         tables=[table for table in tables if table.rows],
-        groups=[group for group in groups if group is not None and group.plots],
+        groups=[group for group in groups if group.plots or group.tables],
     )
 
 
@@ -151,22 +152,44 @@ def _steered(task: MergedTask, sae: str) -> Group:
     return Group(
         f"{task.name}, {sae}",
         [dose_response_plot(task, sae), effect_cost_plot(task, sae)],
-        samples=_samples(task, sae),
+        tables=[_doses(task, sae)],
     )
 
 
-def _samples(task: MergedTask, sae: str) -> ReportTable:
-    """One generated text a dose."""
-    compared, _ = split_random(task.steering[sae])
+def _doses(task: MergedTask, sae: str) -> ReportTable:
+    """Every dose of every intervention, with one generated text."""
+    record = task.steering[sae]
+    compared, random = split_random(record)
     rows = [
-        (shown_name(name), f"{dose.strength:+g}", dose.text) for name, found in compared.items() for dose in found.doses
+        (
+            shown_name(name),
+            f"{dose.strength:+g}",
+            number(dose.log_odds),
+            number(dose.log_odds - record.baseline_log_odds),
+            number(dose.neutral_nll - record.baseline_neutral_nll),
+            dose.text,
+        )
+        for name, found in {**compared, **random}.items()
+        for dose in found.doses
     ]
     a, b = task.record.poles
     return ReportTable(
-        title="Generated texts",
-        columns=("by", "strength", "text"),
+        title="Doses and generated texts",
+        columns=("by", "strength", "log-odds of B", "change", "cost", "text"),
         rows=tuple(rows),
-        note=f"The first sample after the first test prompt, {task.steering[sae].text_prompt!r}, at every dose; not "
-        f"cherry-picked. Negative: towards {a}; positive: towards {b}.",
-        labels=3,
+        note="What the two plots draw. change: of the log-odds, from the unsteered model's. cost: rise of the steered model's "
+        "NLL of neutral text, nats per token. text: the first sample after the first test prompt, "
+        f"{record.text_prompt!r}, at every dose; not cherry-picked. Negative strengths: towards {a} (A); positive: "
+        f"towards {b} (B).",
+        labels=2,
+    )
+
+
+def _cosines(matrix: Mapping[str, Mapping[str, float]]) -> ReportTable:
+    """Of every two concepts."""
+    return ReportTable(
+        title="Cosines between concepts",
+        columns=("concept", *matrix),
+        rows=tuple((name, *(number(row.get(other), 2) for other in matrix)) for name, row in matrix.items()),
+        note="Between the difference-in-means directions, each from pole A to pole B.",
     )

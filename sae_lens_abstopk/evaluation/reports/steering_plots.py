@@ -8,7 +8,6 @@ import plotly.graph_objects as go
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_plots import (
     GREY,
-    POLE_COLOURS,
     Look,
     Plot,
     add_intervals,
@@ -38,7 +37,7 @@ def dose_response_plot(task: MergedTask, sae: str) -> Plot:
     a, b = (label(pole) for pole in task.record.poles)
     drawn = figure(
         height=340,
-        x=f'<span style="color:{POLE_COLOURS[0]}">← {a} (A)</span> strength <span style="color:{POLE_COLOURS[1]}">{b} (B) →</span>',
+        x=f"← {a} (A) strength {b} (B) →",
         y="log-odds of B",
     )
     drawn.add_hline(y=record.baseline_log_odds, line={"color": GREY, "dash": "dot", "width": 1})
@@ -48,7 +47,7 @@ def dose_response_plot(task: MergedTask, sae: str) -> Plot:
         "Dose and response",
         f"Log-odds between the tokens of the poles after {record.prompts[1]} test prompts, at every strength of latent "
         f"{record.latent} and of directions added with the same norm; grey are random directions, the dotted line is the "
-        "unsteered model. Means, without intervals: those are in the table.",
+        "unsteered model. Means, without intervals: those at matched cost are in the table.",
         drawn,
     )
 

@@ -61,7 +61,7 @@ async function saeOnConcept(concept, found, sae) {
   const latents = await Promise.all(found.latents.map((each) => explorer.latent(sae, checked(each.latent, data.scale.length))));
   return h("section", { class: "on-concept", "aria-label": meta.saes[sae].name }, h("h2", {}, meta.saes[sae].name),
     found.latents.map((each, n) => foundLatent(concept, each, latents[n], sae, data)),
-    found.steering && steeringSection(concept, found.steering));
+    found.steering && steeringSection(concept, found.steering, data.signed, found.latents.find((each) => each.latent === found.steering.latent)));
 }
 
 function foundLatent(concept, found, latent, sae, data) {
@@ -76,9 +76,16 @@ function foundLatent(concept, found, latent, sae, data) {
     })));
 }
 
-function steeringSection(concept, steering) {
+// Strengths are recorded as towards pole B of the concept, negative ones towards A; which pole of the latent that is, is another matter.
+function steeringSection(concept, steering, signed, probed) {
   const [a, b] = concept.poles;
+  const own = (strength) => {
+    const its = steering.orientation * strength;
+    return `strength ${its > 0 ? "+" : "−"}${number(Math.abs(its))} of latent ${steering.latent}${signed ? ` (its ${its > 0 ? "positive" : "negative"} pole)` : ""}`;
+  };
+  const turned = probed?.orientation != null && probed.orientation !== steering.orientation;
   return h("section", { class: "steered" }, h("h3", {}, `Steering with latent ${steering.latent}`),
+    h("p", { class: "note" }, `Positive strengths are towards ${b}: +1 is ${own(1)}, which adds a code of ${number(steering.scale)}.${turned ? ` In the texts, though, that side goes with ${a}.` : ""}`),
     doseResponse(concept, steering),
     h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": "Effects at matched cost" }, h("table", { class: "numbers" },
       h("thead", {}, h("tr", {}, ["at matched cost", `log-odds to ${a}`, `log-odds to ${b}`, "symmetry"].map((name) => h("th", { scope: "col" }, name)))),
@@ -86,7 +93,7 @@ function steeringSection(concept, steering) {
     steering.texts.length > 0 && h("details", {}, h("summary", {}, "One generated text at each strength"),
       h("p", { class: "note" }, "After the prompt ", h("q", {}, steering.prompt)),
       h("ol", { class: "by-strength" }, steering.texts.map(([strength, text]) =>
-        h("li", {}, h("span", { class: "strength" }, strength === 0 ? "unsteered" : `${strength > 0 ? "+" : "−"}${Math.abs(strength)}, towards ${strength > 0 ? b : a}`), text)))));
+        h("li", {}, h("span", { class: "strength" }, strength === 0 ? "unsteered" : `${strength > 0 ? "+" : "−"}${Math.abs(strength)} towards ${strength > 0 ? b : a}: ${own(strength)}`), text)))));
 }
 
 // What an evaluation says of one latent, on its own page.

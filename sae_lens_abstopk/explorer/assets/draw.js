@@ -52,15 +52,19 @@ function doseResponse(concept, steering) {
       ...doses.filter(([, at]) => at != null).map(([dose, at]) => svg("circle", { cx: x(dose), cy: y(at), r: { "random-line": 2, "clamp-line": 5.5 }[style] ?? 3.5 }, svg("title", {}, `${name}, strength ${dose}: log-odds ${fixed(at)}`))));
   });
   const [a, b] = concept.poles;
-  const means = steering.curves.find(([name]) => name === "latent")?.[1] ?? [];
-  const label = `Log-odds of ${b} by strength: ${means.map(([dose, at]) => `${fixed(at)} at ${dose}`).join(", ")}`;
+  const label = `Log-odds of ${b} by strength. ${steering.curves.filter(([name]) => name !== "random").map(([name, doses]) =>
+    `${name}: ${doses.map(([dose, at]) => `${fixed(at)} at ${dose}`).join(", ")}`).join(". ")}`;
   return h("figure", { class: "doses" },
+    h("div", { class: "ticks", "aria-hidden": "true" }, [high, (low + high) / 2, low].map((value) => h("span", {}, fixed(value, 1)))),
     svg("svg", { viewBox: "0 0 600 200", role: "img", "aria-label": label },
       svg("line", { x1: 0, x2: 600, y1: y(steering.baseline), y2: y(steering.baseline), class: "baseline" }), svg("line", { x1: 300, x2: 300, y1: 0, y2: 200, class: "baseline" }), ...curves),
     h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, `−${number(most)} ← ${a}`), h("span", {}, "strength"), h("span", {}, `${b} → ${number(most)}`)),
     h("ul", { class: "legend" }, legend),
     h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to ${fixed(high)}; the horizontal line is the unsteered model. Every direction is added with the same norm as the latent's.`));
 }
+
+let redraw = () => {}; // the scatter shown last, in the colours of another theme
+addEventListener("themechange", () => redraw());
 
 // Two-sidedness, or the scale where there is one side, against density (log). Returns the figure and a way to redraw it with some latents faded.
 function scatter(data, sae) {
@@ -115,8 +119,7 @@ function scatter(data, sae) {
       for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25 * unit, y(i) - 1.25 * unit, 2.5 * unit, 2.5 * unit);
     }
   }
-  const redraw = () => (figure.isConnected ? draw() : removeEventListener("themechange", redraw));
-  addEventListener("themechange", redraw);
+  redraw = () => figure.isConnected && draw();
   function nearest(event) {
     const at = canvas.getBoundingClientRect();
     const [px, py] = [event.clientX - at.left, event.clientY - at.top];
@@ -133,7 +136,7 @@ function scatter(data, sae) {
     tip.hidden = i === null;
     canvas.style.cursor = i === null ? "" : "pointer";
     if (i === null) return;
-    tip.textContent = `${i}: ${(data.signed ? SIDES : [POSITIVE]).map((side) => visible(data.labels[side][i])).join(" ↔ ")}`;
+    tip.replaceChildren(`${i}: `, ...(data.signed ? SIDES : [POSITIVE]).flatMap((side, n) => [n ? " ↔ " : "", h("bdi", {}, visible(data.labels[side][i]))]));
     tip.style.top = `${y(i) + 10}px`;
     x(i) < box.width / 2 ? (tip.style.left = `${x(i)}px`, tip.style.right = "") : (tip.style.right = `${box.width - x(i)}px`, tip.style.left = "");
   });

@@ -2,13 +2,15 @@
 "use strict";
 
 // A context with its tokens coloured; the space before a word stays outside its colour, so that lines break between words.
-function context([code, at, below, tokens, steps], strings, ranked) {
+function context([code, at, below, tokens, steps], { strings, strongest }, ranked) {
   return h("li", { class: "context" },
-    h("p", { class: "text" }, tokens.map((id, n) => {
+    h("p", { class: "text", dir: "auto" }, tokens.map((id, n) => {
       const [, space, word] = /^( *)([^]*)$/.exec(visible(n ? strings[id] : strings[id].trimStart() || strings[id]));
       const step = steps[n];
       const name = [step && `${step > 0 ? "positive" : "negative"}-shade`, n === at && "here"].filter(Boolean).join(" ");
-      return name ? [word && space, h("span", { class: name, style: step && `--step: ${Math.min(Math.abs(step), meta.steps)}` }, word || space)] : space + word;
+      if (!name) return space + word;
+      const its = { class: name, title: step ? number(n === at ? code : (step * strongest) / meta.steps, 2) : null, style: step ? `--step: ${Math.min(Math.abs(step), meta.steps)}` : null };
+      return [word && space, h(n === at ? "mark" : "span", its, word || space)];
     })),
     h("p", { class: "value" }, number(code), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
 }
@@ -21,8 +23,12 @@ function token(text) {
 
 function tokenList(title, tokens, strings, show) {
   return tokens.length > 0 && h("div", { class: "tokens" }, h("h3", {}, title),
-    h("ul", {}, tokens.map(([id, value]) => h("li", {}, token(strings[id]), " ", h("span", { class: "by" }, show(value))))));
+    h("ul", {}, tokens.map(([id, ...values]) => h("li", {}, token(strings[id]), " ", h("span", { class: "by" }, show(...values))))));
 }
+
+const firesOn = (pole, strings) => tokenList(
+  `Tokens by share of energy (sum of squared codes), in a sample of ${pole.sampledFirings} firing${pole.sampledFirings === 1 ? "" : "s"}`,
+  pole.tokens, strings, (share, count) => `${share < 0.01 ? "<1" : Math.round(100 * share)} %, ${count} ×`);
 
 const signedNumber = (value) => `${value < 0 ? "−" : "+"}${fixed(Math.abs(value), 1)}`;
 
@@ -30,17 +36,17 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
   const pole = latent.poles[side];
   const name = SIDE_NAMES[side];
   const d = side === POSITIVE ? "+d" : "−d";
-  const contexts = (list, ranked) => h("ol", { class: "contexts" }, list.map((each) => context(each, latent.strings, ranked)));
+  const contexts = (list, ranked) => h("ol", { class: "contexts" }, list.map((each) => context(each, latent, ranked)));
   const body = pole.fires === 0
-    ? h("p", { class: "nothing" }, `Never fires on this side in this text.`)
+    ? h("p", { class: "nothing" }, pole.closed ? "Closed: this latent has one side by construction." : "Never fires on this side in this text.")
     : [
-      !short && tokenList("Fires on", pole.tokens, latent.strings, percent),
+      !short && firesOn(pole, latent.strings),
       !short && h("h3", {}, "Strongest"), contexts(short ? pole.contexts.slice(0, shown) : pole.contexts),
       !short && pole.sampled.length > 0 && [h("h3", {}, "By strength, above this share of the firings"), contexts(pole.sampled, true)],
     ];
   return h("section", { class: `pole ${name}`, "aria-label": heading ?? `${name} pole` },
     h(level, { class: "name" }, h("span", { class: "side" }, heading ?? `${side === POSITIVE ? "Positive" : "Negative"} pole`), h("span", { class: `${name}-text label` }, link ? h("a", { href: link }, visible(pole.label)) : visible(pole.label))),
-    h("p", { class: "note" }, `fires on ${percent(pole.density)} of tokens (${pole.fires.toLocaleString("en-US")})`),
+    !pole.closed && h("p", { class: "note" }, `fires on ${percent(pole.density)} of tokens (${pole.fires.toLocaleString("en-US")})${pole.fires ? `; 99 % of its codes are within ${number(pole.scale)}` : ""}`),
     body,
     !short && tokenList(`${d} promotes`, pole.promoted, latent.strings, signedNumber),
     !short && tokenList(`${d} demotes`, pole.demoted, latent.strings, signedNumber));
@@ -51,8 +57,8 @@ function onePole(latent) {
   const pole = latent.poles[POSITIVE];
   if (!pole.fires) return h("p", { class: "nothing" }, "Never fires in this text.");
   const column = (title, list, ranked) => list.length > 0 && h("section", { class: "pole positive", "aria-label": title }, h("h2", {}, title),
-    h("ol", { class: "contexts" }, list.map((each) => context(each, latent.strings, ranked))));
-  return [tokenList("Fires on", pole.tokens, latent.strings, percent),
+    h("ol", { class: "contexts" }, list.map((each) => context(each, latent, ranked))));
+  return [firesOn(pole, latent.strings),
     h("div", { class: "poles" }, column("Strongest", pole.contexts), column("By strength, above this share of the firings", pole.sampled, true)),
     tokenList("Promotes", pole.promoted, latent.strings, signedNumber), tokenList("Demotes", pole.demoted, latent.strings, signedNumber)].filter(Boolean);
 }
@@ -96,7 +102,8 @@ async function latentPage(sae, asked) {
   const index = checked(asked, count);
   const latent = await explorer.latent(sae, index);
   const concepts = await conceptsOfLatent(sae, index);
-  const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", percent(latent.poles[NEGATIVE].density)], [data.signed ? "+ fires" : "fires", percent(latent.poles[POSITIVE].density)],
+  const fires = (side) => (latent.poles[side].closed ? "closed" : percent(latent.poles[side].density));
+  const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", fires(NEGATIVE)], [data.signed ? "+ fires" : "fires", fires(POSITIVE)],
     ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)], latent.relation && ["judged", latent.relation]].filter(Boolean);
   const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale || "1.0");
   const element = h("article", { class: "page" },
@@ -122,11 +129,12 @@ async function comparePage(asked) {
   const data = await explorer.overview(0);
   const index = checked(asked ?? 0, data.scale.length);
   const latent = await explorer.latent(0, index);
+  const { signed } = await explorer.overview(1);
   const others = await Promise.all(SIDES.map((side) => explorer.latent(1, latent.poles[side].match[0])));
   const column = (n, side) => {
     const [match, cosine, pole] = latent.poles[side].match;
     return poleColumn(others[n], pole, { short: true, link: latentAddress(1, match),
-      heading: `${meta.saes[1].name} ${match}, cosine ${fixed(cosine)} with ${side === POSITIVE ? "+d" : "−d"}` });
+      heading: `${meta.saes[1].name} ${match}, cosine ${fixed(cosine)} with ${side === POSITIVE ? "+d" : "−d"}${signed ? `, its ${SIDE_NAMES[pole]} pole` : ""}` });
   };
   const element = h("article", { class: "page" },
     titleRow(0, index, data, (target) => `#/compare/${target}`, latent,

@@ -22,12 +22,9 @@ const explorer = {
       explorer.waiting.set(key, new Promise((resolve, reject) => {
         const script = document.createElement("script");
         script.src = `data/${key}.js`;
-        script.onload = () => {
-          explorer.waiting.delete(key);
-          script.remove();
-          resolve(explorer.data.get(key));
-        };
-        script.onerror = () => reject(new Error(`data/${key}.js is missing from this folder`));
+        const done = () => { explorer.waiting.delete(key); script.remove(); };
+        script.onload = () => { done(); resolve(explorer.data.get(key)); };
+        script.onerror = () => { done(); reject(new Error(`data/${key}.js is missing from this folder`)); };
         document.head.append(script);
       }));
     }
@@ -60,19 +57,23 @@ const percent = (share) =>
 const minus = (text) => text.replace("-", "−");
 const number = (value, digits = 3) => (value == null ? "–" : minus(value.toLocaleString("en-US", { maximumSignificantDigits: digits })));
 const fixed = (value, digits = 2) => (value == null ? "–" : minus(value.toFixed(digits)));
+// What cannot be seen, or turns the order of what can; the two joiners only where there is nothing to join.
+const HIDDEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u00a0]|(?<![^\p{C}\p{Z}])[\u200c\u200d]|[\u200c\u200d](?![^\p{C}\p{Z}])/gu;
 // Text with signs for what cannot be seen; a run of spaces, which would push the rest out of sight, is counted.
-const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥").replace(/ {3,}/g, (run) => `␣×${run.length}`);
+const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥")
+  .replace(HIDDEN, (sign) => `⟨U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
+  .replace(/ {3,}/g, (run) => `␣×${run.length}`);
 const twoSidedness = (fires, index) => {
   const [a, b] = [fires[0][index], fires[1][index]];
   return a + b ? Math.min(a, b) / (a + b) : null;
 };
 
-// The lower end of the 95 % Wilson interval of the two-sidedness, to sort by: a latent that fired once on each side has
+// The lower end of the 95 % Wilson interval of the two-sidedness, to sort and filter by: a latent that fired once on each side has
 // shown less than one that fired a thousand times.
 function surelyTwoSided(fires, index) {
   const n = fires[0][index] + fires[1][index], p = twoSidedness(fires, index);
   if (!n) return -1;
-  return (p + 1.92 / n - 1.96 * Math.sqrt((p * (1 - p)) / n + 0.96 / n ** 2)) / (1 + 3.84 / n);
+  return Math.max(0, (p + 1.92 / n - 1.96 * Math.sqrt((p * (1 - p)) / n + 0.96 / n ** 2)) / (1 + 3.84 / n));
 }
 
 // #/overview/0?sort=scale, #/latent/0/123, #/compare/123, #/concept/2
@@ -84,7 +85,7 @@ function readAddress() {
 
 const latentAddress = (sae, index) => `#/latent/${sae}/${index}`;
 let order = { sae: 0, list: null }; // the list last looked at, that the arrow keys go through
-let turn = 0;
+let turn = 0, leave = null;
 
 async function show() {
   const mine = ++turn;
@@ -96,20 +97,29 @@ async function show() {
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   try {
-    const page = await (view === "latent" ? latentPage(sae, numbers[1]) :
-      view === "compare" ? comparePage(numbers[0]) : view === "concept" ? conceptPage(numbers[0]) : overviewPage(sae, query));
+    const page = await (view === "overview" ? overviewPage(sae, query) : view === "latent" ? latentPage(sae, numbers[1]) :
+      view === "compare" ? comparePage(numbers[0]) : view === "concept" ? conceptPage(numbers[0]) : nowhere(view));
     if (mine !== turn) return; // another address was asked for meanwhile
-    main.replaceChildren(page.element);
+    put(page.element, page.leave);
     document.title = page.title;
     page.shown?.();
     performance.mark(view === "overview" ? "rows" : "page");
     if (view !== "overview") { window.scrollTo(0, 0); main.focus({ preventScroll: true }); }
   } catch (error) {
     if (mine !== turn) return;
-    main.replaceChildren(h("div", { class: "page" }, h("h1", {}, "Nothing here"), h("p", {}, String(error.message)),
+    put(h("div", { class: "page" }, h("h1", {}, "Nothing here"), h("p", {}, String(error.message)),
       h("p", {}, h("a", { href: "#/overview/0" }, "All latents"))));
   }
 }
+
+// What stands on the page, and what is called before another takes its place.
+function put(element, left = null) {
+  leave?.();
+  leave = left;
+  main.replaceChildren(element);
+}
+
+function nowhere(view) { throw new Error(`There is no page “${view}”.`); }
 
 function checked(index, count) {
   if (Number.isInteger(index) && index >= 0 && index < count) return index;
@@ -123,7 +133,12 @@ function beside(sae, index, step, count) {
   return list[list.indexOf(index) + step] ?? null;
 }
 
-function say(text) { document.getElementById("status").textContent = text; }
+// Said again where it was said before: a region that does not change is not read out.
+function say(text) {
+  const status = document.getElementById("status");
+  status.textContent = "";
+  setTimeout(() => { status.textContent = text; }, 50);
+}
 
 async function copy(text, button) {
   try {
@@ -136,10 +151,21 @@ async function copy(text, button) {
     document.execCommand("copy");
     area.remove();
   }
-  const before = button.textContent;
+  button.dataset.name ??= button.textContent;
   button.textContent = "Copied";
   say("Copied");
-  setTimeout(() => { button.textContent = before; }, 1200);
+  setTimeout(() => { button.textContent = button.dataset.name; }, 1200);
+}
+
+// storage may be off; a choice then lasts for the page
+function stored(name) { try { return localStorage.getItem(name); } catch { return null; } }
+function store(name, value) { try { localStorage.setItem(name, value); } catch { /* as above */ } }
+
+let keysOn = true;
+function setKeys(on) {
+  keysOn = on;
+  document.getElementById("keys").textContent = `Keys: ${on ? "on" : "off"}`;
+  store("keys", on ? "on" : "off");
 }
 
 const THEMES = ["system", "light", "dark"];
@@ -147,29 +173,32 @@ function setTheme(name) {
   document.documentElement.style.colorScheme = name === "system" ? "light dark" : name;
   document.getElementById("theme").textContent = `Theme: ${name}`;
   document.getElementById("theme").dataset.theme = name;
-  try { localStorage.setItem("theme", name); } catch { /* storage may be off; the theme then lasts for the page */ }
+  store("theme", name);
   dispatchEvent(new Event("themechange"));
 }
 
 addEventListener("DOMContentLoaded", () => {
   const help = document.getElementById("help");
-  let theme = "system";
-  try { theme = localStorage.getItem("theme") || theme; } catch { /* as above */ }
+  const theme = stored("theme");
   setTheme(THEMES.includes(theme) ? theme : "system");
+  setKeys(stored("keys") !== "off");
+  document.getElementById("keys").addEventListener("click", () => setKeys(!keysOn));
+  // its target is no address of a page
+  document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
   document.getElementById("theme").addEventListener("click", (event) =>
     setTheme(THEMES[(THEMES.indexOf(event.target.dataset.theme) + 1) % THEMES.length]));
   document.getElementById("link").addEventListener("click", (event) => copy(location.href, event.target));
   document.getElementById("help-button").addEventListener("click", () => help.showModal());
   addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, textarea, select, dialog, pre, .wide-table");  // the last two scroll sideways
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (typing || !keysOn || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "?") help.showModal();
     else if (event.key === "/") {
       event.preventDefault();
       const search = document.getElementById("search");
       if (search) search.focus();
       else { focusSearch = true; location.hash = `#/overview/${readAddress().view === "latent" ? readAddress().numbers[0] : 0}`; }
-    } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+    } else if (!event.shiftKey && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
       document.querySelector(event.key === "ArrowLeft" ? "a[rel=prev]" : "a[rel=next]")?.click();
     }
   });

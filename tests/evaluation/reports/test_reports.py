@@ -251,6 +251,19 @@ def test_the_page_shows_every_part_with_a_caption_each(page: Callable[..., Page]
     assert len(found.text["li"]) == drawn, "each with a legend of what is drawn"
 
 
+def test_the_page_has_the_doses_and_cosines_of_its_plots_in_tables(page: Callable[..., Page]) -> None:
+    document = results_document()
+    cells = page(document).text["td"]
+    steered = document.steering["gender"]["topk"]
+    for name in ("clamp", "random_1"):
+        for dose in steered.interventions[name].doses:
+            change, cost = dose.log_odds - steered.baseline_log_odds, dose.neutral_nll - steered.baseline_neutral_nll
+            told = [f"{dose.strength:+g}", f"{dose.log_odds:.3f}", f"{change:.3f}", f"{cost:.3f}", dose.text]
+            assert any(cells[at : at + 5] == told for at in range(len(cells)))
+    told = [f"{value:.2f}" for value in document.concept_cosines["tense"].values()]
+    assert any(cells[at : at + 3] == told for at in range(len(cells)))
+
+
 def test_the_intervals_of_the_plot_are_those_of_the_document(page: Callable[..., Page]) -> None:
     document = results_document()
     figures = page(document).figures
