@@ -56,7 +56,7 @@ class SignedJumpReLUSAE(JumpReLUSAE):
             is_on = (hidden_pre > self.threshold) | (-hidden_pre > self.negative_threshold)
         else:
             is_on = hidden_pre.abs() > self.threshold
-        return self.hook_sae_acts_post(hidden_pre * is_on.to(hidden_pre.dtype))
+        return self.hook_sae_acts_post(torch.where(is_on, hidden_pre, 0.0))
 
     @override
     @torch.no_grad()
