@@ -17,7 +17,7 @@ def signed_latents(sae: SAE[Any]) -> torch.Tensor:
     """Which latents may fire on both sides, bool [d_sae]; of a ``signed_jumprelu`` with thresholds by pole maybe a few."""
     if isinstance(sae, SignedJumpReLUSAE) and sae.cfg.pole_thresholds:
         return sae.threshold.detach().isfinite() & sae.negative_threshold.detach().isfinite()
-    return torch.full((sae.cfg.d_sae,), isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE), device=sae.device)
+    return torch.full((sae.cfg.d_sae,), isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE), device=sae.W_dec.device)
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
