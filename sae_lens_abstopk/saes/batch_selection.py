@@ -64,7 +64,7 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
 
     def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
         """The entries of pre-activations [..., d_sae] that are over the running threshold, the others zero."""
-        return torch.where(hidden_pre > self.topk_threshold, hidden_pre, 0.0)
+        return torch.where(hidden_pre <= self.topk_threshold, 0.0, hidden_pre)
 
     @override
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:

@@ -66,11 +66,11 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
             found = _padded(select_per_token(encoder, flat, sae.cfg.k).scaled(norms))
         elif architecture in THRESHOLD:
             positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
-            found = _passing(encoder, lambda u_bF: (u_bF > positive) | (-u_bF > negative), flat)
+            found = _passing(encoder, lambda u_bF: (u_bF <= positive) & (-u_bF <= negative), flat)
         elif sae.training or weights.topk_threshold == 0:
             found = _padded(weights.select(encoder, flat).scaled(norms))
         else:
-            found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) > weights.topk_threshold, flat)
+            found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) <= weights.topk_threshold, flat)
             found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
         return TopKCodes(*(part.reshape(*centred.shape[:-1], part.shape[-1]) for part in found))
 
@@ -102,13 +102,13 @@ def encoder_of(sae: SAE[Any], *, signed: bool, half_precision: bool) -> EncoderW
     return EncoderWeights(sae.W_enc.detach(), weights.b_enc.detach(), norms, signed, half_precision, open_poles)
 
 
-def _passing(encoder: EncoderWeights, passes: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:
-    """The pre-activations that pass a test, padded to the widest token."""
+def _passing(encoder: EncoderWeights, fails: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:
+    """The pre-activations that do not fail a test, padded to the widest token."""
     parts = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
         score_bF = encoder.scores(u_bF)
-        score_bF.masked_fill_(~passes(u_bF), 0)  # times a mask, an infinite score would be NaN
+        score_bF.masked_fill_(fails(u_bF), 0)
         most = int((score_bF != 0).sum(1).max()) if len(score_bF) else 0
         best = score_bF.topk(most, sorted=False)
         on = best.values != 0
