@@ -1,5 +1,7 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
+from importlib.metadata import version
+
 from sae_lens_abstopk.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
@@ -20,6 +22,8 @@ from sae_lens_abstopk.saes import (
     MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SignedJumpReLUSAE,
     SignedJumpReLUSAEConfig,
+    SparseBatchTopKTrainingSAEConfig,
+    SparseTopKTrainingSAEConfig,
 )
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
@@ -39,6 +43,8 @@ __all__ = [
     "MatryoshkaBatchAbsTopKTrainingSAEConfig",
     "SignedJumpReLUSAE",
     "SignedJumpReLUSAEConfig",
+    "SparseBatchTopKTrainingSAEConfig",
+    "SparseTopKTrainingSAEConfig",
     "TrainingConfig",
     "TrainingStopped",
     "canonical_gauge",
@@ -57,3 +63,5 @@ __all__ = [
     "train",
     "unmirror",
 ]
+
+__version__ = version("sae-lens-abstopk")

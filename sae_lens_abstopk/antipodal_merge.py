@@ -1,6 +1,7 @@
 """From a non-negative SAE to a signed one: each antipodal pair of latents becomes one latent with two poles."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -43,13 +44,13 @@ class MergedPair(NamedTuple):
     """Of the tokens on which either fired, the share on which both did; None without activations, NaN if neither did."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AntipodalMerge:
     """What :func:`merge_antipodal` made, and what it cost."""
 
     sae: SignedJumpReLUSAE
     """The signed SAE; ``d_sae`` is the old one less the number of pairs."""
-    pairs: tuple[MergedPair, ...]
+    pairs: tuple[MergedPair, ...] = field(repr=False)
     """The pairs, most opposed first."""
     sources: torch.Tensor
     """Old latent of the positive and of the negative pole of each new latent, int64 [2, d_sae]; -1 where there is none."""
@@ -85,7 +86,7 @@ def merge_antipodal(
     Args:
         sae: ``standard``, ``jumprelu`` or ``topk``, from a release or a folder.
         threshold: Decoder cosine below which two latents are a pair.
-        activations: [n, d_in] as the SAE reads them. With them, the direction of each pair is scaled to fit what the two
+        activations: [n, d_in] as the SAE reads them, on any device. With them, the direction of each pair is scaled to fit what the two
             wrote (least squares), and the report has coactivation and both reconstructions. A ``topk`` SAE needs them:
             its threshold is the one at which as many latents are on.
 
@@ -155,7 +156,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
     if l0 == 0:
         raise ConfigError("no latent fires on the activations, so no threshold can be estimated; give others.")
     fitter = ThresholdFitter(l0)
-    for x in activations.split(BLOCK):
+    for x in _blocks(sae, activations):
         fitter.update((sae.process_sae_in(x).float() @ W_enc + b_enc).relu())
     return _Latents(W_enc, b_enc, W_dec, torch.full_like(b_enc, fitter.result))
 
@@ -216,7 +217,7 @@ def _on_activations(
     product, square = torch.zeros(len(first)), torch.zeros(len(first))
     direction = made.W_dec[latent].float()
     on_first, on_second = ((old.W_dec[latents] * direction).sum(-1) for latents in (first, second))
-    for x in activations.split(BLOCK):
+    for x in _blocks(sae, activations):
         codes, signed = sae.encode(x).float(), made.encode(x)[:, latent].float()
         # rescaled topk codes are in units of rows of norm 1, which old.W_dec then has
         z_first, z_second = codes[:, first], codes[:, second]
@@ -233,8 +234,12 @@ def _on_activations(
 def _quality(sae: SAE[Any], activations: torch.Tensor) -> Quality:
     sums = ReconstructionSums()
     active = 0
-    for x in activations.split(BLOCK):
+    for x in _blocks(sae, activations):
         codes = sae.encode(x)
         active += int((codes != 0).sum())
         sums.update(x.flatten(1), sae.decode(codes).flatten(1))
     return Quality(fvu=sums.fvu(), l0=active / len(activations))
+
+
+def _blocks(sae: SAE[Any], activations: torch.Tensor) -> Iterator[torch.Tensor]:
+    return (block.to(sae.W_dec.device) for block in activations.split(BLOCK))

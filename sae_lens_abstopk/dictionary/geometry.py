@@ -19,7 +19,7 @@ SLACK = 2e-3
 REFINED_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AntipodalPairs:
     """Pairs of latents whose decoder rows point in opposite directions, the most opposed first."""
 
@@ -42,7 +42,7 @@ class AntipodalPairs:
         return len(torch.cat([self.first, self.second]).unique())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NearestDecoders:
     """For each latent, the decoder rows most aligned with its own and those most opposed to it."""
 

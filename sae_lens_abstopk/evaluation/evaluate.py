@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
+from sae_lens import SAE
 from transformers import AutoTokenizer
 
 from sae_lens_abstopk.config.model_config import name_on_hub, read_model_config
@@ -46,6 +47,7 @@ from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.text_results import read_text
 from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.provenance import commit, environment, uncommitted
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.progress import stages_bar
@@ -86,12 +88,17 @@ def evaluate(
         seed: Of splits, samples and intervals.
         device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         console: Where progress is shown; by default the terminal.
-        on_progress: Told instead; see ``Progress``.
+        on_progress: Called instead, with (what is being done, how much of it is done, how much there is).
 
     Raises:
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
             ``out`` has results of other SAEs or tasks, or another process evaluates into it.
     """
+    if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else one_or_more(saes))):
+        raise ConfigError(
+            "evaluate needs folders or RELEASE:SAE_ID, which its results name, and was given an SAE in memory; save it by "
+            "save_model(FOLDER), or save_inference_model(FOLDER) where it is one in training, and give the folder."
+        )
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)

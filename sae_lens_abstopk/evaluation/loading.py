@@ -152,9 +152,8 @@ def load_subject_saes(
     Load SAEs and find out what they are evaluated on; the model is not loaded.
 
     Args:
-        sources: One or several SAEs, in memory or as :func:`load_sae` takes them; by name if they are to be called other
-            than their labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the
-            folder above it.
+        sources: One or several SAEs, as :func:`load_sae` takes them; by name if they are to be called other than their
+            labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above it.
         model: Name or folder of the model to run instead of the one recorded, or the model itself.
         text: Dataset or file to read instead of the run's held-out text (see :func:`~.evaluation_config.evaluation_config`).
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
@@ -166,7 +165,7 @@ def load_subject_saes(
     listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
     if not listed:
         raise ConfigError("no SAE was given; give one at least.")
-    loaded = [with_flat_heads(source) if isinstance(source, SAE) else load_sae(source) for source in listed]
+    loaded = [load_sae(source) for source in listed]
     require_one_place(loaded, same_model=model is not None)
     names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
     if len(set(names)) < len(names):
@@ -257,9 +256,9 @@ def _place(sae: SAE[Any]) -> str | int:
     return read_by(sae) if layer is None else layer
 
 
-def load_sae(source: str | Path) -> SAE[Any]:
+def load_sae(source: Source) -> SAE[Any]:
     """
-    An SAE from a folder in SAELens's format, or ``RELEASE:SAE_ID`` by ``SAE.from_pretrained``.
+    An SAE from a folder in SAELens's format, ``RELEASE:SAE_ID`` by ``SAE.from_pretrained``, or one in memory.
 
     It reads the heads of ``hook_z`` side by side, as activations come here.
 
@@ -267,13 +266,15 @@ def load_sae(source: str | Path) -> SAE[Any]:
         ConfigError: it is missing, incomplete, damaged, of an architecture that is not registered, or nothing that an
             evaluation is about (:func:`~.measurable.require_measurable`).
     """
-    sae = load_as_saved(source)
-    require_measurable(sae, where=str(source))
+    if isinstance(source, SAE):
+        require_finite(source, where=_origin(source))
+    sae = source if isinstance(source, SAE) else load_as_saved(source)
+    require_measurable(sae, where=_origin(source))
     return with_flat_heads(sae)
 
 
 def load_as_saved(source: str | Path) -> SAE[Any]:
-    """The same, whatever it is, which reads activations of the shape that SAELens loads it for."""
+    """The same from a folder or release, whatever it is, which reads activations of the shape that SAELens loads it for."""
     folder = Path(source)
     if is_release(source):
         return _from_release(str(source))

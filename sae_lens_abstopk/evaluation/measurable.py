@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sae_lens import SAE
+from sae_lens import SAE, TrainingSAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
@@ -13,9 +13,15 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
     Refuse what would be measured as something that it is not.
 
     Raises:
-        ConfigError: ``sae`` writes what it does not read (a transcoder), codes a token by those before it (a temporal
-            SAE), or was trained on rescaled activations whose scale is not in its weights.
+        ConfigError: ``sae`` is one in training, which may code a token by those beside it, writes what it does not read (a
+            transcoder), codes a token by those before it (a temporal SAE), or was trained on rescaled activations whose
+            scale is not in its weights.
     """
+    if isinstance(sae, TrainingSAE):
+        raise ConfigError(
+            f"{where} is an SAE in training; give the folder of its run, or what SAE.load_from_disk(FOLDER) gives after "
+            "save_inference_model(FOLDER)."
+        )
     architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
     if architecture.endswith("transcoder") or metadata.hook_name_out not in (None, metadata.hook_name):
         raise ConfigError(

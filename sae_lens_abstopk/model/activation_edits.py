@@ -42,7 +42,7 @@ class _Site:
         return self._edited(output)
 
     def _edited(self, activations: torch.Tensor) -> torch.Tensor:
-        tokens = self._reader.of(activations)
+        tokens = self._reader.current()
         edited = activations
         for entry in list(self.entries):
             kept = tokens.kept(entry.token_filter, activations, prompt=entry.prompt)
@@ -81,7 +81,8 @@ def intervene(
         prompt: See :func:`steer`.
 
     Raises:
-        ConfigError: the model has no such hook.
+        ConfigError: the model has no such hook, or is compiled; in a forward pass, where it is unknown which tokens that is
+            about.
     """
     place = find_place(model, hook_name)
     site = _SITES.get(place.module)

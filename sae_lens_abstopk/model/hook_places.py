@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from sae_lens.load_model import HookedProxyLM
 from torch import nn
@@ -43,14 +44,17 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
 
     ``model.layers.15`` (transformers: the output of a layer) and ``blocks.15.hook_resid_post`` (TransformerLens) are the
     same activation, as are ``blocks.16.hook_resid_pre`` and both; each is understood by every kind of model. Other
-    hooks are looked up under their own name only.
+    hooks are looked up under their own name only. In a model that wraps another, as PEFT's do, the names of the wrapped
+    one count too.
 
     Raises:
-        ConfigError: no name was given, or the model has no such place; names the nearest that it has.
+        ConfigError: no name was given, or the model has no such place; names the nearest that it has. Or what runs the
+            place is compiled, so that a hook which comes later would not be called.
     """
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
     hf = transformers_model(model)
+    _refuse_compiled(each for each in (model, hf) if each is not None)
     if isinstance(model, TransformerBridge | HookedTransformer):
         return _in_transformer_lens(model, hook_name, hf)
     assert hf is not None
@@ -60,8 +64,12 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
         layer = residual_layer(hook_name)
         name = layers[layer] if layer is not None and 0 <= layer < len(layers) else ""
     modules = {name: module for name, module in hf.named_modules() if name}
+    if name and name not in modules:
+        wrapped = [each for each in modules if each.endswith(f".{name}")]
+        name = wrapped[0] if len(wrapped) == 1 else name
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
+    _refuse_compiled(module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
     return HookPlace(name, modules[name], _base_model(hf))
 
 
@@ -108,8 +116,22 @@ def _in_transformer_lens(
 
 
 def _base_model(hf: nn.Module) -> nn.Module:
-    base = getattr(hf, "base_model", hf)
-    return base if isinstance(base, nn.Module) else hf
+    # the base model of PEFT is an adapter's, which generate goes past
+    unwrapped: Any = getattr(hf, "get_base_model", None)
+    own = hf if unwrapped is None else unwrapped()
+    base = getattr(own, "base_model", own)
+    return base if isinstance(base, nn.Module) else own
+
+
+def _refuse_compiled(modules: Iterable[nn.Module]) -> None:
+    for module in modules:
+        compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+        by_forward = hasattr(module.forward, "_torchdynamo_orig_callable")
+        if compiled or (by_forward and not hasattr(module.forward, "_torchdynamo_disable")):
+            raise ConfigError(
+                f"this {type(module).__name__} is compiled, and compiled code does not call hooks that come later, so "
+                "nothing would be read or steered there; give the model as it was before torch.compile."
+            )
 
 
 def _missing(model: nn.Module, hook_name: str, known: list[str], residual: list[str]) -> str:

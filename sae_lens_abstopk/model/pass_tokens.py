@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformer_lens import HookedTransformer
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
 
@@ -81,11 +82,19 @@ class PassReader:
                 handle.remove()
             self.tokens = self._ids = None
 
-    def of(self, activations: torch.Tensor) -> PassTokens:
-        """The tokens of ``activations`` [batch, width, ...]; without news of the pass, a text from its start."""
-        if self.tokens is not None:
-            return self.tokens
-        return PassTokens(torch.arange(activations.shape[1])[None])
+    def current(self) -> PassTokens:
+        """
+        The tokens of the pass that is running.
+
+        Raises:
+            ConfigError: ``reader`` was not called, or with neither ids nor embeddings.
+        """
+        if self.tokens is None:
+            raise ConfigError(
+                f"the layers of this {type(self.model).__name__} run without a call of its {type(self.reader).__name__} that "
+                "says by input_ids or inputs_embeds which tokens they are about; call the model itself or its generate."
+            )
+        return self.tokens
 
     def _remember_ids(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         # HookedTransformer.generate embeds each new token by itself and runs the blocks on embeddings

@@ -117,7 +117,7 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
     @override
     def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
         hidden_pre = self._within_open_poles(hidden_pre)
-        return hidden_pre * (hidden_pre.abs() > self.topk_threshold)
+        return torch.where(hidden_pre.abs() <= self.topk_threshold, 0.0, hidden_pre)
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:

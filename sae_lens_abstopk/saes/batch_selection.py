@@ -1,6 +1,9 @@
 """What the SAEs that select over a batch share: a mean k, and a threshold that follows the selection."""
 
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
@@ -28,8 +31,9 @@ class BatchSelectionConfig(SparseTrainingSAEConfig, BatchTopKTrainingSAEConfig):
 
     @override
     def _check_k(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int | float):
+        if isinstance(self.k, bool) or not isinstance(self.k, numbers.Real):
             raise ConfigError(f"k={self.k!r} must be a number: the mean count of active latents per token.")
+        self.k = int(self.k) if isinstance(self.k, numbers.Integral) else float(self.k)
         require_k_in_range(self.k, self.d_sae)
         if not 0 < self.topk_threshold_lr <= 1:
             raise ConfigError(f"topk_threshold_lr={self.topk_threshold_lr!r} must be above 0 and at most 1.")
@@ -50,9 +54,17 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
             hidden_pre = hidden_pre * self.W_dec.norm(dim=-1)
         return self.hook_sae_acts_post(self.over_threshold(hidden_pre))
 
+    @override
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        # to, half and the like cast every buffer, and in half precision the threshold would not move with small averages
+        threshold = self.topk_threshold
+        super()._apply(fn, recurse)
+        self.topk_threshold = threshold.to(self.topk_threshold.device)
+        return self
+
     def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
         """The entries of pre-activations [..., d_sae] that are over the running threshold, the others zero."""
-        return hidden_pre * (hidden_pre > self.topk_threshold)
+        return torch.where(hidden_pre <= self.topk_threshold, 0.0, hidden_pre)
 
     @override
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:

@@ -23,7 +23,7 @@ class ScaledCodec:
     scaler: ActivationScaler
 
     def encode(self, x: torch.Tensor, /) -> torch.Tensor:
-        return self.sae.encode(self.scaler.scale(x.to(self.sae.device)))
+        return self.sae.encode(self.scaler.scale(x.to(self.sae.W_dec.device)))
 
     def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
         return self.scaler.unscale(self.sae.decode(feature_acts))

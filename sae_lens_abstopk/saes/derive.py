@@ -34,7 +34,7 @@ def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mappi
     options["metadata"] = copy.deepcopy(options["metadata"])
     made = sae_class(cfg_class(**options | {"device": "meta"}))
     made.load_state_dict({name: weight.detach().clone() for name, weight in weights.items()}, assign=True)
-    return made.to(device=source.device, dtype=source.dtype).requires_grad_(source.W_dec.requires_grad)
+    return made.to(device=source.W_dec.device, dtype=source.dtype).requires_grad_(source.W_dec.requires_grad)
 
 
 def metadata_of_other_latents(metadata: SAEMetadata, *, label: str | None = None) -> SAEMetadata:

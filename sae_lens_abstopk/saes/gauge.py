@@ -25,8 +25,8 @@ def canonical_gauge(sae: SAE[Any], energy: torch.Tensor) -> SignedSAE:
         ConfigError: ``sae`` is not signed, or ``energy`` has another shape or is not finite.
     """
     signed = require_signed(sae, "canonical_gauge")
-    flipped = flipped_latents(energy, signed.cfg.d_sae).to(signed.device)
-    sign = torch.where(flipped, -1, 1).to(signed.device, signed.dtype)
+    flipped = flipped_latents(energy, signed.cfg.d_sae).to(signed.W_dec.device)
+    sign = torch.where(flipped, -1, 1).to(signed.W_dec)
     state = signed.state_dict()
     state |= {"W_enc": state["W_enc"] * sign, "b_enc": state["b_enc"] * sign, "W_dec": state["W_dec"] * sign[:, None]}
     if "negative_threshold" in state:

@@ -1,5 +1,6 @@
 """Matryoshka batch AbsTopK: nested prefixes of the latents that each reconstruct by themselves, signed."""
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,12 +50,12 @@ def up_to_all(widths: Sequence[int], d_sae: int) -> list[int]:
         ConfigError: they are not whole numbers, or do not increase.
     """
     whole = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
-    whole_numbers = all(isinstance(width, int) and not isinstance(width, bool) for width in widths)
+    whole_numbers = all(isinstance(width, numbers.Integral) and not isinstance(width, bool) for width in widths)
     if not whole_numbers or whole[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(whole)):
         raise ConfigError(
             f"matryoshka_widths={list(widths)!r} must be whole numbers that increase from at least 1 to at most d_sae={d_sae}."
         )
-    return whole
+    return [int(width) for width in whole]
 
 
 class MatryoshkaBatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):

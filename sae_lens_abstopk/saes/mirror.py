@@ -52,16 +52,19 @@ def mirror(
         prune_dead_poles: Leave out the poles that hold under ``dead_share`` of their latent's firings, and both of a
             latent that never fired. Reconstruction is then the same on the tokens where none of those would fire.
         pole_counts: Firings [2, F], positive row first, as :func:`sae_lens_abstopk.saes.poles.pole_counts` adds them up
-            or ``measure_poles`` measures them; needed for pruning.
+            or ``measure_poles(FOLDER).counts`` has them; for pruning, which needs them.
         dead_share: Share of a latent's firings; 0 leaves out only poles that never fired.
 
     Raises:
-        ConfigError: ``sae`` is not signed, or is to be pruned by counts that are missing or of another shape.
+        ConfigError: ``sae`` is not signed, or is to be pruned by counts that are missing or of another shape; or counts
+            are given and it is not to be pruned.
     """
     signed = require_signed(sae, "mirror")
     kept, dropped = None, 0.0
     if prune_dead_poles:
         kept, dropped = _live_poles(signed.cfg.d_sae, pole_counts, dead_share)
+    elif pole_counts is not None:
+        raise ConfigError("pole_counts are for pruning alone; add prune_dead_poles=True, or leave them out.")
     weights = _doubled(signed)
     if kept is not None:
         weights = {
@@ -115,8 +118,8 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     d_sae: int = record["d_sae"]
     place = torch.full((2, d_sae), -1)
     place[pole, latent] = torch.arange(len(latent))
-    source = torch.where(place[0] >= 0, place[0], place[1]).to(mirrored.device)
-    sign = torch.where(place[0] >= 0, 1, -1).to(mirrored.device, mirrored.dtype)
+    source = torch.where(place[0] >= 0, place[0], place[1]).to(mirrored.W_dec.device)
+    sign = torch.where(place[0] >= 0, 1, -1).to(mirrored.W_dec)
     lost = source < 0
     state = mirrored.state_dict()
     weights = {
@@ -131,8 +134,8 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     if isinstance(mirrored, TopKSAE):
         return derive(AbsTopKSAE, AbsTopKSAEConfig, mirrored, weights, **cfg, k=record["k"])
     if record["pole_thresholds"]:
-        own = state["threshold"][place.clamp(min=0).to(mirrored.device)]
-        own = own.masked_fill((place < 0).to(mirrored.device), torch.inf)
+        own = state["threshold"][place.clamp(min=0).to(mirrored.W_dec.device)]
+        own = own.masked_fill((place < 0).to(mirrored.W_dec.device), torch.inf)
         weights |= {"threshold": own[0], "negative_threshold": own[1]}
     else:
         weights["threshold"] = state["threshold"][source].masked_fill(lost, 0)
@@ -157,8 +160,8 @@ def _live_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> t
     """Places in [positive poles, negative poles] that are kept, and the share of all firings that the others held."""
     if counts is None:
         raise ConfigError(
-            f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], from "
-            "measure_poles, or from the pole_activity.safetensors beside a published SAE."
+            f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], such "
+            "as measure_poles(FOLDER).counts, or from the pole_activity.safetensors beside a published SAE."
         )
     if tuple(counts.shape) != (2, d_sae):
         raise ConfigError(f"pole_counts has the shape {list(counts.shape)}; this SAE needs [2, {d_sae}].")

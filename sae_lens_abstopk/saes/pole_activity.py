@@ -16,7 +16,7 @@ from sae_lens_abstopk.saes.poles import pole_counts
 POLE_ACTIVITY_FILENAME = "pole_activity.safetensors"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoleActivity:
     """Firings and energy of both poles of every latent over some tokens."""
 

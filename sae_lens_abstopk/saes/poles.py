@@ -8,7 +8,7 @@ DEAD_POLE_SHARE = 0.01
 HISTOGRAM_BINS = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoleStatistics:
     """Summary of firing counts of both poles over some tokens."""
 

@@ -53,10 +53,11 @@ class SignedJumpReLUSAE(JumpReLUSAE):
         sae_in = self.process_sae_in(x)
         hidden_pre = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc)
         if self.cfg.pole_thresholds:
-            is_on = (hidden_pre > self.threshold) | (-hidden_pre > self.negative_threshold)
+            is_off = (hidden_pre <= self.threshold) & (-hidden_pre <= self.negative_threshold)
         else:
-            is_on = hidden_pre.abs() > self.threshold
-        return self.hook_sae_acts_post(hidden_pre * is_on.to(hidden_pre.dtype))
+            is_off = hidden_pre.abs() <= self.threshold
+        # not times a mask: an infinite one would be NaN, and a negative one -0; and what is NaN stays so
+        return self.hook_sae_acts_post(torch.where(is_off, 0.0, hidden_pre))
 
     @override
     @torch.no_grad()

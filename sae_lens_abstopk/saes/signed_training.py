@@ -45,7 +45,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
 
     @override
     def __post_init__(self) -> None:
-        require_count("pole_window", self.pole_window)
+        self.pole_window = require_count("pole_window", self.pole_window)
         require_choice("b_dec_init_method", self.b_dec_init_method, get_args(BDecInitMethod))
         super().__post_init__()
 

@@ -1,6 +1,7 @@
 """Base of the training SAEs whose step runs on the sparse kernels: options that are checked, and the switch back."""
 
 import math
+import numbers
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
     @override
     def __post_init__(self) -> None:
         for key in ("d_in", "d_sae"):
-            require_count(key, getattr(self, key))
+            setattr(self, key, require_count(key, getattr(self, key)))
         self._check_k()
         for key, choices in (("sparse_backend", SparseBackend), ("selection_dtype", SelectionDtype)):
             require_choice(key, getattr(self, key), get_args(choices))
@@ -69,11 +70,12 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
         super().__post_init__()
 
     def _check_k(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int):
+        if isinstance(self.k, bool) or not isinstance(self.k, numbers.Integral):
             raise ConfigError(
                 f"k={self.k!r} must be an integer: every token keeps exactly k latents. "
                 "For an average over the batch, use an architecture that selects over the batch."
             )
+        self.k = int(self.k)
         require_k_in_range(self.k, self.d_sae)
 
 
@@ -121,7 +123,8 @@ class SparseTrainingSAE(TopKTrainingSAE):
     def selects_in_half_precision(self) -> bool:
         """Whether the sparse step looks for its candidates in bfloat16."""
         asked = self.cfg.selection_dtype
-        return bfloat16_is_fast(self.device) if asked == "auto" else asked == "bfloat16" and self.device.type == "cpu"
+        device = self.W_dec.device
+        return bfloat16_is_fast(device) if asked == "auto" else asked == "bfloat16" and device.type == "cpu"
 
     @override
     def calculate_aux_loss(
@@ -162,10 +165,11 @@ def along_d_in(W_enc: torch.Tensor) -> torch.Tensor:
     return W_enc.T.contiguous().T
 
 
-def require_count(key: str, value: object) -> None:
-    """Refuse what is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def require_count(key: str, value: object) -> int:
+    """``value``, which may be NumPy's, as an int; refused where it is not a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
+    return int(value)
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -34,12 +34,13 @@ class TopKCodes(NamedTuple):
 @torch.no_grad()
 def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     """
-    What ``sae.encode(x)`` gives, as values and latents; hooks on the codes do not run.
+    What ``sae.encode(x)`` gives, as values and latents, without gradients: use ``sae.encode`` for attribution.
 
-    In half precision the two may round differently, so that values differ in the last bit and latents at the cut.
+    Hooks on the codes do not run, and autocast does not lower the precision. In half precision the two may round
+    differently, so that values differ in the last bit and latents at the cut.
 
     Args:
-        sae: An ``abstopk`` or ``topk`` SAE (K is k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this package in
+        sae: An ``abstopk`` or ``topk`` SAE (K is at most k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this package in
             training that selects over the batch (K is the most that any of these tokens keeps). One that SAELens trains
             as ``batchtopk`` or ``matryoshka_batchtopk`` has to be saved for inference first.
         x: Activations [..., d_in].
@@ -55,36 +56,42 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
             "save_inference_model(FOLDER)."
         )
     weights: Any = sae  # torch's modules do not tell the types of their parameters
-    centred = sae.process_sae_in(x)
-    flat = centred.reshape(centred.shape[:-1].numel(), centred.shape[-1])
-    half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
-    encoder = encoder_of(sae, signed=SUPPORTED[architecture], half_precision=half_precision)
-    norms = encoder.scale
-    if architecture in PER_TOKEN:
-        found = _padded(select_per_token(encoder, flat, sae.cfg.k).scaled(norms))
-    elif architecture in THRESHOLD:
-        positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
-        found = _passing(encoder, lambda u_bF: (u_bF > positive) | (-u_bF > negative), flat)
-    elif sae.training or weights.topk_threshold == 0:
-        found = _padded(weights.select(encoder, flat).scaled(norms))
-    else:
-        found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) > weights.topk_threshold, flat)
-        found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
-    return TopKCodes(*(part.reshape(*centred.shape[:-1], part.shape[-1]) for part in found))
+    with torch.autocast(x.device.type, enabled=False):
+        centred = sae.process_sae_in(x)
+        flat = centred.reshape(centred.shape[:-1].numel(), centred.shape[-1])
+        half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
+        encoder = encoder_of(sae, signed=SUPPORTED[architecture], half_precision=half_precision)
+        norms = encoder.scale
+        if architecture in PER_TOKEN:
+            found = _padded(select_per_token(encoder, flat, sae.cfg.k).scaled(norms))
+        elif architecture in THRESHOLD:
+            positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
+            found = _passing(encoder, lambda u_bF: (u_bF <= positive) & (-u_bF <= negative), flat)
+        elif sae.training or weights.topk_threshold == 0:
+            found = _padded(weights.select(encoder, flat).scaled(norms))
+        else:
+            found = _passing(encoder, lambda u_bF: encoder.scores(u_bF) <= weights.topk_threshold, flat)
+            found = found if norms is None else TopKCodes(found.values * norms[found.indices], found.indices)
+        return TopKCodes(*(part.reshape(*centred.shape[:-1], part.shape[-1]) for part in found))
 
 
 @torch.no_grad()
 def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
-    """What ``sae.decode`` gives for the same codes: [..., d_in]."""
+    """
+    What ``sae.decode`` gives for the same codes, [..., d_in], in the type of the SAE: without gradients, as
+    :func:`encode_topk`, and with values of any type.
+    """
     *tokens, k = codes.values.shape
     n_tokens = math.prod(tokens)
     values, latents = (part.reshape(n_tokens, k) for part in codes)
-    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
-        values = values / sae.W_dec.norm(dim=-1)[latents]
-    flat = SparseCodes(values.flatten(), latents.flatten(), even_offsets(n_tokens, k, values.device))
-    summed = sparse_decode(flat, sae.W_dec)
-    recons = sae.hook_sae_recons(summed.view(*tokens, summed.shape[-1]) + sae.b_dec)
-    return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
+    with torch.autocast(values.device.type, enabled=False):
+        values = values.to(sae.W_dec.dtype)
+        if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+            values = values / sae.W_dec.norm(dim=-1)[latents]
+        flat = SparseCodes(values.flatten(), latents.flatten(), even_offsets(n_tokens, k, values.device))
+        summed = sparse_decode(flat, sae.W_dec)
+        recons = sae.hook_sae_recons(summed.view(*tokens, summed.shape[-1]) + sae.b_dec)
+        return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 
 def encoder_of(sae: SAE[Any], *, signed: bool, half_precision: bool) -> EncoderWeights:
@@ -95,17 +102,17 @@ def encoder_of(sae: SAE[Any], *, signed: bool, half_precision: bool) -> EncoderW
     return EncoderWeights(sae.W_enc.detach(), weights.b_enc.detach(), norms, signed, half_precision, open_poles)
 
 
-def _passing(encoder: EncoderWeights, passes: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:
-    """The pre-activations that pass a test, padded to the widest token."""
+def _passing(encoder: EncoderWeights, fails: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:
+    """The pre-activations that do not fail a test, padded to the widest token."""
     parts = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
         score_bF = encoder.scores(u_bF)
-        score_bF *= passes(u_bF)
+        score_bF.masked_fill_(fails(u_bF), 0)
         most = int((score_bF != 0).sum(1).max()) if len(score_bF) else 0
         best = score_bF.topk(most, sorted=False)
         on = best.values != 0
-        parts.append(TopKCodes(u_bF.gather(1, best.indices) * on, best.indices * on))
+        parts.append(TopKCodes(u_bF.gather(1, best.indices).where(on, 0), best.indices * on))
     width = max((part.values.shape[1] for part in parts), default=0)
     padded = [[torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in part] for part in parts]
     if not padded:

@@ -15,6 +15,11 @@ LEAST_NORM = 0.01
 # their rows stay in a processor's cache
 LATENTS_AT_A_TIME = 1024
 
+# torch says once a process, of the first CSR tensor, that these are in beta state: here, unheard, and not in a training step
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
+    torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)
+
 Score = Callable[[torch.Tensor], torch.Tensor]
 """Scores of pre-activations [b, F], which may be overwritten; never more than their magnitudes, nor steeper."""
 
@@ -89,9 +94,7 @@ class HalfPrecisionEncoder(NamedTuple):
 
 def dot_products(x_BD: torch.Tensor, W_FD: torch.Tensor, latents: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     """x_b . w_f for the latents f of each token b, which owns ``offsets[b]`` to ``offsets[b + 1]`` of them: [N]."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
-        where = torch.sparse_csr_tensor(
-            offsets, latents, x_BD.new_zeros(len(latents)), (len(x_BD), len(W_FD)), check_invariants=False
-        )
+    where = torch.sparse_csr_tensor(
+        offsets, latents, x_BD.new_zeros(len(latents)), (len(x_BD), len(W_FD)), check_invariants=False
+    )
     return torch.sparse.sampled_addmm(where, x_BD, W_FD.T, beta=0.0).values()

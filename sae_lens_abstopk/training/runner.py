@@ -59,7 +59,12 @@ class TrainingResult:
     folders: dict[str, Path]
     """Folder of each SAE: ``"sae"`` and the companions by name."""
     saes: dict[str, TrainingSAE[Any]]
-    """The SAEs in their training form, scale folded into the weights."""
+    """
+    The SAEs in their training form and in evaluation mode, scale folded into the weights.
+
+    In evaluation mode one that selects over the batch codes each token alone, by its threshold. For :func:`evaluate` and
+    :func:`explore` give ``folders``, which hold the same SAEs for inference.
+    """
 
 
 class TrainingRun(LanguageModelSAETrainingRunner):
@@ -332,8 +337,24 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
     Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
 
     Started by ``torchrun``, the processes share the run (see :mod:`.distributed`); the first writes.
+
+    Args:
+        cfg: As :func:`load_config` makes it, or one built in Python.
+        console: Where progress is shown; by default the terminal.
+
+    Returns:
+        Folders and SAEs, by name.
+
+    Raises:
+        ConfigError: before the model's weights are read, if the device, the model, the hook, the text, the folder, the
+            activation cache or the room on the disk will not do.
+        TrainingStopped: the run cannot go on: activations that are not finite, a loss that diverges, a checkpoint that
+            cannot be written. The text says where the last good state is.
+        KeyboardInterrupt: by Ctrl+C or SIGTERM, once progress is saved.
     """
     with ranks_started(cfg):
         run = TrainingRun(cfg, console=console)
         run.run()
+    for sae in run.saes.values():
+        sae.eval()
     return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)

@@ -79,6 +79,10 @@ def test_what_does_not_exist_is_refused_before_anything_runs(
         evaluate([trained], suite=Suite(**small), out=tmp_path, local={"sst2": tmp_path})
     with pytest.raises(ConfigError, match="no such folder; an SAE of the Hub is named RELEASE:SAE_ID"):
         evaluate([tmp_path / "nothing"], suite=Suite(**small), out=tmp_path)
+    in_memory: Any = SAE.load_from_disk(trained)
+    for given in (in_memory, [in_memory], {"mine": in_memory}):
+        with pytest.raises(ConfigError, match=r"was given an SAE in memory; save it by save_model\(FOLDER\)"):
+            evaluate(given, suite=Suite(**small), out=tmp_path)
 
 
 def test_two_tasks_of_one_name_are_refused(trained: Path, small: dict[str, Any], tmp_path: Path) -> None:

@@ -408,7 +408,13 @@ def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str
     (found,) = inspect_saes([run.folders["sae"]], n_tokens=256).results.reconstruction.values()
     assert found.l0 == 4
     assert found.loss is not None
-    run.saes["sae"].turn_on_forward_pass_hook_z_reshaping()
-    explored = explore(run.saes["sae"], model=raw_config["model_name"], text=raw_config["dataset_path"], n_tokens=128)
+    sae = SAE.load_from_disk(run.folders["sae"])
+    sae.turn_on_forward_pass_hook_z_reshaping()
+    explored = explore(sae, model=raw_config["model_name"], text=raw_config["dataset_path"], n_tokens=128)
     assert int(next(iter(explored.saes.values())).collected.pole_counts.sum()) > 0
-    assert run.saes["sae"].hook_z_reshaping_mode, "the caller's SAE stays as it was"
+    assert sae.hook_z_reshaping_mode, "the caller's SAE stays as it was"
+    with pytest.raises(ConfigError, match=r"in memory is an SAE in training; give the folder of its run"):
+        explore(run.saes["sae"])
+    sae.cfg.metadata.hook_name_out = "blocks.2.hook_mlp_out"
+    with pytest.raises(ConfigError, match="the abstopk SAE in memory is a transcoder"):
+        explore(sae)

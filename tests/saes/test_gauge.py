@@ -11,8 +11,9 @@ from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.saes.gauge import canonical_gauge
-from sae_lens_abstopk.saes.mirror import mirror
+from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.signed import signed_latents
 from tests.saes.test_mirror import ARCHITECTURES, F, inputs, signed
 
 
@@ -44,6 +45,15 @@ def test_the_sae_that_is_given_stays_as_it_is() -> None:
     flipped = canonical_gauge(sae, torch.stack([torch.zeros(F), torch.ones(F)]))
     assert torch.equal(flipped.W_enc, -weight)
     assert torch.equal(sae.W_enc, weight)
+
+
+def test_an_sae_that_moved_by_a_way_of_torch_is_where_its_weights_are() -> None:
+    sae = signed("signed_jumprelu pole_thresholds")
+    sae.device = torch.device("meta")  # as nn.Module.cuda leaves it where it was
+    mirrored = mirror(canonical_gauge(sae, torch.ones(2, F)))
+    mirrored.device = torch.device("meta")
+    assert {weight.device.type for weight in unmirror(mirrored).parameters()} == {"cpu"}
+    assert signed_latents(sae).device.type == "cpu"
 
 
 def test_latents_without_energy_stay_as_they_are() -> None:

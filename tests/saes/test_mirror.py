@@ -191,6 +191,8 @@ def test_what_cannot_be_mirrored_is_refused_with_the_remedy() -> None:
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.zeros(2, F, dtype=torch.int64))
     with pytest.raises(ConfigError, match=r"dead_share=0\.7"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, F), dead_share=0.7)
+    with pytest.raises(ConfigError, match="pole_counts are for pruning alone"):
+        mirror(signed(), pole_counts=torch.ones(2, F))
 
 
 def test_a_mirrored_sae_shares_no_state_with_its_source() -> None:

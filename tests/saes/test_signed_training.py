@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,6 +20,7 @@ from sae_lens_abstopk import (
     BatchAbsTopKTrainingSAE,
     BatchAbsTopKTrainingSAEConfig,
     ConfigError,
+    MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SignedJumpReLUSAE,
 )
 from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
@@ -64,6 +66,30 @@ def test_bad_options_are_refused_when_the_config_is_made(options: dict[str, Any]
 def test_batch_options_are_refused_too(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence.replace(".", r"\.")):
         BatchAbsTopKTrainingSAEConfig(**{"d_in": 8, "d_sae": 24, "k": 5} | options)
+
+
+def test_whole_numbers_of_numpy_are_kept_as_those_of_python() -> None:
+    cfg = MatryoshkaBatchAbsTopKTrainingSAEConfig(
+        d_in=np.int64(8),
+        d_sae=np.int32(24),
+        k=np.float32(4.5),
+        pole_window=np.int64(3),
+        matryoshka_widths=[np.int64(6)],
+    )  # pyright: ignore[reportArgumentType]
+    numbers = (cfg.d_in, cfg.d_sae, cfg.k, cfg.pole_window, *cfg.matryoshka_widths)
+    assert numbers == (8, 24, 4.5, 3, 6, 24)
+    assert {type(number) for number in numbers} == {int, float}
+    per_token_k = AbsTopKTrainingSAEConfig(d_in=8, d_sae=24, k=np.int64(5)).k  # pyright: ignore[reportArgumentType]
+    assert type(per_token_k) is int
+
+
+@pytest.mark.parametrize("cast", [lambda sae: sae.to(torch.bfloat16), lambda sae: sae.half()])
+def test_the_threshold_stays_double_in_half_precision(cast: Any) -> None:
+    sae = per_batch()
+    sae.topk_threshold.fill_(1 + 1e-9)
+    cast(sae)
+    assert sae.W_dec.dtype != torch.float32
+    assert sae.topk_threshold.item() == 1 + 1e-9
 
 
 def test_dead_latents_are_chosen_by_magnitude_against_a_detached_residual() -> None:

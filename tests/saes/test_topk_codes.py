@@ -116,3 +116,28 @@ def test_saes_of_other_architectures_are_refused_with_the_remedy() -> None:
     in_training = build(BatchTopKTrainingSAEConfig(**SIZES, k=5), get_sae_training_class)
     with pytest.raises(ConfigError, match=r"'batchtopk' are not supported.* save it for inference first"):
         encode(in_training, torch.randn(2, 8))
+
+
+@pytest.mark.parametrize("cfg", CONFIGS, ids=lambda cfg: cfg.architecture())
+def test_autocast_changes_nothing_and_values_may_be_of_any_type(cfg: Any) -> None:
+    sae = build(cfg)
+    x = torch.randn(13, 8, dtype=sae.dtype, generator=torch.Generator().manual_seed(1))
+    codes = encode(sae, x)
+    expected = decode(sae, codes)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = encode(sae, x)
+        assert torch.equal(again.values, codes.values)
+        assert torch.equal(decode(sae, again), expected)
+    halves = decode(sae, encode(sae, x)._replace(values=codes.values.half()))
+    assert halves.dtype == sae.dtype
+    torch.testing.assert_close(halves, expected, rtol=1e-2, atol=0.1)
+
+
+def test_a_pole_that_is_closed_is_off_for_an_infinite_pre_activation_too() -> None:
+    sae = build(SignedJumpReLUSAEConfig(**SIZES, pole_thresholds=True))
+    sae.b_enc.data[0], sae.negative_threshold.data[0] = -torch.inf, torch.inf
+    x = torch.randn(4, 8)
+    dense = sae.encode(x)
+    assert (dense[:, 0] == 0).all()
+    assert not torch.signbit(dense[dense == 0]).any()
+    assert not (encode(sae, x).values.isnan() | (encode(sae, x).indices == 0) & (encode(sae, x).values != 0)).any()

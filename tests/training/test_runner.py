@@ -49,6 +49,7 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
     measured, clean = [], ModelPasses.clean
     monkeypatch.setattr(ModelPasses, "clean", lambda *args, **keys: measured.append(1) or clean(*args, **keys))
     result = train(build_config(raw_config), console=QUIET)
+    assert not result.saes["sae"].training
     folder = result.folders["sae"]
     assert {path.name for path in folder.iterdir()} == {
         ".lock",

@@ -8,12 +8,13 @@ import torch
 from sae_lens_abstopk.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DifferenceInMeans:
     """
     A linear read-out along mean(B) - mean(A); called with x [..., d] it gives scores [...], higher towards pole B.
 
-    Scores above ``threshold`` are called B. All tensors are float64 and on the device of the data.
+    Scores above ``threshold`` are called B. All tensors are float64 and on the device of the first activations, or on the CPU
+    where the fitter was told their width.
     """
 
     direction: torch.Tensor
@@ -62,13 +63,23 @@ class DifferenceInMeansFitter:
         Add activations x [n, d] with their poles [n] (0 is A, 1 is B), or with one pole for all.
 
         Raises:
-            ConfigError: another width than before, or a pole that is neither 0 nor 1.
+            ConfigError: another width than before, values that are NaN or infinite, not one pole for each activation, or a
+                pole that is neither 0 nor 1.
         """
         if self._sums is None:
             self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=x.device)
         if x.ndim != 2 or x.shape[-1] != self._sums.shape[-1]:
             raise ConfigError(f"x has shape {tuple(x.shape)}; activations of this fit are [n, {self._sums.shape[-1]}].")
-        poles = torch.as_tensor(pole, device=self._sums.device).expand(len(x))
+        if not bool(x.isfinite().all()):
+            raise ConfigError(
+                "x has values that are NaN or infinite, which would make every score NaN; leave those rows out."
+            )
+        poles = torch.as_tensor(pole, device=self._sums.device)
+        if poles.ndim and poles.shape != x.shape[:1]:
+            raise ConfigError(
+                f"pole has shape {tuple(poles.shape)}; give [{len(x)}], one for each activation, or one number."
+            )
+        poles = poles.expand(len(x))
         if not bool(((poles == 0) | (poles == 1)).all()):
             raise ConfigError(f"poles must be 0 (A) or 1 (B); found {sorted(set(poles.tolist()) - {0, 1})[:5]}.")
         for which in (0, 1):

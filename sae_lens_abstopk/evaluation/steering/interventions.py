@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.steering.steer import steering_edit, written_by
+from sae_lens_abstopk.evaluation.steering.steer import checked_latent, steering_edit, written_by
 from sae_lens_abstopk.model.activation_edits import Edit
 
 
@@ -63,7 +63,11 @@ def equal_norm_interventions(
         difference_in_means: mean(B) - mean(A) at the hook, [d_in]; left out where None.
         n_random: Random directions, isotropic.
         seed: Of the random directions.
+
+    Raises:
+        ConfigError: ``sae`` has no such latent.
     """
+    latent = checked_latent(latent, sae)
     norm = scale * written_by(sae, latent).norm().item()
     found = [
         Intervention("latent", "add", scale, latent, orientation),

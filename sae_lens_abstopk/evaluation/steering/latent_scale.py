@@ -11,7 +11,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.steering.steer import steering_filter
+from sae_lens_abstopk.evaluation.steering.steer import checked_latent, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
@@ -109,13 +109,13 @@ def latent_scale(
         autocast: Run the model in bfloat16 autocast.
 
     Raises:
-        ConfigError: the SAE is one of a single attention head, or the model has no such hook.
+        ConfigError: the SAE is one of a single attention head or has no such latent, or the model has no such hook.
     """
     require_all_heads(sae, "the scale to steer by")
-    fitter = LatentScaleFitter(latents)
+    fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in latents])
 
     def look(activations: torch.Tensor) -> torch.Tensor:
-        codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.device))
+        codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.W_dec.device))
         fitter.update(codes.to_dense() if codes.is_sparse else codes)
         raise _SeenError
 

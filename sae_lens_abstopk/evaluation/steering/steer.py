@@ -55,6 +55,9 @@ def steer(
     what the SAE was not trained on (the first position, special tokens, massive activations) stays as it is. A strength
     of 0 changes no bit of any logit under ``add`` and ``ablate``; under ``clamp`` it sets the code to 0. Contexts nest.
 
+    On CUDA transformers compiles the decoding with a static cache, and compiled code does not call the hooks of steering: give
+    ``generate`` ``disable_compile=True`` where ``cache_implementation="static"`` is set.
+
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
         sae: Any SAELens SAE; may be left out with ``direction`` and ``hook_name``.
@@ -72,7 +75,7 @@ def steer(
 
     Raises:
         ConfigError: at once, where the arguments do not go together, the SAE is one of a single attention head, or the
-            model has no such hook.
+            model has no such hook or is compiled.
     """
     edit = steering_edit(
         sae, latent=latent, direction=direction, strength=strength, operator=operator, pole=pole, scale=scale
@@ -119,7 +122,7 @@ def steering_edit(
     assert latent is not None
     if sae is None:
         raise ConfigError("latent=INDEX needs the SAE that it is a latent of.")
-    return _edit_latent(sae, _checked(latent, sae), strength, operator, pole, scale)
+    return _edit_latent(sae, _steerable(latent, sae), strength, operator, pole, scale)
 
 
 def written_by(sae: SAE[Any], latent: int) -> torch.Tensor:
@@ -173,7 +176,7 @@ def _edit_latent(
 
     def change(x: torch.Tensor) -> torch.Tensor:
         """By how much the code of each token goes up, [n]."""
-        codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.device))
+        codes = with_flat_heads(sae).encode(x.flatten(1).to(sae.W_dec.device))
         code = (codes.to_dense() if codes.is_sparse else codes)[:, latent].float().to(x.device)
         if operator == "clamp":
             return target - code
@@ -198,16 +201,26 @@ def _gain_of(sae: SAE[Any]) -> Gain | None:
     return gains.get(sae.cfg.normalize_activations)
 
 
-def _checked(latent: int, sae: SAE[Any]) -> int:
+def checked_latent(latent: int, sae: SAE[Any]) -> int:
+    """
+    ``latent``, which may be a whole number of any type, as an int.
+
+    Raises:
+        ConfigError: ``sae`` has no such latent.
+    """
     if isinstance(latent, bool) or int(latent) != latent or not 0 <= latent < sae.cfg.d_sae:
         raise ConfigError(f"latent={latent} is not in this SAE, which has latents 0 to {sae.cfg.d_sae - 1}.")
+    return int(latent)
+
+
+def _steerable(latent: int, sae: SAE[Any]) -> int:
     metadata = sae.cfg.metadata
     if metadata.hook_name_out and metadata.hook_name_out != metadata.hook_name:
         raise ConfigError(
             f"this is a transcoder: it reads {metadata.hook_name} and writes at {metadata.hook_name_out}; steer with "
             "direction=sae.W_dec[j] and hook_name where it writes."
         )
-    return int(latent)
+    return checked_latent(latent, sae)
 
 
 def _scale_of(scale: Scale | None, latent: int | None) -> float:

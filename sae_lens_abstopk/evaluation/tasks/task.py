@@ -69,7 +69,7 @@ class Task:
     name: str
     poles: tuple[str, str]
     """A, then B."""
-    examples: tuple[Example, ...]
+    examples: tuple[Example, ...] = field(repr=False)
     reads: tuple[str, ...]
     """Where a text may be read: ``"last"`` token, ``"mean"`` over tokens, ``"marked"`` word."""
     steering: SteeringPart | None

@@ -21,6 +21,7 @@ def test_streamed_batches_give_the_difference_of_the_means() -> None:
     fit = fitter.result
     difference = x[pole == 1].double().mean(0) - x[pole == 0].double().mean(0)
     assert isinstance(fit, DifferenceInMeans)
+    assert fit != fitter.result
     torch.testing.assert_close(fit.direction, difference / difference.norm())
     assert fit.norm == pytest.approx(difference.norm().item())
     assert fit.n == (int((pole == 0).sum()), int((pole == 1).sum()))
@@ -62,6 +63,12 @@ def test_other_widths_and_other_poles_are_refused() -> None:
         fitter.update(torch.ones(3, 5), 0)
     with pytest.raises(ConfigError, match=r"0 \(A\) or 1 \(B\); found \[2\]"):
         fitter.update(torch.ones(3, 4), torch.tensor([0, 1, 2]))
+    for poles in (torch.tensor([0, 1]), torch.tensor([[0], [1], [0]])):
+        with pytest.raises(ConfigError, match=r"pole has shape .*; give \[3\], one for each activation, or one number"):
+            fitter.update(torch.ones(3, 4), poles)
+    for value in (torch.nan, torch.inf):
+        with pytest.raises(ConfigError, match="x has values that are NaN or infinite"):
+            fitter.update(torch.tensor([[1.0, 2.0, 3.0, value]]), 0)
     assert fitter.n == [0, 0]
 
 

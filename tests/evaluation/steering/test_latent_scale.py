@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScaleFitter, latent_scale
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import model_of, random_tokens, signed_sae
@@ -46,3 +47,10 @@ def test_the_scale_of_a_model_is_that_of_its_kept_tokens(
     assert found(5) == pytest.approx(codes.max().item(), rel=0.0101)
     sae.cfg.metadata.seqpos_slice = (1, None)
     assert latent_scale(model, sae, batches, latents=[5]) == found, "the SAE's tokens by default"
+    sae.device = torch.device("meta")  # as nn.Module.cuda leaves it where it was
+    assert latent_scale(model, sae, batches, latents=[5]) == found
+    for latent in (-1, 64):
+        with pytest.raises(ConfigError, match=f"latent={latent} is not in this SAE, which has latents 0 to 63"):
+            latent_scale(model, sae, batches, latents=[5, latent])
+        with pytest.raises(ConfigError, match=f"latent={latent} is not in this SAE"):
+            equal_norm_interventions(sae, latent=latent, scale=1.0)

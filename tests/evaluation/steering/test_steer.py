@@ -380,3 +380,67 @@ def test_an_sae_without_a_hook_and_a_transcoder_are_refused(models: Callable[[st
 def test_a_rescaling_sae_writes_unit_rows() -> None:
     assert written_by(topk_sae(rescale_acts_by_decoder_norm=True), 3).norm().item() == pytest.approx(1)
     assert torch.equal(written_by(topk_sae(), 3), topk_sae().W_dec[3].detach())
+
+
+def test_compiled_models_are_refused(tiny_models: dict[str, Path]) -> None:
+    model, sae = model_of("llama-3.1-8b", tiny_models), signed_sae()
+    with pytest.raises(ConfigError, match=r"this OptimizedModule is compiled, .*give the model as it was before"):
+        steer(torch.compile(model), sae, latent=5, strength=1.0)  # pyright: ignore[reportArgumentType]
+    model.model.layers[2].compile()
+    find_place(model, "model.layers.3")
+    with pytest.raises(ConfigError, match="this LlamaDecoderLayer is compiled"):
+        find_place(model, "model.layers.2.mlp")
+    model.forward = torch.compile(model.forward)
+    with pytest.raises(ConfigError, match="this LlamaForCausalLM is compiled"):
+        find_place(model, "model.layers.3")
+
+
+class _Adapter(nn.Module):
+    """As PEFT's LoraModel, it goes past the hooks of the model that it holds."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model.forward(*args, **kwargs)
+
+
+class _Adapted(nn.Module):
+    """As PEFT's PeftModel."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.base_model = _Adapter(model)
+
+    def get_base_model(self) -> Any:
+        return self.base_model.model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.base_model(*args, **kwargs)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        return self.get_base_model().generate(*args, **kwargs)
+
+
+@pytest.mark.parametrize("hook", ["model.layers.3", "blocks.3.hook_resid_post", "model.layers.3.mlp"])
+def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models: Callable[[str], Any]) -> None:
+    model, sae, tokens = models("llama-3.1-8b"), signed_sae(hook), random_tokens()
+    assert find_place(_Adapted(model), hook).name.startswith("base_model.model.model.layers.3")
+    made, logits = [], []
+    for each in (model, _Adapted(model)):
+        with steer(each, sae, latent=5, strength=20.0):
+            made.append(each.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=None))
+            logits.append(logits_of(each, tokens))
+    assert torch.equal(*made)
+    assert torch.equal(*logits)
+    assert not torch.equal(made[0], model.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0))
+
+
+def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Callable[[str], Any]) -> None:
+    model = models("llama-3.1-8b")
+    refused = pytest.raises(
+        ConfigError, match=r"run without a call of its LlamaModel that says .* call the model itself"
+    )
+    with steer(model, signed_sae(), latent=5, strength=1.0), refused:
+        model.model.forward(random_tokens())
