@@ -44,12 +44,12 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     """
     if len(x) == 0:
         raise ConfigError("a sample of activations is needed to give the untrained SAE the trained one's L0; got none.")
-    x = x.to(sae.device, sae.dtype)
+    x = x.to(sae.W_dec.device, sae.dtype)
     cfg = deepcopy(sae.cfg)
     cfg.device = "cpu"  # whose random numbers are the same on every machine
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        fresh = with_flat_heads(type(sae)(cfg).to(sae.device).eval())
+        fresh = with_flat_heads(type(sae)(cfg).to(sae.W_dec.device).eval())
     mean = fresh.run_time_activation_norm_fn_in(x).float().mean(0)
     fresh.b_dec.copy_(mean)
     centre = -mean.to(sae.dtype) @ fresh.W_enc * (not sae.cfg.apply_b_dec_to_input)
