@@ -88,7 +88,7 @@ check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit
 	$(UV) pip install --quiet --python .venv-peers/bin/python -r benchmarks/peers.txt
 	@touch $@
 
-# copied only when all is measured: a record that is half written makes the commit of the others "-dirty"
+# copied only when all is measured, so that the records are of one session
 bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside the records (RECORD=1 makes them the records)
 	$(RUN) python benchmarks/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
 	$(RUN) python benchmarks/step_time.py --curves --out build/bench/curves.json
@@ -108,7 +108,7 @@ bench-explorer: setup ## the same for the explorer: collecting, and reading in a
 	$(if $(RECORD),$(RUN) python benchmarks/chart.py)
 
 # TEXT is a folder of .txt and .json files, WORK one for what is made of it, MODEL the language model's; JOBS SAEs are trained at
-# a time; LOCAL has --local TASK=PATH for each public set that is to be read from files, which the record has all seven from:
+# a time; LOCAL has one --local TASK=PATH for each public set to be read from files; the record was made with all seven:
 # public/sst2 ud_tense ud_number english_french winogender moods facts; ARGS go to the study alone
 WORK := runs/evidence
 MODEL :=

@@ -9,11 +9,11 @@ import torch
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import lack_of_space
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
-from sae_lens_abstopk.training.checkpoint import lack_of_space
 
 # passes kept for the layers that have not asked for them yet; the buffer of a layer takes some tens of them at a time
 PASSES_KEPT = 64

@@ -1,7 +1,7 @@
 """The exceptions that this package raises on purpose, and what their texts share."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -31,10 +31,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether ``error``, or one that it was raised from or in the handling of, is of ``kind``."""
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """``error``, and what it was raised from or in the handling of, back to the first."""
     while error is not None:
-        if isinstance(error, kind):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+def caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether one of the :func:`causes` of ``error`` is of ``kind``."""
+    return any(isinstance(cause, kind) for cause in causes(error))

@@ -1,11 +1,16 @@
 """Files and folders: told apart by their SHA-256, written whole or not at all, kept inside the folder they are meant for."""
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sae_lens_abstopk.errors import ConfigError
+
+# what file systems say that do not sync folders
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 def file_sha256(path: Path) -> str:
@@ -18,14 +23,51 @@ def write_whole(path: Path, text: str) -> None:
     """Write ``path`` in UTF-8, synced; what ends the process on the way leaves what was there before."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        partial.write_text(text, encoding="utf-8")
+        sync(partial)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or where the system can the names in a folder, are on the disk."""
+    is_folder, windows = path.is_dir(), os.name == "nt"
+    if is_folder and windows:  # which opens no folders
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str | None:
+    """What to say where the disk of ``folder``, which need not exist, has less than the ``n_bytes`` free that ``what`` needs."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free >= n_bytes:
+        return None
+    return f"{what} needs {_size(n_bytes)} and the disk of {folder} has {_size(free)} free"
+
+
+def why_not_written(error: Exception) -> str:
+    """The reason in an exception that writing a file raised."""
+    said = error.strerror if isinstance(error, OSError) else None
+    return said or next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} GB"
 
 
 def require_empty(folder: Path) -> None:

@@ -166,8 +166,8 @@ def explore(
         from sae_lens_abstopk.explorer.labeler import Labeler
         from sae_lens_abstopk.explorer.serve import serve_until_interrupted
         from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.folder_lock import run_folder_lock
         from sae_lens_abstopk.training.progress import passes_bar
-        from sae_lens_abstopk.training.run_lock import run_folder_lock
 
         check_site_folder(out)
         if not labeler:

@@ -96,7 +96,7 @@ def neuronpedia(
                 suffix=suffix,
                 on_progress=on_progress,
             )
-        (out / CHECKPOINT).unlink()  # it is no feature, and larger than they are
+        (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(

@@ -57,7 +57,9 @@ class TrackingConfig(LoggingConfig):
             require_default(self, key, instead, section="logger.")
         if self.wandb_log_frequency < 1:
             raise ConfigError(f"logger.wandb_log_frequency={self.wandb_log_frequency!r} must be at least 1.")
-        if self.mlflow_tracking_uri is not None and urlsplit(self.mlflow_tracking_uri).username is not None:
+        uri = urlsplit(self.mlflow_tracking_uri or "")
+        # before the @ of a server may stand a token; the user of a database is no secret
+        if uri.password is not None or (uri.username is not None and uri.scheme in ("http", "https")):
             raise ConfigError(
                 "logger.mlflow_tracking_uri holds a user name, password or token (what stands before the @), which would be written "
                 "into the run folder and logged. Leave it out "

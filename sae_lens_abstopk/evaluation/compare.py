@@ -9,6 +9,7 @@ from sae_lens_abstopk.evaluation.evaluate import check_suite, evaluate
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 
 
@@ -37,7 +38,7 @@ def compare(
         ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood.
         TrainingStopped: naming the runs that failed.
     """
-    console, out = console or Console(), Path(out)
+    console, out = console or PrintableConsole(), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it

@@ -46,12 +46,13 @@ from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.text_results import read_text
+from sae_lens_abstopk.folder_lock import run_folder_lock
 from sae_lens_abstopk.model.language_model import casts_shared
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.provenance import commit, environment, uncommitted
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.progress import stages_bar
-from sae_lens_abstopk.training.run_lock import run_folder_lock
 
 RESULTS_FILENAME = "results.json"
 
@@ -112,7 +113,7 @@ def evaluate(
         subjects = loaded.with_model()
         if suite.steering:
             check_steering(subjects, tasks, suite.steering)
-        progress = stages_bar(console or Console()) if on_progress is None else nullcontext(on_progress)
+        progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
         with progress as show, casts_shared():
             results = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, show).results()
         # again, as what is there may be newer, where file systems do not pass the lock on to other machines

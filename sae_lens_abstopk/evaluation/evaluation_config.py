@@ -44,12 +44,21 @@ PROCESSING = {
     "center_unembed",
     "refactor_factored_attn_matrices",
 }
-# what an SAE's metadata may say of how its model is loaded, as the SAE may be a stranger's
-_FROM_METADATA = PROCESSING | {"dtype", "torch_dtype", "revision", "subfolder", "attn_implementation"}
+# what an SAE's metadata may say of how its model is loaded, as the SAE may be a stranger's: which weights, and in what form
+_FROM_METADATA = PROCESSING | {
+    *("dtype", "torch_dtype", "revision", "subfolder", "variant", "gguf_file", "checkpoint_index", "checkpoint_value"),
+    *("attn_implementation", "quantization_config", "device_map", "n_devices"),
+}
 
 
 def evaluation_config(
-    folder: Path, sae: SAE[Any], *, model_name: str | None = None, text: str | None = None, device: str = "auto"
+    folder: Path,
+    sae: SAE[Any],
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    device: str = "auto",
+    is_loaded: bool = False,
 ) -> TrainingConfig:
     """
     The config that model and text are loaded by: that of the run, or one made from the SAE's metadata.
@@ -63,6 +72,7 @@ def evaluation_config(
             text; where none is and the text lacks the column, the conversations or the token ids that the run read, its
             column ``text`` is.
         device: For the model, whatever the run had.
+        is_loaded: Whether the model is in memory, so that nothing decides any more how it is loaded.
 
     Raises:
         ConfigError: model, hook or text are unknown, or the SAE's metadata would have code run that comes with the model.
@@ -93,7 +103,7 @@ def evaluation_config(
     if not (model_name or metadata.model_name) or not metadata.hook_name:
         lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
         raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
-    kwargs = _loading_options(metadata.model_from_pretrained_kwargs or {}, folder)
+    kwargs = _loading_options(metadata.model_from_pretrained_kwargs or {}, folder, is_loaded=is_loaded)
     return TrainingConfig(
         **_text_keys(text),
         sae=StandardTrainingSAEConfig(d_in=sae.cfg.d_in, d_sae=sae.cfg.d_sae),  # only its width is looked at
@@ -114,22 +124,25 @@ def evaluation_config(
     )
 
 
-def _loading_options(recorded: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _loading_options(recorded: Mapping[str, Any], folder: Path, *, is_loaded: bool) -> dict[str, Any]:
     """What the metadata of the SAE in ``folder`` say of how its model is loaded; no more than an SAE may decide."""
     if not isinstance(recorded, Mapping):
         raise ConfigError(
             f"{folder}: model_from_pretrained_kwargs={recorded!r} in the SAE's metadata must be a mapping."
         )
+    if is_loaded:
+        return {key: value for key, value in recorded.items() if key in PROCESSING}
     runs_code = [key for key in ("trust_remote_code", "code_revision") if recorded.get(key)]
     if "/" in str(recorded.get("attn_implementation")):  # a kernel on the Hub
         runs_code.append("attn_implementation")
     if runs_code:
         raise ConfigError(
             f"{folder}: the SAE's metadata set {', '.join(runs_code)}, by which code from the Hub would run; an SAE does not "
-            f"decide that. If you trust that code, put the {CONFIG_FILENAME} of the SAE's run, with this in its "
-            f"model_from_pretrained_kwargs, beside {SAE_CFG_FILENAME} in a local folder."
+            f"decide that. If you trust that code, load the model yourself and pass it to explore(model=...), or put the "
+            f"{CONFIG_FILENAME} of the SAE's run, with this in its model_from_pretrained_kwargs, beside {SAE_CFG_FILENAME} in a "
+            "local folder."
         )
-    if ignored := sorted(recorded.keys() - _FROM_METADATA):
+    if ignored := sorted(key for key, value in recorded.items() if value and key not in _FROM_METADATA):
         warnings.warn(
             f"{folder}: {', '.join(map(repr, ignored))} of the SAE's model_from_pretrained_kwargs are ignored; the "
             f"{CONFIG_FILENAME} of its run, beside the SAE, can set them",

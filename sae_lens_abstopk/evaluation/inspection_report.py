@@ -105,5 +105,5 @@ def _footnote(inspection: Inspection) -> str:
     return (
         f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
         "mean ablation. dead: latents that fired on neither side in these tokens. dead poles: share of live latents "
-        "whose weaker side holds under 1 % of their firings. two-sided: mean two-sidedness, min(p+, p-) / (p+ + p-), at most 0.5."
+        "whose weaker side holds under 1 % of their firings, closed or not. two-sided: mean two-sidedness, min(p+, p-) / (p+ + p-), at most 0.5."
     )

@@ -174,7 +174,14 @@ def load_subject_saes(
     shared_selection(saes)
     model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
     origins = [_origin(source) for source in listed]
-    cfg = evaluation_config(Path(origins[0]), loaded[0], model_name=model_name, text=text, device=device)
+    cfg = evaluation_config(
+        Path(origins[0]),
+        loaded[0],
+        model_name=model_name,
+        text=text,
+        device=device,
+        is_loaded=not (model is None or isinstance(model, str)),
+    )
     require_devices(cfg)
     part: TextPart = "held_out" if text is None else "all"
     with explaining_options(text):

@@ -27,6 +27,7 @@ from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.progress import stages_bar
 
 NEIGHBOURS = 6
@@ -157,7 +158,7 @@ def explore(
         TextModel(subjects.model).encode(prompts)  # a prompt that cannot be used is refused before the pass
     batches = subjects.batches(n_tokens)
     steered = {}
-    with stages_bar(console or Console()) if on_progress is None else nullcontext() as show:
+    with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as show:
         collected = collect(
             subjects.passes,
             subjects.saes,

@@ -19,7 +19,12 @@ class _Private(SimpleHTTPRequestHandler):
     def send_head(self) -> Any:
         if self._is_allowed():
             return super().send_head()
-        self.send_error(403)
+        port = self.server.server_address[1]
+        self.send_error(
+            403,
+            explain=f"Open http://localhost:{port}/ (from another machine, ssh -L {port}:localhost:{port}), or serve the folder "
+            "with a web server of your own. Other names, hidden files and pages of other sites are refused.",
+        )
         return None
 
     @override
@@ -34,7 +39,11 @@ class _Private(SimpleHTTPRequestHandler):
         )
         # another name may have been made to point here
         here = re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", self.headers.get("Host", ""))
-        loaded = self.headers.get("Sec-Fetch-Dest") != "document"
+        loaded = self.headers.get("Sec-Fetch-Dest") not in (
+            "document",
+            "iframe",
+            "frame",
+        )  # which no other page can read
         return not hidden and here is not None and not (loaded and self.headers.get("Sec-Fetch-Site") == "cross-site")
 
     @override

@@ -22,8 +22,8 @@ from sae_lens_abstopk.explorer.data_files import Strings, short, write_data
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbour, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
+from sae_lens_abstopk.folder_lock import HOLDER, LOCK
 from sae_lens_abstopk.saes.poles import pole_statistics
-from sae_lens_abstopk.training.run_lock import HOLDER, LOCK
 
 SHARD = 128
 # what the pass is taken up from; the pages do not need it

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from json import JSONDecodeError
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 
-from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError
+from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, caused_by, causes
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def require_repo_id(repo_id: str) -> None:
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind ``error``, if there was an answer at all."""
-    for cause in _causes(error):
+    for cause in causes(error):
         response = getattr(cause, "response", None)
         if response is not None:
             return response.status_code
@@ -81,7 +81,7 @@ def is_passing(error: BaseException) -> bool:
 
 def wait_before_retry(error: BaseException, attempt: int) -> float:
     """Seconds: to the end of the window in which the Hub counts requests, or what Retry-After asks for; else 1, 2, 4 ..."""
-    for cause in _causes(error):
+    for cause in causes(error):
         headers = getattr(getattr(cause, "response", None), "headers", None) or {}
         rate = parse_ratelimit_headers(headers)
         if rate is not None and rate.remaining == 0:
@@ -95,9 +95,9 @@ def wait_before_retry(error: BaseException, attempt: int) -> float:
 def explain(error: BaseException, repo_id: str) -> str:
     """What came back and what to do, in a few sentences without the token."""
     status = status_of(error)
-    if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
+    if caused_by(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it."
-    if any(isinstance(cause, GatedRepoError) for cause in _causes(error)):
+    if caused_by(error, GatedRepoError):
         return f"{repo_id} is gated; ask for access on its page, {constants.ENDPOINT}/{repo_id}.{_reason(error)}"
     changed = f"{repo_id} has changed meanwhile ({status}); look at it and run the same command again."
     sentences = {
@@ -127,7 +127,7 @@ def explain(error: BaseException, repo_id: str) -> str:
 
 def _reason(error: BaseException) -> str:
     """What the Hub itself says, as a sentence to append; nothing where it says nothing."""
-    said = next((said for cause in _causes(error) if (said := getattr(cause, "server_message", None))), "")
+    said = next((said for cause in causes(error) if (said := getattr(cause, "server_message", None))), "")
     return f" The Hub says: {' '.join(said.split())[:LONGEST_REASON].rstrip('.')}." if said else ""
 
 
@@ -139,15 +139,9 @@ def _met(error: BaseException) -> str:
 
 def _connection_lost(error: BaseException) -> bool:
     kinds = (*TRANSPORT_ERRORS, ConnectionError, TimeoutError, LocalEntryNotFoundError)
-    return any(isinstance(cause, kinds) and not isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error))
+    return any(isinstance(cause, kinds) and not isinstance(cause, OfflineModeIsEnabled) for cause in causes(error))
 
 
 def _unreadable(error: BaseException) -> bool:
     """Whether the answer was not what the client expects, as a page of a proxy in between."""
-    return any(isinstance(cause, JSONDecodeError) for cause in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return caused_by(error, JSONDecodeError)

@@ -18,10 +18,9 @@ from typing_extensions import TypedDict
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.files import file_sha256, inside, write_whole
+from sae_lens_abstopk.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
 from sae_lens_abstopk.model.text import text_files
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
-from sae_lens_abstopk.training.checkpoint import lack_of_space, sync, why_not_written
 
 MANIFEST = "activations.json"
 # a shard is written once it has as many; it is read, and its hash computed, whole

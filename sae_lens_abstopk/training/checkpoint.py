@@ -1,9 +1,7 @@
 """Checkpoint folders: written whole or not at all, checked before they are read, the last few kept."""
 
-import errno
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import NamedTuple
 from safetensors import SafetensorError
 
 from sae_lens_abstopk.errors import TrainingStopped
-from sae_lens_abstopk.files import file_sha256
+from sae_lens_abstopk.files import file_sha256, sync, why_not_written
 from sae_lens_abstopk.ranks import OtherRankError, this_rank
 
 MANIFEST = "checkpoint.json"
@@ -23,8 +21,6 @@ PARTIAL = ".partial-"
 ASIDE = "abandoned-"
 # final files that could not be moved to where they belong
 UNMOVED = "unmoved-"
-# what file systems say that do not sync folders
-NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 class CheckpointError(TrainingStopped):
@@ -191,29 +187,6 @@ def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
     return renamed
 
 
-def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str | None:
-    """What to say where the disk of ``folder``, which need not exist, has less than the ``n_bytes`` free that ``what`` needs."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free >= n_bytes:
-        return None
-    return f"{what} needs {_size(n_bytes)} and the disk of {folder} has {_size(free)} free"
-
-
-def why_not_written(error: Exception) -> str:
-    """The reason in an exception that writing a file raised."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
-
-
 def _write_manifest(folder: Path, step: int) -> None:
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -226,18 +199,3 @@ def _write_manifest(folder: Path, step: int) -> None:
 def _unused(folder: Path, start: str) -> Path:
     """A path in ``folder`` where nothing is yet, its name ``start`` and a number."""
     return next(path for n in itertools.count(1) if not (path := folder / f"{start}{n}").exists())
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or where the system can the names in a folder, are on the disk."""
-    is_folder, windows = path.is_dir(), os.name == "nt"
-    if is_folder and windows:  # which opens no folders
-        return
-    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if not is_folder or error.errno not in NO_FOLDER_SYNC:
-            raise
-    finally:
-        os.close(descriptor)

@@ -7,9 +7,9 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.folder_lock import LOCK
 from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, METRICS_FILENAME, checkpoint_root, part_folder
-from sae_lens_abstopk.training.run_lock import LOCK
 from sae_lens_abstopk.training.same_run import require_same_run
 
 

@@ -20,6 +20,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
@@ -44,7 +45,6 @@ from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
-from sae_lens_abstopk.training.run_lock import require_free, run_locks
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer

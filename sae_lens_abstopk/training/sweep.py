@@ -23,7 +23,7 @@ from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
 
 ENTRY_KEYS = {"config", "variants", "grid"}
 # in bytes; file systems take 255, and files in the folder have longer paths
-LONGEST_NAME = 120
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)

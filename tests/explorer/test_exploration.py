@@ -24,8 +24,8 @@ from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
+from sae_lens_abstopk.folder_lock import run_folder_lock
 from sae_lens_abstopk.model.token_text import TokenText
-from sae_lens_abstopk.training.run_lock import run_folder_lock
 from tests.evaluation.results_document import results_document
 
 

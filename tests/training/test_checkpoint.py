@@ -28,6 +28,7 @@ from sae_lens_abstopk import (
 )
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.files import lack_of_space
 from sae_lens_abstopk.training import checkpoint as checkpoint_module
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import (
@@ -37,7 +38,6 @@ from sae_lens_abstopk.training.checkpoint import (
     checkpoints,
     damage,
     keep_newest,
-    lack_of_space,
     new_checkpoint,
     newest_checkpoint,
 )

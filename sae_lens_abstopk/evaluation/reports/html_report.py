@@ -11,30 +11,12 @@ from sae_lens_abstopk.evaluation.reports.concept_plots import cosines_plot, pca_
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.probe_plots import auroc_plot, coverage_plot, methods_plot
 from sae_lens_abstopk.evaluation.reports.reconstruction_plots import reconstruction_plots, two_sidedness_plot
-from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
-    geometry_table,
-    reconstruction_table,
-    stability_table,
-    variants_table,
-)
 from sae_lens_abstopk.evaluation.reports.report_plots import Plot
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, provenance
+from sae_lens_abstopk.evaluation.reports.report_tables import PROBING, RECONSTRUCTION, SIDES, STEERING, report_tables
 from sae_lens_abstopk.evaluation.reports.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
-from sae_lens_abstopk.evaluation.reports.steering_tables import (
-    behaviour_table,
-    scores_table,
-    shown_name,
-    split_random,
-    steering_table,
-)
-from sae_lens_abstopk.evaluation.reports.task_tables import (
-    PAIR,
-    SINGLE,
-    activations_table,
-    codes_table,
-    coverage_table,
-    tasks_table,
-)
+from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
+from sae_lens_abstopk.evaluation.reports.task_tables import PAIR, SINGLE
 from sae_lens_abstopk.files import write_whole
 
 
@@ -103,18 +85,13 @@ def _figure_json(plot: Plot) -> str:
 
 
 def _sections(merged: MergedResults) -> Iterator[Section]:
+    tables = report_tables(merged)
+    yield _section(RECONSTRUCTION, reconstruction_plots(merged), tables[RECONSTRUCTION])
+    yield _section(SIDES, [two_sidedness_plot(merged)], tables[SIDES])
     yield _section(
-        "Reconstruction", reconstruction_plots(merged), [reconstruction_table(merged), variants_table(merged)]
-    )
-    yield _section(
-        "Both sides of a latent",
-        [two_sidedness_plot(merged)],
-        [geometry_table(merged), stability_table(merged)],
-    )
-    yield _section(
-        "Probing",
+        PROBING,
         [auroc_plot(merged, SINGLE), auroc_plot(merged, PAIR), coverage_plot(merged)],
-        [codes_table(merged), activations_table(merged), coverage_table(merged), tasks_table(merged)],
+        tables[PROBING],
         [
             Group(
                 "Every method, concept by concept",
@@ -124,9 +101,9 @@ def _sections(merged: MergedResults) -> Iterator[Section]:
         ],
     )
     yield _section(
-        "Steering",
+        STEERING,
         [symmetry_plot(merged)],
-        [steering_table(merged), scores_table(merged), behaviour_table(merged)],
+        tables[STEERING],
         [_steered(task, sae) for task in merged.tasks for sae in task.steering],
     )
     yield _section(
@@ -143,7 +120,7 @@ def _section(
     return Section(
         title=title,
         plots=[plot for plot in plots if plot is not None],
-        tables=[table for table in tables if table.rows],
+        tables=list(tables),
         groups=[group for group in groups if group.plots or group.tables],
     )
 

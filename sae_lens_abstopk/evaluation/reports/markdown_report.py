@@ -1,17 +1,11 @@
 """Results as compact Markdown."""
 
 import re
+from itertools import chain
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
-    geometry_table,
-    reconstruction_table,
-    stability_table,
-    variants_table,
-)
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
-from sae_lens_abstopk.evaluation.reports.steering_tables import behaviour_table, scores_table, steering_table
-from sae_lens_abstopk.evaluation.reports.task_tables import activations_table, codes_table, coverage_table, tasks_table
+from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
 from sae_lens_abstopk.evaluation.results import Results
 
 # what could start markup; an underscore can only at the edge of a word
@@ -20,25 +14,8 @@ _MARKUP = re.compile(r"[\\`*|~]|(?<=\])\(|(?<!\w)_|_(?!\w)")
 
 def markdown_report(merged: MergedResults) -> str:
     """Tables of one or several results: reconstruction, probes, pole coverage, steering."""
-    return "\n\n".join(["# Evaluation", *_heads(merged), *map(_table, report_tables(merged))]) + "\n"
-
-
-def report_tables(merged: MergedResults) -> list[ReportTable]:
-    """Every table that has something to show, in the order of a report."""
-    tables = (
-        reconstruction_table(merged),
-        variants_table(merged),
-        geometry_table(merged),
-        stability_table(merged),
-        tasks_table(merged),
-        codes_table(merged),
-        activations_table(merged),
-        coverage_table(merged),
-        steering_table(merged),
-        scores_table(merged),
-        behaviour_table(merged),
-    )
-    return [table for table in tables if table.rows]
+    tables = chain.from_iterable(report_tables(merged).values())
+    return "\n\n".join(["# Evaluation", *_heads(merged), *map(_table, tables)]) + "\n"
 
 
 def _heads(merged: MergedResults) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number, without_empty_columns
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE
 from sae_lens_abstopk.evaluation.results import LossRecord, ReconstructionRecord
 
@@ -39,7 +39,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         )
     counts = sorted({sae.reconstruction.tokens for sae in merged.saes if sae.reconstruction})
     predicted = sorted({found.loss.tokens for sae in merged.saes if (found := sae.reconstruction) and found.loss})
-    table = ReportTable(
+    return ReportTable(
         title="By SAE",
         columns=(
             *("SAE", "saved as", "latents", "L0", "FVU", "nMSE", "cosine", "recovered, zero", "recovered, mean"),
@@ -47,12 +47,11 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         ),
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
-        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
+        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings, closed or not. "
         "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites. "
         "Neither is shown of an SAE that fires on one side only.",
         labels=2,
     )
-    return without_empty_columns(table)
 
 
 def _loss_note(predicted: Sequence[int]) -> str:
@@ -91,7 +90,7 @@ def variants_table(merged: MergedResults) -> ReportTable:
                     mean_and_range([coverage.get(sae.name) for sae in saes]),
                 )
             )
-    table = ReportTable(
+    return ReportTable(
         title="By variant",
         columns=(
             *("variant", "SAEs", "L0", "FVU", "recovered, zero", "recovered, mean", "two-sidedness"),
@@ -102,7 +101,6 @@ def variants_table(merged: MergedResults) -> ReportTable:
         "is honest. AUROC of the best single latent and its pole coverage are means over the tasks that every SAE here "
         "was probed on.",
     )
-    return without_empty_columns(table)
 
 
 def geometry_table(merged: MergedResults) -> ReportTable:
@@ -123,7 +121,7 @@ def geometry_table(merged: MergedResults) -> ReportTable:
             )
         )
     thresholds = sorted({sae.geometry.antipodal_threshold for sae in merged.saes if sae.geometry})
-    table = ReportTable(
+    return ReportTable(
         title="Geometry",
         columns=(
             *("SAE", "antipodal pairs", "latents in them", "norm, 5 %", "norm, median", "norm, 95 %"),
@@ -134,7 +132,6 @@ def geometry_table(merged: MergedResults) -> ReportTable:
         "dictionary of one-sided latents needs for an axis. norm: of decoder rows. density: share of the tokens on "
         "which the positive or the negative side of the median latent fires.",
     )
-    return without_empty_columns(table)
 
 
 def stability_table(merged: MergedResults) -> ReportTable:

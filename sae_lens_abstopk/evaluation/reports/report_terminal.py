@@ -1,14 +1,15 @@
 """Results on a terminal, where a table may be wider than the screen and no number may be cut."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.evaluation.reports.markdown_report import report_tables
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
+from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
 
 _GAP = 2
 _WIDEST_NAME, _NARROWEST_NAME = 20, 6
@@ -22,7 +23,7 @@ def print_report(merged: MergedResults, console: Console) -> None:
             line = Text(f"result {index} {key}: " if several else f"{key}: ", style="bold")
             console.print(line.append(value, style="not bold"))
         console.print()
-    for table in report_tables(merged):
+    for table in chain.from_iterable(report_tables(merged).values()):
         console.print(Text(table.title, style="bold"))
         for part in _parts(table, console.width):
             console.print(part)

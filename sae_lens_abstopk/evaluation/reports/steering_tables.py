@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number, without_empty_columns
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
 from sae_lens_abstopk.evaluation.results import Interval, InterventionRecord, PoleEffectRecord, SteeringRecord
 
 RANDOM = "random"
@@ -67,7 +67,7 @@ def scores_table(merged: MergedResults) -> ReportTable:
         )
         for labels, interventions in _rows(merged)
     ]
-    table = ReportTable(
+    return ReportTable(
         title="Generated text at these strengths, and areas",
         columns=(
             *("task", "SAE", "by", "score to A", "score to B", "generated cost A / B"),
@@ -78,7 +78,6 @@ def scores_table(merged: MergedResults) -> ReportTable:
         "model's NLL of that text, nats per token. area: mean rise of the log-odds over costs from 0 to the budget.",
         labels=3,
     )
-    return without_empty_columns(table)
 
 
 def behaviour_table(merged: MergedResults) -> ReportTable:
@@ -92,7 +91,7 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
                     cells = (each.refused_harmful, each.refused_harmless, each.multiple_choice)
                     told = ("-" if cell is None else str(cell) for cell in cells)
                     rows.append((task.name, sae, shown_name(name), pole, f"{each.strength:+.2f}", *told))
-    table = ReportTable(
+    return ReportTable(
         title="What the model does at these strengths",
         columns=(
             *("task", "SAE", "by", "direction", "strength"),
@@ -104,7 +103,6 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
         "it, at every position. 95 % intervals. Strengths cost the same on neutral text.",
         labels=4,
     )
-    return without_empty_columns(table)
 
 
 def _rows(merged: MergedResults) -> Iterator[tuple[tuple[str, str, str], list[InterventionRecord]]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, without_empty_columns
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
 from sae_lens_abstopk.evaluation.results import LatentRecord, PairRecord, ProbeRecord
 
 PERMUTED, UNTRAINED = ", permuted", ", untrained SAE"
@@ -65,7 +65,7 @@ def codes_table(merged: MergedResults) -> ReportTable:
         for task in merged.tasks
         for sae, found in task.saes.items()
     )
-    table = ReportTable(
+    return ReportTable(
         title="Probes on codes: AUROC on test",
         columns=("task", "SAE", *columns),
         rows=rows,
@@ -73,7 +73,6 @@ def codes_table(merged: MergedResults) -> ReportTable:
         "val. Controls: the same search with permuted poles (mean and range of five), and on an SAE with fresh weights.",
         labels=2,
     )
-    return without_empty_columns(table)
 
 
 def activations_table(merged: MergedResults) -> ReportTable:
@@ -84,13 +83,12 @@ def activations_table(merged: MergedResults) -> ReportTable:
         for task in merged.tasks
         for label, probes in activation_probes(task)
     ]
-    table = ReportTable(
+    return ReportTable(
         title="Probes on activations: AUROC on test",
         columns=("task", *columns),
         rows=tuple(row for row in rows if any(cell != "-" for cell in row[1:])),
         note="What the activations hold whatever the SAE; the same texts, splits and controls.",
     )
-    return without_empty_columns(table)
 
 
 def activation_probes(task: MergedTask) -> Iterator[tuple[str, dict[str, ProbeRecord]]]:
@@ -109,7 +107,7 @@ def activation_probes(task: MergedTask) -> Iterator[tuple[str, dict[str, ProbeRe
 def coverage_table(merged: MergedResults) -> ReportTable:
     """Pole coverage, one row a task and SAE."""
     controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
-    table = ReportTable(
+    return ReportTable(
         title="Pole coverage on test",
         columns=("task", "SAE", SINGLE, BEST, PAIR, *(f"{BEST}, {control}" for control in controls), "latents"),
         rows=tuple(
@@ -132,7 +130,6 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
         labels=2,
     )
-    return without_empty_columns(table)
 
 
 def _methods(merged: MergedResults) -> list[str]:

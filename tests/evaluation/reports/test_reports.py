@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,8 +17,9 @@ from typer.testing import CliRunner
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
-from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report, report_tables
+from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 from sae_lens_abstopk.evaluation.results import Interval, Results
 from tests.evaluation.results_document import results_document
@@ -389,7 +391,7 @@ def test_on_a_narrow_terminal_no_number_is_cut() -> None:
         assert "…" not in shown
         assert max(map(len, shown.splitlines())) <= width
         words = set(shown.split())
-        for table in report_tables(merge_results([document])):
+        for table in chain.from_iterable(report_tables(merge_results([document])).values()):
             numbers = {word for row in table.rows for cell in row[table.labels :] for word in cell.split()}
             assert numbers <= words, table.title
         assert "[bold]" in shown, "a name is no markup"

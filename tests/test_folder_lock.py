@@ -11,12 +11,12 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.training.run_lock import require_free, run_folder_lock, run_locks
+from sae_lens_abstopk.folder_lock import require_free, run_folder_lock, run_locks
 from sae_lens_abstopk.training.runner import TrainingRun
 
 HOLDS = """
 import sys, time, importlib.util
-spec = importlib.util.spec_from_file_location("run_lock", sys.argv[1])
+spec = importlib.util.spec_from_file_location("folder_lock", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from pathlib import Path
@@ -27,7 +27,7 @@ with module.run_folder_lock(Path(sys.argv[2])):
 
 
 def test_the_holder_is_named_until_it_is_killed(tmp_path: Path) -> None:
-    import sae_lens_abstopk.training.run_lock as module
+    import sae_lens_abstopk.folder_lock as module
 
     command = [sys.executable, "-c", HOLDS, str(module.__file__), str(tmp_path)]
     stub = "import sys, types; sys.modules['sae_lens_abstopk'] = types.ModuleType('sae_lens_abstopk'); " + (

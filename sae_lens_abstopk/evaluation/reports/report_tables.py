@@ -1,0 +1,28 @@
+"""Which tables a report has, whatever it is written as."""
+
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
+    geometry_table,
+    reconstruction_table,
+    stability_table,
+    variants_table,
+)
+from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, without_empty_columns
+from sae_lens_abstopk.evaluation.reports.steering_tables import behaviour_table, scores_table, steering_table
+from sae_lens_abstopk.evaluation.reports.task_tables import activations_table, codes_table, coverage_table, tasks_table
+
+RECONSTRUCTION, SIDES, PROBING, STEERING = "Reconstruction", "Both sides of a latent", "Probing", "Steering"
+_TABLES = {
+    RECONSTRUCTION: (reconstruction_table, variants_table),
+    SIDES: (geometry_table, stability_table),
+    PROBING: (tasks_table, codes_table, activations_table, coverage_table),
+    STEERING: (steering_table, scores_table, behaviour_table),
+}
+
+
+def report_tables(merged: MergedResults) -> dict[str, list[ReportTable]]:
+    """The tables with something to show, by section, without the columns that have nothing."""
+    return {
+        section: [without_empty_columns(table) for of_results in tables if (table := of_results(merged)).rows]
+        for section, tables in _TABLES.items()
+    }
