@@ -121,10 +121,10 @@ evidence: setup ## the study of docs/evidence.md, days of work that may be stopp
 	  echo "$(CORPUS) is there, and $(TEXT) is not read again; after a change to the text, name another WORK (or delete $(CORPUS)" \
 	    "where nothing has been trained on it)"; \
 	else mkdir -p $(WORK); $(RUN) python -m evidence.corpus "$(TEXT)" --out $(CORPUS); fi
-	$(RUN) python -m evidence.study $(STUDY) $(LOCAL) $(ARGS) --dry-run
+	$(RUN) python -m evidence.study $(STUDY) $(strip $(LOCAL)) $(strip $(ARGS)) --dry-run
 	$(RUN) python -m evidence.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
-	$(RUN) python -m evidence.study $(STUDY) $(LOCAL) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
-	$(RUN) python -m evidence.random_directions $(STUDY) $(LOCAL)
+	$(RUN) python -m evidence.study $(STUDY) $(strip $(LOCAL)) $(if $(JOBS),--jobs $(JOBS)) $(strip $(ARGS))
+	$(RUN) python -m evidence.random_directions $(STUDY) $(strip $(LOCAL))
 	$(RUN) python -m evidence.report
 
 build: setup ## wheel and source distribution, in dist/

@@ -78,7 +78,8 @@ def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study
             ]
             row(f"{one} - {other}", *both, None)
     first = [line for line in found.get("abstopk", []) if line["seed"] == 0]
-    matched = [line for line in controls if line["name"].startswith(MATCHED)]
+    weights = {None, *(line["sae"].get("weights_sha256") for line in first if "sae" in line)}
+    matched = [line for line in controls if line["name"].startswith(MATCHED) and line.get("trained_sha256") in weights]
     if first and matched:
         ours = _by_concept(first, lambda task: value(task["best_coverage"]))
         theirs = {

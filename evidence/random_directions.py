@@ -107,7 +107,7 @@ def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
     if not lines:
         return "Nothing is recorded yet."
     rows = [
-        "| how often latents fire | draws | best coverage | concepts above 0.7 | density |",
+        "| how often latents fire | draws | best coverage | tasks above 0.7 | density |",
         "|---|---|---|---|---|",
     ]
     of_densities = [line for line in lines if not line["name"].startswith(MATCHED)]

@@ -79,13 +79,15 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
     """How much of the study is recorded, and what the tables leave out."""
     asked = {run.name for run in runs_of(study)}
     told = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
-    missing = [f"`{name}`" for name in study["variants"] if name not in {line["variant"] for line in lines}]
+    lost = diverged()
+    seen = {line["variant"] for line in lines} | {run.variant for run in runs_of(study) if run.name in lost}
+    missing = [f"`{name}`" for name in study["variants"] if name not in seen]
     told += f"; none yet for {', '.join(missing)}." if missing else "."
-    if lost := [f"`{name}` {how}" for name, how in diverged().items()]:
-        told += f" Diverged: {'; '.join(lost)}."
+    if lost:
+        told += f" Diverged: {', '.join(f'`{name}` ({how})' for name, how in lost.items())}."
     if left_out:
         named = ", ".join(f"`{name}`" for name in left_out)
-        told += f" All tables leave out {named}, which was not measured on the same examples in every run."
+        told += f" All tables leave out {named}, which {'was' if len(left_out) == 1 else 'were'} not measured on the same examples in every run."
     return told
 
 

@@ -208,7 +208,9 @@ def main() -> None:
             if run.name in recorded() and (run in done or run in left):
                 console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
                 alone = {run: configs[run]}
-                train_run(configs[run])  # where its folder is gone
+                if "diverged" in (facts := train_run(configs[run])):  # where its folder is gone
+                    console.print(f"{run.name} diverged, trained again: {facts['diverged']}; not steered", markup=False)
+                    continue
                 if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
                     train_and_probe(alone, study, args)  # trained again by another machine: one line is of one SAE
                     record_stability(every)

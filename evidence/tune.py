@@ -62,13 +62,15 @@ def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]
 
 
 def best(points: Sequence[Mapping[str, Any]], usual: float) -> dict[str, float]:
-    """The learning rate of each variant: ``usual``, unless the least FVU is below that of ``usual`` by more than the margin."""
+    """The learning rate of each variant with a grid: ``usual``, unless the least FVU is lower by more than the margin."""
     fvu: dict[str, dict[float, float]] = {}
     for point in points:
         if point["fvu"] is not None:
             fvu.setdefault(point["variant"], {})[point["lr"]] = point["fvu"]
     chosen = {}
     for variant, tried in fvu.items():
+        if set(tried) == {usual}:
+            continue
         least = min(tried, key=tried.__getitem__)
         stays = usual in tried and tried[least] >= (1 - MARGIN) * tried[usual]
         chosen[variant] = usual if stays else least
@@ -103,10 +105,10 @@ def main() -> None:
     args = parsed(parser)
     text, common = digest_of(args.text), overrides_of(args)
     done = {(point["variant"], point["lr"]) for point in points_of(study, text)}
-    grid = list(rate_grid(args.variants or study["tuned"], study, common, args.work))
-    usual = config_of(grid[0].run, study, common, args.work, rates={}).lr
-    left = [point for point in grid if (point.run.variant, point.cfg.lr) not in done]
     with plain_errors(parser):
+        grid = list(rate_grid(args.variants or study["tuned"], study, common, args.work))
+        usual = config_of(grid[0].run, study, common, args.work, rates={}).lr
+        left = [point for point in grid if (point.run.variant, point.cfg.lr) not in done]
         fill([point.cfg for point in left if not record_of(point.cfg).is_file()])
         for number, found in enumerate(in_processes(measure, left, args.jobs), 1):
             print(f"[{number}/{len(left)}]", found, flush=True)

@@ -1,6 +1,6 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from sae_lens_abstopk.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.config.config_file import load_config
@@ -64,4 +64,7 @@ __all__ = [
     "unmirror",
 ]
 
-__version__ = version("sae-lens-abstopk")
+try:
+    __version__ = version("sae-lens-abstopk")
+except PackageNotFoundError:  # a clone on the path that is not installed
+    __version__ = "unknown"

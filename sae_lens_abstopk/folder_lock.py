@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -50,8 +49,11 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
-        if is_new and [path.name for path in folder.iterdir()] == [LOCK]:
-            shutil.rmtree(folder, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                if not [path for path in folder.iterdir() if path.name != LOCK]:
+                    (folder / LOCK).unlink(missing_ok=True)
+                    folder.rmdir()
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class PoleContexts:
 
     @property
     def strength(self) -> torch.Tensor:
-        """|code| of what is kept of each pole, [2, d_sae, n]; 0 where a pole fired fewer times."""
+        """|code| of what is kept of each pole, [2, d_sae, n]; 0 where a pole fired in fewer rows."""
         strength = self.top.payload["codes"][..., self.before].abs()
         return strength.view(2, self.d_sae, -1)
 
@@ -91,7 +91,8 @@ class PoleContexts:
         """
         The ``n`` latents whose weaker pole peaks highest, among sparse ones that fire on both sides.
 
-        Ranked by the mean of the strongest codes of the weaker pole. Latents that fire on more than ``DENSE`` of the
+        Ranked by the mean of the strongest codes of the weaker pole, with 0 for each that it lacks because it fired in too few
+        rows. Latents that fire on more than ``DENSE`` of the
         tokens, and those with under ``EVEN`` of their firings on the weaker side, come last: the first are on
         everywhere and hard to read, the second one-sided; dead ones come after both. The ranking says nothing about
         meaning.

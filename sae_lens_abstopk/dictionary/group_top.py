@@ -34,7 +34,8 @@ class GroupTop:
         """
         Show entries of ``groups`` [N] with finite ``scores`` [N].
 
-        Of the entries of one group with one number in ``sources`` [N], the best alone is shown. ``payload`` is called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
+        Of the entries of one group with one number in ``sources`` [N], the best of this call alone is shown. ``payload`` is
+        called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
         """
         chosen = (scores > self._least[groups]).nonzero()[:, 0]
         if len(chosen) == 0:

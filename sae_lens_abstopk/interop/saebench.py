@@ -64,7 +64,7 @@ def run_saebench(
     since special tokens are all that SAEBench can leave out; labelled texts get one from TransformerLens in any case.
 
     Args:
-        source: An SAE as ``load_sae`` takes it.
+        source: Folder of an SAE, or ``RELEASE:SAE_ID``.
         out: Folder; results of an earlier run in it are replaced.
         evals: One or several names in ``EVALS``.
         as_is: Take a signed SAE as it is, without the mirror; refused where the evaluation misreads signed codes.

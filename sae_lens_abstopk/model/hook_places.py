@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from sae_lens.load_model import HookedProxyLM
@@ -44,8 +44,8 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
 
     ``model.layers.15`` (transformers: the output of a layer) and ``blocks.15.hook_resid_post`` (TransformerLens) are the
     same activation, as are ``blocks.16.hook_resid_pre`` and both; each is understood by every kind of model. Other
-    hooks are looked up under their own name only. In a model that wraps another, as PEFT's do, the names of the wrapped
-    one count too.
+    hooks are looked up under their own name only. In a model with adapters, as PEFT's, the names of the model inside count
+    too.
 
     Raises:
         ConfigError: no name was given, or the model has no such place; names the nearest that it has. Or what runs the
@@ -64,12 +64,12 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
         layer = residual_layer(hook_name)
         name = layers[layer] if layer is not None and 0 <= layer < len(layers) else ""
     modules = {name: module for name, module in hf.named_modules() if name}
-    if name and name not in modules:
-        wrapped = [each for each in modules if each.endswith(f".{name}")]
+    if name and name not in modules and hasattr(hf, "get_base_model"):
+        wrapped = [each for each in modules if each.endswith(f".{name}") and not OTHER_TOWERS.search(each)]
         name = wrapped[0] if len(wrapped) == 1 else name
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
-    _refuse_compiled(module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
+    _refuse_compiled(_around(name, modules))
     return HookPlace(name, modules[name], _base_model(hf))
 
 
@@ -104,6 +104,7 @@ def _in_transformer_lens(
     modules = model.hook_dict if isinstance(model, TransformerBridge) else dict(model.named_modules())
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, known, residual))
+    _refuse_compiled(_around(name, dict(model.named_modules())))
     if hf is not None:
         return HookPlace(name, modules[name], _base_model(hf))
     block = re.match(r"blocks\.\d+\b", name)
@@ -116,11 +117,20 @@ def _in_transformer_lens(
 
 
 def _base_model(hf: nn.Module) -> nn.Module:
-    # the base model of PEFT is an adapter's, which generate goes past
-    unwrapped: Any = getattr(hf, "get_base_model", None)
-    own = hf if unwrapped is None else unwrapped()
-    base = getattr(own, "base_model", own)
-    return base if isinstance(base, nn.Module) else own
+    """What every pass of a transformers model calls, with the tokens."""
+    if not hasattr(hf, "get_base_model"):
+        base = getattr(hf, "base_model", hf)
+        return base if isinstance(base, nn.Module) else hf
+    adapted: Any = hf
+    inside: nn.Module = adapted.get_base_model()
+    base = getattr(inside, "base_model", inside)
+    # generate goes past PEFT's own base model, the adapter; without a head there is nothing below but it
+    return base if isinstance(base, nn.Module) and base is not inside else adapted.base_model
+
+
+def _around(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
+    """A module and those that it is a part of."""
+    return (module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
 
 
 def _refuse_compiled(modules: Iterable[nn.Module]) -> None:

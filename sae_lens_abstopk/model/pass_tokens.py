@@ -84,7 +84,7 @@ class PassReader:
 
     def current(self) -> PassTokens:
         """
-        The tokens of the pass that is running.
+        The tokens of the pass that is running, which is the last that called ``reader``.
 
         Raises:
             ConfigError: ``reader`` was not called, or with neither ids nor embeddings.
@@ -92,7 +92,8 @@ class PassReader:
         if self.tokens is None:
             raise ConfigError(
                 f"the layers of this {type(self.model).__name__} run without a call of its {type(self.reader).__name__} that "
-                "says by input_ids or inputs_embeds which tokens they are about; call the model itself or its generate."
+                "says by input_ids or inputs_embeds which tokens they are about; call the model itself or its generate (models with an "
+                "encoder and a decoder are not supported)."
             )
         return self.tokens
 

@@ -56,11 +56,17 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
 
     @override
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        # to, half and the like cast every buffer, and in half precision the threshold would not move with small averages
+        # to, half and the like cast every buffer, and in half precision a small share of each batch would not move the threshold
         threshold = self.topk_threshold
         super()._apply(fn, recurse)
-        self.topk_threshold = threshold.to(self.topk_threshold.device)
+        self.topk_threshold = threshold.to(self.topk_threshold.device, torch.float64)
         return self
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_loading(state_dict)
+        if "topk_threshold" in state_dict:
+            state_dict["topk_threshold"] = state_dict["topk_threshold"].double()
 
     def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
         """The entries of pre-activations [..., d_sae] that are over the running threshold, the others zero."""

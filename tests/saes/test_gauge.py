@@ -53,7 +53,9 @@ def test_an_sae_that_moved_by_a_way_of_torch_is_where_its_weights_are() -> None:
     mirrored = mirror(canonical_gauge(sae, torch.ones(2, F)))
     mirrored.device = torch.device("meta")
     assert {weight.device.type for weight in unmirror(mirrored).parameters()} == {"cpu"}
-    assert signed_latents(sae).device.type == "cpu"
+    whole = signed()
+    whole.device = torch.device("meta")
+    assert signed_latents(whole).device.type == "cpu"
 
 
 def test_latents_without_energy_stay_as_they_are() -> None:

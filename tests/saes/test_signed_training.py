@@ -92,6 +92,13 @@ def test_the_threshold_stays_double_in_half_precision(cast: Any) -> None:
     assert sae.topk_threshold.item() == 1 + 1e-9
 
 
+def test_the_threshold_of_a_loaded_sae_is_double(tmp_path: Path) -> None:
+    per_batch().to(torch.bfloat16).save_model(tmp_path)
+    loaded = TrainingSAE.load_from_disk(tmp_path)
+    assert loaded.topk_threshold.dtype == torch.float64
+    assert loaded.to(torch.float32).topk_threshold.dtype == torch.float64
+
+
 def test_dead_latents_are_chosen_by_magnitude_against_a_detached_residual() -> None:
     # one dead latent whose pre-activation is strongly negative: a signed loss trains it, a relu would not
     sae = per_token(k=1, rescale_acts_by_decoder_norm=False)

@@ -8,6 +8,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.heads import with_flat_heads
+from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.sparse import pole_limits
 
 # codes that are in memory at once, in bytes
@@ -58,13 +59,13 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
             bias.add_(centre)
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
-        open_poles = _open_poles(sae)
+        of_poles = open_poles(sae) if hasattr(sae, "negative_threshold") else None
         signed = bool((sae.encode(x[:64]) < 0).any())
-        level = _level(fresh, x, _l0(sae, x), centre=centre, signed=signed, open_poles=open_poles)
+        level = _level(fresh, x, _l0(sae, x), centre=centre, signed=signed, open_poles=of_poles)
         of_gate = getattr(fresh, gate)
         of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
-        if open_poles is not None:
-            for name, is_open in zip(_POLE_THRESHOLDS, open_poles, strict=True):
+        if of_poles is not None:
+            for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
                 getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
     return fresh
 
@@ -75,13 +76,6 @@ def _chunks(sae: SAE[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def _l0(sae: SAE[Any], x: torch.Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in _chunks(sae, x)) / len(x)
-
-
-def _open_poles(sae: SAE[Any]) -> torch.Tensor | None:
-    """Which poles may be on, bool [2, d_sae], positive row first; None where an SAE has one threshold for both."""
-    if not hasattr(sae, "negative_threshold"):
-        return None
-    return torch.stack([getattr(sae, name) for name in _POLE_THRESHOLDS]).isfinite()
 
 
 def _level(
