@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, did_you_mean
 
 
 def data_folder(name: str) -> Path:
@@ -16,6 +16,22 @@ def data_folder(name: str) -> Path:
     package = Path(__file__).resolve().parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
+
+
+def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
+    """
+    The file at ``source``, or the one of that name in ``folder``, whose files ship with the package.
+
+    Raises:
+        ConfigError: it is neither; names those that there are.
+    """
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if str(source) in known:
+        return folder / f"{source}.yaml"
+    if Path(source).is_file():
+        return Path(source)
+    near = did_you_mean(str(source), known)
+    raise ConfigError(f"{what} {str(source)!r} is neither a .yaml file nor one of {', '.join(known)}{near}.")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

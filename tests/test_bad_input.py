@@ -335,7 +335,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
         ["report", "{dir}/r.json"],
         "is no results file|is not a text file",
     ),
-    "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a file"),
+    "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a .yaml file nor one of"),
     "no such sweep": (nothing, ["sweep", "none"], "none"),
     "no such preset": (nothing, ["configs", "gpt3"], "did you mean 'gpt2'"),
     "publishing to no name": (nothing, ["publish", "{dir}/sae", "--repo", "a b/c", "--dry-run"], "a b/c"),

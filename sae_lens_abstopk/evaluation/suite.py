@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sae_lens_abstopk.config.presets import YAML
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -98,11 +98,6 @@ def task_key(task: str) -> str:
     return Path(task).stem if task.endswith(YAML) else task
 
 
-def suite_names() -> list[str]:
-    """Suites that ship with the package."""
-    return sorted(path.stem for path in (data_folder("evals") / "suites").glob("*.yaml"))
-
-
 def load_suite(source: str | Path) -> Suite:
     """
     A suite by name, or from a YAML file, beside which files of tasks are looked for first.
@@ -110,11 +105,7 @@ def load_suite(source: str | Path) -> Suite:
     Raises:
         ConfigError: it is missing, or a key or value is not understood.
     """
-    path = Path(source)
-    if path.suffix not in YAML:
-        path = data_folder("evals") / "suites" / f"{source}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"suite {str(source)!r} is neither a .yaml file nor one of {', '.join(suite_names())}.")
+    path = shipped_file(source, data_folder("evals") / "suites", what="suite")
     try:
         suite = Suite.model_validate({"name": path.stem, **read_yaml(path)}, context=path)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
 from sae_lens_abstopk.training.run_folder import part_folder, under_checkpoint_path
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file, yaml_text
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
 VARIANT_KEYS = {"times_wider"}
@@ -89,12 +89,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     Raises:
         ConfigError: the file is missing, a key, a variant or the config is not understood, or an override has no effect.
     """
-    path = Path(source)
-    if not path.is_file():
-        path = data_folder("training_configs") / "comparisons" / f"{source}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ConfigError(f"comparison {source!r} is neither a file nor one of {', '.join(known)}.")
+    path = shipped_file(source, data_folder("training_configs") / "comparisons", what="comparison")
     raw = read_yaml(path)
     missing, unknown = {"config", "k", "seeds", "variants"} - set(raw), set(raw) - FILE_KEYS
     if missing or unknown:

@@ -19,7 +19,7 @@ from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import require_caches, train_unfinished
 from sae_lens_abstopk.training.resume import is_finished
 from sae_lens_abstopk.training.run_folder import under_checkpoint_path
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_text
+from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file, yaml_text
 
 ENTRY_KEYS = {"config", "variants", "grid"}
 # in bytes; file systems take 255, and files in the folder have longer paths
@@ -67,12 +67,7 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     Raises:
         ConfigError: the file is missing, a key or an entry is not understood, or two runs would have one folder.
     """
-    path = Path(source)
-    if not path.is_file():
-        path = data_folder("training_configs") / "sweeps" / f"{source}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ConfigError(f"sweep {source!r} is neither a file nor one of {', '.join(known)}.")
+    path = shipped_file(source, data_folder("training_configs") / "sweeps", what="sweep")
     raw = read_yaml(path)
     entries = raw.get("runs")
     if set(raw) - {"runs", "variants", "grid"} or not isinstance(entries, list):
