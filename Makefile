@@ -92,11 +92,12 @@ check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit
 bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside the records (RECORD=1 makes them the records)
 	$(RUN) python benchmarks/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
 	$(RUN) python benchmarks/step_time.py --curves --out build/bench/curves.json
+	$(RUN) python benchmarks/step_time.py --inference --out build/bench/inference.json
 	$(RUN) python benchmarks/step_time.py --profile --out build/bench/profile.json
 	$(RUN) python benchmarks/end_to_end.py --out build/bench/end_to_end.json
 	$(RUN) python benchmarks/scaling.py --out build/bench/scaling.json
 	$(RUN) python benchmarks/beside.py build/bench
-	$(if $(RECORD),cd build/bench && cp step_time.json curves.json profile.json end_to_end.json scaling.json ../../benchmarks/results)
+	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../benchmarks/results)
 	$(if $(RECORD),$(RUN) python benchmarks/chart.py)
 
 bench-explorer: setup ## the same for the explorer: collecting, and reading in a Chromium, which has to be installed

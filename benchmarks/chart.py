@@ -72,16 +72,15 @@ def alone_table(sizes: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def inference_table(sizes: list[dict[str, Any]]) -> str:
+def inference_table(times: list[dict[str, Any]]) -> str:
     """Times of encode and decode as Markdown."""
     lines = [
         "| d_sae | tokens | SAELens encode, decode | encode_topk, decode_topk | times faster |",
         "|---|---|---|---|---|",
     ]
-    for size in sizes:
-        for tokens, key in ((size["tokens"], "seconds_of_inference"), (128, "seconds_of_inference_of_few_tokens")):
-            theirs, ours = (size[key][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
-            lines.append(f"| {size['d_sae']:,} | {tokens:,} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} |")
+    for one in times:
+        theirs, ours = (one["seconds"][name]["median"] for name in ("sae_lens abstopk", "abstopk"))
+        lines.append(f"| {one['d_sae']:,} | {one['tokens']:,} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.1f} |")
     return "\n".join(lines)
 
 
@@ -291,7 +290,7 @@ def tables() -> dict[Path, dict[str, str]]:
         ROOT / "README.md": {
             "steps": table(sizes),
             "alone": alone_table(sizes),
-            "inference": inference_table(sizes),
+            "inference": inference_table(result("inference.json")["times"]),
             "run": run_table(result("end_to_end.json")),
             "collecting": collecting_table(explorer),
             "long": long_table(explorer),

@@ -9,11 +9,10 @@ For each size (D, F, K, B) and SAE, in float32 on random tokens:
   the speed too;
 - at the first size (with ``--alone`` at the others too, a round of ours and of SAELens's), the same steps with each SAE in
   a process of its own, in turn, and with ``--peers`` those of eai-sparsify and dictionary-learning in their environment;
-- encode and decode without gradients, of all tokens and of a few, alternating;
 - the peak memory of a step above parameters and optimiser state, gradients included, each in a fresh process.
 
-``--curves`` varies F, K and B around the first size instead, and ``--profile`` says where our step at the largest size
-spends its time. ``--dead`` has a share of the latents count as dead in every step. Run it on an idle machine.
+``--curves`` varies F, K and B around the first size instead, ``--inference`` times encoding and decoding without gradients
+of several numbers of tokens, and ``--profile`` says where our step at the largest size spends its time. ``--dead`` has a share of the latents count as dead in every step. Run it on an idle machine.
 """
 
 import argparse
@@ -66,7 +65,7 @@ SAELENS, OURS = "sae_lens abstopk", "abstopk"
 AUTOCAST = "sae_lens abstopk, bfloat16 autocast"
 PEERS = ("sparsify", "dictionary_learning")
 SIGNED_FRACTION = 0.25  # the presets' default: so many times D of the latents are signed
-FEW_TOKENS = 128
+TOKENS_OF_INFERENCE = (128, 512, 1024, 4096)
 WARM_UP = 1
 
 
@@ -263,8 +262,6 @@ def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any
         "seconds": seconds,
         "sae_lens_abstopk_over": {n: seconds[SAELENS]["median"] / value["median"] for n, value in seconds.items()},
         "seconds_alone": {},
-        "seconds_of_inference": inference_times(size, repeats),
-        "seconds_of_inference_of_few_tokens": inference_times((*size[:3], FEW_TOKENS), 4 * repeats),
         "peak_bytes": {name: int(in_fresh_process("--memory-of", name, size, args.dead)) for name in measured},
     }
     if first:
@@ -285,6 +282,7 @@ def main() -> None:
         "--dead", type=float, default=0.0, metavar="SHARE", help="share of the latents that count as dead"
     )
     parser.add_argument("--curves", action="store_true", help="vary F, K and B")
+    parser.add_argument("--inference", action="store_true", help="encode and decode in place of training steps")
     parser.add_argument("--profile", action="store_true", help="profile our step at the largest size")
     parser.add_argument("--memory-of", nargs=5, help="internal: measure memory of one SAE at one size and print it")
     parser.add_argument("--time-of", nargs=5, help="internal: time one SAE at one size and print it")
@@ -304,6 +302,13 @@ def main() -> None:
             for varied, sizes in CURVES.items()
         }
         print(json.dumps(record["curves"], indent=1))
+    elif args.inference:
+        record["times"] = [
+            {"d_sae": size[1], "tokens": tokens, "seconds": inference_times((*size[:3], tokens), args.repeats)}
+            for size in SIZES
+            for tokens in TOKENS_OF_INFERENCE
+        ]
+        print(json.dumps(record["times"], indent=1))
     elif args.profile:
         record |= profile(SIZES[-1])
         print(json.dumps(record, indent=1))

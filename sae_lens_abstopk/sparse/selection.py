@@ -13,8 +13,8 @@ from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets,
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 # Tokens that are looked at first, to learn how high a score has to be.
 PROBED_TOKENS = 64
-# Among fewer tokens, those would be all of them, and every product would be taken twice.
-LEAST_TOKENS = 128
+# For fewer tokens, to round the weights takes longer than it saves (`benchmarks/step_time.py --inference`).
+LEAST_TOKENS = 768
 # Share of these whose k-th score lies below the limit for candidates; tokens like them are computed again.
 BELOW_LIMIT = 0.02
 # Over a batch the limit is what they reach if so many times as many entries are kept, lest the whole batch be done again.

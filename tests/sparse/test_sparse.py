@@ -144,12 +144,13 @@ def always_by_candidates() -> Iterator[None]:
 @pytest.mark.parametrize(("select", "per_token"), [(select_per_token, True), (select_over_batch, False)])
 def test_among_few_tokens_no_candidates_are_looked_for(select: Any, per_token: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    x, W = torch.randn(128, 64, generator=generator), torch.randn(64, 500, generator=generator)
+    least = selection.LEAST_TOKENS
+    x, W = torch.randn(least, 64, generator=generator), torch.randn(64, 500, generator=generator)
     plain = EncoderWeights(W, torch.zeros(500))
     half = plain._replace(half_precision=True)
     assert selection.find_candidates(half, x, 5, per_token=per_token) is not None
-    assert selection.find_candidates(half, x[:127], 5, per_token=per_token) is None
-    found, expected = select(half, x[:127], 5), select(plain, x[:127], 5)
+    assert selection.find_candidates(half, x[1:], 5, per_token=per_token) is None
+    found, expected = select(half, x[1:], 5), select(plain, x[1:], 5)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
