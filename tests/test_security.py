@@ -163,7 +163,11 @@ def test_an_sae_does_not_decide_that_code_is_run(
     with pytest.raises(ConfigError, match=sentence):
         open_subjects(tmp_path / "sae", text=str(texts))
     harmless = {"revision": "main", "fold_ln": False}
-    sae.cfg.metadata.model_from_pretrained_kwargs = harmless | {"proxies": {}, "cache_dir": "/"}
+    sae.cfg.metadata.model_from_pretrained_kwargs = harmless | {
+        "proxies": {"https": "evil"},
+        "cache_dir": "/",
+        "token": None,
+    }
     with pytest.warns(
         UserWarning, match="'cache_dir', 'proxies' of the SAE's model_from_pretrained_kwargs are ignored"
     ):

@@ -117,15 +117,11 @@ def _in_transformer_lens(
 
 
 def _base_model(hf: nn.Module) -> nn.Module:
-    """What every pass of a transformers model calls, with the tokens."""
-    if not hasattr(hf, "get_base_model"):
-        base = getattr(hf, "base_model", hf)
-        return base if isinstance(base, nn.Module) else hf
-    adapted: Any = hf
-    inside: nn.Module = adapted.get_base_model()
-    base = getattr(inside, "base_model", inside)
-    # generate goes past PEFT's own base model, the adapter; without a head there is nothing below but it
-    return base if isinstance(base, nn.Module) and base is not inside else adapted.base_model
+    # the base model of PEFT is an adapter's, which generate goes past
+    unwrapped: Any = getattr(hf, "get_base_model", None)
+    own = hf if unwrapped is None else unwrapped()
+    base = getattr(own, "base_model", own)
+    return base if isinstance(base, nn.Module) else own
 
 
 def _around(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:

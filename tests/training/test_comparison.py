@@ -138,7 +138,7 @@ def test_each_run_has_a_folder_of_its_own_under_the_checkpoint_path(raw_config: 
 
 
 def test_an_unknown_comparison_names_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="neither a file nor one of signed-or-not"):
+    with pytest.raises(ConfigError, match=r"neither a \.yaml file nor one of signed-or-not"):
         load_comparison("nothing", out=tmp_path)
 
 

@@ -442,16 +442,6 @@ def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models:
     assert not torch.equal(made[0], model.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0))
 
 
-def test_an_adapted_model_without_a_head_is_steered(models: Callable[[str], Any]) -> None:
-    base, tokens = models("llama-3.1-8b").model, random_tokens()
-    outputs = []
-    for each in (base, _Adapted(base)):
-        with steer(each, signed_sae("model.layers.3" if each is not base else "layers.3"), latent=5, strength=20.0):
-            outputs.append(each(tokens).last_hidden_state)
-    assert torch.equal(*outputs)
-    assert not torch.equal(outputs[0], base(tokens).last_hidden_state)
-
-
 def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Callable[[str], Any]) -> None:
     model = models("llama-3.1-8b")
     refused = pytest.raises(
