@@ -19,7 +19,8 @@ class _Private(SimpleHTTPRequestHandler):
     def send_head(self) -> Any:
         if self._is_allowed():
             return super().send_head()
-        port = self.server.server_address[1]
+        running: Any = self.server
+        port = running.server_port
         self.send_error(
             403,
             explain=f"Open http://localhost:{port}/ (from another machine, ssh -L {port}:localhost:{port}), or serve the folder "

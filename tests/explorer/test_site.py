@@ -182,6 +182,7 @@ def test_the_server_serves_the_folder_and_says_when_a_port_is_taken(site: Path) 
             {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "document"},
             200,
         ),  # a link that was followed
+        ("/index.html", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "iframe"}, 200),
         ("/data/0/overview.js", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"}, 403),
         ("/index.html", {"Host": "elsewhere.example"}, 403),
         ("/.collection.pt", {}, 403),
@@ -200,6 +201,7 @@ def test_the_server_answers_its_own_pages_alone(
         answer = connection.getresponse()
         assert answer.status == status
         assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert status == 200 or f"Open http://localhost:{running.server_port}/" in answer.read().decode()
         connection.close()
         running.shutdown()
 
