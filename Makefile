@@ -98,7 +98,7 @@ bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside t
 	$(RUN) python benchmarks/scaling.py --out build/bench/scaling.json
 	$(RUN) python benchmarks/beside.py build/bench
 	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../benchmarks/results)
-	$(if $(RECORD),$(RUN) python benchmarks/chart.py)
+	$(if $(RECORD),$(RUN) python -m benchmarks.chart)
 
 bench-explorer: setup ## the same for the explorer: collecting, and reading in a Chromium, which has to be installed
 	@mkdir -p build/bench-explorer
@@ -106,7 +106,7 @@ bench-explorer: setup ## the same for the explorer: collecting, and reading in a
 	$(RUN) python benchmarks/explorer.py --tokens 102400 --out build/bench-explorer/explorer.json
 	$(RUN) python benchmarks/beside.py build/bench-explorer
 	$(if $(RECORD),cp build/bench-explorer/explorer.json benchmarks/results)
-	$(if $(RECORD),$(RUN) python benchmarks/chart.py)
+	$(if $(RECORD),$(RUN) python -m benchmarks.chart)
 
 # TEXT is a folder of .txt and .json files, WORK one for what is made of it, MODEL the language model's; JOBS SAEs are trained at
 # a time; LOCAL has one --local TASK=PATH for each public set to be read from files; the record was made with all seven:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chart import filled
+from benchmarks.filling import filled
 from evidence.columns import PROBES, PROBING, RECONSTRUCTION, Line, by_variant, without_tasks
 from evidence.concept_tables import behaviour_table, paired_concepts_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import chart
 from benchmarks.beside import measures
+from benchmarks.filling import retold
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,14 +43,13 @@ def test_a_record_says_of_paths_only_what_is_in_the_clone(script: Any, monkeypat
 
 def test_numbers_of_a_sentence_are_replaced_wherever_its_lines_break() -> None:
     page = "It is 6.8 to 14.3\ntimes as fast (torch 2.15.0, 1,033 MiB)."
-    found = chart.retold(page, "{} to {} times as fast (torch {}, {} MiB)", ("3.8", "9.7", "2.16.1+cpu", "-5"))
+    found = retold(page, "{} to {} times as fast (torch {}, {} MiB)", ("3.8", "9.7", "2.16.1+cpu", "-5"))
     assert found == "It is 3.8 to 9.7\ntimes as fast (torch 2.16.1+cpu, -5 MiB)."
     assert (
-        chart.retold(found, "(torch {}, {} MiB)", ("2.15.0", "7"))
-        == "It is 3.8 to 9.7\ntimes as fast (torch 2.15.0, 7 MiB)."
+        retold(found, "(torch {}, {} MiB)", ("2.15.0", "7")) == "It is 3.8 to 9.7\ntimes as fast (torch 2.15.0, 7 MiB)."
     )
     with pytest.raises(ValueError, match="2 times; it needs it once"):
-        chart.retold("1 s, 2 s", "{} s", ("3",))
+        retold("1 s, 2 s", "{} s", ("3",))
 
 
 def test_numbers_of_a_record_are_told_apart_by_where_they_stand() -> None:

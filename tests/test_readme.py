@@ -40,7 +40,7 @@ def test_its_numbers_are_those_of_the_recorded_run() -> None:
 
 def test_tables_and_numbers_of_speed_and_memory_are_the_recorded_ones() -> None:
     for path, text in chart.pages().items():
-        assert path.read_text() == text, f"{path.name} is stale: python benchmarks/chart.py"
+        assert path.read_text() == text, f"{path.name} is stale: python -m benchmarks.chart"
 
 
 def test_the_commands_run(

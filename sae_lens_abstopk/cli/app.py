@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from typer.core import TyperGroup
 from typing_extensions import override
 
+from sae_lens_abstopk import __version__
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, TrainingStopped
 from sae_lens_abstopk.terminal_text import PrintableConsole
 
@@ -76,9 +77,7 @@ Output = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(
-            f"sae-lens-abstopk {version('sae-lens-abstopk')}, sae-lens {version('sae-lens')}, torch {version('torch')}"
-        )
+        typer.echo(f"sae-lens-abstopk {__version__}, sae-lens {version('sae-lens')}, torch {version('torch')}")
         raise typer.Exit
 
 

@@ -92,10 +92,9 @@ class PoleContexts:
         The ``n`` latents whose weaker pole peaks highest, among sparse ones that fire on both sides.
 
         Ranked by the mean of the strongest codes of the weaker pole, with 0 for each that it lacks because it fired in too few
-        rows. Latents that fire on more than ``DENSE`` of the
-        tokens, and those with under ``EVEN`` of their firings on the weaker side, come last: the first are on
-        everywhere and hard to read, the second one-sided; dead ones come after both. The ranking says nothing about
-        meaning.
+        rows. Latents that fire on more than ``DENSE`` of the tokens, and those with under ``EVEN`` of their firings on the
+        weaker side, come last: the first are on everywhere and hard to read, the second one-sided; dead ones come after both.
+        The ranking says nothing about meaning.
         """
         total = self.fires.sum(0)
         weaker_peak = self.strength.mean(-1).min(0).values

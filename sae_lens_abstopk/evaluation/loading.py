@@ -274,8 +274,10 @@ def load_sae(source: Source) -> SAE[Any]:
             evaluation is about (:func:`~.measurable.require_measurable`).
     """
     if isinstance(source, SAE):
-        require_finite(source, where=_origin(source))
-    sae = source if isinstance(source, SAE) else load_as_saved(source)
+        sae = source
+        require_finite(sae, where=_origin(source))
+    else:
+        sae = load_as_saved(source)
     require_measurable(sae, where=_origin(source))
     return with_flat_heads(sae)
 
