@@ -62,7 +62,8 @@ class TrackingConfig(LoggingConfig):
         if uri.password is not None or (uri.username is not None and uri.scheme in ("http", "https")):
             raise ConfigError(
                 "logger.mlflow_tracking_uri holds a user name, password or token (what stands before the @), which would be written "
-                "into the run folder and logged. Leave it out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or leave out the key and set MLFLOW_TRACKING_URI."
+                "into the run folder and logged. Leave it out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+                "leave out the key and set MLFLOW_TRACKING_URI."
             )
 
     @override
