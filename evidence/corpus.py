@@ -105,9 +105,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = make_corpus(args.folder, args.seed)
-    # mtime=0 keeps the compressed bytes a function of the text alone
+    # the bytes are a function of the text: without a time, and with one name
     partial = args.out.with_name(f"{args.out.name}.partial")
-    with open(partial, "wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as out:
+    with open(partial, "wb") as raw, gzip.GzipFile("corpus.jsonl.gz", fileobj=raw, mode="wb", mtime=0) as out:
         for row in rows:
             out.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
     partial.replace(args.out)

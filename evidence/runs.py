@@ -1,6 +1,7 @@
 """The SAEs of the study: which there are (`study.yaml`), their configs, and how one of them is trained."""
 
 import csv
+import gzip
 import hashlib
 import itertools
 import json
@@ -19,7 +20,7 @@ from rich.console import Console
 from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.files import file_sha256, write_whole
+from sae_lens_abstopk.files import write_whole
 from sae_lens_abstopk.provenance import commit, environment
 from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.divergence import DivergedError
@@ -184,5 +185,11 @@ def weights_digest(folders: Iterable[str | Path]) -> str:
 
 
 def digest_of(text: str | Path) -> str:
-    """The first twelve digits of the SHA-256 of a corpus: runs on different text are not of one study."""
-    return file_sha256(Path(text))[:12]
+    """
+    The first twelve digits of the SHA-256 of the text of a corpus: runs on different text are not of one study.
+
+    Of the text as it is unpacked, since what a gzip file says besides (its own name) and how it packs differ.
+    """
+    opened = gzip.open if Path(text).suffix == ".gz" else open
+    with opened(text, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

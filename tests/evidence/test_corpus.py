@@ -1,11 +1,14 @@
 """The corpus of the study: whole documents are held out, and every part of the text is there once."""
 
+import gzip
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
-from evidence.corpus import HELD_OUT_EVERY, SECTION, cut, make_corpus
+from evidence.corpus import HELD_OUT_EVERY, SECTION, cut, main, make_corpus
+from evidence.runs import digest_of
 
 
 @pytest.fixture
@@ -41,6 +44,19 @@ def test_sections_are_shuffled_over_sources_by_the_seed(folder: Path) -> None:
     assert rows != make_corpus(folder, seed=1)
     sources = [row["source"] for row in rows[: len(rows) // 2]]
     assert 0.1 < sources.count("stories") / len(sources) < 0.5
+
+
+def test_a_corpus_is_the_same_wherever_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, plain = (folder / name for name in ("corpus.jsonl.gz", "again.jsonl.gz", "plain.jsonl"))
+    for path in (first, second):
+        monkeypatch.setattr("sys.argv", ["corpus", str(folder), "--out", str(path)])
+        main()
+    assert first.read_bytes() == second.read_bytes()
+    # and known as the text that it holds, however it is packed
+    plain.write_bytes(gzip.decompress(first.read_bytes()))
+    second.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=1))
+    assert first.read_bytes() != second.read_bytes()
+    assert digest_of(first) == digest_of(second) == digest_of(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
 
 
 def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
