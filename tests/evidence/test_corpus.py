@@ -56,7 +56,9 @@ def test_a_corpus_is_the_same_wherever_it_is_written(folder: Path, monkeypatch: 
     plain.write_bytes(gzip.decompress(first.read_bytes()))
     second.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=1))
     assert first.read_bytes() != second.read_bytes()
-    assert digest_of(first) == digest_of(second) == digest_of(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
+    assert (
+        digest_of(first) == digest_of(second) == digest_of(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
+    )
 
 
 def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
