@@ -36,7 +36,8 @@ from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, 
 from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.files import file_sha256
-from sae_lens_abstopk.model.language_model import casts_shared, load_language_model
+from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.token_text import TokenText

@@ -9,7 +9,7 @@ import torch
 
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import n_ranks, summed

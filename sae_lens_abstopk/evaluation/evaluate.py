@@ -47,7 +47,7 @@ from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.text_results import read_text
 from sae_lens_abstopk.folder_lock import run_folder_lock
-from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.provenance import commit, environment, uncommitted
 from sae_lens_abstopk.terminal_text import PrintableConsole

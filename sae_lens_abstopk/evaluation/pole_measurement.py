@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 
 

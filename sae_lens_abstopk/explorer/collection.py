@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation.records import config_facts
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms
 from sae_lens_abstopk.files import why_not_written
-from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 

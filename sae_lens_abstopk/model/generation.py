@@ -12,6 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.hook_places import transformers_model
 
 # what a model may set by default in its generation_config.json, and what would change the scores that are sampled from
@@ -60,7 +61,7 @@ class TextModel:
         tokenizer: By default the model's own.
         chat: Prompts are user turns, put through the chat template.
         prepend_bos: Whether a text starts with BOS; by default as the tokenizer has it. Of no account to chat turns.
-        autocast: Run in bfloat16 autocast: twice as fast on a CPU, with logits that differ in the third digit.
+        autocast: Run in bfloat16 autocast where :func:`autocast_pays`; logits then differ in the third digit.
         batch_size: Texts at once.
 
     Raises:
@@ -185,7 +186,7 @@ class TextModel:
 
     def _logits(self, batch: TokenBatch, *, last: int) -> torch.Tensor:
         """Of at least the ``last`` positions, [n, width, vocabulary]."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+        with bfloat16_autocast(self.device, enabled=self.autocast):
             if self._hf is None:
                 return self.model(batch.ids, attention_mask=batch.mask)
             positions = (batch.mask.cumsum(1) - 1).clamp(min=0)
@@ -203,7 +204,7 @@ class TextModel:
                 disable_compile=True,  # a compiled forward would not see the hooks that steering opens later
                 **PLAIN_SCORES,
             )
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
+            with bfloat16_autocast(self.device, enabled=self.autocast):
                 ids = self._hf.generate(
                     input_ids=batch.ids,
                     attention_mask=batch.mask,

@@ -177,12 +177,3 @@ def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
     return TransformerBridge.boot_transformers(
         model_name, hf_model=hf_model.to(device), tokenizer=tokenizer, device=device
     )
-
-
-def casts_shared() -> torch.autocast:
-    """
-    A context, or decorator, in which the weights of a model that runs in autocast are cast once, not at every pass.
-
-    An autocast context forgets what it cast when the outermost one ends. Weights must not change inside this one.
-    """
-    return torch.autocast("cpu", enabled=False)  # the memory of casts is one for all kinds of devices

@@ -15,6 +15,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.autocast import bfloat16_autocast
 
 # predictions scored at one time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
@@ -87,7 +88,7 @@ class ModelPasses:
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
         """Activations [batch, context, d_in] alone; the layers above the hook are not run."""
-        with self._autocast(tokens):
+        with bfloat16_autocast(tokens.device, enabled=self.autocast):
             _, cache = self.model.run_with_cache(
                 tokens,
                 names_filter=[self.hook_name],
@@ -165,11 +166,8 @@ class ModelPasses:
         return activations
 
     def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
-        with self._autocast(tokens):
+        with bfloat16_autocast(tokens.device, enabled=self.autocast):
             return self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
-
-    def _autocast(self, tokens: torch.Tensor) -> torch.autocast:
-        return torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
 
 def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.model.language_model import casts_shared
+from sae_lens_abstopk.model.autocast import autocast_pays, casts_shared
 from sae_lens_abstopk.ranks import averaged, n_ranks, this_rank
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.mixing import MixingBuffer
@@ -77,9 +77,16 @@ class FilteredActivationsStore(ActivationsStore):
     _reads_ahead: bool = False
 
     @classmethod
+    @override
+    def from_config(cls, model: HookedRootModule, cfg: Any, **options: Any) -> Self:
+        store = cast(Self, super().from_config(model, cfg, **options))
+        store.autocast_lm = cfg.autocast_lm and autocast_pays(_get_input_token_device(model))
+        return store
+
+    @classmethod
     def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, dataset: Dataset | IterableDataset) -> Self:
         """The store of a run; with ``max_norm_multiple`` set, the first batches of text are read for their median."""
-        store = cast(Self, cls.from_config(model, cfg, override_dataset=dataset))
+        store = cls.from_config(model, cfg, override_dataset=dataset)
         # of its own, so that a thread which reads ahead and whatever else draws numbers do not depend on each other
         store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
         store.train_batch_size_tokens //= n_ranks()

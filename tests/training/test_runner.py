@@ -376,7 +376,10 @@ def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
     assert store.n_dataset_processed == other.n_dataset_processed > 0
 
 
-def test_a_model_in_autocast_is_cast_once_for_several_batches(raw_config: dict[str, Any]) -> None:
+def test_a_model_in_autocast_is_cast_once_for_several_batches(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.training.activations.autocast_pays", lambda _: True)
     run = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET)
     weights = {parameter.data_ptr() for parameter in run.model.parameters() if parameter.ndim == 2}
 

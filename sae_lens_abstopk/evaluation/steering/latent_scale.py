@@ -13,6 +13,7 @@ from torch import nn
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.steer import checked_latent, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
+from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
@@ -106,7 +107,7 @@ def latent_scale(
         batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
         latents: Which to measure.
         token_filter: Tokens that count; those that :func:`steer` steers by default.
-        autocast: Run the model in bfloat16 autocast.
+        autocast: See :class:`TextModel`.
 
     Raises:
         ConfigError: the SAE is one of a single attention head or has no such latent, or the model has no such hook.
@@ -122,7 +123,7 @@ def latent_scale(
     token_filter = token_filter or steering_filter(model, sae)
     with intervene(model, sae.cfg.metadata.hook_name, look, token_filter=token_filter):
         for tokens in batches:
-            with suppress(_SeenError), torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=autocast):
+            with suppress(_SeenError), bfloat16_autocast(tokens.device, enabled=autocast):
                 model(tokens)
     return fitter.result
 

@@ -1,0 +1,52 @@
+"""Bfloat16 autocast of the language model: where the processor is fast in it, and nowhere else."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text import load_text
+from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=[True, False], ids=["fast", "slow"])
+def fast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor is taken to be fast in bfloat16."""
+    monkeypatch.setattr("sae_lens_abstopk.model.autocast.bfloat16_is_fast", lambda _: request.param)
+    return request.param
+
+
+def test_a_cpu_without_the_instructions_keeps_to_float32(fast: bool) -> None:
+    a = torch.eye(3)
+    with bfloat16_autocast(CPU, enabled=True):
+        assert (a @ a).dtype == (torch.bfloat16 if fast else torch.float32)
+    with bfloat16_autocast(CPU, enabled=False):
+        assert (a @ a).dtype == torch.float32
+    assert autocast_pays(CPU) is fast
+    assert autocast_pays(torch.device("cuda"))
+
+
+def test_so_do_training_evaluation_and_generation(raw_config: dict[str, Any], fast: bool) -> None:
+    seen = []
+
+    def look(module: Any, args: Any, output: torch.Tensor) -> None:  # noqa: ARG001  # torch's
+        seen.append(output.dtype)
+
+    cfg = build_config(raw_config | {"autocast_lm": True})
+    model: Any = load_language_model(cfg)
+    next(module for module in model.modules() if isinstance(module, torch.nn.Linear)).register_forward_hook(look)
+    with saelens_notes_off():
+        store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, "train"))
+    store.get_activations(torch.arange(8).view(1, 8))
+    ModelPasses.of_run(model, cfg).clean(torch.arange(8).view(1, 8))
+    text_model = TextModel(model, autocast=True)
+    text_model.next_logits(text_model.encode(["a b"]))
+    assert len(seen) >= 3
+    assert set(seen) == {torch.bfloat16 if fast else torch.float32}
