@@ -19,6 +19,7 @@ from sae_lens_abstopk.config.checks import (
 from sae_lens_abstopk.config.tracking_config import TrackingConfig, require_default
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 PATHS = (
@@ -140,6 +141,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 raise ConfigError(
                     f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
                 )
+        sparse = [sae for sae in self.all_saes.values() if isinstance(sae, SparseTrainingSAEConfig)]
+        if len(sparse) == len(self.all_saes) and all(sae.sparse_backend == "sparse" for sae in sparse):
+            require_default(
+                self, "autocast", "SAEs on the sparse kernels train in float32 (autocast_lm is for the language model)"
+            )
         if all(isinstance(sae, SignedTrainingSAEConfig) for sae in self.all_saes.values()):
             require_default(self, "b_dec_init_method", "sae.b_dec_init_method is what a signed SAE is centred by")
         for name, target in self.target_l0.items():

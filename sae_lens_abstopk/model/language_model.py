@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sae_lens.load_model import load_model
+from sae_lens.load_model import HookedProxyLM, load_model
 from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
@@ -159,6 +159,9 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
                 model_from_pretrained_kwargs=kwargs,
                 hook_names=list(hook_names or [cfg.hook_name]),
             )
+            if isinstance(model, HookedProxyLM):  # keys and values of a pass that nothing goes on from
+                proxied: Any = model.model
+                proxied.config.get_text_config().use_cache = False
     except (OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
     first = next(model.parameters(), None)
@@ -174,6 +177,6 @@ def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
     # A bridge finds a local folder only through a model that is loaded already.
     hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
     tokenizer = AutoTokenizer.from_pretrained(model_name)
-    return TransformerBridge.boot_transformers(
-        model_name, hf_model=hf_model.to(device), tokenizer=tokenizer, device=device
-    )
+    if kwargs.get("device_map") is None:  # else it is where it is to be
+        hf_model = hf_model.to(device)
+    return TransformerBridge.boot_transformers(model_name, hf_model=hf_model, tokenizer=tokenizer, device=device)

@@ -78,8 +78,8 @@ class FilteredActivationsStore(ActivationsStore):
 
     @classmethod
     @override
-    def from_config(cls, model: HookedRootModule, cfg: Any, **options: Any) -> Self:
-        store = cast(Self, super().from_config(model, cfg, **options))
+    def from_config(cls, model: HookedRootModule, cfg: Any, override_dataset: Any = None) -> Self:
+        store = cast(Self, super().from_config(model, cfg, override_dataset))
         store.autocast_lm = cfg.autocast_lm and autocast_pays(_get_input_token_device(model))
         return store
 

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from traceback import clear_frames
 
 import torch
 from sae_lens.training.prefetch import PrefetchingIterator
@@ -58,6 +59,7 @@ class BatchStream(Iterator[torch.Tensor]):
         except Interrupted as error:
             stops = error
         except Exception as error:  # of the text, the language model, a cache, the network
+            clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
             stops = NoBatchError(error)
         if any_rank(stops is not None):
             raise stops or Interrupted("another rank")

@@ -41,7 +41,7 @@ class DivergenceWatch:
         Raises:
             DivergedError: as :meth:`look`.
         """
-        self._unseen.append((step, {name: loss.detach() for name, loss in losses.items()}))
+        self._unseen.append((step, dict(losses)))
         if len(self._unseen) >= STEPS_BETWEEN:
             self.look()
 

@@ -13,9 +13,7 @@ from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 
 
 @torch.no_grad()
-def step_metrics(
-    trainer: SAETrainer[Any, Any], output: TrainStepOutput, loss_recovered: LossRecovered | None = None
-) -> dict[str, float]:
+def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict[str, float]:
     """
     Metrics of one step on its own batch, the same on all ranks, in the units of the raw activations.
 
@@ -30,7 +28,7 @@ def step_metrics(
     n_active = int(summed((codes._values() if codes.is_sparse else codes).count_nonzero()))
     counted = getattr(trainer.sae, "pole_counts", None)
     poles = pole_statistics(summed(pole_counts(codes)) if counted is None else counted)
-    metrics: dict[str, float] = {
+    return {
         "tokens": trainer.n_training_samples,
         "loss": averaged(output.loss.detach().clone()).item(),
         "mse": sums.mse(),
@@ -42,13 +40,15 @@ def step_metrics(
         "two_sidedness": poles.mean_two_sidedness,
         "learning_rate": trainer.optimizer.param_groups[0]["lr"],
     }
-    if loss_recovered is not None:
-        metrics |= {
-            "ce_clean": loss_recovered.ce_clean,
-            "ce_sae": loss_recovered.ce_sae,
-            "ce_zero": loss_recovered.ce_zero,
-            "ce_mean": loss_recovered.ce_mean,
-            "loss_recovered_zero": loss_recovered.zero,
-            "loss_recovered_mean": loss_recovered.mean,
-        }
-    return metrics
+
+
+def loss_metrics(found: LossRecovered) -> dict[str, float]:
+    """What a row has besides where Loss Recovered was measured."""
+    return {
+        "ce_clean": found.ce_clean,
+        "ce_sae": found.ce_sae,
+        "ce_zero": found.ce_zero,
+        "ce_mean": found.ce_mean,
+        "loss_recovered_zero": found.zero,
+        "loss_recovered_mean": found.mean,
+    }

@@ -12,7 +12,6 @@ import wandb
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
-from sae_lens.saes.sae import TrainStepOutput
 from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices
@@ -40,7 +39,7 @@ from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.measured_tokens import token_batches
 from sae_lens_abstopk.training.metadata import note_run
-from sae_lens_abstopk.training.metrics import step_metrics
+from sae_lens_abstopk.training.metrics import loss_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
@@ -250,25 +249,18 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
             progress.advance_to(first.n_training_samples)
             while first.n_training_steps < cfg.total_training_steps:
-                batch = next(self.batches)
-                outputs: dict[str, TrainStepOutput] = {}
-                for name, trainer in trainers.items():
-                    if trainer.n_training_steps == 0:
-                        self._center(trainer, batch)
-                    trainer.maybe_reset_sparsity()
-                    outputs[name] = trainer.step(batch)
-                    if name in self.controllers:
-                        self.controllers[name].update(outputs[name])
-                    trainer.n_training_steps += 1
-                step = first.n_training_steps
-                self.watch.note({name: output.loss for name, output in outputs.items()}, step)
-                progress.advance_to(first.n_training_samples)
+                batch = next(self.batches).to(cfg.device)
+                step = first.n_training_steps + 1
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)
+                logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
+                taken = {name: self._step(name, batch, logs=logs) for name in trainers}
+                self.watch.note({name: loss for name, (loss, _) in taken.items()}, step)
+                progress.advance_to(first.n_training_samples)
                 losses = self._loss_recovered() if measures else {}
-                if measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0:
+                if logs:
                     for name, trainer in trainers.items():
-                        metrics = step_metrics(trainer, outputs[name], losses.get(name))
+                        metrics = taken[name][1] | (loss_metrics(losses[name]) if name in losses else {})
                         metrics["tokens_per_second"] = progress.tokens_per_second
                         loggers[name].log(metrics, step)
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
@@ -279,11 +271,27 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
 
+    def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> tuple[torch.Tensor, dict[str, float]]:
+        """
+        The loss of a step of one SAE, and its metrics if it is one that logs.
+
+        Nothing else of the step is kept: the codes of a dense SAE may be gigabytes, beside the step of the next.
+        """
+        trainer = self.trainers[name]
+        if trainer.n_training_steps == 0:
+            self._center(trainer, batch)
+        trainer.maybe_reset_sparsity()
+        output = trainer.step(batch)
+        if name in self.controllers:
+            self.controllers[name].update(output)
+        trainer.n_training_steps += 1
+        # a loss of its own, as one in the graph of a compiled step is written over by the next
+        return output.loss.detach().clone(), step_metrics(trainer, output) if logs else {}
+
     def _center(self, trainer: SAETrainer[Any, Any], batch: torch.Tensor) -> None:
         # the signed SAEs do this themselves, so that they do it under SAELens's own runner too
         if not isinstance(trainer.sae, SignedTrainingSAE):
-            scaled = trainer.activation_scaler(batch.to(trainer.sae.device))
-            initialize_b_dec(trainer.sae, scaled, self.cfg.b_dec_init_method)
+            initialize_b_dec(trainer.sae, trainer.activation_scaler(batch), self.cfg.b_dec_init_method)
 
     def _measures_loss(self, step: int, last: bool) -> bool:
         cfg = self.cfg
@@ -356,5 +364,6 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
         run = TrainingRun(cfg, console=console)
         run.run()
     for sae in run.saes.values():
+        vars(sae).pop("training_forward_pass", None)  # that of a trainer, which would keep the model and Adam's moments
         sae.eval()
     return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)

@@ -24,7 +24,7 @@ def save_stream(folder: Path, position: StorePosition) -> None:
         "generator": position.generator,
         "torch_random": torch.get_rng_state(),
     }
-    for i, cuda_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []):
+    for i, cuda_state in enumerate(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []):
         tensors[f"cuda_random_{i}"] = cuda_state
     kind, keys, *numpy_rest = np.random.get_state(legacy=True)
     plain = {

@@ -73,6 +73,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("lr_warm_up_steps", 7, "exceed the run's 6 steps"),
         ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
         ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
+        ("autocast", True, "has no effect here; leave it out: SAEs on the sparse kernels train in float32"),
         ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
         ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
         ("layer", 3, "layer=3 has no effect"),
@@ -364,6 +365,11 @@ def test_a_schedule_that_cannot_be_is_refused_with_what_to_change(
     with pytest.raises(ConfigError) as refused:
         build_config(raw_config | {"lr_scheduler_name": "cosineannealing"} | changes)
     assert sentence in str(refused.value)
+
+
+def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
+    for sae in ({"sparse_backend": "dense"}, {"architecture": "topk"}):
+        assert build_config(raw_config | {"autocast": True, "sae": raw_config["sae"] | sae}).autocast
 
 
 def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:

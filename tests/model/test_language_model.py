@@ -123,6 +123,11 @@ def test_a_checkpoint_of_16_bits_runs_in_autocast_on_a_cpu(
     assert ModelPasses.of_run(load_language_model(cfg), cfg).clean(tokens).losses.isfinite().all()
 
 
+def test_a_pass_keeps_no_keys_and_values(raw_config: dict[str, Any]) -> None:
+    model: Any = load_language_model(build_config(raw_config))
+    assert model.model(torch.arange(8).view(1, 8)).past_key_values is None
+
+
 def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_config, "get_pretrained_model_config", lambda _: SimpleNamespace(n_layers=6, d_model=32))
     cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
@@ -134,16 +139,20 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
+    moved_to: list[str] = []
 
-    def ask(name: str) -> Any:
+    def ask(name: str, **_: Any) -> Any:
         asked.append(name)
-        return SimpleNamespace(to=lambda _: None)
+        return SimpleNamespace(to=moved_to.append)
 
     for loader in ("AutoModelForCausalLM", "AutoTokenizer"):
         monkeypatch.setattr(language_model, loader, SimpleNamespace(from_pretrained=ask))
     monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **_: name)
     assert language_model.load_bridge("pythia-70m-deduped", "cpu", {}) == "EleutherAI/pythia-70m-deduped"
     assert asked == ["EleutherAI/pythia-70m-deduped"] * 2
+    assert moved_to == ["cpu"]
+    language_model.load_bridge("pythia-70m-deduped", "cpu", {"device_map": "auto"})
+    assert moved_to == ["cpu"], "a model that is spread over devices stays there"
     loaded = {}
     monkeypatch.setattr(language_model, "require_tokenizer", lambda _: None)
     monkeypatch.setattr(language_model, "load_model", lambda kind, name, **_: loaded.update({kind: name}) or Module())

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from sae_lens import SAE, ActivationsStore, LanguageModelSAERunnerConfig, LanguageModelSAETrainingRunner, LoggingConfig
+from sae_lens import (
+    SAE,
+    ActivationsStore,
+    LanguageModelSAERunnerConfig,
+    LanguageModelSAETrainingRunner,
+    LoggingConfig,
+    SAETrainer,
+)
 from sae_lens.registry import get_sae_training_class
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast
@@ -25,6 +32,7 @@ from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.training import measured_tokens
+from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activations import (
     BATCHES_PER_CAST,
     FilteredActivationsStore,
@@ -33,7 +41,7 @@ from sae_lens_abstopk.training.activations import (
 )
 from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.trainers import new_sae
+from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 
 QUIET = Console(quiet=True)
 
@@ -168,6 +176,39 @@ def test_a_run_makes_one_store_and_is_freed_when_it_is_done(
         assert left() is None, "a cycle holds it"
     finally:
         gc.enable()
+
+
+def test_a_trained_sae_holds_nothing_of_its_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers = []
+
+    def new(*args: Any) -> Any:
+        trainer = new_trainer(*args)
+        step = trainer.sae.training_forward_pass
+        # as the trainer of a rank does
+        trainer.sae.training_forward_pass = lambda step_input: step(step_input) if trainer else None
+        trainers.append(weakref.ref(trainer))
+        return trainer
+
+    monkeypatch.setattr(runner_module, "new_trainer", new)
+    result = train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+    gc.collect()
+    assert result.saes["sae"].W_dec.isfinite().all()
+    assert [trainer() for trainer in trainers] == [None]
+
+
+def test_codes_of_a_step_are_gone_before_the_next(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    step, n_alive = SAETrainer.step, []
+
+    def watched(self: SAETrainer[Any, Any], batch: torch.Tensor) -> Any:
+        n_alive.append(len(alive))
+        output = step(self, batch)
+        alive.update((output.feature_acts, output.hidden_pre))
+        return output
+
+    monkeypatch.setattr(SAETrainer, "step", watched)
+    train(build_config(raw_config | {"companions": {"topk": {"architecture": "topk"}}}), console=QUIET)
+    assert n_alive == [0] * 2 * 6
 
 
 def test_a_loss_is_measured_in_passes_of_bounded_logits(
