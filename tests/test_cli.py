@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.cli.app import COMMANDS, named, named_folders
+from sae_lens_abstopk.cli.app import COMMANDS, HOME, named, named_folders
 from sae_lens_abstopk.config.keys import key_docs
 from sae_lens_abstopk.config.presets import read_raw
 
@@ -123,6 +123,7 @@ def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypa
         assert str(tmp_path) in done.stderr
         assert "~" not in done.stderr
     assert "a~/b" in invoke("configs", "a~/b").stderr
+    assert [HOME.sub("H", path) for path in (r"~\runs", "~", "~x", r"a~\b")] == [r"H\runs", "H", "~x", r"a~\b"]
 
 
 def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ COMMANDS = (
     *("publish", "pull", "mirror", "convert", "saebench", "neuronpedia"),
 )
 # as a whole argument, or after the name of an option, key or SAE
-HOME = re.compile(r"(?:^|(?<==))~(?=/|$)")
+HOME = re.compile(r"(?:^|(?<==))~(?=[/\\]|$)")
 
 
 class _Commands(TyperGroup):

@@ -25,7 +25,7 @@ def inspect(
     latents: Annotated[int, typer.Option(help="Two-sided latents to show.", min=0)] = 5,
     json: Annotated[Path | None, typer.Option(help="Also write a results file.", show_default=False)] = None,
 ) -> None:
-    """Show metrics of SAEs and contexts of their most two-sided latents."""
+    """Show metrics of SAEs and contexts of the latents whose weaker pole is strongest."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.inspection import inspect_saes
         from sae_lens_abstopk.evaluation.inspection_report import print_inspection

@@ -107,7 +107,8 @@ def publish(
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Measure on text now: the sign gauge and anything missing from the results file."
+            "--measure",
+            help="Measure on text now: the sign gauge, and reconstruction and contexts where there are none.",
         ),
     ] = False,
     model: Model = None,

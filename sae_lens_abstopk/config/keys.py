@@ -36,7 +36,7 @@ EXTRA = {
     "sae.architecture": (
         "str",
         "abstopk",
-        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains.",
+        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains; a companion has that of sae by default.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
     "sae.signed_fraction": (
@@ -45,7 +45,11 @@ EXTRA = {
         "Number of signed latents as a multiple of d_in, in place of signed_share.",
     ),
     "sae.expansion_factor": ("float", "none", "d_sae as a multiple of d_in, in place of d_sae."),
-    "sae.matryoshka_widths": ("list[int]", "[d_sae/16, d_sae/4, d_sae]", "Numbers of latents of the nested prefixes."),
+    "sae.matryoshka_widths": (
+        "list[int]",
+        "[d_sae/16, d_sae/4, d_sae]",
+        "Numbers of latents of the nested prefixes; SAELens's matryoshka_batchtopk has no default.",
+    ),
     "sae.l1_coefficient": ("float", "1.0", "Weight of the L1 penalty."),
     "sae.l1_warm_up_steps": ("int", "0", "Steps over which the L1 penalty is warmed up."),
     "sae.lp_norm": ("float", "1.0", "Power of the sparsity penalty."),

@@ -51,6 +51,9 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         b_dec_init_method (str): Centring on the first batch of SAEs that have no key of this name in `sae`, as the signed ones
             have: mean, geometric_median or zeros.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
+        n_batches_in_buffer (int): Contexts whose tokens are mixed.
+        feature_sampling_window (int): Steps that the saved sparsity of latents is measured over.
+        from_pretrained_path (str, optional): Checkpoint of a run whose weights a new run starts from.
         dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is sae.dtype.
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
         activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them

@@ -38,7 +38,7 @@ def check_behaviour_task(task: Task, options: BehaviourOptions) -> None:
     if part is None or not part.chat or part.scorer is None or part.scorer.kind != "prefixes":
         raise ConfigError(
             f"steering.behaviour.task={task.name!r} must be a refusal task, one with chat prompts and a scorer of kind "
-            "prefixes; use 'refusal' or 'public/harmful_harmless'."
+            "prefixes; use 'refusal'."
         )
     if options.questions:
         require_lm_eval()

@@ -10,10 +10,11 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError
 from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
+from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.config.checks import require_devices
+from sae_lens_abstopk.config.checks import require_devices, resolve_device
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, explaining_options, kept_back
@@ -58,9 +59,15 @@ class LoadedSAEs:
         return without_path(self.cfg.dataset_path)
 
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
-        """The same with ``model``, or with the one of ``cfg``, which is loaded; the SAEs are moved to where it has the hook."""
+        """
+        The same with ``model``, or with the one of ``cfg``, which is loaded; the SAEs are moved to where it has the hook.
+
+        Raises:
+            ConfigError: the model cannot be loaded, or is on a device that metrics cannot be computed on.
+        """
         model = load_language_model(self.cfg) if model is None else model
         device = ModelPasses.of_run(model, self.cfg).device
+        resolve_device("the model's device", str(device))
         for sae in self.saes.values():
             sae.to(device)
         rules = ReadingRules.of_saes(self.saes, getattr(model, "tokenizer", None))
@@ -99,7 +106,7 @@ class Subjects(LoadedSAEs):
 
     def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
         """
-        Token ids [batch, context] of at least ``n_tokens`` tokens of the text, which is read once for equal calls.
+        Token ids [batch, context] of ``n_tokens`` tokens or more, or all that the text has; it is read once for equal calls.
 
         Batches that the whole model is run on, ``with_logits``, may be smaller than others.
         """
@@ -296,6 +303,11 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
     try:
         sae = SAE.load_from_disk(folder)
     except KeyError as error:
+        if error.args[0] in SAE_TRAINING_CLASS_REGISTRY:
+            raise ConfigError(
+                f"{folder} is a checkpoint: it holds an SAE in training, of the architecture {error}. Name the folder of the "
+                "finished run, or let the run go on with --resume."
+            ) from None
         raise ConfigError(
             f"{folder}: SAELens knows no architecture {error}; import the package that registers it."
         ) from None

@@ -78,7 +78,7 @@ def publish(
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
         results: Results file for the card; an SAE's are told by the hash of its weights, else by its id or the label in its
             metadata. By default the ``results.json`` in the folder of an SAE or the one above, if it is of these weights.
-        measure: Read some text now, for the canonical sign gauge and whatever the results lack; of folders alone.
+        measure: Read some text now, for the canonical sign gauge and reconstruction and contexts where there are none; of folders alone.
         model_name: Model to measure with instead of the one recorded.
         text: Dataset or file to measure on instead of the run's held-out text.
         n_tokens: Tokens to measure on.

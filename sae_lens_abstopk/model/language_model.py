@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sae_lens_abstopk.config.model_config import model_shape, name_on_hub, read_model_config, why_no_model
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError
+from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.generation import require_chat_template
 from sae_lens_abstopk.model.hook_places import LAYER_MODULE
 
@@ -142,6 +143,9 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
     """
     The model of ``cfg`` on ``cfg.llm_device``, in evaluation mode, with these hooks or the one that the run reads.
 
+    Of the type of its checkpoint, or that of ``model_from_pretrained_kwargs``; a checkpoint of 16 bits is widened to float32 on
+    a CPU that is slow in these.
+
     Raises:
         ConfigError: it cannot be loaded, or see :func:`require_tokenizer`.
     """
@@ -165,8 +169,13 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
     except (OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
     first = next(model.parameters(), None)
-    if cfg.autocast_lm and first is not None and first.dtype == torch.float16 and first.device.type == "cpu":
-        model.float()  # in autocast a layer norm of a CPU is given float32, which it does not take with float16 weights
+    if first is not None and first.device.type == "cpu":
+        half, asked = first.dtype in (torch.float16, torch.bfloat16), kwargs.keys() & {"dtype", "torch_dtype"}
+        # in autocast a layer norm of a CPU is given float32, which it does not take with float16 weights
+        if (half and not asked and not autocast_pays(first.device)) or (
+            cfg.autocast_lm and first.dtype == torch.float16
+        ):
+            model.float()
     return model.eval()
 
 

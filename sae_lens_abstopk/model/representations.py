@@ -47,7 +47,9 @@ class Representations:
     @classmethod
     def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]) -> Self:
         """Files of the right size."""
-        made = cls(n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-"))
+        made = cls(
+            n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-", ignore_cleanup_errors=True)
+        )
         try:
             _check_room(made.folder, 4 * n * len(reads) * (d_in + sum(d_sae.values())))
             for name, width in {_X: d_in, **d_sae}.items():
@@ -145,10 +147,11 @@ def represent(
     _check(texts, reads, markers)
     d_in, d_sae = _widths(passes, tokenizer, saes, texts, rules)
     made = Representations._create(len(texts), tuple(reads), d_in, d_sae)
+    files: dict[tuple[str | None, str], npt.NDArray[np.float32]] = {}
     try:
         fallbacks, done = made.fallbacks, 0
         left_out: list[int] = []
-        files = {(name, read): made._open(name, read, mode="r+") for name in (_X, *saes) for read in reads}
+        files |= {(name, read): made._open(name, read, mode="r+") for name in (_X, *saes) for read in reads}
         for batch in text_batches(
             passes,
             tokenizer,
@@ -169,6 +172,7 @@ def represent(
             if on_progress is not None:
                 on_progress(done, len(texts))
     except BaseException:
+        files.clear()  # Windows removes no file that is mapped
         made.close()
         raise
     return replace(made, fallbacks=fallbacks, left_out=tuple(sorted(left_out)))

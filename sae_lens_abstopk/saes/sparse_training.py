@@ -35,7 +35,8 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             own step, which gives the same numbers. Half-precision parameters and hooks on the codes always take it.
         selection_dtype: Precision of the search for the latents to keep. ``"bfloat16"`` finds candidates in half
             precision, then computes them and proves the choice in float32: the latents and values of ``"float32"``, up
-            to the rounding of float32 sums. ``"auto"`` takes it where the processor multiplies bfloat16 matrices fast.
+            to the rounding of float32 sums, in steps of 768 tokens or more. ``"auto"`` takes it where the processor multiplies
+            bfloat16 matrices fast.
             On a GPU it is always float32: products there may round partial sums, and the proof allows for one rounding.
 
     Raises:

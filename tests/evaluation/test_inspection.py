@@ -36,6 +36,7 @@ from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_ins
 from sae_lens_abstopk.evaluation.loading import load_sae, load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.suite import ReconstructionOptions, Suite
+from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
 from tests.evaluation.results_document import results_document
 from tests.saes.test_signed_saes import with_random_weights
@@ -193,6 +194,18 @@ def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Pa
     cfg.write_text(cfg.read_text().replace("signed_jumprelu", "strange"))
     with pytest.raises(ConfigError, match="SAELens knows no architecture 'strange'"):
         load_sae(tmp_path / "strange")
+    cfg.write_text(cfg.read_text().replace("strange", "batch_abstopk"))
+    with pytest.raises(ConfigError, match=r"strange is a checkpoint: it holds an SAE in training, .* 'batch_abstopk'"):
+        load_sae(tmp_path / "strange")
+
+
+def test_a_model_in_memory_is_on_a_device_that_metrics_can_be_computed_on(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = load_subject_saes(folders)
+    monkeypatch.setattr(ModelPasses, "device", torch.device("mps"))
+    with pytest.raises(ConfigError, match="the model's device='mps' has no float64"):
+        subjects.with_model()
 
 
 def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path) -> None:

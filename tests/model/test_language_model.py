@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import T5Config
+from transformers import AutoModelForCausalLM, T5Config
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config import model_config
@@ -121,6 +121,20 @@ def test_a_checkpoint_of_16_bits_runs_in_autocast_on_a_cpu(
     cfg = build_config(raw_config | changes)
     tokens = torch.arange(20).view(2, 10)
     assert ModelPasses.of_run(load_language_model(cfg), cfg).clean(tokens).losses.isfinite().all()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_checkpoint_of_16_bits_is_widened_on_a_cpu_that_is_slow_in_them(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    monkeypatch.setattr(language_model, "autocast_pays", lambda _: fast)
+    folder = shutil.copytree(raw_config["model_name"], tmp_path / "model")
+    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).save_pretrained(folder)
+    found = []
+    for options in ({}, {"dtype": torch.bfloat16}):
+        cfg = build_config(raw_config | {"model_name": str(folder), "model_from_pretrained_kwargs": options})
+        found.append(next(load_language_model(cfg).parameters()).dtype)
+    assert found == [torch.bfloat16 if fast else torch.float32, torch.bfloat16]
 
 
 def test_a_pass_keeps_no_keys_and_values(raw_config: dict[str, Any]) -> None:

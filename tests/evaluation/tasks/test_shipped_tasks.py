@@ -159,9 +159,8 @@ def test_the_yaml_of_the_readme_is_a_task(tmp_path: Path) -> None:
     task = load_task(tmp_path / "temperature.yaml")
     texts = texts_of(task)
     assert ("The cook said that the soup was hot.", 0) in texts or ("The nurse said that the soup was hot.", 0) in texts
-    assert any(
-        text.startswith("In the desert the") and text.endswith("is cold all year.") for text, pole in texts if pole
-    )
+    taken_out = {(text.rsplit(maxsplit=1)[1], pole) for text, pole in texts if "out of the" in text}
+    assert taken_out == {("oven.", 0), ("fire.", 0), ("freezer.", 1), ("snow.", 1)}
     assert task.steering is not None
     lines = ["author,stars,body"] + [f"author {i},{(5, 1, 3)[i % 3]},review {i}" for i in range(30)]
     (tmp_path / "reviews.csv").write_text("\n".join(lines))
