@@ -3,8 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from sae_lens_abstopk.config.config_file import build_config
@@ -24,6 +26,15 @@ def state_of(raw: dict[str, Any], console: Console = QUIET, **changes: Any) -> d
     run = run_of(raw, console, **changes)
     run.run()
     return final_state(run)
+
+
+def one_epoch(run: TrainingRun) -> torch.Tensor:
+    """Token ids [n] of the text that a run reads until it starts again."""
+    batches: list[torch.Tensor] = []
+    with suppress(StopIteration):
+        while True:
+            batches.append(run.store.get_batch_tokens(raise_at_epoch_end=True))
+    return torch.cat(batches).flatten()
 
 
 def begin(run: TrainingRun) -> None:

@@ -43,6 +43,7 @@ from sae_lens_abstopk.training.checkpoint import (
 )
 from sae_lens_abstopk.training.run_checkpoints import checkpoint_bytes
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.trainers import new_sae
 from tests.training.runs import QUIET, begin
 
 Usage = namedtuple("Usage", "total used free")
@@ -252,13 +253,25 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)
 
 
-def test_weights_that_mean_something_else_start_no_new_run(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    first = TrainingRun(build_config(raw_config | {"checkpoint_freq": 4}), console=QUIET)
-    first.run()
-    again = raw_config | {"from_pretrained_path": str(first.output / "checkpoints" / "256")}
-    again["sae"] = again["sae"] | {"normalize_activations": "expected_average_only_in"}
-    with pytest.raises(ConfigError, match="an SAE with normalize_activations none, but this run has expected_average"):
-        TrainingRun(build_config(again | {"output_path": str(tmp_path / "again")}))
+@pytest.mark.parametrize(
+    ("architecture", "key", "here"),
+    [
+        ("abstopk", "normalize_activations", "expected_average_only_in"),
+        ("topk", "apply_b_dec_to_input", False),
+        ("topk", "rescale_acts_by_decoder_norm", False),
+        ("batch_abstopk", "signed_share", 0.25),
+    ],
+)
+def test_weights_that_mean_something_else_start_no_new_run(
+    raw_config: dict[str, Any], tmp_path: Path, architecture: str, key: str, here: Any
+) -> None:
+    raw_config["sae"] |= {"architecture": architecture}
+    written = build_config(raw_config).sae
+    new_sae(written, seed=0).save_model(tmp_path / "first")
+    raw_config["sae"] |= {key: here}
+    sentence = f"an SAE with {key} {getattr(written, key)}, but this run has {here}"
+    with pytest.raises(ConfigError, match=sentence):
+        TrainingRun(build_config(raw_config | {"from_pretrained_path": str(tmp_path / "first")}))
 
 
 @pytest.mark.parametrize("normalisation", ["covariance_whitening", "expected_average_only_in"])

@@ -6,6 +6,7 @@ import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import interruption
 from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.checkpoint import damage
 from tests.test_cli import invoke
 from tests.training.exactness import differences
 from tests.training.runs import run_of, state_of
@@ -32,17 +35,25 @@ def test_what_a_stopped_run_prints_goes_on_with_it(raw_config: dict[str, Any], s
     assert "going on after step 4" in done.output
 
 
-def test_a_second_signal_stops_at_once_and_its_echo_does_not(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stop_after: Callable[..., None]
+@pytest.mark.parametrize(("seconds", "kept"), [(3.0, []), (0.5, ["64"])])
+def test_a_second_signal_stops_at_once_and_the_echo_of_the_first_does_not(
+    raw_config: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: Callable[..., None],
+    seconds: float,
+    kept: list[str],
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.interruption.ECHO", 0.0)
+    clock = iter([100.0, 100.0 + seconds])
+    monkeypatch.setattr(interruption, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     run = run_of(raw_config | {"companions": {"topk": {"architecture": "topk"}}})
     stop_after(1, signal.SIGINT, times=2)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run.run()
-    assert not (run.output / "checkpoints").exists()
     assert signal.getsignal(signal.SIGINT) is before
+    assert next(clock, None) is None, "both signals came"
+    written = list((run.output / "checkpoints").glob("*"))
+    assert [(path.name, damage(path)) for path in written] == [(name, None) for name in kept]
 
 
 def test_a_run_that_is_stopped_in_its_last_step_is_whole_and_nothing_follows_it(
