@@ -1,12 +1,13 @@
 import json
 import os
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -76,6 +77,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_level, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=10**6
     )
+
+
+@pytest.fixture(scope="session")
+def bos_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same, but that it puts a BOS before every text itself, as those of Gemma and Llama do."""
+    own = deepcopy(tokenizer)
+    own.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
+    return own
 
 
 def tiny_configs() -> dict[str, PreTrainedConfig]:

@@ -148,5 +148,5 @@ def _instructions(task: Task, most: int, seed: int) -> list[list[Example]]:
 def _accuracy(found: MultipleChoiceScore) -> Interval:
     """With the 95 % interval of a normal distribution around it, or none where all answers are right or all wrong."""
     margin = 1.96 * found.accuracy_stderr or float("nan")
-    low, high = max(0.0, found.accuracy - margin), min(1.0, found.accuracy + margin)
+    low, high = np.clip([found.accuracy - margin, found.accuracy + margin], 0, 1).tolist()  # which leaves NaN as it is
     return Interval.of(Estimate(found.accuracy, low, high, found.n))

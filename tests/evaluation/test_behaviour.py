@@ -1,4 +1,4 @@
-"""Refusals under steering: whose texts are asked, under which edit, and that the two poles are told apart."""
+"""Refusals and questions under steering: what is asked, under which edit, and that the two poles are told apart."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -10,9 +10,10 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.evaluation import behaviour
-from sae_lens_abstopk.evaluation.behaviour import measure_behaviour
+from sae_lens_abstopk.evaluation.behaviour import _accuracy, measure_behaviour
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore
 from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
@@ -22,32 +23,49 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
 
 
-def test_refusals_of_each_pole_are_measured_under_each_intervention_at_its_strengths(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("instructions", [1, 24])
+def test_refusals_and_questions_are_measured_under_each_intervention_at_its_strengths(
+    instructions: int,
+    tiny_models: dict[str, Path],
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, chat, hook = model_of("gpt2", tiny_models), deepcopy(tokenizer), HOOKS["gpt2"]
     chat.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
     model.tokenizer = chat
     sae, everywhere = signed_sae(hook), TokenFilter()
-    cfg = SimpleNamespace(hook_name=hook, autocast_lm=False)
+    cfg = SimpleNamespace(hook_name=hook, autocast_lm=False, model_name="gpt2", model_from_pretrained_kwargs={})
     subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, cfg=cfg, token_filter=everywhere)
     examples = [Example(f"{'AB'[pole]}, text {i}", pole, f"{pole}{i}") for i in range(10) for pole in (0, 1)]
     task = make_task("refusal", ("harmful", "harmless"), examples)
     matched = SimpleNamespace(towards_a=SimpleNamespace(strength=-2.0), towards_b=SimpleNamespace(strength=3.0))
     latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
     response: Any = SimpleNamespace(interventions=latents, summary=lambda _: matched)
-    asked, logits = [], []
+    asked, logits, questions = [], [], []
 
-    def measured(text_model: TextModel, harmful: list[str], harmless: list[str], **_: Any) -> RefusalScores:
-        asked.append((set(harmful), set(harmless)))
+    def measured(text_model: TextModel, harmful: list[str], harmless: list[str], **options: Any) -> RefusalScores:
+        of_harmful, of_harmless = options.pop("groups")
+        asked.append((set(zip(harmful, of_harmful, strict=True)), set(zip(harmless, of_harmless, strict=True))))
+        assert options == {"max_new_tokens": 7, "seed": 3}
         logits.append(text_model.next_logits(text_model.encode(["The river"])))
         return RefusalScores(Estimate(0.75, 0.7, 0.8, 2), Estimate(0.25, 0.2, 0.3, 2), ("No.",))
 
+    def answered(*, steering: Path | None, limit: int, **_: Any) -> MultipleChoiceScore:
+        (steered,) = torch.load(steering).values() if steering else [None]
+        questions.append((steered and steered["steering_coefficient"], limit))
+        return MultipleChoiceScore(0.5, 0.1, len(questions))
+
     monkeypatch.setattr(behaviour, "measure_refusal", measured)
-    options = BehaviourOptions(questions=0)
+    monkeypatch.setattr(behaviour, "multiple_choice", answered)
+    options = BehaviourOptions(instructions=instructions, max_new_tokens=7, questions=5)
     found = measure_behaviour(subjects, task, "mine", response, options, seed=3, on_progress=lambda *_: None)
     of_test = [examples[row] for row in task.split(3).test]
-    assert asked == [tuple({each.text for each in of_test if each.pole == pole} for pole in (0, 1))] * 3
+    for pole, texts in enumerate(asked[0]):
+        test = {(each.text, each.group) for each in of_test if each.pole == pole}
+        assert texts <= test
+        assert len(texts) == min(instructions, len(test))
+    assert asked == asked[:1] * 3
+    assert questions == [(None, 5), (-2.0, 5), (3.0, 5)]
     text_model = TextModel(model, chat=True)
     for strength, seen in zip((0.0, -2.0, 3.0), logits, strict=True):
         with steer(model, sae, latent=5, strength=strength, scale=20.0, token_filter=everywhere):
@@ -57,5 +75,21 @@ def test_refusals_of_each_pole_are_measured_under_each_intervention_at_its_stren
         "unsteered": [0.0],
         "latent": [-2.0, 3.0],
     }
-    for one in (one for records in found.values() for one in records):
+    for number, one in enumerate((one for records in found.values() for one in records), 1):
         assert (one.refused_harmful.value, one.refused_harmless.value) == (0.75, 0.25)
+        assert one.multiple_choice is not None
+        assert one.multiple_choice.n_units == number
+
+
+@pytest.mark.parametrize(
+    ("score", "interval"),
+    [
+        (MultipleChoiceScore(1.0, 0.0, 4), (1.0, None, None, 4)),
+        (MultipleChoiceScore(0.5, 0.1, 25), (0.5, pytest.approx(0.304), pytest.approx(0.696), 25)),
+        (MultipleChoiceScore(0.75, 0.25, 4), (0.75, pytest.approx(0.26), 1.0, 4)),
+    ],
+)
+def test_an_accuracy_has_an_interval_unless_all_answers_are_right(
+    score: MultipleChoiceScore, interval: tuple[Any, ...]
+) -> None:
+    assert tuple(dict(_accuracy(score)).values()) == interval

@@ -13,7 +13,7 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import compare, evaluate
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.evaluation.evaluation_config import HELD_OUT_BY, kept_back
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.records import run_facts
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
@@ -22,7 +22,6 @@ from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import task_names
-from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.yaml_files import data_folder
 
 QUIET = Console(quiet=True)
@@ -70,21 +69,27 @@ def test_a_suite_measures_everything_and_leaves_one_file(trained: Path, small: d
     }
 
 
-def test_text_is_held_out_where_every_sae_kept_it_back(
-    raw_config: dict[str, Any], trained: Path, tmp_path: Path
-) -> None:
-    other = {**raw_config, "output_path": str(tmp_path / "other"), "held_out_every": 7}
-    seven = train(build_config(other), console=QUIET).folders["sae"]
+def test_text_is_held_out_where_every_sae_kept_it_back(trained: Path, tmp_path: Path) -> None:
+    subjects = open_subjects({"a": trained, "b": trained})
+    assert subjects.held_out
     alone = shutil.copytree(trained, tmp_path / "alone")
     (alone / "config.yaml").unlink()
-    assert open_subjects({"a": trained, "b": trained}).held_out
-    assert not open_subjects({"a": trained, "b": seven}).held_out
     assert not open_subjects({"a": trained, "b": alone}).held_out
-    for key, value in (("column_name", "body"), ("streaming", not raw_config.get("streaming", True))):
+    content = yaml.safe_load((trained / "config.yaml").read_text())
+    others = {
+        "dataset_path": "some/data",
+        "dataset_name": "raw-v1",
+        "split": "test",
+        "streaming": not content.get("streaming", True),
+        "column_name": "body",
+        "use_chat_formatting": True,
+        "held_out_every": 7,
+    }
+    assert others.keys() == set(HELD_OUT_BY)
+    for key, value in others.items():
         other = shutil.copytree(trained, tmp_path / key)
-        content = yaml.safe_load((other / "config.yaml").read_text())
         (other / "config.yaml").write_text(yaml.safe_dump(content | {key: value}))
-        assert not open_subjects({"a": trained, "b": other}).held_out, key
+        assert not kept_back(subjects.cfg, other, subjects.saes["b"]), key
 
 
 def test_text_is_read_once_for_equal_calls(trained: Path) -> None:

@@ -363,7 +363,7 @@ def test_an_sae_that_writes_elsewhere_is_refused(folders: list[Path], tmp_path: 
     load_sae(with_metadata(folders[0], tmp_path / "same", hook_name_out="model.layers.2"))
 
 
-def test_a_model_is_loaded_as_the_metadata_say(texts: Path) -> None:
+def test_a_model_is_loaded_and_a_text_read_as_the_metadata_say(texts: Path) -> None:
     def config(**metadata: Any) -> TrainingConfig:
         sae = TopKSAE(TopKSAEConfig(d_in=32, d_sae=64))
         sae.cfg.metadata = SAEMetadata(model_name="gpt2-small", **metadata)
@@ -375,6 +375,17 @@ def test_a_model_is_loaded_as_the_metadata_say(texts: Path) -> None:
     assert (of_release.model_class_name, of_release.model_from_pretrained_kwargs) == ("HookedTransformer", centred)
     half = config(hook_name="transformer.h.2", model_from_pretrained_kwargs={"dtype": "bfloat16"})
     assert (half.model_class_name, half.model_from_pretrained_kwargs) == ("AutoModelForCausalLM", {"dtype": "bfloat16"})
+    recorded = {
+        "context_size": 64,
+        "prepend_bos": False,
+        "sequence_separator_token": "eos",
+        "seqpos_slice": (2, -1),
+        "hook_head_index": 1,
+    }
+    default = dict(zip(recorded, (128, True, "bos", (None,), None), strict=True))
+    for metadata, expected in ((recorded, recorded), ({}, default)):
+        read = config(hook_name=block, **metadata)
+        assert {key: getattr(read, key) for key in recorded} == expected
 
 
 @pytest.mark.parametrize("name", ["run[v2]", "abstopk [k=32]", "a[/b]"])

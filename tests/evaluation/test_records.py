@@ -1,6 +1,8 @@
 """Every number that was measured stands under its own name in the records of a results file."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,24 @@ from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation import records
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.records import reconstruction_record, steering_record, weights_sha256
+from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, DenseProbe, MeansProbe
+from sae_lens_abstopk.evaluation.probing.code_probes import (
+    CodeProbes,
+    CoveringLatent,
+    LatentPair,
+    Side,
+    SingleLatent,
+    SparseProbe,
+)
+from sae_lens_abstopk.evaluation.probing.probe_score import ProbeScore
+from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes
+from sae_lens_abstopk.evaluation.records import (
+    geometry_record,
+    reconstruction_record,
+    steering_record,
+    task_record,
+    weights_sha256,
+)
 from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve
@@ -107,3 +126,83 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
         assert (pole.strength, pole.reached) == (strength, strength > 0)
         shown = [pole.log_odds, pole.score, pole.generated_cost, pole.neutral_cost, pole.log_odds_area]
         assert shown == [Interval.of(estimate(strength + more)) for more in range(1, 6)]
+
+
+def score(number: float) -> ProbeScore:
+    return ProbeScore(f"read {number}", number + 0.1, number + 0.2, estimate(number + 0.3), estimate(number + 0.4))
+
+
+def code_probes(number: int) -> CodeProbes:
+    """Every number in it is another for each ``number``."""
+    return CodeProbes(
+        single=SingleLatent(2, -1, 0.0, score(number), estimate(number + 0.5)),
+        pair=LatentPair(Side(5, 1), Side(6, -1), 1.0, score(number + 1), estimate(number + 0.6)),
+        sparse=(SparseProbe(2, (0, 1), (1.0, 2.0), 1.0, score(number + 2)),),
+        best_coverage=CoveringLatent(0, 1, "last", estimate(number + 0.7)),
+    )
+
+
+def activation_probes(number: int) -> ActivationProbes:
+    return ActivationProbes(MeansProbe((0.6, 0.8), 1.0, score(number)), DenseProbe(1.0, score(number + 1)))
+
+
+def test_each_number_of_a_probed_task_has_its_own_field() -> None:
+    probes = TaskProbes(
+        sae_name="mine",
+        reads=("last",),
+        seed=0,
+        digest="",
+        n=(6, 2, 2),
+        n_test_groups=2,
+        majority=0.5,
+        codes=code_probes(0),
+        activations=activation_probes(3),
+        permuted_codes=(code_probes(10), code_probes(20)),
+        permuted_activations=(activation_probes(13), activation_probes(23)),
+        untrained=code_probes(30),
+    )
+    found = task_record(probes, torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, -3.0]]))
+    names = ("single latent", "pair", "2-sparse", "difference in means", "logistic regression")
+    numbers = {name: number for number, name in enumerate(names)}
+    assert len(found.probes) == 5 + 5 + 3
+    for name, record in found.probes.items():
+        method, _, control = name.partition(", ")
+        first = numbers[method] + {"": 0, "permuted": 10, "untrained SAE": 30}[control]
+        both = (first, first + 10) if control == "permuted" else (first,)
+        mean = sum(both) / len(both)
+        assert record.read == " or ".join(score(number).read for number in both)
+        assert (record.train_auroc, record.val_auroc) == pytest.approx((mean + 0.1, mean + 0.2))
+        assert (record.auroc.value, record.accuracy.value) == pytest.approx((mean + 0.3, mean + 0.4))
+    assert found.latent.model_dump() == {
+        "latent": 2,
+        "orientation": -1,
+        "coverage": dict(Interval.of(estimate(0.5))),
+        "direction_cosine": pytest.approx(-0.8),
+        "density": None,
+    }
+    assert found.pair.model_dump() == {
+        "latent_a": 5,
+        "sign_a": 1,
+        "latent_b": 6,
+        "sign_b": -1,
+        "coverage": dict(Interval.of(estimate(0.6))),
+    }
+    assert found.best_coverage.model_dump() == {
+        "latent": 0,
+        "orientation": 1,
+        "coverage": dict(Interval.of(estimate(0.7))),
+        "direction_cosine": pytest.approx(0.6),
+        "density": None,
+    }
+    controls = {name: control.value for name, control in found.coverage_controls.items()}
+    assert controls == pytest.approx({"permuted": 15.7, "untrained SAE": 30.7})
+
+
+def test_each_number_of_a_decoder_has_its_own_field() -> None:
+    sae: Any = SimpleNamespace(W_dec=torch.tensor([[-2.0, 0.0], [3.0, 0.0], [4.0, 0.0], [0.0, 5.0], [0.0, 6.0]]))
+    assert geometry_record(sae).model_dump() == {
+        "antipodal_pairs": 2,
+        "antipodal_threshold": -0.7,
+        "latents_in_antipodal_pairs": 3,
+        "decoder_norm_quantiles": pytest.approx([2.2, 3, 4, 5, 5.8]),
+    }

@@ -17,16 +17,21 @@ from tests.evaluation.steerable import topk_sae
 
 
 def steered_on(scales: LatentScales, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """``steer_on_task`` by the task "size" with one SAE, whose latents have these scales."""
-    monkeypatch.setattr(steering_part, "latent_scale", lambda *_, **__: scales)
+    """``steer_on_task`` by the task "size" with one SAE, the best of whose candidates have these scales."""
+
+    def measured(*_: Any, latents: list[int], **__: Any) -> LatentScales:
+        assert latents == list(scales.latents)
+        return scales
+
+    monkeypatch.setattr(steering_part, "latent_scale", measured)
     cfg = SimpleNamespace(autocast_lm=False)
     subjects: Any = SimpleNamespace(
         saes={"mine": topk_sae()}, model=None, cfg=cfg, token_filter=TokenFilter(), batches=lambda _: []
     )
     task: Any = SimpleNamespace(steering="part")
-    probed: Any = SimpleNamespace(candidates={"mine": list(scales.latents)}, direction=[1.0] * 32)
-    options = SteeringOptions(tasks=("size",), random_directions=0)
-    return steer_on_task(subjects, "size", task, probed, options, seed=0, on_progress=lambda *_: None)
+    probed: Any = SimpleNamespace(candidates={"mine": [*scales.latents, 7]}, direction=[1.0] * 32)
+    options = SteeringOptions(tasks=("size",), random_directions=0, candidates=len(scales.latents))
+    return steer_on_task(subjects, "size", task, probed, options, seed=4, on_progress=lambda *_: None)
 
 
 def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,12 +40,22 @@ def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkey
         assert steered_on(nothing, monkeypatch) == {}
 
 
-def test_what_was_chosen_is_steered_by_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_chosen_of_what_fires_is_steered_by_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
     choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0)), list[Intervention]()
-    monkeypatch.setattr(steering_part, "choose_latent", lambda *_, **__: choice)
-    monkeypatch.setattr(steering_part, "dose_response", lambda *of, **_: given.extend(of[3]))
+    scales = LatentScales((3, 5, 6), (4.0, 2.0, float("nan")), (9, 9, 0), n_tokens=99)
+
+    def chosen(*of: Any, seed: int, **_: Any) -> LatentChoice:
+        assert (of[2:], seed) == (("part", [3, 5], scales), 4)
+        return choice
+
+    def measured(*of: Any, seed: int, options: SteeringOptions, **_: Any) -> None:
+        assert (of[2], seed, options.candidates) == ("part", 4, 3)
+        given.extend(of[3])
+
+    monkeypatch.setattr(steering_part, "choose_latent", chosen)
+    monkeypatch.setattr(steering_part, "dose_response", measured)
     monkeypatch.setattr(steering_part, "steering_record", lambda _, chosen, __: chosen)
-    assert steered_on(LatentScales((3, 5), (4.0, 2.0), (9, 9), n_tokens=99), monkeypatch) == {"mine": choice}
+    assert steered_on(scales, monkeypatch) == {"mine": choice}
     latent, clamp, means = given
     assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
     assert (means.orientation, means.direction is None) == (1, False)

@@ -134,10 +134,11 @@ def test_what_follows_an_end_of_text_is_not_counted(
     assert ended.new.ids.tolist() == [free.new.ids[0, : end + 1].tolist()]
 
 
+@pytest.mark.parametrize("kind", ["tokenizer", "bos_tokenizer"])
 def test_chat_prompts_go_through_the_template(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    kind: str, tiny_models: dict[str, Path], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = model_of("gpt2", tiny_models)
+    model, tokenizer = model_of("gpt2", tiny_models), request.getfixturevalue(kind)
     with pytest.raises(ConfigError, match="no chat template"):
         TextModel(model, tokenizer, chat=True)
     template = (
@@ -159,10 +160,15 @@ def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(
         TextModel(model, tokenizer).encode(["He", ""])
 
 
-def test_a_text_starts_with_bos_where_asked(tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_text_starts_with_bos_where_asked(
+    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast, bos_tokenizer: PreTrainedTokenizerFast
+) -> None:
     model = model_of("gpt2", tiny_models)
-    with_bos, without = (TextModel(model, tokenizer, prepend_bos=bos).encode(["He"]).ids for bos in (True, False))
-    assert with_bos.tolist() == [[tokenizer.bos_token_id, *without[0].tolist()]]
+    without = tokenizer(["He"])["input_ids"]
+    with_bos = [[tokenizer.bos_token_id, *without[0]]]
+    for own, default in ((tokenizer, without), (bos_tokenizer, with_bos)):
+        for bos, expected in ((True, with_bos), (False, without), (None, default)):
+            assert TextModel(model, own, prepend_bos=bos).encode(["He"]).ids.tolist() == expected
     without_bos = deepcopy(tokenizer)
     without_bos.bos_token = None
-    assert TextModel(model, without_bos, prepend_bos=True).encode(["He"]).ids.tolist() == without.tolist()
+    assert TextModel(model, without_bos, prepend_bos=True).encode(["He"]).ids.tolist() == without

@@ -54,7 +54,11 @@ def one_by_one(passes: ModelPasses, tokenizer: Any, text: str, bos: bool) -> tor
 
 @torch.no_grad()
 @pytest.mark.parametrize("bos", [False, True])
-def test_rows_are_those_of_texts_run_one_by_one(passes: ModelPasses, tokenizer: Any, bos: bool) -> None:
+@pytest.mark.parametrize("kind", ["tokenizer", "bos_tokenizer"])
+def test_rows_are_those_of_texts_run_one_by_one(
+    passes: ModelPasses, kind: str, bos: bool, request: pytest.FixtureRequest
+) -> None:
+    tokenizer = request.getfixturevalue(kind)
     made = saes(prepend_bos=bos, seqpos_slice=(1, None))
     markers = [(8, 18), (0, 2), (9, 17), (2, 9), (11, 13)]
     with represent(passes, tokenizer, made, TEXTS, reads=("last", "mean", "marked"), markers=markers) as found:

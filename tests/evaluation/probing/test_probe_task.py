@@ -129,19 +129,20 @@ def test_pairs_of_latents_that_are_always_on_cover_nothing() -> None:
     assert found.single.coverage.value == pytest.approx(0.5)
 
 
-def test_numbers_on_test_are_scikit_learns() -> None:
+def test_numbers_on_each_part_are_scikit_learns() -> None:
     data = planted()
     # a harder task: a tenth of the poles are wrong
     flipped = np.random.default_rng(1).random(600) < 0.1
     data = replace(data, labels=data.labels ^ flipped)
     found = data.probe()
     train, _, test = data.split
-    z = -data.codes["signed"][:, PLANTED]
-    assert found.codes.single.score.auroc.value == pytest.approx(roc_auc_score(data.labels[test], z[test]))
+    z, score = -data.codes["signed"][:, PLANTED], found.codes.single.score
+    for part, value in zip(data.split, (score.train_auroc, score.val_auroc, score.auroc.value), strict=True):
+        assert value == pytest.approx(roc_auc_score(data.labels[part], z[part]))
     threshold = found.codes.single.threshold
     best = max(((z[train] > t) == data.labels[train]).mean() for t in [-np.inf, *z[train]])
     assert ((z[train] > threshold) == data.labels[train]).mean() == best
-    assert found.codes.single.score.accuracy.value == ((z[test] > threshold) == data.labels[test]).mean()
+    assert score.accuracy.value == ((z[test] > threshold) == data.labels[test]).mean()
     mean, spread = data.x[train].mean(0), data.x[train].std(0)
     theirs = LogisticRegression(C=found.activations.dense.strength, tol=1e-6)
     theirs.fit((data.x[train] - mean) / spread, data.labels[train])

@@ -1,6 +1,7 @@
 """A model in which a concept is planted: a direction that is the difference of two tokens' rows in the unembedding."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
-from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.generation import TextModel, TokenBatch
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import random_tokens, signed_sae, topk_sae
@@ -237,6 +238,26 @@ def test_the_latent_is_chosen_on_val_prompts_and_everything_is_measured_on_test_
     assert read == [*split_prompts(PROMPTS).test, *NEUTRAL_TEXTS]
 
 
+@pytest.mark.parametrize("bos", [True, False])
+def test_prompts_begin_with_one_bos_where_those_of_the_sae_did(
+    bos: bool, planted: Planted, bos_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, encode = set[int](), TextModel.encode
+
+    def counted(self: TextModel, texts: Sequence[str], **of: Any) -> TokenBatch:
+        batch = encode(self, texts, **of)
+        counts.update(row.count(bos_tokenizer.bos_token_id) for row in batch.ids.tolist())
+        return batch
+
+    monkeypatch.setattr(TextModel, "encode", counted)
+    monkeypatch.setattr(planted.sae.cfg.metadata, "prepend_bos", bos)
+    choose_latent(planted.model, planted.sae, planted.part, [PLANTED], lambda _: 1.0, tokenizer=bos_tokenizer)
+    assert counts == {int(bos)}
+    counts.clear()
+    at_neutral_cost(planted, bos_tokenizer, 1.0, strengths=[1])
+    assert counts == {int(bos)}
+
+
 def test_a_latent_whose_positive_side_is_pole_a_is_turned_towards_pole_b(planted: Planted) -> None:
     both = equal_norm_interventions(planted.sae, latent=PLANTED, scale=2.0, orientation=-1, n_random=0)
     assert [each.name for each in both] == ["latent", "clamp"]
@@ -345,10 +366,16 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     assert sentence in str(refused.value)
 
 
-def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(
+    tokenizer: PreTrainedTokenizerFast, bos_tokenizer: PreTrainedTokenizerFast
+) -> None:
     words = ((" he", "he", "\n\nhe"), (" the", "the", "  the"))
     alone = tokenizer([*words[0], *words[1]], add_special_tokens=False)["input_ids"]
     assert first_tokens(tokenizer, words) == tuple(sorted({row[0] for row in rows}) for rows in (alone[:3], alone[3:]))
+    joining = deepcopy(bos_tokenizer)
+    joining.add_tokens(["\n\n"])
+    he, newline = tokenizer("he\n")["input_ids"]
+    assert first_tokens(joining, (("he",), ("\n",))) == ([he], [newline])
     # as of Llama 2, which begins every text with a space
     pieces = ["<unk>", "▁", "\n", "▁true", "▁false"]
     with_space = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
