@@ -155,7 +155,8 @@ def explore(
         require_all_heads(first, "steering")
     subjects = loaded.with_model(None if isinstance(model, str) else model)
     if prompts:
-        TextModel(subjects.model).encode(prompts)  # a prompt that cannot be used is refused before the pass
+        # a prompt that cannot be used is refused before the pass
+        TextModel(subjects.model, prepend_bos=first.cfg.metadata.prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
     steered = {}
     with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as show:

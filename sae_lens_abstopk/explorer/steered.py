@@ -47,7 +47,7 @@ def steered_texts(
     Raises:
         ConfigError: a prompt holds no token.
     """
-    text_model = TextModel(model)
+    text_model = TextModel(model, prepend_bos=sae.cfg.metadata.prepend_bos)
     encoded = text_model.encode(prompts)
     unsteered = _written(text_model, encoded)
     found: dict[int, tuple[SteeredText, ...]] = {}

@@ -104,7 +104,8 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     for latent in steered:
         assert [row.prompt for row in latent.steered] == ["The old lighthouse", "He"]
-        ids = tokenizer("The old lighthouse", return_tensors="pt")["input_ids"]
+        # with a BOS, as in training
+        ids = tokenizer(tokenizer.bos_token + "The old lighthouse", return_tensors="pt")["input_ids"]
         for text, strength in zip(latent.steered[0].texts, STRENGTHS, strict=True):
             row = load_sae(folders[0]).W_dec[latent.index].detach()
 
@@ -118,8 +119,13 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
             hook.remove()
             new = [i for i in whole[0, ids.shape[1] :].tolist() if i not in tokenizer.all_special_ids]
             assert TokenText(tokenizer).joined(new) == text
+
+
+def test_a_prompt_without_tokens_is_refused_before_the_pass(folders: list[Path], texts: Path, tiny_llama: Path) -> None:
+    sae = load_sae(folders[0])
+    sae.cfg.metadata.prepend_bos = False
     with pytest.raises(ConfigError, match="has no tokens"):
-        explore(folders[0], n_tokens=128, prompts=[""])
+        explore(sae, model=str(tiny_llama), text=str(texts), n_tokens=128, prompts=[""], on_progress=pytest.fail)
 
 
 @pytest.mark.parametrize("is_home", [False, True])
