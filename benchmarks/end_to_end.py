@@ -30,6 +30,7 @@ from sae_lens import (
 
 from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.quickstart_model import quickstart_model
@@ -39,7 +40,7 @@ from sae_lens_abstopk.training.runner import TrainingRun
 SETTINGS: dict[str, Any] = {
     "context_size": 128,
     "prepend_bos": False,
-    "autocast_lm": True,
+    "autocast_lm": autocast_pays(torch.device("cpu")),  # SAELens would take it where float32 is faster too
     "store_batch_size_prompts": 8,
     "n_batches_in_buffer": 128,
     "train_batch_size_tokens": 4096,
@@ -116,7 +117,7 @@ def pipeline(model: Path, repeats: int) -> dict[str, Any]:
                 next(loader)
             seconds = (time.perf_counter() - started) / (store.n_llm_batches - before)
             started = time.perf_counter()
-            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.no_grad(), bfloat16_autocast(torch.device("cpu"), enabled=True):
                 for batch in tokens:
                     layers(batch)
             if i >= WARM_UP:

@@ -68,7 +68,8 @@ def publish(
     Publish SAEs so that ``SAE.from_pretrained(repo_id, sae_id)`` loads them, from ``main``; the card has the code for others.
 
     The token comes from ``HF_TOKEN`` or the login cache. SAEs that the repository has already stay; the card and
-    ``abstopk.json`` then describe them all, with what was measured of weights that are the same. Running it again after it was cut off sends only what is missing.
+    ``abstopk.json`` then describe them all, with what was measured of weights that are the same. Running it again after it was cut
+    off sends only what is missing.
 
     Args:
         saes: SAE, or folder of one, by the id that it is to have in the repository.
@@ -78,7 +79,8 @@ def publish(
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
         results: Results file for the card; an SAE's are told by the hash of its weights, else by its id or the label in its
             metadata. By default the ``results.json`` in the folder of an SAE or the one above, if it is of these weights.
-        measure: Read some text now, for the canonical sign gauge and reconstruction and contexts where there are none; of folders alone.
+        measure: Read some text now, for the canonical sign gauge, and for reconstruction and contexts where there are none; of
+            folders alone.
         model_name: Model to measure with instead of the one recorded.
         text: Dataset or file to measure on instead of the run's held-out text.
         n_tokens: Tokens to measure on.
