@@ -100,7 +100,8 @@ def test_activations_that_saelens_cached_train_a_signed_sae(
     saved = SAE.load_from_disk(tmp_path / "out")
     assert saved.cfg.architecture() == "signed_jumprelu"
     centre = torch.tensor(load_from_disk(cache)[HOOK]).flatten(0, 1).mean(0)
-    assert torch.dist(saved.b_dec, centre) < 0.5 * centre.norm()
+    # four steps on; from zeros it would be about 1
+    assert torch.dist(saved.b_dec, centre) < 0.75 * centre.norm()
 
 
 def test_saelens_runner_takes_a_batch_abstopk_run_up_again(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
