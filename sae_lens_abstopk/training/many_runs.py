@@ -19,7 +19,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
     """
     Train the runs that are not finished, by name; with ``dry_run`` only list them.
 
-    A run that was stopped goes on from its newest checkpoint. One that fails is passed over; Ctrl-C and SIGTERM end all.
+    A run that was stopped goes on from its newest checkpoint. One that fails is passed over; Ctrl-C, SIGTERM and SIGHUP end all.
 
     Raises:
         ConfigError: before any is trained, if the folder of one holds a run with other settings, an activation cache does not

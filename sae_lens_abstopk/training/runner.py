@@ -28,6 +28,7 @@ from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank,
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
@@ -92,7 +93,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.output = Path(cfg.output_path)
         self.leads = this_rank() == 0
         """Whether this rank is the one that writes."""
-        self.console = (console or Console(markup=False)) if self.leads else Console(quiet=True)
+        self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
         self.given = cfg
         """The config as it is written down, without the GPU of this rank."""
         if self.leads:  # to look is to hold the lock for a moment
@@ -358,7 +359,7 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             activation cache or the room on the disk will not do.
         TrainingStopped: the run cannot go on: activations that are not finite, a loss that diverges, a checkpoint that
             cannot be written. The text says where the last good state is.
-        KeyboardInterrupt: by Ctrl+C or SIGTERM, once progress is saved.
+        KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
     with ranks_started(cfg):
         run = TrainingRun(cfg, console=console)
