@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,39 @@ def test_text_that_ends_in_an_error_loses_no_step(
     (checkpoint,) = (run.output / "checkpoints").iterdir()
     assert int(checkpoint.name) >= 3 * 64
     assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
+
+
+def test_a_file_that_is_no_text_is_named_and_loses_no_step(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for i in range(24):
+        (tmp_path / "texts" / f"{i:02}.txt").write_bytes(b"She walked to the river. " * 40 + b"\xff" * (i == 23))
+    changes = {"shuffle": False, "held_out_every": None, "perf_log_freq": 0, "training_tokens": 64 * 500}
+    run = run_of(raw_config | changes | {"dataset_path": str(tmp_path / "texts")})
+    with pytest.raises(
+        ConfigError, match=r"texts' is not UTF-8 text in \S+23\.txt: 'utf-8' codec .*; replace such bytes"
+    ):
+        run.run()
+    (checkpoint,) = (run.output / "checkpoints").iterdir()
+    assert damage(checkpoint) is None
+
+
+def test_text_that_is_moved_away_meanwhile_can_be_put_back(
+    raw_config: dict[str, Any], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "copied.jsonl"
+    shutil.copyfile(texts, copied)
+    run = run_of(raw_config, dataset_path=str(copied))
+    send = signals_in(4)
+
+    def moves(trainer: Any, *args: Any) -> Any:
+        copied.unlink(missing_ok=True)
+        return send(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", moves)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    shutil.copyfile(texts, copied)
+    assert run_of(raw_config, dataset_path=str(copied), resume_from_checkpoint="newest").resumed is not None
 
 
 def test_a_measurement_that_fails_loses_no_step(
