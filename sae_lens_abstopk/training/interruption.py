@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
 
 def came_of_a_signal(error: BaseException | None) -> bool:
     """Whether an error arose while a run was being stopped by a signal, or by another Ctrl-C."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__context__
     return error is not None
 
