@@ -8,7 +8,6 @@ from traceback import clear_frames
 from typing import Any
 
 import torch
-import wandb
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
@@ -46,7 +45,7 @@ from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_ove
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
 from sae_lens_abstopk.training.target_l0 import L0Controller
-from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
+from sae_lens_abstopk.training.tracking import finish_wandb, open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
@@ -168,7 +167,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 for logger in loggers.values():
                     logger.close()
                 if self.leads and self.cfg.logger.log_to_wandb:
-                    wandb.finish()
+                    finish_wandb(self._say)
         return self.sae
 
     def _prepare(self) -> None:
