@@ -1,9 +1,11 @@
 """One process to a run folder."""
 
+import errno
 import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -14,6 +16,8 @@ from sae_lens_abstopk.errors import ConfigError
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"
+# what a file system without locks says, such as NFS without its lock daemon
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -21,7 +25,8 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
     """
     Keep other processes out of a folder of a run, which is made if missing, and removed again if nothing comes into it.
 
-    The operating system lets go of the lock when its process ends, however it ends.
+    The operating system lets go of the lock when its process ends, however it ends. A file system that has no locks is
+    warned about.
 
     Args:
         folder: What a run writes to.
@@ -34,13 +39,12 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
     holder, is_new = folder / HOLDER, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        acquire(lock)
+    except Timeout:
+        raise ConfigError(
+            f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name another folder."
+        ) from None
     except OSError as error:
-        if isinstance(error, Timeout):
-            raise ConfigError(
-                f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name "
-                "another folder."
-            ) from None
         raise ConfigError(f"{key}={str(folder)!r} cannot be written to ({error.strerror or error}).") from error
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -54,6 +58,26 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
                 if not [path for path in folder.iterdir() if path.name != LOCK]:
                     (folder / LOCK).unlink(missing_ok=True)
                     folder.rmdir()
+
+
+def acquire(lock: FileLock) -> None:
+    """
+    Take a lock, or warn that the file system has none.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: its file cannot be written.
+    """
+    try:
+        lock.acquire(timeout=0)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{lock.lock_file} cannot be locked ({error.strerror}), so nothing keeps another process out of this folder; start "
+            "none that writes to it.",
+            stacklevel=2,
+        )
 
 
 @contextmanager
@@ -77,6 +101,8 @@ def require_free(folder: Path) -> None:
 def _who(holder: Path) -> str:
     try:
         found = json.loads(holder.read_text())
-        return f"process {found['pid']} on {found['host']} (since {found['since']})"
+        # of another machine that went down, a file server may keep the lock
+        lost = "" if found["host"] == socket.gethostname() else f"; if it is gone, delete {holder.with_name(LOCK)}"
+        return f"process {found['pid']} on {found['host']} (since {found['since']}{lost})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -12,6 +12,7 @@ from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import print_inspection
 from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
 from sae_lens_abstopk.saes.load_note import needs_import
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
 from sae_lens_abstopk.training.runner import TrainingResult, train
@@ -34,7 +35,7 @@ def quickstart(
         console: Where to print.
     """
     require_one_process("abstopk quickstart")
-    console = console or Console(markup=False)  # a folder may have brackets in its name
+    console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
     started = time.perf_counter()
     overrides = list(overrides)
     if not any(override.startswith("model_name=") for override in overrides):

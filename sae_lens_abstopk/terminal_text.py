@@ -1,6 +1,7 @@
 """Text of strangers on a terminal: tokens of a model, names in a file, what a server answers."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -16,7 +17,23 @@ def printable(text: str) -> str:
 
 
 class PrintableConsole(Console):
-    """A console that sends a terminal no commands but its own."""
+    """
+    A console that sends a terminal no commands but its own, and that costs no run anything but its output.
+
+    Nobody may be reading any more: the ``tee`` behind a pipe gets a Ctrl-C too, a terminal is closed, the disk of a log is full.
+    """
+
+    @override
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):  # quiet from here on
+            super().on_broken_pipe()
+
+    @override
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except (OSError, RuntimeError):  # the latter where a signal is told of in the middle of another write
+            del self._buffer[:]
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -1,10 +1,13 @@
 """The command as a user types it, in a process of its own where that matters."""
 
+import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,9 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.cli.app import COMMANDS, HOME, named, named_folders
+from sae_lens_abstopk.cli.app import COMMANDS, HOME, errors_as_sentences, named, named_folders
 from sae_lens_abstopk.config.keys import key_docs
 from sae_lens_abstopk.config.presets import read_raw
+from sae_lens_abstopk.evaluation import inspection, inspection_report
 
 
 def invoke(*arguments: str) -> Any:
@@ -147,3 +151,31 @@ def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, mo
 def test_the_name_of_every_key_can_be_searched_for() -> None:
     narrow = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["configs", "--keys"]).output
     assert all(f"{key} " in narrow for key in key_docs())
+
+
+def test_sigterm_ends_a_command_by_an_exception_that_removes_what_is_temporary() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def is_sent_it() -> None:
+        with errors_as_sentences():
+            assert signal.getsignal(signal.SIGTERM) is not before
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        is_sent_it()
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_was_measured_is_shown_where_its_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = SimpleNamespace(results=SimpleNamespace(write=full))
+    monkeypatch.setattr(inspection, "inspect_saes", lambda *_, **__: found)
+    monkeypatch.setattr(inspection_report, "print_inspection", lambda _, console, **__: console.print("numbers"))
+    done = invoke("inspect", str(tmp_path), "--json", str(tmp_path / "n.json"))
+    assert done.stdout == "numbers\n"
+    assert "No space left on device" in done.stderr

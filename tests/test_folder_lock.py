@@ -1,5 +1,6 @@
 """A second process is kept out of a run folder, and told by whom."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.folder_lock import require_free, run_folder_lock, run_locks
+from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.runner import TrainingRun
 
 HOLDS = """
@@ -73,6 +76,33 @@ def test_two_runs_do_not_write_to_one_checkpoint_path(raw_config: dict[str, Any]
     ):
         run.run()
     with run_locks(tmp_path, str(tmp_path)):
+        pass
+
+
+def test_a_holder_on_another_machine_may_have_left_its_lock_behind(tmp_path: Path) -> None:
+    with run_folder_lock(tmp_path):
+        (tmp_path / ".lock-holder").write_text('{"pid": 3, "host": "elsewhere", "since": "long ago"}')
+        with (
+            pytest.raises(
+                ConfigError, match=r"3 on elsewhere \(since long ago; if it is gone, delete \S+/\.lock\); wait"
+            ),
+            run_folder_lock(tmp_path),
+        ):
+            pass
+
+
+def test_a_file_system_without_locks_is_warned_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    cache = ActivationCache(tmp_path / "cache", {})
+    cache.begin(max_norm=None, skipped_batches=0)
+    with pytest.warns(
+        UserWarning, match=r"\.lock cannot be locked \(No locks available\), so nothing keeps another process"
+    ):
+        assert list(cache.blocks(lambda _: iter([torch.zeros(2, 3)])))
+    with pytest.warns(UserWarning, match="cannot be locked"), run_folder_lock(tmp_path / "run"):
         pass
 
 

@@ -4,12 +4,14 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from threading import current_thread, main_thread
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -104,7 +106,8 @@ def errors_as_sentences() -> Iterator[Console]:
     rank = int(os.environ.get("RANK", "0"))
     of_rank = f" (rank {rank})" if rank else ""
     try:
-        yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
+        with _sigterm_exits():
+            yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
     except ConfigError as error:
         errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
@@ -119,6 +122,23 @@ def errors_as_sentences() -> Iterator[Console]:
             raise
         errors.print(f"[bold red]error{of_rank}:[/] {_plain(said)}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """SIGTERM ends the command by an exception, which removes its temporary files, the codes of an evaluation for example."""
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _of_the_machine(error: Exception) -> str | None:

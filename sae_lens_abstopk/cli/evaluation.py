@@ -39,9 +39,9 @@ def inspect(
             found = inspect_saes(
                 saes, model_name=model, text=text, n_tokens=tokens, device=device, on_progress=on_progress
             )
+        print_inspection(found, console, latents=latents)
         if json is not None:
             found.results.write(json)
-        print_inspection(found, console, latents=latents)
 
 
 @app.command("eval")

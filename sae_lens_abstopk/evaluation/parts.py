@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from sae_lens_abstopk.files import write_whole
+from sae_lens_abstopk.files import why_not_written, write_whole
 
 T = TypeVar("T")
 
@@ -30,7 +31,11 @@ class Parts:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, kind: type[T] | Any, depends_on: Any, make: Callable[[], T]) -> T:
-        """The part ``name`` of type ``kind``: read if it is there for the same inputs, else made and written."""
+        """
+        The part ``name`` of type ``kind``: read if it is there for the same inputs, else made and written.
+
+        Where it cannot be written, a warning says so: it took hours to make, and is needed here first of all.
+        """
         path = self.folder / f"{name.replace('/', '-')}.json"
         digest = hashlib.sha256(json.dumps([self.common, depends_on], sort_keys=True, default=str).encode()).hexdigest()
         adapter = TypeAdapter(kind)
@@ -41,5 +46,11 @@ class Parts:
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
             pass  # not there, of an older version or torn: it is made again
         made = make()
-        write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
+        try:
+            write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
+        except OSError as error:
+            warnings.warn(
+                f"{path} could not be written ({why_not_written(error)}): this part is measured again if the evaluation is stopped.",
+                stacklevel=2,
+            )
         return made

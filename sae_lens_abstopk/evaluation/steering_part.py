@@ -78,7 +78,7 @@ def steer_on_task(
     """
     Steer the task that the suite calls ``name`` with the best latent of every SAE.
 
-    An SAE none of whose candidates fires on the text is left out, with a warning.
+    An SAE none of whose candidates fires on the text, or steers to finite log-odds, is left out, with a warning.
     """
     part = task.steering
     assert part is not None  # checked before anything runs
@@ -102,7 +102,11 @@ def steer_on_task(
                 stacklevel=2,
             )
             continue
-        choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
+        try:
+            choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
+        except ConfigError as error:  # the model overflows with this SAE, and not with the others
+            warnings.warn(f"{sae_name} is left out of steering by {name}: {error}", stacklevel=2)
+            continue
         response = dose_response(
             subjects.model,
             sae,

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -18,7 +20,9 @@ from sae_lens_abstopk.ranks import n_ranks, this_rank
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
-UNREADABLE = (ValueError, OSError, RuntimeError, StopIteration, DatasetsError, *TRANSPORT_ERRORS)
+DAMAGED = (ValueError, RuntimeError, EOFError, StopIteration, DatasetsError)
+"""What reading text raises that is not as its format has it."""
+UNREADABLE = (*DAMAGED, OSError, *TRANSPORT_ERRORS)
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
 TextPart = Literal["train", "held_out", "all"]
@@ -80,7 +84,7 @@ def open_dataset(
     if not path:
         raise ConfigError("dataset_path is empty; give a Hub dataset id or a local file or folder of text.")
     local = Path(path)
-    try:
+    with text_errors(path, UNREADABLE):
         if _was_saved(local):
             return _saved(local, split, streaming)
         if local.exists():
@@ -96,9 +100,21 @@ def open_dataset(
         if local.suffix in (*FORMATS, *COMPRESSED) or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
         return load_dataset(path, name, split=split, streaming=streaming)
+
+
+@contextmanager
+def text_errors(path: str, kinds: tuple[type[Exception], ...] = DAMAGED) -> Iterator[None]:
+    """
+    Errors of ``kinds`` in here as one that names the text; those of a disk or a network have sentences of their own.
+
+    Raises:
+        ConfigError: naming ``path``.
+    """
+    try:
+        yield
     except ConfigError:
         raise
-    except UNREADABLE as error:
+    except kinds as error:
         raise _refusal(path, error) from error
 
 
@@ -177,10 +193,8 @@ def first_document(dataset: Text, path: str) -> dict[str, Any]:
 
 def _first(dataset: Text, path: str) -> dict[str, Any] | None:
     """The first document, None where there is none; the first read, where a broken file or a lost network shows."""
-    try:
+    with text_errors(path, UNREADABLE):
         return cast(dict[str, Any] | None, next(iter(dataset), None))
-    except UNREADABLE as error:
-        raise _refusal(path, error) from error
 
 
 def _refusal(path: str, error: Exception) -> ConfigError:
@@ -194,7 +208,10 @@ def _refusal(path: str, error: Exception) -> ConfigError:
     elif isinstance(cause, StopIteration):  # an empty JSON file stops its reader
         why = "is empty"
     elif isinstance(cause, UnicodeDecodeError):
-        why = f"is not UTF-8 text: {cause}"
+        why = (
+            f"is not UTF-8 text{_where_not_utf8(path)}: {cause}; replace such bytes one for one, so that the size stays and "
+            "a run that has begun can be resumed"
+        )
     elif isinstance(error, (OSError, *TRANSPORT_ERRORS)):
         why = str(error).split("\n")[0].rstrip(".") or type(error).__name__
         why = f"cannot be read: {why}; check the name and the connection, or give a local file or folder"
@@ -202,6 +219,19 @@ def _refusal(path: str, error: Exception) -> ConfigError:
         # a list of names may follow: the configurations of a data set
         why = f"cannot be read: {(' '.join(lines) if type(error) is ValueError else lines[0]).rstrip('.')}"
     return ConfigError(f"dataset_path={path!r} {why}.")
+
+
+def _where_not_utf8(path: str) -> str:
+    """Names the first file of a local text that is not UTF-8."""
+    for file in _files_of(Path(path)):
+        if _format_of(file) == "text" and file.suffix not in COMPRESSED:
+            try:
+                with file.open(encoding="utf-8") as lines:
+                    for _ in lines:
+                        pass
+            except UnicodeDecodeError:
+                return f" in {file}"
+    return ""
 
 
 def _as_saelens_reads(dataset: Text, first: dict[str, Any], cfg: TrainingConfig) -> Text:
@@ -240,13 +270,13 @@ def _as_text_column(dataset: Text, first: dict[str, Any], cfg: TrainingConfig) -
         raise ConfigError(
             f"column_name={cfg.column_name!r} is not a column of {cfg.dataset_path!r}; it has {', '.join(first)}."
         )
-    if not isinstance(first[cfg.column_name], str | None):
-        raise ConfigError(
-            f"column_name={cfg.column_name!r} of {cfg.dataset_path!r} holds {type(first[cfg.column_name]).__name__}, not text."
-        )
-    column = cfg.column_name
+    column, where = cfg.column_name, f"column_name={cfg.column_name!r} of {cfg.dataset_path!r}"
+
+    def text_of(row: dict[str, Any]) -> dict[str, str]:
+        text = row[column]
+        if not isinstance(text, str | None):
+            raise ConfigError(f"{where} holds {type(text).__name__}, not text: {str(text)[:100]}.")
+        return {"text": text or ""}
+
     others = [name for name in first if name != column]
-    return dataset.map(
-        lambda row: {"text": "" if row[column] is None else row[column]},
-        remove_columns=[*others, *([column] if column != "text" else [])],
-    )
+    return dataset.map(text_of, remove_columns=[*others, *([column] if column != "text" else [])])

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
+from sae_lens_abstopk.folder_lock import LOCK, acquire
 from sae_lens_abstopk.model.text import text_files
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
 
@@ -115,7 +116,7 @@ class ActivationCache:
     def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
         self.folder = folder
         # read in one thread and closed in another, where batches are made ahead
-        self._lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+        self._lock = FileLock(folder / LOCK, thread_local=False)
         self._pending: list[torch.Tensor] = []
         """Blocks of the shard that is not whole yet."""
         self.manifest: dict[str, Any] = {"defined_by": defined_by, "max_norm": None, "skipped_batches": 0, "shards": []}
@@ -206,14 +207,17 @@ class ActivationCache:
     def _filling(self) -> Iterator[None]:
         """Keep other processes from filling the cache, and see what they have done."""
         try:
-            with self._lock:
-                self.manifest = _read_manifest(self.folder / MANIFEST)
-                yield
+            acquire(self._lock)
         except Timeout:
             raise ConfigError(
                 f"activation_cache={str(self.folder)!r} is being filled by another process; wait for it, or name "
                 "another folder."
             ) from None
+        try:
+            self.manifest = _read_manifest(self.folder / MANIFEST)
+            yield
+        finally:
+            self._lock.release()
 
     def _stored(
         self, n_read: int, computed: Callable[[int], Iterator[torch.Tensor]], start: int

@@ -19,6 +19,7 @@ from typing_extensions import override
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.model.autocast import autocast_pays, casts_shared
+from sae_lens_abstopk.model.text import text_errors
 from sae_lens_abstopk.ranks import averaged, n_ranks, this_rank
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.mixing import MixingBuffer
@@ -72,6 +73,8 @@ class FilteredActivationsStore(ActivationsStore):
     cache: ActivationCache | None = None
     generator: torch.Generator | None = None
     """What the buffer is shuffled by; torch's own where there is none."""
+    dataset_path: str = ""
+    """What errors call the text."""
     _buffer: MixingBuffer | None = None
     _blocks: Generator[torch.Tensor, None, None] | None = None
     _reads_ahead: bool = False
@@ -81,6 +84,7 @@ class FilteredActivationsStore(ActivationsStore):
     def from_config(cls, model: HookedRootModule, cfg: Any, override_dataset: Any = None) -> Self:
         store = cast(Self, super().from_config(model, cfg, override_dataset))
         store.autocast_lm = cfg.autocast_lm and autocast_pays(_get_input_token_device(model))
+        store.dataset_path = cfg.dataset_path
         return store
 
     @classmethod
@@ -248,6 +252,11 @@ class FilteredActivationsStore(ActivationsStore):
             self.get_batch_tokens()
         self._pass_over(n_batches)
         return self._iterate_filtered_activations()
+
+    @override
+    def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
+        with text_errors(self.dataset_path):
+            yield from super()._iterate_raw_dataset()
 
     @override
     def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:

@@ -150,10 +150,13 @@ def damage(folder: Path) -> str | None:
             return f"{name} is a link that leads out of it"
         if name not in present:
             return f"{name} is missing"
-        if present[name].stat().st_size != n_bytes:
-            return f"{name} has {present[name].stat().st_size:,} bytes in place of {n_bytes:,}"
-        if file_sha256(present[name]) != digest:
-            return f"{name} is not what was written (its SHA-256 differs)"
+        try:
+            if present[name].stat().st_size != n_bytes:
+                return f"{name} has {present[name].stat().st_size:,} bytes in place of {n_bytes:,}"
+            if file_sha256(present[name]) != digest:
+                return f"{name} is not what was written (its SHA-256 differs)"
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
     return None
 
 

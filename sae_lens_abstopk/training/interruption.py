@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop between two steps, where a run can be gone on with exactly."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish to stop between two steps, where a run can be gone on with exactly."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
 
 def came_of_a_signal(error: BaseException | None) -> bool:
     """Whether an error arose while a run was being stopped by a signal, or by another Ctrl-C."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
         error = error.__context__
     return error is not None
 
@@ -26,8 +26,8 @@ class StopSignals:
     """
     Whether the run has been asked to stop.
 
-    A first Ctrl-C or SIGTERM is only noted, as an optimiser step that is broken off leaves neither the state before nor
-    the one after it; a later one raises ``KeyboardInterrupt`` at once.
+    A first Ctrl-C, SIGTERM or, unless ``nohup`` has it ignored, SIGHUP is only noted, as an optimiser step that is broken
+    off leaves neither the state before nor the one after it; a later one raises ``KeyboardInterrupt`` at once.
 
     In a job of submitit, SIGTERM is left to submitit, which ignores it, and the signal on which submitit queues the job
     again is noted and handed on to it once the run has stopped.
@@ -68,7 +68,7 @@ class StopSignals:
             elif number != requeue and time.monotonic() - self._came > ECHO:
                 raise KeyboardInterrupt
 
-        taken = [signal.SIGINT, signal.SIGTERM] if requeue is None else [signal.SIGINT, requeue]
+        taken = [signal.SIGINT, *(_to_end() if requeue is None else [requeue])]
         try:
             previous = {number: signal.signal(number, note) for number in taken}
         except ValueError:  # not the main thread
@@ -83,6 +83,12 @@ class StopSignals:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _to_end() -> list[signal.Signals]:
+    """The signals, beside Ctrl-C, on which a process is to end: SIGTERM, and SIGHUP where it is there and not ignored."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    return [signal.SIGTERM, *([] if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [hang_up])]
 
 
 def _requeue_signal() -> signal.Signals | None:

@@ -81,8 +81,8 @@ class Loggers:
     """
     Several loggers as one; a logger that fails is warned about once and never stops a run.
 
-    One that fails ``GIVE_UP`` times in a row is not called again, as each call may wait for a server that is gone; the file
-    and the screen are tried at every call.
+    One that fails ``GIVE_UP`` times in a row is not called again, nor closed, as each call may wait for a server that is
+    gone; the file and the screen are tried at every call.
     """
 
     def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:
@@ -91,14 +91,15 @@ class Loggers:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         for number, logger in enumerate(self._loggers):
-            if self._failures.get(number, 0) < GIVE_UP or isinstance(logger, CsvLogger | ConsoleLogger):
-                self._try(number, logger, lambda logger=logger: logger.log(metrics, step))
+            self._try(number, logger, lambda logger=logger: logger.log(metrics, step))
 
     def close(self) -> None:
         for number, logger in enumerate(self._loggers):
             self._try(number, logger, logger.close)
 
     def _try(self, number: int, logger: MetricLogger, call: Callable[[], None]) -> None:
+        if self._failures.get(number, 0) >= GIVE_UP and not isinstance(logger, CsvLogger | ConsoleLogger):
+            return
         try:
             call()
         except Exception as error:  # whatever a server or a full disk raises

@@ -1,5 +1,6 @@
 """Training many runs one after the other: a run that fails takes no other with it."""
 
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
     """
     Train the runs that are not finished, by name; with ``dry_run`` only list them.
 
-    A run that was stopped goes on from its newest checkpoint. One that fails is passed over; Ctrl-C and SIGTERM end all.
+    A run that was stopped goes on from its newest checkpoint. One that fails is passed over; Ctrl-C, SIGTERM and SIGHUP end all.
 
     Raises:
         ConfigError: before any is trained, if the folder of one holds a run with other settings, an activation cache does not
@@ -39,12 +40,16 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
         try:
             resume_if_started(cfg)
             train(cfg, console=console)
-        except (ConfigError, OSError, RuntimeError) as error:  # TrainingStopped and CUDA's own are among the last
+        except Exception as error:
             if came_of_a_signal(error):
                 raise
             stopped.append(name)
             kind = "" if isinstance(error, ConfigError | TrainingStopped) else f"{type(error).__name__}: "
             console.print(f"{name} stopped: {kind}{error}", markup=False, highlight=False, soft_wrap=True)
+            if not isinstance(
+                error, ConfigError | OSError | RuntimeError
+            ):  # TrainingStopped and CUDA's own are among the last
+                console.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
     refuse_stopped(stopped, len(configs))
 
 

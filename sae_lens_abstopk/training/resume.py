@@ -77,7 +77,9 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     resumes, has_checkpoints = cfg.resume_from_checkpoint is not None, bool(checkpoints(checkpoint_root(cfg)))
     if resumes and is_finished(cfg):
         raise ConfigError(f"output_path={str(output)!r} holds a run that is finished; name another folder.")
-    taken = [name for name in (SAE_WEIGHTS_FILENAME, METRICS_FILENAME) if (output / name).exists()]
+    folders = [part_folder(output, name) for name in cfg.all_saes]
+    files = [folder / name for folder in folders for name in (SAE_WEIGHTS_FILENAME, METRICS_FILENAME)]
+    taken = [str(file.relative_to(output)) for file in files if file.exists()]
     if has_checkpoints and cfg.checkpoint_path is not None and not resumes:
         raise ConfigError(
             f"checkpoint_path={cfg.checkpoint_path!r} already holds checkpoints of a run; name another folder, or go on with "

@@ -87,6 +87,7 @@ class RunCheckpoints:
     def __init__(self, cfg: TrainingConfig, state: TrainingState, metrics: Mapping[str, Path]) -> None:
         self.cfg, self.state, self.metrics = cfg, state, metrics
         self.root = checkpoint_root(cfg)
+        self._text_files = text_files(cfg.dataset_path)  # as the run found them: they may be moved away meanwhile
         self._newest: Path | None = None
         """Saved or restored last."""
         self._due = False
@@ -131,7 +132,7 @@ class RunCheckpoints:
         with together(f"writing {folder}"), new_checkpoint(folder, step=first.n_training_steps) as partial:
             with together(f"writing {folder}"):
                 if this_rank() == 0:
-                    save_state(partial, self.state, metrics=self.metrics, text_files=text_files(self.cfg.dataset_path))
+                    save_state(partial, self.state, metrics=self.metrics, text_files=self._text_files)
                     write_config(partial, self.cfg)
             with together(f"writing {folder}"):
                 save_stream(partial, position)

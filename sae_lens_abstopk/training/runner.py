@@ -8,7 +8,6 @@ from traceback import clear_frames
 from typing import Any
 
 import torch
-import wandb
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
@@ -28,6 +27,7 @@ from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank,
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
@@ -45,7 +45,7 @@ from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_ove
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
 from sae_lens_abstopk.training.target_l0 import L0Controller
-from sae_lens_abstopk.training.tracking import open_trackers, start_wandb
+from sae_lens_abstopk.training.tracking import finish_wandb, open_trackers, start_wandb
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
@@ -92,7 +92,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.output = Path(cfg.output_path)
         self.leads = this_rank() == 0
         """Whether this rank is the one that writes."""
-        self.console = (console or Console(markup=False)) if self.leads else Console(quiet=True)
+        self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
         self.given = cfg
         """The config as it is written down, without the GPU of this rank."""
         if self.leads:  # to look is to hold the lock for a moment
@@ -167,7 +167,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 for logger in loggers.values():
                     logger.close()
                 if self.leads and self.cfg.logger.log_to_wandb:
-                    wandb.finish()
+                    finish_wandb(self._say)
         return self.sae
 
     def _prepare(self) -> None:
@@ -358,7 +358,7 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             activation cache or the room on the disk will not do.
         TrainingStopped: the run cannot go on: activations that are not finite, a loss that diverges, a checkpoint that
             cannot be written. The text says where the last good state is.
-        KeyboardInterrupt: by Ctrl+C or SIGTERM, once progress is saved.
+        KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
     with ranks_started(cfg):
         run = TrainingRun(cfg, console=console)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.many_runs import refuse_stopped
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
@@ -31,7 +32,7 @@ class SweepJob:
         cfg = self.run.config(self.output)
         if not is_finished(cfg):
             resume_if_started(cfg)
-            train(cfg, console=Console(width=200, markup=False))
+            train(cfg, console=PrintableConsole(width=200, markup=False))
 
     def checkpoint(self) -> Any:
         """What submitit queues again when the job is preempted or out of time: the same, which goes on."""

@@ -81,6 +81,8 @@ class MlflowLogger:
         uri = (
             cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
         )
+        # 4: half a minute until a request fails, where MLflow's own 7 are four minutes, in which all SAEs wait
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
         self._folder, self._client = folder, MlflowClient(tracking_uri=uri)
         noted = folder / MLFLOW_ID
         if goes_on and noted.is_file() and self._reopened(run_id := noted.read_text(encoding="utf-8")):
@@ -227,4 +229,12 @@ def start_wandb(
         )
         noted.write_text(run.id, encoding="utf-8")
     except Exception as error:  # no key, or a server that cannot be reached
+        warn(failure_note("Weights & Biases", error))
+
+
+def finish_wandb(warn: Callable[[str], object]) -> None:
+    """Close the Weights & Biases run; where that fails, warn."""
+    try:
+        wandb.finish()
+    except Exception as error:  # its process has died
         warn(failure_note("Weights & Biases", error))

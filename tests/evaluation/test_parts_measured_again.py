@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk import evaluate, provenance
 from sae_lens_abstopk.evaluation import evaluate as evaluation
+from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.results import Results, read_results
 from sae_lens_abstopk.evaluation.suite import Suite
 from tests.evaluation.conftest import small_suite
@@ -29,6 +30,15 @@ class Finished(NamedTuple):
         files = {"text": str(self.folder / "plain.jsonl"), "model_name": str(self.folder / "model")}
         asked = Suite(**self.suite | (suite or {}))
         return evaluate([self.folder / "sae"], suite=asked, out=self.folder / "out", **files, **options)
+
+
+def test_a_part_that_cannot_be_written_is_used_all_the_same(tmp_path: Path) -> None:
+    made = Parts(tmp_path, {})
+    (tmp_path / "numbers.json").mkdir()
+    with pytest.warns(
+        UserWarning, match=r"numbers\.json could not be written \(Is a directory\): this part is measured again"
+    ):
+        assert made.get("numbers", list[int], [], lambda: [1, 2]) == [1, 2]
 
 
 @pytest.fixture(scope="module")

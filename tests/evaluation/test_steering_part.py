@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation import steering_part
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
@@ -38,6 +39,15 @@ def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkey
     nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384)
     with pytest.warns(UserWarning, match=r"mine is left out of steering by size: none of its 2 .* in 16,384 tokens"):
         assert steered_on(nothing, monkeypatch) == {}
+
+
+def test_an_sae_with_which_the_model_overflows_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflows(*_: Any, **__: Any) -> None:
+        raise ConfigError("the model overflows")
+
+    monkeypatch.setattr(steering_part, "choose_latent", overflows)
+    with pytest.warns(UserWarning, match="mine is left out of steering by size: the model overflows"):
+        assert steered_on(LatentScales((3,), (2.0,), (9,), n_tokens=99), monkeypatch) == {}
 
 
 def test_what_was_chosen_of_what_fires_is_steered_by_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:

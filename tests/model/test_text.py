@@ -173,6 +173,22 @@ def test_a_document_that_is_null_is_empty_text(raw_config: dict[str, Any], tmp_p
     assert [row["text"] for row in load_text(cfg, "train")] == ["", "x", ""]
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_later_document_that_is_no_text_is_named(raw_config: dict[str, Any], tmp_path: Path, streaming: bool) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n{"text": 3}\n')
+    options = {"dataset_path": str(tmp_path / "a.jsonl"), "held_out_every": None, "shuffle": False}
+    # the second as datasets had it before it read a column of mixed types
+    with pytest.raises(ConfigError, match=r"a.jsonl' (holds int, not text: 3\.$|cannot be read)"):
+        list(load_text(config(raw_config, streaming=streaming, **options), "train"))
+
+
+def test_a_compressed_file_that_is_cut_off_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "x"}\n')[:-9])
+    with pytest.raises(ConfigError, match=r"a\.jsonl\.gz' cannot be read: Compressed file ended"):
+        load_text(config(raw_config, dataset_path=str(path)), "train")
+
+
 def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')

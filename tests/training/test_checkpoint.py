@@ -65,6 +65,16 @@ def test_a_checkpoint_is_listed_with_sizes_and_hashes(tmp_path: Path) -> None:
     assert checkpoint_step(tmp_path / "320") == 5
 
 
+def test_a_file_that_the_disk_does_not_give_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write(tmp_path / "320")
+    monkeypatch.setattr(checkpoint_module, "file_sha256", fails)
+    found = newest_checkpoint(tmp_path)
+    assert found.torn[tmp_path / "320"] == "state.json cannot be read (Input/output error)"
+
+
 @pytest.mark.parametrize(
     ("harm", "problem"),
     [

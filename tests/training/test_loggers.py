@@ -35,7 +35,7 @@ class Failing:
     """Fails from step ``start`` on."""
 
     def __init__(self, start: int = 1) -> None:
-        self.start, self.calls = start, 0
+        self.start, self.calls, self.closes = start, 0, 0
 
     def log(self, metrics: object, step: int) -> None:  # noqa: ARG002
         self.calls += 1
@@ -43,6 +43,7 @@ class Failing:
             raise ConnectionError("the server\nis gone")
 
     def close(self) -> None:
+        self.closes += 1
         raise ConnectionError("still gone")
 
 
@@ -54,7 +55,7 @@ def test_a_logger_that_fails_warns_once_and_stops_nothing(tmp_path: Path) -> Non
         logger.log({"fvu": 0.1}, step)
     logger.close()
     assert warnings == ["warning: Failing failed (ConnectionError: the server is gone); the run goes on without it."]
-    assert failing.calls == 2 + GIVE_UP
+    assert (failing.calls, failing.closes) == (2 + GIVE_UP, 0)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 11
 
 

@@ -13,7 +13,8 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.config.config_file import build_config, load_config
+from sae_lens_abstopk.training.resume import refuse_to_overwrite
 from tests.test_cli import invoke
 from tests.training.exactness import differences, final_state, rows
 from tests.training.runs import begin, run_of, state_of
@@ -163,6 +164,18 @@ def test_files_of_the_user_are_not_written_over(raw_config: dict[str, Any]) -> N
     assert invoke("train", str(folder / "mine.yaml")).exit_code == 0
     assert (folder / "README.md").read_text() == "my notes"
     assert (folder / "mine.yaml").read_text() == own
+
+
+def test_a_companion_does_not_overwrite_an_sae_of_another_run(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config | {"companions": {"plain": {"architecture": "topk"}}})
+    refuse_to_overwrite(cfg)
+    other = Path(raw_config["output_path"]) / "plain" / "sae_weights.safetensors"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    with pytest.raises(
+        ConfigError, match=r"already holds a run \(plain.sae_weights\.safetensors\); choose another folder"
+    ):
+        refuse_to_overwrite(cfg)
 
 
 def test_checkpoints_of_another_run_are_named_by_the_key_of_their_folder(

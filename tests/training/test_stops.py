@@ -1,8 +1,10 @@
 """Signals and errors that end a run, and what is saved of it."""
 
+import errno
 import io
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,25 +16,70 @@ import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training import interruption
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import damage
 from tests.test_cli import invoke
 from tests.training.exactness import differences
-from tests.training.runs import run_of, state_of
+from tests.training.runs import run_of, signals_in, state_of
 
 
-def test_what_a_stopped_run_prints_goes_on_with_it(raw_config: dict[str, Any], stop_after: Callable[..., None]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_stopped_run_prints_goes_on_with_it(
+    raw_config: dict[str, Any], stop_after: Callable[..., None], number: signal.Signals
+) -> None:
     said = io.StringIO()
     run = run_of(raw_config, Console(file=said, width=500))
-    stop_after(4)
+    stop_after(4, number)
     with pytest.raises(KeyboardInterrupt):
         run.run()
-    assert "SIGTERM: stopping after this step" in said.getvalue()
+    assert f"{number.name}: stopping after this step" in said.getvalue()
     command = said.getvalue().splitlines()[-1].removeprefix("go on with: abstopk ")
     done = invoke(*shlex.split(command))
     assert done.exit_code == 0, done.output
     assert "going on after step 4" in done.output
+
+
+def test_under_nohup_a_run_goes_on(raw_config: dict[str, Any], stop_after: Callable[..., None]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run = run_of(raw_config)
+        stop_after(1, signal.SIGHUP)
+        run.run()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Gone(io.StringIO):
+    """What a console writes to, until that fails with an error number."""
+
+    number = 0
+
+    def write(self, text: str) -> int:
+        if self.number:
+            raise OSError(self.number, os.strerror(self.number))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_run_whose_output_goes_nowhere_is_stopped_like_any_other(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, number: int, is_terminal: bool
+) -> None:
+    screen = Gone()
+    run = run_of(raw_config, PrintableConsole(file=screen, force_terminal=is_terminal))
+    send = signals_in(4)
+
+    def fails(trainer: Any, *args: Any) -> Any:
+        screen.number = number
+        return send(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", fails)
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # by rich, of nothing over the output of the tests
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert damage(run.output / "checkpoints" / "256") is None
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(3.0, []), (0.5, ["64"])])
@@ -96,6 +143,39 @@ def test_text_that_ends_in_an_error_loses_no_step(
     (checkpoint,) = (run.output / "checkpoints").iterdir()
     assert int(checkpoint.name) >= 3 * 64
     assert differences(whole, state_of(raw_config, resume_from_checkpoint="newest")) == []
+
+
+def test_a_file_that_is_no_text_is_named_and_loses_no_step(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for i in range(24):
+        (tmp_path / "texts" / f"{i:02}.txt").write_bytes(b"She walked to the river. " * 40 + b"\xff" * (i == 23))
+    changes = {"shuffle": False, "held_out_every": None, "perf_log_freq": 0, "training_tokens": 64 * 500}
+    run = run_of(raw_config | changes | {"dataset_path": str(tmp_path / "texts")})
+    with pytest.raises(
+        ConfigError, match=r"texts' is not UTF-8 text in \S+23\.txt: 'utf-8' codec .*; replace such bytes"
+    ):
+        run.run()
+    (checkpoint,) = (run.output / "checkpoints").iterdir()
+    assert damage(checkpoint) is None
+
+
+def test_text_that_is_moved_away_meanwhile_can_be_put_back(
+    raw_config: dict[str, Any], texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = tmp_path / "copied.jsonl"
+    shutil.copyfile(texts, copied)
+    run = run_of(raw_config, dataset_path=str(copied))
+    send = signals_in(4)
+
+    def moves(trainer: Any, *args: Any) -> Any:
+        copied.unlink(missing_ok=True)
+        return send(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", moves)
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    shutil.copyfile(texts, copied)
+    assert run_of(raw_config, dataset_path=str(copied), resume_from_checkpoint="newest").resumed is not None
 
 
 def test_a_measurement_that_fails_loses_no_step(

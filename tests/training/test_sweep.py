@@ -102,6 +102,7 @@ class StoppingTrain:
         (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory"),
         (ConnectionError("the Hub is gone"), "ConnectionError: the Hub is gone"),
         (ConfigError("dataset_path is empty"), "dataset_path is empty"),
+        (TypeError("no such argument"), "TypeError: no such argument"),
     ],
 )
 def test_a_run_that_fails_takes_no_other_with_it(
@@ -113,6 +114,9 @@ def test_a_run_that_fails_takes_no_other_with_it(
     assert done.exit_code == 1
     assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
     assert f"base_sae.k-2 stopped: {said}" in done.output
+    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError), (
+        "where nobody foresaw it"
+    )
     assert "1 of 2 runs stopped early: base_sae.k-2. The reason for each is printed above" in done.stderr
     assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,32 @@ def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatc
     def refuses(**_: Any) -> None:
         raise wandb.UsageError("No API key configured. Use `wandb login` to log in.")
 
+    def died() -> None:
+        raise ConnectionResetError("its process has died")
+
     monkeypatch.setattr(wandb, "init", refuses)
+    monkeypatch.setattr(wandb, "finish", died)
     raw_config["logger"] |= {"log_to_wandb": True}
     raw_config["companions"] = {"plain": {"architecture": "topk"}}
     out = io.StringIO()
     train(build_config(raw_config), console=Console(file=out, width=200))
-    (warning,) = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
-    assert warning.startswith("warning: Weights & Biases failed (UsageError: No API key configured.")
+    first, last = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert first.startswith("warning: Weights & Biases failed (UsageError: No API key configured.")
+    assert last.startswith("warning: Weights & Biases failed (ConnectionResetError: its process has died)")
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "4"), ("0", "0")])
+def test_mlflow_gives_a_request_up_in_half_a_minute_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, then: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(given))
+    if given is None:
+        monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    monkeypatch.setattr(MlflowClient, "__init__", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        MlflowLogger(TrackingConfig(), "a", tmp_path, {}, goes_on=False)
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == then
 
 
 def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own(raw_config: dict[str, Any]) -> None:
