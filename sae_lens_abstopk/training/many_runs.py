@@ -46,9 +46,8 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
             stopped.append(name)
             kind = "" if isinstance(error, ConfigError | TrainingStopped) else f"{type(error).__name__}: "
             console.print(f"{name} stopped: {kind}{error}", markup=False, highlight=False, soft_wrap=True)
-            if not isinstance(
-                error, ConfigError | OSError | RuntimeError
-            ):  # TrainingStopped and CUDA's own are among the last
+            # TrainingStopped and CUDA's own errors are RuntimeErrors
+            if not isinstance(error, ConfigError | OSError | RuntimeError):
                 console.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
     refuse_stopped(stopped, len(configs))
 
