@@ -172,6 +172,31 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
     )  # the layout in memory rounds
 
 
+@pytest.mark.parametrize("make", [per_token, per_batch])
+def test_folding_the_decoder_norms_is_not_undone_by_the_unit_norm(make: Any, tmp_path: Path) -> None:
+    sae = make(unit_norm_encoder=True, rescale_acts_by_decoder_norm=True)
+    x = train_a_little(sae, steps=3)
+    sae.eval()
+    with sae.rows_normalized():
+        codes, x_hat = sae.encode(x), sae(x)
+    sae.fold_W_dec_norm()
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    torch.testing.assert_close(saved.encode(x), codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(saved(x), x_hat, rtol=1e-4, atol=1e-4)
+
+
+def test_the_counts_of_a_loaded_sae_are_whole_numbers_that_go_on(tmp_path: Path) -> None:
+    sae = per_token(dtype="bfloat16")
+    sae.pole_counts += 2
+    sae.save_model(tmp_path)
+    loaded: Any = TrainingSAE.load_from_disk(tmp_path)
+    assert loaded.pole_counts.dtype == torch.int64
+    loaded.pole_counts += 254
+    fired = step(loaded, tokens(10).bfloat16()).feature_acts
+    assert torch.equal(loaded.pole_counts, 256 + torch.stack([(fired > 0).sum(0), (fired < 0).sum(0)]))
+
+
 def test_poles_are_counted_and_old_counts_fade() -> None:
     sae = per_token(pole_window=2)
     first = step(sae, tokens(10), n=1).feature_acts.to_dense()
