@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sae_lens import SAE, SAETrainer, TrainingSAE
+from sae_lens import SAE, AbsTopKSAE, SAETrainer, TopKSAE, TrainingSAE
 from sae_lens.config import SAETrainerConfig
 from safetensors.torch import load_file
 
@@ -23,7 +23,12 @@ from sae_lens_abstopk import (
     MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SignedJumpReLUSAE,
 )
-from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
+from sae_lens_abstopk.saes import (
+    SparseBatchTopKTrainingSAE,
+    SparseBatchTopKTrainingSAEConfig,
+    SparseTopKTrainingSAE,
+    SparseTopKTrainingSAEConfig,
+)
 from sae_lens_abstopk.saes.centring import geometric_median
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
 
@@ -335,6 +340,21 @@ def test_another_process_loads_the_saved_sae_and_gets_the_same_codes(
     if make is per_token:  # saving folded the decoder norms, which were in the codes already
         assert json.loads((tmp_path / "cfg.json").read_text())["architecture"] == "abstopk"
     torch.testing.assert_close(torch.load(tmp_path / "codes.pt", weights_only=True), codes, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_was_saved_in_training_loads_for_inference_as_the_stock_sae(signed: bool, tmp_path: Path) -> None:
+    sae = per_token() if signed else SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    step(sae, tokens(10))
+    sae.save_model(tmp_path / "training")
+    loaded = SAE.load_from_disk(tmp_path / "training")
+    assert loaded.cfg.architecture() == ("abstopk" if signed else "topk")
+    loaded.save_model(tmp_path / "inference")
+    again = SAE.load_from_disk(tmp_path / "inference")
+    assert type(again) is (AbsTopKSAE if signed else TopKSAE)
+    for inference in (loaded, again):
+        torch.testing.assert_close(inference.encode(tokens(6)), sae.encode(tokens(6)))
+        torch.testing.assert_close(inference(tokens(6)), sae(tokens(6)))
 
 
 def test_a_new_architecture_is_saved_with_the_import_that_its_reader_needs(tmp_path: Path) -> None:
