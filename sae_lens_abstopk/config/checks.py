@@ -26,7 +26,6 @@ MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer
 SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
 WITHOUT_EFFECT = {
     "n_checkpoints": "checkpoint_freq says after how many steps one is saved",
-    "save_final_checkpoint": "the final SAE is always saved; checkpoint_freq says when there are checkpoints before it",
     "dead_feature_threshold": "dead_feature_window says after how many steps without firing a latent is dead",
     "n_eval_batches": "perf_tokens says how many held-out tokens are measured, perf_log_freq how often",
     "dataset_trust_remote_code": "code that comes with a dataset is not run; name a copy of the dataset in Parquet",
@@ -185,6 +184,11 @@ def check_ranges(cfg: "TrainingConfig") -> None:
         _check_annealing(cfg)
     if not 1 <= len(cfg.seqpos_slice) <= 3:
         raise ConfigError(f"seqpos_slice={list(cfg.seqpos_slice)} must hold a stop, or start, stop and perhaps step.")
+    if cfg.use_cached_activations and tuple(cfg.seqpos_slice) != (None,):
+        raise ConfigError(
+            f"seqpos_slice={list(cfg.seqpos_slice)} has no effect on activations that SAELens has cached (use_cached_activations), "
+            "whose rows are read whole; set it to [null], or use activation_cache, which keeps the positions of the slice alone."
+        )
     kept_positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
     buffer = cfg.n_batches_in_buffer * kept_positions
     if 0 < buffer < cfg.train_batch_size_tokens:

@@ -3,7 +3,7 @@
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, NoReturn, Self
 
 from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.saes.sae import TrainingSAEConfig
@@ -64,6 +64,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
+        save_final_checkpoint (bool): Save one after the last step too, which another run can start from (from_pretrained_path).
         checkpoints_kept (int): Newest checkpoints that are kept; older ones are deleted.
         checkpoint_path (str, optional): Folder of the checkpoints; by default `checkpoints` in the run folder.
         resume_from_checkpoint (str, optional): Checkpoint folder that the run goes on from, or "newest" for the newest whole
@@ -180,3 +181,30 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             "companions": {name: sae.to_dict() for name, sae in self.companions.items()},
             "logger": asdict(self.logger),
         }
+
+    @override
+    @classmethod
+    def from_dict(cls, cfg_dict: dict[str, Any]) -> Self:
+        """The config of what :meth:`to_dict` gives, also after a round trip through JSON."""
+        sections = {
+            "seqpos_slice": tuple(cfg_dict["seqpos_slice"]),
+            "sae": TrainingSAEConfig.from_dict(cfg_dict["sae"]),
+            "companions": {
+                name: TrainingSAEConfig.from_dict(sae) for name, sae in cfg_dict.get("companions", {}).items()
+            },
+            "logger": TrackingConfig(**cfg_dict["logger"]),
+        }
+        return cls(**cfg_dict | sections)
+
+    @override
+    def get_training_sae_cfg_dict(self) -> NoReturn:
+        """
+        Refuse SAELens's own runner, which asks for this and would pass over the keys that are added here.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, "
+            "checkpoint_freq and others); use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
+        )

@@ -1,8 +1,13 @@
 """The architectures of this package, registered with SAELens on import."""
 
-from sae_lens import register_sae_class, register_sae_training_class
+from sae_lens import TopKSAE, TopKSAEConfig, register_sae_class, register_sae_training_class
 
-from sae_lens_abstopk.saes.abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
+from sae_lens_abstopk.saes.abstopk import (
+    AbsTopKTrainingSAE,
+    AbsTopKTrainingSAEConfig,
+    TrainedAbsTopKSAE,
+    TrainedAbsTopKSAEConfig,
+)
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.matryoshka import MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
@@ -21,6 +26,9 @@ register_sae_training_class(
     "matryoshka_batch_abstopk", MatryoshkaBatchAbsTopKTrainingSAE, MatryoshkaBatchAbsTopKTrainingSAEConfig
 )
 register_sae_class("signed_jumprelu", SignedJumpReLUSAE, SignedJumpReLUSAEConfig)
+# so that SAE loads what was saved in training, as it does of SAELens's own abstopk and topk, whose names are the same in both forms
+register_sae_class("sparse_abstopk", TrainedAbsTopKSAE, TrainedAbsTopKSAEConfig)
+register_sae_class("sparse_topk", TopKSAE, TopKSAEConfig)
 
 __all__ = [
     "AbsTopKTrainingSAE",

@@ -1,10 +1,11 @@
 """Per-token AbsTopK: each token keeps the k pre-activations of largest magnitude, sign included."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
-from sae_lens import AbsTopKSAEConfig, SAEConfig
+from sae_lens import AbsTopKSAE, AbsTopKSAEConfig, SAEConfig
 from sae_lens import AbsTopKTrainingSAEConfig as SAELensAbsTopKTrainingSAEConfig
 from sae_lens.saes.abstopk_sae import AbsTopK
 from typing_extensions import override
@@ -44,3 +45,26 @@ class AbsTopKTrainingSAE(SignedTrainingSAE):
     @override
     def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
         return select_per_token(encoder, centred_BD, self.cfg.k)
+
+
+@dataclass
+class TrainedAbsTopKSAEConfig(AbsTopKSAEConfig):
+    """What SAELens makes of the config in the files of an SAE in training, where these are loaded for inference."""
+
+    @override
+    @classmethod
+    def architecture(cls) -> str:
+        return AbsTopKTrainingSAEConfig.architecture()
+
+
+class TrainedAbsTopKSAE(AbsTopKSAE):
+    """SAELens's ``abstopk`` from the files of an SAE in training; its config, and what it saves, is the stock one."""
+
+    def __init__(self, cfg: AbsTopKSAEConfig, use_error_term: bool = False) -> None:
+        stock = AbsTopKSAEConfig(**{field.name: getattr(cfg, field.name) for field in fields(cfg)})
+        super().__init__(stock, use_error_term)
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_loading(state_dict)
+        state_dict.pop("pole_counts", None)

@@ -134,6 +134,12 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         super().fold_activation_whitening(mean, whitening_matrix, unwhitening_matrix)
 
     @override
+    @torch.no_grad()
+    def fold_W_dec_norm(self) -> None:
+        self.normalize_rows()
+        super().fold_W_dec_norm()
+
+    @override
     def save_model(self, path: str | Path) -> tuple[Path, Path]:
         self.normalize_rows()
         written = super().save_model(path)
@@ -146,6 +152,13 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         written = super().save_inference_model(path)
         write_load_note(path, self.cfg.get_inference_config_class().architecture())
         return written
+
+    @override
+    def process_state_dict_for_loading(self, state_dict: dict[str, Any]) -> None:
+        super().process_state_dict_for_loading(state_dict)
+        # SAELens's own abstopk has none, and its loader casts all tensors to the type of the SAE
+        none_yet = state_dict["W_dec"].new_zeros(2, self.cfg.d_sae)
+        state_dict["pole_counts"] = state_dict.get("pole_counts", none_yet).long()
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
-from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
@@ -23,6 +23,8 @@ SelectionDtype = Literal["auto", "float32", "bfloat16"]
 # The dead-latent loss compares a decoder output with a residual in the units of the raw activation; these two
 # normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
+# methods of SAELens's step that the sparse one does not call
+COMPUTED_OTHERWISE = ("calculate_aux_loss", "encode_with_hidden_pre", "decode")
 
 
 @dataclass(kw_only=True)
@@ -32,7 +34,8 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
 
     Args:
         sparse_backend: ``"sparse"`` trains on the kernels of :mod:`sae_lens_abstopk.sparse`; ``"dense"`` on SAELens's
-            own step, which gives the same numbers. Half-precision parameters and hooks on the codes always take it.
+            own step, which gives the same numbers. Half-precision parameters, hooks on the codes, and a subclass or an
+            ``mse_loss_fn`` of your own that changes the loss, the encoder or the decoder always take it.
         selection_dtype: Precision of the search for the latents to keep. ``"bfloat16"`` finds candidates in half
             precision, then computes them and proves the choice in float32: the latents and values of ``"float32"``, up
             to the rounding of float32 sums, in steps of 768 tokens or more. ``"auto"`` takes it where the processor multiplies
@@ -117,9 +120,17 @@ class SparseTrainingSAE(TopKTrainingSAE):
 
     def takes_sparse_step(self) -> bool:
         """Whether the next training step runs on the sparse kernels."""
+        if self.cfg.sparse_backend == "dense" or self.dtype not in (torch.float32, torch.float64):
+            return False
         on_codes = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
         hooked = any(point._forward_hooks or point._backward_hooks for point in on_codes)
-        return self.cfg.sparse_backend == "sparse" and self.dtype in (torch.float32, torch.float64) and not hooked
+        same_loss = self.mse_loss_fn is mse_loss and all(map(self._is_known, COMPUTED_OTHERWISE))
+        same_choice = self._is_known("get_activation_fn") or not self._is_known("select")
+        return same_loss and same_choice and not hooked
+
+    def _is_known(self, method: str) -> bool:
+        """Whether a method is that of this package or SAELens, and not that of a subclass elsewhere."""
+        return getattr(self, method).__module__.partition(".")[0] in ("sae_lens", "sae_lens_abstopk")
 
     def selects_in_half_precision(self) -> bool:
         """Whether the sparse step looks for its candidates in bfloat16."""

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from rich.console import Console
-from sae_lens.constants import SAE_WEIGHTS_FILENAME
+from sae_lens.constants import SAE_WEIGHTS_FILENAME, TRAINER_STATE_FILENAME
 
 from sae_lens_abstopk.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import LOCK
-from sae_lens_abstopk.training.checkpoint import checkpoints, damage, newest_checkpoint
+from sae_lens_abstopk.training.checkpoint import MANIFEST, checkpoints, damage, newest_checkpoint
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, METRICS_FILENAME, checkpoint_root, part_folder
 from sae_lens_abstopk.training.same_run import require_same_run
+from sae_lens_abstopk.training.training_state import STATE
 
 
 def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
@@ -31,6 +32,12 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
             console.print(f"checkpoint {other} is skipped: {problem}", highlight=False, markup=False, soft_wrap=True)
     else:
         folder = Path(asked)
+        ours = any((folder / name).exists() for name in (MANIFEST, STATE))
+        if not ours and (folder / TRAINER_STATE_FILENAME).is_file():
+            raise ConfigError(
+                f"resume_from_checkpoint={asked!r} is a checkpoint of SAELens's own runner, which lacks the mixing buffer and the "
+                f"position in the text; start a new run from its weights with from_pretrained_path={asked!r}."
+            )
         problem = damage(folder) if folder.is_dir() else "there is no such folder"
         if problem is not None:
             raise ConfigError(

@@ -59,14 +59,16 @@ def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> N
     root, output = checkpoint_root(cfg), Path(cfg.output_path or "")
     needed = {output: sum(weight.nbytes for sae in saes.values() for weight in sae.state_dict().values())}
     remedy = "free some, or choose another output_path"
-    if cfg.checkpoint_freq:
-        n_due = max(1, (cfg.total_training_steps - 1) // cfg.checkpoint_freq)
+    if cfg.checkpoint_freq or cfg.save_final_checkpoint:
+        on_the_way = (cfg.total_training_steps - 1) // cfg.checkpoint_freq if cfg.checkpoint_freq else 0
+        n_due = max(1, on_the_way + cfg.save_final_checkpoint)
         # the oldest is deleted when a new one is whole
         n = max(0, min(cfg.checkpoints_kept + 1, n_due) - len(checkpoints(root)))
         disk = output if cfg.checkpoint_path is None else root
         needed[disk] = needed.get(disk, 0) + n * checkpoint_bytes(cfg, saes)
         remedy = (
-            f"free some, lower checkpoints_kept={cfg.checkpoints_kept}, or set checkpoint_freq=0 to save no checkpoints"
+            f"free some, lower checkpoints_kept={cfg.checkpoints_kept}, or set checkpoint_freq=0 and save_final_checkpoint=false to "
+            "save no checkpoints"
         )
     for folder, n_bytes in needed.items():
         lack = lack_of_space(folder, n_bytes, "what the run saves")

@@ -266,6 +266,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
                 if not last:
                     self.checkpoints.save_when_due(self.batches.position)
+                elif cfg.save_final_checkpoint:
+                    self.checkpoints.save(self.batches.position())
         self.watch.look()
         for trainer in trainers.values():
             fold_scale(trainer)

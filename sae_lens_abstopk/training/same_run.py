@@ -33,6 +33,7 @@ HARMLESS = frozenset(
         "prefetch_llm_batches",
         "resume_allows_changes",
         "resume_from_checkpoint",
+        "save_final_checkpoint",
         "verbose",
     }
 )

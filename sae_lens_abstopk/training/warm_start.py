@@ -22,6 +22,8 @@ from sae_lens_abstopk.training.run_folder import part_folder
 
 MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
 """Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""
+SAELENS_NAMES = {"sparse_abstopk": "abstopk", "sparse_topk": "topk", "sparse_batchtopk": "batchtopk"}
+"""What the SAEs are called that SAELens trains with the same parameters."""
 
 
 def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
@@ -69,13 +71,17 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
             pass
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
+    # an SAE for inference has the same name, but its decoder norms folded into the encoder
+    if "decoder_init_norm" in written and written["architecture"] == SAELENS_NAMES.get(sae.architecture()):
+        written["architecture"] = sae.architecture()
     shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
     meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}
     for key, here in (shape | meaning).items():
         if written.get(key) != here:
             raise ConfigError(
                 f"{where} holds an SAE with {key} {written.get(key)}, but this run has {here}. Name a checkpoint of such a run "
-                "(RUN/checkpoints/TOKENS); the SAE that a finished run saves is for inference."
+                "(RUN/checkpoints/TOKENS); the SAE that a finished run saves is for inference, and save_final_checkpoint=true keeps a "
+                "checkpoint of it."
             )
     if sae.normalize_activations == "covariance_whitening" and not (folder / ACTIVATION_WHITENING_FILENAME).is_file():
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import sae_lens
 import torch
 import yaml
+from sae_lens import LanguageModelSAETrainingRunner
 from sae_lens.training.optim import get_lr_scheduler
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
@@ -17,6 +19,8 @@ from sae_lens_abstopk.config.checks import SCHEDULERS, require_devices
 from sae_lens_abstopk.config.config_file import build_config, dump_config
 from sae_lens_abstopk.config.keys import annotate, key_docs
 from sae_lens_abstopk.config.presets import preset_names, variant_names
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.activations import saelens_notes_off
 from sae_lens_abstopk.yaml_files import data_folder, yaml_text, yaml_value
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
@@ -93,7 +97,6 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.normalize_activations", "z", "has the wrong type"),
         ("sae.use_sparse_activations", True, "has no effect here"),
         ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq says"),
-        ("save_final_checkpoint", True, "save_final_checkpoint=True has no effect here"),
         ("n_eval_batches", 20, "leave it out: perf_tokens says how many held-out tokens"),
         ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
         (
@@ -267,6 +270,21 @@ def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[s
     assert again.to_dict() == cfg.to_dict()
 
 
+def test_the_dictionary_of_a_config_reads_back_equal(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"jump": {"architecture": "standard"}, "batch": {"architecture": "batch_abstopk"}}
+    raw_config["logger"] = {"log_to_mlflow": True}
+    cfg = build_config(raw_config)
+    again = TrainingConfig.from_dict(json.loads(json.dumps(cfg.to_dict())))
+    assert again.to_dict() == cfg.to_dict()
+    assert dump_config(again) == dump_config(cfg)
+
+
+def test_saelens_own_runner_refuses_a_config_with_keys_that_it_does_not_read(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config | {"dataset_path": str(Path(raw_config["dataset_path"]).parent), "streaming": False})
+    with pytest.raises(ConfigError, match=r"use sae_lens_abstopk\.train\(cfg\)"), saelens_notes_off():
+        LanguageModelSAETrainingRunner(cfg)
+
+
 def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: dict[str, Any]) -> None:
     del raw_config["sae"]["k"]
     raw_config["sae"] |= {
@@ -373,7 +391,12 @@ def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
 
 
 def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
-    assert build_config(raw_config | {"dtype": "bfloat16", "use_cached_activations": True}).dtype == "bfloat16"
+    cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True}
+    assert build_config(cached | {"seqpos_slice": [None]}).dtype == "bfloat16"
+    with pytest.raises(
+        ConfigError, match=r"seqpos_slice=\[1, None\] has no effect on activations that SAELens has cached"
+    ):
+        build_config(cached)
 
 
 def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:

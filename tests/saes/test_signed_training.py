@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sae_lens import SAE, SAETrainer, TrainingSAE
+from sae_lens import SAE, AbsTopKSAE, SAETrainer, TopKSAE, TrainingSAE
 from sae_lens.config import SAETrainerConfig
 from safetensors.torch import load_file
 
@@ -23,7 +23,12 @@ from sae_lens_abstopk import (
     MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SignedJumpReLUSAE,
 )
-from sae_lens_abstopk.saes import SparseBatchTopKTrainingSAE, SparseBatchTopKTrainingSAEConfig
+from sae_lens_abstopk.saes import (
+    SparseBatchTopKTrainingSAE,
+    SparseBatchTopKTrainingSAEConfig,
+    SparseTopKTrainingSAE,
+    SparseTopKTrainingSAEConfig,
+)
 from sae_lens_abstopk.saes.centring import geometric_median
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
 
@@ -172,6 +177,31 @@ def test_folding_the_activation_scale_is_not_undone_by_the_unit_norm(tmp_path: P
     )  # the layout in memory rounds
 
 
+@pytest.mark.parametrize("make", [per_token, per_batch])
+def test_folding_the_decoder_norms_is_not_undone_by_the_unit_norm(make: Any, tmp_path: Path) -> None:
+    sae = make(unit_norm_encoder=True, rescale_acts_by_decoder_norm=True)
+    x = train_a_little(sae, steps=3)
+    sae.eval()
+    with sae.rows_normalized():
+        codes, x_hat = sae.encode(x), sae(x)
+    sae.fold_W_dec_norm()
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    torch.testing.assert_close(saved.encode(x), codes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(saved(x), x_hat, rtol=1e-4, atol=1e-4)
+
+
+def test_the_counts_of_a_loaded_sae_are_whole_numbers_that_go_on(tmp_path: Path) -> None:
+    sae = per_token(dtype="bfloat16")
+    sae.pole_counts += 2
+    sae.save_model(tmp_path)
+    loaded: Any = TrainingSAE.load_from_disk(tmp_path)
+    assert loaded.pole_counts.dtype == torch.int64
+    loaded.pole_counts += 254
+    fired = step(loaded, tokens(10).bfloat16()).feature_acts
+    assert torch.equal(loaded.pole_counts, 256 + torch.stack([(fired > 0).sum(0), (fired < 0).sum(0)]))
+
+
 def test_poles_are_counted_and_old_counts_fade() -> None:
     sae = per_token(pole_window=2)
     first = step(sae, tokens(10), n=1).feature_acts.to_dense()
@@ -310,6 +340,21 @@ def test_another_process_loads_the_saved_sae_and_gets_the_same_codes(
     if make is per_token:  # saving folded the decoder norms, which were in the codes already
         assert json.loads((tmp_path / "cfg.json").read_text())["architecture"] == "abstopk"
     torch.testing.assert_close(torch.load(tmp_path / "codes.pt", weights_only=True), codes, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_what_was_saved_in_training_loads_for_inference_as_the_stock_sae(signed: bool, tmp_path: Path) -> None:
+    sae = per_token() if signed else SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    step(sae, tokens(10))
+    sae.save_model(tmp_path / "training")
+    loaded = SAE.load_from_disk(tmp_path / "training")
+    assert loaded.cfg.architecture() == ("abstopk" if signed else "topk")
+    loaded.save_model(tmp_path / "inference")
+    again = SAE.load_from_disk(tmp_path / "inference")
+    assert type(again) is (AbsTopKSAE if signed else TopKSAE)
+    for inference in (loaded, again):
+        torch.testing.assert_close(inference.encode(tokens(6)), sae.encode(tokens(6)))
+        torch.testing.assert_close(inference(tokens(6)), sae(tokens(6)))
 
 
 def test_a_new_architecture_is_saved_with_the_import_that_its_reader_needs(tmp_path: Path) -> None:

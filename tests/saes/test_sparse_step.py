@@ -8,8 +8,10 @@ import torch
 from sae_lens import SAE, SAETrainer
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
+from sae_lens.saes.abstopk_sae import AbsTopK
 
 from sae_lens_abstopk.saes import (
+    AbsTopKTrainingSAE,
     MatryoshkaBatchAbsTopKTrainingSAE,
     MatryoshkaBatchAbsTopKTrainingSAEConfig,
     SparseBatchTopKTrainingSAE,
@@ -17,6 +19,7 @@ from sae_lens_abstopk.saes import (
     SparseTopKTrainingSAE,
     SparseTopKTrainingSAEConfig,
 )
+from sae_lens_abstopk.sparse import select_per_token
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens, with_random_weights
 
 OPTIONS = [
@@ -144,6 +147,43 @@ def test_hooks_on_the_codes_and_half_precision_take_the_dense_step() -> None:
     assert step(sae, tokens(6)).feature_acts.is_sparse
     half = per_token(dtype="bfloat16")
     assert not step(half, tokens(6).bfloat16()).feature_acts.is_sparse
+
+
+@pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk, matryoshka])
+@pytest.mark.parametrize("method", ["calculate_aux_loss", "encode_with_hidden_pre", "decode", "get_activation_fn"])
+def test_a_method_that_a_subclass_overrides_is_called_by_the_step(make: Any, method: str) -> None:
+    original, called = type(make()), []
+
+    def override(self: Any, *args: Any, **options: Any) -> Any:
+        called.append(method)
+        return getattr(original, method)(self, *args, **options)
+
+    sae = with_random_weights(type("Own", (original,), {method: override})(make().cfg))
+    called.clear()
+    output = step(sae, tokens(16), dead=torch.arange(24) < 7)
+    assert called or method == "get_activation_fn"  # which has been called when the SAE was made
+    assert not output.feature_acts.is_sparse
+    torch.testing.assert_close(output.loss, step(make(), tokens(16), dead=torch.arange(24) < 7).loss)
+
+
+def test_a_loss_of_ones_own_is_the_one_that_is_trained_on() -> None:
+    sae, x = per_batch(), tokens(16)
+    sae.mse_loss_fn = lambda preds, target: (preds - target).abs()
+    output = step(sae, x)
+    torch.testing.assert_close(output.losses["mse_loss"], (output.sae_out - x).abs().sum(-1).mean())
+
+
+def test_an_architecture_elsewhere_that_selects_by_itself_trains_on_the_sparse_kernels() -> None:
+    class Own(AbsTopKTrainingSAE):
+        def get_activation_fn(self) -> Any:
+            return AbsTopK(3)
+
+        def select(self, encoder: Any, centred_BD: torch.Tensor) -> Any:
+            return select_per_token(encoder, centred_BD, 3)
+
+    codes = step(with_random_weights(Own(per_token().cfg)), tokens(6)).feature_acts
+    assert codes.is_sparse
+    assert ((codes.to_dense() != 0).sum(-1) == 3).all()
 
 
 def test_under_autocast_the_codes_are_still_exact() -> None:

@@ -44,7 +44,7 @@ from sae_lens_abstopk.training.checkpoint import (
 from sae_lens_abstopk.training.run_checkpoints import checkpoint_bytes
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.trainers import new_sae
-from tests.training.runs import QUIET, begin
+from tests.training.runs import QUIET, begin, run_of
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -225,6 +225,10 @@ def test_room_is_asked_for_all_that_the_run_leaves_and_the_oldest_makes_room_for
         ConfigError, match=r"what the run saves needs 17\.\d kB .*; free some, or choose another output_path"
     ):
         TrainingRun(build_config(raw_config), console=QUIET)  # checkpoint_freq=0
+    with pytest.raises(
+        ConfigError, match=r"what the run saves needs 1\.\d MB .* save_final_checkpoint=false to save no"
+    ):
+        TrainingRun(build_config(raw_config | {"save_final_checkpoint": True}), console=QUIET)
     often = raw_config | {"checkpoint_freq": 1, "perf_log_freq": 0}
     room = 4 * 2**20  # more than one takes
     with pytest.raises(ConfigError, match=r"what the run saves needs 4\.\d\d MB"):
@@ -261,6 +265,24 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     before = run.sae.b_dec.detach().clone()
     run.run()
     assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)
+
+
+@pytest.mark.parametrize(
+    ("stock", "ours"),
+    [("sae_lens_abstopk", "abstopk"), ("topk", "sparse_topk"), ("batchtopk", "sparse_batchtopk")],
+)
+def test_a_checkpoint_of_saelens_own_trainer_starts_a_run_of_the_same_sae(
+    raw_config: dict[str, Any], tmp_path: Path, stock: str, ours: str
+) -> None:
+    raw_config["sae"] |= {"architecture": stock}
+    written: Any = new_sae(build_config(raw_config).sae, seed=0)
+    if stock == "batchtopk":
+        written.topk_threshold.fill_(0.3)
+    written.save_model(tmp_path / "stock")
+    raw_config["sae"] |= {"architecture": ours}
+    run = run_of(raw_config, from_pretrained_path=str(tmp_path / "stock"))
+    for name, weight in written.state_dict().items():
+        assert torch.equal(run.sae.state_dict()[name], weight), name
 
 
 @pytest.mark.parametrize(

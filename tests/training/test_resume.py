@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -90,6 +91,32 @@ def test_checkpoints_change_nothing_and_the_last_few_are_kept(raw_config: dict[s
     saving = state_of(raw, checkpoint_freq=1, checkpoints_kept=2, output_path=str(tmp_path / "saving"))
     assert differences(plain, saving) == []
     assert sorted(path.name for path in (tmp_path / "saving" / "checkpoints").iterdir()) == ["256", "320"]
+
+
+def test_a_checkpoint_after_the_last_step_ends_the_run_alike_and_starts_another_from_its_weights(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    raw = raw_config | {"companions": {"topk": {"architecture": "topk"}}, "save_final_checkpoint": True}
+    run = run_of(raw)
+    run.run()
+    (last,) = (run.output / "checkpoints").iterdir()
+    assert last.name == "384"
+    again = run_of(raw, from_pretrained_path=str(last), training_tokens=768, output_path=str(tmp_path / "again"))
+    for name, sae in run.saes.items():
+        assert torch.equal(again.saes[name].W_dec, sae.W_dec)
+    whole = final_state(run)
+    (run.output / "sae_weights.safetensors").unlink()
+    assert differences(whole, state_of(raw, resume_from_checkpoint="newest")) == []
+
+
+def test_a_checkpoint_of_saelens_own_runner_is_told_of_by_its_name(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "trainer_state.pt").write_bytes(b"")
+    with pytest.raises(
+        ConfigError, match=r"a checkpoint of SAELens's own runner, .* with from_pretrained_path='.*theirs'"
+    ):
+        run_of(raw_config, resume_from_checkpoint=str(theirs))
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(stopped: dict[str, Any]) -> None:

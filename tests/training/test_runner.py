@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from rich.console import Console
 from sae_lens import (
     SAE,
@@ -31,7 +32,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.training import measured_tokens
+from sae_lens_abstopk.training import activations, measured_tokens
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activations import (
     BATCHES_PER_CAST,
@@ -447,6 +448,29 @@ def test_prefetching_changes_no_number(raw_config: dict[str, Any], tmp_path: Pat
         run = TrainingRun(build_config(raw), console=QUIET)
         weights.append(run.run().W_dec.detach())
     assert torch.equal(*weights)
+
+
+def test_token_ids_of_another_tokenizer_are_refused(
+    raw_config: dict[str, Any],
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, other = tmp_path / "tokens", copy.deepcopy(tokenizer)
+    other.add_tokens(["lighthouses"])
+    other.save_pretrained(tmp_path / "other")
+    Dataset.from_dict({"tokens": [list(range(2, 34))] * 200}).save_to_disk(folder)
+    raw = raw_config | {"dataset_path": str(folder), "is_dataset_tokenized": True, "column_name": "tokens"}
+    for name in (None, "", str(tmp_path / "gone"), raw["model_name"]):
+        if name is not None:
+            (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": name} if name else {}))
+        TrainingRun(build_config(raw), console=QUIET)
+    (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": str(tmp_path / "other")}))
+    with pytest.raises(ConfigError, match=r"was tokenised by the tokenizer of '.*other' \(sae_lens\.json\)"):
+        TrainingRun(build_config(raw), console=QUIET)
+    monkeypatch.setattr(activations, "hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json"))
+    with pytest.raises(ConfigError, match=r"dataset_path='me/tokens' was tokenised by the tokenizer of '.*other'"):
+        activations.require_same_tokenizer(tokenizer, build_config(raw | {"dataset_path": "me/tokens"}))
 
 
 def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
