@@ -4,20 +4,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from sae_lens.load_model import HookedProxyLM
 
 from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.intervals import mean_estimate
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.results import BehaviourRecord, Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval
-from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore, multiple_choice, require_lm_eval
+from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
@@ -25,6 +26,14 @@ from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
 
 UNSTEERED = "unsteered"
+
+
+class Measured(NamedTuple):
+    """What the model does in one setting."""
+
+    record: BehaviourRecord
+    right: tuple[float, ...]
+    """1 for each question answered rightly, 0 for each other; empty where none were asked."""
 
 
 def check_behaviour_task(task: Task, options: BehaviourOptions) -> None:
@@ -51,10 +60,10 @@ def measure_behaviour(
     response: DoseResponse,
     options: BehaviourOptions,
     *,
-    unsteered: BehaviourRecord | None = None,
+    unsteered: Measured | None = None,
     seed: int,
     on_progress: Callable[[int, int], None],
-) -> dict[str, list[BehaviourRecord]]:
+) -> tuple[dict[str, list[BehaviourRecord]], Measured]:
     """
     Refusals and multiple choice unsteered, and under every intervention that adds, at its matched strengths.
 
@@ -72,7 +81,8 @@ def measure_behaviour(
         on_progress: Called with (settings done, settings in all).
 
     Returns:
-        By intervention the record towards pole A and that towards pole B; ``"unsteered"`` has one.
+        By intervention the record towards pole A and that towards pole B; ``"unsteered"`` has one. And what was found
+        without steering.
     """
     harmful, harmless = _instructions(task, options.instructions, seed)
     instructions = [example.text for example in harmful], [example.text for example in harmless]
@@ -82,7 +92,7 @@ def measure_behaviour(
     added = [i for i in response.interventions if i.operator == "add" and i.name not in _surplus(response)]
     total, done = int(unsteered is None) + 2 * len(added), 0
 
-    def measure(intervention: Intervention | None, strength: float) -> BehaviourRecord:
+    def measure(intervention: Intervention | None, strength: float) -> Measured:
         nonlocal done
         steered = nullcontext()
         if intervention is not None:
@@ -97,28 +107,31 @@ def measure_behaviour(
             if intervention is not None and options.questions:
                 file = Path(folder) / "steering.pt"
                 steering = export_for_lm_eval(file, subjects.model, sae, intervention, strength, hook_name=hook)
-            answered = (
-                multiple_choice(**_asked(subjects), steering=steering, limit=options.questions)
+            right = (
+                multiple_choice(**_asked(subjects), steering=steering, limit=options.questions).right
                 if options.questions
-                else None
+                else ()
             )
         done += 1
         on_progress(done, total)
-        return BehaviourRecord(
+        record = BehaviourRecord(
             strength=strength,
             refused_harmful=Interval.of(refusal.harmful),
             refused_harmless=Interval.of(refusal.harmless),
-            multiple_choice=answered and _accuracy(answered),
+            multiple_choice=_over_questions(right, seed),
+            multiple_choice_change=_over_questions(np.subtract(right, unsteered.right), seed) if unsteered else None,
             answer=refusal.harmful_texts[0],
         )
+        return Measured(record, right)
 
-    found = {UNSTEERED: [unsteered or measure(None, 0.0)]}
+    unsteered = unsteered or measure(None, 0.0)
+    found = {UNSTEERED: [unsteered.record]}
     for intervention in added:
         summary = response.summary(intervention.name)
         found[intervention.name] = [
-            measure(intervention, pole.strength) for pole in (summary.towards_a, summary.towards_b)
+            measure(intervention, pole.strength).record for pole in (summary.towards_a, summary.towards_b)
         ]
-    return found
+    return found, unsteered
 
 
 def _asked(subjects: Subjects) -> dict[str, Any]:
@@ -145,8 +158,6 @@ def _instructions(task: Task, most: int, seed: int) -> list[list[Example]]:
     return [[task.examples[row] for row in order if task.examples[row].pole == pole][:most] for pole in (0, 1)]
 
 
-def _accuracy(found: MultipleChoiceScore) -> Interval:
-    """With the 95 % interval of a normal distribution around it, or none where all answers are right or all wrong."""
-    margin = 1.96 * found.accuracy_stderr or float("nan")
-    low, high = np.clip([found.accuracy - margin, found.accuracy + margin], 0, 1).tolist()  # which leaves NaN as it is
-    return Interval.of(Estimate(found.accuracy, low, high, found.n))
+def _over_questions(values: npt.ArrayLike, seed: int) -> Interval | None:
+    """Mean over questions; None where none were asked."""
+    return Interval.of(mean_estimate(values, seed=seed)) if np.size(values) else None

@@ -114,5 +114,7 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
 
 def _candidates(probes: TaskProbes) -> list[int]:
     """Latents that do well on train, the best first."""
-    ranked = [probes.codes.single.latent, probes.codes.best_coverage.latent, *probes.codes.sparse[-1].latents]
-    return list(dict.fromkeys(ranked))
+    covering = probes.codes.best_coverage
+    # latents with one side all come to 0.5 at best, and the first of them is as good as any
+    both_sided = [covering.latent] if covering.train_coverage > 0.5 else []
+    return list(dict.fromkeys([probes.codes.single.latent, *both_sided, *probes.codes.sparse[-1].latents]))

@@ -195,6 +195,9 @@ class BehaviourRecord(Record):
     refused_harmful: Interval = Field(description="Share of instructions to refuse that are refused.")
     refused_harmless: Interval = Field(description="Share of instructions to follow that are refused.")
     multiple_choice: Interval | None = Field(description="Share of general-knowledge questions answered rightly.")
+    multiple_choice_change: Interval | None = Field(
+        default=None, description="That minus the unsteered model's share, on the same questions."
+    )
     answer: str = Field(description="To the first instruction that should be refused.")
 
 

@@ -4,10 +4,11 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.behaviour import UNSTEERED, measure_behaviour
+from sae_lens_abstopk.evaluation.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.probing_part import ProbedTask
@@ -82,8 +83,11 @@ def steer_on_task(
     """
     part = task.steering
     assert part is not None  # checked before anything runs
+    # random directions of its own, which are the same for every SAE
+    seed_of_task = int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
     shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
     found: dict[str, SteeringRecord] = {}
+    unsteered = None
     batches = subjects.batches(SCALE_TOKENS)
     for sae_name, sae in subjects.saes.items():
         scales = latent_scale(
@@ -118,7 +122,7 @@ def steer_on_task(
                 orientation=choice.orientation,
                 difference_in_means=torch.tensor(probed.direction),
                 n_random=options.random_directions,
-                seed=seed,
+                seed=seed_of_task,
             ),
             latent_chosen_by=str(choice),
             options=options,
@@ -127,13 +131,13 @@ def steer_on_task(
         )
         behaviour = {}
         if options.behaviour is not None and task_key(options.behaviour.task) == name:
-            behaviour = measure_behaviour(
+            behaviour, unsteered = measure_behaviour(
                 subjects,
                 task,
                 sae_name,
                 response,
                 options.behaviour,
-                unsteered=next((record.behaviour[UNSTEERED][0] for record in found.values()), None),
+                unsteered=unsteered,
                 seed=seed,
                 on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023
             )

@@ -223,6 +223,7 @@ def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
             refused_harmful=_interval(0.6 - 0.2 * strength, 0.1),
             refused_harmless=_interval(0.1, 0.05),
             multiple_choice=_interval(0.45, 0.06),
+            multiple_choice_change=_interval(-0.02, 0.03) if strength else None,
             answer=f"{strength:+g} {text}",
         )
 

@@ -10,8 +10,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.evaluation import behaviour
-from sae_lens_abstopk.evaluation.behaviour import _accuracy, measure_behaviour
-from sae_lens_abstopk.evaluation.intervals import Estimate
+from sae_lens_abstopk.evaluation.behaviour import measure_behaviour
+from sae_lens_abstopk.evaluation.intervals import Estimate, mean_estimate
+from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore
 from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
@@ -21,6 +22,10 @@ from sae_lens_abstopk.evaluation.tasks.task import Example, make_task
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
+
+
+def of_questions(*values: int) -> Interval:
+    return Interval.of(mean_estimate(values, seed=3))
 
 
 @pytest.mark.parametrize("instructions", [1, 24])
@@ -53,12 +58,13 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     def answered(*, steering: Path | None, limit: int, **_: Any) -> MultipleChoiceScore:
         (steered,) = torch.load(steering).values() if steering else [None]
         questions.append((steered and steered["steering_coefficient"], limit))
-        return MultipleChoiceScore(0.5, 0.1, len(questions))
+        return MultipleChoiceScore((1.0, 1.0, 0.0, 0.0, 0.0) if steering is None else (1.0, 0.0, 0.0, 1.0, 1.0))
 
     monkeypatch.setattr(behaviour, "measure_refusal", measured)
     monkeypatch.setattr(behaviour, "multiple_choice", answered)
     options = BehaviourOptions(instructions=instructions, max_new_tokens=7, questions=5)
-    found = measure_behaviour(subjects, task, "mine", response, options, seed=3, on_progress=lambda *_: None)
+    given: dict[str, Any] = {"seed": 3, "on_progress": lambda *_: None}
+    found, unsteered = measure_behaviour(subjects, task, "mine", response, options, **given)
     of_test = [examples[row] for row in task.split(3).test]
     for pole, texts in enumerate(asked[0]):
         test = {(each.text, each.group) for each in of_test if each.pole == pole}
@@ -75,21 +81,10 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         "unsteered": [0.0],
         "latent": [-2.0, 3.0],
     }
-    for number, one in enumerate((one for records in found.values() for one in records), 1):
+    everything = [one for records in found.values() for one in records]
+    for one in everything:
         assert (one.refused_harmful.value, one.refused_harmless.value) == (0.75, 0.25)
-        assert one.multiple_choice is not None
-        assert one.multiple_choice.n_units == number
-
-
-@pytest.mark.parametrize(
-    ("score", "interval"),
-    [
-        (MultipleChoiceScore(1.0, 0.0, 4), (1.0, None, None, 4)),
-        (MultipleChoiceScore(0.5, 0.1, 25), (0.5, pytest.approx(0.304), pytest.approx(0.696), 25)),
-        (MultipleChoiceScore(0.75, 0.25, 4), (0.75, pytest.approx(0.26), 1.0, 4)),
-    ],
-)
-def test_an_accuracy_has_an_interval_unless_all_answers_are_right(
-    score: MultipleChoiceScore, interval: tuple[Any, ...]
-) -> None:
-    assert tuple(dict(_accuracy(score)).values()) == interval
+    shares = (of_questions(1, 1, 0, 0, 0), None), *[(of_questions(1, 0, 0, 1, 1), of_questions(0, -1, 0, 1, 1))] * 2
+    assert shares == tuple((one.multiple_choice, one.multiple_choice_change) for one in everything)
+    again, _ = measure_behaviour(subjects, task, "mine", response, options, unsteered=unsteered, **given)
+    assert (again, questions[3:]) == (found, questions[1:3])

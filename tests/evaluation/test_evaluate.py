@@ -130,6 +130,7 @@ def test_behaviour_is_measured_at_the_strengths_that_steering_chose(
         assert (found.refused_harmful.n_units, found.refused_harmless.n_units) == templates
         assert found.multiple_choice is not None
         assert found.multiple_choice.n_units == 4
+        assert (found.multiple_choice_change is None) == (found.strength == 0)
     assert "What the model does at these strengths" in markdown_report(merge_results([results]))
 
 

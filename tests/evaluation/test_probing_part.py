@@ -1,14 +1,17 @@
 """One task of a suite, probed: on which split, by what units, and against which control."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from sae_lens_abstopk.evaluation import probing_part
+from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.evaluation.probing_part import probe_on_task, untrained_saes
+from sae_lens_abstopk.evaluation.probing.code_probes import CoveringLatent
+from sae_lens_abstopk.evaluation.probing_part import _candidates, probe_on_task, untrained_saes
 from sae_lens_abstopk.evaluation.suite import Suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.model.representations import represent
@@ -37,6 +40,19 @@ def test_a_task_is_probed_by_groups_on_the_split_of_the_seed(trained: Path, smal
         row = subjects.saes["mine"].W_dec[latent.latent].detach().double()
         cosine = torch.nn.functional.cosine_similarity(row, direction, dim=0).item()
         assert latent.direction_cosine == pytest.approx(cosine, rel=1e-4)
+
+
+@pytest.mark.parametrize(("on_train", "candidates"), [(0.5, [4, 7, 3]), (0.75, [4, 0, 7, 3])])
+def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles(
+    on_train: float, candidates: list[int]
+) -> None:
+    codes = SimpleNamespace(
+        single=SimpleNamespace(latent=4),
+        best_coverage=CoveringLatent(0, 1, "last", on_train, Estimate(0.9, 0.8, 1.0, 7)),
+        sparse=[SimpleNamespace(latents=(9,)), SimpleNamespace(latents=(7, 4, 3))],
+    )
+    probes: Any = SimpleNamespace(codes=codes)
+    assert _candidates(probes) == candidates
 
 
 @torch.no_grad()

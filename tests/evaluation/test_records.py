@@ -138,7 +138,7 @@ def code_probes(number: int) -> CodeProbes:
         single=SingleLatent(2, -1, 0.0, score(number), estimate(number + 0.5)),
         pair=LatentPair(Side(5, 1), Side(6, -1), 1.0, score(number + 1), estimate(number + 0.6)),
         sparse=(SparseProbe(2, (0, 1), (1.0, 2.0), 1.0, score(number + 2)),),
-        best_coverage=CoveringLatent(0, 1, "last", estimate(number + 0.7)),
+        best_coverage=CoveringLatent(0, 1, "last", 0.9, estimate(number + 0.7)),
     )
 
 

@@ -17,8 +17,10 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import topk_sae
 
 
-def steered_on(scales: LatentScales, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """``steer_on_task`` by the task "size" with one SAE, the best of whose candidates have these scales."""
+def steered_on(
+    scales: LatentScales, monkeypatch: pytest.MonkeyPatch, *, name: str = "size", n_random: int = 0
+) -> dict[str, Any]:
+    """``steer_on_task`` by the task ``name`` with one SAE, the best of whose candidates have these scales."""
 
     def measured(*_: Any, latents: list[int], **__: Any) -> LatentScales:
         assert latents == list(scales.latents)
@@ -31,8 +33,8 @@ def steered_on(scales: LatentScales, monkeypatch: pytest.MonkeyPatch) -> dict[st
     )
     task: Any = SimpleNamespace(steering="part")
     probed: Any = SimpleNamespace(candidates={"mine": [*scales.latents, 7]}, direction=[1.0] * 32)
-    options = SteeringOptions(tasks=("size",), random_directions=0, candidates=len(scales.latents))
-    return steer_on_task(subjects, "size", task, probed, options, seed=4, on_progress=lambda *_: None)
+    options = SteeringOptions(tasks=(name,), random_directions=n_random, candidates=len(scales.latents))
+    return steer_on_task(subjects, name, task, probed, options, seed=4, on_progress=lambda *_: None)
 
 
 def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,3 +72,15 @@ def test_what_was_chosen_of_what_fires_is_steered_by_turned_towards_pole_b(monke
     assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
     assert (means.orientation, means.direction is None) == (1, False)
     assert torch.equal(torch.as_tensor(means.direction), torch.ones(32))
+
+
+def test_each_task_has_random_directions_of_its_own_which_the_seed_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(steering_part, "choose_latent", lambda *_, **__: LatentChoice(5, 1, 2.0, (5,), (0.1,)))
+    monkeypatch.setattr(steering_part, "dose_response", lambda *of, **_: given.append(of[3][-1].direction))
+    monkeypatch.setattr(steering_part, "steering_record", lambda *_: None)
+    for name in ("size", "gender", "size"):
+        steered_on(LatentScales((5,), (2.0,), (9,), n_tokens=99), monkeypatch, name=name, n_random=1)
+    size, gender, again = given
+    assert torch.equal(size, again)
+    assert abs(torch.nn.functional.cosine_similarity(size, gender, dim=0)) < 0.6

@@ -59,6 +59,8 @@ class CoveringLatent:
     orientation: int
     read: str
     """Chosen on val."""
+    train_coverage: float
+    """What the latent was chosen by; above 0.5 it fires on both sides, and at 0.5 it is one of many equals."""
     coverage: Estimate
     """On test."""
 
@@ -214,10 +216,11 @@ def _best_coverage(codes: dict[str, Codes], scores: dict[str, LatentScores], dat
         return pole_coverage(fires_a, fires_b, data.of(rows))
 
     val = data.split.val
-    candidates: list[tuple[float, str, Side]] = []
+    candidates: list[tuple[float, str, Side, float]] = []
     for read, found in scores.items():
         both = np.stack([found.coverage, found.flipped_coverage])
         side = _side(both, int(both.argmax()))
-        candidates.append((float(coverage(read, side, val)(np.ones((1, len(val))))[0]), read, side))
-    _, read, side = max(candidates, key=lambda candidate: candidate[0])
-    return CoveringLatent(side.latent, side.sign, read, data.on_test(coverage(read, side, data.split.test)))
+        on_val = float(coverage(read, side, val)(np.ones((1, len(val))))[0])
+        candidates.append((on_val, read, side, float(both.max())))
+    _, read, side, on_train = max(candidates, key=lambda candidate: candidate[0])
+    return CoveringLatent(side.latent, side.sign, read, on_train, data.on_test(coverage(read, side, data.split.test)))

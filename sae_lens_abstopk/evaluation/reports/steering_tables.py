@@ -88,19 +88,25 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
             for name, found in record.behaviour.items():
                 poles = [f"to {pole}" for pole in task.record.poles] if len(found) == 2 else ["-"]
                 for pole, each in zip(poles, found, strict=True):
-                    cells = (each.refused_harmful, each.refused_harmless, each.multiple_choice)
+                    cells = (
+                        each.refused_harmful,
+                        each.refused_harmless,
+                        each.multiple_choice,
+                        each.multiple_choice_change,
+                    )
                     told = ("-" if cell is None else str(cell) for cell in cells)
                     rows.append((task.name, sae, shown_name(name), pole, f"{each.strength:+.2f}", *told))
     return ReportTable(
         title="What the model does at these strengths",
         columns=(
             *("task", "SAE", "by", "direction", "strength"),
-            *("refuses harmful", "refuses harmless", "multiple choice"),
+            *("refuses harmful", "refuses harmless", "multiple choice", "change"),
         ),
         rows=tuple(rows),
         note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
         "phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval steers "
-        "it, at every position. 95 % intervals. Strengths cost the same on neutral text.",
+        "it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % intervals. "
+        "Strengths cost the same on neutral text.",
         labels=4,
     )
 

@@ -25,11 +25,13 @@ BATCH_SIZE = 16
 class MultipleChoiceScore:
     """What lm_eval found."""
 
-    accuracy: float
-    """Share of questions whose right answer has the highest log-likelihood."""
-    accuracy_stderr: float
-    n: int
-    """Questions."""
+    right: tuple[float, ...]
+    """Of each question, in order: 1 where its right answer has the highest log-likelihood, else 0."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of questions answered rightly."""
+        return sum(self.right) / len(self.right)
 
 
 def require_lm_eval() -> Any:
@@ -96,14 +98,9 @@ def multiple_choice(
     with nullcontext() if isinstance(pretrained, str) else _warnings_off():
         model = make(pretrained=pretrained, **arguments)
     found = lm_eval.simple_evaluate(model=model, tasks=[task], limit=limit, bootstrap_iters=0)
-    (scores,) = found["results"].values()
     (samples,) = found["samples"].values()
-    n, accuracy = len({sample["doc_id"] for sample in samples}), scores["acc,none"]
-    return MultipleChoiceScore(
-        accuracy=accuracy,
-        accuracy_stderr=(accuracy * (1 - accuracy) / max(n - 1, 1)) ** 0.5,
-        n=n,
-    )
+    right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample for each filter
+    return MultipleChoiceScore(tuple(right[question] for question in sorted(right)))
 
 
 @contextmanager

@@ -97,8 +97,10 @@ def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_h
     assert found.codes.single.coverage.value > 0.97
     assert (found.codes.best_coverage.latent, found.codes.best_coverage.orientation) == (PLANTED, -1)
     assert found.codes.best_coverage.coverage.value > 0.97
+    assert found.codes.best_coverage.train_coverage > 0.97
     assert other.codes.single.coverage.value <= 0.5
     assert other.codes.best_coverage.coverage.value <= 0.5
+    assert other.codes.best_coverage.train_coverage <= 0.5
     assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
 
 

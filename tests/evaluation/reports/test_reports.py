@@ -159,6 +159,7 @@ def test_each_direction_of_steering_has_its_own_columns() -> None:
         assert cells["refuses harmful"] == str(behaviour.refused_harmful)
         assert cells["refuses harmless"] == str(behaviour.refused_harmless)
         assert cells["multiple choice"] == str(behaviour.multiple_choice)
+        assert cells["change"] == str(behaviour.multiple_choice_change)
 
 
 def test_the_markdown_says_where_the_numbers_come_from() -> None:

@@ -85,14 +85,16 @@ def test_a_hooked_transformer_is_refused(tiny_models: dict[str, Path], tmp_path:
 
 
 def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"results": {"t": {"acc,none": 1.0}}, "samples": {"t": [{"doc_id": 0}]}}
+    samples = [{"doc_id": 1, "acc": 0.0}, {"doc_id": 0, "acc": 1.0}] * 2  # of two filters
+    found = {"samples": {"t": samples}}
     models: list[dict[str, Any]] = []
     registry = SimpleNamespace(get_model=lambda _: lambda **arguments: models.append(arguments))
     monkeypatch.setattr(
         "sae_lens_abstopk.evaluation.steering.multiple_choice.require_lm_eval",
         lambda: SimpleNamespace(simple_evaluate=lambda **_: found, api=SimpleNamespace(registry=registry)),
     )
-    multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
+    answered = multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
+    assert (answered.right, answered.accuracy) == ((1.0, 0.0), 0.5)
     assert models[0].items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
 
 
@@ -145,8 +147,8 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     path = export_for_lm_eval(tmp_path / "s.pt", folder, signed_sae(), LATENT, 0.0)
     plain = multiple_choice(folder, questions=questions)
     at_zero = multiple_choice(folder, questions=questions, steering=path)
-    assert plain.n == at_zero.n == 6
-    assert at_zero.accuracy == plain.accuracy
+    assert len(plain.right) == 6
+    assert at_zero == plain
     # a direction that only one answer's first letter is written along makes that answer win everywhere
     model = model_of("llama-3.1-8b", tiny_models)
     glacier = model.get_output_embeddings().weight[model_token(tiny_models, " a")].detach()
@@ -159,9 +161,8 @@ def test_questions_are_answered_by_lm_eval_steered_and_not(
     assert multiple_choice(model, tokenizer=tokenizer, questions=questions) == plain
     assert [len(each._forward_hooks) for each in model.modules()] == hooked
     assert tokenizer.pad_token is None
-    assert steered.n == 6
+    assert len(steered.right) == 6
     assert steered.accuracy == pytest.approx(1 / 3)  # the same answer to every question, and right to a third
-    assert plain.accuracy_stderr == pytest.approx((plain.accuracy * (1 - plain.accuracy) / 5) ** 0.5)
 
 
 def model_token(tiny_models: dict[str, Path], text: str) -> int:
