@@ -69,10 +69,11 @@ def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
         nearest = residual[-1:]
     else:
         nearest = difflib.get_close_matches(cfg.hook_name, names, n=3) or residual[layers // 2 : layers // 2 + 1]
+    remedy = "; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge"
     raise ConfigError(
         f"hook_name={cfg.hook_name!r} is not a module of {cfg.model_name}, which has {layers} layers, "
         f"{residual[0] if residual else names[0]} to {residual[-1] if residual else names[-1]}; "
-        f"nearest: {', '.join(nearest)}."
+        f"nearest: {', '.join(nearest)}{remedy if cfg.hook_name.startswith('blocks.') else ''}."
     )
 
 

@@ -267,8 +267,9 @@ def _as_saelens_reads(dataset: Text, first: dict[str, Any], cfg: TrainingConfig)
 
 def _as_text_column(dataset: Text, first: dict[str, Any], cfg: TrainingConfig) -> Text:
     if cfg.column_name not in first:
+        remedy = "; to read token ids, set is_dataset_tokenized=true" if first.keys() & set(TOKENS) else ""
         raise ConfigError(
-            f"column_name={cfg.column_name!r} is not a column of {cfg.dataset_path!r}; it has {', '.join(first)}."
+            f"column_name={cfg.column_name!r} is not a column of {cfg.dataset_path!r}; it has {', '.join(first)}{remedy}."
         )
     column, where = cfg.column_name, f"column_name={cfg.column_name!r} of {cfg.dataset_path!r}"
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
+from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from tests.saes.test_signed_saes import with_random_weights
@@ -29,7 +30,7 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     sae.threshold.data.fill_(4.0)
     sae.save_model("runs/quickstart")
     scope: dict[str, Any] = {}
-    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 5, "bash", *["python"] * 2]
+    assert [kind for kind, _ in blocks()] == ["bash", *["python"] * 6, "bash", *["python"] * 2]
     for kind, code in blocks():
         if kind == "bash":
             arguments = shlex.split(code)[1:]
@@ -39,6 +40,8 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
             assert done.exit_code == 0, done.output
         else:
             exec(code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama)), scope)
+    assert scope["kept"].tolist() == [[False] + [True] * (scope["tokens"].shape[1] - 1)]
+    torch.testing.assert_close(scope["loss"], loss_without_first_token(scope), rtol=1e-4, atol=1e-4)
     assert (scope["codes"] < 0).any()
     assert (scope["codes"] > 0).any()
     assert torch.equal(scope["signed"].W_enc, SAE.load_from_disk("runs/quickstart").W_enc)
@@ -50,8 +53,20 @@ def test_the_blocks_run(tiny_llama: Path, texts: Path, tmp_path: Path, monkeypat
     assert len(scope["merged"].pairs) == 64
 
 
+def loss_without_first_token(scope: dict[str, Any]) -> torch.Tensor:
+    """The loss of the model of ``transformers`` through the SAE at all tokens but the first."""
+    model, sae, tokens = AutoModelForCausalLM.from_pretrained(scope["name"]), scope["signed"], scope["tokens"]
+
+    def reconstruct(_: Any, __: Any, output: Any) -> torch.Tensor:
+        x = output[0] if isinstance(output, tuple) else output
+        return torch.cat([x[:, :1], sae(x)[:, 1:]], dim=1)
+
+    model.model.layers[15].register_forward_hook(reconstruct)
+    return model(tokens, labels=tokens).loss
+
+
 def test_its_commands_exist() -> None:
     commands = set(re.findall(r"(?:^|`)abstopk (\w+)", PAGE, re.MULTILINE))
-    assert commands == {"mirror", "convert", "publish", "pull", "neuronpedia", "explore"}
+    assert commands == {"mirror", "convert", "publish", "pull", "neuronpedia", "explore", "eval"}
     for command in commands:
         assert invoke(command, "--help").exit_code == 0, command

@@ -28,7 +28,10 @@ from tests.config.test_config_file import changed
             "which has 26 layers, model.layers.0 to model.layers.25; nearest: model.layers.25",
         ),
         ({"hook_name": "model.layer.3"}, "nearest: model.layers.3"),
-        ({"hook_name": "blocks.3.hook_resid_post"}, "is not a module of"),
+        (
+            {"hook_name": "blocks.3.hook_resid_post"},
+            "nearest: model.layers.13; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge.",
+        ),
         ({"sae.d_in": 16}, "sae.d_in=16 but"),
         ({"sae.d_in": 16}, "set sae.d_in=32 or leave it out"),
         (

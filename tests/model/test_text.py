@@ -131,6 +131,7 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
         ("missing.jsonl", None, {}, "no such file or folder"),
         ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
         ("a.jsonl", '{"text": "x"}\n', {"column_name": "body"}, "column_name='body' is not a column of"),
+        ("a.jsonl", '{"input_ids": [1]}', {}, "it has input_ids; to read token ids, set is_dataset_tokenized=true."),
         ("a.jsonl", '{"text": 3}\n', {}, "holds int, not text"),
         (
             "a.jsonl",

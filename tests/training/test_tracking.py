@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,15 @@ import pytest
 import wandb
 from mlflow import MlflowClient
 from rich.console import Console
+from sae_lens import SAETrainer
+from sae_lens.saes.sae import TrainStepOutput
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training import runner
+from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking import MlflowLogger, WandbLogger
 
 QUIET = Console(quiet=True)
@@ -40,6 +45,27 @@ def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert {"sae_weights.safetensors", "cfg.json", "metrics.csv"} <= files
     assert "config.yaml" in {file.path for file in client.list_artifacts(runs["abstopk"].info.run_id)}
+
+
+def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[dict[str, float], dict[str, Any]]] = []
+
+    def both(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict[str, float]:
+        ours = step_metrics(trainer, output)
+        steps.append((ours, trainer.build_train_step_log_dict(output, trainer.n_training_samples)))
+        return ours
+
+    monkeypatch.setattr(runner, "step_metrics", both)
+    train(build_config(raw_config | {"dead_feature_window": 1}), console=QUIET)
+    page = (Path(__file__).parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+/\w+)` \| (1 - )?`(\w+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 7
+    ours, theirs = steps[-1]
+    assert ours["dead_latents"] > 0
+    for name, complement, key in rows:
+        assert theirs[name] == pytest.approx(1 - ours[key] if complement else ours[key], rel=1e-4), name
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

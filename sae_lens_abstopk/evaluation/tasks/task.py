@@ -36,7 +36,7 @@ class Scorer:
     """Which pole a generated text shows, judged by its words."""
 
     kind: str
-    """``"words"``: share of pole-A words against pole-B words, in [-1, 1]. ``"prefixes"``: -1 if the text starts with one, else 1."""
+    """``"words"``: share of pole-A words against pole-B words, in [-1, 1]. ``"prefixes"``: -1 if the text starts with one, else 0."""
     patterns: tuple[tuple[str, ...], tuple[str, ...]]
     """For A and for B; with ``"prefixes"``, for A alone."""
 
