@@ -153,18 +153,18 @@ def test_the_name_of_every_key_can_be_searched_for() -> None:
     assert all(f"{key} " in narrow for key in key_docs())
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_sigterm_ends_a_command_by_an_exception_that_removes_what_is_temporary() -> None:
-    before = signal.getsignal(signal.SIGTERM)
 
     def is_sent_it() -> None:
         with errors_as_sentences():
-            assert signal.getsignal(signal.SIGTERM) is not before
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended:
         is_sent_it()
     assert ended.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_what_was_measured_is_shown_where_its_file_cannot_be_written(

@@ -25,6 +25,7 @@ from tests.training.exactness import differences
 from tests.training.runs import run_of, signals_in, state_of
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_a_stopped_run_prints_goes_on_with_it(
     raw_config: dict[str, Any], stop_after: Callable[..., None], number: signal.Signals
