@@ -11,7 +11,9 @@ from typing import Any, Literal, cast
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset, load_from_disk
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetsError
+from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import GatedRepoError
+from transformers import AutoTokenizer
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, caused_by
@@ -20,6 +22,8 @@ from sae_lens_abstopk.ranks import n_ranks, this_rank
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
+# what SAELens's PretokenizeRunner writes beside the token ids
+TOKENIZATION_NOTE = "sae_lens.json"
 DAMAGED = (ValueError, RuntimeError, EOFError, StopIteration, DatasetsError)
 """What reading text raises that is not as its format has it."""
 UNREADABLE = (*DAMAGED, OSError, *TRANSPORT_ERRORS)
@@ -100,6 +104,31 @@ def open_dataset(
         if local.suffix in (*FORMATS, *COMPRESSED) or path.startswith((".", "/", "~")):
             raise ConfigError(f"dataset_path={path!r}: no such file or folder.")
         return load_dataset(path, name, split=split, streaming=streaming)
+
+
+def require_same_tokenizer(tokenizer: Any, cfg: TrainingConfig) -> None:
+    """
+    Refuse token ids of another tokenizer than the model's; without ``sae_lens.json``, which names it, any are taken.
+
+    Raises:
+        ConfigError: the vocabularies differ. SAELens checks this itself only of text that it opens.
+    """
+    if tokenizer is None or not cfg.is_dataset_tokenized:
+        return
+    path = cfg.dataset_path
+    try:
+        note = Path(path) / TOKENIZATION_NOTE
+        if not Path(path).exists():
+            note = Path(hf_hub_download(path, TOKENIZATION_NOTE, repo_type="dataset"))
+        name = json.loads(note.read_text(encoding="utf-8"))["tokenizer_name"]
+        vocabulary = AutoTokenizer.from_pretrained(name, trust_remote_code=False).get_vocab()
+    except (OSError, ValueError, KeyError, TypeError, *TRANSPORT_ERRORS):
+        return  # none, or one that cannot be compared here
+    if vocabulary != tokenizer.get_vocab():
+        raise ConfigError(
+            f"dataset_path={path!r} was tokenised by the tokenizer of {name!r} ({TOKENIZATION_NOTE}), whose vocabulary is not that "
+            f"of {cfg.model_name!r}; give text, or tokenise it with the model's own."
+        )
 
 
 @contextmanager

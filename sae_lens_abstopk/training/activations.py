@@ -1,29 +1,25 @@
 """SAELens's activation store with massive tokens left out and a check that activations are finite."""
 
 import copy
-import json
 import logging
 import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
-from huggingface_hub import hf_hub_download
 from sae_lens import ActivationsStore
 from sae_lens.training.activations_store import _get_input_token_device
 from sae_lens.training.prefetch import PrefetchingIterator
 from transformer_lens.HookedRootModule import HookedRootModule
-from transformers import AutoTokenizer
 from typing_extensions import override
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, TrainingStopped
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.model.autocast import autocast_pays, casts_shared
-from sae_lens_abstopk.model.text import text_errors
+from sae_lens_abstopk.model.text import require_same_tokenizer, text_errors
 from sae_lens_abstopk.ranks import averaged, n_ranks, this_rank
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.mixing import MixingBuffer
@@ -32,8 +28,6 @@ from sae_lens_abstopk.training.mixing import MixingBuffer
 NORM_CALIBRATION_BATCHES = 4
 # contexts that are tokenised ahead of their use
 READ_AHEAD = 256
-# what SAELens's PretokenizeRunner writes beside the token ids
-TOKENIZATION_NOTE = "sae_lens.json"
 # batches that a language model in autocast runs through after its weights have been cast; all are held at once
 BATCHES_PER_CAST = 8
 
@@ -285,31 +279,6 @@ class FilteredActivationsStore(ActivationsStore):
             yield from ahead
         finally:
             ahead.close()
-
-
-def require_same_tokenizer(tokenizer: Any, cfg: TrainingConfig) -> None:
-    """
-    Refuse token ids of another tokenizer than the model's; without ``sae_lens.json``, which names it, any are taken.
-
-    Raises:
-        ConfigError: the vocabularies differ. SAELens checks this itself only of text that it opens.
-    """
-    if tokenizer is None or not cfg.is_dataset_tokenized:
-        return
-    path = cfg.dataset_path
-    try:
-        note = Path(path) / TOKENIZATION_NOTE
-        if not Path(path).exists():
-            note = Path(hf_hub_download(path, TOKENIZATION_NOTE, repo_type="dataset"))
-        name = json.loads(note.read_text(encoding="utf-8"))["tokenizer_name"]
-        vocabulary = AutoTokenizer.from_pretrained(name, trust_remote_code=False).get_vocab()
-    except (OSError, ValueError, KeyError, TypeError, *TRANSPORT_ERRORS):
-        return  # none, or one that cannot be compared here
-    if vocabulary != tokenizer.get_vocab():
-        raise ConfigError(
-            f"dataset_path={path!r} was tokenised by the tokenizer of {name!r} ({TOKENIZATION_NOTE}), whose vocabulary is not that "
-            f"of {cfg.model_name!r}; give text, or tokenise it with the model's own."
-        )
 
 
 def warn_of_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:

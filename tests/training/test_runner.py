@@ -31,8 +31,8 @@ from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAECo
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.training import activations, measured_tokens
+from sae_lens_abstopk.model.text import load_text, require_same_tokenizer
+from sae_lens_abstopk.training import measured_tokens
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activations import (
     BATCHES_PER_CAST,
@@ -468,9 +468,9 @@ def test_token_ids_of_another_tokenizer_are_refused(
     (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": str(tmp_path / "other")}))
     with pytest.raises(ConfigError, match=r"was tokenised by the tokenizer of '.*other' \(sae_lens\.json\)"):
         TrainingRun(build_config(raw), console=QUIET)
-    monkeypatch.setattr(activations, "hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json"))
+    monkeypatch.setattr("sae_lens_abstopk.model.text.hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json"))
     with pytest.raises(ConfigError, match=r"dataset_path='me/tokens' was tokenised by the tokenizer of '.*other'"):
-        activations.require_same_tokenizer(tokenizer, build_config(raw | {"dataset_path": "me/tokens"}))
+        require_same_tokenizer(tokenizer, build_config(raw | {"dataset_path": "me/tokens"}))
 
 
 def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
