@@ -155,7 +155,6 @@ def test_the_name_of_every_key_can_be_searched_for() -> None:
 
 @pytest.mark.usefixtures("default_signals")
 def test_sigterm_ends_a_command_by_an_exception_that_removes_what_is_temporary() -> None:
-
     def is_sent_it() -> None:
         with errors_as_sentences():
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
