@@ -1,7 +1,7 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import clear_frames
@@ -16,16 +16,12 @@ from typing_extensions import override
 from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
-from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
-from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import ActivationCache
@@ -35,9 +31,9 @@ from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
 from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
+from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
-from sae_lens_abstopk.training.measured_tokens import token_batches
 from sae_lens_abstopk.training.metadata import note_run
 from sae_lens_abstopk.training.metrics import loss_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
@@ -83,8 +79,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
-    reference: LossRecovered | None = None
-    """A loss that was measured, whose clean and ablated parts no training changes."""
+    held_out_loss: HeldOutLoss | None = None
+    """On the rank that leads, if the run measures it."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
         if cfg.output_path is None:
@@ -124,12 +120,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         with saelens_notes_off():
             self.activations_store = self.store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
         torch.manual_seed(cfg.seed)
-        self.held_out: list[torch.Tensor] = []
         if self.leads and cfg.perf_log_freq and cfg.held_out_every is not None:
-            d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
-            self.held_out = token_batches(
-                self.model, cfg, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True
-            )
+            self.held_out_loss = HeldOutLoss(self.model, cfg, self.saes)
 
     @property
     def max_norm(self) -> float | None:
@@ -304,36 +296,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         failed: Exception | None = None
         losses: dict[str, LossRecovered] = {}
         try:
-            losses = self._measured_loss() if self.leads else {}
+            if self.held_out_loss is not None:
+                with self.batches.paused():  # a prefetching thread runs the same model
+                    losses = self.held_out_loss.measure(self.trainers)
         except Exception as error:
             clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
             failed = error
         if any_rank(failed is not None):
             self.checkpoints.save_and_say(self.batches.position(), self.console)
             raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
-        return losses
-
-    def _measured_loss(self) -> dict[str, LossRecovered]:
-        codecs = {}
-        for name, trainer in self.trainers.items():
-            trainer.sae.eval()
-            codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
-        with ExitStack() as stack:
-            for trainer in self.trainers.values():
-                if isinstance(trainer.sae, SignedTrainingSAE):
-                    stack.enter_context(trainer.sae.rows_normalized())
-            stack.enter_context(self.batches.paused())  # a prefetching thread runs the same model
-            results = evaluate_reconstruction(
-                ModelPasses.of_run(self.model, self.cfg),
-                codecs,
-                self.held_out,
-                token_filter=TokenFilter.of_sae(self.sae, getattr(self.model, "tokenizer", None)),
-                reference=self.reference,
-            )
-        for trainer in self.trainers.values():
-            trainer.sae.train()
-        losses = {name: result.loss for name, result in results.items() if result.loss is not None}
-        self.reference = losses["sae"]
         return losses
 
     @override

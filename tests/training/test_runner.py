@@ -227,9 +227,9 @@ def test_a_loss_is_measured_in_passes_of_bounded_logits(
     whole = TrainingRun(build_config(raw_config), console=QUIET)
     monkeypatch.setattr(measured_tokens, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
     split = TrainingRun(build_config(raw_config), console=QUIET)
-    assert [len(batch) for batch in whole.held_out] == [4, 4]
-    assert [len(batch) for batch in split.held_out] == [3, 1, 3, 1]
-    assert torch.equal(torch.cat(whole.held_out), torch.cat(split.held_out))
+    assert [len(batch) for batch in whole.held_out_loss.batches] == [4, 4]
+    assert [len(batch) for batch in split.held_out_loss.batches] == [3, 1, 3, 1]
+    assert torch.equal(torch.cat(whole.held_out_loss.batches), torch.cat(split.held_out_loss.batches))
 
 
 def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_run_trains_on_no_document_that_is_held_out(
     documents = [{"text": ("~" if i % 20 == 19 else "-") * 200} for i in range(60)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(document) + "\n" for document in documents))
     run = TrainingRun(build_config(raw_config | {"dataset_path": str(tmp_path / "a.jsonl")}), console=QUIET)
-    for tokens, character in ((one_epoch(run), "-"), (torch.cat(run.held_out).flatten(), "~")):
+    for tokens, character in ((one_epoch(run), "-"), (torch.cat(run.held_out_loss.batches).flatten(), "~")):
         assert set(tokenizer.decode(tokens, skip_special_tokens=True)) == {character}
 
 

@@ -1,0 +1,62 @@
+"""Loss Recovered on held-out text, of SAEs in training."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from sae_lens import SAETrainer, TrainingSAE
+
+from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.saes.codec import ScaledCodec
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.training.measured_tokens import token_batches
+
+
+class HeldOutLoss:
+    """
+    What a language model loses on ``perf_tokens`` held-out tokens where SAEs reconstruct its activations.
+
+    Args:
+        model: The language model of the run.
+        cfg: Of the run, with ``held_out_every``.
+        saes: The SAEs that will be measured.
+
+    Raises:
+        ConfigError: there is too little held-out text.
+    """
+
+    reference: LossRecovered | None = None
+    """One that was measured, whose clean and ablated parts no training changes."""
+
+    def __init__(self, model: Any, cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
+        self.model, self.cfg = model, cfg
+        d_sae = max(sae.cfg.d_sae for sae in saes.values())
+        self.batches = token_batches(model, cfg, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True)
+        """Token ids, each [batch, context_size]."""
+
+    def measure(self, trainers: Mapping[str, SAETrainer[Any, Any]]) -> dict[str, LossRecovered]:
+        """Of the SAEs as they are now, by name; no other thread may run the model meanwhile."""
+        codecs = {}
+        for name, trainer in trainers.items():
+            trainer.sae.eval()
+            codecs[name] = ScaledCodec(trainer.sae, trainer.activation_scaler)
+        with ExitStack() as stack:
+            for trainer in trainers.values():
+                if isinstance(trainer.sae, SignedTrainingSAE):
+                    stack.enter_context(trainer.sae.rows_normalized())
+            results = evaluate_reconstruction(
+                ModelPasses.of_run(self.model, self.cfg),
+                codecs,
+                self.batches,
+                token_filter=TokenFilter.of_sae(trainers["sae"].sae, getattr(self.model, "tokenizer", None)),
+                reference=self.reference,
+            )
+        for trainer in trainers.values():
+            trainer.sae.train()
+        losses = {name: result.loss for name, result in results.items() if result.loss is not None}
+        self.reference = losses["sae"]
+        return losses
