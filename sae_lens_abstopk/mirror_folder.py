@@ -8,8 +8,8 @@ from typing import Any
 from sae_lens import JumpReLUSAE, TopKSAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import load_sae
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
+from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.files import require_empty
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.mirror import mirror

@@ -17,8 +17,8 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens_abstopk import ConfigError, load_task
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.keys import key_docs
-from sae_lens_abstopk.evaluation.loading import load_as_saved
 from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.evaluation.sae_loading import load_as_saved
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval, PublishedFile, PublishedResults, PublishedSAE
 from sae_lens_abstopk.training.activation_cache import ActivationCache

@@ -20,9 +20,10 @@ from safetensors.torch import load_file
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
-from sae_lens_abstopk.evaluation.loading import load_sae, open_subjects
+from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.files import inside

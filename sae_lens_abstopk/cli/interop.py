@@ -73,7 +73,7 @@ def neuronpedia(
 ) -> None:
     """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.evaluation.loading import load_sae
+        from sae_lens_abstopk.evaluation.sae_loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.site import CHECKPOINT
         from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, write_neuronpedia

@@ -7,18 +7,14 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
-from huggingface_hub.errors import HfHubHTTPError
 from sae_lens import SAE
-from sae_lens.constants import SAE_CFG_FILENAME
-from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
-from safetensors import SafetensorError
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.config.checks import require_devices, resolve_device
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, explaining_options, kept_back
-from sae_lens_abstopk.evaluation.measurable import require_measurable
+from sae_lens_abstopk.evaluation.sae_loading import Source, is_release, load_sae, origin_of
 from sae_lens_abstopk.model.hook_places import residual_layer
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -26,11 +22,9 @@ from sae_lens_abstopk.model.text import TextPart, load_text
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.one_or_more import one_or_more
-from sae_lens_abstopk.saes.heads import read_by, with_flat_heads
+from sae_lens_abstopk.saes.heads import read_by
 from sae_lens_abstopk.training.measured_tokens import token_batches
 
-Source = SAE[Any] | str | Path
-"""An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
@@ -180,7 +174,7 @@ def load_subject_saes(
     saes = dict(zip(names, loaded, strict=True))
     shared_selection(saes)
     model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
-    origins = [_origin(source) for source in listed]
+    origins = [origin_of(source) for source in listed]
     cfg = evaluation_config(
         Path(origins[0]),
         loaded[0],
@@ -217,11 +211,6 @@ def _called(source: Source) -> str:
     if isinstance(source, SAE):
         return source.cfg.architecture()
     return str(source) if is_release(source) else Path(source).name
-
-
-def _origin(source: Source) -> str:
-    """Where an SAE came from; what to call it in errors, and no folder, where it is in memory."""
-    return f"the {source.cfg.architecture()} SAE in memory" if isinstance(source, SAE) else str(source)
 
 
 def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
@@ -268,83 +257,3 @@ def _place(sae: SAE[Any]) -> str | int:
     processed = any(kwargs.get(key) for key in PROCESSING)  # then its activations are no longer those of transformers
     layer = None if processed else residual_layer(str(metadata.hook_name))
     return read_by(sae) if layer is None else layer
-
-
-def load_sae(source: Source) -> SAE[Any]:
-    """
-    An SAE from a folder in SAELens's format, ``RELEASE:SAE_ID`` by ``SAE.from_pretrained``, or one in memory.
-
-    It reads the heads of ``hook_z`` side by side, as activations come here.
-
-    Raises:
-        ConfigError: it is missing, incomplete, damaged, of an architecture that is not registered, or nothing that an
-            evaluation is about (:func:`~.measurable.require_measurable`).
-    """
-    if isinstance(source, SAE):
-        sae = source
-        require_finite(sae, where=_origin(source))
-    else:
-        sae = load_as_saved(source)
-    require_measurable(sae, where=_origin(source))
-    return with_flat_heads(sae)
-
-
-def load_as_saved(source: str | Path) -> SAE[Any]:
-    """The same from a folder or release, whatever it is, which reads activations of the shape that SAELens loads it for."""
-    folder = Path(source)
-    if is_release(source):
-        return _from_release(str(source))
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; an SAE of the Hub is named RELEASE:SAE_ID.")
-    if not (folder / SAE_CFG_FILENAME).is_file():
-        raise ConfigError(
-            f"{folder} holds no SAE: {SAE_CFG_FILENAME} is missing. A run folder has one once it is done."
-        )
-    try:
-        sae = SAE.load_from_disk(folder)
-    except KeyError as error:
-        if error.args[0] in SAE_TRAINING_CLASS_REGISTRY:
-            raise ConfigError(
-                f"{folder} is a checkpoint: it holds an SAE in training, of the architecture {error}. Name the folder of the "
-                "finished run, or let the run go on with --resume."
-            ) from None
-        raise ConfigError(
-            f"{folder}: SAELens knows no architecture {error}; import the package that registers it."
-        ) from None
-    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
-    require_finite(sae, where=str(folder))
-    return sae
-
-
-def is_release(source: str | Path) -> bool:
-    """Whether ``source`` is the ``RELEASE:SAE_ID`` of an SAE, and no folder."""
-    return ":" in str(source) and not Path(source).exists()
-
-
-def require_finite(sae: SAE[Any], *, where: str) -> None:
-    """
-    Refuse weights that would make every number NaN.
-
-    Raises:
-        ConfigError: a weight is NaN or infinite; a threshold may be infinite, which closes a pole.
-    """
-    for name, weight in sae.state_dict().items():
-        bad = weight.isnan() if name.endswith("threshold") else ~weight.isfinite()
-        if bad.any():
-            raise ConfigError(
-                f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; such an SAE is of no "
-                "use to anyone, so train it again or mend the file."
-            )
-
-
-def _from_release(source: str) -> SAE[Any]:
-    release, _, sae_id = source.partition(":")
-    try:
-        return SAE.from_pretrained(release, sae_id)
-    except (ValueError, OSError, KeyError, HfHubHTTPError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{source!r} is no folder, and no SAE of that release could be loaded ({first}); check the name and the "
-            "connection, or give a local folder."
-        ) from error

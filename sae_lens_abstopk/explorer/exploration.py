@@ -13,7 +13,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING
-from sae_lens_abstopk.evaluation.loading import Source, Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.sae_loading import Source
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect

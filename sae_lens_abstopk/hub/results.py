@@ -12,9 +12,9 @@ from sae_lens import SAE
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation import results as measured
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
-from sae_lens_abstopk.evaluation.loading import load_as_saved
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, UNTRAINED
+from sae_lens_abstopk.evaluation.sae_loading import load_as_saved
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 
 # name in abstopk.json: heading in the card, format

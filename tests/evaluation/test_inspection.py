@@ -33,8 +33,9 @@ from sae_lens_abstopk.evaluation import loading
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_inspection
-from sae_lens_abstopk.evaluation.loading import load_sae, load_subject_saes, open_subjects
+from sae_lens_abstopk.evaluation.loading import load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.suite import ReconstructionOptions, Suite
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text

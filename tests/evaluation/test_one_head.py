@@ -13,7 +13,7 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluate import evaluate
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.explorer.exploration import explore

@@ -18,7 +18,7 @@ from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.loading import load_sae
+from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
