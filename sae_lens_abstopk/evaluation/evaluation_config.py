@@ -44,11 +44,19 @@ PROCESSING = {
     "center_unembed",
     "refactor_factored_attn_matrices",
 }
-# what an SAE's metadata may say of how its model is loaded, as the SAE may be a stranger's: which weights, and in what form
-_FROM_METADATA = PROCESSING | {
-    *("dtype", "torch_dtype", "revision", "subfolder", "variant", "gguf_file", "checkpoint_index", "checkpoint_value"),
-    *("attn_implementation", "quantization_config", "device_map", "n_devices"),
+# which weights of a model, and of what type
+WEIGHTS = {
+    "dtype",
+    "torch_dtype",
+    "revision",
+    "subfolder",
+    "variant",
+    "gguf_file",
+    "checkpoint_index",
+    "checkpoint_value",
 }
+# what an SAE's metadata may say of how its model is loaded, as the SAE may be a stranger's
+_FROM_METADATA = PROCESSING | WEIGHTS | {"attn_implementation", "quantization_config", "device_map", "n_devices"}
 
 
 def evaluation_config(

@@ -12,7 +12,7 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING
+from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, WEIGHTS
 from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.sae_loading import Source
 from sae_lens_abstopk.explorer.axes import axis_matches
@@ -187,7 +187,7 @@ def explore(
         tokens_read=sum(batch.numel() for batch in batches),
         context_size=subjects.cfg.context_size,
         model_class=subjects.cfg.model_class_name,
-        processing={key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys())},
+        loaded_with={key: kwargs[key] for key in sorted((PROCESSING | WEIGHTS) & kwargs.keys())},
         all_heads=first.cfg.metadata.hook_head_index is None,
     )
     return Exploration(_catalogues(subjects, collected, folders, steered), about, concepts)

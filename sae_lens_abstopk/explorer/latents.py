@@ -149,8 +149,8 @@ class Provenance:
     """Tokens in a context of the text."""
     model_class: str = "AutoModelForCausalLM"
     """``model_class_name`` of the config: what the model was loaded as."""
-    processing: Mapping[str, bool] = field(default_factory=dict)
-    """What a HookedTransformer's weights went through as they were loaded, as its ``from_pretrained`` takes it."""
+    loaded_with: Mapping[str, Any] = field(default_factory=dict)
+    """Which weights were loaded, and what a HookedTransformer's went through, as ``from_pretrained`` takes it."""
     all_heads: bool = True
     """Whether the SAEs read all heads of the hook, if it has heads."""
     judge: str | None = None

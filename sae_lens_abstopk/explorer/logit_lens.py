@@ -13,6 +13,8 @@ TOKENS = 8
 IN_STREAM = re.compile(
     r"hook_(resid_(pre|mid|post)|attn_out|mlp_out|embed)$|(^|\.)(layers|h|blocks)\.\d+(\.(mlp|attn|attention|self_attn))?$"
 )
+# what layers that have one of these put the outputs of their attention and MLP through first (Gemma from 2 on, OLMo 2, GLM-4)
+POST_NORMS = {"post_feedforward_layernorm", "post_mlp_layernorm", "post_self_attn_layernorm"}
 
 
 class TokenEffects(NamedTuple):
@@ -35,9 +37,9 @@ def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffec
     The row goes through the final norm as if it were the whole residual stream, which scales it and applies the norm's
     weights; the constant that the norm adds is taken out. Only the order and the relative size of effects mean anything,
     so they are given in standard deviations over the vocabulary. None where the hook is not the residual stream or what
-    an attention or MLP block adds to it, or the model has no unembedding that can be found.
+    an attention or MLP block adds to it as it is, or the model has no unembedding that can be found.
     """
-    readout = _readout(model, W_dec.shape[1]) if IN_STREAM.search(hook_name) else None
+    readout = _readout(model, W_dec.shape[1]) if _in_stream(model, hook_name) else None
     if readout is None:
         return None
     parts: list[tuple[torch.Tensor, ...]] = []
@@ -47,6 +49,14 @@ def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffec
         up, down = effect.topk(TOKENS), effect.topk(TOKENS, largest=False)
         parts.append((up.indices.cpu(), up.values.cpu(), down.indices.cpu(), down.values.cpu()))
     return TokenEffects(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def _in_stream(model: Any, hook_name: str) -> bool:
+    """Whether what is at a hook is added to the residual stream as it is, or is the stream."""
+    block = re.fullmatch(r"(.+\.\d+)\.[a-z_]+", hook_name)
+    layer = None if block is None else dict(model.named_modules()).get(f"model.{block[1]}")  # of SAELens's proxy
+    children = set() if layer is None else dict(layer.named_children()).keys()
+    return IN_STREAM.search(hook_name) is not None and not POST_NORMS & children
 
 
 def _readout(model: Any, width: int) -> Callable[[torch.Tensor], torch.Tensor] | None:
@@ -60,10 +70,12 @@ def _readout(model: Any, width: int) -> Callable[[torch.Tensor], torch.Tensor] |
         norm, unembed = _final_norm(model), head.weight
     if unembed.shape[1] != width or norm is None:
         return None
+    if model.tokenizer is not None:
+        unembed = unembed[: len(model.tokenizer)]  # some vocabularies are filled up with rows of no token
 
     def read(rows: torch.Tensor) -> torch.Tensor:
         x = rows.to(unembed)[None]
-        return ((norm(x) - norm(torch.zeros_like(x)))[0] @ unembed.T).float()
+        return ((norm(x) - norm(torch.zeros_like(x)))[0].to(unembed) @ unembed.T).float()
 
     return read
 

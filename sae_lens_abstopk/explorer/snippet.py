@@ -13,7 +13,7 @@ EMBEDDED = "blocks.0.hook_resid_pre"
 LATENT, SCALE = "{latent}", "{scale}"
 HUGGING_FACE = """\
 tokenizer = AutoTokenizer.from_pretrained({model})
-model = AutoModelForCausalLM.from_pretrained({model})
+model = AutoModelForCausalLM.from_pretrained({model}{options})
 """
 BRIDGE = "model = TransformerBridge.boot_transformers({model}, hf_model=model, tokenizer=tokenizer)\n"
 HOOKED = "model = HookedTransformer.from_pretrained_no_processing({model}{options})\n"
@@ -57,7 +57,7 @@ def snippet(source: str, about: Provenance) -> str:
         bridge = "from transformer_lens.model_bridge import TransformerBridge"
         needed, model, steered = [bridge, hugging_face], HUGGING_FACE + BRIDGE, STEER + TEXT
     named = about.model_source if model == HOOKED else name_on_hub(about.model_source)
-    options = "".join(f", {key}={value!r}" for key, value in about.processing.items())
+    options = "".join(f", {key}={value!r}" for key, value in about.loaded_with.items())
     imports = "\n".join(["from sae_lens import SAE", *needed])
     ours = "from sae_lens_abstopk import steer"
     code = f"{load}\n{model.format(model=_quoted(named), options=options)}{steered}"

@@ -59,7 +59,7 @@ class TextModel:
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
         tokenizer: By default the model's own.
-        chat: Prompts are user turns, put through the chat template.
+        chat: Prompts are user turns, put through the chat template; one that has a thinking mode leaves it off.
         prepend_bos: Whether a text starts with BOS; by default as the tokenizer has it. Of no account to chat turns.
         autocast: Run in bfloat16 autocast where :func:`autocast_pays`; logits then differ in the third digit.
         batch_size: Texts at once.
@@ -99,7 +99,9 @@ class TextModel:
         """Token ids of each text."""
         if self.chat if chat is None else chat:
             turns = [[{"role": "user", "content": text}] for text in texts]
-            texts = [self.tokenizer.apply_chat_template(t, add_generation_prompt=True, tokenize=False) for t in turns]
+            # a template that makes models think aloud would have the thoughts measured; others pass over the option
+            options = {"add_generation_prompt": True, "enable_thinking": False, "tokenize": False}
+            texts = [self.tokenizer.apply_chat_template(each, **options) for each in turns]
             rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         else:
             rows = self.tokenizer(list(texts), add_special_tokens=self._prepend_bos is None)["input_ids"]

@@ -10,6 +10,7 @@ import torch
 from sae_lens.load_model import HookedProxyLM, load_model
 from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
+from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,6 +20,9 @@ from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError
 from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.generation import require_chat_template
 from sae_lens_abstopk.model.hook_places import LAYER_MODULE
+
+# embeddings of positions in GPT-2, GPT-Neo, OPT and their like
+POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")
 
 
 def check_hook(cfg: TrainingConfig) -> None:
@@ -45,6 +49,7 @@ def check_hook(cfg: TrainingConfig) -> None:
                 "language model; name its text model, or another model that is one."
             ) from error
         _check_name(cfg, [name for name, _ in model.named_modules() if name], layers)
+        _check_context(cfg, model)
         reads_residual = LAYER_MODULE.search(cfg.hook_name)
     else:
         layer = re.search(r"(^|\.)blocks\.(\d+)\.", cfg.hook_name)
@@ -75,6 +80,20 @@ def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
         f"{residual[0] if residual else names[0]} to {residual[-1] if residual else names[-1]}; "
         f"nearest: {', '.join(nearest)}{remedy if cfg.hook_name.startswith('blocks.') else ''}."
     )
+
+
+def _check_context(cfg: TrainingConfig, model: nn.Module) -> None:
+    """Refuse contexts longer than a table of learned positions; rotary ones go on for ever."""
+    tables = [
+        table
+        for name, table in model.named_modules()
+        if isinstance(table, nn.Embedding) and POSITION_TABLE.search(name)
+    ]
+    longest = min((table.num_embeddings - getattr(table, "offset", 0) for table in tables), default=cfg.context_size)
+    if cfg.context_size > longest:
+        raise ConfigError(
+            f"context_size={cfg.context_size}, but {cfg.model_name} knows {longest} positions; set context_size to that at most."
+        )
 
 
 @torch.no_grad()
@@ -164,10 +183,11 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
                 model_from_pretrained_kwargs=kwargs,
                 hook_names=list(hook_names or [cfg.hook_name]),
             )
-            if isinstance(model, HookedProxyLM):  # keys and values of a pass that nothing goes on from
+            if isinstance(model, HookedProxyLM):
                 proxied: Any = model.model
-                proxied.config.get_text_config().use_cache = False
-    except (OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
+                cap_attention(proxied, kwargs)
+                proxied.config.get_text_config().use_cache = False  # of a pass that nothing goes on from
+    except (ImportError, OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
     first = next(model.parameters(), None)
     if first is not None and first.device.type == "cpu":
@@ -180,12 +200,20 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
     return model.eval()
 
 
+def cap_attention(hf_model: Any, kwargs: dict[str, Any]) -> None:
+    """Let a model whose attention logits are capped (Gemma 2) do so: before transformers 5.21 its default attention did not."""
+    capped = getattr(hf_model.config.get_text_config(), "attn_logit_softcapping", None)
+    if capped and "attn_implementation" not in kwargs:
+        hf_model.set_attn_implementation("eager")
+
+
 def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
 
     model_name = name_on_hub(model_name)
     # A bridge finds a local folder only through a model that is loaded already.
     hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
+    cap_attention(hf_model, kwargs)
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     if kwargs.get("device_map") is None:  # else it is where it is to be
         hf_model = hf_model.to(device)

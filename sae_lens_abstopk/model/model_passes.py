@@ -47,7 +47,7 @@ class ModelPasses:
 
     Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
     those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison. So do
-    models whose layers give a tuple (GPT-Neo, Bloom, Falcon, MPT).
+    models whose layers give a tuple (GPT-Neo, Bloom, Falcon, MPT) or keys and values to others (Gemma 3n and 4).
     With ``d_in``, activations of another width are refused (ConfigError).
 
     Of a hook with heads, [batch, context, heads, d_head], all are read and replaced as one activation, or with
@@ -135,7 +135,7 @@ class ModelPasses:
     def _skippable(self) -> list[nn.Module]:
         """Layers that need not run where the hook is replaced; none where a layer does not give a tensor alone."""
         layers = layers_up_to(self.model, self.hook_name) if self.skip_below else []
-        if not layers:
+        if not layers or _shares_keys(self.model):
             return []
         given: list[Any] = []
         handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
@@ -197,6 +197,11 @@ def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
     if not isinstance(layers, nn.ModuleList):
         return []
     return list(layers)[: int(match[2]) + 1]
+
+
+def _shares_keys(model: Any) -> bool:
+    """Whether layers read keys and values that lower ones leave for them, as in Gemma 3n and Gemma 4."""
+    return bool(getattr(model.model.config.get_text_config(), "num_kv_shared_layers", 0))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 import sae_lens
 import torch
 from datasets import Dataset, IterableDataset
+from jinja2 import TemplateError
 from sae_lens import ActivationsStore
 from sae_lens.training.activations_store import _get_input_token_device
 from sae_lens.training.prefetch import PrefetchingIterator
@@ -258,6 +259,20 @@ class FilteredActivationsStore(ActivationsStore):
     def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
         with text_errors(self.dataset_path):
             yield from super()._iterate_raw_dataset()
+
+    @override
+    def _iterate_raw_dataset_tokens(self) -> Generator[torch.Tensor, None, None]:
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        bos = None if tokenizer is None or self.use_chat_formatting else tokenizer.bos_token_id
+        try:
+            for tokens in super()._iterate_raw_dataset_tokens():
+                # SAELens takes off the BOS of a tokenizer that says it adds one, which few do since transformers 5
+                yield tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
+        except TemplateError as error:
+            raise ConfigError(
+                f"a conversation in dataset_path={self.dataset_path!r} does not fit the chat template of the model ({error}); "
+                "leave such conversations out, or change their turns."
+            ) from error
 
     @override
     def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:

@@ -9,7 +9,7 @@ from sae_lens.load_model import HookedProxyLM
 from sae_lens.saes.sae import SAEMetadata
 from transformer_lens import HookedTransformerConfig
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from tests.conftest import VOCABULARY
@@ -47,6 +47,21 @@ def model_of(kind: str, folders: dict[str, Path]) -> Any:
     if kind == "proxy":
         return HookedProxyLM(model, tokenizer, hook_names=["model.layers.3"])
     return TransformerBridge.boot_transformers(folder, hf_model=model, tokenizer=tokenizer, device="cpu")
+
+
+def tiny_gemma4(folder: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
+    """A folder with a model of six layers, of which the last three read keys and values of the first three."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48, "head_dim": 16}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "global_head_dim": 16, "num_kv_shared_layers": 3}
+    sizes |= {"hidden_size_per_layer_input": 8, "vocab_size": VOCABULARY, "vocab_size_per_layer_input": VOCABULARY}
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"] * 2
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "gemma4_text", **sizes, layer_types=kinds, bos_token_id=0, eos_token_id=1, pad_token_id=1
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def hook_of(kind: str) -> str:

@@ -157,11 +157,13 @@ def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsy
     exec(code.replace("{latent}", "3").replace("{scale}", "5.0"), {})
     assert capsys.readouterr().out.startswith("-4.0 I think that")
     as_hooked = replace(base, model_class="HookedTransformer", model_source="gpt2-small")
-    hooked = snippet(source, replace(as_hooked, processing={"center_writing_weights": True}))
+    hooked = snippet(source, replace(as_hooked, loaded_with={"center_writing_weights": True}))
     compile(hooked.replace("{latent}", "3").replace("{scale}", "5.0"), "snippet", "exec")
     assert "HookedTransformer.from_pretrained_no_processing('gpt2-small', center_writing_weights=True)" in hooked
-    bridged = snippet(source, replace(base, model_class="TransformerBridge", model_source="pythia-70m"))
-    assert bridged.count("from_pretrained('EleutherAI/pythia-70m')") == 2, "transformers knows no short names"
+    as_bridge = replace(base, model_class="TransformerBridge", model_source="pythia-70m")
+    bridged = snippet(source, replace(as_bridge, loaded_with={"revision": "step3000"}))
+    assert "AutoTokenizer.from_pretrained('EleutherAI/pythia-70m')" in bridged, "transformers knows no short names"
+    assert "AutoModelForCausalLM.from_pretrained('EleutherAI/pythia-70m', revision='step3000')" in bridged
     one_head = snippet(source, replace(base, all_heads=False))
     assert "steer(" not in one_head
     assert one_head.startswith("import sae_lens_abstopk")
@@ -243,6 +245,29 @@ def test_the_lens_is_for_directions_of_the_residual_stream(
 ) -> None:
     model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[])
     assert (token_effects(model, torch.randn(3, width), hook) is not None) == in_stream
+
+
+@pytest.mark.parametrize(
+    ("hook", "in_stream"),
+    [("model.layers.2", True), ("model.layers.2.mlp", False), ("model.layers.2.self_attn", False)],
+)
+def test_the_lens_is_not_for_what_goes_through_a_norm_first(
+    hook: str, in_stream: bool, tiny_models: dict[str, Path]
+) -> None:
+    model = load_model("AutoModelForCausalLM", str(tiny_models["gemma-2-2b"]), device="cpu", hook_names=[])
+    assert (token_effects(model, torch.randn(3, 32), hook) is not None) == in_stream
+
+
+def test_the_lens_names_no_row_of_the_vocabulary_that_is_no_token(tiny_llama: Path) -> None:
+    model: Any = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[])
+    rows = torch.randn(3, 32)
+    plain = token_effects(model, rows, "model.layers.2")
+    model.model.resize_token_embeddings(len(model.tokenizer) + 100)
+    padded = token_effects(model, rows, "model.layers.2")
+    assert plain is not None
+    assert padded is not None
+    assert torch.equal(padded.promoted, plain.promoted)
+    assert torch.equal(padded.demoted_by, plain.demoted_by)
 
 
 def test_the_nearest_direction_of_either_sign_is_found() -> None:

@@ -143,6 +143,7 @@ def test_chat_prompts_go_through_the_template(
         TextModel(model, tokenizer, chat=True)
     template = (
         "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
+        "{% if enable_thinking is not defined or enable_thinking %}Hm{% endif %}"
     )
     monkeypatch.setattr(tokenizer, "chat_template", template)
     batch = TextModel(model, tokenizer, chat=True).encode(["He went"])

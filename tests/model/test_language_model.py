@@ -8,16 +8,19 @@ import torch
 from rich.console import Console
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, T5Config
+from transformers import AutoModelForCausalLM, OPTConfig, T5Config
+from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config import model_config
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.model import language_model
+from sae_lens_abstopk.model.hook_places import transformers_model
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.config.test_config_file import changed
+from tests.conftest import VOCABULARY
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,53 @@ def test_a_pass_keeps_no_keys_and_values(raw_config: dict[str, Any]) -> None:
     assert model.model(torch.arange(8).view(1, 8)).past_key_values is None
 
 
+@pytest.mark.parametrize("model_class", ["AutoModelForCausalLM", "TransformerBridge"])
+@pytest.mark.parametrize("asked", [None, "sdpa"])
+def test_attention_that_is_capped_is_capped(
+    raw_config: dict[str, Any],
+    tiny_models: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    model_class: str,
+    asked: str | None,
+) -> None:
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)  # as before transformers 5.21
+    changes: dict[str, Any] = {"model_name": str(tiny_models["gemma-2-2b"]), "model_class_name": model_class}
+    if asked:
+        changes["model_from_pretrained_kwargs"] = {"attn_implementation": asked}
+    if model_class == "TransformerBridge":
+        changes["hook_name"] = "blocks.2.hook_resid_post"
+    model = transformers_model(load_language_model(build_config(raw_config | changes)))
+    assert isinstance(model, Gemma2PreTrainedModel)
+    assert model.config._attn_implementation == (asked or "eager")
+
+
+def test_a_context_longer_than_a_table_of_positions_is_refused(
+    raw_config: dict[str, Any], tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=64
+    ).save_pretrained(tmp_path)
+    for model, hook, longest in (
+        (tiny_models["gpt2"], "transformer.h.1", 1024),
+        (tmp_path, "model.decoder.layers.1", 64),
+    ):
+        of_model = raw_config | {"model_name": str(model), "hook_name": hook}
+        check_hook(build_config(of_model | {"context_size": longest}))
+        with pytest.raises(ConfigError, match=f"knows {longest} positions; set context_size to that at most"):
+            check_hook(build_config(of_model | {"context_size": longest + 1}))
+
+
+def test_a_package_that_a_checkpoint_needs_is_named(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: Any, **__: Any) -> None:
+        raise ImportError("Using `bitsandbytes` requires the latest version")
+
+    monkeypatch.setattr(language_model, "load_model", missing)
+    with pytest.raises(ConfigError, match="ImportError: Using `bitsandbytes` requires"):
+        load_language_model(build_config(raw_config))
+
+
 def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_config, "get_pretrained_model_config", lambda _: SimpleNamespace(n_layers=6, d_model=32))
     cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
@@ -160,7 +210,7 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
 
     def ask(name: str, **_: Any) -> Any:
         asked.append(name)
-        return SimpleNamespace(to=moved_to.append)
+        return SimpleNamespace(to=moved_to.append, config=T5Config())
 
     for loader in ("AutoModelForCausalLM", "AutoTokenizer"):
         monkeypatch.setattr(language_model, loader, SimpleNamespace(from_pretrained=ask))

@@ -12,6 +12,7 @@ from sae_lens.evals import get_recons_loss
 from sae_lens.load_model import load_model
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.activation_scaler import ActivationScaler
+from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
@@ -19,7 +20,7 @@ from sae_lens_abstopk.model.language_model import load_bridge, load_language_mod
 from sae_lens_abstopk.model.model_passes import ModelPasses, layers_up_to
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from tests.conftest import VOCABULARY
-from tests.evaluation.steerable import HOOKS
+from tests.evaluation.steerable import HOOKS, tiny_gemma4
 
 HOOK_Z = "blocks.3.attn.hook_z"
 
@@ -42,6 +43,15 @@ def test_skipping_the_layers_below_changes_nothing(preset: str, tiny_models: dic
     torch.testing.assert_close(replaced, plain.losses_with(tokens(), other))
     assert (replaced - clean.losses).abs().max() > 1e-4
     torch.testing.assert_close(plain.clean(tokens()).losses, clean.losses)  # nothing is left behind
+
+
+def test_layers_that_leave_keys_to_others_are_run(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    folder, hook = tiny_gemma4(tmp_path, tokenizer), "model.layers.3"  # the first that reads the keys of others
+    model = load_model("AutoModelForCausalLM", str(folder), device="cpu", hook_names=[hook]).eval()
+    passes = ModelPasses(model, hook)
+    clean = passes.clean(tokens())
+    torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)
+    assert (passes.losses_with(tokens(), clean.activations * 0.5 + 0.1) - clean.losses).abs().max() > 1e-4
 
 
 def test_a_model_that_accelerate_has_spread_keeps_its_own_forwards(tiny_llama: Path) -> None:

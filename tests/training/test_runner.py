@@ -249,6 +249,41 @@ def test_a_run_trains_on_no_document_that_is_held_out(
         assert set(tokenizer.decode(tokens, skip_special_tokens=True)) == {character}
 
 
+@pytest.mark.parametrize("prepend_bos", [True, False])
+def test_no_document_begins_with_a_bos_that_the_config_does_not_ask_for(
+    raw_config: dict[str, Any],
+    tmp_path: Path,
+    tiny_llama: Path,
+    bos_tokenizer: PreTrainedTokenizerFast,
+    prepend_bos: bool,
+) -> None:
+    shutil.copytree(tiny_llama, tmp_path / "model")
+    bos_tokenizer.save_pretrained(tmp_path / "model")
+    changes = {"model_name": str(tmp_path / "model"), "prepend_bos": prepend_bos, "sequence_separator_token": "eos"}
+    tokens = one_epoch(TrainingRun(build_config(raw_config | changes), console=QUIET)).view(-1, 32)
+    assert (tokens[:, 0] == bos_tokenizer.bos_token_id).all() == prepend_bos
+    assert not (tokens[:, 1:] == bos_tokenizer.bos_token_id).any()
+
+
+def test_turns_that_do_not_fit_the_chat_template_are_told_of(
+    raw_config: dict[str, Any], tmp_path: Path, tiny_llama: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    shutil.copytree(tiny_llama, tmp_path / "model")
+    of_model = copy.deepcopy(tokenizer)
+    of_model.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+        "{{ m['content'] }}{% endfor %}"
+    )
+    of_model.save_pretrained(tmp_path / "model")
+    turns = [{"role": "user", "content": "It was a dark and stormy night. " * 40}]
+    lines = [{"messages": turns}] * 5 + [{"messages": [{"role": "system", "content": "Be brief."}, *turns]}]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    changes = {"use_chat_formatting": True, "held_out_every": None, "perf_log_freq": 0, "shuffle": False}
+    changes |= {"model_name": str(tmp_path / "model"), "dataset_path": str(tmp_path / "chat.jsonl")}
+    with pytest.raises(ConfigError, match=r"does not fit the chat template of the model \(no system turns\)"):
+        train(build_config(raw_config | changes | {"training_tokens": 6400}), console=QUIET)
+
+
 def test_one_document_of_which_none_can_be_held_out_is_refused_before_the_model_is_read(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

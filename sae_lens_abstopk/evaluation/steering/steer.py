@@ -237,6 +237,8 @@ def _scale_of(scale: Scale | None, latent: int | None) -> float:
 
 def _special_tokens(config: Any) -> tuple[int, ...]:
     """The ids in a transformers config that a tokenizer would name; some models list several ends."""
-    named = (getattr(config, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad", "sep", "decoder_start"))
+    of_text = config.get_text_config() if hasattr(config, "get_text_config") else None  # where other towers have theirs
+    kinds = ("bos", "eos", "pad", "sep", "decoder_start")
+    named = (getattr(each, f"{kind}_token_id", None) for each in (config, of_text) for kind in kinds)
     ids = [value for value in named if value is not None]
     return tuple({int(i) for value in ids for i in (value if isinstance(value, list | tuple) else [value])})

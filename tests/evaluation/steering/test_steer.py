@@ -8,13 +8,25 @@ import pytest
 import torch
 from sae_lens import SAE, GatedSAE, GatedSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig
 from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
+from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from tests.evaluation.steerable import KINDS, hook_of, logits_of, model_of, random_tokens, signed_sae, topk_sae
+from tests.evaluation.steerable import (
+    HOOKS,
+    KINDS,
+    hook_of,
+    logits_of,
+    model_of,
+    random_tokens,
+    signed_sae,
+    tiny_gemma4,
+    topk_sae,
+)
 from tests.saes.test_signed_saes import with_random_weights
 
 EVERYWHERE = TokenFilter()
@@ -159,6 +171,32 @@ def test_special_tokens_and_massive_activations_are_left_alone(models: Callable[
     assert changed.any()
     with steer(model, sae, latent=5, strength=20.0, token_filter=EVERYWHERE):
         assert bool((activations_of(model, hook, tokens) - clean)[0].any(-1).all())
+
+
+def test_special_tokens_are_those_of_the_text_model(models: Callable[[str], Any]) -> None:
+    model, hook, tokens = models("gemma-3-12b"), HOOKS["gemma-3-12b"], random_tokens(1)
+    end = tokens[0, 4] = 250
+    text, own = model.config.get_text_config(), model.config
+    sae = signed_sae(hook, exclude_special_tokens=True)
+    clean = activations_of(model, hook, tokens)
+    with pytest.MonkeyPatch.context() as patch:
+        for config, ends in ((text, end), (own, None)):
+            patch.setattr(config, "eos_token_id", ends, raising=False)
+        with steer(model, sae, latent=5, strength=20.0):
+            changed = (activations_of(model, hook, tokens) - clean)[0].any(-1)
+    assert changed.tolist() == [False, True, True, True, False, True, True]
+
+
+def test_a_model_that_runs_its_last_layers_on_the_last_tokens_is_steered_there(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, hook = AutoModelForCausalLM.from_pretrained(tiny_gemma4(tmp_path, tokenizer)).eval(), "model.layers.4"
+    texts = TextModel(model, tokenizer)
+    prompts, sae = texts.encode(["He went to the sea", "He"]), signed_sae(hook, seqpos_slice=(1, None))
+    clean = texts.next_logits(prompts)
+    with steer(model, sae, latent=5, strength=20.0, token_filter=TokenFilter((1, None), special_tokens=(0, 1))):
+        steered = texts.next_logits(prompts)
+    assert (steered - clean).any(-1).tolist() == [True, prompts.mask[1].sum() > 1]
 
 
 def test_without_the_prompt_only_the_last_position_of_a_pass_is_steered(models: Callable[[str], Any]) -> None:
