@@ -157,7 +157,6 @@ def task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
             name: ProbeRecord(
                 read=score.read,
                 auroc=Interval.of(score.auroc),
-                accuracy=Interval.of(score.accuracy),
                 train_auroc=score.train_auroc,
                 val_auroc=score.val_auroc,
             )
@@ -232,7 +231,6 @@ def _latent(found: SingleLatent | CoveringLatent, W_dec: torch.Tensor, direction
 def _dose(dose: Dose) -> DoseRecord:
     return DoseRecord(
         strength=dose.strength,
-        added_norm=dose.added_norm,
         log_odds=_mean(dose.log_odds),
         score=None if dose.scores is None else _mean(dose.scores),
         generated_nll=_mean(dose.generated_nll),

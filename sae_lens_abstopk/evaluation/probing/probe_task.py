@@ -86,7 +86,7 @@ def probe_task(
     Args:
         representations: Of the texts, by :func:`~.representations.represent`.
         labels: 0 (pole A) or 1 (pole B) of each text.
-        split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
+        split: Rows of ``train``, ``val`` and ``test``. Latents and weights come from train; read positions
             and penalties from val; test is measured on, once. Texts that the representations leave out are taken from
             all three.
         sae_name: Which of the represented SAEs.

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
@@ -28,8 +27,6 @@ class Dose:
 
     strength: float
     """Signed; positive is meant to go towards pole B."""
-    added_norm: float
-    """Mean norm of the change at the steered tokens of the prompts."""
     log_odds: tuple[float, ...]
     """log p(pole B's tokens) - log p(pole A's) after each prompt."""
     neutral_nll: tuple[float, ...]
@@ -78,29 +75,19 @@ class LogOdds:
         self._tokens = first_tokens(text_model.tokenizer, part.tokens)
         self.prompts = text_model.encode(prompts)
 
-    def measure(self, intervention: Intervention | None, strength: float) -> tuple[tuple[float, ...], float]:
-        """Log-odds after each prompt, and the mean norm of what was changed in it."""
-        norms: list[torch.Tensor] = []
-        with self.steered(intervention, strength, norms):
+    def measure(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
+        """Log-odds after each prompt."""
+        with self.steered(intervention, strength):
             logits = self._model.next_logits(self.prompts).cpu().double()
         pole_a, pole_b = (logits[:, ids].logsumexp(-1) for ids in self._tokens)
-        return tuple((pole_b - pole_a).tolist()), torch.cat(norms).mean().item() if norms else 0.0
+        return tuple((pole_b - pole_a).tolist())
 
-    def steered(
-        self, intervention: Intervention | None, strength: float, norms: list[torch.Tensor] | None = None
-    ) -> AbstractContextManager[None]:
-        """The model under ``intervention``, which writes the norms of its changes to ``norms``; unsteered where it is None."""
+    def steered(self, intervention: Intervention | None, strength: float) -> AbstractContextManager[None]:
+        """The model under ``intervention``; unsteered where it is None."""
         if intervention is None:
             return nullcontext()
         edit = intervention.edit(self._sae, strength)
-
-        def measured(x: torch.Tensor) -> torch.Tensor:
-            edited = edit(x)
-            if norms is not None:
-                norms.append((edited.float() - x.float()).flatten(1).norm(dim=1).cpu())
-            return edited
-
-        return intervene(self._model.model, self._sae.cfg.metadata.hook_name, measured, token_filter=self._filter)
+        return intervene(self._model.model, self._sae.cfg.metadata.hook_name, edit, token_filter=self._filter)
 
 
 class DoseMeter:
@@ -130,7 +117,7 @@ class DoseMeter:
 
     def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
         """The dose of ``intervention`` at ``strength``; of nothing where it is None."""
-        log_odds, added_norm = self._log_odds.measure(intervention, strength)
+        log_odds = self._log_odds.measure(intervention, strength)
         neutral = self.neutral_nll(intervention, strength)
         with self._log_odds.steered(intervention, strength):
             generated = self._model.generate(
@@ -141,7 +128,7 @@ class DoseMeter:
         scores = None
         if self._scorer is not None:
             scores = tuple(sum(pole_score(self._scorer, text) for text in row) / len(row) for row in texts)
-        return Dose(strength, added_norm, log_odds, neutral, tuple(cost.tolist()), scores, tuple(texts))
+        return Dose(strength, log_odds, neutral, tuple(cost.tolist()), scores, tuple(texts))
 
     def neutral_nll(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
         """Nats a token of each neutral text; cheap beside :meth:`measure`."""

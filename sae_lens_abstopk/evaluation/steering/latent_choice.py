@@ -82,7 +82,7 @@ def choose_latent(
     effects = []
     for latent in candidates:
         steered = Intervention("candidate", "add", scales(latent), latent)
-        plus, minus = (sum(log_odds.measure(steered, sign)[0]) for sign in (1, -1))
+        plus, minus = (sum(log_odds.measure(steered, sign)) for sign in (1, -1))
         effects.append((plus - minus) / 2 / len(prompts))
     # a model that overflows gives NaN, which every comparison with would let win
     finite = [i for i, effect in enumerate(effects) if math.isfinite(effect)]

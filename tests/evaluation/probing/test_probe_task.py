@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProbes, probe_task
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
@@ -87,7 +87,6 @@ def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbe
             assert score.auroc.low - 0.05 < 0.5 < score.auroc.high + 0.05, name
         else:
             assert score.auroc.value > 0.99, name
-            assert score.accuracy.value > 0.97, name
     assert len(found.scores()) == 8 + 8 + 6
     assert (found.n, found.n_test_groups, found.majority) == ((360, 120, 120), 12, 0.5)
 
@@ -141,17 +140,12 @@ def test_numbers_on_each_part_are_scikit_learns() -> None:
     z, score = -data.codes["signed"][:, PLANTED], found.codes.single.score
     for part, value in zip(data.split, (score.train_auroc, score.val_auroc, score.auroc.value), strict=True):
         assert value == pytest.approx(roc_auc_score(data.labels[part], z[part]))
-    threshold = found.codes.single.threshold
-    best = max(((z[train] > t) == data.labels[train]).mean() for t in [-np.inf, *z[train]])
-    assert ((z[train] > threshold) == data.labels[train]).mean() == best
-    assert score.accuracy.value == ((z[test] > threshold) == data.labels[test]).mean()
     mean, spread = data.x[train].mean(0), data.x[train].std(0)
     theirs = LogisticRegression(C=found.activations.dense.strength, tol=1e-6)
     theirs.fit((data.x[train] - mean) / spread, data.labels[train])
     scores = theirs.decision_function((data.x[test] - mean) / spread)
     dense = found.activations.dense.score
     assert dense.auroc.value == pytest.approx(roc_auc_score(data.labels[test], scores), abs=2e-3)
-    assert dense.accuracy.value == pytest.approx(((scores > 0) == data.labels[test]).mean(), abs=0.02)
 
 
 def choices(found: TaskProbes) -> list[Any]:
@@ -159,7 +153,7 @@ def choices(found: TaskProbes) -> list[Any]:
     picked = []
     for codes in (found.codes, *found.permuted_codes, found.untrained):
         assert codes is not None
-        picked += [codes.single.latent, codes.single.orientation, codes.single.threshold]
+        picked += [codes.single.latent, codes.single.orientation]
         picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.strength]
         picked += [(probe.latents, probe.weights, probe.strength) for probe in codes.sparse]
         picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.best_coverage.read]
@@ -272,7 +266,6 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
             assert np.isnan(together.single.score.auroc.low)
             (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed", reads=("last",))
             assert plain.single.score.auroc.value == alone.single.score.auroc.value
-            assert plain.single.score.accuracy.value == alone.single.score.accuracy.value
             assert plain.best_coverage.coverage.value == alone.best_coverage.coverage.value
 
 
@@ -301,20 +294,6 @@ def test_mistakes_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> N
     arguments: dict[str, Any] = {"labels": data.labels, "split": data.split, "sae_name": "signed"} | wrong
     with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
         probe_task(stored, arguments.pop("labels"), arguments.pop("split"), arguments.pop("sae_name"), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "threshold"),
-    [
-        ([1, 2, 3, 4], [0, 0, 1, 1], 2.5),
-        ([0, 0, 0, 5], [0, 1, 0, 1], 2.5),
-        ([1, 2], [1, 1], -np.inf),
-        ([1, 2], [0, 0], np.inf),
-        ([3, 3], [0, 1], -np.inf),
-    ],
-)
-def test_thresholds_lie_half_way_and_never_inside_a_tie(scores, labels, threshold) -> None:
-    assert accuracy_threshold(np.array(scores, dtype=np.float32), np.array(labels)) == threshold
 
 
 HOOK = "model.layers.2"

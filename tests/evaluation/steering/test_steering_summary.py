@@ -10,7 +10,6 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import MatchedStrengt
 def dose(strength: float, log_odds: list[float], cost: float, score: list[float] | None = None) -> Dose:
     return Dose(
         strength=strength,
-        added_norm=abs(strength) * 2,
         log_odds=tuple(log_odds),
         scores=None if score is None else tuple(score),
         generated_nll=(3.0 + abs(strength), 4.0 + abs(strength)),
