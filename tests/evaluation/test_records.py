@@ -32,7 +32,7 @@ from sae_lens_abstopk.evaluation.records import (
 )
 from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve
+from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
@@ -99,15 +99,12 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
         prompts=PromptSplit(("a",), ("b", "c")),
         options=DoseOptions(strengths=(1.0,), budget=0.1, samples=2, max_new_tokens=4),
         seed=0,
-        latent_chosen_by="effect",
     )
-    summary = InterventionSummary("latent", effect(-10.0), effect(10.0), estimate(0.25))
-    response = DoseResponse(
-        protocol, (Intervention("latent", "add", 12.5, 3),), baseline, (DoseCurve("latent", (dose,)),), (summary,)
-    )
-    record = steering_record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5)), {})
+    latent, choice = Intervention("latent", "add", 12.5, 3), LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5))
+    summary = InterventionSummary(latent, (dose,), effect(-10.0), effect(10.0), estimate(0.25))
+    record = steering_record(DoseResponse(protocol, baseline, (summary,)), choice, {})
     assert (record.latent, record.orientation, record.scale, record.samples) == (3, -1, 12.5, 2)
-    assert (record.latent_chosen_by, record.strength_chosen_by) == ("effect", protocol.strength_chosen_by)
+    assert (record.latent_chosen_by, record.strength_chosen_by) == (str(choice), protocol.strength_chosen_by)
     assert (record.prompts, record.text_prompt) == ((1, 2), "b")
     of_baseline = (record.baseline_log_odds, record.baseline_neutral_nll, record.baseline_generated_nll)
     assert of_baseline == pytest.approx((0.2, 0.5, 0.8))
