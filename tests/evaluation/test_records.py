@@ -144,10 +144,6 @@ def activation_probes(number: int) -> ActivationProbes:
 
 def test_each_number_of_a_probed_task_has_its_own_field() -> None:
     probes = TaskProbes(
-        sae_name="mine",
-        reads=("last",),
-        seed=0,
-        digest="",
         n=(6, 2, 2),
         n_test_groups=2,
         majority=0.5,

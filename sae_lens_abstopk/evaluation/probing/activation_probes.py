@@ -1,6 +1,6 @@
 """Probes on the activations themselves, which no SAE can be blamed for: difference in means and logistic regression."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +44,10 @@ class ActivationProbes:
     dense: DenseProbe
 
 
-def probe_activations(representations: Representations, data: Labelled, *, reads: Sequence[str]) -> ActivationProbes:
+def probe_activations(representations: Representations, data: Labelled) -> ActivationProbes:
     """Fit on train, choose the read position (and the penalty) on val, measure on test."""
-    means, mean_score = choose_and_test([_means(representations, data, read) for read in reads], data)
-    dense, dense_score = choose_and_test([_dense(representations, data, read) for read in reads], data)
+    means, mean_score = choose_and_test([_means(representations, data, read) for read in representations.reads], data)
+    dense, dense_score = choose_and_test([_dense(representations, data, read) for read in representations.reads], data)
     fit = means.chosen
     return ActivationProbes(
         MeansProbe(tuple(fit.direction.tolist()), fit.norm, mean_score), DenseProbe(dense.chosen, dense_score)

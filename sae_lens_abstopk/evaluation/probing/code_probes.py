@@ -106,19 +106,13 @@ class CodeProbes:
     best_coverage: CoveringLatent
 
 
-def probe_codes(
-    representations: Representations,
-    labelled: Sequence[Labelled],
-    sae_name: str,
-    *,
-    reads: Sequence[str],
-) -> list[CodeProbes]:
+def probe_codes(representations: Representations, labelled: Sequence[Labelled], sae_name: str) -> list[CodeProbes]:
     """
     Choose on train and val, measure on test, every probe on the codes of ``sae_name``.
 
     Each of ``labelled`` gives other poles to the same texts and split; all codes are read and ranked once for all.
     """
-    train = labelled[0].split.train
+    train, reads = labelled[0].split.train, representations.reads
     poles = [data.of(train) for data in labelled]
     scored = {read: score_latents(representations.chunks(sae_name, read, train), poles) for read in reads}
     codes = {read: _reader(representations, sae_name, read) for read in reads}

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -34,12 +33,6 @@ class Labelled:
     def test_groups(self) -> list[Hashable] | None:
         """Groups of the test texts, in their order."""
         return None if self.groups is None else [self.groups[row] for row in self.split.test]
-
-    @property
-    def digest(self) -> str:
-        """sha256 of poles and split, hexadecimal: whether two results are about the same."""
-        parts = (self.labels, self.split.train, self.split.val, self.split.test)
-        return sha256(b"|".join(np.asarray(part, dtype="<i8").tobytes() for part in parts)).hexdigest()
 
     def of(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Poles of ``rows``."""
