@@ -26,7 +26,6 @@ from benchmarks.tables import (
     span,
     table,
     tpp_table,
-    verdict_table,
 )
 from sae_lens_abstopk.figures.style import paper_style
 
@@ -163,7 +162,6 @@ def tables() -> dict[Path, dict[str, str]]:
             "reading": reading_table(explorer),
         },
         CLONE / "docs" / "saebench.md": {
-            "verdicts": verdict_table(),
             "agreement": agreement_table(saebench),
             "probing": probing_table(saebench),
             "tpp": tpp_table(saebench),

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sae_lens_abstopk.interop.saebench_evals import EVALS
-
 
 def span(values: Iterable[float], form: str = ",.0f") -> tuple[str, str]:
     """The least and the most, as they are told."""
@@ -150,14 +148,3 @@ def reading_table(record: dict[str, Any]) -> str:
         times = " | ".join(f"{size[key]:,.0f} ms" if key in size else "-" for key in keys)
         lines.append(f"| {size['d_sae']:,} | {size['mib']:,.0f} MiB | {times} |")
     return "\n".join(lines)
-
-
-def verdict_table() -> str:
-    """What each evaluation of SAEBench makes of signed SAEs."""
-    rows = ["| evaluation | signed SAE as it is | through the mirror |", "|---|---|---|"]
-    for evaluation in EVALS.values():
-        rows.append(
-            f"| `{evaluation.name}` | **{evaluation.signed}**. {evaluation.why_signed} "
-            f"| **{evaluation.mirrored}**. {evaluation.why_mirrored} |"
-        )
-    return "\n".join(rows)

@@ -89,7 +89,11 @@ def measure_behaviour(
     groups = [example.group for example in harmful], [example.group for example in harmless]
     sae, hook = subjects.saes[sae_name], str(subjects.cfg.hook_name)
     text_model = TextModel(subjects.model, chat=True, autocast=subjects.cfg.autocast_lm)
-    added = [i for i in response.interventions if i.operator == "add" and i.name not in _surplus(response)]
+    added = [
+        each
+        for each in response.summaries
+        if each.intervention.operator == "add" and each.intervention.name not in _surplus(response)
+    ]
     total, done = int(unsteered is None) + 2 * len(added), 0
 
     def measure(intervention: Intervention | None, strength: float) -> Measured:
@@ -126,10 +130,9 @@ def measure_behaviour(
 
     unsteered = unsteered or measure(None, 0.0)
     found = {UNSTEERED: [unsteered.record]}
-    for intervention in added:
-        summary = response.summary(intervention.name)
-        found[intervention.name] = [
-            measure(intervention, pole.strength).record for pole in (summary.towards_a, summary.towards_b)
+    for each in added:
+        found[each.intervention.name] = [
+            measure(each.intervention, pole.strength).record for pole in (each.towards_a, each.towards_b)
         ]
     return found, unsteered
 
@@ -148,7 +151,8 @@ def _asked(subjects: Subjects) -> dict[str, Any]:
 
 def _surplus(response: DoseResponse) -> Sequence[str]:
     """Random directions after the first: one control is enough for what takes minutes."""
-    return [i.name for i in response.interventions if i.name.startswith("random_")][1:]
+    names = [each.intervention.name for each in response.summaries]
+    return [name for name in names if name.startswith("random_")][1:]
 
 
 def _instructions(task: Task, most: int, seed: int) -> list[list[Example]]:

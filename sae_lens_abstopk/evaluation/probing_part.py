@@ -11,7 +11,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
-from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes, probe_task
+from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.records import task_record
 from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
@@ -57,17 +57,9 @@ def probe_on_task(
         on_progress=lambda done, total: on_progress(f"{name}: texts", done, total),
     ) as representations:
         probes: dict[str, TaskProbes] = {}
+        prober = TaskProber(representations, labels, split, groups=task.groups, seed=seed)
         for i, sae in enumerate(saes, 1):
-            probes[sae] = probe_task(
-                representations,
-                labels,
-                split,
-                sae,
-                groups=task.groups,
-                untrained_name=f"{sae}, untrained" if controls else None,
-                activations=next(iter(probes.values()), None),
-                seed=seed,
-            )
+            probes[sae] = prober.probe(sae, untrained_name=f"{sae}, untrained" if controls else None)
             on_progress(f"{name}: probes", i, len(saes))
         first = next(iter(probes.values()))
         means = first.activations.difference_in_means

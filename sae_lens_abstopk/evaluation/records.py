@@ -157,7 +157,6 @@ def task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
             name: ProbeRecord(
                 read=score.read,
                 auroc=Interval.of(score.auroc),
-                accuracy=Interval.of(score.accuracy),
                 train_auroc=score.train_auroc,
                 val_auroc=score.val_auroc,
             )
@@ -193,19 +192,11 @@ def steering_record(
 ) -> SteeringRecord:
     """Of a dose-response of the chosen latent."""
     baseline = found.baseline
-    interventions = {}
-    for curve, summary in zip(found.curves, found.summaries, strict=True):
-        interventions[curve.intervention] = InterventionRecord(
-            doses=[_dose(dose) for dose in curve.doses],
-            towards_a=_effect(summary.towards_a),
-            towards_b=_effect(summary.towards_b),
-            symmetry=Interval.of(summary.log_odds_symmetry),
-        )
     return SteeringRecord(
         latent=choice.latent,
         orientation=choice.orientation,
         scale=choice.scale,
-        latent_chosen_by=found.protocol.latent_chosen_by,
+        latent_chosen_by=str(choice),
         strength_chosen_by=found.protocol.strength_chosen_by,
         prompts=(len(found.protocol.prompts.val), len(found.protocol.prompts.test)),
         text_prompt=found.protocol.prompts.test[0],
@@ -213,7 +204,15 @@ def steering_record(
         baseline_log_odds=_mean(baseline.log_odds),
         baseline_generated_nll=_mean(baseline.generated_nll),
         baseline_neutral_nll=_mean(baseline.neutral_nll),
-        interventions=interventions,
+        interventions={
+            each.intervention.name: InterventionRecord(
+                doses=[_dose(dose) for dose in each.doses],
+                towards_a=_effect(each.towards_a),
+                towards_b=_effect(each.towards_b),
+                symmetry=Interval.of(each.log_odds_symmetry),
+            )
+            for each in found.summaries
+        },
         behaviour=behaviour,
     )
 
@@ -232,7 +231,6 @@ def _latent(found: SingleLatent | CoveringLatent, W_dec: torch.Tensor, direction
 def _dose(dose: Dose) -> DoseRecord:
     return DoseRecord(
         strength=dose.strength,
-        added_norm=dose.added_norm,
         log_odds=_mean(dose.log_odds),
         score=None if dose.scores is None else _mean(dose.scores),
         generated_nll=_mean(dose.generated_nll),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.result_values import Interval, Number, Record
+from sae_lens_abstopk.evaluation.result_values import Dropped, Interval, Number, Record
 from sae_lens_abstopk.files import write_whole
 
 SCHEMA_VERSION = 1
@@ -82,9 +82,9 @@ class ProbeRecord(Record):
 
     read: str = Field(description="Read position, chosen on val.")
     auroc: Interval
-    accuracy: Interval
     train_auroc: Number
     val_auroc: Number
+    accuracy: Dropped = None
 
 
 class LatentRecord(Record):
@@ -157,12 +157,12 @@ class DoseRecord(Record):
     """One strength of one intervention, means over test prompts."""
 
     strength: float
-    added_norm: Number
     log_odds: Number = Field(description="log p(B's tokens) - log p(A's tokens).")
     score: float | None = Field(description="Of generated text, by the task's scorer.")
     generated_nll: Number = Field(description="Unsteered model's nats per token of the generated text.")
     neutral_nll: Number = Field(description="Steered model's nats per token of neutral text.")
     text: str = Field(description="The first text generated after the first test prompt.")
+    added_norm: Dropped = None
 
 
 class PoleEffectRecord(Record):

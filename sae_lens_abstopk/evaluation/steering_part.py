@@ -124,7 +124,6 @@ def steer_on_task(
                 n_random=options.random_directions,
                 seed=seed_of_task,
             ),
-            latent_chosen_by=str(choice),
             options=options,
             on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
             **shared,

@@ -16,7 +16,6 @@ from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
-from sae_lens_abstopk.interop.saebench_evals import EVALS, Verdict, runnable
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInput
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
 from sae_lens_abstopk.model.hook_places import find_place
@@ -28,6 +27,17 @@ from sae_lens_abstopk.saes.signed import SignedSAE
 from sae_lens_abstopk.training.activations import saelens_notes_off
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
+MISREAD = ("core", "tpp", "absorption", "autointerp", "unlearning", "mdl")
+"""Evaluations that lose half of the signed codes, or count them against the others: docs/saebench.md says how."""
+HINDRANCES = {
+    "autointerp": "it calls a paid OpenAI model with your API key; run `python -m sae_bench.evals.autointerp.main` on the "
+    "mirror",
+    "ravel": "its hook wants the tuple that layers of transformers 4 return, and it finds the layers of Gemma 2 and "
+    "GPT-NeoX alone",
+    "unlearning": "it needs a forget corpus that is given out on request",
+    "mdl": "it needs CUDA and a global of its own script, so it runs as that script alone",
+}
+"""Why :func:`run_saebench` does not run an evaluation."""
 LOG_FILENAME = "saebench.log"
 SAEBENCH_ID = "custom_sae"
 """What SAEBench calls every SAE that is given as an object."""
@@ -66,7 +76,7 @@ def run_saebench(
     Args:
         source: Folder of an SAE, or ``RELEASE:SAE_ID``.
         out: Folder; results of an earlier run in it are replaced.
-        evals: One or several names in ``EVALS``.
+        evals: One or several names in ``RUNNERS``.
         as_is: Take a signed SAE as it is, without the mirror; refused where the evaluation misreads signed codes.
         model_name: Model to run instead of the one recorded.
         text: Text for ``core`` instead of the run's held-out text.
@@ -126,18 +136,14 @@ def result_pattern(name: str) -> str:
 
 def _check(evals: Sequence[str], *, as_is: bool, tasks: Sequence[str | Path]) -> None:
     for name in evals:
-        if name not in EVALS:
-            raise ConfigError(f"SAEBench has no evaluation {name!r} here; there are {', '.join(runnable())}.")
-        evaluation = EVALS[name]
-        if evaluation.hindrance is not None:
-            raise ConfigError(
-                f"{name} cannot be run from here: {evaluation.hindrance}. Through the mirror its numbers are "
-                f"{evaluation.mirrored}: {evaluation.why_mirrored}"
-            )
-        if as_is and evaluation.signed is Verdict.WRONG:
-            raise ConfigError(f"{name} misreads signed codes, so leave out --as-is. {evaluation.why_signed}")
+        if name in HINDRANCES:
+            raise ConfigError(f"{name} cannot be run from here: {HINDRANCES[name]} (docs/saebench.md has its verdict).")
+        if name not in RUNNERS:
+            raise ConfigError(f"SAEBench has no evaluation {name!r} here; there are {', '.join(RUNNERS)}.")
+        if as_is and name in MISREAD:
+            raise ConfigError(f"{name} misreads signed codes (docs/saebench.md says how), so leave out --as-is.")
     if not evals:
-        raise ConfigError(f"name at least one evaluation: {', '.join(runnable())}.")
+        raise ConfigError(f"name at least one evaluation: {', '.join(RUNNERS)}.")
     if tasks and "scr" in evals:
         raise ConfigError(
             "scr needs texts with two correlated attributes, which tasks do not have; leave out scr or the tasks."

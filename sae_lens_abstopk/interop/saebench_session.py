@@ -13,8 +13,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.interop.class_sets import ClassSet
-from sae_lens_abstopk.interop.saebench_evals import VERSION
 
+VERSION = "0.6"
 # where SAEBench and sae-probes load a HookedTransformer by name
 LOADERS = (
     "sae_bench.evals.sparse_probing.main",

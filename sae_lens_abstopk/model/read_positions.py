@@ -19,8 +19,6 @@ CHUNK_BYTES = 64 * 2**20
 class Fallbacks(NamedTuple):
     """Texts, in number, that could not be read as asked, mostly because the token filter leaves tokens out."""
 
-    last_moved: int = 0
-    """Whose last token is left out: "last" is their last token that is kept."""
     unfiltered: int = 0
     """Without any token that is kept: they are read as if nothing were left out."""
     marked_left_out: int = 0
@@ -39,7 +37,6 @@ class TextReader:
         width = batch.kept.shape[1]
         places = torch.arange(width, device=batch.kept.device)
         self.last = torch.where(self.usable, places, -1).amax(1)
-        self.really_last = torch.where(batch.real, places, -1).amax(1)
         self.with_mean = "mean" in reads
         self.picked = {"last": self.last, "marked": torch.where(batch.marked < 0, self.last, batch.marked)}
         self.picked = {read: place for read, place in self.picked.items() if read in reads}
@@ -89,7 +86,6 @@ class TextReader:
 
     def fallbacks(self) -> Fallbacks:
         return Fallbacks(
-            last_moved=int((self.last != self.really_last).sum()) if "last" in self.picked else 0,
             unfiltered=int((~self.has_kept).sum()),
             marked_left_out=len(self.left_out()),
             truncated=self.batch.truncated,

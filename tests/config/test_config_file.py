@@ -238,17 +238,6 @@ def test_an_override_that_is_no_key_value_pair_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
-    [("a: [1", "is not valid YAML"), ("- a\n- b", "must be a mapping"), ("", "must be a mapping")],
-)
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(content)
-    with pytest.raises(ConfigError, match=sentence):
-        load_config(path)
-
-
-@pytest.mark.parametrize(
     ("source", "sentence"),
     [
         ("pythia-70n", "did you mean 'pythia-70m'"),

@@ -135,7 +135,6 @@ def _task(poles: tuple[str, str], saes: dict[str, str | None], draw: np.random.G
         return ProbeRecord(
             read="mean",
             auroc=_interval(value, 0.04),
-            accuracy=_interval(value - 0.05, 0.05),
             train_auroc=value + 0.01,
             val_auroc=value,
         )
@@ -203,7 +202,6 @@ def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
             doses=[
                 DoseRecord(
                     strength=strength,
-                    added_norm=abs(strength) * 20,
                     log_odds=-0.3 + slope * strength + float(draw.normal(0, 0.05)),
                     score=0.1 * strength * slope,
                     generated_nll=2.6 + 0.12 * strength**2,

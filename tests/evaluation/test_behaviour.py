@@ -43,9 +43,9 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, cfg=cfg, token_filter=everywhere)
     examples = [Example(f"{'AB'[pole]}, text {i}", pole, f"{pole}{i}") for i in range(10) for pole in (0, 1)]
     task = make_task("refusal", ("harmful", "harmless"), examples)
-    matched = SimpleNamespace(towards_a=SimpleNamespace(strength=-2.0), towards_b=SimpleNamespace(strength=3.0))
+    matched = {"towards_a": SimpleNamespace(strength=-2.0), "towards_b": SimpleNamespace(strength=3.0)}
     latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
-    response: Any = SimpleNamespace(interventions=latents, summary=lambda _: matched)
+    response: Any = SimpleNamespace(summaries=[SimpleNamespace(intervention=each, **matched) for each in latents])
     asked, logits, questions = [], [], []
 
     def measured(text_model: TextModel, harmful: list[str], harmless: list[str], **options: Any) -> RefusalScores:

@@ -32,7 +32,7 @@ from sae_lens_abstopk.evaluation.records import (
 )
 from sae_lens_abstopk.evaluation.results import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve
+from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
@@ -93,28 +93,24 @@ def effect(strength: float) -> PoleEffect:
 
 
 def test_each_number_of_a_dose_response_has_its_own_field() -> None:
-    dose = Dose(1.0, 20.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
-    baseline = Dose(0.0, 0.0, (0.1, 0.3), (0.4, 0.6), (0.7, 0.9), None, (("",), ("",)))
+    dose = Dose(1.0, (1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (("said", "so"), ("then",)))
+    baseline = Dose(0.0, (0.1, 0.3), (0.4, 0.6), (0.7, 0.9), None, (("",), ("",)))
     protocol = DoseProtocol(
         prompts=PromptSplit(("a",), ("b", "c")),
         options=DoseOptions(strengths=(1.0,), budget=0.1, samples=2, max_new_tokens=4),
         seed=0,
-        latent_chosen_by="effect",
     )
-    summary = InterventionSummary("latent", effect(-10.0), effect(10.0), estimate(0.25))
-    response = DoseResponse(
-        protocol, (Intervention("latent", "add", 12.5, 3),), baseline, (DoseCurve("latent", (dose,)),), (summary,)
-    )
-    record = steering_record(response, LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5)), {})
+    latent, choice = Intervention("latent", "add", 12.5, 3), LatentChoice(3, -1, 12.5, (3, 4), (-1.0, 0.5))
+    summary = InterventionSummary(latent, (dose,), effect(-10.0), effect(10.0), estimate(0.25))
+    record = steering_record(DoseResponse(protocol, baseline, (summary,)), choice, {})
     assert (record.latent, record.orientation, record.scale, record.samples) == (3, -1, 12.5, 2)
-    assert (record.latent_chosen_by, record.strength_chosen_by) == ("effect", protocol.strength_chosen_by)
+    assert (record.latent_chosen_by, record.strength_chosen_by) == (str(choice), protocol.strength_chosen_by)
     assert (record.prompts, record.text_prompt) == ((1, 2), "b")
     of_baseline = (record.baseline_log_odds, record.baseline_neutral_nll, record.baseline_generated_nll)
     assert of_baseline == pytest.approx((0.2, 0.5, 0.8))
     found = record.interventions["latent"]
     assert found.doses[0].model_dump() == {
         "strength": 1.0,
-        "added_norm": 20.0,
         "log_odds": 1.5,
         "neutral_nll": 3.5,
         "generated_nll": 5.5,
@@ -129,13 +125,13 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
 
 
 def score(number: float) -> ProbeScore:
-    return ProbeScore(f"read {number}", number + 0.1, number + 0.2, estimate(number + 0.3), estimate(number + 0.4))
+    return ProbeScore(f"read {number}", number + 0.1, number + 0.2, estimate(number + 0.3))
 
 
 def code_probes(number: int) -> CodeProbes:
     """Every number in it is another for each ``number``."""
     return CodeProbes(
-        single=SingleLatent(2, -1, 0.0, score(number), estimate(number + 0.5)),
+        single=SingleLatent(2, -1, score(number), estimate(number + 0.5)),
         pair=LatentPair(Side(5, 1), Side(6, -1), 1.0, score(number + 1), estimate(number + 0.6)),
         sparse=(SparseProbe(2, (0, 1), (1.0, 2.0), 1.0, score(number + 2)),),
         best_coverage=CoveringLatent(0, 1, "last", 0.9, estimate(number + 0.7)),
@@ -148,10 +144,6 @@ def activation_probes(number: int) -> ActivationProbes:
 
 def test_each_number_of_a_probed_task_has_its_own_field() -> None:
     probes = TaskProbes(
-        sae_name="mine",
-        reads=("last",),
-        seed=0,
-        digest="",
         n=(6, 2, 2),
         n_test_groups=2,
         majority=0.5,
@@ -172,7 +164,7 @@ def test_each_number_of_a_probed_task_has_its_own_field() -> None:
         mean = sum(both) / len(both)
         assert record.read == " or ".join(score(number).read for number in both)
         assert (record.train_auroc, record.val_auroc) == pytest.approx((mean + 0.1, mean + 0.2))
-        assert (record.auroc.value, record.accuracy.value) == pytest.approx((mean + 0.3, mean + 0.4))
+        assert record.auroc.value == pytest.approx(mean + 0.3)
     assert found.latent.model_dump() == {
         "latent": 2,
         "orientation": -1,

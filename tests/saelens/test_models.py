@@ -86,15 +86,6 @@ def test_an_attached_sae_replaces_the_activation_and_its_codes_are_cached_with_t
 
 
 @pytest.mark.parametrize("name", INFERENCE)
-def test_with_the_error_term_an_attached_sae_changes_nothing(model: Any, name: str) -> None:
-    sae, ids = sae_for(name), random_tokens()
-    model.add_sae(sae, use_error_term=True)
-    with_error = logits_of(model, ids)
-    model.reset_saes()
-    torch.testing.assert_close(with_error, logits_of(model, ids), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", INFERENCE)
 def test_run_evals_counts_both_poles(tiny_models: dict[str, Path], texts: Path, name: str) -> None:
     bridge, sae = model_of("bridge", tiny_models), sae_for(name)
     sae.cfg.metadata.prepend_bos = True

@@ -1,4 +1,4 @@
-"""What SAELens promises of every SAE, on the signed ones: moves, folds, hooks, the error term."""
+"""What SAELens promises of every SAE, on the signed ones: moves, folds, hooks."""
 
 from typing import Any
 
@@ -82,27 +82,6 @@ def test_a_move_to_another_device_moves_weights_and_config(name: str) -> None:
     assert sae(tokens(6).to("meta")).device.type == "meta"
 
 
-@pytest.mark.parametrize("name", INFERENCE)
-def test_with_the_error_term_the_output_is_the_input_whatever_happens_to_the_codes(name: str) -> None:
-    sae, x = inference_sae(name), tokens(6)
-    plain = sae(x)
-    with pytest.warns(DeprecationWarning, match="use_error_term"):
-        sae.use_error_term = True
-    torch.testing.assert_close(sae(x), x, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(plain, x, rtol=1e-2, atol=1e-2)
-    j = int((sae.encode(x) < 0).sum(0).argmax())
-
-    def off(codes: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
-        codes[:, j] = 0
-        return codes
-
-    changed = sae.run_with_hooks(x, fwd_hooks=[("hook_sae_acts_post", off)])
-    codes = sae.encode(x)
-    without = codes.clone()
-    without[:, j] = 0
-    torch.testing.assert_close(changed, x + sae.decode(without) - sae.decode(codes), rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize("name", [*INFERENCE, *TRAINING])
 def test_the_cache_of_an_sae_holds_signed_codes(name: str) -> None:
     sae = inference_sae(name) if name in INFERENCE else training_sae(name)
@@ -145,31 +124,3 @@ def test_folding_a_scale_of_the_activations_keeps_codes_and_scales_the_reconstru
         torch.testing.assert_close(sae.encode(x), codes, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-4, atol=1e-4)
     assert sae.cfg.normalize_activations == "none"
-
-
-@pytest.mark.parametrize("name", INFERENCE)
-@pytest.mark.parametrize("apply_b_dec_to_input", [True, False])
-def test_folding_a_whitening_keeps_codes_and_maps_the_reconstruction_back(
-    name: str, apply_b_dec_to_input: bool
-) -> None:
-    sae, x = inference_sae(name, apply_b_dec_to_input=apply_b_dec_to_input), tokens(20)
-    generator = torch.Generator().manual_seed(3)
-    mean, whitening = torch.randn(8, generator=generator), torch.randn(8, 8, generator=generator) + 3 * torch.eye(8)
-    back = torch.linalg.inv(whitening)
-    codes, x_hat = sae.encode((x - mean) @ whitening), sae((x - mean) @ whitening)
-    sae.fold_activation_whitening(mean, whitening, back)
-    torch.testing.assert_close(sae(x), x_hat @ back + mean, rtol=1e-3, atol=1e-3)
-    if "rescaled" not in name:
-        torch.testing.assert_close(sae.encode(x), codes, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", INFERENCE)
-def test_an_sae_of_hook_z_is_reshaped_when_asked(name: str) -> None:
-    sae = inference_sae(name)
-    x = tokens(6).view(3, 2, 2, 4)
-    sae.cfg.metadata.hook_name = "blocks.0.attn.hook_z"
-    sae.turn_on_forward_pass_hook_z_reshaping()
-    shaped = sae(x)
-    assert shaped.shape == x.shape
-    sae.turn_off_forward_pass_hook_z_reshaping()
-    torch.testing.assert_close(shaped.flatten(-2), sae(x.flatten(-2)))

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, TrainingSAE
+from sae_lens import SAE, AbsTopKSAE, TrainingSAE
 
-from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from tests.saelens.test_sae_methods import INFERENCE, SIZE, TRAINING, inference_sae
+from tests.saelens.test_sae_methods import INFERENCE, TRAINING, inference_sae
 from tests.saes.test_signed_saes import tokens, with_random_weights
 
 
@@ -35,30 +34,6 @@ def test_folding_decoder_norms_in_training_keeps_codes_and_reconstruction(name: 
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_with_unit_rows_it_does_not_matter_whether_selection_looks_at_them(name: str) -> None:
-    sae, x = training_sae(name), tokens(20)
-    sae.fold_W_dec_norm()
-    other = training_sae(name, rescale_acts_by_decoder_norm=False)
-    other.load_state_dict(sae.state_dict())
-    torch.testing.assert_close(dense(other.encode(x)), dense(sae.encode(x)), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(other(x), sae(x), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("change", ["all latents are kept", "all rows are as long"])
-@pytest.mark.parametrize("name", ["sparse_abstopk", "batch_abstopk"])
-def test_reconstructions_are_equal_where_norms_cannot_change_the_selection(name: str, change: str) -> None:
-    everything = {"k": 24} if change == "all latents are kept" else {}
-    sae, x = training_sae(name, **everything), tokens(20)
-    if not everything:
-        sae.fold_W_dec_norm()
-        sae.W_dec.data *= 0.5
-    other = training_sae(name, rescale_acts_by_decoder_norm=False, **everything)
-    other.load_state_dict(sae.state_dict())
-    assert not torch.allclose(dense(other.encode(x)), dense(sae.encode(x)), rtol=1e-2)
-    torch.testing.assert_close(other(x), sae(x), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", TRAINING)
 def test_folding_a_scale_of_the_activations_in_training_scales_the_reconstruction_back(name: str) -> None:
     sae, x = training_sae(name), tokens(20)
     before = sae(x)
@@ -74,22 +49,6 @@ def test_folding_survives_a_decoder_row_of_norm_0(name: str) -> None:
     sae.fold_W_dec_norm()
     assert all(parameter.isfinite().all() for key, parameter in sae.named_parameters() if "threshold" not in key)
     assert sae(x).isfinite().all()
-
-
-@pytest.mark.parametrize("architecture", ["abstopk", "signed_jumprelu"])
-def test_folding_keeps_the_shapes_and_the_function_of_an_sae_of_one_latent(architecture: str) -> None:
-    size = SIZE | {"d_sae": 1}
-    sae: Any = (
-        AbsTopKSAE(AbsTopKSAEConfig(**size, k=1, rescale_acts_by_decoder_norm=True))
-        if architecture == "abstopk"
-        else SignedJumpReLUSAE(SignedJumpReLUSAEConfig(**size))
-    )
-    sae, x = with_random_weights(sae), 10 * tokens(8)
-    shapes, before = {key: value.shape for key, value in sae.named_parameters()}, sae(x)
-    sae.fold_W_dec_norm()
-    assert {key: value.shape for key, value in sae.named_parameters()} == shapes
-    torch.testing.assert_close(sae.W_dec.norm(), torch.tensor(1.0))
-    torch.testing.assert_close(sae(x), before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rescale", [True, False])

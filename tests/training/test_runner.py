@@ -91,14 +91,6 @@ def test_training_lowers_the_error(raw_config: dict[str, Any]) -> None:
     assert fvu[-1] < 0.7 * fvu[0]
 
 
-def test_two_runs_from_one_seed_are_equal(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    weights = []
-    for name in ("a", "b"):
-        result = train(build_config(raw_config | {"output_path": str(tmp_path / name)}), console=QUIET)
-        weights.append(result.saes["sae"].W_enc)
-    assert torch.equal(*weights)
-
-
 def test_companions_see_the_same_activations_as_a_run_of_their_own(raw_config: dict[str, Any], tmp_path: Path) -> None:
     raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard"}}
     together = train(build_config(raw_config), console=QUIET)

@@ -1,6 +1,6 @@
 """Probes on the activations themselves, which no SAE can be blamed for: difference in means and logistic regression."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ _STEP = 1024
 
 @dataclass(frozen=True)
 class MeansProbe:
-    """Difference in means of x; accuracy at the threshold half-way between the means."""
+    """Difference in means of x."""
 
     direction: tuple[float, ...]
     """Unit vector from pole A to pole B, [d_in]."""
@@ -44,10 +44,10 @@ class ActivationProbes:
     dense: DenseProbe
 
 
-def probe_activations(representations: Representations, data: Labelled, *, reads: Sequence[str]) -> ActivationProbes:
+def probe_activations(representations: Representations, data: Labelled) -> ActivationProbes:
     """Fit on train, choose the read position (and the penalty) on val, measure on test."""
-    means, mean_score = choose_and_test([_means(representations, data, read) for read in reads], data)
-    dense, dense_score = choose_and_test([_dense(representations, data, read) for read in reads], data)
+    means, mean_score = choose_and_test([_means(representations, data, read) for read in representations.reads], data)
+    dense, dense_score = choose_and_test([_dense(representations, data, read) for read in representations.reads], data)
     fit = means.chosen
     return ActivationProbes(
         MeansProbe(tuple(fit.direction.tolist()), fit.norm, mean_score), DenseProbe(dense.chosen, dense_score)
@@ -63,14 +63,14 @@ def _means(representations: Representations, data: Labelled, read: str) -> Candi
     def score(rows: Rows) -> npt.NDArray[np.floating]:
         return np.concatenate([fit(torch.from_numpy(representations.x(read, part))).numpy() for part in _steps(rows)])
 
-    return Candidate(read, score, fit.threshold, fit)
+    return Candidate(read, score, fit)
 
 
 def _dense(representations: Representations, data: Labelled, read: str) -> Candidate[float]:
     x: Callable[[Rows], npt.NDArray[np.float32]] = lambda rows: representations.x(read, rows)  # noqa: E731
     train, val = data.split.train, data.split.val
     probe = fit_logistic((x(train), data.of(train)), (x(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(x(rows)), 0.0, probe.strength)
+    return Candidate(read, lambda rows: probe(x(rows)), probe.strength)
 
 
 def _steps(rows: Rows) -> list[Rows]:

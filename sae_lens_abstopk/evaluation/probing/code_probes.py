@@ -16,7 +16,6 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
     Labelled,
     ProbeScore,
     Rows,
-    accuracy_threshold,
     choose_and_test,
 )
 from sae_lens_abstopk.model.representations import Representations
@@ -44,8 +43,6 @@ class SingleLatent:
     latent: int
     orientation: int
     """+1 if its positive side goes with pole B, -1 if its negative side does."""
-    threshold: float
-    """On orientation * code, fitted on train for accuracy."""
     score: ProbeScore
     coverage: Estimate
     """Its pole coverage on test: at most 0.5 for a latent with one side."""
@@ -109,19 +106,13 @@ class CodeProbes:
     best_coverage: CoveringLatent
 
 
-def probe_codes(
-    representations: Representations,
-    labelled: Sequence[Labelled],
-    sae_name: str,
-    *,
-    reads: Sequence[str],
-) -> list[CodeProbes]:
+def probe_codes(representations: Representations, labelled: Sequence[Labelled], sae_name: str) -> list[CodeProbes]:
     """
     Choose on train and val, measure on test, every probe on the codes of ``sae_name``.
 
     Each of ``labelled`` gives other poles to the same texts and split; all codes are read and ranked once for all.
     """
-    train = labelled[0].split.train
+    train, reads = labelled[0].split.train, representations.reads
     poles = [data.of(train) for data in labelled]
     scored = {read: score_latents(representations.chunks(sae_name, read, train), poles) for read in reads}
     codes = {read: _reader(representations, sae_name, read) for read in reads}
@@ -148,14 +139,12 @@ def _single(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labe
     for read, found in scores.items():
         latent = found.best
         orientation = 1 if found.auroc[latent] >= 0.5 else -1
-        score = _oriented(codes[read], latent, orientation)
-        threshold = accuracy_threshold(score(data.split.train), data.of(data.split.train))
-        candidates.append(Candidate(read, score, threshold, (latent, orientation)))
+        candidates.append(Candidate(read, _oriented(codes[read], latent, orientation), (latent, orientation)))
     best, score = choose_and_test(candidates, data)
     latent, orientation = best.chosen
     fires_a, fires_b = single_fires(best.score(data.split.test), 1)
     coverage = pole_coverage(fires_a, fires_b, data.of(data.split.test))
-    return SingleLatent(latent, orientation, best.threshold, score, data.on_test(coverage))
+    return SingleLatent(latent, orientation, score, data.on_test(coverage))
 
 
 def _oriented(codes: Codes, latent: int, orientation: int) -> Callable[[Rows], npt.NDArray[np.floating]]:
@@ -205,9 +194,7 @@ def _logistic(
     """Logistic regression on ``features`` of the rows, as a candidate."""
     train, val = data.split.train, data.split.val
     probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
-    return Candidate(
-        read, lambda rows: probe(features(rows)), 0.0, (chosen, tuple(probe.weights.tolist()), probe.strength)
-    )
+    return Candidate(read, lambda rows: probe(features(rows)), (chosen, tuple(probe.weights.tolist()), probe.strength))
 
 
 def _best_coverage(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled) -> CoveringLatent:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 
@@ -34,12 +33,6 @@ class Labelled:
     def test_groups(self) -> list[Hashable] | None:
         """Groups of the test texts, in their order."""
         return None if self.groups is None else [self.groups[row] for row in self.split.test]
-
-    @property
-    def digest(self) -> str:
-        """sha256 of poles and split, hexadecimal: whether two results are about the same."""
-        parts = (self.labels, self.split.train, self.split.val, self.split.test)
-        return sha256(b"|".join(np.asarray(part, dtype="<i8").tobytes() for part in parts)).hexdigest()
 
     def of(self, rows: Rows) -> npt.NDArray[np.int64]:
         """Poles of ``rows``."""
@@ -90,7 +83,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well one method tells the poles apart; everything but the last two fields is from train and val."""
+    """How well one method tells the poles apart; everything but the last field is from train and val."""
 
     read: str
     """Read position, chosen on val."""
@@ -99,8 +92,6 @@ class ProbeScore:
     """What the read position was chosen by."""
     auroc: Estimate
     """On test."""
-    accuracy: Estimate
-    """On test, with the threshold that was fitted on train."""
 
 
 def spread(values: Sequence[float]) -> Estimate:
@@ -116,7 +107,6 @@ def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
         train_auroc=float(np.mean([score.train_auroc for score in scores])),
         val_auroc=float(np.mean([score.val_auroc for score in scores])),
         auroc=spread([score.auroc.value for score in scores]),
-        accuracy=spread([score.accuracy.value for score in scores]),
     )
 
 
@@ -127,8 +117,6 @@ class Candidate(Generic[T]):
     read: str
     score: Callable[[Rows], npt.NDArray[np.floating]]
     """From row numbers to scores, higher for pole B."""
-    threshold: float
-    """Scores above it are called B."""
     chosen: T
     """What was picked on train: latents, a direction, weights."""
 
@@ -138,26 +126,10 @@ def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple
     split = data.split
     on_val = [auroc(candidate.score(split.val), data.of(split.val)) for candidate in candidates]
     best = int(np.argmax(on_val))
-    candidate, labels = candidates[best], data.of(split.test)
-    scores = candidate.score(split.test)
-    correct = (scores > candidate.threshold) == (labels == 1)
+    candidate = candidates[best]
     return candidate, ProbeScore(
         read=candidate.read,
         train_auroc=auroc(candidate.score(split.train), data.of(split.train)),
         val_auroc=on_val[best],
-        auroc=data.on_test(ResampledAUROC(scores, labels)),
-        accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
+        auroc=data.on_test(ResampledAUROC(candidate.score(split.test), data.of(split.test))),
     )
-
-
-def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
-    """The threshold above which calling B is right most often; half-way between scores, among equals the lowest."""
-    order = np.argsort(scores, kind="stable")
-    ranked, is_b = scores[order].astype(np.float64), labels[order] == 1
-    # right with the threshold below everything, then above each score in turn
-    right = np.r_[is_b.sum(), is_b.sum() + np.cumsum(np.where(is_b, -1, 1))]
-    possible = np.r_[True, ranked[1:] != ranked[:-1], True]
-    best = int(np.argmax(np.where(possible, right, -1)))
-    if best in (0, len(ranked)):
-        return float(-np.inf if best == 0 else np.inf)
-    return float((ranked[best - 1] + ranked[best]) / 2)

@@ -6,11 +6,11 @@ Everything is chosen on train and val and measured once on test; the formulas ar
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
@@ -26,12 +26,6 @@ PERMUTATIONS = 5
 class TaskProbes:
     """One SAE, one pair of poles: every probe and its controls."""
 
-    sae_name: str
-    reads: tuple[str, ...]
-    """Read positions that val could choose from."""
-    seed: int
-    digest: str
-    """sha256 of poles and split."""
     n: tuple[int, int, int]
     """Texts in train, val and test, without those that were left out."""
     n_test_groups: int
@@ -69,67 +63,65 @@ class TaskProbes:
         return found
 
 
-def probe_task(
-    representations: Representations,
-    labels: Sequence[int] | npt.NDArray[np.integer],
-    split: TaskSplit,
-    sae_name: str,
-    *,
-    groups: Sequence[Hashable] | None = None,
-    untrained_name: str | None = None,
-    activations: TaskProbes | None = None,
-    seed: int = 0,
-) -> TaskProbes:
+class TaskProber:
     """
-    Probe one SAE for one pair of poles.
+    Probes SAEs for one pair of poles; the probes on x and the permutations are the same for all of them.
 
     Args:
         representations: Of the texts, by :func:`~.representations.represent`.
         labels: 0 (pole A) or 1 (pole B) of each text.
-        split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
+        split: Rows of ``train``, ``val`` and ``test``. Latents and weights come from train; read positions
             and penalties from val; test is measured on, once. Texts that the representations leave out are taken from
             all three.
-        sae_name: Which of the represented SAEs.
         groups: Template or document of each text: parts must not share one, and intervals resample them.
-        untrained_name: The represented SAE with fresh weights (see :func:`~.untrained.untrained_sae`).
-        activations: Result for another SAE on the same texts, split and seed, to take the probes on x from.
         seed: Of the permutations and the resampling.
 
     Raises:
-        ConfigError: an unknown SAE, or labels, groups and split that do not fit (see :meth:`~.probe_score.Labelled.check`).
+        ConfigError: labels, groups and split that do not fit (see :meth:`~.probe_score.Labelled.check`).
     """
-    reads = representations.reads
-    for name in filter(None, (sae_name, untrained_name)):
-        representations.codes(name, reads[0])  # says what is there, if it is not
-    split = TaskSplit(
-        *(rows[~np.isin(rows, representations.left_out)] for rows in (split.train, split.val, split.test))
-    )
-    data = Labelled(np.asarray(labels, dtype=np.int64), split, groups, seed)
-    data.check(representations.n)
-    if activations is not None:
-        asked, held = (data.digest, seed, reads), (activations.digest, activations.seed, activations.reads)
-        if held != asked:
-            of = [f"poles and split {d[:8]}, seed {s}, reads {r}" for d, s, r in (held, asked)]
-            raise ConfigError(f"activations= holds probes of {of[0]}; these are {of[1]}: leave it out.")
-    shuffled = [data.permuted(number) for number in range(PERMUTATIONS)]
-    test = data.of(split.test)
-    codes, *permuted_codes = probe_codes(representations, [data, *shuffled], sae_name, reads=reads)
-    return TaskProbes(
-        sae_name=sae_name,
-        reads=reads,
-        seed=seed,
-        digest=data.digest,
-        n=(len(split.train), len(split.val), len(split.test)),
-        n_test_groups=len(set(data.test_groups or split.test.tolist())),
-        majority=float(max(test.mean(), 1 - test.mean())),
-        codes=codes,
-        activations=activations.activations if activations else probe_activations(representations, data, reads=reads),
-        permuted_codes=tuple(permuted_codes),
-        permuted_activations=activations.permuted_activations
-        if activations
-        else tuple(probe_activations(representations, each, reads=reads) for each in shuffled),
-        untrained=probe_codes(representations, [data], untrained_name, reads=reads)[0] if untrained_name else None,
-    )
+
+    def __init__(
+        self,
+        representations: Representations,
+        labels: Sequence[int] | npt.NDArray[np.integer],
+        split: TaskSplit,
+        *,
+        groups: Sequence[Hashable] | None = None,
+        seed: int = 0,
+    ) -> None:
+        kept = (rows[~np.isin(rows, representations.left_out)] for rows in (split.train, split.val, split.test))
+        data = Labelled(np.asarray(labels, dtype=np.int64), TaskSplit(*kept), groups, seed)
+        data.check(representations.n)
+        self._representations, self._data = representations, data
+        self._shuffled = [data.permuted(number) for number in range(PERMUTATIONS)]
+
+    @cached_property
+    def _activations(self) -> list[ActivationProbes]:
+        return [probe_activations(self._representations, each) for each in (self._data, *self._shuffled)]
+
+    def probe(self, sae_name: str, *, untrained_name: str | None = None) -> TaskProbes:
+        """
+        Probe one of the represented SAEs; ``untrained_name`` is that with fresh weights (see :func:`~.untrained.untrained_sae`).
+
+        Raises:
+            ConfigError: an unknown SAE.
+        """
+        data, split, representations = self._data, self._data.split, self._representations
+        for name in filter(None, (sae_name, untrained_name)):
+            representations.codes(name, representations.reads[0])  # says what is there, if it is not
+        codes, *permuted_codes = probe_codes(representations, [data, *self._shuffled], sae_name)
+        activations, *permuted_activations = self._activations
+        test = data.of(split.test)
+        return TaskProbes(
+            n=(len(split.train), len(split.val), len(split.test)),
+            n_test_groups=len(set(data.test_groups or split.test.tolist())),
+            majority=float(max(test.mean(), 1 - test.mean())),
+            codes=codes,
+            activations=activations,
+            permuted_codes=tuple(permuted_codes),
+            permuted_activations=tuple(permuted_activations),
+            untrained=probe_codes(representations, [data], untrained_name)[0] if untrained_name else None,
+        )
 
 
 def _by_name(codes: CodeProbes, activations: ActivationProbes | None) -> dict[str, ProbeScore]:

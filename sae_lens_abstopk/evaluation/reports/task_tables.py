@@ -42,7 +42,7 @@ def tasks_table(merged: MergedResults) -> ReportTable:
 
 
 def _read_otherwise(task: MergedTask) -> str:
-    """A sentence on texts that could not be read as they are meant to be; one whose last token is left out is no matter."""
+    """A sentence on texts that could not be read as they are meant to be, of the reasons that are counted today."""
     said = {
         "truncated": "cut",
         "unfiltered": "without a token that is kept",

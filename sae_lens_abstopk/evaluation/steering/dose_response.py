@@ -10,9 +10,8 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseCurve, DoseMeter, LogOdds
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.steering.steering_summary import (
     InterventionSummary,
     matched_strength,
@@ -20,7 +19,6 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import (
 )
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
-from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads
@@ -41,8 +39,6 @@ class DoseProtocol:
     """The latent is chosen on ``val``; everything here was measured on ``test``."""
     options: DoseOptions
     seed: int
-    latent_chosen_by: str
-    """In words: on which data, by which criterion."""
 
     @property
     def strength_chosen_by(self) -> str:
@@ -55,16 +51,13 @@ class DoseResponse:
     """What :func:`dose_response` measured, on test prompts."""
 
     protocol: DoseProtocol
-    interventions: tuple[Intervention, ...]
     baseline: Dose
     """The unsteered model."""
-    curves: tuple[DoseCurve, ...]
-    """In the order of the interventions."""
     summaries: tuple[InterventionSummary, ...]
 
     def summary(self, intervention: str) -> InterventionSummary:
         """The summary of one intervention by its name."""
-        return {summary.intervention: summary for summary in self.summaries}[intervention]
+        return {summary.intervention.name: summary for summary in self.summaries}[intervention]
 
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
@@ -92,7 +85,6 @@ def dose_response(
     part: SteeringPart,
     interventions: Sequence[Intervention],
     *,
-    latent_chosen_by: str,
     options: DoseOptions | None = None,
     tokenizer: Any = None,
     seed: int = 0,
@@ -112,7 +104,6 @@ def dose_response(
         sae: The SAE.
         part: Prompts, token sets and scorer of the concept: ``task.steering``.
         interventions: See :func:`equal_norm_interventions`.
-        latent_chosen_by: How the latent was chosen, in words; recorded.
         options: Strengths, budget and how much is generated.
         tokenizer: By default the model's own.
         seed: Of the split of the prompts, the sampling and the bootstrap.
@@ -130,64 +121,40 @@ def dose_response(
     find_place(model, sae.cfg.metadata.hook_name)
     options = options or DoseOptions()
     prompts = split_prompts(part.prompts, seed=seed)
-    text_model = TextModel(
-        model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
-    )
-    log_odds = LogOdds(text_model, sae, part, prompts.test, token_filter=token_filter or steering_filter(model, sae))
     total = 1 + sum(2 * len(options.strengths) + (3 if i.operator == "clamp" else 2) for i in interventions)
     done = itertools.count(1)
-    sweep = _Sweep(
-        DoseMeter(text_model, log_odds, part.scorer, options, seed=seed),
+    meter = DoseMeter(
+        model,
+        sae,
+        part,
+        prompts.test,
         options,
+        seed=seed,
         on_dose=lambda: on_progress(next(done), total) if on_progress else None,
+        tokenizer=tokenizer,
+        autocast=autocast,
+        token_filter=token_filter,
     )
-    curves = tuple(map(sweep.curve, interventions))
-    summaries = tuple(
-        sweep.summary(intervention, curve, seed=seed) for intervention, curve in zip(interventions, curves, strict=True)
-    )
-    protocol = DoseProtocol(prompts, options, seed, latent_chosen_by)
-    return DoseResponse(protocol, tuple(interventions), sweep.baseline, curves, summaries)
+    protocol, baseline = DoseProtocol(prompts, options, seed), meter.measure(None)
+    return DoseResponse(protocol, baseline, tuple(_summary(meter, protocol, baseline, each) for each in interventions))
 
 
-class _Sweep:
-    """Doses of interventions, with those at which the neutral cost is the budget."""
+def _summary(
+    meter: DoseMeter, protocol: DoseProtocol, baseline: Dose, intervention: Intervention
+) -> InterventionSummary:
+    """The doses of ``intervention``, and those at which the neutral cost is the budget."""
+    strengths, budget = sorted(protocol.options.strengths), protocol.options.budget
+    # to clamp to 0 is to ablate; to add 0 is to do nothing
+    start = meter.measure(intervention) if intervention.operator == "clamp" else baseline
+    minus = [meter.measure(intervention, -strength) for strength in reversed(strengths)]
+    doses = [*minus, start, *(meter.measure(intervention, strength) for strength in strengths)]
 
-    def __init__(self, meter: DoseMeter, options: DoseOptions, *, on_dose: Callable[[], None]) -> None:
-        self._meter, self._options, self._on_dose = meter, options, on_dose
-        self.baseline = self._measure(None)
-
-    def curve(self, intervention: Intervention) -> DoseCurve:
-        strengths = sorted(self._options.strengths)
-        # to clamp to 0 is to ablate; to add 0 is to do nothing
-        start = self._measure(intervention) if intervention.operator == "clamp" else self.baseline
-        minus = [self._measure(intervention, -strength) for strength in reversed(strengths)]
-        plus = [self._measure(intervention, strength) for strength in strengths]
-        return DoseCurve(intervention.name, (*minus, start, *plus))
-
-    def summary(self, intervention: Intervention, curve: DoseCurve, *, seed: int) -> InterventionSummary:
-        (towards_a, reached_a), (towards_b, reached_b) = (self._matched(intervention, curve, s) for s in (-1, 1))
-        return summarise(
-            intervention.name,
-            self.baseline,
-            curve.doses,
-            (towards_a, towards_b),
-            (reached_a, reached_b),
-            budget=self._options.budget,
-            seed=seed,
-        )
-
-    def _measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
-        found = self._meter.measure(intervention, strength)
-        self._on_dose()
-        return found
-
-    def _matched(self, intervention: Intervention, curve: DoseCurve, sign: int) -> tuple[Dose, bool]:
-        """The dose at the matched strength, and whether its cost is the budget."""
-
+    def matched(sign: int) -> tuple[Dose, bool]:
         def cost_at(strength: float) -> float:
-            nll = self._meter.neutral_nll(intervention, sign * strength)
-            return float(np.subtract(nll, self.baseline.neutral_nll).mean())
+            nll = meter.neutral_nll(intervention, sign * strength)
+            return float(np.subtract(nll, baseline.neutral_nll).mean())
 
-        doses = [dose for dose in curve.doses if dose.strength * sign >= 0]
-        found = matched_strength(self.baseline, doses, self._options.budget, cost_at)
-        return self._measure(intervention, sign * found.strength), found.reached
+        found = matched_strength(baseline, [dose for dose in doses if dose.strength * sign >= 0], budget, cost_at)
+        return meter.measure(intervention, sign * found.strength), found.reached
+
+    return summarise(intervention, baseline, doses, (matched(-1), matched(1)), budget=budget, seed=protocol.seed)

@@ -1,18 +1,19 @@
 """One dose of steering, measured: what it does to the next token and to generated text, and what it costs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from sae_lens import SAE
+from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
-from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
+from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
@@ -28,8 +29,6 @@ class Dose:
 
     strength: float
     """Signed; positive is meant to go towards pole B."""
-    added_norm: float
-    """Mean norm of the change at the steered tokens of the prompts."""
     log_odds: tuple[float, ...]
     """log p(pole B's tokens) - log p(pole A's) after each prompt."""
     neutral_nll: tuple[float, ...]
@@ -42,24 +41,18 @@ class Dose:
     """The generated texts of each prompt."""
 
 
-@dataclass(frozen=True)
-class DoseCurve:
-    """Doses of one intervention in ascending strength."""
-
-    intervention: str
-    doses: tuple[Dose, ...]
-
-
 class LogOdds:
     """
     The log-odds of a concept's poles after each of some prompts, steered or not.
 
     Args:
-        text_model: The model; runs in batches.
+        model: As for :func:`steer`.
         sae: The SAE.
         part: Words of both poles.
         prompts: What they are to follow.
-        token_filter: Tokens that are steered.
+        tokenizer: By default the model's own.
+        autocast: See :class:`TextModel`.
+        token_filter: Tokens that are steered; the SAE's by default.
 
     Raises:
         ConfigError: a token set is empty or the two share a token.
@@ -67,85 +60,88 @@ class LogOdds:
 
     def __init__(
         self,
-        text_model: TextModel,
+        model: nn.Module,
         sae: SAE[Any],
         part: SteeringPart,
         prompts: Sequence[str],
         *,
-        token_filter: TokenFilter,
+        tokenizer: Any = None,
+        autocast: bool = False,
+        token_filter: TokenFilter | None = None,
     ) -> None:
-        self._model, self._sae, self._filter = text_model, sae, token_filter
-        self._tokens = first_tokens(text_model.tokenizer, part.tokens)
-        self.prompts = text_model.encode(prompts)
+        self._model = TextModel(
+            model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
+        )
+        self._sae, self._filter = sae, token_filter or steering_filter(model, sae)
+        self._tokens = first_tokens(self._model.tokenizer, part.tokens)
+        self.prompts = self._model.encode(prompts)
 
-    def measure(self, intervention: Intervention | None, strength: float) -> tuple[tuple[float, ...], float]:
-        """Log-odds after each prompt, and the mean norm of what was changed in it."""
-        norms: list[torch.Tensor] = []
-        with self.steered(intervention, strength, norms):
+    def log_odds(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
+        """Log-odds after each prompt."""
+        with self.steered(intervention, strength):
             logits = self._model.next_logits(self.prompts).cpu().double()
         pole_a, pole_b = (logits[:, ids].logsumexp(-1) for ids in self._tokens)
-        return tuple((pole_b - pole_a).tolist()), torch.cat(norms).mean().item() if norms else 0.0
+        return tuple((pole_b - pole_a).tolist())
 
-    def steered(
-        self, intervention: Intervention | None, strength: float, norms: list[torch.Tensor] | None = None
-    ) -> AbstractContextManager[None]:
-        """The model under ``intervention``, which writes the norms of its changes to ``norms``; unsteered where it is None."""
+    def steered(self, intervention: Intervention | None, strength: float) -> AbstractContextManager[None]:
+        """The model under ``intervention``; unsteered where it is None."""
         if intervention is None:
             return nullcontext()
         edit = intervention.edit(self._sae, strength)
-
-        def measured(x: torch.Tensor) -> torch.Tensor:
-            edited = edit(x)
-            if norms is not None:
-                norms.append((edited.float() - x.float()).flatten(1).norm(dim=1).cpu())
-            return edited
-
-        return intervene(self._model.model, self._sae.cfg.metadata.hook_name, measured, token_filter=self._filter)
+        return intervene(self._model.model, self._sae.cfg.metadata.hook_name, edit, token_filter=self._filter)
 
 
-class DoseMeter:
+class DoseMeter(LogOdds):
     """
-    Measures doses on one set of prompts.
+    Measures doses on one set of prompts; arguments are those of :class:`LogOdds`, and
 
     Args:
-        text_model: The model; runs in batches.
-        log_odds: Of the concept, after these prompts.
-        scorer: Of the concept.
         options: How much is generated.
         seed: Of the sampling; the same random numbers at every dose.
+        on_dose: Called after each dose.
     """
 
     def __init__(
         self,
-        text_model: TextModel,
-        log_odds: LogOdds,
-        scorer: Scorer | None,
+        model: nn.Module,
+        sae: SAE[Any],
+        part: SteeringPart,
+        prompts: Sequence[str],
         options: DoseOptions,
         *,
         seed: int,
+        on_dose: Callable[[], None] = lambda: None,
+        **reading: Any,
     ) -> None:
-        self._model, self._log_odds, self._scorer = text_model, log_odds, scorer
-        self._neutral = text_model.encode(NEUTRAL_TEXTS, chat=False)
-        self._samples, self._length, self._seed = options.samples, options.max_new_tokens, seed
+        super().__init__(model, sae, part, prompts, **reading)
+        self._neutral = self._model.encode(NEUTRAL_TEXTS, chat=False)
+        self._scorer, self._options, self._seed, self._on_dose = part.scorer, options, seed, on_dose
 
     def measure(self, intervention: Intervention | None, strength: float = 0.0) -> Dose:
         """The dose of ``intervention`` at ``strength``; of nothing where it is None."""
-        log_odds, added_norm = self._log_odds.measure(intervention, strength)
-        neutral = self.neutral_nll(intervention, strength)
-        with self._log_odds.steered(intervention, strength):
+        samples = self._options.samples
+        with self.steered(intervention, strength):
             generated = self._model.generate(
-                self._log_odds.prompts, samples=self._samples, max_new_tokens=self._length, seed=self._seed
+                self.prompts, samples=samples, max_new_tokens=self._options.max_new_tokens, seed=self._seed
             )
-        cost = self._model.generated_nll(generated).view(-1, self._samples).mean(1)
-        texts = [generated.texts[i : i + self._samples] for i in range(0, len(generated.texts), self._samples)]
+        texts = [generated.texts[i : i + samples] for i in range(0, len(generated.texts), samples)]
         scores = None
         if self._scorer is not None:
             scores = tuple(sum(pole_score(self._scorer, text) for text in row) / len(row) for row in texts)
-        return Dose(strength, added_norm, log_odds, neutral, tuple(cost.tolist()), scores, tuple(texts))
+        found = Dose(
+            strength,
+            log_odds=self.log_odds(intervention, strength),
+            neutral_nll=self.neutral_nll(intervention, strength),
+            generated_nll=tuple(self._model.generated_nll(generated).view(-1, samples).mean(1).tolist()),
+            scores=scores,
+            texts=tuple(texts),
+        )
+        self._on_dose()
+        return found
 
     def neutral_nll(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
         """Nats a token of each neutral text; cheap beside :meth:`measure`."""
-        with self._log_odds.steered(intervention, strength):
+        with self.steered(intervention, strength):
             return tuple(self._model.nll(self._neutral).tolist())
 
 

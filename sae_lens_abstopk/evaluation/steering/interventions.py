@@ -52,8 +52,8 @@ def equal_norm_interventions(
     """
     The latent (``add`` and ``clamp``), the difference in means, and random directions.
 
-    All that add do so with the norm alpha s norm(d_j), times the activation's gain where the SAE normalises as it runs. What ``clamp`` changes depends on the code that a token has; its
-    mean norm is measured in each :class:`Dose`.
+    All that add do so with the norm alpha s norm(d_j), times the activation's gain where the SAE normalises as it runs.
+    What ``clamp`` changes depends on the code that a token has.
 
     Args:
         sae: The SAE.

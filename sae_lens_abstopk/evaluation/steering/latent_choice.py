@@ -12,9 +12,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
 from sae_lens_abstopk.evaluation.steering.doses import LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
-from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
 
@@ -72,17 +70,11 @@ def choose_latent(
     if not candidates:
         raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
     prompts = split_prompts(part.prompts, seed=seed).val
-    log_odds = LogOdds(
-        TextModel(model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast),
-        sae,
-        part,
-        prompts,
-        token_filter=token_filter or steering_filter(model, sae),
-    )
+    log_odds = LogOdds(model, sae, part, prompts, tokenizer=tokenizer, autocast=autocast, token_filter=token_filter)
     effects = []
     for latent in candidates:
         steered = Intervention("candidate", "add", scales(latent), latent)
-        plus, minus = (sum(log_odds.measure(steered, sign)[0]) for sign in (1, -1))
+        plus, minus = (sum(log_odds.log_odds(steered, sign)) for sign in (1, -1))
         effects.append((plus - minus) / 2 / len(prompts))
     # a model that overflows gives NaN, which every comparison with would let win
     finite = [i for i, effect in enumerate(effects) if math.isfinite(effect)]

@@ -10,6 +10,7 @@ from scipy.optimize import isotonic_regression, root_scalar
 
 from sae_lens_abstopk.evaluation.intervals import Estimate, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.steering.doses import Dose
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 
 Floats = npt.NDArray[np.float64]
 _GRID = 101
@@ -49,9 +50,11 @@ class PoleEffect:
 
 @dataclass(frozen=True)
 class InterventionSummary:
-    """Both directions of one intervention."""
+    """One intervention, its doses, and what both directions come to."""
 
-    intervention: str
+    intervention: Intervention
+    doses: tuple[Dose, ...]
+    """In ascending strength."""
     towards_a: PoleEffect
     towards_b: PoleEffect
     log_odds_symmetry: Estimate
@@ -93,11 +96,10 @@ def matched_strength(
 
 
 def summarise(
-    intervention: str,
+    intervention: Intervention,
     baseline: Dose,
-    curve: Sequence[Dose],
-    matched: tuple[Dose, Dose],
-    reached: tuple[bool, bool],
+    doses: Sequence[Dose],
+    matched: Sequence[tuple[Dose, bool]],
     *,
     budget: float,
     seed: int = 0,
@@ -106,21 +108,21 @@ def summarise(
     Summary of one intervention; every interval resamples prompts.
 
     Args:
-        intervention: Its name.
+        intervention: What was measured.
         baseline: The unsteered model on the test prompts.
-        curve: Doses on the test prompts, strength 0 and both signs.
-        matched: The doses on the test prompts at the matched strengths: towards A (negative), towards B.
-        reached: Whether each of these strengths met the budget.
+        doses: On the test prompts, in ascending strength, strength 0 and both signs.
+        matched: Towards A (negative), then towards B: the dose on the test prompts at the matched strength, and whether it
+            met the budget.
         budget: Neutral cost up to which the area goes.
         seed: Of the bootstrap.
     """
 
-    def effect_of(sign: int, dose: Dose, was_reached: bool) -> PoleEffect:
-        whole = (d for d in curve if d.strength * sign >= 0 and np.isfinite(d.log_odds).all())
-        doses = sorted(whole, key=lambda d: abs(d.strength))
+    def effect_of(sign: int, dose: Dose, reached: bool) -> PoleEffect:
+        whole = (d for d in doses if d.strength * sign >= 0 and np.isfinite(d.log_odds).all())
+        rising = sorted(whole, key=lambda d: abs(d.strength))
 
-        effects = np.stack([sign * _change(baseline, d, _log_odds) for d in doses])
-        costs = np.stack([_neutral_cost(baseline, d) for d in doses])
+        effects = np.stack([sign * _change(baseline, d, _log_odds) for d in rising])
+        costs = np.stack([_neutral_cost(baseline, d) for d in rising])
 
         def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
             return mean_estimate(sign * _change(baseline, dose, kind), seed=seed)
@@ -128,7 +130,7 @@ def summarise(
         neutral = np.subtract(dose.neutral_nll, baseline.neutral_nll)
         return PoleEffect(
             strength=dose.strength,
-            reached=was_reached,
+            reached=reached,
             log_odds=mean(_log_odds),
             score=mean(_scores) if dose.scores is not None else None,
             generated_cost=mean_estimate(_finite(_change(baseline, dose, _generated_nll)), seed=seed),
@@ -136,11 +138,12 @@ def summarise(
             log_odds_area=bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], seed=seed),
         )
 
-    minus, plus = (_change(baseline, dose, _log_odds) for dose in matched)
+    minus, plus = (_change(baseline, dose, _log_odds) for dose, _ in matched)
     return InterventionSummary(
         intervention,
-        towards_a=effect_of(-1, matched[0], reached[0]),
-        towards_b=effect_of(1, matched[1], reached[1]),
+        tuple(doses),
+        towards_a=effect_of(-1, *matched[0]),
+        towards_b=effect_of(1, *matched[1]),
         log_odds_symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), seed=seed),
     )
 

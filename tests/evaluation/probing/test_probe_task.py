@@ -15,8 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
-from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProbes, probe_task
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
+from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -44,7 +44,7 @@ class Planted:
 
     def probe(self, sae: str = "signed", **options: Any) -> TaskProbes:
         with self.stored() as stored:
-            return probe_task(stored, self.labels, self.split, sae, groups=self.groups, **options)
+            return TaskProber(stored, self.labels, self.split, groups=self.groups).probe(sae, **options)
 
 
 def planted(n: int = 600, d: int = 16, seed: int = 0) -> Planted:
@@ -87,7 +87,6 @@ def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbe
             assert score.auroc.low - 0.05 < 0.5 < score.auroc.high + 0.05, name
         else:
             assert score.auroc.value > 0.99, name
-            assert score.accuracy.value > 0.97, name
     assert len(found.scores()) == 8 + 8 + 6
     assert (found.n, found.n_test_groups, found.majority) == ((360, 120, 120), 12, 0.5)
 
@@ -141,17 +140,12 @@ def test_numbers_on_each_part_are_scikit_learns() -> None:
     z, score = -data.codes["signed"][:, PLANTED], found.codes.single.score
     for part, value in zip(data.split, (score.train_auroc, score.val_auroc, score.auroc.value), strict=True):
         assert value == pytest.approx(roc_auc_score(data.labels[part], z[part]))
-    threshold = found.codes.single.threshold
-    best = max(((z[train] > t) == data.labels[train]).mean() for t in [-np.inf, *z[train]])
-    assert ((z[train] > threshold) == data.labels[train]).mean() == best
-    assert score.accuracy.value == ((z[test] > threshold) == data.labels[test]).mean()
     mean, spread = data.x[train].mean(0), data.x[train].std(0)
     theirs = LogisticRegression(C=found.activations.dense.strength, tol=1e-6)
     theirs.fit((data.x[train] - mean) / spread, data.labels[train])
     scores = theirs.decision_function((data.x[test] - mean) / spread)
     dense = found.activations.dense.score
     assert dense.auroc.value == pytest.approx(roc_auc_score(data.labels[test], scores), abs=2e-3)
-    assert dense.accuracy.value == pytest.approx(((scores > 0) == data.labels[test]).mean(), abs=0.02)
 
 
 def choices(found: TaskProbes) -> list[Any]:
@@ -159,7 +153,7 @@ def choices(found: TaskProbes) -> list[Any]:
     picked = []
     for codes in (found.codes, *found.permuted_codes, found.untrained):
         assert codes is not None
-        picked += [codes.single.latent, codes.single.orientation, codes.single.threshold]
+        picked += [codes.single.latent, codes.single.orientation]
         picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.strength]
         picked += [(probe.latents, probe.weights, probe.strength) for probe in codes.sparse]
         picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.best_coverage.read]
@@ -197,7 +191,7 @@ def test_the_read_position_is_chosen_on_val_for_each_method_apart() -> None:
     with stored_arrays(
         {"last": not_val, "mean": only_val}, {"signed": {"last": z, "mean": np.zeros_like(z)}}
     ) as stored:
-        found = probe_task(stored, data.labels, data.split, "signed", groups=data.groups)
+        found = TaskProber(stored, data.labels, data.split, groups=data.groups).probe("signed")
         assert found.activations.dense.score.read == "mean"  # though it is useless on test
         assert found.activations.dense.score.auroc.value < 0.75
         assert found.codes.single.score.read == "last"
@@ -209,7 +203,7 @@ def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
     not_val[data.split.val] = not_test[data.split.test] = 0
     labelled = Labelled(data.labels, data.split, data.groups, 0)
     with stored_arrays({"last": data.x, "mean": data.x}, {"signed": {"last": not_val, "mean": not_test}}) as stored:
-        (found,) = probe_codes(stored, [labelled], "signed", reads=("last", "mean"))
+        (found,) = probe_codes(stored, [labelled], "signed")
     assert (found.best_coverage.read, found.best_coverage.coverage.value) == ("mean", 0)
 
 
@@ -217,12 +211,10 @@ def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(fou
     data = planted()
     assert data.probe(untrained_name="noise") == found
     with data.stored() as stored:
-        shared = probe_task(stored, data.labels, data.split, "non-negative", groups=data.groups, activations=found)
-        assert shared.activations is found.activations
-        with pytest.raises(ConfigError, match=r"activations= holds probes .* seed 0.* leave it out"):
-            probe_task(stored, data.labels, data.split, "signed", activations=found, seed=1)
-        with pytest.raises(ConfigError, match=r"activations= holds probes of poles and split"):
-            probe_task(stored, 1 - data.labels, data.split, "signed", activations=found)
+        prober = TaskProber(stored, data.labels, data.split, groups=data.groups)
+        first, second = prober.probe("signed"), prober.probe("non-negative")
+    assert second.activations is first.activations
+    assert first.activations == found.activations
 
 
 def test_permuted_poles_keep_the_balance_of_each_part() -> None:
@@ -256,7 +248,7 @@ def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
     clean = replace(data, split=split).probe()
     with wild.stored() as stored:
         left_out = replace(stored, left_out=tuple(massive))
-        seen = probe_task(left_out, wild.labels, wild.split, "signed", groups=wild.groups)
+        seen = TaskProber(left_out, wild.labels, wild.split, groups=wild.groups).probe("signed")
     assert seen == clean
     assert seen.n == tuple(len(rows) - 2 for rows in data.split)
 
@@ -267,12 +259,11 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
     with data.stored() as stored:
         for number, together in enumerate(found.permuted_codes):
             shuffled = labelled.permuted(number)
-            (alone,) = probe_codes(stored, [shuffled], "signed", reads=("last",))
+            (alone,) = probe_codes(stored, [shuffled], "signed")
             assert together == alone
             assert np.isnan(together.single.score.auroc.low)
-            (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed", reads=("last",))
+            (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed")
             assert plain.single.score.auroc.value == alone.single.score.auroc.value
-            assert plain.single.score.accuracy.value == alone.single.score.accuracy.value
             assert plain.best_coverage.coverage.value == alone.best_coverage.coverage.value
 
 
@@ -298,23 +289,11 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
 )
 def test_mistakes_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:
     data = planted(n=300)
-    arguments: dict[str, Any] = {"labels": data.labels, "split": data.split, "sae_name": "signed"} | wrong
+    asked: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None, "sae_name": "signed"} | wrong
     with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
-        probe_task(stored, arguments.pop("labels"), arguments.pop("split"), arguments.pop("sae_name"), **arguments)
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels", "threshold"),
-    [
-        ([1, 2, 3, 4], [0, 0, 1, 1], 2.5),
-        ([0, 0, 0, 5], [0, 1, 0, 1], 2.5),
-        ([1, 2], [1, 1], -np.inf),
-        ([1, 2], [0, 0], np.inf),
-        ([3, 3], [0, 1], -np.inf),
-    ],
-)
-def test_thresholds_lie_half_way_and_never_inside_a_tie(scores, labels, threshold) -> None:
-    assert accuracy_threshold(np.array(scores, dtype=np.float32), np.array(labels)) == threshold
+        TaskProber(stored, asked["labels"], asked["split"], groups=asked["groups"]).probe(
+            asked["sae_name"], untrained_name=asked.get("untrained_name")
+        )
 
 
 HOOK = "model.layers.2"
@@ -359,8 +338,8 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     assert on[0] == pytest.approx(on[1], rel=0.02)
     saes = {"signed": signed, "plain": plain, "fresh": fresh}
     with represent(passes, tokenizer, saes, texts) as stored:
-        of_signed = probe_task(stored, labels, split, "signed", untrained_name="fresh")
-        of_plain = probe_task(stored, labels, split, "plain", activations=of_signed)
+        prober = TaskProber(stored, labels, split)
+        of_signed, of_plain = prober.probe("signed", untrained_name="fresh"), prober.probe("plain")
     assert of_signed.codes.single.latent == PLANTED
     assert of_signed.codes.single.orientation == 1
     assert of_signed.codes.single.score.auroc.value > 0.99

@@ -86,7 +86,6 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
         planted.sae,
         planted.part,
         interventions,
-        latent_chosen_by="planted",
         tokenizer=tokenizer,
         options=DoseOptions(max_new_tokens=6, budget=10),
     )
@@ -94,9 +93,8 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
 
 def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
     """Mean change of the log-odds on test at each strength, ascending."""
-    curve = next(curve for curve in measured.curves if curve.intervention == intervention)
     unsteered = sum(measured.baseline.log_odds)
-    return [(sum(dose.log_odds) - unsteered) / len(dose.log_odds) for dose in curve.doses]
+    return [(sum(dose.log_odds) - unsteered) / len(dose.log_odds) for dose in measured.summary(intervention).doses]
 
 
 @pytest.mark.parametrize("intervention", ["latent", "difference_in_means"])
@@ -124,16 +122,6 @@ def test_a_random_direction_of_equal_norm_moves_them_less(measured: DoseResponse
     random = [mean_log_odds(measured, name) for name in ("random_0", "random_1")]
     for i in range(9):
         assert sum(abs(effects[i]) for effects in random) / 2 <= 0.4 * abs(latent[i])
-    norms = {
-        curve.intervention: [dose.added_norm for dose in curve.doses]
-        for curve in measured.curves
-        if curve.intervention != "clamp"
-    }
-    assert norms["latent"] == pytest.approx(
-        [s * norms["latent"][-1] / 4 for s in (4, 2, 1, 0.5, 0, 0.5, 1, 2, 4)], rel=1e-4
-    )
-    for name in norms:
-        assert norms[name] == pytest.approx(norms["latent"], rel=1e-4)
 
 
 def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
@@ -147,8 +135,7 @@ def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
 
 
 def test_the_generated_text_and_the_cost_follow_the_dose(measured: DoseResponse) -> None:
-    curve = next(curve for curve in measured.curves if curve.intervention == "latent")
-    low, high = curve.doses[0], curve.doses[-1]
+    low, *_, high = measured.summary("latent").doses
     assert low.scores is not None
     assert high.scores is not None
     assert sum(low.scores) < 0 < sum(high.scores)
@@ -174,7 +161,6 @@ def at_neutral_cost(
         planted.sae,
         planted.part,
         both,
-        latent_chosen_by="planted",
         options=DoseOptions(max_new_tokens=2, samples=1, **options),
         tokenizer=tokenizer,
         on_progress=on_progress,
@@ -191,7 +177,7 @@ def test_doses_are_measured_once_each_and_the_cost_is_that_of_neutral_text(
     # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
     assert progress[-1] == (14, 14)
     assert len(progress) == 14
-    rise = [sum(dose.neutral_nll) - sum(found.baseline.neutral_nll) for dose in found.curves[0].doses[:2]]
+    rise = [sum(dose.neutral_nll) - sum(found.baseline.neutral_nll) for dose in found.summary("latent").doses[:2]]
     assert found.summary("latent").towards_a.reached == (max(rise) / 12 >= 0.1)
 
 
@@ -221,7 +207,6 @@ def test_the_protocol_says_how_what_was_chosen_was_chosen(measured: DoseResponse
     protocol = measured.protocol
     assert set(protocol.prompts.val).isdisjoint(protocol.prompts.test)
     assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
-    assert protocol.latent_chosen_by == "planted"
     assert protocol.strength_chosen_by == "neutral cost of 10 nats per token, searched for between the doses"
 
 
@@ -283,9 +268,8 @@ def test_latent_and_directions_add_the_same_norm_to_every_token(normalisation: s
 def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    text_model = TextModel(planted.model, tokenizer)
-    log_odds = LogOdds(text_model, planted.sae, planted.part, PROMPTS[:3], token_filter=TokenFilter((1, None)))
-    meter = DoseMeter(text_model, log_odds, planted.part.scorer, DoseOptions(samples=2, max_new_tokens=4), seed=0)
+    options = DoseOptions(samples=2, max_new_tokens=4)
+    meter = DoseMeter(planted.model, planted.sae, planted.part, PROMPTS[:3], options, seed=0, tokenizer=tokenizer)
     assert meter.measure(Intervention("latent", "add", 2.0, PLANTED), 0.0) == meter.measure(None)
 
 
@@ -315,15 +299,15 @@ def test_the_latent_that_steers_is_chosen_among_candidates(
 def test_a_candidate_at_which_the_model_overflows_is_not_chosen(
     planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = LogOdds.measure
+    measured = LogOdds.log_odds
 
-    def measure(self: LogOdds, intervention: Intervention, strength: float) -> tuple[tuple[float, ...], float]:
-        return ((float("nan"),), 0.0) if intervention.latent == 3 else measured(self, intervention, strength)
+    def log_odds(self: LogOdds, intervention: Intervention, strength: float) -> tuple[float, ...]:
+        return (float("nan"),) if intervention.latent == 3 else measured(self, intervention, strength)
 
     def choose(candidates: list[int]) -> LatentChoice:
         return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0, tokenizer=tokenizer)
 
-    monkeypatch.setattr(LogOdds, "measure", measure)
+    monkeypatch.setattr(LogOdds, "log_odds", log_odds)
 
     assert choose([3, PLANTED]).latent == PLANTED
     with pytest.raises(ConfigError, match="not finite: the model overflows"):
@@ -362,7 +346,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     )
     interventions = options.get("interventions", [Intervention("latent", "add", 1.0, PLANTED)])
     with pytest.raises(ConfigError) as refused:
-        dose_response(planted.model, planted.sae, part, interventions, latent_chosen_by="", tokenizer=tokenizer)
+        dose_response(planted.model, planted.sae, part, interventions, tokenizer=tokenizer)
     assert sentence in str(refused.value)
 
 

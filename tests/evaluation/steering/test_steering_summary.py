@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from sae_lens_abstopk.evaluation.steering.doses import Dose
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steering_summary import MatchedStrength, matched_strength, summarise
 
 
 def dose(strength: float, log_odds: list[float], cost: float, score: list[float] | None = None) -> Dose:
     return Dose(
         strength=strength,
-        added_norm=abs(strength) * 2,
         log_odds=tuple(log_odds),
         scores=None if score is None else tuple(score),
         generated_nll=(3.0 + abs(strength), 4.0 + abs(strength)),
@@ -19,6 +19,7 @@ def dose(strength: float, log_odds: list[float], cost: float, score: list[float]
     )
 
 
+LATENT = Intervention("latent", "add", 1.0, 3)
 BASELINE = dose(0, [1.0, -1.0], 0, [0.0, 0.0])
 PLUS = [dose(1, [2.0, 0.0], 0.2, [0.5, 0.5]), dose(2, [3.0, 1.0], 1.0, [1.0, 1.0])]
 MINUS = [dose(-1, [0.5, -1.5], 0, [-0.25, -0.25]), dose(-2, [0.0, -2.0], 0.1, [-0.5, -0.5])]
@@ -66,7 +67,7 @@ def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
     assert found.reached
     assert found.strength == pytest.approx(2.5, rel=0.01)
     whole, cut = (
-        summarise("x", BASELINE, [*MINUS, BASELINE, *plus], (MINUS[1], PLUS[1]), (True, True), budget=1.5)
+        summarise(LATENT, BASELINE, [*MINUS, BASELINE, *plus], ((MINUS[1], True), (PLUS[1], True)), budget=1.5)
         for plus in (PLUS, broken)
     )
     assert cut.towards_b.log_odds_area == whole.towards_b.log_odds_area
@@ -85,7 +86,7 @@ def test_a_cost_that_goes_up_and_down_is_made_to_rise() -> None:
 
 
 def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
-    found = summarise("x", BASELINE, [*MINUS, BASELINE, *PLUS], (MINUS[1], PLUS[1]), (False, True), budget=1.0)
+    found = summarise(LATENT, BASELINE, [*MINUS, BASELINE, *PLUS], ((MINUS[1], False), (PLUS[1], True)), budget=1.0)
     assert found.towards_b.log_odds.value == pytest.approx(2.0)
     assert found.towards_a.log_odds.value == pytest.approx(1.0)
     assert found.towards_b.score is not None
@@ -104,14 +105,14 @@ def test_effects_cost_area_and_symmetry_are_the_formulas() -> None:
 
 def test_two_directions_to_one_pole_have_no_symmetry() -> None:
     wrong = dose(-2, [3.0, 1.0], 1.0, [1.0, 1.0])
-    found = summarise("x", BASELINE, [*MINUS, BASELINE, *PLUS], (wrong, PLUS[1]), (True, True), budget=1.0)
+    found = summarise(LATENT, BASELINE, [*MINUS, BASELINE, *PLUS], ((wrong, True), (PLUS[1], True)), budget=1.0)
     assert found.log_odds_symmetry.value == 0
     assert found.towards_a.log_odds.value == pytest.approx(-2.0)
 
 
 def test_without_a_scorer_there_is_no_score() -> None:
     plain = [dose(d.strength, list(d.log_odds), abs(d.strength)) for d in (BASELINE, *MINUS, *PLUS)]
-    found = summarise("x", plain[0], plain, (plain[2], plain[4]), (True, True), budget=1.0)
+    found = summarise(LATENT, plain[0], plain, ((plain[2], True), (plain[4], True)), budget=1.0)
     assert found.towards_b.score is None
     # the cost is the strength itself: 1 and 2
     assert found.towards_b.log_odds_area.value == pytest.approx(0.5)
@@ -122,6 +123,6 @@ def test_a_clamp_whose_zero_costs_more_than_the_budget_is_not_matched() -> None:
     found = matched([at_zero, *PLUS], 0.4)
     assert (found.strength, found.reached) == (0.0, False)
     curve = [*MINUS, at_zero, *PLUS]
-    summary = summarise("x", BASELINE, curve, (MINUS[1], at_zero), (False, True), budget=1.0)
+    summary = summarise(LATENT, BASELINE, curve, ((MINUS[1], False), (at_zero, True)), budget=1.0)
     # nothing for costs below .5, the mean of .8 and .2; from there an effect of 1, which leads to 2 at a cost of 1
     assert summary.towards_b.log_odds_area.value == pytest.approx(0.5 * 1.5, abs=2e-2)
