@@ -71,8 +71,7 @@ def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> N
             "save no checkpoints"
         )
     for folder, n_bytes in needed.items():
-        lack = lack_of_space(folder, n_bytes, "what the run saves")
-        if lack is not None:
+        if lack := lack_of_space(folder, n_bytes, "what the run saves"):
             raise ConfigError(f"{lack}; {remedy}.")
 
 
