@@ -160,14 +160,13 @@ def shard(latents: Iterable[Latent]) -> dict[str, Any]:
 
 
 def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
-    strongest = max((abs(c.code) for pole in latent.poles for c in pole.strongest), default=1.0)
     return {
         "twoSided": short(latent.two_sidedness),
         "scale": short(latent.scale),
         "limit": short(latent.limit),
         "norm": short(latent.norm),
-        "strongest": short(strongest),
-        "poles": [_pole(pole, strongest, strings) for pole in latent.poles],
+        "strongest": short(latent.strongest),
+        "poles": [_pole(pole, latent.strongest, strings) for pole in latent.poles],
         "aligned": [_neighbour(each) for each in latent.aligned],
         "opposed": [_neighbour(each) for each in latent.opposed],
         "cofiring": [[c.latent, short(c.overlap), short(c.same_side)] for c in latent.cofiring],
