@@ -7,6 +7,8 @@ import re
 import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from rich.filesize import decimal
+
 from sae_lens_abstopk.errors import ConfigError
 
 # what file systems say that do not sync folders
@@ -53,21 +55,13 @@ def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str
     free = shutil.disk_usage(folder).free
     if free >= n_bytes:
         return None
-    return f"{what} needs {_size(n_bytes)} and the disk of {folder} has {_size(free)} free"
+    return f"{what} needs {decimal(n_bytes)} and the disk of {folder} has {decimal(free)} free"
 
 
 def why_not_written(error: Exception) -> str:
     """The reason in an exception that writing a file raised."""
     said = error.strerror if isinstance(error, OSError) else None
     return said or next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _size(n_bytes: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"
 
 
 def require_empty(folder: Path) -> None:

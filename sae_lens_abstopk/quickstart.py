@@ -42,23 +42,22 @@ def quickstart(
         load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])  # a mistake shows before anything is fetched
         model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
-        console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised", highlight=False)
+        console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
     cfg = load_config("quickstart", overrides)
     cfg.output_path = str(output or cfg.output_path or _free_folder(Path("runs/quickstart")))
     console.print(
         f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
-        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}",
-        highlight=False,
+        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}"
     )
     result = train(cfg, console=console)
     with passes_bar(console, "measuring on held-out text") as on_progress:
         inspection = inspect_saes(list(result.folders.values()), device=cfg.device, on_progress=on_progress)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
     print_inspection(inspection, console)
-    console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n", highlight=False)
+    console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n")
     saved_as = cfg.sae.get_inference_config_class().architecture()
     ours = f"import sae_lens_abstopk  # registers the architecture {saved_as}\n" if needs_import(saved_as) else ""
-    console.print(ours + LOAD_LINES.format(folder=result.folders["sae"].as_posix()), highlight=False, soft_wrap=True)
+    console.print(ours + LOAD_LINES.format(folder=result.folders["sae"].as_posix()), soft_wrap=True)
     return result
 
 

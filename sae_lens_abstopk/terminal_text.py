@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -18,10 +19,13 @@ def printable(text: str) -> str:
 
 class PrintableConsole(Console):
     """
-    A console that sends a terminal no commands but its own, and that costs no run anything but its output.
+    A console that sends a terminal no commands but its own, highlights nothing, and costs no run anything but its output.
 
     Nobody may be reading any more: the ``tee`` behind a pipe gets a Ctrl-C too, a terminal is closed, the disk of a log is full.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, **options)
 
     @override
     def on_broken_pipe(self) -> None:

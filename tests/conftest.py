@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -22,6 +23,9 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
+
+from sae_lens_abstopk import train
+from sae_lens_abstopk.config.config_file import build_config
 
 torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
 settings.register_profile("here", deadline=None, max_examples=25)
@@ -185,3 +189,11 @@ def six_steps(model: Path, texts: Path, output: Path) -> dict[str, Any]:
 def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
     """A config file's content for a run of six quick steps into a folder of the test."""
     return six_steps(tiny_llama, texts, tmp_path / "run")
+
+
+@pytest.fixture
+def folders(raw_config: dict[str, Any]) -> list[Path]:
+    """Of a signed SAE and a TopK SAE, trained together."""
+    raw_config["sae"]["architecture"] = "batch_abstopk"
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())

@@ -36,9 +36,9 @@ def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_
     assert (installed / "sae_lens_abstopk" / "evaluation" / "templates" / "report.html.j2").is_file()
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
 
-    def abstopk(*arguments: str) -> str:
+    def python(*arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "sae_lens_abstopk", *arguments],
+            [sys.executable, *arguments],
             capture_output=True,
             text=True,
             cwd=empty,
@@ -47,18 +47,14 @@ def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def abstopk(*arguments: str) -> str:
+        return python("-m", "sae_lens_abstopk", *arguments)
+
     assert "quickstart" in abstopk("--help")
     assert "EleutherAI/pythia-70m" in abstopk("configs")
     shown = "from sae_lens_abstopk import load_config as l; print(l('quickstart', ['sae.d_in=576']).dataset_path)"
-    done = subprocess.run(
-        [sys.executable, "-c", shown],
-        capture_output=True,
-        text=True,
-        cwd=empty,
-        env={**os.environ, "PYTHONPATH": str(installed)},
-    )
-    corpus = Path(done.stdout.strip())
-    assert corpus.is_file(), done.stderr
+    corpus = Path(python("-c", shown).strip())
+    assert corpus.is_file()
     assert installed in corpus.parents
     abstopk("train", str(tmp_path / "c.yaml"), f"output_path={tmp_path / 'run'}")
     assert (tmp_path / "run" / "sae_weights.safetensors").is_file()

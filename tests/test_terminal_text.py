@@ -21,8 +21,9 @@ def test_a_console_sends_its_own_commands_alone() -> None:
     console = PrintableConsole(file=out, force_terminal=True, width=80, color_system="standard")
     table = Table(HOSTILE)
     table.add_row(Text(HOSTILE, style="bold"))
-    console.print(HOSTILE, table, f"[bold]{HOSTILE}[/]")
+    console.print(HOSTILE, table, f"[bold]{HOSTILE}[/]", "no 7 in colour")
     shown = out.getvalue()
+    assert "no 7 in colour" in shown
     assert "\x1b[1m" in shown
     for command in ("\x1b]0", "\x9b", "\x07", "\x7f", "\x00"):
         assert command not in shown

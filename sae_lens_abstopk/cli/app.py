@@ -109,18 +109,18 @@ def errors_as_sentences() -> Iterator[Console]:
         with _sigterm_exits():
             yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
     except ConfigError as error:
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (HubError, TrainingStopped) as error:
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", soft_wrap=True)
         raise typer.Exit(1) from None
     except Exception as error:
         said = _of_the_machine(error)
         if said is None:
             raise
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(said)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]error{of_rank}:[/] {_plain(said)}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 

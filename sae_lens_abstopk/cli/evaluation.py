@@ -122,7 +122,7 @@ def plot(
         from sae_lens_abstopk.figures.files import write_figure
 
         written = write_figure(results, kind, out, tasks=task or (), saes=sae or ())
-        console.print(str(written), highlight=False, soft_wrap=True)
+        console.print(str(written), soft_wrap=True)
 
 
 @app.command()
@@ -197,7 +197,6 @@ def explore(
             if found.about.tokens_read < tokens:
                 console.print(
                     f"{found.about.text} has only {found.about.tokens_read:,} tokens in whole batches, not {tokens:,}: all were read.",
-                    highlight=False,
                     markup=False,
                 )
             try:
@@ -208,7 +207,7 @@ def explore(
             finally:  # also where the labeler fails, or nobody is there to let it be asked
                 with passes_bar(console, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
-        console.print(str(page), highlight=False, soft_wrap=True)
+        console.print(str(page), soft_wrap=True)
         if serve:
             serve_until_interrupted(out, port=port, console=console)
 
@@ -234,4 +233,4 @@ def _show(merged: "MergedResults", out: Path, console: Console) -> None:
 
     print_report(merged, console)
     for name in REPORT_FILENAMES:
-        console.print(str(out / name), highlight=False, soft_wrap=True)
+        console.print(str(out / name), soft_wrap=True)

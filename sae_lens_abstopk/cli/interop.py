@@ -45,7 +45,7 @@ def saebench(
             tasks=task or (),
             n_tokens=tokens,
             seed=seed,
-            on_eval=lambda name: console.print(f"{name} ...", highlight=False),
+            on_eval=lambda name: console.print(f"{name} ..."),
         )
         table = Table("evaluation", "metric", "value")
         for result in found:
@@ -54,7 +54,7 @@ def saebench(
                     table.add_row(result.evaluation, name, f"{value:.4g}")
         console.print(table)
         for result in found:
-            console.print(str(result.file), highlight=False, soft_wrap=True)
+            console.print(str(result.file), soft_wrap=True)
 
 
 @app.command()
@@ -100,7 +100,5 @@ def neuronpedia(
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(
-            f"{out}: {len(files)} files; feature j is {poles if explored.is_signed else 'latent j'}",
-            highlight=False,
-            soft_wrap=True,
+            f"{out}: {len(files)} files; feature j is {poles if explored.is_signed else 'latent j'}", soft_wrap=True
         )

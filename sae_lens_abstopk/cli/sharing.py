@@ -41,12 +41,11 @@ def mirror(
         console.print(
             f"{out}: {made.cfg.architecture()}, {made.cfg.d_sae:,} latents for the {2 * record['d_sae']:,} poles of "
             f"{record['architecture']}; loads with SAELens alone",
-            highlight=False,
             soft_wrap=True,
         )
         if prune_dead_poles:
             dropped = record["dropped_share_of_firings"]
-            console.print(f"the poles left out held {dropped:.4%} of all firings", highlight=False, soft_wrap=True)
+            console.print(f"the poles left out held {dropped:.4%} of all firings", soft_wrap=True)
 
 
 @app.command()
@@ -78,9 +77,7 @@ def convert(
         sae.save_model(out)
         write_load_note(out, sae.cfg.architecture())
         console.print(
-            f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions",
-            highlight=False,
-            soft_wrap=True,
+            f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions", soft_wrap=True
         )
 
 
@@ -161,15 +158,13 @@ def publish(
                 dry_run=folder,
                 on_progress=on_progress,
             )
-        console.print(files_tree(repo, done.files), highlight=False)
+        console.print(files_tree(repo, done.files))
         if folder is not None:
-            console.print(f"{folder}: written; nothing was sent", highlight=False, soft_wrap=True)
+            console.print(f"{folder}: written; nothing was sent", soft_wrap=True)
         elif done.changed:
-            console.print(
-                f"{repo} at {done.commit}: {len(done.changed)} files in one commit", highlight=False, soft_wrap=True
-            )
+            console.print(f"{repo} at {done.commit}: {len(done.changed)} files in one commit", soft_wrap=True)
         else:
-            console.print(f"{repo} at {done.commit} has all of this already", highlight=False, soft_wrap=True)
+            console.print(f"{repo} at {done.commit} has all of this already", soft_wrap=True)
 
 
 @app.command()
@@ -184,10 +179,6 @@ def pull(
         from sae_lens_abstopk.hub.show import pulled_table
 
         pulled = run_pull(repo, sae_id, revision=revision)
-        console.print(pulled_table(pulled), highlight=False)
-        console.print(
-            f"{len(pulled.record.files)} files match the hashes of {repo} at {pulled.commit}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        console.print(str(pulled.folder), highlight=False, soft_wrap=True)
+        console.print(pulled_table(pulled))
+        console.print(f"{len(pulled.record.files)} files match the hashes of {repo} at {pulled.commit}", soft_wrap=True)
+        console.print(str(pulled.folder), soft_wrap=True)

@@ -85,14 +85,14 @@ def train(
         if resume is not None:
             cfg.resume_from_checkpoint = resume
             if is_finished(cfg):
-                console.print(f"the run in {cfg.output_path} is finished", highlight=False, soft_wrap=True)
+                console.print(f"the run in {cfg.output_path} is finished", soft_wrap=True)
                 return
         if dry_run:
             sys.stdout.write(dump_config(cfg))
             return
         result = run_training(cfg, console=console)
         for name, folder in result.folders.items():
-            console.print(f"{name}: {folder}", highlight=False, soft_wrap=True)
+            console.print(f"{name}: {folder}", soft_wrap=True)
 
 
 @app.command()

@@ -1,9 +1,7 @@
 """Contexts of both poles of every latent, collected while codes stream by: the strongest, or a uniform sample."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -115,12 +113,3 @@ class PoleContexts:
         score = torch.where(reads_well, peak, peak - 2 * peak.max())
         score[self.fires.sum(0) == 0] = -torch.inf
         return score.topk(min(n, len(score))).indices.tolist()
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` takes."""
-        return {"top": self.top.state(), "fires": self.fires, "n_tokens": self.n_tokens}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self.top.restore(state["top"])
-        self.fires, self.n_tokens = state["fires"], state["n_tokens"]

@@ -1,7 +1,6 @@
 """The entries with the highest scores of each of many groups, kept while entries stream by."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 
@@ -63,12 +62,3 @@ class GroupTop:
             candidates[:, : self.n] = kept[touched]
             candidates[row, self.n + rank] = new.to(kept.dtype)
             kept[touched] = candidates[torch.arange(len(touched))[:, None], best.indices]
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` takes."""
-        return {"scores": self.scores, "payload": self.payload}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self.scores, self.payload = state["scores"], dict(state["payload"])
-        self._least = self.scores.min(dim=1).values

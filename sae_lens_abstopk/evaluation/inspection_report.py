@@ -21,7 +21,7 @@ POLE_STYLES = ("bold white on blue", "bold black on orange1")
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
     """Print the table of ``inspection`` and, for each signed SAE, its ``latents`` most two-sided latents."""
     console.print(metrics_table(inspection))
-    console.print(_footnote(inspection), highlight=False, markup=False)
+    console.print(_footnote(inspection), markup=False)
     for name, found in inspection.on_text.reconstruction.items():
         if int(found.pole_counts[1].sum()) == 0:
             continue

@@ -28,24 +28,14 @@ def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, two_sided: torch.T
     Rows of ``other`` that are ``two_sided`` (bool [G]) offer both of their directions, the rest the positive one. Cosines
     are computed in blocks; no [F, G] matrix is held.
     """
-    ours, theirs, signed = unit_rows(W_dec), unit_rows(other), two_sided.nonzero()[:, 0]
-    rows = max(1, BLOCK_ENTRIES // len(theirs))
-    latent, pole, cosine = [], [], []
-    for block in ours.split(rows):
+    ours, theirs, signed = unit_rows(W_dec), unit_rows(other), two_sided.to(other.device).nonzero()[:, 0]
+    nearest, cosine = [], []
+    for block in ours.split(max(1, BLOCK_ENTRIES // len(theirs))):
         cosines = block @ theirs.T
-        up, down = cosines.max(1), (-cosines).max(1)
-        indices = torch.stack([up.indices, down.indices]).cpu()
-        values = torch.stack([up.values, down.values]).cpu()
-        poles = torch.zeros_like(indices)
-        if len(signed):
-            # -d_i is as near to +d as d_i is to -d
-            of_signed = cosines[:, signed.to(cosines.device)]
-            up, down = (-of_signed).max(1), of_signed.max(1)
-            turned = torch.stack([up.values, down.values]).cpu()
-            poles = (turned > values).long()
-            indices = torch.where(turned > values, signed.cpu()[torch.stack([up.indices, down.indices]).cpu()], indices)
-            values = torch.maximum(turned, values)
-        latent.append(indices)
-        pole.append(poles)
-        cosine.append(values)
-    return AxisMatches(*(torch.cat(parts, dim=1) for parts in (latent, pole, cosine)))
+        offered = torch.cat([cosines, -cosines[:, signed]], dim=1)
+        up, down = offered.max(1), offered.min(1)  # -d is nearest to what is furthest from d
+        nearest.append(torch.stack([up.indices, down.indices]).cpu())
+        cosine.append(torch.stack([up.values, -down.values]).cpu())
+    direction = torch.cat(nearest, dim=1)
+    latent = torch.cat([torch.arange(len(theirs)), signed.cpu()])[direction]
+    return AxisMatches(latent, (direction >= len(theirs)).long(), torch.cat(cosine, dim=1))

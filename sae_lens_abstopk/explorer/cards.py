@@ -56,9 +56,4 @@ def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
 def _environment() -> Environment:
     found = environment()
     found.filters["signs"] = signs
-    found.filters["strongest"] = _strongest
     return found
-
-
-def _strongest(latent: Latent) -> float:
-    return max((abs(c.code) for pole in latent.poles for c in pole.strongest), default=1.0)

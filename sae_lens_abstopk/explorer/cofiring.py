@@ -1,8 +1,8 @@
 """Which latents are on together, and whether on the same side, counted over a sample of tokens."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -84,17 +84,3 @@ class CofiringSample:
                 same_side = (1 + agreement_row[others[best]] / times[best]) / 2
                 agreement_row[signed_others] = 0
                 yield list(map(Cofiring, others[best].tolist(), overlap[best].tolist(), same_side.tolist()))
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` takes."""
-        return {
-            "seen": self._tokens_seen,
-            "rows": self._rows,
-            "latents": self._latents,
-            "positive": self._positive,
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self._tokens_seen = state["seen"]
-        self._rows, self._latents, self._positive = (list(state[key]) for key in ("rows", "latents", "positive"))

@@ -107,23 +107,10 @@ class Collector:
         self.cofiring.add(batch, generator)
         self.n_batches += 1
 
-    def state(self) -> dict[str, Any]:
-        """Plain containers and tensors that :meth:`restore` takes."""
-        return {
-            "n_batches": self.n_batches,
-            "sums": vars(self.sums),
-            **{name: getattr(self, name).state() for name in _PARTS},
-        }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self.n_batches = state["n_batches"]
-        vars(self.sums).update(state["sums"])
-        for name in _PARTS:
-            getattr(self, name).restore(state[name])
-
-
-_PARTS = ("strongest", "sampled", "tokens", "histograms", "cofiring")
+# all that a saved pass is made of; a change of what these hold is another format
+FORMAT = 1
+_SAVED = [Collector, CollectionSettings, PoleContexts, GroupTop, GrowingHistograms, CofiringSample, ReconstructionSums]
 
 
 @torch.no_grad()
@@ -154,23 +141,20 @@ def collect(
             be written is done without, each with a warning.
         on_progress: Called with (batches done, batches in all).
     """
-
-    def new() -> dict[str, Collector]:
-        return {name: Collector(sae.cfg.d_sae, settings) for name, sae in saes.items()}
-
     identity = _identity(saes, settings) | {
         "model": model_name,
         "hook": passes.hook_name,
         "filter": repr(token_filter),
+        "format": FORMAT,
     }
-    collectors, done = new(), 0
-    if checkpoint is not None:
-        try:
-            done = _restore(checkpoint, collectors, identity, batches)
-        except Exception as error:  # of one kind or another, by where the file is torn
-            why = (str(error) or type(error).__name__).splitlines()[0]
-            warnings.warn(f"{checkpoint} cannot be read ({why}); the text is read from the beginning", stacklevel=2)
-            collectors = new()
+    try:
+        saved = _saved(checkpoint, identity, batches)
+    except Exception as error:  # of one kind or another, by where the file is torn
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        warnings.warn(f"{checkpoint} cannot be read ({why}); the text is read from the beginning", stacklevel=2)
+        saved = None
+    collectors = saved or {name: Collector(sae.cfg.d_sae, settings) for name, sae in saes.items()}
+    done = _n_batches(collectors)
     digest, saved_at = _digest(batches[:done]), time.monotonic()
     for number, tokens in enumerate(batches[done:], start=done + 1):
         activations = passes.activations(tokens)
@@ -203,29 +187,28 @@ def _identity(saes: Mapping[str, SAE[Any]], settings: CollectionSettings) -> dic
     return {"saes": list(saes), "weights": weights.hexdigest(), "configs": configs, "settings": asdict(settings)}
 
 
-def _restore(
-    checkpoint: Path, collectors: Mapping[str, Collector], identity: Mapping[str, Any], batches: Sequence[torch.Tensor]
-) -> int:
-    """Batches that ``checkpoint`` already holds; 0 where it is of another pass."""
-    if not checkpoint.is_file():
-        return 0
-    saved = torch.load(checkpoint, weights_only=True)
-    done = saved["n_batches"]
+def _saved(
+    checkpoint: Path | None, identity: Mapping[str, Any], batches: Sequence[torch.Tensor]
+) -> dict[str, Collector] | None:
+    """What ``checkpoint`` holds of this pass; None where it is of another."""
+    if checkpoint is None or not checkpoint.is_file():
+        return None
+    with torch.serialization.safe_globals(_SAVED):
+        saved = torch.load(checkpoint, weights_only=True)
+    done = _n_batches(saved["collectors"])
     expected = dict(identity) | {"text": _digest(batches[:done]).hexdigest()}
-    if done > len(batches) or saved["identity"] != expected:
-        return 0
-    for name, collector in collectors.items():
-        collector.restore(saved["collectors"][name])
-    return done
+    return saved["collectors"] if done <= len(batches) and saved["identity"] == expected else None
+
+
+def _n_batches(collectors: Mapping[str, Collector]) -> int:
+    return next(iter(collectors.values())).n_batches
 
 
 def _save(checkpoint: Path, collectors: Mapping[str, Collector], identity: Mapping[str, Any]) -> None:
-    n_batches = next(iter(collectors.values())).n_batches
-    states = {name: collector.state() for name, collector in collectors.items()}
     unfinished = checkpoint.with_suffix(".tmp")
     try:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"identity": dict(identity), "n_batches": n_batches, "collectors": states}, unfinished)
+        torch.save({"identity": dict(identity), "collectors": dict(collectors)}, unfinished)
         unfinished.replace(checkpoint)
     except (OSError, RuntimeError) as error:  # torch.save has no exception of its own
         with suppress(OSError):

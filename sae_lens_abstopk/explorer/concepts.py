@@ -1,67 +1,24 @@
 """What an evaluation found about the explored SAEs, concept by concept: which latents, how well, how they steer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, merge_results
-from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE
-from sae_lens_abstopk.evaluation.results import Interval, LatentRecord, SAETaskRecord, SteeringRecord, read_results
+from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
+from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, is_control
+from sae_lens_abstopk.evaluation.results import Interval, SAETaskRecord, SteeringRecord, read_results
+from sae_lens_abstopk.explorer.data_files import short
 
 T = TypeVar("T")
 BEST_SINGLE, BEST_COVERAGE, STEERED = "best single latent", "best pole coverage", "steered"
 
 
-@dataclass(frozen=True)
-class FoundLatent:
-    """A latent that an evaluation chose for a concept."""
-
-    latent: int
-    roles: tuple[str, ...] = ()
-    """What it was chosen as."""
-    orientation: int | None = None
-    """1 where its positive side goes with pole B, -1 where it goes with A; None where the file does not say. Of the texts
-    where these were probed, else of steering, which may differ: see :attr:`SteeringRecord.orientation`."""
-    auroc: Interval | None = None
-    """On test, of the best single latent."""
-    coverage: Interval | None = None
-    """Pole coverage on test."""
-    cosine: float | None = None
-    """Of its decoder row with the difference in means, from pole A to B."""
-
-
-@dataclass(frozen=True)
-class SAEOnConcept:
-    """One SAE on one concept."""
-
-    latents: tuple[FoundLatent, ...]
-    probes: Mapping[str, Interval]
-    """AUROC on test by method."""
-    steering: SteeringRecord | None
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One concept and the explored SAEs that were measured on it."""
-
-    name: str
-    poles: tuple[str, str]
-    """A and B."""
-    texts: tuple[int, int, int]
-    """In train, val and test."""
-    test_groups: int
-    cosines: Mapping[str, float]
-    """Of its difference in means with that of other concepts."""
-    saes: Mapping[str, SAEOnConcept]
-    """By the name in the exploration."""
-
-
-def load_concepts(paths: Sequence[str | Path], saes: Mapping[str, str | Path | None]) -> tuple[Concept, ...]:
+def load_concepts(paths: Sequence[str | Path], saes: Mapping[str, str | Path | None]) -> list[dict[str, Any]]:
     """
-    The concepts of results files, as far as they are about ``saes``.
+    The concepts of results files that were measured on any of ``saes``, as the pages read them.
 
     SAEs are told by the hash of their weights; one that has no folder is told by its name.
 
@@ -85,7 +42,7 @@ def load_concepts(paths: Sequence[str | Path], saes: Mapping[str, str | Path | N
             f"{', '.join(saes)}; evaluate these with `abstopk eval`, or name the results of the same run."
         )
     found = (_concept(task, known, merged) for task in merged.tasks)
-    return tuple(concept for concept in found if concept.saes)
+    return [concept for concept in found if any(concept["saes"])]
 
 
 def _same(name: str, weights: str | None, measured: str, its_weights: str | None) -> bool:
@@ -94,49 +51,86 @@ def _same(name: str, weights: str | None, measured: str, its_weights: str | None
     return weights == its_weights
 
 
-def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: MergedResults) -> Concept:
-    # where files contradict each other an SAE has a name a file, and each file may have measured something else
-    measured = {name: (_first(task.saes, others), _first(task.steering, others)) for name, others in known.items()}
+def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: MergedResults) -> dict[str, Any]:
+    """One concept, with None for an SAE that was not measured on it."""
     cosines = next((matrix[task.name] for matrix in merged.concept_cosines if task.name in matrix), {})
-    return Concept(
-        name=task.name,
-        poles=task.record.poles,
-        texts=task.record.texts,
-        test_groups=task.record.test_groups,
-        cosines={other: cosine for other, cosine in cosines.items() if other != task.name and cosine == cosine},
-        saes={
-            name: _sae_on_concept(probed, steering)
-            for name, (probed, steering) in measured.items()
-            if probed is not None or steering is not None
-        },
-    )
+    others = [(other, cosine) for other, cosine in cosines.items() if other != task.name and cosine == cosine]
+    return {
+        "name": task.name,
+        "poles": task.record.poles,
+        "texts": task.record.texts,
+        "groups": task.record.test_groups,
+        "cosines": [[other, short(cosine)] for other, cosine in sorted(others, key=lambda each: -abs(each[1]))],
+        # where files contradict each other an SAE has a name a file, and each file may have measured something else
+        "saes": [_sae(_first(task.saes, names), _first(task.steering, names)) for names in known.values()],
+    }
 
 
 def _first(records: Mapping[str, T], names: Sequence[str]) -> T | None:
     return next((records[name] for name in names if name in records), None)
 
 
-def _sae_on_concept(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> SAEOnConcept:
-    latents: dict[int, FoundLatent] = {}
+def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[str, Any] | None:
+    """One SAE on one concept: latents and what each was chosen as, AUROC on test by method, and how the best one steers."""
+    if probed is None and steering is None:
+        return None
+    latents: dict[int, dict[str, Any]] = {}
 
-    def add(role: str, new: FoundLatent) -> None:
-        before = latents.get(new.latent, new)
-        orientation = before.orientation or new.orientation
-        latents[new.latent] = replace(before, roles=(*before.roles, role), orientation=orientation)
-
-    def chosen(record: LatentRecord, auroc: Interval | None = None) -> FoundLatent:
-        return FoundLatent(record.latent, (), record.orientation, auroc, record.coverage, record.direction_cosine)
+    def add(role: str, latent: int, orientation: int | None = None, **scores: Any) -> None:
+        nothing = {"roles": [], "orientation": None, "auroc": None, "coverage": None, "cosine": None}
+        found = latents.setdefault(latent, {"latent": latent, **nothing, **scores})
+        found["roles"].append(role)
+        # of the texts, else of steering, which may differ: see :attr:`SteeringRecord.orientation`
+        found["orientation"] = found["orientation"] or orientation
 
     if probed is not None:
         single = probed.probes.get(SINGLE)
-        add(BEST_SINGLE, chosen(probed.latent, single.auroc if single else None))
-        add(BEST_COVERAGE, chosen(probed.best_coverage))
-        for latent, sign, pole in (
-            (probed.pair.latent_a, probed.pair.sign_a, "A"),
-            (probed.pair.latent_b, probed.pair.sign_b, "B"),
+        for role, best, auroc in (
+            (BEST_SINGLE, probed.latent, single.auroc if single else None),
+            (BEST_COVERAGE, probed.best_coverage, None),
         ):
-            add(f"best pair, {'positive' if sign > 0 else 'negative'} side for {pole}", FoundLatent(latent))
+            scores = {"auroc": _interval(auroc), "coverage": _interval(best.coverage)}
+            add(role, best.latent, best.orientation, **scores, cosine=short(best.direction_cosine))
+        pair = probed.pair
+        for latent, sign, pole in ((pair.latent_a, pair.sign_a, "A"), (pair.latent_b, pair.sign_b, "B")):
+            add(f"best pair, {'positive' if sign > 0 else 'negative'} side for {pole}", latent)
     if steering is not None:
-        add(STEERED, FoundLatent(steering.latent, orientation=steering.orientation))
-    probes = {name: probe.auroc for name, probe in probed.probes.items()} if probed is not None else {}
-    return SAEOnConcept(tuple(latents.values()), probes, steering)
+        add(STEERED, steering.latent, steering.orientation)
+    probes = probed.probes.items() if probed is not None else ()
+    return {
+        "latents": list(latents.values()),
+        "probes": [[name, _interval(probe.auroc), is_control(name)] for name, probe in probes],
+        "steering": None if steering is None else _steering(steering),
+    }
+
+
+def _steering(record: SteeringRecord) -> dict[str, Any]:
+    compared, random = split_random(record)
+    return {
+        "latent": record.latent,
+        "orientation": record.orientation,
+        "scale": short(record.scale),
+        "baseline": short(record.baseline_log_odds),
+        "prompts": record.prompts[1],
+        "prompt": record.text_prompt,
+        "curves": [
+            [
+                "random" if name in random else shown_name(name),
+                [[short(dose.strength), short(dose.log_odds)] for dose in found.doses],
+            ]
+            for name, found in {**random, **dict(reversed(compared.items()))}.items()  # the latent lies on top
+        ],
+        "effects": [
+            [shown_name(name), *map(_interval, (found.towards_a.log_odds, found.towards_b.log_odds, found.symmetry))]
+            for name, found in compared.items()
+        ],
+        "texts": [[short(dose.strength), dose.text] for dose in compared["latent"].doses]
+        if "latent" in compared
+        else [],
+    }
+
+
+def _interval(found: Interval | None) -> list[Any] | None:
+    if found is None or found.value is None:
+        return None
+    return [short(found.value), short(found.low), short(found.high), found.n_units]

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from sae_lens import SAE
@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.sae_loading import Source
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
-from sae_lens_abstopk.explorer.concepts import Concept, load_concepts
+from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.labeler import Labeler
 from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
@@ -43,8 +43,8 @@ class Exploration:
     """By name, the first one asked for first."""
     about: Provenance
     """The model, hook and text that it was collected on."""
-    concepts: tuple[Concept, ...] = ()
-    """What an evaluation found about these SAEs."""
+    concepts: Sequence[dict[str, Any]] = ()
+    """What an evaluation found about these SAEs, as the pages read it."""
 
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
         """

@@ -1,8 +1,6 @@
 """Signed histograms of the codes of every latent, over a range that grows with what is seen."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -59,11 +57,3 @@ class GrowingHistograms:
         part = counts[whole] * (place - whole) if whole < self.bins else 0.0
         # at most all but the firing itself
         return min(sum(counts[:whole]) + part, total - 1) / total
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` takes."""
-        return {"counts": self.counts, "limit": self.limit}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self.counts, self.limit = state["counts"], state["limit"]

@@ -130,6 +130,11 @@ class Latent:
     def poles(self) -> tuple[Pole, Pole]:
         return self.positive, self.negative
 
+    @property
+    def strongest(self) -> float:
+        """Largest |code| in the contexts; 1 if it never fired."""
+        return max((abs(context.code) for pole in self.poles for context in pole.strongest), default=1.0)
+
 
 @dataclass(frozen=True)
 class Provenance:

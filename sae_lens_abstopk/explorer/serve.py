@@ -72,5 +72,5 @@ def server(folder: Path, *, port: int = 0) -> ThreadingHTTPServer:
 def serve_until_interrupted(folder: Path, *, port: int, console: Console) -> None:
     """Serve ``folder`` and say where, until Ctrl-C."""
     with server(folder, port=port) as running:
-        console.print(f"http://127.0.0.1:{running.server_port}/ until Ctrl-C", highlight=False, soft_wrap=True)
+        console.print(f"http://127.0.0.1:{running.server_port}/ until Ctrl-C", soft_wrap=True)
         running.serve_forever()

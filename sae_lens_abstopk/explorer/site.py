@@ -16,8 +16,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.explorer.concept_data import concept_data
-from sae_lens_abstopk.explorer.concepts import Concept
 from sae_lens_abstopk.explorer.data_files import Strings, short, write_data
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Latent, Neighbour, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.snippet import snippet
@@ -54,7 +52,7 @@ def write_site(
     about: Provenance,
     folder: Path,
     *,
-    concepts: Sequence[Concept] = (),
+    concepts: Sequence[dict[str, Any]] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """
@@ -84,14 +82,13 @@ def write_site(
             if on_progress is not None:
                 on_progress(done, total)
     if concepts:
-        names = [sae.name for sae in saes]
-        write_data(folder / "data" / "concepts.js", "concepts", [concept_data(each, names) for each in concepts])
+        write_data(folder / "data" / "concepts.js", "concepts", concepts)
     meta = {
         "shard": SHARD,
         "steps": STEPS,
         "strengths": STRENGTHS,
         "judge": about.judge,
-        "concepts": [concept.name for concept in concepts],
+        "concepts": [concept["name"] for concept in concepts],
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
     page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
@@ -163,14 +160,13 @@ def shard(latents: Iterable[Latent]) -> dict[str, Any]:
 
 
 def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
-    strongest = max((abs(c.code) for pole in latent.poles for c in pole.strongest), default=1.0)
     return {
         "twoSided": short(latent.two_sidedness),
         "scale": short(latent.scale),
         "limit": short(latent.limit),
         "norm": short(latent.norm),
-        "strongest": short(strongest),
-        "poles": [_pole(pole, strongest, strings) for pole in latent.poles],
+        "strongest": short(latent.strongest),
+        "poles": [_pole(pole, latent.strongest, strings) for pole in latent.poles],
         "aligned": [_neighbour(each) for each in latent.aligned],
         "opposed": [_neighbour(each) for each in latent.opposed],
         "cofiring": [[c.latent, short(c.overlap), short(c.same_side)] for c in latent.cofiring],

@@ -1,6 +1,5 @@
 """One row a text: activations and codes at chosen read positions, on disk, reduced as they stream."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import lack_of_space
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.read_positions import CHUNK_BYTES, READS, Fallbacks, TextReader
 from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, text_batches
@@ -51,7 +51,11 @@ class Representations:
             n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-", ignore_cleanup_errors=True)
         )
         try:
-            _check_room(made.folder, 4 * n * len(reads) * (d_in + sum(d_sae.values())))
+            needed = 4 * n * len(reads) * (d_in + sum(d_sae.values()))
+            if lack := lack_of_space(made.folder, needed, "writing the representations"):
+                raise ConfigError(
+                    f"{lack}; give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at once."
+                )
             for name, width in {_X: d_in, **d_sae}.items():
                 for read in reads:
                     np.lib.format.open_memmap(made._path(name, read), "w+", np.float32, (n, width))
@@ -209,12 +213,3 @@ def _widths(
                 "wide; it belongs to another model or hook."
             )
     return x.shape[-1], {name: sae.encode(x).shape[-1] for name, sae in saes.items()}
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise ConfigError(
-            f"the representations need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; give "
-            "a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at once."
-        )

@@ -125,9 +125,7 @@ def text_batches(
             key=lambda tokens: len(tokens.ids),
         )
         while tokenised:
-            size = len(tokenised)
-            # the last is the longest: it decides how many fit
-            size = min(size, max(1, BATCH_TOKENS // len(tokenised[-1].ids)))
+            size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last is the longest: it decides how many fit
             taken, tokenised = tokenised[-size:], tokenised[:-size]
             yield _run(passes, taken, rules, n_bos=len(bos))
 

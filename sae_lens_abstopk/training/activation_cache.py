@@ -7,14 +7,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from typing_extensions import TypedDict
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
@@ -72,28 +71,24 @@ class _DamagedShardError(Exception):
     """A shard is missing, or not what the manifest says."""
 
 
-class Shard(NamedTuple):
+class Shard(BaseModel):
     """One file of a cache."""
 
     file: str
-    rows: tuple[int, ...]
+    rows: list[NonNegativeInt]
     """Tokens of each LM batch in it."""
     sha256: str
 
 
-class _Entry(TypedDict):
-    """One shard in the manifest, as :class:`Shard` has it."""
+class Manifest(BaseModel):
+    """What a cache holds, as ``activations.json`` has it."""
 
-    file: str
-    rows: list[NonNegativeInt]
-    sha256: str
-
-
-class _Manifest(TypedDict):
     defined_by: dict[str, Any]
     max_norm: float | None
+    """Above which tokens are left out."""
     skipped_batches: NonNegativeInt
-    shards: list[_Entry]
+    """LM batches that were read to find it."""
+    shards: list[Shard]
 
 
 class ActivationCache:
@@ -119,11 +114,11 @@ class ActivationCache:
         self._lock = FileLock(folder / LOCK, thread_local=False)
         self._pending: list[torch.Tensor] = []
         """Blocks of the shard that is not whole yet."""
-        self.manifest: dict[str, Any] = {"defined_by": defined_by, "max_norm": None, "skipped_batches": 0, "shards": []}
+        self.manifest = Manifest(defined_by=defined_by, max_norm=None, skipped_batches=0, shards=[])
         path = folder / MANIFEST
         if path.is_file():
             self.manifest = _read_manifest(path)
-            theirs = UNLESS_NOTED | self.manifest["defined_by"]
+            theirs = UNLESS_NOTED | self.manifest.defined_by
             other = [key for key in defined_by if key not in theirs or theirs[key] != defined_by[key]]
             if other:
                 differences = "; ".join(
@@ -147,12 +142,7 @@ class ActivationCache:
     @property
     def n_rows(self) -> int:
         """Rows that are stored, and those that will be when reading stops."""
-        return sum(sum(shard.rows) for shard in self.shards) + sum(len(block) for block in self._pending)
-
-    @property
-    def shards(self) -> list[Shard]:
-        """What has been written."""
-        return [Shard(entry["file"], tuple(entry["rows"]), entry["sha256"]) for entry in self.manifest["shards"]]
+        return sum(sum(shard.rows) for shard in self.manifest.shards) + sum(len(block) for block in self._pending)
 
     @property
     def is_new(self) -> bool:
@@ -178,7 +168,7 @@ class ActivationCache:
 
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
         """Record the norm above which tokens are left out, and how many LM batches were read to find it."""
-        self.manifest |= {"max_norm": max_norm, "skipped_batches": skipped_batches}
+        self.manifest.max_norm, self.manifest.skipped_batches = max_norm, skipped_batches
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_manifest()
 
@@ -200,7 +190,7 @@ class ActivationCache:
         n_read = yield from self._stored(0, computed, start)
         with self._filling():
             yield from self._stored(n_read, computed, start)  # what another process has added
-            n_seen = sum(len(shard.rows) for shard in self.shards)
+            n_seen = sum(len(shard.rows) for shard in self.manifest.shards)
             yield from self._computed(computed(n_seen), start - n_seen)
 
     @contextmanager
@@ -223,9 +213,9 @@ class ActivationCache:
         self, n_read: int, computed: Callable[[int], Iterator[torch.Tensor]], start: int
     ) -> Generator[torch.Tensor, None, int]:
         """The blocks of the shards after the first ``n_read``; returns how many shards there are."""
-        n_seen = sum(len(shard.rows) for shard in self.shards[:n_read])
-        while n_read < len(self.shards):
-            n_blocks, skip = len(self.shards[n_read].rows), max(0, start - n_seen)
+        n_seen = sum(len(shard.rows) for shard in self.manifest.shards[:n_read])
+        while n_read < len(self.manifest.shards):
+            n_blocks, skip = len(self.manifest.shards[n_read].rows), max(0, start - n_seen)
             if skip < n_blocks:
                 try:
                     blocks = self._load(n_read)
@@ -242,7 +232,7 @@ class ActivationCache:
                 return self._load(number)  # another process has written it again
             except _DamagedShardError as damage:
                 warnings.warn(f"{damage}; it is computed again", stacklevel=2)
-            n_blocks = len(self.shards[number].rows)
+            n_blocks = len(self.manifest.shards[number].rows)
             blocks = [block.bfloat16().cpu() for block in islice(computed, n_blocks)]
             self._write(number, blocks)
             return blocks
@@ -265,10 +255,10 @@ class ActivationCache:
 
     def _store_pending(self) -> None:
         whole, self._pending = self._pending, []
-        self._write(len(self.manifest["shards"]), whole)
+        self._write(len(self.manifest.shards), whole)
 
     def _load(self, number: int) -> Sequence[torch.Tensor]:
-        shard = self.shards[number]
+        shard = self.manifest.shards[number]
         path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
         try:
             if file_sha256(path) == shard.sha256:
@@ -284,10 +274,10 @@ class ActivationCache:
         partial = self.folder / f"{file}.partial"
         try:
             save_file({"activations": torch.cat(blocks)}, partial)
-            entry = {"file": file, "rows": [len(block) for block in blocks], "sha256": file_sha256(partial)}
+            shard = Shard(file=file, rows=[len(block) for block in blocks], sha256=file_sha256(partial))
             sync(partial)
             partial.replace(self.folder / file)
-            self.manifest["shards"][number : number + 1] = [entry]
+            self.manifest.shards[number : number + 1] = [shard]
             self._write_manifest()
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
@@ -297,7 +287,7 @@ class ActivationCache:
             ) from error
 
     def _write_manifest(self) -> None:
-        write_whole(self.folder / MANIFEST, json.dumps(self.manifest, indent=1) + "\n")
+        write_whole(self.folder / MANIFEST, self.manifest.model_dump_json(indent=1) + "\n")
 
 
 def _rows_served(cfg: TrainingConfig) -> int:
@@ -328,9 +318,9 @@ def _sampled(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> Manifest:
     try:
-        return dict(TypeAdapter(_Manifest).validate_json(path.read_bytes()))
+        return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}"

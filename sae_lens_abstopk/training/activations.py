@@ -101,7 +101,7 @@ class FilteredActivationsStore(ActivationsStore):
             store.cache = ActivationCache.of_run(cfg)
             store.cache.require_room(cfg)
         if store.cache is not None and not store.cache.is_new:
-            store.max_norm = store.cache.manifest["max_norm"]
+            store.max_norm = store.cache.manifest.max_norm
             return store
         if cfg.max_norm_multiple is not None:
             try:
@@ -250,7 +250,7 @@ class FilteredActivationsStore(ActivationsStore):
     def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
         """Filtered blocks after those of a cache, whose text is passed over."""
         assert self.cache is not None
-        for _ in range(self.cache.manifest["skipped_batches"] - self.n_llm_batches):
+        for _ in range(self.cache.manifest.skipped_batches - self.n_llm_batches):
             self.get_batch_tokens()
         self._pass_over(n_batches)
         return self._iterate_filtered_activations()

@@ -71,7 +71,7 @@ class ConsoleLogger:
             return
         shown = ("loss", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
         values = "  ".join(f"{key} {_short(metrics[key])}" for key in shown if key in metrics)
-        self._console.print(f"{self._name}  step {step}  {values}", highlight=False, soft_wrap=True)
+        self._console.print(f"{self._name}  step {step}  {values}", soft_wrap=True)
 
     def close(self) -> None:
         pass

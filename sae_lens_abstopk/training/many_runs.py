@@ -34,7 +34,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
         _require_models(waiting.values())
     stopped = []
     for i, ((name, cfg), done) in enumerate(zip(configs.items(), finished, strict=True), 1):
-        console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False, highlight=False)
+        console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False)
         if done or dry_run:
             continue
         try:
@@ -45,10 +45,10 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
                 raise
             stopped.append(name)
             kind = "" if isinstance(error, ConfigError | TrainingStopped) else f"{type(error).__name__}: "
-            console.print(f"{name} stopped: {kind}{error}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{name} stopped: {kind}{error}", markup=False, soft_wrap=True)
             # TrainingStopped and CUDA's own errors are RuntimeErrors
             if not isinstance(error, ConfigError | OSError | RuntimeError):
-                console.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
+                console.print(traceback.format_exc(), markup=False, soft_wrap=True)
     refuse_stopped(stopped, len(configs))
 
 

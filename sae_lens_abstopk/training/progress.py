@@ -88,7 +88,7 @@ def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         else:
             line = f"{what}: {done:,} of {total:,}"
         told = time.monotonic()
-        console.print(line, style="dim", highlight=False, markup=False)
+        console.print(line, style="dim", markup=False)
 
     with bar:
         yield show

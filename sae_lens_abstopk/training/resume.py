@@ -29,7 +29,7 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
     if asked == NEWEST:
         folder, torn = newest_checkpoint(checkpoint_root(cfg))
         for other, problem in torn.items():
-            console.print(f"checkpoint {other} is skipped: {problem}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"checkpoint {other} is skipped: {problem}", markup=False, soft_wrap=True)
     else:
         folder = Path(asked)
         ours = any((folder / name).exists() for name in (MANIFEST, STATE))

@@ -71,8 +71,7 @@ def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> N
             "save no checkpoints"
         )
     for folder, n_bytes in needed.items():
-        lack = lack_of_space(folder, n_bytes, "what the run saves")
-        if lack is not None:
+        if lack := lack_of_space(folder, n_bytes, "what the run saves"):
             raise ConfigError(f"{lack}; {remedy}.")
 
 
@@ -153,7 +152,6 @@ class RunCheckpoints:
         config = shlex.quote(str(Path(self.cfg.output_path or "") / CONFIG_FILENAME))
         console.print(
             f"stopped after step {step}; progress is in {folder}\ngo on with: {command_prefix()} train {config} --resume",
-            highlight=False,
             markup=False,
             soft_wrap=True,
         )
@@ -172,27 +170,24 @@ class RunCheckpoints:
         if this_rank() == 0:
             remove_partial(self.root)
             for path in set_newer_aside(self.root, folder, self.state.trainers["sae"].n_training_samples):
-                console.print(
-                    f"a newer checkpoint was renamed to {path}", highlight=False, markup=False, soft_wrap=True
-                )
+                console.print(f"a newer checkpoint was renamed to {path}", markup=False, soft_wrap=True)
             for name, path in self.metrics.items():
                 _put_back(part_folder(folder, name) / path.name, path)
-        console.print(f"going on after step {step} from {folder}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"going on after step {step} from {folder}", markup=False, soft_wrap=True)
         then = config_then(folder)
         lr_then, device_then = float(then["lr"]), then.get("device")
         if lr_then != self.cfg.lr:  # it is allowed, or the checkpoint had been refused
             for trainer in self.state.trainers.values():
                 scale_learning_rate(trainer, self.cfg.lr / lr_then)
-            console.print(f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here", highlight=False)
+            console.print(f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here")
         note = note_on_ranks(n_ranks(), ranks_of(folder))
         if note is not None:
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+            console.print(note, markup=False, soft_wrap=True)
         changes = environment_changes(folder, self.cfg.device)
         changes += [f"device={device_then} then, {self.cfg.device} now"] if device_then != self.cfg.device else []
         if changes:
             console.print(
                 f"the numbers will not be those of an uninterrupted run to the last bit: {'; '.join(changes)}",
-                highlight=False,
                 markup=False,
                 soft_wrap=True,
             )
@@ -202,10 +197,7 @@ class RunCheckpoints:
         """Begin at the first step, where nothing had been saved yet."""
         if self.cfg.resume_from_checkpoint == NEWEST:
             console.print(
-                f"no whole checkpoint in {self.root}; starting from the beginning",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
+                f"no whole checkpoint in {self.root}; starting from the beginning", markup=False, soft_wrap=True
             )
             for path in self.metrics.values() if this_rank() == 0 else ():
                 path.unlink(missing_ok=True)

@@ -228,7 +228,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         return Loggers(loggers, self._say)
 
     def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def label(self, name: str) -> str:
         """What the SAE ``name`` is called on screen."""

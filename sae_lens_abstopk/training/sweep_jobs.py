@@ -78,7 +78,7 @@ def submit_sweep(
     jobs = []
     for i, run in enumerate(waiting, 1):
         jobs.append(executor.submit(SweepJob(run, output.absolute())))
-        console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False, highlight=False)
+        console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False)
     if executor.cluster in HERE:
         failed = []
         for run, job in zip(waiting, jobs, strict=True):
@@ -90,9 +90,6 @@ def submit_sweep(
                 failed.append(run.name)
                 last = str(error).strip().splitlines()[-1]
                 console.print(
-                    f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
+                    f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})", markup=False, soft_wrap=True
                 )
         refuse_stopped(failed, len(waiting))

@@ -43,13 +43,6 @@ from tests.evaluation.results_document import results_document
 from tests.saes.test_signed_saes import with_random_weights
 
 
-@pytest.fixture
-def folders(raw_config: dict[str, Any]) -> list[Path]:
-    raw_config["sae"]["architecture"] = "batch_abstopk"
-    raw_config["companions"] = {"topk": {"architecture": "topk"}}
-    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())
-
-
 def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) -> None:
     steps = []
     found = inspect_saes(folders, n_tokens=256, on_progress=lambda done, total: steps.append((done, total)))

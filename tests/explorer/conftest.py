@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.evaluation.results_document import results_document
@@ -28,10 +29,10 @@ def site(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def evaluated(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> Exploration:
+def evaluated_results() -> Results:
     """
-    The same with the results of an evaluation, which found the planted latent for one of two concepts, and that steering
-    with it leads the other way.
+    Results of an evaluation, which found the planted latent for one of two concepts, and that steering with it leads the
+    other way.
     """
     document = results_document(
         saes={"signed": None, "topk": None},
@@ -48,8 +49,16 @@ def evaluated(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory
             if task in document.steering:
                 document.steering[task][name].latent = latent
                 document.steering[task][name].orientation = -1 if name == "signed" else 1
+    return document
+
+
+@pytest.fixture(scope="session")
+def evaluated(
+    exploration: Exploration, evaluated_results: Results, tmp_path_factory: pytest.TempPathFactory
+) -> Exploration:
+    """The same with these results."""
     path = tmp_path_factory.mktemp("results") / "results.json"
-    document.write(path)
+    evaluated_results.write(path)
     return replace(exploration, concepts=load_concepts([path], {"signed": None, "topk": None}))
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from sae_lens_abstopk import ConfigError, explore, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.results import Interval
+from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.explorer.concepts import BEST_COVERAGE, BEST_SINGLE, STEERED, load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.evaluation.results_document import results_document
@@ -20,28 +20,25 @@ from tests.test_cli import invoke
 
 def test_latents_are_listed_once_with_all_that_they_were_chosen_as(evaluated: Exploration) -> None:
     gender, tense = evaluated.concepts
-    assert (gender.name, gender.poles) == ("gender", ("he", "she"))
-    first, *others = gender.saes["signed"].latents
-    assert (first.latent, first.roles, first.orientation) == (PLANTED, (BEST_SINGLE, BEST_COVERAGE, STEERED), 1)
-    assert isinstance(first.auroc, Interval)
-    assert first.cosine == 0.8
-    assert [each.roles for each in others] == [
-        ("best pair, positive side for A",),
-        ("best pair, negative side for B",),
+    assert (gender["name"], gender["poles"]) == ("gender", ("he", "she"))
+    first, *others = gender["saes"][0]["latents"]
+    assert (first["latent"], first["roles"]) == (PLANTED, [BEST_SINGLE, BEST_COVERAGE, STEERED])
+    assert (first["orientation"], first["cosine"]) == (1, 0.8), "the orientation is of the texts"
+    assert [each["roles"] for each in others] == [
+        ["best pair, positive side for A"],
+        ["best pair, negative side for B"],
     ]
-    assert set(gender.cosines) == {"tense"}
-    assert set(tense.saes) == {"signed", "topk"}
+    assert [other for other, _ in gender["cosines"]] == ["tense"]
+    assert all(tense["saes"])
 
 
-def test_the_data_file_holds_what_the_results_say(evaluated: Exploration, evaluated_site: Path) -> None:
+def test_the_data_file_holds_what_the_results_say(evaluated_results: Results, evaluated_site: Path) -> None:
     found = data(evaluated_site.parent / "data" / "concepts.js")
     signed = found[0]["saes"][0]
-    auroc = evaluated.concepts[0].saes["signed"].probes["single latent"]
+    auroc = evaluated_results.tasks["gender"].saes["signed"].probes["single latent"].auroc
     assert signed["latents"][0]["auroc"] == pytest.approx([auroc.value, auroc.low, auroc.high, auroc.n_units], rel=1e-3)
-    record = evaluated.concepts[0].saes["signed"].steering
-    assert record is not None
+    record = evaluated_results.steering["gender"]["signed"]
     assert (signed["steering"]["orientation"], signed["steering"]["scale"]) == (-1, 12.5)
-    assert signed["latents"][0]["orientation"] == 1, "of the texts"
     curves = dict(signed["steering"]["curves"])
     assert curves["latent"] == [
         [dose.strength, pytest.approx(dose.log_odds, rel=1e-3)] for dose in record.interventions["latent"].doses
@@ -67,7 +64,7 @@ def test_saes_are_told_by_their_weights_not_by_their_names(raw_config: dict[str,
     document.saes["mine"].weights_sha256 = weights_sha256(folder)
     document.write(tmp_path / "ours.json")
     found = explore(folder, n_tokens=128, results=[tmp_path / "ours.json"])
-    assert [list(concept.saes) for concept in found.concepts] == [["abstopk"]]
+    assert [concept["name"] for concept in found.concepts] == ["gender"]
     done = invoke(
         *("explore", str(folder), "--tokens", "128", "--out", str(tmp_path / "site")),
         *("--results", str(tmp_path / "others.json")),
@@ -88,13 +85,15 @@ def test_what_a_second_file_steered_is_shown_and_says_the_orientation(tmp_path: 
         document.saes["a"].weights_sha256 = weights_sha256(tmp_path)
         document.write(tmp_path / name)
     (concept,) = load_concepts([tmp_path / "1.json", tmp_path / "2.json"], {"a": tmp_path})
-    assert concept.saes["a"].steering == record
-    (latent,) = (each for each in concept.saes["a"].latents if STEERED in each.roles)
-    assert (len(latent.roles), latent.orientation) == (2, record.orientation)
+    (found,) = concept["saes"]
+    assert (found["steering"]["latent"], found["steering"]["prompt"]) == (record.latent, record.text_prompt)
+    (latent,) = (each for each in found["latents"] if STEERED in each["roles"])
+    assert (len(latent["roles"]), latent["orientation"]) == (2, record.orientation)
 
 
 def test_an_sae_without_a_folder_goes_by_its_name(tmp_path: Path) -> None:
     results_document(tasks={"gender": ("he", "she")}).write(tmp_path / "results.json")
-    assert [list(each.saes) for each in load_concepts([tmp_path / "results.json"], {"topk": None})] == [["topk"]]
+    (concept,) = load_concepts([tmp_path / "results.json"], {"other": None, "topk": None})
+    assert [found is not None for found in concept["saes"]] == [False, True]
     with pytest.raises(ConfigError, match="evaluate these with `abstopk eval`"):
         load_concepts([tmp_path / "results.json"], {"other": None})

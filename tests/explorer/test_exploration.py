@@ -14,9 +14,8 @@ from sae_lens.load_model import load_model
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from sae_lens_abstopk import ConfigError, explore, train
+from sae_lens_abstopk import ConfigError, explore
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.explorer.axes import axis_matches
@@ -27,13 +26,6 @@ from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.folder_lock import run_folder_lock
 from sae_lens_abstopk.model.token_text import TokenText
 from tests.evaluation.results_document import results_document
-
-
-@pytest.fixture
-def folders(raw_config: dict[str, Any]) -> list[Path]:
-    raw_config["sae"]["architecture"] = "batch_abstopk"
-    raw_config["companions"] = {"topk": {"architecture": "topk"}}
-    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())
 
 
 def test_it_agrees_with_inspect_on_the_same_text(folders: list[Path]) -> None:

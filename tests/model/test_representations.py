@@ -267,7 +267,7 @@ def test_too_small_a_disk_is_told_before_any_text_is_run(
     passes: ModelPasses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
-    with pytest.raises(ConfigError, match=r"need 0\.0 GB and .* give a folder on a larger disk by TMPDIR=FOLDER"):
+    with pytest.raises(ConfigError, match=r"representations needs .* 100 bytes free; .* larger disk by TMPDIR=FOLDER"):
         represent(passes, tokenizer, {}, TEXTS, rules=RULES)
 
 

@@ -48,34 +48,25 @@ def assert_same_codes(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)  # blocks of another size round differently
 
 
-@given(st.integers(1, 17), st.booleans(), st.booleans(), st.integers(1, 60))
-def test_selection_per_token_equals_topk_on_everything(k: int, scaled: bool, signed: bool, block: int) -> None:
-    p = problem()
+@pytest.mark.parametrize("over_batch", [False, True], ids=["per token", "over a batch"])
+@given(data=st.data(), scaled=st.booleans(), signed=st.booleans(), block=st.integers(1, 60))
+def test_selection_equals_topk_on_everything(
+    over_batch: bool, data: st.DataObject, scaled: bool, signed: bool, block: int
+) -> None:
+    p, n = problem(), data.draw(st.integers(1, 13 * 17 if over_batch else 17))
     scale = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1 if scaled else None
     selection.CPU_BLOCK, before = block, selection.CPU_BLOCK
     try:
-        codes = select_per_token(EncoderWeights(p["W_enc"], p["b_enc"], scale, signed), p["x"], k)
+        select = select_over_batch if over_batch else select_per_token
+        codes = select(EncoderWeights(p["W_enc"], p["b_enc"], scale, signed), p["x"], n)
     finally:
         selection.CPU_BLOCK = before
-    u, scores = dense_scores(p, scale, signed)
-    assert_same_codes(codes.to_coo(17).to_dense(), keep(u, scores.topk(k).indices, signed))
-    if signed:
-        assert len(codes.values) == 13 * k
-
-
-@given(st.integers(1, 13 * 17), st.booleans(), st.booleans(), st.integers(1, 60))
-def test_selection_over_a_batch_equals_topk_on_everything(n_keep: int, scaled: bool, signed: bool, block: int) -> None:
-    p = problem()
-    scale = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1 if scaled else None
-    selection.CPU_BLOCK, before = block, selection.CPU_BLOCK
-    try:
-        codes = select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"], scale, signed), p["x"], n_keep)
-    finally:
-        selection.CPU_BLOCK = before
-    u, scores = dense_scores(p, scale, signed)
-    expected = keep(u.flatten(), scores.flatten().topk(n_keep).indices, signed).view_as(u)
+    u, scores = (each.view(1, -1) if over_batch else each for each in dense_scores(p, scale, signed))
+    expected = keep(u, scores.topk(n).indices, signed).view(13, 17)
     assert_same_codes(codes.to_coo(17).to_dense(), expected)
     assert codes.offsets[-1] == len(codes.latents)
+    if signed:
+        assert len(codes.values) == (n if over_batch else 13 * n)
 
 
 @given(

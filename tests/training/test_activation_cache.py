@@ -174,7 +174,7 @@ def test_what_was_written_before_a_crash_is_kept(cache: ActivationCache) -> None
         list(cache.blocks(dies))
     (cache.folder / "activations-00009.safetensors.partial").write_bytes(b"half")
     again = ActivationCache(cache.folder, {"seed": 1})
-    assert [len(shard.rows) for shard in again.shards] == [3, 3, 1]
+    assert [len(shard.rows) for shard in again.manifest.shards] == [3, 3, 1]
     assert numbers(again.blocks(lambda n: numbered(9, n))) == list(range(9))
 
 

@@ -204,13 +204,13 @@ def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(
 
     monkeypatch.setattr("sae_lens_abstopk.training.run_checkpoints.keep_newest", fills_up)
     with pytest.raises(
-        CheckpointError, match=r"a checkpoint needs 1\.\d\d MB and the disk of .* has 1 kB free; the last one"
+        CheckpointError, match=r"a checkpoint needs 1\.\d MB and the disk of .* has 1\.0 kB free; the last one"
     ):
         run.run()
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]
     assert damage(run.output / "checkpoints" / "128") is None
     monkeypatch.setattr(runner_module, "load_language_model", None)  # reading weights would fail
-    with pytest.raises(ConfigError, match=r"has 1 kB free; free some, lower checkpoints_kept=3, or set check"):
+    with pytest.raises(ConfigError, match=r"has 1\.0 kB free; free some, lower checkpoints_kept=3, or set check"):
         TrainingRun(build_config(raw_config | {"checkpoint_freq": 2, "output_path": f"{cfg.output_path}2"}))
     assert not Path(f"{cfg.output_path}2").exists()
     assert lack_of_space(run.output, 1000) is None
@@ -231,7 +231,7 @@ def test_room_is_asked_for_all_that_the_run_leaves_and_the_oldest_makes_room_for
         TrainingRun(build_config(raw_config | {"save_final_checkpoint": True}), console=QUIET)
     often = raw_config | {"checkpoint_freq": 1, "perf_log_freq": 0}
     room = 4 * 2**20  # more than one takes
-    with pytest.raises(ConfigError, match=r"what the run saves needs 4\.\d\d MB"):
+    with pytest.raises(ConfigError, match=r"what the run saves needs 4\.\d MB"):
         TrainingRun(build_config(often), console=QUIET)
     room = 10**9
     run = TrainingRun(build_config(often), console=QUIET)
