@@ -1,6 +1,6 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -108,7 +108,7 @@ def evaluate(
         raise ConfigError(
             f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
-    _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
+    refuse_to_lose(out, loaded.sources.values(), suite)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
         if suite.steering:
@@ -117,7 +117,7 @@ def evaluate(
         with progress as show, casts_shared():
             results = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, show).results()
         # again, as what is there may be newer, where file systems do not pass the lock on to other machines
-        _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
+        refuse_to_lose(out, loaded.sources.values(), suite)
         results.write(out / RESULTS_FILENAME)
         # late, as nothing else needs plotly
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
@@ -139,21 +139,28 @@ def check_suite(suite: Suite, model_name: str) -> None:
         check_prompts(AutoTokenizer.from_pretrained(name_on_hub(model_name)), tasks, suite.steering)
 
 
-def _refuse_to_lose(path: Path, sources: Mapping[str, str], tasks: Collection[str], suite: Suite) -> None:
+def refuse_to_lose(out: Path, sources: Iterable[str], suite: Suite) -> None:
     """
-    Refuse to write results over others of which something would be gone: SAEs, tasks or steered tasks.
+    Refuse to write the results of a suite over others of which something would be gone: SAEs, tasks or steered tasks.
+
+    Args:
+        out: Folder of the results.
+        sources: The SAEs, which may have other names than before.
+        suite: What they are to be measured with.
 
     Raises:
         ConfigError: saying what; a results file of another version is not written over either.
     """
+    path = out / RESULTS_FILENAME
     if not path.is_file():
         return
-    before = read_results(path)
+    before, kept = read_results(path), {_which(source) for source in sources}
     lost = [
         f"the SAE {name} ({record.folder})"
         for name, record in before.saes.items()
-        if name not in sources or (record.weights_sha256 or record.folder) != _which(sources[name])
+        if (record.weights_sha256 or record.folder) not in kept
     ]
+    tasks = {task_key(name) for name in suite.tasks}
     lost += [f"the task {name}" for name in before.tasks if name not in tasks]
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
     lost += [f"steering by {name}" for name in before.steering if name not in steered]
