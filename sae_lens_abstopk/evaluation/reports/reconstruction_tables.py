@@ -14,7 +14,7 @@ LOSS_TOKENS = 50_000
 
 def reconstruction_table(merged: MergedResults) -> ReportTable:
     """One row an SAE."""
-    rows = []
+    rows, several = [], len({sae.place for sae in merged.saes}) > 1
     for sae in merged.saes:
         found = sae.reconstruction
         if found is None:
@@ -24,6 +24,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
             (
                 sae.name,
                 sae.record.architecture,
+                sae.place if several else "-",
                 f"{sae.record.d_sae:,}",
                 number(found.l0, 1),
                 number(found.fvu),
@@ -42,8 +43,8 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         title="By SAE",
         columns=(
-            *("SAE", "saved as", "latents", "L0", "FVU", "nMSE", "cosine", "recovered, zero", "recovered, mean"),
-            *("KL", "dead", "dead poles", "two-sidedness"),
+            *("SAE", "saved as", "hook", "latents", "L0", "FVU", "nMSE", "cosine", "recovered, zero"),
+            *("recovered, mean", "KL", "dead", "dead poles", "two-sidedness"),
         ),
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "

@@ -382,6 +382,28 @@ def test_one_name_for_different_weights_is_refused() -> None:
         markdown_of()
 
 
+def test_one_name_at_several_hooks_is_told_apart_by_the_hook() -> None:
+    first, second, third = (results_document(saes={"topk": "per token"}, seed=seed) for seed in range(3))
+    second.hook, third.hook = "model.layers.22", "model.layers.8"
+    for document, digest in ((second, "e"), (third, "f")):
+        document.saes["topk"].weights_sha256 = digest * 64
+    merged = merge_results([first, second, third])
+    hooks = ("model.layers.15", "model.layers.22", "model.layers.8")
+    assert merged.names == [f"topk ({hook})" for hook in hooks]
+    assert [sae.variant for sae in merged.saes] == [f"per token ({hook})" for hook in hooks]
+    assert [task.name for task in merged.tasks][::3] == [f"gender ({hook})" for hook in hooks]
+    shown = markdown_of(first, second, third)
+    for hook, document in zip(hooks, (first, second, third), strict=True):
+        cells = columns(shown, "By SAE", f"topk ({hook})")
+        assert cells["hook"] == hook
+        assert cells["FVU"].startswith(f"{document.reconstruction['topk'].fvu:.3f}")
+    third.hook, third.model = second.hook, "EleutherAI/pythia-70m"
+    assert merge_results([second, third]).names[1] == "topk (EleutherAI/pythia-70m, model.layers.22)"
+    # of two results of one hook, that contradict each other, the hook says too little
+    again = results_document(saes={"topk": "per token"}, seed=4)
+    assert merge_results([first, second, again]).names == [f"topk (result {number})" for number in (1, 2, 3)]
+
+
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:
     document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
     for width in (60, 80, 200):
