@@ -40,7 +40,7 @@ from sae_lens_abstopk.evaluation.results import (
     SteeringRecord,
     read_results,
 )
-from sae_lens_abstopk.evaluation.stability_part import match_seeds
+from sae_lens_abstopk.evaluation.stability_part import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
@@ -72,7 +72,7 @@ def evaluate(
     on_progress: Progress | None = None,
 ) -> Results:
     """
-    Run a suite on SAEs that read one hook of one model and write ``results.json``, ``report.md`` and ``report.html``.
+    Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
     suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
@@ -85,7 +85,7 @@ def evaluate(
         text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
             ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
         local: By task, a file or folder that replaces its Hub data set.
-        groups: By SAE, the variant that it is one seed of.
+        groups: By SAE, the variant that it is one seed of; by default as :func:`~.stability_part.seed_groups` finds.
         seed: Of splits, samples and intervals.
         device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         console: Where progress is shown; by default the terminal.
@@ -108,6 +108,7 @@ def evaluate(
         raise ConfigError(
             f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
+    groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
     refuse_to_lose(out, loaded.sources.values(), suite)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
@@ -115,7 +116,7 @@ def evaluate(
             check_steering(subjects, tasks, suite.steering)
         progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
         with progress as show, casts_shared():
-            results = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, show).results()
+            results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
         # again, as what is there may be newer, where file systems do not pass the lock on to other machines
         refuse_to_lose(out, loaded.sources.values(), suite)
         results.write(out / RESULTS_FILENAME)
