@@ -200,6 +200,19 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
     written = read_results(tmp_path / "runs" / "results" / "results.json")
     assert written.model_dump_json() == results.model_dump_json()
+    assert {record.training["seed"] for record in results.saes.values()} == {0, 1}
+    assert {record.training["variant"] for record in results.saes.values()} == {"abstopk", "topk"}
+    topk = results.saes["topk seed 1"].training
+    of_config = ("lr", "train_batch_size_tokens")
+    assert {key: topk[key] for key in ("k", *of_config)} == {"k": 3, **{key: raw_config[key] for key in of_config}}
+    # the same seeds are found where nobody says what they are seeds of
+    runs = {f"abstopk-{seed}": tmp_path / "runs" / f"k3_seed{seed}" for seed in (0, 1)}
+    folders = runs | {name.replace("abstopk", "topk"): run / "topk" for name, run in runs.items()}
+    alone = evaluate(folders, suite=Suite(reconstruction=suite.reconstruction), out=tmp_path / "out", console=QUIET)
+    assert [(pair.first, pair.second) for pair in alone.stability] == [
+        ("abstopk-0", "abstopk-1"),
+        ("topk-0", "topk-1"),
+    ]
     # with a second k the SAEs have other names, and are the same
     more = tmp_path / "c.yaml"
     more.write_text(yaml.safe_dump(content | {"k": [3, 4]}))
