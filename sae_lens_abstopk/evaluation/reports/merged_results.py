@@ -27,8 +27,10 @@ class MergedSAE:
     name: str
     variant: str
     """What it is one seed of, in its place; itself where it is no part of a comparison."""
-    place: str
-    """The hook, with the model before it where the report has several."""
+    curve: str
+    """The same whatever its k."""
+    model: str
+    hook: str
     record: SAERecord
     reconstruction: ReconstructionRecord | None
     geometry: GeometryRecord | None
@@ -182,11 +184,13 @@ def _merged_saes(
         ]
         place, first, ours = own[0]
         record = first.saes[ours]
-        group = record.group and f"{record.group} ({place})" if len(set(places)) > 1 else record.group
+        ending = f" ({place})" if len(set(places)) > 1 else ""
         yield MergedSAE(
             name=name,
-            variant=group or name,
-            place=place,
+            variant=record.group + ending if record.group else name,
+            curve=record.training.get("variant", record.group) + ending if record.group else name,
+            model=first.model,
+            hook=first.hook,
             record=record,
             reconstruction=_first(document.reconstruction.get(ours) for _, document, ours in own),
             geometry=_first(document.geometry.get(ours) for _, document, ours in own),
