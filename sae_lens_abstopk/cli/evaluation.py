@@ -63,7 +63,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed for splits, samples and intervals.")] = 0,
 ) -> None:
-    """Probe, steer and measure SAEs with a suite; write results.json, report.md and report.html."""
+    """Probe, steer and measure SAEs with a suite; write results.json and reports."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.evaluate import evaluate as run_evaluation
         from sae_lens_abstopk.training.distributed import require_one_process
@@ -89,11 +89,11 @@ def report(
         list[Path],
         typer.Argument(metavar="RESULT.json...", help="Results files, of one or of different SAEs and suites."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write report.md and report.html into.")] = Path(
-        "report"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write report.md, report.html and report.csv into.")
+    ] = Path("report"),
 ) -> None:
-    """Show results as tables and write them as Markdown and one HTML page with plots."""
+    """Show results as tables and write them as Markdown, one HTML page with plots, and CSV."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sae_lens_abstopk.evaluation.evaluate import check_suite, evaluate
+from sae_lens_abstopk.evaluation.evaluate import check_suite, evaluate, refuse_to_lose
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.one_or_more import one_or_more
@@ -35,7 +35,8 @@ def compare(
         console: Where progress is shown; by default the terminal.
 
     Raises:
-        ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood.
+        ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood, or
+            ``out`` has results of SAEs or tasks that are no longer asked for.
         TrainingStopped: naming the runs that failed.
     """
     console, out = console or PrintableConsole(), Path(out)
@@ -43,6 +44,7 @@ def compare(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it
     check_suite(chosen, comparison.runs[0].config.model_name)
-    run_comparison(comparison, console=console)
     saes, groups = comparison.saes_and_groups()
+    refuse_to_lose(out / "results", map(str, saes.values()), chosen)
+    run_comparison(comparison, console=console)
     return evaluate(saes, suite=chosen, out=out / "results", groups=groups, console=console)

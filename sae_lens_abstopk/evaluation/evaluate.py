@@ -1,6 +1,6 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -40,7 +40,7 @@ from sae_lens_abstopk.evaluation.results import (
     SteeringRecord,
     read_results,
 )
-from sae_lens_abstopk.evaluation.stability_part import match_seeds
+from sae_lens_abstopk.evaluation.stability_part import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
@@ -72,7 +72,7 @@ def evaluate(
     on_progress: Progress | None = None,
 ) -> Results:
     """
-    Run a suite on SAEs that read one hook of one model and write ``results.json``, ``report.md`` and ``report.html``.
+    Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
     suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
@@ -85,7 +85,7 @@ def evaluate(
         text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
             ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
         local: By task, a file or folder that replaces its Hub data set.
-        groups: By SAE, the variant that it is one seed of.
+        groups: By SAE, the variant that it is one seed of; by default as :func:`~.stability_part.seed_groups` finds.
         seed: Of splits, samples and intervals.
         device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         console: Where progress is shown; by default the terminal.
@@ -108,16 +108,17 @@ def evaluate(
         raise ConfigError(
             f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
-    _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
+    groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
+    refuse_to_lose(out, loaded.sources.values(), suite)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
         if suite.steering:
             check_steering(subjects, tasks, suite.steering)
         progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
         with progress as show, casts_shared():
-            results = _Evaluation(subjects, suite, tasks, out, groups or {}, seed, show).results()
+            results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
         # again, as what is there may be newer, where file systems do not pass the lock on to other machines
-        _refuse_to_lose(out / RESULTS_FILENAME, loaded.sources, tasks, suite)
+        refuse_to_lose(out, loaded.sources.values(), suite)
         results.write(out / RESULTS_FILENAME)
         # late, as nothing else needs plotly
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
@@ -139,21 +140,28 @@ def check_suite(suite: Suite, model_name: str) -> None:
         check_prompts(AutoTokenizer.from_pretrained(name_on_hub(model_name)), tasks, suite.steering)
 
 
-def _refuse_to_lose(path: Path, sources: Mapping[str, str], tasks: Collection[str], suite: Suite) -> None:
+def refuse_to_lose(out: Path, sources: Iterable[str], suite: Suite) -> None:
     """
-    Refuse to write results over others of which something would be gone: SAEs, tasks or steered tasks.
+    Refuse to write the results of a suite over others of which something would be gone: SAEs, tasks or steered tasks.
+
+    Args:
+        out: Folder of the results.
+        sources: The SAEs, which may have other names than before.
+        suite: What they are to be measured with.
 
     Raises:
         ConfigError: saying what; a results file of another version is not written over either.
     """
+    path = out / RESULTS_FILENAME
     if not path.is_file():
         return
-    before = read_results(path)
+    before, kept = read_results(path), {_which(source) for source in sources}
     lost = [
         f"the SAE {name} ({record.folder})"
         for name, record in before.saes.items()
-        if name not in sources or (record.weights_sha256 or record.folder) != _which(sources[name])
+        if (record.weights_sha256 or record.folder) not in kept
     ]
+    tasks = {task_key(name) for name in suite.tasks}
     lost += [f"the task {name}" for name in before.tasks if name not in tasks]
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
     lost += [f"steering by {name}" for name in before.steering if name not in steered]

@@ -21,7 +21,9 @@ class SAERecord(Record):
     d_in: int
     d_sae: int
     weights_sha256: str | None
-    training: dict[str, Any] = Field(description="What its metadata say of its training: architecture, tokens, ...")
+    training: dict[str, Any] = Field(
+        description="What its metadata say of its training: architecture, tokens, lr, seed, ..."
+    )
     group: str | None = Field(default=None, description="Variant that it is one seed of, in a comparison.")
 
 

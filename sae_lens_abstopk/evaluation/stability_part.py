@@ -1,14 +1,54 @@
-"""Seeds of one variant, matched with each other."""
+"""Seeds of one variant: which SAEs they are, and how well they match each other."""
 
 import itertools
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sae_lens import SAE
+from sae_lens.constants import SAE_CFG_FILENAME
 
+from sae_lens_abstopk.config.presets import flat_keys
 from sae_lens_abstopk.dictionary.stability import LARGEST_MATCHED, match_saes
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.results import StabilityRecord
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
+from sae_lens_abstopk.training.same_run import HARMLESS
+from sae_lens_abstopk.yaml_files import read_yaml
+
+# keys in which the runs of two seeds may differ: shuffled text cannot share a cache
+_OF_A_SEED = HARMLESS | {"seed", "activation_cache"}
+
+
+def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dict[str, str]:
+    """
+    By SAE, what it and its other seeds are called together: those whose runs differ in nothing else that a step depends on.
+
+    Args:
+        saes: By name.
+        sources: The folder of each; one without the config of its run has no group.
+    """
+    seeds: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, folder in ((name, Path(source)) for name, source in sources.items()):
+        run = folder if (folder / CONFIG_FILENAME).is_file() else folder.parent
+        if not (folder / SAE_CFG_FILENAME).is_file() or not (run / CONFIG_FILENAME).is_file():
+            continue
+        with suppress(ConfigError):
+            raw = read_yaml(run / CONFIG_FILENAME)
+            if not {"sae", "hook_name"} <= raw.keys():  # of another tool
+                continue
+            config = flat_keys(raw)
+            same = [f"{key}={config[key]!r}" for key in sorted(config) if key.partition(".")[0] not in _OF_A_SEED]
+            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # of a mirror, another than the run's
+            seeds.setdefault((*part, *same), {})[name] = repr(config.get("seed"))
+    return {
+        name: f"{next(iter(found))} and other seeds"
+        for found in seeds.values()
+        if 1 < len(found) == len(set(found.values()))
+        for name in found
+    }
 
 
 def match_seeds(

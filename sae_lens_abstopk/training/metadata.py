@@ -26,6 +26,9 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_n
     common.split = cfg.split
     common.held_out_every = cfg.held_out_every
     common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
+    common.train_batch_size_tokens = cfg.train_batch_size_tokens
+    common.lr = cfg.lr
+    common.seed = cfg.seed
     for name, sae in saes.items():
         for key, value in common.items():
             if key not in OWN:

@@ -12,7 +12,7 @@ from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
 from transformers import AutoModelForCausalLM
 
-from sae_lens_abstopk import compare, evaluate
+from sae_lens_abstopk import ConfigError, compare, evaluate
 from sae_lens_abstopk.evaluation.evaluation_config import HELD_OUT_BY, kept_back
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.records import run_facts
@@ -200,6 +200,31 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
     written = read_results(tmp_path / "runs" / "results" / "results.json")
     assert written.model_dump_json() == results.model_dump_json()
+    assert {record.training["seed"] for record in results.saes.values()} == {0, 1}
+    assert {record.training["variant"] for record in results.saes.values()} == {"abstopk", "topk"}
+    topk = results.saes["topk seed 1"].training
+    of_config = ("lr", "train_batch_size_tokens")
+    assert {key: topk[key] for key in ("k", *of_config)} == {"k": 3, **{key: raw_config[key] for key in of_config}}
+    # the same seeds are found where nobody says what they are seeds of
+    runs = {f"abstopk-{seed}": tmp_path / "runs" / f"k3_seed{seed}" for seed in (0, 1)}
+    folders = runs | {name.replace("abstopk", "topk"): run / "topk" for name, run in runs.items()}
+    alone = evaluate(folders, suite=Suite(reconstruction=suite.reconstruction), out=tmp_path / "out", console=QUIET)
+    assert [(pair.first, pair.second) for pair in alone.stability] == [
+        ("abstopk-0", "abstopk-1"),
+        ("topk-0", "topk-1"),
+    ]
+    # with a second k the SAEs have other names, and are the same
+    more = tmp_path / "c.yaml"
+    more.write_text(yaml.safe_dump(content | {"k": [3, 4]}))
+    both = compare(more, out=tmp_path / "runs", suite=suite, console=QUIET)
+    assert "abstopk k=3 seed 0" in both.saes
+    assert {record.weights_sha256 for record in results.saes.values()} < {
+        record.weights_sha256 for record in both.saes.values()
+    }
+    more.write_text(yaml.safe_dump(content | {"seeds": [0, 1, 2]}))
+    with pytest.raises(ConfigError, match="would write over: the SAE abstopk k=4 seed 0"):
+        compare(more, out=tmp_path / "runs", suite=suite, console=QUIET)
+    assert not (tmp_path / "runs" / "k3_seed2").exists(), "it is told before anything is trained"
 
 
 def test_every_shipped_suite_is_understood_and_names_tasks_that_there_are() -> None:

@@ -160,19 +160,17 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     evaluate({"mine": trained}, suite=suite, out=out, console=Console(file=(shown := io.StringIO())))
     assert "geometry: done" in shown.getvalue()
     before = (out / "results.json").read_text()
-    with pytest.raises(ConfigError, match=r"would write over: the SAE mine \(.*Give another folder by --out"):
-        evaluate({"other": trained}, suite=suite, out=out)
     with pytest.raises(ConfigError, match="would write over: the task temperature"):
         evaluate({"mine": trained}, suite=Suite(name="less", reconstruction={"tokens": 256}), out=out)  # type: ignore[arg-type]
     again = shutil.copytree(trained, tmp_path / "again")
     sae = SAE.load_from_disk(again)
     sae.W_dec.data[0] += 1
     sae.save_model(again)
-    with pytest.raises(ConfigError, match="would write over: the SAE mine"):
+    with pytest.raises(ConfigError, match=r"would write over: the SAE mine \(.*Give another folder by --out"):
         evaluate({"mine": again}, suite=suite, out=out)
     assert (out / "results.json").read_text() == before
-    both = evaluate({"mine": trained, "again": again}, suite=suite, out=out)
-    assert list(both.saes) == ["mine", "again"]
+    both = evaluate({"renamed": trained, "again": again}, suite=suite, out=out)
+    assert list(both.saes) == ["renamed", "again"]
     # as of Hub releases, whose weights are in no folder of ours
     with monkeypatch.context() as hub:
         for module in ("evaluate", "records"):
@@ -183,7 +181,7 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     meanwhile = tmp_path / "meanwhile" / "results.json"
     with pytest.raises(ConfigError, match="would write over: the SAE mine"):
         evaluate(
-            {"other": trained},
+            {"mine": again},
             suite=suite,
             out=meanwhile.parent,
             on_progress=lambda *_: meanwhile.write_text(before),

@@ -1,8 +1,8 @@
 """Several results files as one: which SAEs and tasks are the same, and what to call those that only share a name."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from typing import TypeVar
 
 from sae_lens_abstopk.errors import ConfigError
@@ -25,14 +25,15 @@ class MergedSAE:
     """An SAE under the name that the report uses."""
 
     name: str
+    variant: str
+    """What it is one seed of, in its place; itself where it is no part of a comparison."""
+    curve: str
+    """The same whatever its k."""
+    model: str
+    hook: str
     record: SAERecord
     reconstruction: ReconstructionRecord | None
     geometry: GeometryRecord | None
-
-    @property
-    def variant(self) -> str:
-        """What it is one seed of; itself where it is no part of a comparison."""
-        return self.record.group or self.name
 
 
 @dataclass(frozen=True)
@@ -69,34 +70,37 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
     Bring results of different SAEs, suites or seeds together.
 
     An SAE, or a task, that several results measured is shown once where their numbers do not contradict each other, else
-    once a result with the number of the result behind its name. Tasks of the same name are one task where texts, split,
-    model and hook are the same.
+    with the hook (and the model, if there are several) behind its name, or with the number of the result where that does
+    not tell them apart. Tasks of the same name are one task where texts, split, model and hook are the same.
 
     Args:
         results: At least one.
         sources: What each is called in errors, such as its file; "result 1", ... by default.
 
     Raises:
-        ConfigError: there are no results, or two give the same SAE name to different weights.
+        ConfigError: there are no results, or two of one model and hook give the same SAE name to different weights.
     """
     if not results:
         raise ConfigError("a report needs at least one results file; got none.")
     called = list(sources) or [f"result {number}" for number in range(1, len(results) + 1)]
-    for (a, first), (b, second) in combinations(zip(called, results, strict=True), 2):
-        for name in first.saes.keys() & second.saes.keys():
+    several = len({document.model for document in results}) > 1
+    places = [f"{document.model}, {document.hook}" if several else document.hook for document in results]
+    for (a, at, first), (b, there, second) in combinations(zip(called, places, results, strict=True), 2):
+        for name in first.saes.keys() & second.saes.keys() if at == there else ():
             _refuse_other_weights(name, (a, first.saes[name]), (b, second.saes[name]))
-    sae_label = _labels([list(document.saes) for document in results], lambda name: _conflict(results, name))
+    sae_label = _labels(
+        [document.saes for document in results],
+        places,
+        lambda having, name: _conflict([results[i] for i in having], name),
+    )
     identities = [
         {name: _task_identity(document, task) for name, task in document.tasks.items()} for document in results
     ]
-    task_label = _labels(
-        [list(document.tasks) for document in results],
-        lambda name: len({found[name] for found in identities if name in found}) > 1,
-    )
+    task_label = _labels(identities, places, lambda having, name: len({identities[i][name] for i in having}) > 1)
     matrices = [document.concept_cosines for document in results if document.concept_cosines]
     return MergedResults(
         results=tuple(results),
-        saes=tuple(_merged_saes(results, sae_label)),
+        saes=tuple(_merged_saes(results, places, sae_label)),
         tasks=tuple(_merged_tasks(results, sae_label, task_label)),
         stability=tuple(
             pair.model_copy(update={"first": labels[pair.first], "second": labels[pair.second]})
@@ -109,33 +113,45 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
 
 def _refuse_other_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:
     (a, one), (b, other) = first, second
-    hashes = (one.weights_sha256, other.weights_sha256)
-    if all(hashes):
-        same, shown = hashes[0] == hashes[1], [f"sha256 {str(digest)[:12]}" for digest in hashes]
-    else:  # from the Hub: release and id stand for the weights
-        same = (one.folder, one.d_in, one.d_sae) == (other.folder, other.d_in, other.d_sae)
-        shown = [f"{record.folder}, d_sae {record.d_sae}" for record in (one, other)]
-    if not same:
+    if not _same_weights(one, other):
+        shown = [
+            f"sha256 {each.weights_sha256[:12]}" if each.weights_sha256 else f"{each.folder}, d_sae {each.d_sae}"
+            for each in (one, other)
+        ]
         raise ConfigError(
             f"{a} and {b} both have an SAE {name!r}, but of different weights ({shown[0]}; {shown[1]}); evaluate one of "
             "them under another name, or report them apart."
         )
 
 
-def _labels(names: Sequence[Sequence[str]], apart: Callable[[str], bool]) -> list[dict[str, str]]:
-    """For each result, from its own names to those of the report."""
-    return [
-        {name: f"{name} (result {number})" if apart(name) else name for name in own}
-        for number, own in enumerate(names, start=1)
-    ]
+def _same_weights(one: SAERecord, other: SAERecord) -> bool:
+    if one.weights_sha256 and other.weights_sha256:
+        return one.weights_sha256 == other.weights_sha256
+    # from the Hub: release and id stand for the weights
+    return (one.folder, one.d_in, one.d_sae) == (other.folder, other.d_in, other.d_sae)
+
+
+def _labels(
+    names: Sequence[Collection[str]], places: Sequence[str], apart: Callable[[Sequence[int], str], bool]
+) -> list[dict[str, str]]:
+    """For each result, from its own names to those of the report; ``apart`` says whether some of them mean different things by a name."""
+    labels = [{name: name for name in own} for own in names]
+    for name in dict.fromkeys(chain.from_iterable(names)):
+        having = [i for i, own in enumerate(names) if name in own]
+        if not apart(having, name):
+            continue
+        by_place = not any(apart([j for j in having if places[j] == places[i]], name) for i in having)
+        for i in having:
+            labels[i][name] = f"{name} ({places[i] if by_place else f'result {i + 1}'})"
+    return labels
 
 
 def _conflict(results: Sequence[Results], name: str) -> bool:
-    """Whether two results give different numbers to the same measurement of an SAE."""
+    """Whether results that have an SAE of this name have different weights, or different numbers of the same measurement."""
     found: dict[Hashable, object] = {}
     for document in results:
-        if name not in document.saes:
-            continue
+        if not _same_weights(document.saes[name], results[0].saes[name]):
+            return True
         measured: dict[Hashable, object] = {}
         if name in document.reconstruction:
             measured["reconstruction"] = document.reconstruction[name].model_dump_json()
@@ -156,19 +172,28 @@ def _task_identity(document: Results, task: TaskRecord) -> tuple[Hashable, ...]:
     return (document.model, document.hook, document.seed, task.digest, task.texts)
 
 
-def _merged_saes(results: Sequence[Results], label: Sequence[Mapping[str, str]]) -> Iterator[MergedSAE]:
+def _merged_saes(
+    results: Sequence[Results], places: Sequence[str], label: Sequence[Mapping[str, str]]
+) -> Iterator[MergedSAE]:
     for name in dict.fromkeys(shown for labels in label for shown in labels.values()):
         own = [
-            (document, ours)
-            for document, labels in zip(results, label, strict=True)
+            (place, document, ours)
+            for place, document, labels in zip(places, results, label, strict=True)
             for ours, shown in labels.items()
             if shown == name
         ]
+        place, first, ours = own[0]
+        record = first.saes[ours]
+        ending = f" ({place})" if len(set(places)) > 1 else ""
         yield MergedSAE(
             name=name,
-            record=next(document.saes[ours] for document, ours in own),
-            reconstruction=_first(document.reconstruction.get(ours) for document, ours in own),
-            geometry=_first(document.geometry.get(ours) for document, ours in own),
+            variant=record.group + ending if record.group else name,
+            curve=record.training.get("variant", record.group) + ending if record.group else name,
+            model=first.model,
+            hook=first.hook,
+            record=record,
+            reconstruction=_first(document.reconstruction.get(ours) for _, document, ours in own),
+            geometry=_first(document.geometry.get(ours) for _, document, ours in own),
         )
 
 

@@ -15,6 +15,7 @@ LOSS_TOKENS = 50_000
 def reconstruction_table(merged: MergedResults) -> ReportTable:
     """One row an SAE."""
     rows = []
+    models, hooks = {sae.model for sae in merged.saes}, {sae.hook for sae in merged.saes}
     for sae in merged.saes:
         found = sae.reconstruction
         if found is None:
@@ -24,13 +25,15 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
             (
                 sae.name,
                 sae.record.architecture,
+                sae.model if len(models) > 1 else "-",
+                sae.hook if len(hooks) > 1 else "-",
                 f"{sae.record.d_sae:,}",
                 number(found.l0, 1),
-                number(found.fvu),
-                number(found.nmse),
+                number(found.fvu, 4),
+                number(found.nmse, 4),
                 number(found.cosine),
-                number(loss.recovered_zero if loss else None),
-                number(loss.recovered_mean if loss else None),
+                number(loss.recovered_zero if loss else None, 4),
+                number(loss.recovered_mean if loss else None, 4),
                 number(loss.kl if loss else None),
                 f"{found.dead_latents / sae.record.d_sae:.1%}",
                 f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
@@ -42,8 +45,8 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         title="By SAE",
         columns=(
-            *("SAE", "saved as", "latents", "L0", "FVU", "nMSE", "cosine", "recovered, zero", "recovered, mean"),
-            *("KL", "dead", "dead poles", "two-sidedness"),
+            *("SAE", "saved as", "model", "hook", "latents", "L0", "FVU", "nMSE", "cosine"),
+            *("recovered, zero", "recovered, mean", "KL", "dead", "dead poles", "two-sidedness"),
         ),
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
@@ -82,7 +85,7 @@ def variants_table(merged: MergedResults) -> ReportTable:
                     variant,
                     str(len(saes)),
                     _over(saes, lambda found: found.l0, 1),
-                    _over(saes, lambda found: found.fvu),
+                    _over(saes, lambda found: found.fvu, 4),
                     _over_loss(saes, lambda loss: loss.recovered_zero),
                     _over_loss(saes, lambda loss: loss.recovered_mean),
                     _over(saes, lambda found: found.two_sidedness or None),
@@ -161,7 +164,7 @@ def _over(saes: list[MergedSAE], value: Callable[[ReconstructionRecord], float |
 
 def _over_loss(saes: list[MergedSAE], value: Callable[[LossRecord], float]) -> str:
     records = [sae.reconstruction.loss for sae in saes if sae.reconstruction]
-    return mean_and_range([value(loss) for loss in records if loss])
+    return mean_and_range([value(loss) for loss in records if loss], 4)
 
 
 def _means_over_tasks(merged: MergedResults) -> tuple[Mapping[str, float], Mapping[str, float]]:

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.files import write_whole
 
-REPORT_FILENAMES = ("report.md", "report.html")
+REPORT_FILENAMES = ("report.md", "report.html", "report.csv")
 
 
 def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
     """
-    Write ``report.md`` and ``report.html`` of one or several results files into ``folder``, which is made if need be.
+    Write ``report.md``, ``report.html`` and ``report.csv`` of one or several results files into ``folder``, which is made if need be.
 
     Returns:
         What they show.
@@ -28,10 +29,11 @@ def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
     if repeated:
         raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
     merged = merge_results([read_results(path) for path in paths], sources=[str(path) for path in paths])
-    markdown, html = (folder / name for name in REPORT_FILENAMES)
+    markdown, html, table = (folder / name for name in REPORT_FILENAMES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(markdown, markdown_report(merged))
+        write_whole(table, csv_report(merged))
         write_html_report(merged, html)
     except OSError as error:
         raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None

@@ -66,7 +66,7 @@ def traces(of: go.Figure) -> Sequence[Any]:
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of an SAE: one colour a variant, one marker a seed."""
+    """Colour and marker of an SAE: one colour a variant, one marker a seed; no two SAEs share both while there are enough."""
 
     colour: str
     symbol: str
@@ -77,15 +77,22 @@ def looks(merged: MergedResults) -> Mapping[str, Look]:
     variants: dict[str, list[str]] = {}
     for sae in merged.saes:
         variants.setdefault(sae.variant, []).append(sae.name)
-    return {
-        name: Look(_SAE_COLOURS[index % len(_SAE_COLOURS)], _SYMBOLS[(index + seed) % len(_SYMBOLS)])
-        for index, names in enumerate(variants.values())
-        for seed, name in enumerate(names)
-    }
+    found: dict[str, Look] = {}
+    for index, names in enumerate(variants.values()):
+        colour = _SAE_COLOURS[index % len(_SAE_COLOURS)]
+        for seed, name in enumerate(names):
+            turned = [Look(colour, _SYMBOLS[(index + seed + turn) % len(_SYMBOLS)]) for turn in range(len(_SYMBOLS))]
+            found[name] = next((look for look in turned if look not in found.values()), turned[0])
+    return found
+
+
+def whole_label(text: str) -> str:
+    """Text for plotly, which reads some HTML: escaped, on one line."""
+    return html.escape(" ".join(text.split()))
 
 
 def label(text: str) -> str:
-    """Text for plotly, which reads some HTML: escaped, on one line, cut where it is long."""
+    """The same, cut where it is long, for what stands within a plot."""
     one_line = " ".join(text.split())
     return html.escape(one_line if len(one_line) <= _LONGEST_LABEL else one_line[: _LONGEST_LABEL - 1] + "…")
 
@@ -136,7 +143,7 @@ def add_intervals(
         mode="markers",
         marker={"color": look.colour, "symbol": look.symbol, "size": 6 if faint else 9},
         opacity=0.7 if faint else 1,
-        name=label(name),
+        name=whole_label(name),
         legendgroup=name,
         showlegend=shown,
         text=[f"{html.escape(text)}: {each}" for each, _, text in kept],
@@ -152,7 +159,7 @@ def add_legend(to: go.Figure, entries: Mapping[str, Look]) -> None:
             y=[None],
             mode="markers",
             marker={"color": look.colour, "symbol": look.symbol, "size": 9},
-            name=label(name),
+            name=whole_label(name),
             showlegend=True,
             hoverinfo="skip",
         )

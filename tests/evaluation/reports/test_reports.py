@@ -1,5 +1,6 @@
 """What a person reads of results: numbers as measured, nothing from outside, nothing run that came as text."""
 
+import csv
 import io
 import json
 import re
@@ -16,9 +17,11 @@ from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.reports.report_plots import looks
 from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 from sae_lens_abstopk.evaluation.results import Interval, Results
@@ -96,11 +99,11 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
         "saved as": "signed_jumprelu",
         "latents": "4,608",
         "L0": f"{found.l0:.1f}",
-        "FVU": f"{found.fvu:.3f}",
-        "nMSE": f"{found.nmse:.3f}",
+        "FVU": f"{found.fvu:.4f}",
+        "nMSE": f"{found.nmse:.4f}",
         "cosine": f"{found.cosine:.3f}",
-        "recovered, zero": f"{found.loss.recovered_zero:.3f}",
-        "recovered, mean": f"{found.loss.recovered_mean:.3f}",
+        "recovered, zero": f"{found.loss.recovered_zero:.4f}",
+        "recovered, mean": f"{found.loss.recovered_mean:.4f}",
         "KL": f"{found.loss.kl:.3f}",
         "dead": f"{found.dead_latents / 4608:.1%}",
         "dead poles": f"{found.dead_poles / found.live_latents:.0%}",
@@ -220,7 +223,9 @@ def test_seeds_of_a_variant_are_shown_with_mean_and_range() -> None:
         "AUROC, single latent": [fmean(one.probes["single latent"].auroc.value or 0 for one in of) for of in of_tasks],
         "pole coverage": [fmean(one.latent.coverage.value or 0 for one in of) for of in of_tasks],
     }.items():
-        assert cells[column] == f"{sum(values) / 2:.3f} ({min(values):.3f} to {max(values):.3f})", column
+        digits = 4 if column == "FVU" or column.startswith("recovered") else 3
+        shown = [f"{value:.{digits}f}" for value in (sum(values) / 2, min(values), max(values))]
+        assert cells[column] == f"{shown[0]} ({shown[1]} to {shown[2]})", column
     assert "By variant" not in markdown_of(results_document()), "one SAE a variant has no range"
     assert row(section(markdown_of(document), "Stability across seeds"), "signed-0", "signed-1")[2] == "0.613"
 
@@ -382,6 +387,84 @@ def test_one_name_for_different_weights_is_refused() -> None:
         markdown_of()
 
 
+def test_one_name_at_several_hooks_is_told_apart_by_the_hook() -> None:
+    first, second, third = (results_document(saes={"topk": "per token"}, seed=seed) for seed in range(3))
+    second.hook, third.hook = "model.layers.22", "model.layers.8"
+    for document, digest in ((second, "e"), (third, "f")):
+        document.saes["topk"].weights_sha256 = digest * 64
+    merged = merge_results([first, second, third])
+    hooks = ("model.layers.15", "model.layers.22", "model.layers.8")
+    assert merged.names == [f"topk ({hook})" for hook in hooks]
+    assert [sae.variant for sae in merged.saes] == [f"per token ({hook})" for hook in hooks]
+    assert [task.name for task in merged.tasks][::3] == [f"gender ({hook})" for hook in hooks]
+    shown = markdown_of(first, second, third)
+    for hook, document in zip(hooks, (first, second, third), strict=True):
+        cells = columns(shown, "By SAE", f"topk ({hook})")
+        assert cells["hook"] == hook
+        assert cells["FVU"] == f"{document.reconstruction['topk'].fvu:.4f}"
+    third.hook, third.model = second.hook, "EleutherAI/pythia-70m"
+    assert merge_results([second, third]).names[1] == "topk (EleutherAI/pythia-70m, model.layers.22)"
+    assert "EleutherAI/pythia-70m" in section(markdown_of(second, third), "By SAE")
+    # of two results of one hook, that contradict each other, the hook says too little
+    again = results_document(saes={"topk": "per token"}, seed=4)
+    assert merge_results([first, second, again]).names == [f"topk (result {number})" for number in (1, 2, 3)]
+
+
+def test_the_csv_has_the_numbers_in_full_and_what_was_swept() -> None:
+    document = results_document(saes={"a": "signed", "topk, wide": None})
+    found, other = document.reconstruction["a"], document.reconstruction["topk, wide"]
+    document.saes["a"].training |= {"lr": 3e-4, "seed": 2, "training_architecture_details": {"k": 57.0}}
+    document.saes["topk, wide"].training |= {"k": 32}
+    found.fvu, other.loss = 0.1 + 0.2, None
+    other.nmse = float("nan")
+    first, second = csv.DictReader(io.StringIO(csv_report(merge_results([document]))))
+    assert found.loss is not None
+    for key, value in {
+        "model": document.model,
+        "hook": "model.layers.15",
+        "group": "signed",
+        "d_sae": 4608,
+        "k": 57.0,
+        "lr": 3e-4,
+        "seed": 2,
+        "train_batch_size_tokens": "",
+        "fvu": found.fvu,
+        "loss_recovered_zero": found.loss.recovered_zero,
+        "antipodal_pairs": document.geometry["a"].antipodal_pairs,
+    }.items():
+        assert first[key] == str(value), key
+    assert [second[key] for key in ("sae", "k", "group", "loss_kl", "nmse")] == ["topk, wide", "32", "", "", ""]
+
+
+def test_saes_of_a_large_sweep_are_told_apart(page: Callable[..., Page]) -> None:
+    long = "runs/pythia-70m_batch_abstopk_layer-3"
+    names = {f"{long}_lr-{lr}_seed-{seed}": f"{long}_lr-{lr}" for lr in range(9) for seed in range(3)}
+    document = results_document(saes=dict(names), tasks={"a": ("x", "y")})
+    found = looks(merge_results([document]))
+    assert len(set(found.values())) == len(names) == 27
+    fvu = page(document).figures[0]
+    assert {trace["name"] for trace in fvu["data"]} == set(names.values()), "whole, in the legend"
+
+
+def test_a_variant_at_several_k_is_one_curve(page: Callable[..., Page]) -> None:
+    groups = {f"{variant} k={k} seed {seed}": f"{variant} k={k}" for k in (9, 5) for variant in "ab" for seed in (0, 1)}
+    document = results_document(saes=dict(groups), tasks={})
+    for name, record in document.saes.items():
+        record.training["variant"] = name[0]
+        document.reconstruction[name].l0 = float(name[4]) + float(name[-1]) / 2
+    drawn = page(document).figures[0]["data"]
+    lines = [trace for trace in drawn if trace["mode"] == "lines"]
+    marks = [trace for trace in drawn if trace["mode"] == "markers"]
+    assert [trace["name"] for trace in marks] == ["a", "b"]
+    assert [len(trace["x"]) for trace in marks] == [4, 4]
+    for line, mark, variant in zip(lines, marks, "ab", strict=True):
+        means = [fmean(document.reconstruction[f"{variant} k={k} seed {seed}"].fvu for seed in (0, 1)) for k in (5, 9)]
+        assert line["x"] == [5.25, 9.25]
+        assert line["y"] == pytest.approx(means)
+        assert line["line"]["color"] == mark["marker"]["color"]
+    assert f"FVU {document.reconstruction['a k=9 seed 0'].fvu:.4f}" in marks[0]["text"][0]
+
+
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:
     document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
     for width in (60, 80, 200):
@@ -407,9 +490,9 @@ def test_the_command_writes_both_and_prints_the_tables(tmp_path: Path) -> None:
     document.write(tmp_path / "a.json")
     done = invoke(str(tmp_path / "a.json"), "--out", str(tmp_path / "new" / "out"))
     assert done.exit_code == 0, done.output
-    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"report.md", "report.html"}
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"report.md", "report.html", "report.csv"}
     assert (tmp_path / "new" / "out" / "report.md").read_text() == markdown_of(document)
-    assert f"{document.reconstruction['topk'].fvu:.3f}" in done.output
+    assert f"{document.reconstruction['topk'].fvu:.4f}" in done.output
 
 
 def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,35 @@
+"""Results as a table for further analysis."""
+
+import csv
+import io
+from itertools import chain
+from typing import Any
+
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
+
+_OF_TRAINING = ("lr", "seed", "train_batch_size_tokens", "training_tokens", "training_architecture")
+
+
+def csv_report(merged: MergedResults) -> str:
+    """One row an SAE, numbers in full; a cell is empty where nothing is known."""
+    rows = [_row(sae) for sae in merged.saes]
+    written = io.StringIO()
+    table = csv.DictWriter(written, list(dict.fromkeys(chain.from_iterable(rows))), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return written.getvalue()
+
+
+def _row(sae: MergedSAE) -> dict[str, Any]:
+    record, found = sae.record, sae.reconstruction
+    details = record.training.get("training_architecture_details") or {}
+    row: dict[str, Any] = {"sae": sae.name, "model": sae.model, "hook": sae.hook}
+    row |= {key: getattr(record, key) for key in ("group", "architecture", "d_in", "d_sae", "weights_sha256")}
+    row |= {"k": record.training.get("k", details.get("k"))}
+    row |= {key: record.training.get(key) for key in _OF_TRAINING}
+    if found:
+        row |= found.model_dump(exclude={"two_sidedness_histogram", "density_quantiles", "loss"})
+        row |= {f"loss_{key}": value for key, value in (found.loss.model_dump() if found.loss else {}).items()}
+    if sae.geometry:
+        row |= sae.geometry.model_dump(exclude={"decoder_norm_quantiles"})
+    return {key: None if value != value else value for key, value in row.items()}
