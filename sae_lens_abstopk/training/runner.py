@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
@@ -35,7 +35,7 @@ from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.metadata import note_run
-from sae_lens_abstopk.training.metrics import loss_metrics, step_metrics
+from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
@@ -249,10 +249,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 taken = {name: self._step(name, batch, logs=logs) for name in trainers}
                 self.watch.note({name: loss for name, (loss, _) in taken.items()}, step)
                 progress.advance_to(first.n_training_samples)
-                losses = self._loss_recovered() if measures else {}
+                held_out = self._held_out() if measures else {}
                 if logs:
                     for name, trainer in trainers.items():
-                        metrics = taken[name][1] | (loss_metrics(losses[name]) if name in losses else {})
+                        metrics = taken[name][1] | (held_out_metrics(held_out[name]) if name in held_out else {})
                         metrics["tokens_per_second"] = progress.tokens_per_second
                         loggers[name].log(metrics, step)
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
@@ -261,9 +261,11 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 elif cfg.save_final_checkpoint:
                     self.checkpoints.save(self.batches.position())
         self.watch.look()
-        for trainer in trainers.values():
+        for name, trainer in trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
+            if name in self.controllers:  # what is in the config is where it started
+                trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.final_value
 
     def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> tuple[torch.Tensor, dict[str, float]]:
         """
@@ -291,21 +293,21 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg = self.cfg
         return bool(cfg.perf_log_freq and cfg.held_out_every) and (last or step % cfg.perf_log_freq == 0)
 
-    def _loss_recovered(self) -> dict[str, LossRecovered]:
+    def _held_out(self) -> dict[str, Reconstruction]:
         """By SAE, on the rank that leads; where that fails, all ranks save progress and stop."""
         failed: Exception | None = None
-        losses: dict[str, LossRecovered] = {}
+        results: dict[str, Reconstruction] = {}
         try:
             if self.held_out_loss is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    losses = self.held_out_loss.measure(self.trainers)
+                    results = self.held_out_loss.measure(self.trainers)
         except Exception as error:
             clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
             failed = error
         if any_rank(failed is not None):
             self.checkpoints.save_and_say(self.batches.position(), self.console)
             raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
-        return losses
+        return results
 
     @override
     def _set_sae_metadata(self) -> None:
