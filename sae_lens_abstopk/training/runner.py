@@ -1,7 +1,7 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import clear_frames
@@ -41,7 +41,7 @@ from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_ove
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
 from sae_lens_abstopk.training.target_l0 import L0Controller
-from sae_lens_abstopk.training.tracking import finish_wandb, open_trackers, start_wandb
+from sae_lens_abstopk.training.tracking import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
@@ -132,11 +132,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
         barrier()  # before the folder changes, every rank has looked at it
-        with run_locks(self.output, self.given.checkpoint_path) if self.leads else nullcontext():
+        with ExitStack() as stack:
             if self.leads:
+                stack.enter_context(run_locks(self.output, self.given.checkpoint_path))
                 refuse_to_overwrite(self.given)  # another process may have been here since
             self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
             self._prepare()
+            if self.leads and self.cfg.logger.log_to_wandb:
+                goes_on, config = self.resumed is not None, self.cfg.to_dict()
+                stack.enter_context(wandb_run(self.cfg.logger, self.output, config, goes_on=goes_on, warn=self._say))
             loggers = {name: self._loggers(name) for name in self.saes}
             console = self.console  # self in the message would keep the run and its model in a cycle
             signals = StopSignals(
@@ -158,8 +162,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 self.batches.close()
                 for logger in loggers.values():
                     logger.close()
-                if self.leads and self.cfg.logger.log_to_wandb:
-                    finish_wandb(self._say)
         return self.sae
 
     def _prepare(self) -> None:
@@ -185,8 +187,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self._set_sae_metadata()
         if self.leads:
             write_config(self.output, self.given)
-        if self.leads and cfg.logger.log_to_wandb:
-            start_wandb(cfg.logger, self.output, cfg.to_dict(), goes_on=self.resumed is not None, warn=self._say)
 
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
         try:
@@ -222,7 +222,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self.folder(name),
             several=len(self.saes) > 1,
             first_step=self.trainers[name].n_training_steps + 1,
-            config=self.cfg.to_dict(),
+            config=self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}},
             warn=self._say,
         )
         return Loggers(loggers, self._say)
