@@ -59,7 +59,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a key that the architecture does not have": (
         {"sae.architecture": "standard"},
-        r"sae\.k is no key of the architecture standard, but of abstopk, .*leave it out",
+        r"sae\.k is no key of the architecture standard, but of abstopk, .*leave it out and set target_l0\.sae \(in a sweep",
     ),
     "learning rate below 0": ({"lr": -1.0}, "lr=-1.0 must be above 0"),
     "learning rate in words": ({"lr": "fast"}, "lr='fast' has the wrong type"),
