@@ -17,6 +17,10 @@ class ConfigError(ValueError):
     """A setting, file or model that cannot be used: what was wrong, where, what is allowed, what to do."""
 
 
+class FolderInUseError(ConfigError):
+    """A folder that another process is writing."""
+
+
 class HubError(RuntimeError):
     """The Hub, or the way to it, said no: what was being done, what came back, what to do."""
 

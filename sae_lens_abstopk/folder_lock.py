@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, FolderInUseError
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"
@@ -33,7 +33,8 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         key: The config key that names it, for errors.
 
     Raises:
-        ConfigError: another process holds it, which the text names; or the folder cannot be written to.
+        FolderInUseError: another process holds it, which the text names.
+        ConfigError: the folder cannot be written to.
     """
     lock = FileLock(folder / LOCK)
     holder, is_new = folder / HOLDER, not folder.exists()
@@ -41,7 +42,7 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         folder.mkdir(parents=True, exist_ok=True)
         acquire(lock)
     except Timeout:
-        raise ConfigError(
+        raise FolderInUseError(
             f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name another folder."
         ) from None
     except OSError as error:

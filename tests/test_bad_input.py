@@ -35,7 +35,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown dtype": ({"sae.dtype": "int8"}, "dtype='int8'"),
     "a key that the architecture does not have": (
         {"sae.architecture": "standard"},
-        r"sae\.k is no key of the architecture standard, but of abstopk, .*leave it out",
+        r"sae\.k is no key of the architecture standard, but of abstopk, .*leave it out and set target_l0\.sae \(in a sweep",
     ),
     "no tokens": ({"training_tokens": 0}, "training_tokens=0 must be at least 1"),
     "no step": ({"training_tokens": 32}, "not one step would be taken"),

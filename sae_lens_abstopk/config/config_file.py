@@ -14,6 +14,7 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
 
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
+from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.config.model_config import model_shape
 from sae_lens_abstopk.config.presets import SAE_SHORTHANDS, apply_override, merge_variant, read_raw
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
@@ -78,11 +79,12 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
             )
     values = {key: _typed(key, value, hints[key]) for key, value in raw.items()}
     layer = values.pop("layer", None)
-    if "{layer}" in values.get("hook_name", ""):
+    with_place = [key for key in ("hook_name", "activation_cache") if "{layer}" in (values.get(key) or "")]
+    for key in with_place:
         if layer is None:
-            raise ConfigError(f"hook_name={values['hook_name']!r} has a place for a layer; set layer=N.")
-        values["hook_name"] = values["hook_name"].replace("{layer}", str(layer))
-    elif layer is not None:
+            raise ConfigError(f"{key}={values[key]!r} has a place for a layer; set layer=N.")
+        values[key] = values[key].replace("{layer}", str(layer))
+    if layer is not None and not with_place:
         raise ConfigError(
             f"layer={layer} has no effect, as hook_name={values.get('hook_name')!r} has no '{{layer}}' in it; write {{layer}} "
             "there, or leave layer out."
@@ -203,8 +205,11 @@ def _check_foreign_keys(raw: Mapping[Any, Any], known: Iterable[str], architectu
     for key in sorted(set(map(str, raw)) - set(known) - NOT_IN_FILES):
         owners = [name for name in offered_architectures() if key in _hints(sae_config_class(name))]
         if owners:
-            leave_out = "leave it out, as the variants of a preset do (`abstopk configs`)"
-            remedy = leave_out if where == "sae" else "leave it out"
+            remedy = "leave it out"
+            if where == "sae" and key == "k" and sparsity_coefficient(sae_config_class(architecture)):
+                remedy += " and set target_l0.sae (in a sweep, in an entry of its own)"
+            elif where == "sae":
+                remedy += ", as the variants of a preset do (`abstopk configs`)"
             raise ConfigError(
                 f"{where}.{key} is no key of the architecture {architecture}, but of {', '.join(owners)}; {remedy}."
             )

@@ -23,7 +23,7 @@ from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
 EXTRA = {
-    "layer": ("int", "none", "Layer that takes the place of {layer} in hook_name."),
+    "layer": ("int", "none", "Layer that takes the place of {layer} in hook_name and activation_cache."),
     "training_steps": ("int", "none", "Optimiser steps, in place of training_tokens."),
     "companions": (
         "section",
@@ -65,7 +65,11 @@ EXTRA = {
     "logger.wandb_project": ("str", "sae_lens_training", "Weights & Biases project."),
     "logger.wandb_entity": ("str | null", "null", "User or team of that project; by default that of the login."),
     "logger.wandb_id": ("str | null", "null", "Id of the Weights & Biases run; by default a new one."),
-    "logger.run_name": ("str | null", "null", "Name of the Weights & Biases run."),
+    "logger.run_name": (
+        "str | null",
+        "null",
+        "Name of the run in Weights & Biases and MLflow; by default that of the run folder.",
+    ),
     "logger.log_weights_to_wandb": ("bool", "true", "Log the weights too, with the other files of the run."),
 }
 

@@ -162,9 +162,10 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 )
             if not 0 < target <= sae.d_sae:
                 raise ConfigError(f"target_l0.{name}={target!r} must be above 0 and at most d_sae={sae.d_sae}.")
+        run_name = self.logger.run_name
         super().__post_init__()
-        # SAELens appends a random id to the path, which a run folder of its own makes superfluous.
-        self.checkpoint_path = checkpoint_path
+        # SAELens appends a random id to the path and calls the run by its size, which a folder of its own makes superfluous
+        self.checkpoint_path, self.logger.run_name = checkpoint_path, run_name
 
     @property
     def all_saes(self) -> dict[str, TrainingSAEConfig]:

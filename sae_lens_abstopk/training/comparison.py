@@ -12,7 +12,7 @@ from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.config.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.config.presets import named_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
 from sae_lens_abstopk.training.run_folder import part_folder, under_checkpoint_path
@@ -149,10 +149,15 @@ def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = 
 
     Raises:
         ConfigError: before any is trained, if the folder of one holds a run with other settings.
-        TrainingStopped: at the end, naming the runs that failed.
+        TrainingStopped: at the end, naming the runs that failed, or that other processes train.
     """
     require_one_process("abstopk compare")
-    train_unfinished({run.name: run.config for run in comparison.runs}, console=console, dry_run=dry_run)
+    configs = {run.name: run.config for run in comparison.runs}
+    if elsewhere := train_unfinished(configs, console=console, dry_run=dry_run):
+        raise TrainingStopped(
+            f"{', '.join(elsewhere)}: being trained by other processes. When they are done, run the same command again, which "
+            "evaluates all."
+        )
 
 
 def variants_as_overrides(

@@ -1,4 +1,4 @@
-"""Loss Recovered on held-out text, of SAEs in training."""
+"""Reconstruction and Loss Recovered on held-out text, of SAEs in training."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -8,7 +8,7 @@ from sae_lens import SAETrainer, TrainingSAE
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import ScaledCodec
@@ -18,7 +18,7 @@ from sae_lens_abstopk.training.measured_tokens import token_batches
 
 class HeldOutLoss:
     """
-    What a language model loses on ``perf_tokens`` held-out tokens where SAEs reconstruct its activations.
+    What SAEs lose of the activations of ``perf_tokens`` held-out tokens, and a language model that they reconstruct them for.
 
     Args:
         model: The language model of the run.
@@ -38,7 +38,7 @@ class HeldOutLoss:
         self.batches = token_batches(model, cfg, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True)
         """Token ids, each [batch, context_size]."""
 
-    def measure(self, trainers: Mapping[str, SAETrainer[Any, Any]]) -> dict[str, LossRecovered]:
+    def measure(self, trainers: Mapping[str, SAETrainer[Any, Any]]) -> dict[str, Reconstruction]:
         """Of the SAEs as they are now, by name; no other thread may run the model meanwhile."""
         codecs = {}
         for name, trainer in trainers.items():
@@ -57,6 +57,5 @@ class HeldOutLoss:
             )
         for trainer in trainers.values():
             trainer.sae.train()
-        losses = {name: result.loss for name, result in results.items() if result.loss is not None}
-        self.reference = losses["sae"]
-        return losses
+        self.reference = results["sae"].loss
+        return results

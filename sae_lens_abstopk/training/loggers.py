@@ -22,7 +22,10 @@ COLUMNS: tuple[str, ...] = (
     "dead_poles",
     "two_sidedness",
     "learning_rate",
+    "sparsity_coefficient",
     "tokens_per_second",
+    "held_out_fvu",
+    "held_out_l0",
     "ce_clean",
     "ce_sae",
     "ce_zero",
@@ -42,13 +45,20 @@ class MetricLogger(Protocol):
 
 
 class CsvLogger:
-    """One row a call, with the columns of :data:`COLUMNS`; flushed, so that a killed run keeps its rows."""
+    """
+    One row a call, with the columns that the file has, in a new one :data:`COLUMNS`.
+
+    Each is flushed, so that a killed run keeps its rows.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction="ignore", restval="")
-        if self._file.tell() == 0:
+        self._file = path.open("a+", newline="", encoding="utf-8")
+        self._file.seek(0)
+        header = self._file.readline().split()  # of a run that an earlier version began, it lacks columns
+        columns = header[0].split(",") if header else COLUMNS
+        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", restval="")
+        if not header:
             self._writer.writeheader()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

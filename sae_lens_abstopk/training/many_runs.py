@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.errors import ConfigError, FolderInUseError, TrainingStopped
 from sae_lens_abstopk.model.language_model import check_hook, require_tokenizer
 from sae_lens_abstopk.training.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.interruption import came_of_a_signal
@@ -16,30 +16,36 @@ from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.runner import train
 
 
-def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> None:
+def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:
     """
     Train the runs that are not finished, by name; with ``dry_run`` only list them.
 
-    A run that was stopped goes on from its newest checkpoint. One that fails is passed over; Ctrl-C, SIGTERM and SIGHUP end all.
+    A run that was stopped goes on from its newest checkpoint. One that fails is passed over, and one that another process
+    trains; Ctrl-C, SIGTERM and SIGHUP end all.
+
+    Returns:
+        The names of those that other processes train.
 
     Raises:
         ConfigError: before any is trained, if the folder of one holds a run with other settings, an activation cache does not
             serve all runs that name it, or a model cannot be had or lacks a hook.
         TrainingStopped: at the end, naming the runs that failed.
     """
-    finished = [is_finished(cfg) for cfg in configs.values()]
-    waiting = {name: cfg for (name, cfg), done in zip(configs.items(), finished, strict=True) if not done}
+    waiting = {name: cfg for name, cfg in configs.items() if not is_finished(cfg)}
     require_caches(waiting)
     if not dry_run:
         _require_models(waiting.values())
-    stopped = []
-    for i, ((name, cfg), done) in enumerate(zip(configs.items(), finished, strict=True), 1):
-        console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False)
-        if done or dry_run:
-            continue
+    stopped, elsewhere = [], []
+    for i, (name, cfg) in enumerate(configs.items(), 1):
         try:
-            resume_if_started(cfg)
-            train(cfg, console=console)
+            done = is_finished(cfg)  # perhaps by another process, since
+            console.print(f"[{i}/{len(configs)}] {name}{'  done' if done else ''}", markup=False)
+            if not done and not dry_run:
+                resume_if_started(cfg)
+                train(cfg, console=console)
+        except FolderInUseError as error:
+            elsewhere.append(name)
+            console.print(f"{name} is passed over: {error}", markup=False, soft_wrap=True)
         except Exception as error:
             if came_of_a_signal(error):
                 raise
@@ -50,6 +56,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
             if not isinstance(error, ConfigError | OSError | RuntimeError):
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
     refuse_stopped(stopped, len(configs))
+    return elsewhere
 
 
 def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = False) -> None:
@@ -76,6 +83,7 @@ def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = Fal
             raise ConfigError(
                 f"activation_cache={cfg.activation_cache!r} cannot serve both {other} and {name}, which differ in "
                 f"{', '.join(differing)}. Give each an activation_cache of its own"
+                + (" ({layer} in it stands for the layer)" if "hook_name" in differing else "")
                 + (", or set shuffle=false, so that the seed does not order the text." if "seed" in differing else ".")
             )
         try:

@@ -35,4 +35,5 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_n
                 sae.cfg.metadata[key] = value
         sae.cfg.metadata.label = name
     architecture = saes["sae"].cfg.architecture().removeprefix("sparse_")
-    common.label = "sae" if architecture in saes else architecture  # a companion may have that name
+    # a companion may have the name of the architecture
+    common.label = common.variant or ("sae" if architecture in saes else architecture)

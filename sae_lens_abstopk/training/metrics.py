@@ -6,8 +6,8 @@ import torch
 from sae_lens import SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
+from sae_lens_abstopk.config.checks import sparsity_coefficient
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
 from sae_lens_abstopk.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 
@@ -28,6 +28,7 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
     n_active = int(summed((codes._values() if codes.is_sparse else codes).count_nonzero()))
     counted = getattr(trainer.sae, "pole_counts", None)
     poles = pole_statistics(summed(pole_counts(codes)) if counted is None else counted)
+    coefficient = sparsity_coefficient(trainer.sae.cfg)
     return {
         "tokens": trainer.n_training_samples,
         "loss": averaged(output.loss.detach().clone()).item(),
@@ -39,16 +40,20 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
         "dead_poles": poles.dead_poles,
         "two_sidedness": poles.mean_two_sidedness,
         "learning_rate": trainer.optimizer.param_groups[0]["lr"],
-    }
+    } | ({} if coefficient is None else {"sparsity_coefficient": trainer.coefficient_schedulers[coefficient].value})
 
 
-def loss_metrics(found: LossRecovered) -> dict[str, float]:
-    """What a row has besides where Loss Recovered was measured."""
+def held_out_metrics(found: Reconstruction) -> dict[str, float]:
+    """What a row has besides where the SAE was measured, in evaluation mode, on held-out text."""
+    loss = found.loss
+    assert loss is not None
     return {
-        "ce_clean": found.ce_clean,
-        "ce_sae": found.ce_sae,
-        "ce_zero": found.ce_zero,
-        "ce_mean": found.ce_mean,
-        "loss_recovered_zero": found.zero,
-        "loss_recovered_mean": found.mean,
+        "held_out_fvu": found.fvu,
+        "held_out_l0": found.l0,
+        "ce_clean": loss.ce_clean,
+        "ce_sae": loss.ce_sae,
+        "ce_zero": loss.ce_zero,
+        "ce_mean": loss.ce_mean,
+        "loss_recovered_zero": loss.zero,
+        "loss_recovered_mean": loss.mean,
     }

@@ -1,7 +1,7 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import clear_frames
@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
@@ -35,13 +35,13 @@ from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
 from sae_lens_abstopk.training.metadata import note_run
-from sae_lens_abstopk.training.metrics import loss_metrics, step_metrics
+from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
 from sae_lens_abstopk.training.target_l0 import L0Controller
-from sae_lens_abstopk.training.tracking import finish_wandb, open_trackers, start_wandb
+from sae_lens_abstopk.training.tracking import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
@@ -132,11 +132,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def run(self) -> TrainingSAE[Any]:
         """Train, write the run folder, and return the first SAE."""
         barrier()  # before the folder changes, every rank has looked at it
-        with run_locks(self.output, self.given.checkpoint_path) if self.leads else nullcontext():
+        with ExitStack() as stack:
             if self.leads:
+                stack.enter_context(run_locks(self.output, self.given.checkpoint_path))
                 refuse_to_overwrite(self.given)  # another process may have been here since
             self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
             self._prepare()
+            if self.leads and self.cfg.logger.log_to_wandb:
+                goes_on, config = self.resumed is not None, self.cfg.to_dict()
+                stack.enter_context(wandb_run(self.cfg.logger, self.output, config, goes_on=goes_on, warn=self._say))
             loggers = {name: self._loggers(name) for name in self.saes}
             console = self.console  # self in the message would keep the run and its model in a cycle
             signals = StopSignals(
@@ -158,8 +162,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 self.batches.close()
                 for logger in loggers.values():
                     logger.close()
-                if self.leads and self.cfg.logger.log_to_wandb:
-                    finish_wandb(self._say)
         return self.sae
 
     def _prepare(self) -> None:
@@ -185,8 +187,6 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self._set_sae_metadata()
         if self.leads:
             write_config(self.output, self.given)
-        if self.leads and cfg.logger.log_to_wandb:
-            start_wandb(cfg.logger, self.output, cfg.to_dict(), goes_on=self.resumed is not None, warn=self._say)
 
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
         try:
@@ -222,7 +222,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self.folder(name),
             several=len(self.saes) > 1,
             first_step=self.trainers[name].n_training_steps + 1,
-            config=self.cfg.to_dict(),
+            config=self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}},
             warn=self._say,
         )
         return Loggers(loggers, self._say)
@@ -249,10 +249,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 taken = {name: self._step(name, batch, logs=logs) for name in trainers}
                 self.watch.note({name: loss for name, (loss, _) in taken.items()}, step)
                 progress.advance_to(first.n_training_samples)
-                losses = self._loss_recovered() if measures else {}
+                held_out = self._held_out() if measures else {}
                 if logs:
                     for name, trainer in trainers.items():
-                        metrics = taken[name][1] | (loss_metrics(losses[name]) if name in losses else {})
+                        metrics = taken[name][1] | (held_out_metrics(held_out[name]) if name in held_out else {})
                         metrics["tokens_per_second"] = progress.tokens_per_second
                         loggers[name].log(metrics, step)
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
@@ -261,9 +261,11 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 elif cfg.save_final_checkpoint:
                     self.checkpoints.save(self.batches.position())
         self.watch.look()
-        for trainer in trainers.values():
+        for name, trainer in trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
+            if name in self.controllers:  # what is in the config is where it started
+                trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.final_value
 
     def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> tuple[torch.Tensor, dict[str, float]]:
         """
@@ -291,21 +293,21 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg = self.cfg
         return bool(cfg.perf_log_freq and cfg.held_out_every) and (last or step % cfg.perf_log_freq == 0)
 
-    def _loss_recovered(self) -> dict[str, LossRecovered]:
+    def _held_out(self) -> dict[str, Reconstruction]:
         """By SAE, on the rank that leads; where that fails, all ranks save progress and stop."""
         failed: Exception | None = None
-        losses: dict[str, LossRecovered] = {}
+        results: dict[str, Reconstruction] = {}
         try:
             if self.held_out_loss is not None:
                 with self.batches.paused():  # a prefetching thread runs the same model
-                    losses = self.held_out_loss.measure(self.trainers)
+                    results = self.held_out_loss.measure(self.trainers)
         except Exception as error:
             clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
             failed = error
         if any_rank(failed is not None):
             self.checkpoints.save_and_say(self.batches.position(), self.console)
             raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
-        return losses
+        return results
 
     @override
     def _set_sae_metadata(self) -> None:

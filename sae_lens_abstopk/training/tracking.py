@@ -2,8 +2,10 @@
 
 import os
 import re
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.config.presets import flat_keys
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
 
 ARTEFACTS = (
@@ -138,7 +141,8 @@ class MlflowLogger:
             if (self._folder / name).is_file():
                 self._client.log_artifact(self._run, str(self._folder / name))
         is_whole = (self._folder / SAE_WEIGHTS_FILENAME).is_file()
-        self._client.set_terminated(self._run, "FINISHED" if is_whole else "KILLED")
+        ended = "KILLED" if came_of_a_signal(sys.exception()) else "FAILED"  # by what the run is being left with
+        self._client.set_terminated(self._run, "FINISHED" if is_whole else ended)
 
 
 class TensorBoardLogger:
@@ -183,14 +187,15 @@ def open_trackers(
         warn: Called with a sentence.
     """
     wanted: dict[str, Callable[[], MetricLogger]] = {}
+    run_name = _run_name(cfg, Path(config["output_path"]))
     if cfg.log_to_wandb and wandb.run is not None:
-        artifact = f"sae_{Path(config['model_name']).name}_{config['hook_name']}_{label}"
+        artifact = f"sae_{run_name}_{label}_{Path(config['model_name']).name}_{config['hook_name']}"
         wanted["WandbLogger"] = lambda: WandbLogger(
             cfg, folder, artifact=artifact, prefix=f"{label}/" if several else ""
         )
     if cfg.log_to_mlflow:
-        run_name = f"{cfg.run_name}/{label}" if several else str(cfg.run_name)
-        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, run_name, folder, config, goes_on=first_step > 1)
+        of_sae = f"{run_name}/{label}" if several else run_name
+        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, of_sae, folder, config, goes_on=first_step > 1)
     if cfg.log_to_tensorboard:
         wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config, first_step)
     opened = []
@@ -202,11 +207,18 @@ def open_trackers(
     return opened
 
 
-def start_wandb(
+def _run_name(cfg: LoggingConfig, output: Path) -> str:
+    return cfg.run_name or output.resolve().name
+
+
+@contextmanager
+def wandb_run(
     cfg: LoggingConfig, folder: Path, config: dict[str, Any], *, goes_on: bool, warn: Callable[[str], object]
-) -> None:
+) -> Iterator[None]:
     """
-    Open the Weights & Biases run that SAELens's logging config describes; where that fails, warn and go without.
+    Open the Weights & Biases run that SAELens's logging config describes, and close it; where that fails, warn and go without.
+
+    A run that is open already is the caller's: the config is added to its own, and it stays open.
 
     Args:
         cfg: Where to.
@@ -215,26 +227,28 @@ def start_wandb(
         goes_on: Whether the run goes on from a checkpoint, and so in the W&B run that the folder or the config names.
         warn: Called with a sentence.
     """
-    noted, run_id = folder / WANDB_ID, cfg.wandb_id
+    of_caller, noted, run_id = wandb.run, folder / WANDB_ID, cfg.wandb_id
     if goes_on and run_id is None and noted.is_file():
         run_id = noted.read_text(encoding="utf-8")
     try:
-        run = wandb.init(
+        if of_caller is not None:
+            of_caller.config.update(config, allow_val_change=True)
+        run = of_caller or wandb.init(
             project=cfg.wandb_project,
             entity=cfg.wandb_entity,
             config=config,
-            name=cfg.run_name,
+            name=_run_name(cfg, folder),
             id=run_id,
             resume="allow" if goes_on else None,
         )
         noted.write_text(run.id, encoding="utf-8")
     except Exception as error:  # no key, or a server that cannot be reached
         warn(failure_note("Weights & Biases", error))
-
-
-def finish_wandb(warn: Callable[[str], object]) -> None:
-    """Close the Weights & Biases run; where that fails, warn."""
     try:
-        wandb.finish()
-    except Exception as error:  # its process has died
-        warn(failure_note("Weights & Biases", error))
+        yield
+    finally:
+        try:
+            if of_caller is None:
+                wandb.finish(exit_code=0 if (folder / SAE_WEIGHTS_FILENAME).is_file() else 1)
+        except Exception as error:  # its process has died
+            warn(failure_note("Weights & Biases", error))

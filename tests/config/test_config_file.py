@@ -180,12 +180,14 @@ def test_a_complete_config_is_read(raw_config: dict[str, Any]) -> None:
 
 def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
     raw_config |= {"hook_name": "model.layers.{layer}", "layer": 3, "training_steps": 7}
+    raw_config["activation_cache"] = "cache-{layer}"
     del raw_config["training_tokens"]
     raw_config["sae"] = SIGNED | {"expansion_factor": 4, "k_fraction": 0.125}
     del raw_config["sae"]["k"]
     cfg = build_config(raw_config)
     assert (cfg.hook_name, cfg.training_tokens, cfg.sae.d_sae, cfg.sae.k) == ("model.layers.3", 7 * 64, 128, 4)
     assert cfg.sae.n_signed == 8
+    assert cfg.activation_cache == "cache-3"
 
 
 def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Each preset against a tiny randomly initialised model of the same class: hook found, right width, two steps run."""
 
+import csv
 import math
 from pathlib import Path
 
@@ -21,9 +22,11 @@ def test_a_preset_trains_on_a_model_of_its_class(
 ) -> None:
     overrides = [*small_run(tiny_models[model], texts), f"output_path={tmp_path / 'run'}", "sae.k=4"]
     result = train(load_config(f"{model}{variant}", overrides), console=Console(quiet=True))
-    last = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[-1].split(",")
-    assert last[0] == "2"
-    assert all(math.isfinite(float(value)) for value in last)
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert last["step"] == "2"
+    assert last.pop("sparsity_coefficient") == "", "k decides the L0"
+    assert all(math.isfinite(float(value)) for value in last.values())
     assert result.saes["sae"].cfg.d_in == 32
 
 

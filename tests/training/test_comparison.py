@@ -15,13 +15,16 @@ from sae_lens.training.optim import CoefficientScheduler
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.training import comparison as comparison_module
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.target_l0 import L0Controller
+from tests.training.exactness import rows
 
 QUIET = Console(quiet=True)
 VARIANTS = {
-    "abstopk": {"architecture": "abstopk"},
+    "signed": {"architecture": "abstopk"},
     "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
     "standard": {"architecture": "standard", "l1_coefficient": 0.1},
 }
@@ -46,9 +49,10 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
         cfgs = {name: json.loads((path / "cfg.json").read_text()) for name, path in run.folders().items()}
         assert [cfg["architecture"] for cfg in cfgs.values()] == ["abstopk", "topk", "standard"]
         assert [cfg["d_sae"] for cfg in cfgs.values()] == [64, 128, 64]
-        assert cfgs["abstopk"]["k"] == run.k
+        assert cfgs["signed"]["k"] == run.k
         assert run.config.seed == run.seed
-        assert [cfg["metadata"]["variant"] for cfg in cfgs.values()] == list(VARIANTS)
+        for key in ("variant", "label"):  # of the report, of the screen and the trackers
+            assert [cfg["metadata"][key] for cfg in cfgs.values()] == list(VARIANTS)
         assert run.config.target_l0 == {"standard": run.k}
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
     again = load_comparison(written(raw_config, tmp_path), out=tmp_path / "runs")
@@ -59,10 +63,20 @@ def test_every_variant_is_trained_at_every_k_and_seed_and_nothing_twice(
     with pytest.raises(ConfigError, match=r"k3_seed0 is of a run with other settings: training_tokens is"):
         run_comparison(longer, console=QUIET)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    stopped = comparison.runs[1].folders()["abstopk"]
+    stopped = comparison.runs[1].folders()["signed"]
     (stopped / "sae_weights.safetensors").unlink()
     run_comparison(again, console=QUIET)  # the run that was stopped is started again or gone on with
     assert (stopped / "sae_weights.safetensors").is_file()
+
+
+def test_a_comparison_of_which_another_process_trains_a_run_says_so_in_place_of_evaluating(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison_module, "train_unfinished", lambda *_, **__: ["k3_seed1"])
+    with pytest.raises(
+        TrainingStopped, match=r"^k3_seed1: being trained by other processes\. When they are done, run the"
+    ):
+        run_comparison(load_comparison(written(raw_config, tmp_path), out=tmp_path / "runs"), console=QUIET)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +201,10 @@ def test_in_training_the_coefficient_moves_towards_the_target(
         run = TrainingRun(build_config(raw_config | changes), console=QUIET)
         run.run()
         moved.append(run.trainers["sae"].coefficient_schedulers[kind].final_value)
+        logged = [float(row["sparsity_coefficient"]) for row in rows(run.output)]
+        assert logged[0] == 1e-3
+        assert (logged[-1] > 1e-3) == (moved[-1] > 1e-3)
+        assert json.loads((run.output / "cfg.json").read_text())["metadata"]["sparsity_coefficient"] == moved[-1]
     assert moved[0] > 1e-3 > moved[1]
 
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.ranks import OtherRankError, barrier, this_rank
-from sae_lens_abstopk.training import run_checkpoints
+from sae_lens_abstopk.training import held_out_loss, run_checkpoints
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, NonFiniteActivationsError
 from sae_lens_abstopk.training.checkpoint import CheckpointError
@@ -131,7 +131,7 @@ def test_a_measurement_that_fails_on_the_first_rank_stops_all_with_a_checkpoint(
     raw: dict[str, Any], tmp_path: Path
 ) -> None:
     def work() -> Any:
-        runner_module.evaluate_reconstruction = lambda *_, **__: 1 / 0  # type: ignore[assignment]
+        held_out_loss.evaluate_reconstruction = lambda *_, **__: 1 / 0  # type: ignore[assignment]
         return state_of(raw)
 
     ends = on_ranks(2, work, tmp_path / "a")

@@ -115,8 +115,10 @@ def test_the_saved_weights_do_on_raw_activations_what_the_last_measurement_says(
     assert SAE.load_from_disk(folder).cfg.normalize_activations == "none"
     (inspected,) = inspect_saes([folder], n_tokens=raw_config["perf_tokens"]).on_text.reconstruction.values()
     found = inspected.loss
-    last = {name: float(value) for name, value in rows(folder)[-1].items() if name.startswith(("ce_", "loss_rec"))}
+    last = {name: float(value) for name, value in rows(folder)[-1].items() if value}
     assert found is not None
+    assert inspected.fvu == pytest.approx(last["held_out_fvu"], rel=1e-3)
+    assert inspected.l0 == pytest.approx(last["held_out_l0"], rel=1e-3)
     assert found.ce_clean == pytest.approx(last["ce_clean"], rel=1e-5)
     assert found.ce_sae - found.ce_clean == pytest.approx(last["ce_sae"] - last["ce_clean"], rel=1e-2)
     assert found.zero == pytest.approx(last["loss_recovered_zero"], abs=1e-3)

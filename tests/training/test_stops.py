@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.terminal_text import PrintableConsole
-from sae_lens_abstopk.training import interruption
+from sae_lens_abstopk.training import held_out_loss, interruption
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import damage
 from tests.test_cli import invoke
@@ -185,7 +185,7 @@ def test_a_measurement_that_fails_loses_no_step(
     whole = run_of(raw_config | {"output_path": str(tmp_path / "whole")}).run()
     run = run_of(raw_config)
     with monkeypatch.context() as patched:
-        patched.setattr(runner_module, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
+        patched.setattr(held_out_loss, "evaluate_reconstruction", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run.run()
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == [str(3 * 64)]

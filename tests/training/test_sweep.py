@@ -20,6 +20,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.presets import apply_override
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TrainingStopped
+from sae_lens_abstopk.folder_lock import run_folder_lock
 from sae_lens_abstopk.training import many_runs, sweep_jobs
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.checkpoint import CheckpointError
@@ -121,6 +122,27 @@ def test_a_run_that_fails_takes_no_other_with_it(
     assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1
     assert stopping.begun[2:] == ["base_sae.k-2"]
+
+
+def test_what_another_process_trains_meanwhile_is_passed_over(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, begun = tmp_path / "runs", []
+
+    def with_another(cfg: TrainingConfig, *, console: Console) -> None:  # noqa: ARG001
+        begun.append(Path(cfg.output_path or "").name)
+        with run_folder_lock(output / begun[-1]):
+            for folder in (output / "base_sae.k-2", output / "base_sae.k-3"):
+                folder.mkdir(exist_ok=True)
+                (folder / "sae_weights.safetensors").touch()
+
+    monkeypatch.setattr(many_runs, "train", with_another)
+    with run_folder_lock(output / "base_sae.k-5"):
+        done = invoke("sweep", swept(raw_config, tmp_path, (2, 3, 5)), "-o", str(output))
+    assert done.exit_code == 0, done.output
+    assert begun == ["base_sae.k-2", "base_sae.k-5"]
+    assert "[2/3] base_sae.k-3  done" in done.output
+    assert re.search(r"base_sae\.k-5 is passed over: .* is being written by process \d+", done.output)
 
 
 def test_models_that_cannot_be_had_are_all_named_before_a_run_is_trained(

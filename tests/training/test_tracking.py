@@ -4,11 +4,14 @@ import importlib.util
 import io
 import os
 import re
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import wandb
+import yaml
 from mlflow import MlflowClient
 from rich.console import Console
 from sae_lens import SAETrainer
@@ -18,9 +21,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.training import runner
+from sae_lens_abstopk.training.interruption import Interrupted
+from sae_lens_abstopk.training.loggers import Loggers
 from sae_lens_abstopk.training.metrics import step_metrics
-from sae_lens_abstopk.training.tracking import MlflowLogger, WandbLogger
+from sae_lens_abstopk.training.tracking import MlflowLogger, WandbLogger, wandb_run
 
 QUIET = Console(quiet=True)
 
@@ -29,22 +35,24 @@ QUIET = Console(quiet=True)
 def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict[str, Any], tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/runs.db"
     raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": uri, "mlflow_experiment": "signed"}
-    raw_config["companions"] = {"plain": {"architecture": "topk"}}
+    raw_config["companions"] = {"plain": {"architecture": "topk", "k": 5}}
     MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
     train(build_config(raw_config), console=QUIET)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("signed")
     assert experiment is not None
-    runs = {run.info.run_name.rpartition("/")[2]: run for run in client.search_runs([experiment.experiment_id])}
-    assert set(runs) == {"abstopk", "plain"}
-    for run in runs.values():
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"run/abstopk", "run/plain"}, "the run as its folder"
+    for label, k in (("abstopk", "4"), ("plain", "5")):
+        run = runs[f"run/{label}"]
         assert run.info.status == "FINISHED"
-        assert run.data.params["sae.k"] == "4"
+        assert run.data.params["sae.k"] == k
+        assert run.data.params["sae.metadata.label"] == label
         assert run.data.params["hook_name"] == "model.layers.2"
         assert [m.step for m in client.get_metric_history(run.info.run_id, "fvu")] == [1, 2, 3, 4, 5, 6]
         files = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert {"sae_weights.safetensors", "cfg.json", "metrics.csv"} <= files
-    assert "config.yaml" in {file.path for file in client.list_artifacts(runs["abstopk"].info.run_id)}
+    assert "config.yaml" in {file.path for file in client.list_artifacts(runs["run/abstopk"].info.run_id)}
 
 
 def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
@@ -81,6 +89,17 @@ def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
     cfg = TrackingConfig(mlflow_tracking_uri=uri, mlflow_experiment="signed")
     MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
     assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path) -> None:
+    cfg = TrackingConfig(mlflow_tracking_uri=f"sqlite:///{tmp_path}/runs.db")
+    for error, status in ((TrainingStopped("diverged"), "FAILED"), (Interrupted("SIGTERM"), "KILLED")):
+        logger = MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
+        with pytest.raises(type(error)), closing(Loggers([logger], pytest.fail)):
+            raise error
+        run_id = (tmp_path / ".mlflow-id").read_text()
+        assert MlflowClient(tracking_uri=cfg.mlflow_tracking_uri).get_run(run_id).info.status == status
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -168,11 +187,54 @@ def test_a_run_that_goes_on_does_so_in_its_wandb_run(
     assert run_id in (None, second["id"])
 
 
+def test_a_run_that_is_given_no_name_is_called_like_its_folder(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts: list[str] = []
+    logger_of = WandbLogger.__init__
+
+    def noted(self: WandbLogger, *args: Any, artifact: str, prefix: str) -> None:
+        artifacts.append(artifact)
+        logger_of(self, *args, artifact=artifact, prefix=prefix)
+
+    monkeypatch.setattr(WandbLogger, "__init__", noted)
+    raw_config["logger"] |= {"log_to_wandb": True}
+    train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+    assert wandb_calls[0]["name"] == "run"
+    assert artifacts == ["sae_run_abstopk_llama-3.1-8b_model.layers.2"]
+    config = yaml.safe_load((Path(raw_config["output_path"]) / "config.yaml").read_text())
+    assert config["logger"]["run_name"] is None, "another run of this config is not called like this one"
+
+
+def test_a_wandb_run_of_the_caller_takes_the_config_and_stays_open(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]]
+) -> None:
+    raw_config["logger"] |= {"log_to_wandb": True}
+    with wandb.init(config={"lr": 0.5}) as run:
+        train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+        assert wandb.run is run
+        assert run.config["lr"] == raw_config["lr"]
+        assert run.step == 6
+    assert len(wandb_calls) == 1
+
+
+def test_wandb_is_told_whether_the_run_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(wandb, "init", lambda **_: SimpleNamespace(id="a"))
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: codes.append(exit_code))
+    arguments: dict[str, Any] = {"goes_on": False, "warn": pytest.fail}
+    with pytest.raises(TrainingStopped), wandb_run(TrackingConfig(), tmp_path, {}, **arguments):
+        raise TrainingStopped("diverged")
+    with wandb_run(TrackingConfig(), tmp_path, {}, **arguments):
+        (tmp_path / "sae_weights.safetensors").touch()
+    assert codes == [1, 0]
+
+
 def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(**_: Any) -> None:
         raise wandb.UsageError("No API key configured. Use `wandb login` to log in.")
 
-    def died() -> None:
+    def died(**_: Any) -> None:
         raise ConnectionResetError("its process has died")
 
     monkeypatch.setattr(wandb, "init", refuses)
