@@ -153,7 +153,6 @@ def test_the_page_on_training_runs(run_page: Callable[..., Any], tiny_llama: Pat
     assert set(scope["result"].folders) == {"sae", "batchtopk"}
     for run in ("mine/batchtopk", "saelens", "ours"):
         assert Path("runs", run, "sae_weights.safetensors").is_file()
-    assert load_config("mine.yaml").total_training_steps == 20_000_000 // 4096
 
 
 @pytest.mark.slow
