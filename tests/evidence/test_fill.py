@@ -38,7 +38,7 @@ def of_layer(texts: Path, tiny_models: dict[str, Path], tmp_path: Path, monkeypa
 def stored(cfg: TrainingConfig) -> torch.Tensor:
     """All rows of the cache of a run."""
     cache = ActivationCache.of_run(cfg)
-    rows = sum(sum(shard.rows) for shard in cache.shards)
+    rows = sum(sum(shard.rows) for shard in cache.manifest.shards)
     blocks, found = cache.blocks(lambda _: iter(())), []
     while sum(map(len, found)) < rows:
         found.append(next(blocks))
@@ -64,7 +64,7 @@ def test_layers_filled_together_hold_what_their_own_runs_store(of_layer: Any, mo
         theirs, ours = stored(alone), stored(cfg)
         assert TOKENS <= len(theirs) <= len(ours)
         assert torch.equal(ours[: len(theirs)], theirs)
-    lm_batches = max(sum(len(shard.rows) for shard in ActivationCache.of_run(cfg).shards) for cfg in together)
+    lm_batches = max(sum(len(shard.rows) for shard in ActivationCache.of_run(cfg).manifest.shards) for cfg in together)
     assert lm_batches <= passes[0].n_passes < 1.5 * lm_batches  # not twice as many
     fill.fill(together)
     assert len(passes) == 1  # nothing was left to do

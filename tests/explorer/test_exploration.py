@@ -58,7 +58,7 @@ def test_an_sae_and_a_model_in_memory_will_do(folders: list[Path], tiny_llama: P
     )
     assert shown.getvalue() == "collecting: done\nsteering: done\n"
     assert one.about.model == tiny_llama.name
-    assert one.about.processing == {"fold_ln": False}
+    assert one.about.loaded_with == {"fold_ln": False}
     (steered,) = [latent for latent in one.saes["batch_abstopk"] if latent.steered]
     assert [row.prompt for row in steered.steered] == ["When I was"]
 

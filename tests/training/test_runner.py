@@ -406,7 +406,7 @@ def test_wandb_gets_the_files_of_each_sae_when_they_are_there_and_its_failure_co
     said = io.StringIO()
     folders = train(build_config(raw_config), console=Console(file=said, width=200)).folders
     assert all((folder / "sae_weights.safetensors").is_file() for folder in folders.values())
-    assert [name.rpartition("_")[2] for name in logged] == ["abstopk", "plain"]
+    assert list(logged) == [f"sae_run_{name}_llama-3.1-8b_model.layers.2" for name in ("abstopk", "plain")]
     assert all(("sae_weights.safetensors" in files) == with_weights for files in logged.values())
     assert said.getvalue().count("WandbLogger failed (ConnectionError: W&B is gone)") == 2
 
