@@ -91,6 +91,7 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.
         out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{weights_digest(folders.values())}",
         model_name=str(args.model),
         local=local_of(asked, args),
+        groups={},  # seeds are matched once all are there (record_stability)
     )
 
 
