@@ -64,13 +64,13 @@ def test_memory_stays_flat_over_twenty_thousand_steps(raw_config: dict[str, Any]
     }
     run = TrainingRun(build_config(raw), console=Console(quiet=True))
     resident: dict[int, int] = {}
-    original = run._loss_recovered
+    original = run._held_out
 
     def weigh() -> Any:
         resident[run.trainers["sae"].n_training_steps] = resident_pages()
         return original()
 
-    run._loss_recovered = weigh  # type: ignore[method-assign]
+    run._held_out = weigh  # type: ignore[method-assign]
     run.run()
     assert list(resident) == [5000, 10_000, 15_000, STEPS]
     assert resident[STEPS] < 1.01 * resident[5000], resident
