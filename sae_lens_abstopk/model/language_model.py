@@ -185,7 +185,7 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
             )
             if isinstance(model, HookedProxyLM):
                 proxied: Any = model.model
-                cap_attention(proxied, kwargs)
+                _cap_attention(proxied, kwargs)
                 proxied.config.get_text_config().use_cache = False  # of a pass that nothing goes on from
     except (ImportError, OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
@@ -200,7 +200,7 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
     return model.eval()
 
 
-def cap_attention(hf_model: Any, kwargs: dict[str, Any]) -> None:
+def _cap_attention(hf_model: Any, kwargs: dict[str, Any]) -> None:
     """Let a model whose attention logits are capped (Gemma 2) do so: before transformers 5.21 its default attention did not."""
     capped = getattr(hf_model.config.get_text_config(), "attn_logit_softcapping", None)
     if capped and "attn_implementation" not in kwargs:
@@ -213,7 +213,7 @@ def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
     model_name = name_on_hub(model_name)
     # A bridge finds a local folder only through a model that is loaded already.
     hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
-    cap_attention(hf_model, kwargs)
+    _cap_attention(hf_model, kwargs)
     tokenizer = AutoTokenizer.from_pretrained(model_name)
     if kwargs.get("device_map") is None:  # else it is where it is to be
         hf_model = hf_model.to(device)

@@ -38,16 +38,14 @@ class PassTokens:
         """
         batch, width = activations.shape[:2]
         start = token_filter.seqpos_slice[0] if len(token_filter.seqpos_slice) > 1 else None
-        positions, ids, real = (
-            None if each is None else each[:, -width:].to(activations.device)
-            for each in (self.positions, self.ids, self.real)
-        )  # some models run their last layers on the last tokens alone
-        assert positions is not None
+        newest = slice(-width, None)  # some models run their last layers on the last tokens alone
+        positions = self.positions[:, newest].to(activations.device)
         kept = (positions >= max(start or 0, 0)).expand(batch, width).clone()
-        real = torch.ones_like(kept) if real is None else real
+        real = torch.ones_like(kept) if self.real is None else self.real[:, newest].to(kept.device)
         kept &= real
-        if token_filter.special_tokens and ids is not None:
-            kept &= ~torch.isin(ids, torch.tensor(token_filter.special_tokens, device=ids.device))
+        if token_filter.special_tokens and self.ids is not None:
+            special = torch.tensor(token_filter.special_tokens, device=self.ids.device)
+            kept &= ~torch.isin(self.ids[:, newest], special).to(kept.device)
         if token_filter.max_norm is not None:
             kept &= activations.flatten(2).float().norm(dim=-1) <= token_filter.max_norm
         if not prompt:
