@@ -8,7 +8,7 @@ Reads records; nothing is measured.
 import json
 from itertools import chain
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -70,23 +70,6 @@ def times_faster() -> list[float]:
     return [point["sae_lens abstopk"]["median"] / point["abstopk"]["median"] for point in points]
 
 
-# variants of the study that SAELens's own classes train
-SAELENS_VARIANTS = {"jumprelu", "gated", "sae_lens_abstopk"}
-RELU = "standard"
-
-
-def training_minutes() -> dict[str, list[float]]:
-    """Minutes that the study's runs at 4,608 latents trained without a stop: ours, SAELens's, and SAELens's ReLU."""
-    lines = (CLONE / "evidence" / "results" / "runs.jsonl").read_text().splitlines()
-    found: dict[str, list[float]] = {"ours": [], "sae_lens": [], RELU: []}
-    for line in map(json.loads, lines):
-        training, variant = line["training"], line["variant"]
-        if line["sae"]["d_sae"] == 4608 and not training["resumed"]:
-            whose = RELU if variant == RELU else "sae_lens" if variant in SAELENS_VARIANTS else "ours"
-            found[whose].append(training["seconds"] / 60)
-    return found
-
-
 def share_of(step: dict[str, Any], words: tuple[str, ...]) -> str:
     """Share of a profiled step that operations with one of ``words`` in their names take, in percent."""
     seconds = sum(s for name, s in step["seconds_by_operation"].items() if any(word in name for word in words))
@@ -102,7 +85,6 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
     peers = sizes[0]["peers"]
     speed = {case: f"{mean(found):,.0f}" for case, found in scaling["tokens_per_second"].items()}
     memory = {name: [size["peak_bytes"][name] / 2**20 for size in sizes] for name in ("abstopk", "sae_lens abstopk")}
-    minutes = training_minutes()
     return {
         CLONE / "README.md": {
             "a step of `abstopk` is {} to {} times as fast as SAELens's on two CPU cores": span(times_faster(), ".1f"),
@@ -138,9 +120,6 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
             ),
         },
         CLONE / "docs" / "faq.md": {
-            "{} to {} minutes (median {})": (*span(minutes["ours"]), f"{median(minutes['ours']):.0f}"),
-            "SAELens's own JumpReLU, Gated and AbsTopK take {} to {} minutes": span(minutes["sae_lens"]),
-            "its ReLU {}": (f"{median(minutes[RELU]):.0f}",),
             "Memory of an `abstopk` step, gradients included: {} to {} MiB": span(memory["abstopk"]),
             "of SAELens's, {} to {} MiB": span(memory["sae_lens abstopk"]),
         },

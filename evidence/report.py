@@ -1,4 +1,4 @@
-"""Write the tables and figures of `docs/evidence.md` and `docs/evidence-tables.md`, and a table of the README, from what the study has recorded.
+"""Write the tables and figures of `docs/evidence.md` and `docs/evidence-tables.md`, a table of the README and the minutes of the FAQ, from what the study has recorded.
 
     python -m evidence.report
 
@@ -9,9 +9,11 @@ the page says how many there are.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.filling import filled
+from benchmarks.filling import filled, retold
+from benchmarks.tables import span
 from evidence.columns import PROBES, PROBING, RECONSTRUCTION, Line, by_variant, without_tasks
 from evidence.concept_tables import behaviour_table, paired_concepts_table, steering_table, task_table
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
@@ -34,6 +36,14 @@ from evidence.tables import (
 PAGE = HERE.parent / "docs" / "evidence.md"
 TABLES = HERE.parent / "docs" / "evidence-tables.md"
 README = HERE.parent / "README.md"
+FAQ = HERE.parent / "docs" / "faq.md"
+
+# sentences of the FAQ, with minutes of training at each {}, by who trained a variant
+OURS = "beside a second run: {} to {} minutes (median {})"
+NOT_OURS = dict.fromkeys(
+    ("jumprelu", "gated", "sae_lens_abstopk"),
+    "SAELens's own JumpReLU, Gated and AbsTopK take {} to {} minutes (median {})",
+) | {"standard": "its ReLU {} to {} (median {})"}
 
 
 def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
@@ -67,6 +77,24 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
         },
         README: {"study": summary(lines, study)},
     }
+
+
+def phrases(lines: Sequence[Line]) -> dict[str, tuple[str, ...]]:
+    """Sentences of the FAQ that tell how long runs at 4,608 latents took that nothing stopped, with what stands at each {}."""
+    minutes: dict[str, list[float]] = {}
+    for line in lines:
+        if line["sae"]["d_sae"] == 4608 and not line["training"]["resumed"]:
+            minutes.setdefault(NOT_OURS.get(line["variant"], OURS), []).append(line["training"]["seconds"] / 60)
+    return {phrase: (*span(found), f"{median(found):.0f}") for phrase, found in minutes.items()}
+
+
+def pages(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, str]:
+    """The pages that tell the record, as they have to read."""
+    texts = {page: filled(page.read_text(encoding="utf-8"), content) for page, content in parts(lines, study).items()}
+    texts[FAQ] = FAQ.read_text(encoding="utf-8")
+    for phrase, values in phrases(lines).items():
+        texts[FAQ] = retold(texts[FAQ], phrase, values)
+    return texts
 
 
 def comparable(lines: Sequence[Line]) -> list[Line]:
@@ -105,8 +133,8 @@ def main() -> None:
     study = read_study()
     lines = list(recorded().values())
     require_one_text(lines)
-    for page, content in parts(lines, study).items():
-        page.write_text(filled(page.read_text(encoding="utf-8"), content), encoding="utf-8")
+    for page, text in pages(lines, study).items():
+        page.write_text(text, encoding="utf-8")
     lines = comparable(lines)
     draw_widths(lines, study)
     draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.chart import filled
 from evidence import (
     columns,
     concept_tables,
@@ -24,9 +23,21 @@ from tests.evidence.test_study import SMALL
 def test_the_page_is_what_the_record_says() -> None:
     lines = list(record.recorded().values())
     whole = yaml.safe_load((runs.HERE / "study.yaml").read_text())
-    for path, content in report.parts(lines, whole).items():
-        page = path.read_text(encoding="utf-8")
-        assert filled(page, content) == page, f"{path.name} is stale: python -m evidence.report"
+    for path, text in report.pages(lines, whole).items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: python -m evidence.report"
+
+
+def test_the_faq_tells_minutes_of_whole_runs_at_the_main_width() -> None:
+    def line(variant: str, minutes: int, d_sae: int = 4608, resumed: bool = False) -> dict[str, Any]:
+        return {
+            "variant": variant,
+            "sae": {"d_sae": d_sae},
+            "training": {"seconds": 60 * minutes, "resumed": resumed},
+        }
+
+    lines = [line("topk", 9), line("abstopk", 12), line("topk", 99, d_sae=9216), line("topk", 1, resumed=True)]
+    lines += [line("gated", 58), line("sae_lens_abstopk", 61)]
+    assert list(report.phrases(lines).values()) == [("9", "12", "10"), ("58", "61", "60")]
 
 
 def test_numbers_in_the_text_of_the_page_are_in_its_tables() -> None:
