@@ -184,6 +184,11 @@ def check_ranges(cfg: "TrainingConfig") -> None:
         _check_annealing(cfg)
     if not 1 <= len(cfg.seqpos_slice) <= 3:
         raise ConfigError(f"seqpos_slice={list(cfg.seqpos_slice)} must hold a stop, or start, stop and perhaps step.")
+    if cfg.use_cached_activations and cfg.held_out_every is not None:
+        raise ConfigError(
+            f"held_out_every={cfg.held_out_every} cannot hold documents out of activations that SAELens has cached "
+            "(use_cached_activations), which are of all of them; set it to null, or use activation_cache, which holds them out."
+        )
     if cfg.use_cached_activations and tuple(cfg.seqpos_slice) != (None,):
         raise ConfigError(
             f"seqpos_slice={list(cfg.seqpos_slice)} has no effect on activations that SAELens has cached (use_cached_activations), "

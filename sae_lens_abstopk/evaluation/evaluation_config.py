@@ -96,7 +96,8 @@ def evaluation_config(
         # what no evaluation reads may be refused by now, where the run is an older one
         unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger"}
         raw = {key: value for key, value in raw.items() if key not in unread}
-        raw |= {"resume_from_checkpoint": None, "from_pretrained_path": None, "shuffle": False, "perf_log_freq": 0}
+        raw |= {"resume_from_checkpoint": None, "shuffle": False, "perf_log_freq": 0}
+        raw |= {"held_out_every": None} if raw.get("use_cached_activations") else {}  # they are of all documents
         raw |= {"device": device, "llm_device": None, "act_store_device": None}
         raw |= {"model_name": model_name} if model_name else {}
         raw |= _read_as(text, raw) if text else {}
@@ -160,12 +161,16 @@ def _loading_options(recorded: Mapping[str, Any], folder: Path, *, is_loaded: bo
 
 
 def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
-    """Whether it is known that the run of ``sae`` kept back what is held out in ``cfg``."""
+    """
+    Whether it is known that the run of ``sae`` kept back what is held out in ``cfg``.
+
+    It is not where it started from other weights, whose own run may have been trained on that.
+    """
     try:
         own = evaluation_config(Path(source), sae)
     except ConfigError:  # nothing tells what it was trained on
         return False
-    return all(getattr(own, key) == getattr(cfg, key) for key in HELD_OUT_BY)
+    return own.from_pretrained_path is None and all(getattr(own, key) == getattr(cfg, key) for key in HELD_OUT_BY)
 
 
 def _read_as(text: str, raw: Mapping[str, Any]) -> dict[str, Any]:

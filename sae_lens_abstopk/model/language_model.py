@@ -11,6 +11,7 @@ from sae_lens.load_model import HookedProxyLM, load_model
 from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
 from torch import nn
+from transformer_lens import HookedTransformer
 from transformer_lens.HookedRootModule import HookedRootModule
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -83,17 +84,24 @@ def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
 
 
 def _check_context(cfg: TrainingConfig, model: nn.Module) -> None:
-    """Refuse contexts longer than a table of learned positions; rotary ones go on for ever."""
-    tables = [
-        table
-        for name, table in model.named_modules()
-        if isinstance(table, nn.Embedding) and POSITION_TABLE.search(name)
-    ]
-    longest = min((table.num_embeddings - getattr(table, "offset", 0) for table in tables), default=cfg.context_size)
-    if cfg.context_size > longest:
+    """Refuse contexts longer than a table of learned positions."""
+    longest = most_positions(model)
+    if longest is not None and cfg.context_size > longest:
         raise ConfigError(
             f"context_size={cfg.context_size}, but {cfg.model_name} knows {longest} positions; set context_size to that at most."
         )
+
+
+def most_positions(model: nn.Module) -> int | None:
+    """The longest context that a table of positions allows; None where there is none, as rotary ones go on for ever."""
+    tables = [
+        table.num_embeddings - getattr(table, "offset", 0)
+        for name, table in model.named_modules()
+        if isinstance(table, nn.Embedding) and POSITION_TABLE.search(name)
+    ]
+    if isinstance(model, HookedTransformer):  # whose masks and rotations are tables too
+        tables.append(model.cfg.n_ctx)
+    return min(tables, default=None)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset, load_from_disk
 from datasets.distributed import split_dataset_by_node
 from datasets.exceptions import DatasetsError
+from datasets.table import CastError
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import GatedRepoError
 from transformers import AutoTokenizer
@@ -27,6 +28,11 @@ TOKENIZATION_NOTE = "sae_lens.json"
 DAMAGED = (ValueError, RuntimeError, EOFError, StopIteration, DatasetsError)
 """What reading text raises that is not as its format has it."""
 UNREADABLE = (*DAMAGED, OSError, *TRANSPORT_ERRORS)
+# words of a file's name, or of a folder's, that say of which split it is
+SPLIT_WORDS = {
+    "train": re.compile(r"(?<![a-z])train(?:ing)?(?![a-z])"),
+    "other": re.compile(r"(?<![a-z])(?:test|testing|val|valid|validation|dev|eval)(?![a-z])"),
+}
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
 TextPart = Literal["train", "held_out", "all"]
@@ -39,7 +45,8 @@ def load_text(cfg: TrainingConfig, part: TextPart) -> Text:
 
     Document i is held out if ``i % held_out_every == held_out_every - 1``, counted before shuffling; of streamed text in
     several shards, a hash of the document decides (:func:`.held_out.keep_part`). Either way the parts never share a
-    document and do not depend on the seed. Of the training part each of several ranks gets its own share.
+    document and do not depend on the seed; of token ids a row counts as one, though documents may run on in the next. Of the
+    training part each of several ranks gets its own share.
 
     Raises:
         ConfigError: the dataset is missing, empty or cannot be read, lacks the column, or has something else in it.
@@ -88,6 +95,10 @@ def open_dataset(
     if not path:
         raise ConfigError("dataset_path is empty; give a Hub dataset id or a local file or folder of text.")
     local = Path(path)
+    if name is not None and local.exists():
+        raise ConfigError(
+            f"dataset_name={name!r}: the local {path!r} has no configurations; leave it out, and give the folder of the files to read."
+        )
     with text_errors(path, UNREADABLE):
         if _was_saved(local):
             return _saved(local, split, streaming)
@@ -195,11 +206,30 @@ def _local_files(path: Path) -> tuple[str, list[str]]:
         raise ConfigError(
             f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
         )
-    return next(iter(by_builder.items()))
+    ((builder, files),) = by_builder.items()
+    _require_one_split(path, files)
+    return builder, files
+
+
+def _require_one_split(path: Path, files: list[str]) -> None:
+    """Refuse a folder whose files say that they are of several splits, as a copy of a data set of the Hub has them."""
+    trained_on, others = (
+        [file for file in files if SPLIT_WORDS[split].search(str(Path(file).relative_to(path)).lower())]
+        for split in ("train", "other")
+    )
+    if path.is_dir() and trained_on and others:
+        raise ConfigError(
+            f"dataset_path={str(path)!r} has files of several splits ({trained_on[0]}, {others[0]}), and all would be read; give a "
+            "folder with those of one split."
+        )
 
 
 def _files_of(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    """The file itself, or those of a folder; hidden ones are no text."""
+    if path.is_file():
+        return [path]
+    files = (file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
 
 
 def _format_of(file: Path) -> str | None:
@@ -236,6 +266,8 @@ def _refusal(path: str, error: Exception) -> ConfigError:
         why = "comes as a script, which datasets does not run; name a copy of it in Parquet, or give local files"
     elif isinstance(cause, StopIteration):  # an empty JSON file stops its reader
         why = "is empty"
+    elif isinstance(cause, CastError):  # its first line says no more than that
+        why = f"has files, or rows, with other columns than its first ({' '.join(' '.join(lines[1:]).split())[:300]}); give all the same"
     elif isinstance(cause, UnicodeDecodeError):
         why = (
             f"is not UTF-8 text{_where_not_utf8(path)}: {cause}; replace such bytes one for one, so that the size stays and "
@@ -286,7 +318,8 @@ def _as_saelens_reads(dataset: Text, first: dict[str, Any], cfg: TrainingConfig)
         raise ConfigError(f"{where} must hold lists of token ids for {key}; it has {str(row)[:100]}.")
     elif len(row) < cfg.context_size:
         raise ConfigError(
-            f"{where} has rows of {len(row)} tokens, fewer than context_size={cfg.context_size}; lower context_size to that."
+            f"{where} has rows of {len(row)} tokens, fewer than context_size={cfg.context_size}; lower context_size, or pack the "
+            "documents into rows of that length."
         )
     if not named:
         return dataset

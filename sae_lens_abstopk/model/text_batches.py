@@ -8,6 +8,7 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.model.language_model import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
 
@@ -15,7 +16,7 @@ from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
 WINDOW = 2048
 # tokens in one pass of the model, padding included
 BATCH_TOKENS = 2048
-# tokens of a text that are run; the rest is cut off, and counted
+# tokens of a text that are run, or what positions the model knows; the rest is cut off, and counted
 MAX_LENGTH = 512
 
 Marker = tuple[int, int] | None
@@ -90,7 +91,7 @@ class TextBatch(NamedTuple):
     marked: torch.Tensor
     """Position of the marked token, int64 [b]; -1 without a marker, or where it is cut off."""
     truncated: int
-    """Texts that were cut to ``MAX_LENGTH`` tokens."""
+    """Texts that were too long, and cut."""
 
 
 class _Tokens(NamedTuple):
@@ -118,10 +119,11 @@ def text_batches(
         ConfigError: a text has no token, or a marker covers none.
     """
     bos = [tokenizer.bos_token_id] if rules.prepend_bos and tokenizer.bos_token_id is not None else []
+    max_length = min(MAX_LENGTH, most_positions(passes.model) or MAX_LENGTH)
     for start in range(0, len(texts), WINDOW):
         window = range(start, min(start + WINDOW, len(texts)))
         tokenised = sorted(
-            _tokenise(tokenizer, texts, markers, window, bos=bos),
+            _tokenise(tokenizer, texts, markers, window, bos=bos, max_length=max_length),
             key=lambda tokens: len(tokens.ids),
         )
         while tokenised:
@@ -162,6 +164,7 @@ def _tokenise(
     window: range,
     *,
     bos: list[int],
+    max_length: int,
 ) -> Iterator[_Tokens]:
     spans = [None if markers is None else markers[row] for row in window]
     with_offsets = any(span is not None for span in spans)
@@ -171,7 +174,7 @@ def _tokenise(
     encoded = tokenizer(
         [texts[row] for row in window], add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False
     )
-    room = MAX_LENGTH - len(bos)
+    room = max_length - len(bos)
     for place, row in enumerate(window):
         ids = encoded["input_ids"][place]
         if not ids:

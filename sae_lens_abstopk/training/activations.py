@@ -258,7 +258,14 @@ class FilteredActivationsStore(ActivationsStore):
     @override
     def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
         with text_errors(self.dataset_path):
-            yield from super()._iterate_raw_dataset()
+            for row in super()._iterate_raw_dataset():
+                if self.is_dataset_tokenized and len(row) < self.context_size:
+                    raise ConfigError(
+                        f"dataset_path={self.dataset_path!r} has a row of {len(row)} tokens (row {self.n_dataset_processed}), fewer than "
+                        f"context_size={self.context_size}; lower context_size, or pack the documents into rows of that length."
+                    )
+                if row or not self.use_chat_formatting:  # a conversation without turns is passed over, as empty text is
+                    yield row
 
     @override
     def _iterate_raw_dataset_tokens(self) -> Generator[torch.Tensor, None, None]:
@@ -268,7 +275,9 @@ class FilteredActivationsStore(ActivationsStore):
             for tokens in super()._iterate_raw_dataset_tokens():
                 # SAELens takes off the BOS of a tokenizer that says it adds one, which few do since transformers 5
                 yield tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
-        except TemplateError as error:
+        except (TemplateError, TypeError, ValueError) as error:
+            if isinstance(error, ConfigError) or not self.use_chat_formatting:
+                raise
             raise ConfigError(
                 f"a conversation in dataset_path={self.dataset_path!r} does not fit the chat template of the model ({error}); "
                 "leave such conversations out, or change their turns."

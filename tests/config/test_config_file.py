@@ -382,12 +382,14 @@ def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
 
 
 def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
-    cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True}
+    cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True, "held_out_every": None}
     assert build_config(cached | {"seqpos_slice": [None]}).dtype == "bfloat16"
     with pytest.raises(
         ConfigError, match=r"seqpos_slice=\[1, None\] has no effect on activations that SAELens has cached"
     ):
         build_config(cached)
+    with pytest.raises(ConfigError, match="held_out_every=20 cannot hold documents out of activations"):
+        build_config(cached | {"seqpos_slice": [None], "held_out_every": 20})
 
 
 def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:

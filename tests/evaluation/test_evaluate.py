@@ -90,6 +90,8 @@ def test_text_is_held_out_where_every_sae_kept_it_back(trained: Path, tmp_path: 
         other = shutil.copytree(trained, tmp_path / key)
         (other / "config.yaml").write_text(yaml.safe_dump(content | {key: value}))
         assert not kept_back(subjects.cfg, other, subjects.saes["b"]), key
+    (alone / "config.yaml").write_text(yaml.safe_dump(content | {"from_pretrained_path": "another/run"}))
+    assert not kept_back(subjects.cfg, alone, subjects.saes["b"])
 
 
 def test_text_is_read_once_for_equal_calls(trained: Path) -> None:

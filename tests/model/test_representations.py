@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 from sae_lens import TopKSAE, TopKSAEConfig
-from sae_lens.load_model import load_model
+from sae_lens.load_model import HookedProxyLM, load_model
 from sae_lens.saes.sae import SAEMetadata
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.model.language_model import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.representations import represent
 from sae_lens_abstopk.model.text_batches import ReadingRules
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from tests.evaluation.steerable import HOOKS
+from tests.conftest import VOCABULARY
+from tests.evaluation.steerable import HOOKS, model_of
 from tests.evaluation.stored_arrays import stored_arrays
 from tests.saes.test_signed_saes import with_random_weights
 
@@ -133,6 +136,21 @@ def test_long_texts_are_cut_and_counted(passes: ModelPasses, tokenizer: Any, mon
         expect(found.x("last")[0], one_by_one(passes, tokenizer, TEXTS[0], False)[5])
         lengths = [len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TEXTS]
         assert found.fallbacks.truncated == sum(length > 6 for length in lengths) > 0
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "hooked"])
+def test_texts_are_cut_to_the_positions_that_a_model_knows(
+    kind: str, tiny_models: dict[str, Path], tokenizer: Any
+) -> None:
+    model, hook = model_of("hooked", tiny_models), "blocks.3.hook_resid_post"
+    if kind == "gpt2":
+        hook = HOOKS["gpt2"]
+        sizes: dict[str, Any] = {"n_positions": 64, "n_embd": 32, "n_layer": 5, "n_head": 2, "vocab_size": VOCABULARY}
+        gpt2 = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **sizes))
+        model = HookedProxyLM(gpt2, tokenizer, hook_names=[hook])
+    assert most_positions(model) == 64
+    with represent(ModelPasses(model, hook), tokenizer, {}, ["word " * 200], rules=RULES) as found:
+        assert found.fallbacks.truncated == 1
 
 
 def test_a_text_whose_marked_word_is_cut_off_is_left_out(

@@ -155,6 +155,7 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
         ),
         ("a.jsonl", '{"tokens": "x"}', TOKENIZED, "must hold lists of token ids for is_dataset_tokenized; it has x"),
         ("a.jsonl", '{"tokens": [1, 2]}', TOKENIZED, "has rows of 2 tokens, fewer than context_size=32"),
+        ("a.jsonl", '{"text": "x"}', {"dataset_name": "raw"}, "dataset_name='raw': the local"),
         ("a.txt", "x", {}, "too few documents to hold out one in held_out_every=20"),
     ],
 )
@@ -195,6 +196,25 @@ def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_pa
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(ConfigError, match=r"mixes formats \(json, text\)"):
         load_text(config(raw_config, dataset_path=str(tmp_path)), "train")
+
+
+@pytest.mark.parametrize("names", [("train-0.jsonl", "test-0.jsonl"), ("Train/a.jsonl", "validation/a.jsonl")])
+def test_a_folder_of_several_splits_is_refused(raw_config: dict[str, Any], tmp_path: Path, names: list[str]) -> None:
+    for name in (*names, "contest.jsonl", ".checkpoints/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"text": "x"}\n' * 20)
+    with pytest.raises(ConfigError, match="has files of several splits"):
+        load_text(config(raw_config, dataset_path=str(tmp_path)), "train")
+    (tmp_path / names[1]).unlink()
+    assert len(list(load_text(config(raw_config, dataset_path=str(tmp_path)), "all"))) == 40
+
+
+def test_files_of_other_columns_are_refused_with_their_names(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "x"}\n' * 20)
+    (tmp_path / "b.jsonl").write_text('{"content": "y"}\n' * 20)
+    cfg = config(raw_config, dataset_path=str(tmp_path), streaming=False)
+    with pytest.raises(ConfigError, match=r"with other columns than its first \(.*content"):
+        load_text(cfg, "train")
 
 
 def test_a_dataset_that_is_nowhere_is_refused(raw_config: dict[str, Any]) -> None:

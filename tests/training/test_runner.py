@@ -266,16 +266,27 @@ def test_turns_that_do_not_fit_the_chat_template_are_told_of(
     of_model = copy.deepcopy(tokenizer)
     of_model.chat_template = (
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
-        "{{ m['content'] }}{% endfor %}"
+        "{{ 'User: ' + m['content'] }}{% endfor %}"
     )
     of_model.save_pretrained(tmp_path / "model")
     turns = [{"role": "user", "content": "It was a dark and stormy night. " * 40}]
-    lines = [{"messages": turns}] * 5 + [{"messages": [{"role": "system", "content": "Be brief."}, *turns]}]
-    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    good: list[Any] = [turns] * 5
     changes = {"use_chat_formatting": True, "held_out_every": None, "perf_log_freq": 0, "shuffle": False}
     changes |= {"model_name": str(tmp_path / "model"), "dataset_path": str(tmp_path / "chat.jsonl")}
-    with pytest.raises(ConfigError, match=r"does not fit the chat template of the model \(no system turns\)"):
-        train(build_config(raw_config | changes | {"training_tokens": 6400}), console=QUIET)
+    in_parts = [{"role": "user", "content": [{"type": "text", "text": "Hello."}]}]
+    for conversations, why in (
+        ([*good, [{"role": "system", "content": "Be brief."}, *turns]], "no system turns"),
+        ([in_parts] * 6, "can only concatenate str"),
+        ([*good, None, [], turns], ""),
+    ):
+        lines = [{"messages": messages} for messages in conversations]
+        (tmp_path / "chat.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        run = TrainingRun(build_config(raw_config | changes), console=QUIET)
+        if not why:
+            one_epoch(run)
+            continue
+        with pytest.raises(ConfigError, match=rf"does not fit the chat template of the model \(.*{why}"):
+            one_epoch(run)
 
 
 def test_one_document_of_which_none_can_be_held_out_is_refused_before_the_model_is_read(
@@ -500,6 +511,15 @@ def test_token_ids_of_another_tokenizer_are_refused(
     monkeypatch.setattr("sae_lens_abstopk.model.text.hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json"))
     with pytest.raises(ConfigError, match=r"dataset_path='me/tokens' was tokenised by the tokenizer of '.*other'"):
         require_same_tokenizer(tokenizer, build_config(raw | {"dataset_path": "me/tokens"}))
+
+
+def test_a_later_row_that_is_too_short_is_told_of(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    rows = [list(range(2, 34))] * 200 + [[3] * 20]
+    Dataset.from_dict({"tokens": rows}).save_to_disk(tmp_path / "tokens")
+    changes = {"dataset_path": str(tmp_path / "tokens"), "is_dataset_tokenized": True, "column_name": "tokens"}
+    run = TrainingRun(build_config(raw_config | changes | {"held_out_every": None, "perf_log_freq": 0}), console=QUIET)
+    with pytest.raises(ConfigError, match=r"has a row of 20 tokens \(row \d+\), fewer than context_size=32"):
+        one_epoch(run)
 
 
 def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:

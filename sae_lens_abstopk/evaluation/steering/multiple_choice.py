@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
 from sae_lens_abstopk.yaml_files import data_folder
 
 TASK_FILE = "abstopk_multiple_choice.yaml"
@@ -78,11 +79,12 @@ def multiple_choice(
         ConfigError: lm_eval is not installed, or a file is missing.
     """
     lm_eval = require_lm_eval()
+    if questions is not None:
+        require_questions(Path(questions))
     task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
     shipped = data_folder("evals").parent / task["dataset_kwargs"]["data_files"]["test"]
-    for file in (questions or shipped, *([steering] if steering else [])):
-        if not Path(file).is_file():
-            raise ConfigError(f"{file}: no such file.")
+    if steering and not Path(steering).is_file():
+        raise ConfigError(f"{steering}: no such file.")
     task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
     # torch_dtype is the older name of dtype, and the one of lm_eval's own call of from_pretrained
     renamed = {"dtype" if key == "torch_dtype" else key: value for key, value in (model_kwargs or {}).items()}
@@ -101,6 +103,23 @@ def multiple_choice(
     (samples,) = found["samples"].values()
     right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample for each filter
     return MultipleChoiceScore(tuple(right[question] for question in sorted(right)))
+
+
+def require_questions(path: Path) -> None:
+    """
+    Refuse a file that lm_eval would count wrong answers in: of one that names no choice it takes none for right.
+
+    Raises:
+        ConfigError: a line has no question, list of choices or index of one.
+    """
+    for number, row in enumerate(file_rows(path), start=1):
+        choices, answer = row.get("choices"), row.get("answer")
+        if not (isinstance(row.get("question"), str) and isinstance(choices, list) and choices):
+            raise ConfigError(f"{path}, line {number}: a question needs question (text), choices (a list) and answer.")
+        if type(answer) is not int or not 0 <= answer < len(choices):
+            raise ConfigError(
+                f"{path}, line {number}: answer={answer!r} must be the index of the right choice, 0 to {len(choices) - 1}."
+            )
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from sae_lens_abstopk.evaluation.tasks.task_schema import RowSource
 from sae_lens_abstopk.model.text import open_dataset
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".conllu")
-COLUMN = re.compile(r"\{(\w+)(?:\[(\w+)\])?\}")
+SLOT = re.compile(r"\{([^{}\[\]]+)(?:\[([^{}\[\]]+)\])?\}")
+# the csv module refuses a field of more than 131,072 characters unless it is told otherwise
+LONGEST_FIELD = 2**31 - 1
 
 Row = Mapping[str, Any]
 
@@ -49,6 +51,7 @@ def file_rows(path: Path) -> list[Row]:
         raise ConfigError(f"{path}: files of rows end in {', '.join(ENDINGS)}.")
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
+    csv.field_size_limit(LONGEST_FIELD)
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = list(_parsed(text, path.suffix))
@@ -99,19 +102,31 @@ def column(row: Row, name: str, where: str) -> Any:
 def pattern(row: Row, text: str, where: str) -> str:
     """A column by its name, or a pattern such as ``{prompt} {answer}`` or ``{translation[en]}``."""
     if "{" not in text:
-        return str(column(row, text, where))
+        return _written(column(row, text, where), text, where)
+    if set("{}") & set(SLOT.sub("", text)):
+        raise ConfigError(f"the pattern {text!r} is not understood; slots are {{column}} or {{column[part]}}.")
 
     def value(slot: re.Match[str]) -> str:
         found = column(row, slot[1], where)
         if slot[2] is None:
-            return str(found)
+            return _written(found, slot[1], where)
         if not isinstance(found, Mapping):
             raise ConfigError(
                 f"{where}: the column {slot[1]!r} holds {type(found).__name__}, which has no [{slot[2]}]."
             )
-        return str(column(found, slot[2], f"{where}, column {slot[1]!r}"))
+        return _written(column(found, slot[2], f"{where}, column {slot[1]!r}"), slot[2], where)
 
-    return COLUMN.sub(value, text)
+    return SLOT.sub(value, text)
+
+
+def _written(value: Any, name: str, where: str) -> str:
+    """A value as text: a string, a number or a truth value."""
+    if not isinstance(value, str | int | float):
+        example = f"{{{name}[{next(iter(value))}]}}" if isinstance(value, Mapping) and value else f"{{{name}[part]}}"
+        raise ConfigError(
+            f"{where}: the column {name!r} holds {type(value).__name__}, not text; name a part of a mapping, as in {example}."
+        )
+    return str(value)
 
 
 def extracted(row: Row, patterns: Mapping[str, str], where: str) -> Row:

@@ -1,6 +1,7 @@
 """From a checked task file to its examples: templates filled, rows read, duplicates and limits dealt with."""
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from sae_lens_abstopk.evaluation.tasks.task_rows import (
 from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, SteeringSection, TaskFile, Template
 from sae_lens_abstopk.evaluation.tasks.task_templates import expand, filler_names
 from sae_lens_abstopk.files import inside
+
+# share of texts in both poles from which leaving them out is told of: a task of what is left is an easier one
+MUCH = 0.05
 
 
 class _Found(NamedTuple):
@@ -155,7 +159,7 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
         row = extracted(row, rows.extract, where)
     split: str | None = origin.part.use
     if split is None and rows.split is not None and rows.splits is not None:
-        split = _mapped(column(row, rows.split, where), rows.splits, "splits", where)
+        split = _mapped(_known(row, rows.split, where), rows.splits, "splits", where)
         if split is None:
             return
     group = pattern(row, rows.group, where) if rows.group else f"{origin.name} {number}"
@@ -164,7 +168,7 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
     else:
         name = origin.part.pole
         if name is None:
-            name = _mapped(column(row, rows.label or "", where), rows.labels or {}, "labels", where)
+            name = _mapped(_known(row, rows.label or "", where), rows.labels or {}, "labels", where)
         texts = [] if name is None else [(task.poles.index(name), rows.text or "")]
     for pole, written in texts:
         text = pattern(row, written, where).strip()
@@ -178,13 +182,19 @@ def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int
         yield _Found(Example(text, pole, group, marker), split)
 
 
+def _known(row: Row, name: str, where: str) -> Any:
+    """A column of a row, which may hold null."""
+    return None if name in row and row[name] is None else column(row, name, where)
+
+
 def _mapped(value: Any, names: Mapping[Any, str | None], key: str, where: str) -> str | None:
     """YAML and CSV write the same label as number and text, so both are compared as text."""
     by_text = {str(k): v for k, v in names.items()}
     if str(value) not in by_text:
+        unquoted = any(isinstance(name, bool) for name in names)
         raise ConfigError(
             f"{where}: the value {value!r} is one that {key} does not list ({', '.join(by_text)}); add it, with null to "
-            "leave such rows out."
+            f"leave such rows out{'. YAML reads yes, no, true and false as truth values unless they are quoted' if unquoted else ''}."
         )
     return by_text[str(value)]
 
@@ -194,6 +204,13 @@ def _unique(found: list[_Found]) -> list[_Found]:
     poles: dict[str, set[int]] = {}
     for item in found:
         poles.setdefault(item.example.text, set()).add(item.example.pole)
+    n_both = sum(len(each) > 1 for each in poles.values())
+    if n_both > MUCH * len(poles):
+        warnings.warn(
+            f"{n_both} of {len(poles)} texts stand in rows of both poles and are left out; where several people labelled each, "
+            "give one row a text, with the label that most chose",
+            stacklevel=2,
+        )
     later = {None: 0, "train": 1, "val": 2, "test": 3}
     best: dict[str, _Found] = {}
     for item in found:

@@ -12,7 +12,7 @@ import torch
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval, steered_module
-from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval
+from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval, require_questions
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, logits_of, model_of, random_tokens, signed_sae, topk_sae
@@ -116,6 +116,24 @@ def test_missing_questions_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     with pytest.raises(ConfigError, match=r"nothing\.jsonl: no such file"):
         multiple_choice("x", questions=tmp_path / "nothing.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ('"B"', r"line 2: answer='B' must be the index of the right choice, 0 to 1"),
+        ("2", "line 2: answer=2 must be"),
+        ("null", "answer=None"),
+    ],
+)
+def test_questions_whose_answer_is_no_choice_are_refused(tmp_path: Path, answer: str, sentence: str) -> None:
+    lines = [f'{{"question": "q", "choices": ["a", "b"], "answer": {each}}}' for each in ("1", answer)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match=sentence):
+        require_questions(tmp_path / "q.jsonl")
+    (tmp_path / "q.jsonl").write_text('{"question": "q", "choices": "a"}')
+    with pytest.raises(ConfigError, match="line 1: a question needs"):
+        require_questions(tmp_path / "q.jsonl")
 
 
 @pytest.mark.slow

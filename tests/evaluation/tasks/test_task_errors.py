@@ -77,6 +77,11 @@ BAD_FILES: list[tuple[dict[str, Any], str]] = [
     (rows_file(**{"from": [{"file": "task.yaml"}]}), "files of rows end in"),
     (rows_file(text="bdy"), r"rows\.csv, row 1: no column 'bdy'.*the columns are body, mood, author"),
     (rows_file(labels={"x": "good", "y": "bad"}), r"row 1: the value '0' is one that labels does not list \(x, y\)"),
+    (
+        rows_file(labels={True: "good", False: "bad"}),
+        r"does not list \(True, False\).*YAML reads yes, no, true and false as truth values unless they are quoted",
+    ),
+    (rows_file(text="{review body"), "the pattern '{review body' is not understood; slots are"),
     (rows_file(marked="author") | {"reads": ["marked"]}, "the marked word 'a0' does not stand in"),
     (
         rows_file(split="mood", splits={0: "train", 1: "test"}, group="author"),
@@ -115,6 +120,12 @@ def test_a_wrong_name_or_local_is_answered(name: str, local: str | None, sentenc
         ("rows.jsonl", '{"body": 1', "cannot be read as jsonl"),
         ("rows.json", "[1]", "row 1: not a row of named columns"),
         ("rows.csv", "body,mood\n ,0\n", "row 1: the text is empty"),
+        (
+            "rows.jsonl",
+            '{"body": {"en": "x"}, "mood": 0}',
+            r"the column 'body' holds dict, not text; .* as in {body\[en\]}",
+        ),
+        ("rows.jsonl", '{"body": ["x"], "mood": 0}', "the column 'body' holds list, not text"),
     ],
 )
 def test_a_broken_data_file_is_refused(tmp_path: Path, name: str, content: str, sentence: str) -> None:

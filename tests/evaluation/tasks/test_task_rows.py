@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ def test_conllu_files_give_their_comments_as_columns(tmp_path: Path) -> None:
 
 
 def test_patterns_of_columns_and_both_poles_from_one_row(tmp_path: Path) -> None:
-    rows = [{"q": f"Is {i} it?", "a": {"yes": "Yes.", "no": "No."}} for i in range(10)]
+    rows = [{"the q": f"Is {i} it?", "a": {"yes": "Yes.", "no-no": "No."}} for i in range(10)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = {"good": "{q} {a[yes]}", "bad": "{q} {a[no]}"}
+    text = {"good": "{the q} {a[yes]}", "bad": "{the q} {a[no-no]}"}
     content = rows_file(**{"from": [{"file": "rows.jsonl"}], "text": text, "label": None, "labels": None})
     task = load_task(written(tmp_path, content))
     assert {("Is 3 it? Yes.", 0), ("Is 3 it? No.", 1)} <= texts_of(task)
@@ -102,6 +103,30 @@ def test_a_text_that_comes_twice_is_kept_in_test_and_one_with_both_labels_nowher
         f"text {i}" for i in range(20)
     }
     assert "both" not in {e.text for e in task.examples}
+
+
+def test_texts_of_both_poles_are_counted_where_they_are_many(tmp_path: Path) -> None:
+    rows = [f"text {i},{rater % 2},{i}" for i in range(30) for rater in range(1 + (i < 3))]
+    (tmp_path / "rows.csv").write_text("body,mood,author\n" + "\n".join(rows))
+    with (
+        pytest.warns(UserWarning, match="3 of 30 texts stand in rows of both poles and are left out"),
+        suppress(ConfigError),
+    ):
+        load_task(written(tmp_path, rows_file(group="author")))
+
+
+def test_rows_without_a_label_can_be_left_out_and_long_fields_are_read(tmp_path: Path) -> None:
+    rows = [{"body": f"text {i} " + "x" * 200_000 * (i == 0), "mood": (0, 1, None)[i % 3]} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content = rows_file(**{"from": [{"file": "rows.jsonl"}], "group": None})
+    with pytest.raises(ConfigError, match="the value None is one that labels does not list"):
+        load_task(written(tmp_path, content))
+    content["rows"]["labels"] |= {None: None}
+    assert len(load_task(written(tmp_path, content)).examples) == 20
+    (tmp_path / "rows.csv").write_text(
+        "body,mood,author\n" + "".join(f"{r['body']},{i % 2},{i}\n" for i, r in enumerate(rows))
+    )
+    assert len(load_task(written(tmp_path, rows_file(group="author"))).examples) == 30
 
 
 def test_a_limit_keeps_whole_groups_and_does_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
