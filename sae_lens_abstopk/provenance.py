@@ -25,13 +25,15 @@ def environment(device: torch.device | str | None = None) -> dict[str, str]:
 def commit() -> str | None:
     """The last commit of a clone that this is run from to change its code, and ``-dirty`` where that was edited since."""
     known = _git("log", "-1", "--format=%h", "--", PACKAGE.name, *CODE).decode().strip()
-    return f"{known}-dirty" if known and uncommitted() else known or None
+    return f"{known}-dirty" if known and _git("diff", "HEAD", "--", PACKAGE.name, *CODE) else known or None
 
 
-def uncommitted() -> str | None:
-    """Hash of what was changed in the code since the commit of such a clone; None where nothing was."""
-    changes = _git("diff", "HEAD", "--", PACKAGE.name, *CODE)
-    return hashlib.sha256(changes).hexdigest() if changes else None
+def code() -> str:
+    """Digest of the package's own code, which tells versions apart where there is no commit too."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(repr((path.relative_to(PACKAGE).as_posix(), path.read_bytes())).encode())
+    return digest.hexdigest()[:12]
 
 
 def _git(*command: str) -> bytes:

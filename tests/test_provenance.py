@@ -33,10 +33,8 @@ def test_the_code_that_is_told_of_is_this_package() -> None:
 def test_of_a_clone_the_commit_is_known_and_whether_the_package_was_edited(clone: Path) -> None:
     commit = provenance.commit()
     assert commit
-    assert provenance.uncommitted() is None
     (clone / "code.py").write_text("2\n")
     assert provenance.commit() == f"{commit}-dirty"
-    assert provenance.uncommitted()
 
 
 @pytest.mark.parametrize(("edited", "is_code"), [("study.yaml", True), ("results/runs.jsonl", False)])
@@ -46,10 +44,8 @@ def test_results_that_are_written_or_committed_leave_the_code_what_it_was(
     commit, evidence = provenance.commit(), clone.parent / "evidence"
     (evidence / edited).unlink()
     assert (provenance.commit() == f"{commit}-dirty") is is_code
-    assert (provenance.uncommitted() is not None) is is_code
     for command in COMMIT:
         subprocess.run(["git", "-C", str(clone.parent), *command], check=True)
-    assert provenance.uncommitted() is None
     assert (provenance.commit() == commit) is not is_code
 
 
@@ -58,8 +54,18 @@ def test_outside_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.
     assert provenance.commit() is None
 
 
+def test_each_edit_of_the_code_is_told_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    found = []
+    for content in ("1\n", "2\n", "1\n"):
+        (tmp_path / "code.py").write_text(content)
+        found.append(provenance.code())
+    (tmp_path / "code.py").rename(tmp_path / "other.py")
+    assert found[0] == found[2]
+    assert len({*found, provenance.code()}) == 3
+
+
 @pytest.mark.usefixtures("clone")
 def test_where_git_is_not_installed_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert provenance.commit() is None
-    assert provenance.uncommitted() is None

@@ -49,7 +49,7 @@ from sae_lens_abstopk.evaluation.text_results import read_text
 from sae_lens_abstopk.folder_lock import run_folder_lock
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.one_or_more import one_or_more
-from sae_lens_abstopk.provenance import commit, environment, uncommitted
+from sae_lens_abstopk.provenance import code, environment
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import activation_facts
 from sae_lens_abstopk.training.progress import stages_bar
@@ -155,7 +155,11 @@ def refuse_to_lose(out: Path, sources: Iterable[str], suite: Suite) -> None:
     path = out / RESULTS_FILENAME
     if not path.is_file():
         return
-    before, kept = read_results(path), {_which(source) for source in sources}
+    try:
+        before = read_results(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
+    kept = {_which(source) for source in sources}
     lost = [
         f"the SAE {name} ({record.folder})"
         for name, record in before.saes.items()
@@ -208,8 +212,7 @@ class _Evaluation:
                 "saes": [
                     [name, _which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
                 ],
-                # what the results file will name, and edits that have no name
-                "code": [commit(), uncommitted(), environment(subjects.device)],
+                "code": [code(), environment(subjects.device)],
             },
         )
         on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)

@@ -25,6 +25,8 @@ from sae_lens_abstopk.files import why_not_written
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.provenance import code, environment
+from sae_lens_abstopk.training.activation_cache import model_files
 
 SECONDS_BETWEEN_SAVES = 300.0
 
@@ -137,12 +139,13 @@ def collect(
         settings: How much is kept.
         model_name: Told apart by, in ``checkpoint``.
         checkpoint: File that the pass is saved in every five minutes and at its end, and taken up from where it holds
-            the same SAEs, settings, and text as far as it goes. One that cannot be read is replaced, and one that cannot
+            the same SAEs, model, settings, code, and text as far as it goes. One that cannot be read is replaced, and one that cannot
             be written is done without, each with a warning.
         on_progress: Called with (batches done, batches in all).
     """
     identity = _identity(saes, settings) | {
-        "model": model_name,
+        "model": [model_name, model_files(model_name)],
+        "code": [code(), environment(next(iter(saes.values())).device)],
         "hook": passes.hook_name,
         "filter": repr(token_filter),
         "format": FORMAT,

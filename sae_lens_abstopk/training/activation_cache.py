@@ -167,10 +167,17 @@ class ActivationCache:
         return self.n_rows < _rows_served(cfg)
 
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
-        """Record the norm above which tokens are left out, and how many LM batches were read to find it."""
-        self.manifest.max_norm, self.manifest.skipped_batches = max_norm, skipped_batches
+        """
+        Record the norm above which tokens are left out, and how many LM batches were read to find it.
+
+        Raises:
+            ConfigError: another process has begun it meanwhile, and fills it.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._write_manifest()
+        with self._filling():
+            if self.is_new:
+                self.manifest.max_norm, self.manifest.skipped_batches = max_norm, skipped_batches
+                self._write_manifest()
 
     def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
         """
@@ -204,7 +211,8 @@ class ActivationCache:
                 "another folder."
             ) from None
         try:
-            self.manifest = _read_manifest(self.folder / MANIFEST)
+            if not self.is_new:
+                self.manifest = _read_manifest(self.folder / MANIFEST)
             yield
         finally:
             self._lock.release()
@@ -303,9 +311,15 @@ def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
     values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
     values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
     values["text files"] = text_files(cfg.dataset_path)
-    weights = [path for path in sorted(Path(cfg.model_name).glob("*")) if path.suffix in WEIGHTS]
-    values[FILES] = [[path.name, path.stat().st_size, _sampled(path)] for path in weights]
+    values[FILES] = model_files(cfg.model_name)
     return json.loads(json.dumps(values, default=str))
+
+
+def model_files(model_name: str) -> list[tuple[str, int, str]]:
+    """Name, size and a digest of each file of weights of a model in a local folder; none of one on the Hub."""
+    folder = Path(model_name)
+    weights = [path for path in sorted(folder.glob("*")) if path.suffix in WEIGHTS] if model_name else []
+    return [(path.name, path.stat().st_size, _sampled(path)) for path in weights]
 
 
 def _sampled(path: Path) -> str:

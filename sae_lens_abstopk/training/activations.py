@@ -110,6 +110,7 @@ class FilteredActivationsStore(ActivationsStore):
                 raise store._too_little_text() from None
         if store.cache is not None:
             store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
+            store.max_norm = store.cache.manifest.max_norm
         return store
 
     def median_norm(self) -> float:

@@ -20,8 +20,8 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.ranks import OtherRankError, barrier, n_ranks, summed, this_rank
 
-# a rank that waits longer than this for the others ends with an error
-TIMEOUT = timedelta(minutes=30)
+# a rank that waits longer than this for the others ends with an error; the first measures held-out text alone
+TIMEOUT = timedelta(hours=2)
 # words by which gloo and NCCL say that the other end is gone
 GONE = ("connection", "peer", "timed out", "nccl", "gloo", "socket")
 DENSE_OVER_BATCH = ("batchtopk", "matryoshka_batchtopk")
@@ -76,8 +76,8 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or (type(error) is RuntimeError and _is_about_others(error)):
             raise OtherRankError(
-                f"another rank ended, so rank {this_rank()} stops too ({_short(error)}); that rank's output says why. Fix it, "
-                "then continue with --resume."
+                f"another rank ended, or kept this one waiting for {TIMEOUT.seconds // 3600} hours, so rank {this_rank()} stops too "
+                f"({_short(error)}); that rank's output says why. Fix it, then continue with --resume."
             ) from error
         raise
     dist.destroy_process_group()

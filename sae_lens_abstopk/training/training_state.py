@@ -11,7 +11,7 @@ from sae_lens import SAE, SAETrainer, TrainingSAE
 from sae_lens.constants import TRAINER_STATE_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.provenance import environment
+from sae_lens_abstopk.provenance import code, environment
 from sae_lens_abstopk.training.divergence import DivergenceWatch
 from sae_lens_abstopk.training.run_folder import part_folder
 from sae_lens_abstopk.training.target_l0 import L0Controller
@@ -60,7 +60,7 @@ def save_state(
         "controllers": {name: controller.state() for name, controller in state.controllers.items()},
         "losses": state.watch.state(),
         "text_files": text_files,
-        "environment": environment(first.sae.device),
+        "environment": environment(first.sae.device) | {"code": code()},
     }
     (folder / STATE).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
@@ -119,5 +119,6 @@ def state_bytes(saes: Iterable[TrainingSAE[Any]], buffer_rows: int) -> int:
 
 def environment_changes(folder: Path, device: str | None = None) -> list[str]:
     """How the environment that a checkpoint was written in differs from that of ``device`` here, a phrase for each difference."""
-    then, now = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"], environment(device)
+    then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
+    now = environment(device) | {"code": code()}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from safetensors.torch import load_file, save_file
 
-from sae_lens_abstopk import evaluate, provenance
+from sae_lens_abstopk import evaluate
 from sae_lens_abstopk.evaluation import evaluate as evaluation
 from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.results import Results, read_results
@@ -121,22 +121,12 @@ def test_everything_is_measured_again_where_the_model_was_trained_on_and_saved_i
         finished.again()
 
 
-@pytest.mark.parametrize("of_code", ["commit", "uncommitted"])
 def test_numbers_of_one_version_of_the_code_are_not_given_out_as_those_of_another(
-    of_code: str, finished: Finished, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, of_code, lambda: "another")
+    monkeypatch.setattr(evaluation, "code", lambda: "another")
     with pytest.raises(pytest.fail.Exception, match="read_text is called"):
         finished.again()
-
-
-def test_each_edit_in_a_clone_is_told_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    for changes in (b"", b"- 1\n+ 2\n", b"- 1\n+ 3\n"):
-        monkeypatch.setattr(provenance, "_git", lambda *_, changes=changes: changes)
-        found.append(provenance.uncommitted())
-    assert found[0] is None
-    assert len(set(found)) == 3
 
 
 def test_untrained_controls_are_made_once_for_all_tasks(

@@ -151,7 +151,7 @@ def test_a_pass_that_cannot_be_saved_goes_on(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["weights", "settings", "text", "model", "format"])
+@pytest.mark.parametrize("change", ["weights", "settings", "text", "model", "code", "format"])
 def test_a_pass_of_something_else_is_not_taken_up(
     change: str, saes: dict[str, Any], batches: list[torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +164,8 @@ def test_a_pass_of_something_else_is_not_taken_up(
         options["settings"] = CollectionSettings(strongest=2)
     elif change == "text":
         batches[0][0, 0] += 1
+    elif change == "code":
+        monkeypatch.setattr("sae_lens_abstopk.explorer.collection.code", lambda: "another")
     elif change == "format":
         monkeypatch.setattr("sae_lens_abstopk.explorer.collection.FORMAT", 0)
     else:

@@ -316,3 +316,16 @@ def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) 
             ActivationCache(cache.folder, {"seed": 1})
     with pytest.raises(ConfigError, match=r"no activations\.json\); name a new or empty folder"):
         ActivationCache(tmp_path, {"seed": 1})
+
+
+def test_of_two_that_begin_a_cache_the_second_takes_what_the_first_decided(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    cfg = build_config(raw_config | {"activation_cache": str(tmp_path / "cache")})
+    first, second, third = (ActivationCache.of_run(cfg) for _ in range(3))
+    first.begin(max_norm=1.0, skipped_batches=4)
+    second.begin(max_norm=2.0, skipped_batches=8)
+    assert (second.manifest.max_norm, second.manifest.skipped_batches) == (1.0, 4)
+    with first._filling(), pytest.raises(ConfigError, match="is being filled by another process"):
+        third.begin(max_norm=3.0, skipped_batches=0)
+    assert ActivationCache.of_run(cfg).manifest.max_norm == 1.0
