@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @app.command()
 def inspect(
-    saes: Annotated[list[Path], typer.Argument(help="SAE folders, all for the same hook of the same model.")],
+    saes: Annotated[
+        list[str], typer.Argument(help="SAE folders or RELEASE:SAE_ID, all for the same hook of the same model.")
+    ],
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
@@ -128,7 +130,9 @@ def plot(
 @app.command()
 def explore(
     context: typer.Context,
-    saes: Annotated[list[Path], typer.Argument(help="An SAE folder, or two on the same hook to compare.")],
+    saes: Annotated[
+        list[str], typer.Argument(help="An SAE folder or RELEASE:SAE_ID, or two on the same hook to compare.")
+    ],
     model: Model = None,
     text: Text = None,
     device: Device = "auto",

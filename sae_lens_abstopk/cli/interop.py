@@ -59,7 +59,7 @@ def saebench(
 
 @app.command()
 def neuronpedia(
-    sae: Annotated[Path, typer.Argument(help="SAE folder.")],
+    sae: Annotated[str, typer.Argument(help="SAE folder or RELEASE:SAE_ID.")],
     out: NewFolder,
     model_id: Annotated[str, typer.Option(help="Neuronpedia's id of the model.", show_default=False)],
     sae_set: Annotated[str, typer.Option("--set", help="Name of the set of SAEs.", show_default=False)],

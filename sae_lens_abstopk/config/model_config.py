@@ -100,6 +100,6 @@ def why_no_model(model_name: str, error: Exception) -> str:
         )
     return (
         f"model_name={model_name!r} could not be loaded from a local folder, the cache or the Hugging Face Hub "
-        f"({type(error).__name__}: {text.splitlines()[0] if text else 'no detail'}); check the name and the connection, "
+        f"({type(error).__name__}: {text.splitlines()[0][:200] if text else 'no detail'}); check the name and the connection, "
         "or give the path of a local folder."
     )

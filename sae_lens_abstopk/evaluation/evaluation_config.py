@@ -16,6 +16,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.presets import read_raw
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.measurable import PROCESSING
 from sae_lens_abstopk.model.text import first_document, open_dataset
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
@@ -36,14 +37,8 @@ _COLUMNS = {
 }
 TEXT_OPTIONS = {"name": "dataset_name", "split": "split", "column": "column_name"}
 """What may follow the path of a text, and the config keys that these set."""
-# what HookedTransformer does to weights as it loads them; no other class of model knows these
-PROCESSING = {
-    "fold_ln",
-    "fold_value_biases",
-    "center_writing_weights",
-    "center_unembed",
-    "refactor_factored_attn_matrices",
-}
+# options that HookedTransformer alone knows, beside what it does to weights
+_OF_HOOKED_TRANSFORMER = PROCESSING | {"checkpoint_index", "checkpoint_value", "n_devices"}
 # which weights of a model, and of what type
 WEIGHTS = {
     "dtype",
@@ -229,4 +224,4 @@ def _class_of_model(hook_name: str, kwargs: Mapping[str, Any]) -> str:
     """The class of the model that an SAE of ``hook_name`` was trained on, where nobody says."""
     if "hook_" not in hook_name:
         return "AutoModelForCausalLM"
-    return "HookedTransformer" if PROCESSING & kwargs.keys() else "TransformerBridge"
+    return "HookedTransformer" if _OF_HOOKED_TRANSFORMER & kwargs.keys() else "TransformerBridge"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -13,10 +14,11 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.config.checks import require_devices, resolve_device
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, evaluation_config, explaining_options, kept_back
+from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS, evaluation_config, explaining_options, kept_back
+from sae_lens_abstopk.evaluation.measurable import processing_of, warn_of_other_weights
 from sae_lens_abstopk.evaluation.sae_loading import Source, is_release, load_sae, origin_of
-from sae_lens_abstopk.model.hook_places import residual_layer
-from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.hook_places import find_place, residual_layer
+from sae_lens_abstopk.model.language_model import check_activations, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import TextPart, load_text
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
@@ -57,15 +59,22 @@ class LoadedSAEs:
         The same with ``model``, or with the one of ``cfg``, which is loaded; the SAEs are moved to where it has the hook.
 
         Raises:
-            ConfigError: the model cannot be loaded, or is on a device that metrics cannot be computed on.
+            ConfigError: the model cannot be loaded, is of a class that is not read here, lacks the hook, or is on a device
+                that metrics cannot be computed on.
         """
-        model = load_language_model(self.cfg) if model is None else model
-        device = ModelPasses.of_run(model, self.cfg).device
+        cfg = self.cfg
+        if model is None:
+            model = load_language_model(cfg)
+        else:
+            cfg = _as_called_in(model, cfg)
+            for sae in self.saes.values():
+                warn_of_other_weights(model, sae)
+        device = ModelPasses.of_run(model, cfg).device
         resolve_device("the model's device", str(device))
         for sae in self.saes.values():
             sae.to(device)
         rules = ReadingRules.of_saes(self.saes, getattr(model, "tokenizer", None))
-        return Subjects(self.saes, self.sources, self.cfg, self.part, self.held_out, model, rules)
+        return Subjects(self.saes, self.sources, cfg, self.part, self.held_out, model, rules)
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,19 @@ class Subjects(LoadedSAEs):
                 self.model, self.cfg, n_tokens, part=self.part, d_sae=d_sae, with_logits=with_logits
             )
         return self._batches[asked]
+
+
+def _as_called_in(model: Any, cfg: TrainingConfig) -> TrainingConfig:
+    """``cfg`` with its hook under the name that a model in memory has for it, once two tokens have been run up to there."""
+    if not isinstance(model, HookedRootModule):
+        raise ConfigError(
+            f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or what SAELens makes of a "
+            f"transformers model: HookedProxyLM(model, tokenizer, hook_names=[{cfg.hook_name!r}]), from sae_lens.load_model."
+        )
+    cfg = copy(cfg)
+    cfg.hook_name = find_place(model, cfg.hook_name).name
+    check_activations(model, cfg)
+    return cfg
 
 
 def without_path(source: str) -> str:
@@ -237,6 +259,12 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
         raise ConfigError(
             f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
         )
+    weights = {repr(_weights_of(sae)) for sae in saes}
+    if len(weights) > 1:
+        raise ConfigError(
+            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each by itself, and "
+            "combine the results with `abstopk report`."
+        )
     if len(widths) > 1:
         raise ConfigError(
             f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of different "
@@ -250,10 +278,15 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
         )
 
 
+def _weights_of(sae: SAE[Any]) -> dict[str, Any]:
+    """Which weights of its model an SAE was trained on, and what was done to them; their type aside."""
+    kwargs = sae.cfg.metadata.model_from_pretrained_kwargs or {}
+    named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}
+    return {key: value for key, value in named.items() if key not in ("dtype", "torch_dtype")} | processing_of(sae)
+
+
 def _place(sae: SAE[Any]) -> str | int:
     """The layer whose output an SAE reads, whatever that is called; what it reads where that is something else."""
-    metadata = sae.cfg.metadata
-    kwargs = metadata.model_from_pretrained_kwargs or {}
-    processed = any(kwargs.get(key) for key in PROCESSING)  # then its activations are no longer those of transformers
-    layer = None if processed else residual_layer(str(metadata.hook_name))
+    # of processed weights activations are no longer those of transformers
+    layer = None if processing_of(sae) else residual_layer(str(sae.cfg.metadata.hook_name))
     return read_by(sae) if layer is None else layer

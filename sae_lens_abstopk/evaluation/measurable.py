@@ -1,11 +1,23 @@
 """Which SAEs the numbers of an evaluation would be about: those that give back what they read, as it comes."""
 
+import warnings
 from typing import Any
 
 from sae_lens import SAE, TrainingSAE
+from torch import nn
+from transformer_lens import HookedTransformer
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
+
+# what HookedTransformer does to weights as it loads them; no other class of model knows these
+PROCESSING = {
+    "fold_ln",
+    "fold_value_biases",
+    "center_writing_weights",
+    "center_unembed",
+    "refactor_factored_attn_matrices",
+}
 
 
 def require_measurable(sae: SAE[Any], *, where: str) -> None:
@@ -39,4 +51,22 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
             f"{where} was trained on rescaled activations (normalize_activations={sae.cfg.normalize_activations!r}), and the "
             "scale is not in its weights yet, as in a checkpoint; take the SAE that the run saved at its end, or fold the "
             f"scale in: sae.fold_activation_{fold}(...), then sae.save_model(FOLDER)."
+        )
+
+
+def processing_of(sae: SAE[Any]) -> dict[str, Any]:
+    """What was done to the weights of the model that ``sae`` was trained on, by the options of HookedTransformer."""
+    kwargs = sae.cfg.metadata.model_from_pretrained_kwargs or {}
+    return {key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys()) if kwargs[key]}
+
+
+def warn_of_other_weights(model: nn.Module, sae: SAE[Any]) -> None:
+    """Warn where ``sae`` was trained on processed weights and ``model`` is of a class that does not process any."""
+    done = processing_of(sae)
+    if done and not isinstance(model, HookedTransformer):
+        options = ", ".join(f"{key}={value}" for key, value in done.items())
+        warnings.warn(
+            f"the SAE was trained on weights that HookedTransformer processes ({options}), and this {type(model).__name__} has its "
+            f"own, so the activations that the SAE is given are others; load the model with HookedTransformer and {options}",
+            stacklevel=3,
         )

@@ -1,5 +1,6 @@
 """One SAE, from wherever it is."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,14 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
                 f"{folder} is a checkpoint: it holds an SAE in training, of the architecture {error}. Name the folder of the "
                 "finished run, or let the run go on with --resume."
             ) from None
-        raise ConfigError(
-            f"{folder}: SAELens knows no architecture {error}; import the package that registers it."
-        ) from None
+        if error.args[0] == json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8")).get("architecture"):
+            remedy = f"SAELens knows no architecture {error}; import the package that registers it"
+        else:
+            remedy = (
+                f"its {SAE_CFG_FILENAME} lacks {error}, so it is no SAE in SAELens's format. One of eai-sparsify is read by "
+                "`abstopk convert` where it is signed, else by SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)"
+            )
+        raise ConfigError(f"{folder}: {remedy}.") from None
     except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{folder} could not be loaded as an SAE: {error}") from error
     require_finite(sae, where=str(folder))

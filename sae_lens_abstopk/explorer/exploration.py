@@ -12,8 +12,9 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import PROCESSING, WEIGHTS
+from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS
 from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.measurable import PROCESSING
 from sae_lens_abstopk.evaluation.sae_loading import Source
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
@@ -25,6 +26,7 @@ from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts
 from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
@@ -157,7 +159,7 @@ def explore(
     subjects = loaded.with_model(None if isinstance(model, str) else model)
     if prompts:
         # a prompt that cannot be used is refused before the pass
-        TextModel(subjects.model, prepend_bos=first.cfg.metadata.prepend_bos).encode(prompts)
+        TextModel(subjects.model, prepend_bos=TokenSelection.of_sae(first).prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
     steered = {}
     with stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext() as show:

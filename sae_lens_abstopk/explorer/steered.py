@@ -8,6 +8,7 @@ from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch
+from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.model.token_text import TokenText
 
 STRENGTHS = (-4.0, -2.0, 0.0, 2.0, 4.0)
@@ -47,7 +48,7 @@ def steered_texts(
     Raises:
         ConfigError: a prompt holds no token.
     """
-    text_model = TextModel(model, prepend_bos=sae.cfg.metadata.prepend_bos)
+    text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
     encoded = text_model.encode(prompts)
     unsteered = _written(text_model, encoded)
     found: dict[int, tuple[SteeredText, ...]] = {}

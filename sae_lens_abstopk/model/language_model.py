@@ -178,6 +178,11 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
         ConfigError: it cannot be loaded, or see :func:`require_tokenizer`.
     """
     require_tokenizer(cfg)
+    if cfg.model_class_name == "HookedTransformer" and Path(cfg.model_name).exists():
+        raise ConfigError(
+            f"model_name={cfg.model_name!r} is a local folder, and HookedTransformer knows models by name alone; give the name on the "
+            "Hub. An SAE whose metadata have the weights folded or centred (fold_ln, center_writing_weights, ...) needs that class."
+        )
     kwargs: dict[str, Any] = dict(cfg.model_from_pretrained_kwargs or {})
     try:
         if cfg.model_class_name == "TransformerBridge":
@@ -195,7 +200,7 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
                 proxied: Any = model.model
                 _cap_attention(proxied, kwargs)
                 proxied.config.get_text_config().use_cache = False  # of a pass that nothing goes on from
-    except (ImportError, OSError, SafetensorError, ValueError, *TRANSPORT_ERRORS) as error:
+    except (ImportError, OSError, SafetensorError, TypeError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
     first = next(model.parameters(), None)
     if first is not None and first.device.type == "cpu":

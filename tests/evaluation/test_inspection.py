@@ -23,7 +23,9 @@ from sae_lens import (
     Transcoder,
     TranscoderConfig,
 )
+from sae_lens.load_model import HookedProxyLM
 from sae_lens.saes.sae import SAEMetadata
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import ConfigError, evaluate, explore, train
 from sae_lens_abstopk.config.config_file import build_config
@@ -193,6 +195,14 @@ def test_a_folder_that_holds_no_sae_is_refused(folders: list[Path], tmp_path: Pa
         load_sae(tmp_path / "strange")
 
 
+def test_an_sae_of_another_tool_is_told_from_an_unknown_architecture(tmp_path: Path) -> None:
+    (tmp_path / "cfg.json").write_text('{"expansion_factor": 32, "k": 8, "signed": true}')
+    with pytest.raises(
+        ConfigError, match=r"its cfg\.json lacks '\w+', so it is no SAE in SAELens's format\. One of eai"
+    ):
+        load_sae(tmp_path)
+
+
 def test_a_model_in_memory_is_on_a_device_that_metrics_can_be_computed_on(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +298,51 @@ def test_the_output_of_a_layer_is_one_place_under_its_several_names(folders: lis
     for other in (named("blocks.2.hook_resid_pre"), named("model.layers.2.mlp"), centred):
         with pytest.raises(ConfigError, match="read different hooks"):
             inspect_saes([folders[0], other])
+
+
+@pytest.mark.filterwarnings(r"ignore:\s*This SAE has non-empty model_from_pretrained_kwargs")
+@pytest.mark.parametrize("kwargs", [{"revision": "step1000"}, {"center_writing_weights": True}])
+def test_saes_of_different_weights_are_refused_though_their_hooks_have_one_name(
+    folders: list[Path], tmp_path: Path, kwargs: dict[str, Any]
+) -> None:
+    other = with_metadata(folders[0], tmp_path / "other", model_from_pretrained_kwargs=kwargs | {"dtype": "float32"})
+    for order in ([folders[0], other], [other, folders[0]]):
+        with pytest.raises(
+            ConfigError, match=r"trained on different weights of their model \(.*step1000|center_writing"
+        ):
+            inspect_saes(order)
+    same = with_metadata(folders[0], tmp_path / "same", model_from_pretrained_kwargs={"dtype": "float32"})
+    load_subject_saes([folders[0], same])
+
+
+def test_a_model_in_memory_is_asked_for_its_own_name_of_the_hook(
+    folders: list[Path], tiny_llama: Path, texts: Path
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    hf: Any = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    with pytest.raises(
+        ConfigError, match=r"the model is a LlamaForCausalLM; .* HookedProxyLM\(model, tokenizer, hook_names="
+    ):
+        explore(sae, model=hf, text=str(texts), n_tokens=128)
+    proxy = HookedProxyLM(hf, AutoTokenizer.from_pretrained(tiny_llama), hook_names=["model.layers.2"])
+    counts = [explore(sae, model=proxy, text=str(texts), n_tokens=128).saes["batch_abstopk"].collected.pole_counts]
+    sae.cfg.metadata.hook_name = "blocks.3.hook_resid_pre"
+    counts.append(explore(sae, model=proxy, text=str(texts), n_tokens=128).saes["batch_abstopk"].collected.pole_counts)
+    assert torch.equal(*counts)
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_from_pretrained_kwargs = "model.layers.2", {"fold_ln": True}
+    with pytest.warns(
+        UserWarning, match=r"weights that HookedTransformer processes \(fold_ln=True\), and this HookedProxyLM"
+    ):
+        load_subject_saes(sae, model=proxy, text=str(texts)).with_model(proxy)
+
+
+def test_a_hooked_transformer_is_not_looked_for_in_a_folder(folders: list[Path], tiny_llama: Path, texts: Path) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_class_name = "blocks.2.hook_resid_post", None
+    for kwargs in ({"center_writing_weights": True}, {"checkpoint_value": 3000}):
+        sae.cfg.metadata.model_from_pretrained_kwargs = kwargs
+        with pytest.raises(ConfigError, match="is a local folder, and HookedTransformer knows models by name alone"):
+            load_subject_saes(sae, model=str(tiny_llama), text=str(texts)).with_model()
 
 
 def test_what_an_evaluation_would_write_over_is_told_before_the_model_is_loaded(

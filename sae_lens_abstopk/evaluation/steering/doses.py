@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
-from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
 
 # what a continuation is tokenised after: few tokenizers join it with what follows
 ANCHOR = "\n"
@@ -70,7 +70,7 @@ class LogOdds:
         token_filter: TokenFilter | None = None,
     ) -> None:
         self._model = TextModel(
-            model, tokenizer, chat=part.chat, prepend_bos=sae.cfg.metadata.prepend_bos, autocast=autocast
+            model, tokenizer, chat=part.chat, prepend_bos=TokenSelection.of_sae(sae).prepend_bos, autocast=autocast
         )
         self._sae, self._filter = sae, token_filter or steering_filter(model, sae)
         self._tokens = first_tokens(self._model.tokenizer, part.tokens)

@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
-from sae_lens import SAE
+from sae_lens import SAE, TrainingSAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.measurable import require_measurable, warn_of_other_weights
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -80,6 +81,8 @@ def steer(
     edit = steering_edit(
         sae, latent=latent, direction=direction, strength=strength, operator=operator, pole=pole, scale=scale
     )
+    if sae is not None and latent is not None:
+        warn_of_other_weights(model, sae)
     name = hook_name or (sae.cfg.metadata.hook_name if sae is not None else None)
     find_place(model, name)
     if token_filter is None:
@@ -220,7 +223,14 @@ def _steerable(latent: int, sae: SAE[Any]) -> int:
             f"this is a transcoder: it reads {metadata.hook_name} and writes at {metadata.hook_name_out}; steer with "
             "direction=sae.W_dec[j] and hook_name where it writes."
         )
-    return checked_latent(latent, sae)
+    if not isinstance(sae, TrainingSAE):
+        require_measurable(sae, where="this SAE")
+    latent = checked_latent(latent, sae)
+    if not sae.W_dec[latent].any():
+        raise ConfigError(
+            f"latent {latent} has a decoder vector of zeros, so it writes nothing; steer with another one."
+        )
+    return latent
 
 
 def _scale_of(scale: Scale | None, latent: int | None) -> float:

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
 from sae_lens_abstopk.model.generation import TextModel
@@ -413,6 +414,29 @@ def test_an_sae_without_a_hook_and_a_transcoder_are_refused(models: Callable[[st
         steer(models("gpt2"), nameless, latent=1, strength=1.0)
     with pytest.raises(ConfigError, match="this is a transcoder"):
         steer(models("gpt2"), transcoder, latent=1, strength=1.0)
+    for damage, sentence in (
+        ("scale", "trained on rescaled activations"),
+        ("row", "latent 1 has a decoder vector of zeros"),
+    ):
+        sae = signed_sae("transformer.h.3")
+        if damage == "scale":
+            sae.cfg.normalize_activations = "expected_average_only_in"
+        else:
+            sae.W_dec.data[1] = 0
+        with pytest.raises(ConfigError, match=sentence):
+            steer(models("gpt2"), sae, latent=1, strength=1.0, operator="clamp")
+        if damage == "scale":
+            with pytest.raises(ConfigError, match=sentence):
+                latent_scale(models("gpt2"), sae, [], latents=[1])
+
+
+def test_codes_are_not_read_from_other_weights_without_a_word(models: Callable[[str], Any]) -> None:
+    sae = signed_sae("transformer.h.3")
+    sae.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
+    with pytest.warns(
+        UserWarning, match=r"processes \(center_writing_weights=True\), and this GPT2LMHeadModel has its own"
+    ):
+        steer(models("gpt2"), sae, latent=1, strength=1.0, operator="clamp")
 
 
 def test_a_rescaling_sae_writes_unit_rows() -> None:
