@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from sae_lens import SAE
+from torch.nn.functional import normalize
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.heads import with_flat_heads
@@ -53,6 +54,8 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
         fresh = with_flat_heads(type(sae)(cfg).to(sae.W_dec.device).eval())
     mean = fresh.run_time_activation_norm_fn_in(x).float().mean(0)
     fresh.b_dec.copy_(mean)
+    if sae.cfg.architecture() == "matching_pursuit":  # which moves away from x along any longer vector
+        fresh.W_dec.copy_(normalize(fresh.W_dec, dim=-1))
     centre = -mean.to(sae.dtype) @ fresh.W_enc * (not sae.cfg.apply_b_dec_to_input)
     for name, bias in fresh.named_parameters():
         if name in _ENCODER_BIASES:

@@ -13,6 +13,8 @@ from sae_lens import (
     GatedSAEConfig,
     JumpReLUSAE,
     JumpReLUSAEConfig,
+    MatchingPursuitSAE,
+    MatchingPursuitSAEConfig,
     StandardSAE,
     StandardSAEConfig,
     TopKSAE,
@@ -151,3 +153,12 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_sample_is_refused() -> None:
     with pytest.raises(ConfigError, match="sample of activations is needed"):
         untrained_sae(trained("jumprelu"), torch.empty(0, 32))
+
+
+@torch.no_grad()
+def test_an_untrained_matching_pursuit_comes_nearer_to_what_it_reads() -> None:
+    sae = MatchingPursuitSAE(MatchingPursuitSAEConfig(**SIZES, max_iterations=8, residual_threshold=0.1))
+    x = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
+    fresh = untrained_sae(sae, x, seed=1)
+    assert (fresh(x) - x).norm() < (x - x.mean(0)).norm()
+    assert l0(fresh, x) <= 8
