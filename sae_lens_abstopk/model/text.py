@@ -19,20 +19,14 @@ from transformers import AutoTokenizer
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, caused_by
 from sae_lens_abstopk.model.held_out import CONVERSATIONS, TOKENS, keep_part
+from sae_lens_abstopk.model.text_files import COMPRESSED, FORMATS, files_of, format_of, local_files, was_saved
 from sae_lens_abstopk.ranks import n_ranks, this_rank
 
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
-COMPRESSED = (".gz", ".zst")
 # what SAELens's PretokenizeRunner writes beside the token ids
 TOKENIZATION_NOTE = "sae_lens.json"
 DAMAGED = (ValueError, RuntimeError, EOFError, StopIteration, DatasetsError)
 """What reading text raises that is not as its format has it."""
 UNREADABLE = (*DAMAGED, OSError, *TRANSPORT_ERRORS)
-# words of a file's name, or of a folder's, that say of which split it is
-SPLIT_WORDS = {
-    "train": re.compile(r"(?<![a-z])train(?:ing)?(?![a-z])"),
-    "other": re.compile(r"(?<![a-z])(?:test|testing|val|valid|validation|dev|eval)(?![a-z])"),
-}
 SHUFFLE_WINDOW = 10_000
 Text = Dataset | IterableDataset
 TextPart = Literal["train", "held_out", "all"]
@@ -100,10 +94,10 @@ def open_dataset(
             f"dataset_name={name!r}: the local {path!r} has no configurations; leave it out, and give the folder of the files to read."
         )
     with text_errors(path, UNREADABLE):
-        if _was_saved(local):
+        if was_saved(local):
             return _saved(local, split, streaming)
         if local.exists():
-            builder, files = _local_files(local)
+            builder, files = local_files(local)
             options: dict[str, Any] = {"sample_by": "document"} if builder == "text" else {}
             if not re.match(r"train\b", split):
                 raise ConfigError(
@@ -158,17 +152,6 @@ def text_errors(path: str, kinds: tuple[type[Exception], ...] = DAMAGED) -> Iter
         raise _refusal(path, error) from error
 
 
-def text_files(path: str) -> list[list[str | int]]:
-    """Name and size of each local file that is read for a dataset path; none for a Hub dataset."""
-    text = Path(path)
-    if _was_saved(text):
-        states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
-        files = [folder / entry["filename"] for folder, state in states.items() for entry in state["_data_files"]]
-    else:
-        files = [file for file in _files_of(text) if _format_of(file)]
-    return [[file.name, file.stat().st_size] for file in sorted(files)]
-
-
 def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
     share: Text = split_dataset_by_node(cast(Dataset, dataset), this_rank(), n_ranks())
     if _first(share, cfg.dataset_path) is None:
@@ -178,12 +161,6 @@ def _of_this_rank(dataset: Text, cfg: TrainingConfig) -> Text:
     return share
 
 
-def _was_saved(path: Path) -> bool:
-    """Whether a folder is one that ``save_to_disk`` of datasets has written."""
-    files = {file.name for file in path.iterdir()} if path.is_dir() else set()
-    return "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= files
-
-
 def _saved(path: Path, split: str, streaming: bool) -> Text:
     saved = load_from_disk(path)
     parts = saved if isinstance(saved, DatasetDict) else {"train": saved}
@@ -191,50 +168,6 @@ def _saved(path: Path, split: str, streaming: bool) -> Text:
         raise ConfigError(f"split={split!r} is not in {str(path)!r}, which has {', '.join(map(str, parts))}; name one.")
     dataset = parts[split].with_format(None)  # SAELens's PretokenizeRunner leaves one of tensors
     return dataset.to_iterable_dataset() if streaming else dataset
-
-
-def _local_files(path: Path) -> tuple[str, list[str]]:
-    by_builder: dict[str, list[str]] = {}
-    for file in _files_of(path):
-        if builder := _format_of(file):
-            by_builder.setdefault(builder, []).append(str(file))
-    if not by_builder:
-        raise ConfigError(
-            f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also {' and '.join(COMPRESSED)})."
-        )
-    if len(by_builder) > 1:
-        raise ConfigError(
-            f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
-        )
-    ((builder, files),) = by_builder.items()
-    _require_one_split(path, files)
-    return builder, files
-
-
-def _require_one_split(path: Path, files: list[str]) -> None:
-    """Refuse a folder whose files say that they are of several splits, as a copy of a data set of the Hub has them."""
-    trained_on, others = (
-        [file for file in files if SPLIT_WORDS[split].search(str(Path(file).relative_to(path)).lower())]
-        for split in ("train", "other")
-    )
-    if path.is_dir() and trained_on and others:
-        raise ConfigError(
-            f"dataset_path={str(path)!r} has files of several splits ({trained_on[0]}, {others[0]}), and all would be read; give a "
-            "folder with those of one split."
-        )
-
-
-def _files_of(path: Path) -> list[Path]:
-    """The file itself, or those of a folder; hidden ones are no text."""
-    if path.is_file():
-        return [path]
-    files = (file for file in path.rglob("*") if file.is_file())
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
-
-
-def _format_of(file: Path) -> str | None:
-    """The builder of datasets that reads a file; None for one that is no text."""
-    return FORMATS.get(Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix)
 
 
 def first_document(dataset: Text, path: str) -> dict[str, Any]:
@@ -284,8 +217,8 @@ def _refusal(path: str, error: Exception) -> ConfigError:
 
 def _where_not_utf8(path: str) -> str:
     """Names the first file of a local text that is not UTF-8."""
-    for file in _files_of(Path(path)):
-        if _format_of(file) == "text" and file.suffix not in COMPRESSED:
+    for file in files_of(Path(path)):
+        if format_of(file) == "text" and file.suffix not in COMPRESSED:
             try:
                 with file.open(encoding="utf-8") as lines:
                     for _ in lines:

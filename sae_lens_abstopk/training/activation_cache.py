@@ -19,7 +19,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
 from sae_lens_abstopk.folder_lock import LOCK, acquire
-from sae_lens_abstopk.model.text import text_files
+from sae_lens_abstopk.model.text_files import text_files
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
 
 MANIFEST = "activations.json"

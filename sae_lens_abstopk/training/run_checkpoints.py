@@ -13,7 +13,7 @@ from sae_lens import TrainingSAE
 from sae_lens_abstopk.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import lack_of_space
-from sae_lens_abstopk.model.text import text_files
+from sae_lens_abstopk.model.text_files import text_files
 from sae_lens_abstopk.ranks import any_rank, least, n_ranks, this_rank, together
 from sae_lens_abstopk.training.activations import StorePosition
 from sae_lens_abstopk.training.checkpoint import (

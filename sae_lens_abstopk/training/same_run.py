@@ -11,7 +11,7 @@ from sae_lens_abstopk.config.config_file import dump_config
 from sae_lens_abstopk.config.presets import flat_keys
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.model.text import text_files
+from sae_lens_abstopk.model.text_files import text_files
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 from sae_lens_abstopk.training.training_state import STATE
 from sae_lens_abstopk.yaml_files import read_yaml, yaml_value

@@ -15,7 +15,8 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 from sae_lens_abstopk.model import text
-from sae_lens_abstopk.model.text import TextPart, load_text, text_files
+from sae_lens_abstopk.model.text import TextPart, load_text
+from sae_lens_abstopk.model.text_files import text_files
 
 CHAT = {"use_chat_formatting": True}
 TOKENIZED = {"is_dataset_tokenized": True}

@@ -1,0 +1,82 @@
+"""Which local files are read as text, and as what."""
+
+import json
+import re
+from pathlib import Path
+
+from sae_lens_abstopk.errors import ConfigError
+
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+COMPRESSED = (".gz", ".zst")
+# words of a file's name, or of a folder's, that say of which split it is
+SPLIT_WORDS = {
+    "train": re.compile(r"(?<![a-z])train(?:ing)?(?![a-z])"),
+    "other": re.compile(r"(?<![a-z])(?:test|testing|val|valid|validation|dev|eval)(?![a-z])"),
+}
+
+
+def text_files(path: str) -> list[list[str | int]]:
+    """Name and size of each local file that is read for a dataset path; none for a Hub dataset."""
+    text = Path(path)
+    if was_saved(text):
+        states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
+        files = [folder / entry["filename"] for folder, state in states.items() for entry in state["_data_files"]]
+    else:
+        files = [file for file in files_of(text) if format_of(file)]
+    return [[file.name, file.stat().st_size] for file in sorted(files)]
+
+
+def was_saved(path: Path) -> bool:
+    """Whether a folder is one that ``save_to_disk`` of datasets has written."""
+    files = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    return "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= files
+
+
+def local_files(path: Path) -> tuple[str, list[str]]:
+    """
+    The builder of datasets that reads a file or the files of a folder, and these.
+
+    Raises:
+        ConfigError: there is no text, or of several formats or splits.
+    """
+    by_builder: dict[str, list[str]] = {}
+    for file in files_of(path):
+        if builder := format_of(file):
+            by_builder.setdefault(builder, []).append(str(file))
+    if not by_builder:
+        raise ConfigError(
+            f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also {' and '.join(COMPRESSED)})."
+        )
+    if len(by_builder) > 1:
+        raise ConfigError(
+            f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
+        )
+    ((builder, files),) = by_builder.items()
+    _require_one_split(path, files)
+    return builder, files
+
+
+def _require_one_split(path: Path, files: list[str]) -> None:
+    """Refuse a folder whose files say that they are of several splits, as a copy of a data set of the Hub has them."""
+    trained_on, others = (
+        [file for file in files if SPLIT_WORDS[split].search(str(Path(file).relative_to(path)).lower())]
+        for split in ("train", "other")
+    )
+    if path.is_dir() and trained_on and others:
+        raise ConfigError(
+            f"dataset_path={str(path)!r} has files of several splits ({trained_on[0]}, {others[0]}), and all would be read; give a "
+            "folder with those of one split."
+        )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or those of a folder; hidden ones are no text."""
+    if path.is_file():
+        return [path]
+    files = (file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
+
+
+def format_of(file: Path) -> str | None:
+    """The builder of datasets that reads a file; None for one that is no text."""
+    return FORMATS.get(Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix)
