@@ -1,6 +1,7 @@
 """Which SAEs the numbers of an evaluation would be about: those that give back what they read, as it comes."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from sae_lens import SAE, TrainingSAE
@@ -56,8 +57,14 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
 
 def processing_of(sae: SAE[Any]) -> dict[str, Any]:
     """What was done to the weights of the model that ``sae`` was trained on, by the options of HookedTransformer."""
-    kwargs = sae.cfg.metadata.model_from_pretrained_kwargs or {}
+    kwargs = loading_options(sae)
     return {key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys()) if kwargs[key]}
+
+
+def loading_options(sae: SAE[Any]) -> Mapping[str, Any]:
+    """What the metadata of ``sae`` say of how its model is loaded; nothing where they hold anything else than options."""
+    recorded = sae.cfg.metadata.model_from_pretrained_kwargs
+    return recorded if isinstance(recorded, Mapping) else {}
 
 
 def warn_of_other_weights(model: nn.Module, sae: SAE[Any]) -> None:
