@@ -97,10 +97,10 @@ def test_a_file_system_without_locks_is_warned_about(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr("fcntl.flock", no_locks)
     cache = ActivationCache(tmp_path / "cache", {})
-    with pytest.warns(
-        UserWarning, match=r"\.lock cannot be locked \(No locks available\), so nothing keeps another process"
-    ):
+    said = r"\.lock cannot be locked \(No locks available\), so nothing keeps another process"
+    with pytest.warns(UserWarning, match=said):
         cache.begin(max_norm=None, skipped_batches=0)
+    with pytest.warns(UserWarning, match=said):
         assert list(cache.blocks(lambda _: iter([torch.zeros(2, 3)])))
     with pytest.warns(UserWarning, match="cannot be locked"), run_folder_lock(tmp_path / "run"):
         pass
