@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from sae_lens import SAE, TrainingSAE
+from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.measurable import require_measurable
-from sae_lens_abstopk.evaluation.steering.steer import checked_latent, steering_filter
+from sae_lens_abstopk.evaluation.steering.steer import checked_latent, require_codes, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -114,8 +113,7 @@ def latent_scale(
         ConfigError: the SAE is one of a single attention head or has no such latent, or the model has no such hook.
     """
     require_all_heads(sae, "the scale to steer by")
-    if not isinstance(sae, TrainingSAE):
-        require_measurable(sae, where="this SAE")
+    require_codes(sae)
     fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in latents])
 
     def look(activations: torch.Tensor) -> torch.Tensor:

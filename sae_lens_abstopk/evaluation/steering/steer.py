@@ -216,6 +216,17 @@ def checked_latent(latent: int, sae: SAE[Any]) -> int:
     return int(latent)
 
 
+def require_codes(sae: SAE[Any]) -> None:
+    """
+    Refuse an SAE whose codes are not of one token, or not of activations as they come; one in training may steer its own run.
+
+    Raises:
+        ConfigError: as :func:`~.measurable.require_measurable`.
+    """
+    if not isinstance(sae, TrainingSAE):
+        require_measurable(sae, where="this SAE")
+
+
 def _steerable(latent: int, sae: SAE[Any]) -> int:
     metadata = sae.cfg.metadata
     if metadata.hook_name_out and metadata.hook_name_out != metadata.hook_name:
@@ -223,8 +234,7 @@ def _steerable(latent: int, sae: SAE[Any]) -> int:
             f"this is a transcoder: it reads {metadata.hook_name} and writes at {metadata.hook_name_out}; steer with "
             "direction=sae.W_dec[j] and hook_name where it writes."
         )
-    if not isinstance(sae, TrainingSAE):
-        require_measurable(sae, where="this SAE")
+    require_codes(sae)
     latent = checked_latent(latent, sae)
     if not sae.W_dec[latent].any():
         raise ConfigError(
