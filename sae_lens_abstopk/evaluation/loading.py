@@ -15,7 +15,7 @@ from sae_lens_abstopk.config.checks import require_devices, resolve_device
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS, evaluation_config, explaining_options, kept_back
-from sae_lens_abstopk.evaluation.measurable import loading_options, processing_of, warn_of_other_weights
+from sae_lens_abstopk.evaluation.measurable import processing_of, recorded_options, warn_of_other_weights
 from sae_lens_abstopk.evaluation.sae_loading import Source, is_release, load_sae, origin_of
 from sae_lens_abstopk.model.hook_places import find_place, residual_layer
 from sae_lens_abstopk.model.language_model import check_activations, load_language_model
@@ -280,7 +280,7 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
 
 def _weights_of(sae: SAE[Any]) -> dict[str, Any]:
     """Which weights of its model an SAE was trained on, and what was done to them; their type aside."""
-    kwargs = loading_options(sae)
+    kwargs = recorded_options(sae)
     named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}
     return {key: value for key, value in named.items() if key not in ("dtype", "torch_dtype")} | processing_of(sae)
 

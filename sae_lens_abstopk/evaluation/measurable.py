@@ -57,11 +57,11 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
 
 def processing_of(sae: SAE[Any]) -> dict[str, Any]:
     """What was done to the weights of the model that ``sae`` was trained on, by the options of HookedTransformer."""
-    kwargs = loading_options(sae)
+    kwargs = recorded_options(sae)
     return {key: kwargs[key] for key in sorted(PROCESSING & kwargs.keys()) if kwargs[key]}
 
 
-def loading_options(sae: SAE[Any]) -> Mapping[str, Any]:
+def recorded_options(sae: SAE[Any]) -> Mapping[str, Any]:
     """What the metadata of ``sae`` say of how its model is loaded; nothing where they hold anything else than options."""
     recorded = sae.cfg.metadata.model_from_pretrained_kwargs
     return recorded if isinstance(recorded, Mapping) else {}

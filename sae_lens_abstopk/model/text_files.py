@@ -4,15 +4,12 @@ import json
 import re
 from pathlib import Path
 
+from datasets.data_files import SPLIT_KEYWORDS
+
 from sae_lens_abstopk.errors import ConfigError
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
-# words of a file's name, or of a folder's, that say of which split it is
-SPLIT_WORDS = {
-    "train": re.compile(r"(?<![a-z])train(?:ing)?(?![a-z])"),
-    "other": re.compile(r"(?<![a-z])(?:test|testing|val|valid|validation|dev|eval)(?![a-z])"),
-}
 
 
 def text_files(path: str) -> list[list[str | int]]:
@@ -57,14 +54,16 @@ def local_files(path: Path) -> tuple[str, list[str]]:
 
 
 def _require_one_split(path: Path, files: list[str]) -> None:
-    """Refuse a folder whose files say that they are of several splits, as a copy of a data set of the Hub has them."""
-    trained_on, others = (
-        [file for file in files if SPLIT_WORDS[split].search(str(Path(file).relative_to(path)).lower())]
-        for split in ("train", "other")
-    )
-    if path.is_dir() and trained_on and others:
+    """Refuse a folder whose files have words in their names by which datasets knows several splits, as a copy of a Hub data set."""
+    first: dict[str, str] = {}
+    for file in files:
+        words = re.split(r"[^a-z]+", str(Path(file).relative_to(path)).lower())
+        for split, keywords in SPLIT_KEYWORDS.items():
+            if not set(words).isdisjoint(keywords):
+                first.setdefault(str(split), file)
+    if len(set(first.values())) > 1:
         raise ConfigError(
-            f"dataset_path={str(path)!r} has files of several splits ({trained_on[0]}, {others[0]}), and all would be read; give a "
+            f"dataset_path={str(path)!r} has files of several splits ({', '.join(first.values())}), and all would be read; give a "
             "folder with those of one split."
         )
 

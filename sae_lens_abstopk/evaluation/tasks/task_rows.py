@@ -122,9 +122,11 @@ def pattern(row: Row, text: str, where: str) -> str:
 def _written(value: Any, name: str, where: str) -> str:
     """A value as text: a string, a number or a truth value."""
     if not isinstance(value, str | int | float):
-        example = f"{{{name}[{next(iter(value))}]}}" if isinstance(value, Mapping) and value else f"{{{name}[part]}}"
+        part = (
+            f"name a part of it, as in {{{name}[{next(iter(value))}]}}" if isinstance(value, Mapping) and value else ""
+        )
         raise ConfigError(
-            f"{where}: the column {name!r} holds {type(value).__name__}, not text; name a part of a mapping, as in {example}."
+            f"{where}: the column {name!r} holds {type(value).__name__}, not text; {part or 'name a column of text'}."
         )
     return str(value)
 

@@ -25,7 +25,7 @@ from sae_lens_abstopk.evaluation.tasks.task_templates import expand, filler_name
 from sae_lens_abstopk.files import inside
 
 # share of texts in both poles from which leaving them out is told of: a task of what is left is an easier one
-MUCH = 0.05
+MANY_IN_BOTH = 0.05
 
 
 class _Found(NamedTuple):
@@ -205,7 +205,7 @@ def _unique(found: list[_Found]) -> list[_Found]:
     for item in found:
         poles.setdefault(item.example.text, set()).add(item.example.pole)
     n_both = sum(len(each) > 1 for each in poles.values())
-    if n_both > MUCH * len(poles):
+    if n_both > MANY_IN_BOTH * len(poles):
         warnings.warn(
             f"{n_both} of {len(poles)} texts stand in rows of both poles and are left out; where several people labelled each, "
             "give one row a text, with the label that most chose",
