@@ -76,7 +76,7 @@ def neuronpedia(
         from sae_lens_abstopk.evaluation.sae_loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.site import CHECKPOINT
-        from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, write_neuronpedia
+        from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.training.progress import passes_bar
 
         check_features_folder(out)
@@ -100,5 +100,6 @@ def neuronpedia(
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(
-            f"{out}: {len(files)} files; feature j is {poles if explored.is_signed else 'latent j'}", soft_wrap=True
+            f"{out}: {len(files)} files; feature j is {poles if len(sides(explored)) == 2 else 'latent j'}",
+            soft_wrap=True,
         )

@@ -95,9 +95,9 @@ def publish(
         bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
     ] = False,
     results: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Results file of `abstopk eval`, for the card; results.json beside the SAE by default.",
+            help="Results file of `abstopk eval`, for the card, once or several times; results.json beside the SAE by default.",
             show_default=False,
         ),
     ] = None,
@@ -147,7 +147,7 @@ def publish(
                 private=private,
                 revision=revision,
                 with_mirror=mirror,
-                results=results,
+                results=results or (),
                 measure=measure,
                 model_name=model,
                 text=text,

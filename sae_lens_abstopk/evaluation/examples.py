@@ -1,5 +1,6 @@
 """A few latents with their strongest contexts, as text that needs no tokenizer to be read."""
 
+import math
 from typing import Any
 
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
@@ -7,6 +8,11 @@ from sae_lens_abstopk.evaluation.results import ExampleRecord
 from sae_lens_abstopk.model.token_text import TokenText
 
 LATENTS, CONTEXTS = 4, 2
+
+
+def code_text(code: float) -> str:
+    """A code with its sign, to three digits that count: hooks differ in the size of their activations by thousands."""
+    return f"{code:+.{max(0, 2 - math.floor(math.log10(abs(code))))}f}"
 
 
 def examples(contexts: PoleContexts, tokenizer: Any) -> list[ExampleRecord]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from sae_lens_abstopk.dictionary.contexts import Context, PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation.examples import code_text
 from sae_lens_abstopk.evaluation.inspection import Inspection
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.terminal_text import printable
@@ -78,7 +79,7 @@ def print_latent(found: Reconstruction, contexts: PoleContexts, latent: int, tok
     )
     for pole, name in enumerate(POLE_NAMES):
         for context in contexts.of(latent, pole):
-            line = Text(f"  {name} {context.code:+9.1f}  ")
+            line = Text(f"  {name} {code_text(context.code):>9}  ")
             line.append_text(highlighted(context, pole, tokenizer, width=console.width - len(line)))
             console.print(line, no_wrap=True, overflow="ellipsis")
 

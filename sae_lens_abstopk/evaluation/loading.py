@@ -259,7 +259,7 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
         raise ConfigError(
             f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
         )
-    weights = {repr(_weights_of(sae)) for sae in saes}
+    weights = {repr(weights_of(sae)) for sae in saes}
     if len(weights) > 1:
         raise ConfigError(
             f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each by itself, and "
@@ -278,7 +278,7 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
         )
 
 
-def _weights_of(sae: SAE[Any]) -> dict[str, Any]:
+def weights_of(sae: SAE[Any]) -> dict[str, Any]:
     """Which weights of its model an SAE was trained on, and what was done to them; their type aside."""
     kwargs = recorded_options(sae)
     named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}

@@ -46,6 +46,16 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
             f"{where} is a temporal SAE, whose codes of a token depend on the tokens before it; here tokens are coded one "
             "by one, so give an SAE of another architecture."
         )
+    require_scale(sae, where=where)
+
+
+def require_scale(sae: SAE[Any], *, where: str) -> None:
+    """
+    Refuse an SAE of rescaled activations without their scale.
+
+    Raises:
+        ConfigError: ``sae`` was trained on activations whose scale is not in its weights.
+    """
     if sae.cfg.normalize_activations in ESTIMATED:
         fold = "norm_scaling_factor" if sae.cfg.normalize_activations == ESTIMATED[0] else "whitening"
         raise ConfigError(

@@ -88,6 +88,8 @@ class PublishedResults:
     """Of the weights that were measured, before they were put into a gauge."""
     loss_tokens: int | None = None
     """Predicted tokens behind the Loss Recovered, where it was measured."""
+    kept_tokens: str | None = None
+    """Which tokens of the text these were."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class PublishedSAE:
     """By path in the repository."""
     base_model: str | None = None
     """Hub id of the model whose activations it reads."""
+    signed_latents: int | None = None
+    """How many latents may fire on both sides."""
 
 
 @dataclass(frozen=True)

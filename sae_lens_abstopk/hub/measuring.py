@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.evaluation.examples import CONTEXTS
-from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk.evaluation.loading import open_subjects, weights_of
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.text_results import read_text, text_results
 from sae_lens_abstopk.hub.manifest import PublishedResults
@@ -41,8 +41,9 @@ def measure(
     for sae_id, folder in folders.items():
         sae = load_sae(folder)
         model, limit = sae.cfg.metadata.model_name, sae.cfg.metadata.max_activation_norm
-        together[read_by(sae), model, TokenSelection.of_sae(sae), limit is None].append(sae_id)
-    for ids in together.values():  # SAEs of one hook and kind of token share the passes of the model
+        weights = repr(weights_of(sae))
+        together[read_by(sae), model, weights, TokenSelection.of_sae(sae), limit is None].append(sae_id)
+    for ids in together.values():  # SAEs of one hook, model and kind of token share the passes of the model
         found, activity = _measured_together(
             {sae_id: folders[sae_id] for sae_id in ids},
             model_name=model_name,

@@ -8,14 +8,18 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, StrictUndefined
 
+from sae_lens_abstopk.evaluation.examples import code_text
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import LOSS_TOKENS
 from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
+from sae_lens_abstopk.model.hook_places import residual_layer
 from sae_lens_abstopk.saes.load_note import needs_import
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 TEMPLATE = "model_card.md.jinja"
+# of the metadata, what training left out
+SELECTION_KEYS = ("seqpos_slice", "exclude_special_tokens", "max_activation_norm")
 TAGS = ["saelens", "sparse-autoencoder", "mechanistic-interpretability"]
 
 
@@ -49,6 +53,15 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         saes=saes,
         own=own,
         signed=[f"`{sae_id}`" for sae_id in signed],
+        partly_signed={
+            sae_id: saes[sae_id] for sae_id in signed if saes[sae_id].signed_latents not in (None, saes[sae_id].d_sae)
+        },
+        in_transformer_lens={
+            sae_id: f"blocks.{layer}.hook_resid_post"
+            for sae_id, sae in saes.items()
+            if (layer := _residual_layer_of_transformers(str(sae.training.get("hook_name")))) is not None
+        },
+        selects=any(key in sae.training for sae in own.values() for key in SELECTION_KEYS),
         stock=[sae_id for sae_id, sae in saes.items() if not needs_import(sae.architecture)],
         registered=[sae_id for sae_id, sae in saes.items() if needs_import(sae.architecture)],
         mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
@@ -77,9 +90,10 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
             for key, (heading, form) in RESULT_NAMES.items()
             if any(sae.results and key in sae.results.numbers for sae in measured.values())
         ],
-        load=lambda sae_id: load_lines(repo_id, sae_id, revision),
+        load=lambda sae_id: load_lines(repo_id, sae_id, revision, dtype=saes[sae_id].dtype),
         number=number_text,
         cell=cell_text,
+        code=code_text,
         bold=bold_text,
         training=training_text,
         license=manifest.license,
@@ -87,10 +101,16 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
     )
 
 
-def load_lines(repo_id: str, sae_id: str, revision: str) -> str:
-    """Python that loads an SAE of a release; SAELens itself reads ``main`` alone."""
+def _residual_layer_of_transformers(hook_name: str) -> int | None:
+    """The layer whose output ``hook_name`` is, in the words of transformers; None where it is something else."""
+    return None if hook_name.startswith("blocks.") else residual_layer(hook_name)
+
+
+def load_lines(repo_id: str, sae_id: str, revision: str, *, dtype: str = "float32") -> str:
+    """Python that loads an SAE of a release as it is stored; SAELens itself reads ``main`` alone, and as float32 unless told."""
     if revision == "main":
-        return f'sae = SAE.from_pretrained("{repo_id}", "{sae_id}")'
+        as_stored = "" if dtype == "float32" else f', dtype="{dtype}"'
+        return f'sae = SAE.from_pretrained("{repo_id}", "{sae_id}"{as_stored})'
     return (
         "from huggingface_hub import snapshot_download\n\n"
         f'release = snapshot_download("{repo_id}", revision="{revision}", allow_patterns="{sae_id}/*")\n'

@@ -28,7 +28,9 @@ from sae_lens_abstopk.hub.remote import Remote, require_login
 from sae_lens_abstopk.hub.requests import ask, require_repo_id
 from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def publish(
     private: bool = False,
     revision: str = "main",
     with_mirror: bool = False,
-    results: str | Path | None = None,
+    results: str | Path | Sequence[str | Path] = (),
     measure: bool = False,
     model_name: str | None = None,
     text: str | None = None,
@@ -77,8 +79,9 @@ def publish(
         private: Make it a private one; else a new one is what the settings of the user or organisation make it.
         revision: Branch; made where there is none.
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
-        results: Results file for the card; an SAE's are told by the hash of its weights, else by its id or the label in its
-            metadata. By default the ``results.json`` in the folder of an SAE or the one above, if it is of these weights.
+        results: One or several results files for the card; an SAE's are told by the hash of its weights, else by its id, or by
+            the label in its metadata where the file records no hash. By default the ``results.json`` in the folder of an SAE
+            or the one above, if it is of these weights.
         measure: Read some text now, for the canonical sign gauge, and for reconstruction and contexts where there are none; of
             folders alone.
         model_name: Model to measure with instead of the one recorded.
@@ -95,7 +98,7 @@ def publish(
     Raises:
         ConfigError: an SAE or a name cannot be used, a file is there already and is another one, or the mirror of
             weights that are replaced would stay; nothing was sent.
-        HubError: the Hub, or the way to it, said no; nothing was committed.
+        HubError: the Hub, or the way to it, said no; nothing was committed, unless the error says that this is not known.
     """
     _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
@@ -104,7 +107,9 @@ def publish(
         raise ConfigError(
             f"measure=True needs folders, and {in_memory} is in memory; save it and give the folder, or poles=."
         )
-    known = results_beside(folders) if results is None else results_by_id(results_of_file(Path(results)), saes)
+    known = {} if results else results_beside(folders)
+    for path in one_or_more(results):
+        known |= results_by_id(results_of_file(Path(path)), saes)
     if measure:
         if dry_run is None:  # what the Hub refuses is told before anything is measured
             require_login(repo_id)
@@ -163,7 +168,7 @@ def _require_valid_card(card: str, repo_id: str) -> None:
 
 
 def _manifest_at(remote: Remote) -> Manifest:
-    """The manifest of the release that is there, or an empty one."""
+    """The manifest of the release that is there, without SAEs that somebody deleted since, or an empty one."""
     if remote.commit is None or MANIFEST_FILENAME not in remote.hashes([MANIFEST_FILENAME]):
         return Manifest({})
     path = ask(
@@ -171,7 +176,10 @@ def _manifest_at(remote: Remote) -> Manifest:
         doing=f"reading {MANIFEST_FILENAME} of {remote.repo_id}",
         repo_id=remote.repo_id,
     )
-    return Manifest.from_json(Path(path).read_bytes(), f"{MANIFEST_FILENAME} of {remote.repo_id}")
+    found = Manifest.from_json(Path(path).read_bytes(), f"{MANIFEST_FILENAME} of {remote.repo_id}")
+    weights = {sae_id: f"{sae_id}/{SAE_WEIGHTS_FILENAME}" for sae_id in found.saes}
+    there = remote.hashes(weights.values())
+    return replace(found, saes={sae_id: sae for sae_id, sae in found.saes.items() if weights[sae_id] in there})
 
 
 def _with_earlier_results(staged: Staged, before: Manifest) -> Staged:
@@ -194,9 +202,14 @@ def _refuse_stale_mirrors(remote: Remote, staged: Staged, before: Manifest) -> N
         if origin is None or sae_id in staged.saes or origin not in staged.saes or origin not in before.saes:
             continue
         if not _same_weights(origin, staged.saes[origin], before.saes[origin]):
+            remedy = (
+                "add --mirror to replace it too"
+                if staged.saes[origin].architecture in SIGNED_ARCHITECTURES
+                else f"delete the folder {sae_id} there first, since {origin} has no mirror now"
+            )
             raise ConfigError(
                 f"{remote.repo_id} ({remote.revision}) has {sae_id}, the mirror of the weights that {origin} has there now; "
-                "add --mirror to replace it too."
+                f"{remedy}."
             )
 
 

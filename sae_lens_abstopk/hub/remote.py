@@ -16,6 +16,10 @@ BLOCK = 2**20
 PATHS_AT_ONCE = 500
 
 
+class _NotKnown(HubError):
+    """The answer to a commit was lost, and so was the way to ask whether it went through."""
+
+
 @dataclass(frozen=True)
 class Remote:
     """A branch of a model repository, and the commit that it was looked at."""
@@ -112,7 +116,8 @@ class Remote:
             The new commit.
 
         Raises:
-            HubError: nothing was committed, or what arrived is not what was sent or could not be checked.
+            HubError: nothing was committed, it is not known whether it was, or what arrived is not what was sent or could
+                not be checked.
         """
         operations = [
             *(CommitOperationAdd(path, path_or_fileobj=file) for path, file in files.items()),
@@ -142,6 +147,8 @@ class Remote:
 
         try:
             made = ask(commit, doing=f"publishing to {self.repo_id}", repo_id=self.repo_id)
+        except _NotKnown:
+            raise
         except HubError as error:
             raise HubError(f"{error} Nothing was committed.") from error
         try:
@@ -159,14 +166,21 @@ class Remote:
         return made
 
     def _landed(self, files: Mapping[str, Path]) -> str | None:
-        """The head of the branch, if it has moved and holds all of ``files``."""
+        """
+        The head of the branch, if it has moved and holds all of ``files``.
+
+        Raises:
+            HubError: the Hub cannot be asked.
+        """
         try:
             head = self._head(self.repo_id, self.revision, "looking for the commit")
             if head is None or head == self.commit:
                 return None
             there = self.same(files, commit=head)
-        except HubError:
-            return None
+        except HubError as error:
+            raise _NotKnown(
+                f"{error} Whether the release was committed is not known; run the same command again."
+            ) from error
         return head if len(there) == len(files) and all(there.values()) else None
 
 

@@ -93,6 +93,7 @@ def results_of(document: measured.Results) -> dict[str, PublishedResults]:
             two_sidedness=tuple(record.two_sidedness_histogram),
             weights_sha256=document.saes[name].weights_sha256,
             loss_tokens=record.loss.tokens if record.loss else None,
+            kept_tokens=document.kept_tokens,
         )
     return found
 
@@ -113,17 +114,18 @@ def results_by_id(
     results: Mapping[str, PublishedResults], saes: Mapping[str, SAE[Any] | Path | str]
 ) -> dict[str, PublishedResults]:
     """
-    Those of ``results`` that are of ``saes``, by SAE id: told by the hash of the weights, or else by the id or the label.
+    Those of ``results`` that are of ``saes``, by SAE id: told by the hash of the weights, or else by the id, or by the label
+    where the results record no hash.
 
     Raises:
-        ConfigError: there are results and none is of these SAEs, or those under an id or label are of other weights.
+        ConfigError: there are results and none is of these SAEs, or those under an id are of other weights.
     """
     chosen = {sae_id: _results_of_one(results, sae_id, source) for sae_id, source in saes.items()} if results else {}
     found = {sae_id: own for sae_id, own in chosen.items() if own is not None}
     if results and not found:
         raise ConfigError(
-            f"the results are of {', '.join(results)}, and no SAE here has such an id or label ({', '.join(saes)}); name "
-            "the SAEs as the results do, as in ID=FOLDER."
+            f"the results are of {', '.join(results)}, and no SAE here has these weights or such an id or label "
+            f"({', '.join(saes)}); measure these with `abstopk eval`, or name an SAE in memory by the id that the results have."
         )
     return found
 
@@ -135,17 +137,18 @@ def _results_of_one(
     for found in results.values():
         if digest is not None and found.weights_sha256 == digest:
             return found
-    name = sae_id
-    if name not in results:
-        sae = source if isinstance(source, SAE) else load_as_saved(source)
-        name = sae.cfg.metadata.label or ""
-    named = results.get(name)
+    named = results.get(sae_id)
     if named is not None and digest is not None and named.weights_sha256 is not None:
         raise ConfigError(
-            f"the results of {name!r} were measured on other weights than those in {source}; measure these with "
+            f"the results of {sae_id!r} were measured on other weights than those in {source}; measure these with "
             "`abstopk eval`, or leave the results out."
         )
-    return named
+    if named is not None:
+        return named
+    sae = source if isinstance(source, SAE) else load_as_saved(source)
+    labelled = results.get(sae.cfg.metadata.label or "")
+    # SAEs of several hooks or seeds have one label, the name of their architecture
+    return labelled if labelled is not None and labelled.weights_sha256 is None else None
 
 
 def with_measured(

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import without_path
+from sae_lens_abstopk.evaluation.measurable import require_scale
 from sae_lens_abstopk.evaluation.sae_loading import load_as_saved, require_finite
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
@@ -29,7 +31,7 @@ from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.poles import pole_statistics
-from sae_lens_abstopk.saes.signed import SignedSAE
+from sae_lens_abstopk.saes.signed import SignedSAE, signed_latents
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # of the metadata, what the card and the manifest repeat
@@ -39,6 +41,11 @@ TRAINING_KEYS = (
     "hook_name",
     "dataset_path",
     "context_size",
+    "prepend_bos",
+    "seqpos_slice",
+    "exclude_special_tokens",
+    "max_activation_norm",
+    "hook_head_index",
     "training_tokens",
     "training_architecture",
     "training_architecture_details",
@@ -75,8 +82,8 @@ def stage(
     Write SAEs into ``folder`` as they are to be published, with ``results`` and ``poles`` by SAE id.
 
     Raises:
-        ConfigError: a folder cannot be used; an SAE has no weights, has values that are not finite, or does not load
-            back as it was.
+        ConfigError: a folder cannot be used; an SAE has no weights, lacks the scale of its activations, has values that are
+            not finite, or does not load back as it was.
     """
     staged: dict[str, PublishedSAE] = {}
     for sae_id, source in saes.items():
@@ -87,8 +94,9 @@ def stage(
                 "SAE.load_from_disk(FOLDER) gives after save_inference_model(FOLDER)."
             )
         loaded = source if isinstance(source, SAE) else load_as_saved(source)
+        require_scale(loaded, where=sae_id)
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
-        measured = (results or {}).get(sae_id)
+        measured = _of_open_poles((results or {}).get(sae_id), loaded)
         sae = _for_publication(loaded, base_model)
         in_gauge = activity is not None and isinstance(sae, SignedSAE)
         if activity is not None and isinstance(sae, SignedSAE):
@@ -169,6 +177,13 @@ def _recorded_activity(origin: Path | None) -> PoleActivity | None:
     return PoleActivity.load(origin)
 
 
+def _of_open_poles(results: PublishedResults | None, sae: SAE[Any]) -> PublishedResults | None:
+    """``results`` without a count of dead poles where most are those of latents that never had a second one."""
+    if results is None or bool(signed_latents(sae).all()):
+        return results
+    return replace(results, numbers={name: each for name, each in results.numbers.items() if name != "dead_poles"})
+
+
 def _two_sidedness(activity: PoleActivity | None, measured: PublishedResults | None) -> list[int]:
     """Live latents by two-sidedness, as fine as it was measured."""
     if activity is not None:
@@ -211,6 +226,7 @@ def _record(
         gauge="canonical" if in_gauge else "as trained",
         mirror_of=mirror_of,
         base_model=metadata.model_name if on_the_hub else base_model,
+        signed_latents=int(signed_latents(sae).sum()),
         training={key: metadata[key] for key in TRAINING_KEYS if metadata.get(key) is not None},
         results=results,
         files={path.relative_to(folder).as_posix(): published_file(path) for path in written},

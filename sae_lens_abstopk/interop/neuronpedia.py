@@ -14,6 +14,7 @@ from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.site import CHECKPOINT, UNFINISHED
 from sae_lens_abstopk.files import require_empty
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"
@@ -60,7 +61,7 @@ def write_neuronpedia(
     check_features_folder(folder)
     number = layer if layer is not None else layer_of(exploration.about.hook)
     folder.mkdir(parents=True, exist_ok=True)
-    n_features, written = len(_sides(catalogue)) * len(catalogue), 0
+    n_features, written = len(sides(catalogue)) * len(catalogue), 0
     head = {"model_id": model_id, "layer": number, "sae_set": sae_set, "sae_id_suffix": suffix}
     paths: list[Path] = []
     made = features(catalogue, exploration.about)
@@ -83,9 +84,9 @@ def check_features_folder(folder: Path) -> None:
         require_empty(folder)
 
 
-def _sides(catalogue: Catalogue) -> tuple[int, ...]:
-    # without a sign there is no second half of features, and no mirror
-    return (0, 1) if catalogue.is_signed else (0,)
+def sides(catalogue: Catalogue) -> tuple[int, ...]:
+    """0, the positive side, and 1, the negative one, where there is a mirror; whether any latent fired on it does not matter."""
+    return (0, 1) if catalogue.architecture in SIGNED_ARCHITECTURES else (0,)
 
 
 def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]]:
@@ -100,7 +101,7 @@ def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]
         "n_tokens_in_prompt": about.context_size,
         "n_prompts_total": about.tokens_read // about.context_size,
     }
-    for side in _sides(catalogue):
+    for side in sides(catalogue):
         for index in range(len(catalogue)):
             direction = catalogue.W_dec[index] * (1 - 2 * side)
             limit = float(catalogue.collected.histograms.limit[index])

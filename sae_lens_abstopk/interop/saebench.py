@@ -10,9 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
+from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
+from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
@@ -75,7 +77,7 @@ def run_saebench(
 
     Args:
         source: Folder of an SAE, or ``RELEASE:SAE_ID``.
-        out: Folder; results of an earlier run in it are replaced.
+        out: Folder; results of an earlier run on the same SAE in it are replaced.
         evals: One or several names in ``RUNNERS``.
         as_is: Take a signed SAE as it is, without the mirror; refused where the evaluation misreads signed codes.
         model_name: Model to run instead of the one recorded.
@@ -165,7 +167,7 @@ def _open(
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
     cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
-    name = sae.cfg.metadata.label or Path(source).name
+    name = _name(source, sae)
     if isinstance(sae, SignedSAE) and not as_is:
         sae, name = mirror(sae), f"{name}{MIRROR_END}"
     sae.to(device=cfg.device, dtype=torch.float32)
@@ -184,6 +186,14 @@ def _open(
     shown = Path(cfg.model_name).name if Path(cfg.model_name).exists() else cfg.model_name
     metadata.model_name = model.cfg.model_name = shown
     return BenchInput(name, sae, model, shown, cfg, text, own, n_tokens, seed)
+
+
+def _name(source: str | Path, sae: SAE[Any]) -> str:
+    """What to call an SAE in one folder with others, which may have its label."""
+    digest = weights_sha256(source)
+    if digest is None:
+        return str(source).replace(":", "_")
+    return f"{sae.cfg.metadata.label or Path(source).name}_{digest[:8]}"
 
 
 def _metrics(file: Path) -> dict[str, dict[str, float]]:

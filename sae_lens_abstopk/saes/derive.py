@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import sae_lens
 import torch
 from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
@@ -32,6 +33,7 @@ def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mappi
     allowed = {field.name for field in fields(cfg_class)}
     options = {key: value for key, value in {**kept, **cfg}.items() if key in allowed}
     options["metadata"] = copy.deepcopy(options["metadata"])
+    options["metadata"].sae_lens_version = sae_lens.__version__  # of the format in which it will be saved
     made = sae_class(cfg_class(**options | {"device": "meta"}))
     made.load_state_dict({name: weight.detach().clone() for name, weight in weights.items()}, assign=True)
     return made.to(device=source.W_dec.device, dtype=source.dtype).requires_grad_(source.W_dec.requires_grad)

@@ -33,6 +33,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.evaluation import loading
 from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
+from sae_lens_abstopk.evaluation.examples import code_text
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_inspection
 from sae_lens_abstopk.evaluation.loading import load_subject_saes, open_subjects
@@ -491,3 +492,8 @@ def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str
     sae.cfg.metadata.hook_name_out = "blocks.2.hook_mlp_out"
     with pytest.raises(ConfigError, match="the abstopk SAE in memory is a transcoder"):
         explore(sae)
+
+
+def test_codes_of_any_size_are_told_apart() -> None:
+    codes = (0.0234, -0.0181, 9.8125, -11.0, 2480.4)
+    assert [code_text(code) for code in codes] == ["+0.0234", "-0.0181", "+9.81", "-11.0", "+2480"]

@@ -352,3 +352,26 @@ class Swapped(dict[str, bytes]):
 
     def __getitem__(self, oid: str) -> bytes:
         return flipped_bit(super().__getitem__(oid))
+
+
+@pytest.mark.usefixtures("waits")
+def test_where_the_answer_to_a_commit_and_the_way_to_ask_are_lost_nothing_is_claimed(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    class Cutting(Fault):
+        """Cuts the line for good once the commit has arrived."""
+
+        @property
+        def drop(self) -> str | None:  # type: ignore[override]
+            hub.add_fault("GET", "/api/models", drop="before")
+            return "after"
+
+        @drop.setter
+        def drop(self, value: str | None) -> None: ...
+
+    hub.faults.append(Cutting("POST", COMMIT))
+    with pytest.raises(
+        HubError, match=r"Whether the release was committed is not known; run the same command again\.$"
+    ):
+        publish({"mine": saved(tmp_path)}, REPO)
+    assert len(hub.repos[REPO].commits) == 2, "it was"

@@ -57,7 +57,7 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     for place, effect in ((8, towards.towards_a), (9, towards.towards_b)):
         assert steered[place].startswith(f" {effect.log_odds.value:+.2f} ["), "to A, then to B"
     assert steered[-3:-1] == [" 2154 ", " 7 "], "the latent that was steered with, and the groups"
-    assert "| 3 | positive | +2.5 | so **she** went |\n| 3 | negative | -2.2 | so **he** went |" in card
+    assert "| 3 | positive | +2.50 | so **she** went |\n| 3 | negative | -2.25 | so **he** went |" in card
     assert "One run on one set of tokens: there are no intervals." in card, "of the reconstruction"
     assert "with its 95 % interval" in card
     assert "is approximate" not in card
@@ -130,6 +130,50 @@ def test_results_of_other_weights_are_refused(tmp_path: Path, monkeypatch: pytes
     assert "the results of 'layer3' were measured on other weights than those in" in done.stderr
 
 
+def test_results_go_by_a_label_only_where_they_record_no_hash(tmp_path: Path) -> None:
+    """SAEs of two hooks have one label, the name of their architecture."""
+    layer5, layer10 = saved(tmp_path / "5"), saved(tmp_path / "10", "abstopk")
+    of_5 = results_file(tmp_path / "5.json", "mine", weights=layer5)
+    with pytest.raises(ConfigError, match="the results are of mine, and no SAE here has these weights"):
+        publish({"l10": an_sae("abstopk")}, REPO, results=of_5, dry_run=tmp_path / "in-memory")
+    publish({"l5": layer5, "l10": layer10}, REPO, results=of_5, dry_run=tmp_path / "one")
+    card = (tmp_path / "one/README.md").read_text()
+    assert "| `l5` | 58.8 |" in card
+    assert "| `l10` | 58.8 |" not in card
+    of_10 = results_file(tmp_path / "10.json", "mine", weights=layer10)
+    done = invoke(
+        *("publish", f"l5={layer5}", f"l10={layer10}", "--repo", REPO, "--dry-run", "--out", str(tmp_path / "both")),
+        *("--results", str(of_5), "--results", str(of_10)),
+    )
+    assert done.exit_code == 0, done.output
+    card = (tmp_path / "both/README.md").read_text()
+    assert "| `l5` | 58.8 |" in card
+    assert "| `l10` | 58.8 |" in card
+
+
+def test_the_card_says_which_tokens_and_how_many_latents_its_numbers_are_about(tmp_path: Path) -> None:
+    sae = an_sae("signed_jumprelu pole_thresholds")
+    sae.negative_threshold.data[2:] = torch.inf
+    sae.cfg.metadata.seqpos_slice, sae.cfg.metadata.max_activation_norm = [1, None], 839.4
+    numbers = results_file(tmp_path / "n.json", "mine")
+    document = read_results(numbers)
+    document.kept_tokens = "positions 1:, norms up to 839.4"
+    document.write(numbers)
+    publish({"layer3": sae}, REPO, results=numbers, dry_run=tmp_path / "out")
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"Of the latents of `layer3`, 1 of {F} have both poles; the others have one." in card
+    assert "Tokens of `layer3`: positions 1:, norms up to 839.4." in card
+    assert "seqpos_slice [1, None], max_activation_norm 839.4" in card
+    assert "At these, position 0 above all, codes" in " ".join(card.split())
+    assert "dead poles" not in card.split("\n\nL0:")[0], "most never had a second one"
+    assert "| `model.layers.3` (`blocks.3.hook_resid_post`) |" in card
+
+
+def test_the_code_of_the_card_loads_what_is_stored(tmp_path: Path) -> None:
+    publish({"layer3": an_sae(dtype="bfloat16")}, REPO, dry_run=tmp_path / "out")
+    assert f'SAE.from_pretrained("{REPO}", "layer3", dtype="bfloat16")' in (tmp_path / "out/README.md").read_text()
+
+
 def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
     example = ContextExample(latent=3, pole=0, code=2.5, before="", token="x", after="")
     without = PublishedResults(10, "t", False, {"l0": NumberWithInterval(3.0)}, weights_sha256="a")
@@ -157,7 +201,9 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
     numbers = results_file(tmp_path / "n.json", "another")
     done = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers), "--dry-run")
     assert done.exit_code == 2
-    assert "the results are of another, and no SAE here has such an id or label (layer3)" in done.stderr
+    assert (
+        "the results are of another, and no SAE here has these weights or such an id or label (layer3)" in done.stderr
+    )
     measured = invoke("publish", str(saved(tmp_path)), "--repo", REPO, "--results", str(numbers), "--measure")
     assert (measured.exit_code, measured.stderr.count("the results are of another")) == (2, 1), "before it measures"
     numbers.write_text("[]")
@@ -173,7 +219,7 @@ def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> 
     card = model_card(Manifest({"mine": sae}), REPO)
     assert "| 0.200 [0.180, 0.220] | 1.000 |" in card, "resamples that agree are no interval"
     assert "Brackets: 95 % intervals." in card
-    assert r"| 3 | negative | -2.5 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
+    assert r"| 3 | negative | -2.50 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
     assert "The publisher has named no licence" in card
     assert "loss recovered" not in card.split("## Limits")[0].split("## Results")[1].split("\n")[2], (
         "nobody measured it"

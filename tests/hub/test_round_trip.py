@@ -18,6 +18,7 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens_abstopk import ConfigError, publish, pull, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.hub.manifest import Manifest
+from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import READER, WRITER, HubServer
@@ -151,6 +152,18 @@ def test_the_mirror_of_weights_that_are_replaced_does_not_stay(hub: HubServer, t
     torch.testing.assert_close(mirrored.encode(x), poles_of(pull(REPO, "mine").sae.encode(x)), rtol=1e-5, atol=1e-5)
 
 
+def test_what_was_deleted_on_the_hub_leaves_the_card_with_the_next_publish(hub: HubServer, tmp_path: Path) -> None:
+    publish({"old": saved(tmp_path, "abstopk"), "mine": saved(tmp_path)}, REPO, with_mirror=True)
+    repo, non_negative = hub.repos[REPO], mirror(an_sae())
+    with pytest.raises(ConfigError, match=r"delete the folder mine_mirror there first, since mine has no mirror now"):
+        publish({"mine": non_negative}, REPO, overwrite=True, with_mirror=True)
+    gone = ("old/", "mine_mirror/")
+    repo.commit("main", {path: file for path, file in repo.files().items() if not path.startswith(gone)})
+    publish({"mine": non_negative}, REPO, overwrite=True, with_mirror=True)
+    card = repo.files()["README.md"].content.decode()
+    assert {line.split("`")[1] for line in card.splitlines() if line.startswith("| `")} == {"mine", "old_mirror"}
+
+
 def test_publishing_the_same_again_changes_nothing(hub: HubServer, tmp_path: Path) -> None:
     folder = saved(tmp_path)
     first = publish({"mine": folder}, REPO)
@@ -281,6 +294,11 @@ def not_finite(folder: Path) -> None:
     sae.save_model(folder)
 
 
+def as_in_a_checkpoint(folder: Path) -> None:
+    cfg = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps(cfg | {"normalize_activations": "expected_average_only_in"}))
+
+
 def changed_width(folder: Path) -> None:
     cfg = json.loads((folder / "cfg.json").read_text())
     (folder / "cfg.json").write_text(json.dumps(cfg | {"d_sae": 12}))
@@ -293,6 +311,7 @@ def changed_width(folder: Path) -> None:
         (lambda folder: (folder / "cfg.json").unlink(), r"cfg\.json is missing"),
         (not_finite, r": 1 of 192 values of W_dec are NaN or infinite"),
         (changed_width, "could not be loaded as an SAE"),
+        (as_in_a_checkpoint, "the scale is not in its weights yet, as in a checkpoint"),
     ],
 )
 def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(

@@ -8,7 +8,8 @@ import pytest
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.interop.neuronpedia import write_neuronpedia
+from sae_lens_abstopk.explorer.latents import Catalogue
+from sae_lens_abstopk.interop.neuronpedia import sides, write_neuronpedia
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration
 from tests.test_cli import invoke
@@ -71,6 +72,11 @@ def test_every_pole_is_there_once_also_where_it_never_fired(folder: Path, explor
         assert sum(feature["freq_hist_data_bar_heights"]) == int(fires[index])
         assert feature["dataset"] == "words <b>"
         assert (feature["n_tokens_in_prompt"], feature["n_prompts_total"]) == (16, 16)
+
+
+def test_a_signed_sae_has_both_halves_whatever_fired(exploration: Exploration, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Catalogue, "is_signed", False)
+    assert sides(exploration.saes["signed"]) == (0, 1), "its mirror has twice the latents"
 
 
 def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import class_set, joined
 from sae_lens_abstopk.interop.saebench import HINDRANCES, MISREAD, _open, result_pattern, run_saebench
@@ -105,12 +106,13 @@ def test_a_file_is_no_folder_for_results_and_text_is_asked_for_by_core_alone(
         run_saebench(signed_folder, out=tmp_path / "out", evals=["sparse_probing"], model_name="no/such")
 
 
-@pytest.mark.parametrize(("as_is", "name", "d_sae"), [(False, "mine_mirror", 2 * F), (True, "mine", F)])
+@pytest.mark.parametrize(("as_is", "name", "d_sae"), [(False, "mine_{}_mirror", 2 * F), (True, "mine_{}", F)])
 def test_a_signed_sae_is_opened_as_its_mirror_unless_asked_otherwise_and_behind_a_bos(
     signed_folder: Path, texts: Path, as_is: bool, name: str, d_sae: int
 ) -> None:
     subject = _open(signed_folder, as_is=as_is, model_name=None, text=str(texts), own=(), n_tokens=64, seed=0)
-    assert (subject.name, subject.sae.cfg.d_sae) == (name, d_sae)
+    digest = str(weights_sha256(signed_folder))[:8]
+    assert (subject.name, subject.sae.cfg.d_sae) == (name.format(digest), d_sae), "SAEs of one label are told apart"
     assert subject.sae.cfg.metadata.prepend_bos is True, "position 0 was left out of its training"
 
 

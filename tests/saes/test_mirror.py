@@ -224,3 +224,11 @@ assert "sae_lens_abstopk" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_made_of_an_sae_of_old_is_of_the_format_of_now(tmp_path: Path) -> None:
+    """SAELens rebuilds the metadata of what claims a version before 6, and loses the model and the hook."""
+    sae = signed("abstopk", metadata=SAEMetadata(sae_lens_version="4.0.0", model_name="gpt2", hook_name="blocks.3"))
+    mirror(sae).save_model(tmp_path)
+    metadata = SAE.load_from_disk(tmp_path).cfg.metadata
+    assert (metadata.model_name, metadata.hook_name) == ("gpt2", "blocks.3")
