@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from sae_lens_abstopk.dictionary.code_batch import CodeBatch
@@ -85,31 +86,17 @@ class PoleContexts:
         strength = self.top.payload["codes"][..., self.before].abs()
         return strength.view(2, self.d_sae, -1)
 
-    def most_two_sided(self, n: int) -> list[int]:
-        """
-        The ``n`` latents whose weaker pole peaks highest, among sparse ones that fire on both sides.
-
-        Ranked by the mean of the strongest codes of the weaker pole, with 0 for each that it lacks because it fired in too few
-        rows. Latents that fire on more than ``DENSE`` of the tokens, and those with under ``EVEN`` of their firings on the
-        weaker side, come last: the first are on everywhere and hard to read, the second one-sided; dead ones come after both.
-        The ranking says nothing about meaning.
-        """
-        total = self.fires.sum(0)
-        weaker_peak = self.strength.mean(-1).min(0).values
-        reads_well = (total <= DENSE * self.n_tokens) & (self.fires.min(0).values >= EVEN * total)
-        return self._first(n, weaker_peak, reads_well)
-
     def suggested(self, n: int) -> list[int]:
         """
-        The ``n`` latents to look at first: sparse ones whose weaker side is strongest; of a one-sided SAE, sparse ones
-        whose only side is. It says nothing about meaning.
-        """
-        if bool(self.fires[1].any()):
-            return self.most_two_sided(n)
-        return self._first(n, self.strength[0].mean(-1), self.fires[0] <= DENSE * self.n_tokens)
+        The ``n`` latents to look at first: those whose weaker pole peaks highest, sparse two-sided ones before all others.
 
-    def _first(self, n: int, peak: torch.Tensor, reads_well: torch.Tensor) -> list[int]:
-        """The ``n`` latents of highest peak: those that read well, then the others, then those that never fired."""
-        score = torch.where(reads_well, peak, peak - 2 * peak.max())
-        score[self.fires.sum(0) == 0] = -torch.inf
-        return score.topk(min(n, len(score))).indices.tolist()
+        Latents with one pole come after those with two, sparse ones first, by the peak of that pole; dead ones come last, and
+        equals by their number. Sparse are those that fire on at most ``DENSE`` of the tokens (the others are on everywhere and
+        hard to read), two-sided those with ``EVEN`` of their firings on the weaker pole. The peak of a pole is the mean of its
+        strongest codes, with 0 for each that it lacks because it fired in too few rows. The order says nothing about meaning.
+        """
+        total, (weaker, stronger) = self.fires.sum(0), self.strength.mean(-1).sort(dim=0).values
+        sparse = total <= DENSE * self.n_tokens
+        reads_well = sparse & (self.fires.min(0).values >= EVEN * total)
+        keys = (stronger, sparse.int(), weaker, reads_well.int(), (total > 0).int())
+        return np.lexsort([-key.numpy() for key in keys])[:n].tolist()

@@ -28,11 +28,12 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
             continue
         console.print()
         told = (
-            ": sparse latents whose weaker pole is strongest. Firing on both sides does not make the sides opposites: "
+            ": sparse latents, first those whose weaker pole is strongest. Firing on both sides does not make the sides opposites: "
+            "read the contexts."
         )
-        console.print(Text.assemble((name, "bold"), told, "read the contexts."))
+        console.print(Text.assemble((name, "bold"), told))
         contexts = inspection.on_text.contexts[name]
-        for latent in contexts.most_two_sided(latents):
+        for latent in contexts.suggested(latents):
             print_latent(found, contexts, latent, inspection.tokenizer, console)
 
 

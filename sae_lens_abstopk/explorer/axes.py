@@ -21,21 +21,23 @@ class AxisMatches(NamedTuple):
 
 
 @torch.no_grad()
-def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, two_sided: torch.Tensor) -> AxisMatches:
+def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, fires: torch.Tensor) -> AxisMatches:
     """
     Nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
 
-    Rows of ``other`` that are ``two_sided`` (bool [G]) offer both of their directions, the rest the positive one. Cosines
-    are computed in blocks; no [F, G] matrix is held.
+    Rows of ``other`` offer the directions of the poles that ``fires`` (bool [2, G], the positive ones first); where none does,
+    all positive ones. Cosines are computed in blocks; no [F, G] matrix is held.
     """
-    ours, theirs, signed = unit_rows(W_dec), unit_rows(other), two_sided.to(other.device).nonzero()[:, 0]
+    if not fires.any():
+        fires = torch.tensor([[True], [False]]).expand_as(fires)
+    ours, theirs = unit_rows(W_dec), unit_rows(other)
+    pole, latent = fires.nonzero(as_tuple=True)
+    directions = theirs[latent.to(theirs.device)] * (1 - 2 * pole)[:, None].to(theirs)
     nearest, cosine = [], []
-    for block in ours.split(max(1, BLOCK_ENTRIES // len(theirs))):
-        cosines = block @ theirs.T
-        offered = torch.cat([cosines, -cosines[:, signed]], dim=1)
+    for block in ours.split(max(1, BLOCK_ENTRIES // len(directions))):
+        offered = block @ directions.T
         up, down = offered.max(1), offered.min(1)  # -d is nearest to what is furthest from d
         nearest.append(torch.stack([up.indices, down.indices]).cpu())
         cosine.append(torch.stack([up.values, -down.values]).cpu())
     direction = torch.cat(nearest, dim=1)
-    latent = torch.cat([torch.arange(len(theirs)), signed.cpu()])[direction]
-    return AxisMatches(latent, (direction >= len(theirs)).long(), torch.cat(cosine, dim=1))
+    return AxisMatches(latent.cpu()[direction], pole.cpu()[direction], torch.cat(cosine, dim=1))

@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 
 BLOCK = 256
-# tokens that are taken of a batch at most
-PER_BATCH = 64
+# of a batch one token in so many is taken
+ONE_IN = 8
 # fewer joint firings than this say nothing
 LEAST_TOGETHER = 5
 
@@ -32,24 +32,25 @@ class CofiringSample:
 
     def __init__(self, d_sae: int, n_tokens: int) -> None:
         self.d_sae, self.n_tokens = d_sae, n_tokens
-        self._tokens_seen = 0
+        self.tokens_seen = 0
+        """Tokens that were taken."""
         self._rows: list[torch.Tensor] = []
         self._latents: list[torch.Tensor] = []
         self._positive: list[torch.Tensor] = []
 
     def add(self, batch: CodeBatch, generator: torch.Generator) -> None:
         """Take some tokens of a batch at random, or none once there are enough."""
-        n = min(PER_BATCH, self.n_tokens - self._tokens_seen, batch.n_tokens)
+        n = min(-(-batch.n_tokens // ONE_IN), self.n_tokens - self.tokens_seen)
         if n <= 0:
             return
         new_row = torch.full((batch.n_tokens,), -1)
-        new_row[torch.randperm(batch.n_tokens, generator=generator)[:n]] = torch.arange(n) + self._tokens_seen
+        new_row[torch.randperm(batch.n_tokens, generator=generator)[:n]] = torch.arange(n) + self.tokens_seen
         rows = new_row[batch.firings.rows]
         taken = rows >= 0
         self._rows.append(rows[taken].int())
         self._latents.append(batch.firings.latents[taken].int())
         self._positive.append(batch.firings.values[taken] > 0)
-        self._tokens_seen += n
+        self.tokens_seen += n
 
     def top(self, n: int) -> Iterator[list[Cofiring]]:
         """
@@ -57,7 +58,7 @@ class CofiringSample:
 
         Of equal overlaps the smaller index comes first.
         """
-        shape = (max(self._tokens_seen, 1), self.d_sae)
+        shape = (max(self.tokens_seen, 1), self.d_sae)
         rows, latents, positive = (
             torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.int32)
             for parts in (self._rows, self._latents, self._positive)

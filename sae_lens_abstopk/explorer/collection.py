@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from sae_lens import SAE
+from torch import nn
 
 from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
@@ -20,15 +22,15 @@ from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import config_facts
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
-from sae_lens_abstopk.explorer.histograms import GrowingHistograms
+from sae_lens_abstopk.explorer.histograms import GrowingHistograms, LogHistograms
 from sae_lens_abstopk.files import why_not_written
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.provenance import code, environment
-from sae_lens_abstopk.training.activation_cache import model_files
 
 SECONDS_BETWEEN_SAVES = 300.0
+VALUES_OF_WEIGHTS = 1024
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class CollectionSettings:
     bins: int = 32
     """Histogram bins a pole; even."""
     cofiring_tokens: int = 20_000
-    """Tokens on which joint firings are counted."""
+    """Tokens on which joint firings are counted at most: an eighth of each batch until there are so many."""
     reconstruction_tokens: int = 50_000
     """Tokens on which the reconstruction is measured; the codes are decoded for nothing else."""
     seed: int = 0
@@ -74,6 +76,7 @@ class Collector:
             2 * d_sae, settings.tokens_sampled, {"token": ((), torch.int32), "code": ((), torch.float32)}
         )
         self.histograms = GrowingHistograms(d_sae, settings.bins)
+        self.strengths = LogHistograms(d_sae)
         self.cofiring = CofiringSample(d_sae, settings.cofiring_tokens)
         self.sums = ReconstructionSums()
 
@@ -106,13 +109,23 @@ class Collector:
             lambda chosen: {"token": batch.token_ids(chosen), "code": firings.values[chosen]},
         )
         self.histograms.add(firings.poles, firings.latents, firings.values.abs())
+        self.strengths.add(firings.poles, firings.latents, firings.values.abs())
         self.cofiring.add(batch, generator)
         self.n_batches += 1
 
 
 # all that a saved pass is made of; a change of what these hold is another format
-FORMAT = 1
-_SAVED = [Collector, CollectionSettings, PoleContexts, GroupTop, GrowingHistograms, CofiringSample, ReconstructionSums]
+FORMAT = 2
+_SAVED = [
+    Collector,
+    CollectionSettings,
+    PoleContexts,
+    GroupTop,
+    GrowingHistograms,
+    LogHistograms,
+    CofiringSample,
+    ReconstructionSums,
+]
 
 
 @torch.no_grad()
@@ -124,7 +137,6 @@ def collect(
     *,
     token_filter: TokenFilter,
     settings: CollectionSettings,
-    model_name: str = "",
     checkpoint: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Collector]:
@@ -137,17 +149,19 @@ def collect(
         batches: Token ids.
         token_filter: Which tokens count.
         settings: How much is kept.
-        model_name: Told apart by, in ``checkpoint``.
         checkpoint: File that the pass is saved in every five minutes and at its end, and taken up from where it holds
-            the same SAEs, model, settings, code, and text as far as it goes. One that cannot be read is replaced, and one that cannot
-            be written is done without, each with a warning.
+            the same SAEs, model, settings, code, environment, and text as far as it goes. One of something else or that cannot be
+            read is replaced, and one that cannot be written is done without, each with a warning.
         on_progress: Called with (batches done, batches in all).
+
+    Raises:
+        ConfigError: the model gives activations that are not finite.
     """
     identity = _identity(saes, settings) | {
-        "model": [model_name, model_files(model_name)],
-        "code": [code(), environment(next(iter(saes.values())).device)],
+        "model": [_sampled_weights(passes.model), passes.autocast],
+        "code or environment": [code(), environment(next(iter(saes.values())).device)],
         "hook": passes.hook_name,
-        "filter": repr(token_filter),
+        "kept tokens": repr(token_filter),
         "format": FORMAT,
     }
     try:
@@ -163,6 +177,11 @@ def collect(
         activations = passes.activations(tokens)
         kept = token_filter.keep(tokens, activations).to(activations.device)
         x, where = activations[kept].float(), kept.nonzero()
+        if not x.isfinite().all():
+            raise ConfigError(
+                f"the model gives activations at {passes.hook_name} that are NaN or infinite (batch {number} of {len(batches)}), as "
+                "in float16, which overflows; load it in bfloat16 or float32."
+            )
         for name, sae in saes.items():
             codes = sae.encode(x)
             sums = collectors[name].sums
@@ -187,20 +206,34 @@ def _identity(saes: Mapping[str, SAE[Any]], settings: CollectionSettings) -> dic
             weights.update(name.encode())
             weights.update(_bytes(tensor))
     configs = json.dumps([config_facts(sae) for sae in saes.values()], sort_keys=True, default=str)
-    return {"saes": list(saes), "weights": weights.hexdigest(), "configs": configs, "settings": asdict(settings)}
+    return {"SAEs": [list(saes), weights.hexdigest(), configs], "settings": asdict(settings)}
+
+
+def _sampled_weights(model: nn.Module) -> str:
+    """Digest of some values of each parameter and buffer: a model that was trained on, or loaded otherwise, has another."""
+    digest = hashlib.sha256()
+    for name, weight in chain(model.named_parameters(), model.named_buffers()):
+        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+        if not weight.is_meta:
+            flat = weight.detach().flatten()
+            digest.update(_bytes(flat[:: max(len(flat) // VALUES_OF_WEIGHTS, 1)]))
+    return digest.hexdigest()
 
 
 def _saved(
     checkpoint: Path | None, identity: Mapping[str, Any], batches: Sequence[torch.Tensor]
 ) -> dict[str, Collector] | None:
-    """What ``checkpoint`` holds of this pass; None where it is of another."""
+    """What ``checkpoint`` holds of this pass; None, with a warning, where it is of another."""
     if checkpoint is None or not checkpoint.is_file():
         return None
     with torch.serialization.safe_globals(_SAVED):
         saved = torch.load(checkpoint, weights_only=True)
     done = _n_batches(saved["collectors"])
     expected = dict(identity) | {"text": _digest(batches[:done]).hexdigest()}
-    return saved["collectors"] if done <= len(batches) and saved["identity"] == expected else None
+    other = [key for key in expected if saved["identity"].get(key) != expected[key]]
+    if other:
+        warnings.warn(f"{checkpoint} is of other {', '.join(other)}; the text is read from the beginning", stacklevel=3)
+    return None if other else saved["collectors"]
 
 
 def _n_batches(collectors: Mapping[str, Collector]) -> int:

@@ -65,7 +65,7 @@ class Exploration:
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
-        The 99th percentile of the codes' magnitude, which a strength of 1 adds under ``steer(..., scale=found.scale)``.
+        The 99th percentile of the codes' magnitude (to within 5 %), which a strength of 1 adds under ``steer(..., scale=found.scale)``.
 
         Raises:
             ConfigError: there is no such SAE or latent, or the latent did not fire.
@@ -169,13 +169,12 @@ def explore(
             batches,
             token_filter=subjects.token_filter,
             settings=CollectionSettings(),
-            model_name=subjects.cfg.model_name,
             checkpoint=Path(checkpoint) if checkpoint else None,
             on_progress=partial(show, "collecting") if show else on_progress,
         )
         if prompts:
             chosen = collected[name].suggested(steered_latents)
-            scale = collected[name].histograms.quantile(SCALE_QUANTILE)
+            scale = collected[name].strengths.quantile(SCALE_QUANTILE)
             scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
             on_steered = on_steered or (partial(show, "steering") if show else None)
             steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
@@ -202,7 +201,6 @@ def _catalogues(
     steered: dict[str, dict[int, tuple[SteeredText, ...]]],
 ) -> dict[str, Catalogue]:
     saes, text_of = subjects.saes, TokenText(subjects.tokenizer)
-    two_sided = {name: collected[name].pole_counts[1] > 0 for name in saes}
     found = {}
     for name, sae in saes.items():
         other = next((each for each in saes if each != name), None)
@@ -215,7 +213,9 @@ def _catalogues(
             neighbours=min(NEIGHBOURS, sae.cfg.d_sae - 1),
             effects=token_effects(subjects.model, sae.W_dec, read_by(sae)),
             compared_with=other,
-            matches=axis_matches(sae.W_dec, saes[other].W_dec, two_sided=two_sided[other]) if other else None,
+            matches=axis_matches(sae.W_dec, saes[other].W_dec, fires=collected[other].pole_counts > 0)
+            if other
+            else None,
             steered=steered.get(name),
         )
     return found

@@ -7,6 +7,7 @@ import torch
 # the first range of a latent is the power of two above its first firing's strength over this many doublings; bins that
 # turn out too narrow are merged exactly, bins too wide cannot be split
 HEADROOM = 3
+OCTAVES, BINS_AN_OCTAVE = 10, 16
 
 
 class GrowingHistograms:
@@ -36,6 +37,46 @@ class GrowingHistograms:
         flat = (poles * len(self.limit) + latents) * self.bins + index
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
 
+
+class LogHistograms:
+    """
+    Counts of |code| in equal bins of its logarithm for both poles of each latent, below a limit that grows with what is seen.
+
+    A bin is 4.4 % wide, whatever the largest code is; what is under a 480th of it is in the lowest bin.
+    """
+
+    def __init__(self, d_sae: int) -> None:
+        self.counts = torch.zeros(2, d_sae, OCTAVES * BINS_AN_OCTAVE, dtype=torch.int32)
+        """Pole 0 is the positive one."""
+        self.largest = torch.zeros(2, d_sae)
+        """The largest |code|."""
+
+    @property
+    def exponent(self) -> torch.Tensor:
+        """The limit of each latent, which both poles share, is 2 to this power: [d_sae]."""
+        return torch.frexp(self.largest.amax(0))[1]
+
+    def add(self, poles: torch.Tensor, latents: torch.Tensor, strengths: torch.Tensor) -> None:
+        """Add firings: poles, latents and |code| [N] each, all codes non-zero."""
+        before, d_sae = self.exponent, self.largest.shape[1]
+        flat = poles * d_sae + latents
+        self.largest.view(-1).scatter_reduce_(0, flat, strengths, "amax")
+        octaves = self.exponent - before
+        for _ in range(OCTAVES):
+            grown = ((octaves > 0) & self.counts.any(-1).any(0)).nonzero()[:, 0]
+            if not len(grown):
+                break
+            moved = self.counts[:, grown].roll(-BINS_AN_OCTAVE, dims=-1)
+            moved[..., 0] += moved[..., -BINS_AN_OCTAVE:].sum(-1, dtype=torch.int32)
+            moved[..., -BINS_AN_OCTAVE:] = 0
+            self.counts[:, grown] = moved
+            octaves[grown] -= 1
+        n_bins = self.counts.shape[-1]
+        bins = n_bins + ((strengths.log2() - self.exponent[latents]) * BINS_AN_OCTAVE).floor().long()
+        self.counts.view(-1).index_add_(
+            0, flat * n_bins + bins.clamp(0, n_bins - 1), torch.ones_like(flat, dtype=torch.int32)
+        )
+
     def quantile(self, q: float, pole: int | None = None) -> torch.Tensor:
         """The ``q``-quantile of |code| over the firings of both poles, or of one, to within a bin: [d_sae]; 0 where none."""
         cumulative = (self.counts.sum(0) if pole is None else self.counts[pole]).double().cumsum(-1)
@@ -44,7 +85,9 @@ class GrowingHistograms:
         below = torch.where(bin_ > 0, cumulative.gather(1, (bin_ - 1).clamp(min=0)[:, None])[:, 0], 0.0)
         inside = cumulative.gather(1, bin_[:, None])[:, 0] - below
         share = torch.where(inside > 0, (wanted[:, 0] - below) / inside.clamp(min=1), 0.0)
-        return ((bin_ + share) / self.bins * self.limit).float()
+        octaves = (bin_ + share - self.counts.shape[-1]) / BINS_AN_OCTAVE
+        largest = self.largest.amax(0) if pole is None else self.largest[pole]
+        return torch.exp2(octaves + self.exponent).float().minimum(largest)
 
     def share_below(self, pole: int, latent: int, strength: float) -> float:
         """Share of a pole's firings that are weaker than ``strength``, to within a bin; NaN where it never fired."""
@@ -52,8 +95,9 @@ class GrowingHistograms:
         total = sum(counts)
         if total == 0:
             return math.nan
-        place = min(strength / float(self.limit[latent]) * self.bins, self.bins)
+        octaves = math.log2(strength) - math.frexp(float(self.largest[:, latent].max()))[1]
+        place = min(max(len(counts) + octaves * BINS_AN_OCTAVE, 0.0), len(counts))
         whole = int(place)
-        part = counts[whole] * (place - whole) if whole < self.bins else 0.0
+        part = counts[whole] * (place - whole) if whole < len(counts) else 0.0
         # at most all but the firing itself
         return min(sum(counts[:whole]) + part, total - 1) / total

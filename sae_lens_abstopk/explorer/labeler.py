@@ -210,12 +210,12 @@ def _read(answer: str) -> Judgement | None:
 
 
 def _judgement(value: Any) -> Judgement | None:
-    if not isinstance(value, Mapping) or value.get("relation") not in RELATIONS:
+    if not isinstance(value, Mapping) or value.get("relation") not in RELATIONS or not {"a", "b"} <= value.keys():
         return None
-    names = [value.get(side) for side in ("b", "a")]
-    if not all(isinstance(name, str) and name.strip() for name in names):
+    names = [value[side] or "" for side in ("b", "a")]  # a side without excerpts may be left without a name
+    if not all(isinstance(name, str) for name in names) or not any(name.strip() for name in names):
         return None
-    positive, negative = (" ".join(str(name).split())[:80] for name in names)
+    positive, negative = (" ".join(name.split())[:80] for name in names)
     return Judgement(positive=positive, negative=negative, relation=value["relation"])
 
 

@@ -186,12 +186,15 @@ class Catalogue:
         self.name, self.collected, self.source = name, collected, source
         self.architecture, self.d_sae = sae.cfg.architecture(), sae.cfg.d_sae
         self.compared_with, self.matches = compared_with, matches
-        self.scale = collected.histograms.quantile(SCALE_QUANTILE)
-        self.pole_scale = torch.stack([collected.histograms.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
+        self.scale = collected.strengths.quantile(SCALE_QUANTILE)
+        self.pole_scale = torch.stack([collected.strengths.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
         """That of each pole alone, the positive ones first: [2, d_sae]."""
         self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
         """Which poles cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()
+        # some SAEs decode with rows of norm 1, whatever they are stored with
+        self.norms = self.W_dec.norm(dim=1) ** (not getattr(sae.cfg, "rescale_acts_by_decoder_norm", False))
+        """Norm of what a code of 1 writes: [d_sae]."""
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
         self._neighbours, self._device = neighbours, sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
@@ -237,7 +240,7 @@ class Catalogue:
             two_sidedness=int(counts.min()) / total if total else math.nan,
             scale=float(self.scale[index]),
             limit=float(self.collected.histograms.limit[index]),
-            norm=float(self.W_dec[index].norm()),
+            norm=float(self.norms[index]),
             aligned=_neighbours(near.nearest[index], cosines[0]),
             opposed=_neighbours(near.opposed[index], cosines[1]),
             cofiring=tuple(self._cofiring[index]),
@@ -259,7 +262,8 @@ class Catalogue:
         """The judge's name of a pole, or the words among its ``tokens``, as :meth:`pole_tokens` has them."""
         if index in self.judgements and int(self.collected.pole_counts[pole, index]) > 0:
             judgement = self.judgements[index]
-            return (judgement.positive, judgement.negative)[pole]
+            if name := (judgement.positive, judgement.negative)[pole]:
+                return name
         return CLOSED if self.closed[pole, index] else label_of(tokens)
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
@@ -304,7 +308,7 @@ class Catalogue:
             tokens=tuple(text for text, _ in pieces),
             codes=tuple(codes),
             at=at,
-            share_below=self.collected.histograms.share_below(pole, index, abs(context.code)),
+            share_below=self.collected.strengths.share_below(pole, index, abs(context.code)),
         )
 
     def _effects_of(self, index: int, pole: int) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:

@@ -31,6 +31,7 @@ class _Private(SimpleHTTPRequestHandler):
     @override
     def end_headers(self) -> None:
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cache-Control", "no-cache")  # a folder may be explored again while it is looked at
         super().end_headers()
 
     def _is_allowed(self) -> bool:

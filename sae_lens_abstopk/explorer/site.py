@@ -6,7 +6,6 @@ page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for each ru
 where results of an evaluation were given. Text of the model is only ever data; the page puts it in text nodes.
 """
 
-import math
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import as_file, files
@@ -32,8 +31,6 @@ ANSWERS = ".labels.jsonl"
 MARKER = "// The frame of the explorer:"
 SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
 TOKENS_TO_SEARCH = 6
-# codes of a context are shown as colours: a hundred steps a side are more than an eye tells apart
-STEPS = 100
 
 
 def environment() -> Environment:
@@ -85,7 +82,6 @@ def write_site(
         write_data(folder / "data" / "concepts.js", "concepts", concepts)
     meta = {
         "shard": SHARD,
-        "steps": STEPS,
         "strengths": STRENGTHS,
         "judge": about.judge,
         "concepts": [concept["name"] for concept in concepts],
@@ -140,6 +136,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
             "twoSided": short(found.mean_two_sidedness),
         },
         "fires": collected.pole_counts.tolist(),
+        "cofiringTokens": collected.cofiring.tokens_seen,
         "suggested": collected.suggested(len(sae)),
         "scale": [short(value) for value in sae.scale.tolist()],
         "labels": labels,
@@ -166,7 +163,7 @@ def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
         "limit": short(latent.limit),
         "norm": short(latent.norm),
         "strongest": short(latent.strongest),
-        "poles": [_pole(pole, latent.strongest, strings) for pole in latent.poles],
+        "poles": [_pole(pole, strings) for pole in latent.poles],
         "aligned": [_neighbour(each) for each in latent.aligned],
         "opposed": [_neighbour(each) for each in latent.opposed],
         "cofiring": [[c.latent, short(c.overlap), short(c.same_side)] for c in latent.cofiring],
@@ -175,7 +172,7 @@ def _latent(latent: Latent, strings: Strings) -> dict[str, Any]:
     }
 
 
-def _pole(pole: Pole, strongest: float, strings: Strings) -> dict[str, Any]:
+def _pole(pole: Pole, strings: Strings) -> dict[str, Any]:
     return {
         "label": pole.label,
         "closed": pole.closed,
@@ -185,18 +182,18 @@ def _pole(pole: Pole, strongest: float, strings: Strings) -> dict[str, Any]:
         "tokens": [[strings(token.text), short(token.share), token.firings] for token in pole.tokens],
         "sampledFirings": pole.sampled_firings,
         "histogram": pole.histogram,
-        "contexts": [_context(context, strongest, strings) for context in pole.strongest],
-        "sampled": [_context(context, strongest, strings) for context in pole.sampled],
+        "contexts": [_context(context, strings) for context in pole.strongest],
+        "sampled": [_context(context, strings) for context in pole.sampled],
         "promoted": [_effect(effect, strings) for effect in pole.promoted],
         "demoted": [_effect(effect, strings) for effect in pole.demoted],
         "match": _neighbour(pole.match) if pole.match else None,
     }
 
 
-def _context(context: ShownContext, strongest: float, strings: Strings) -> list[Any]:
-    steps = [None if math.isnan(code) else round(STEPS * code / strongest) for code in context.codes]
+def _context(context: ShownContext, strings: Strings) -> list[Any]:
+    codes = [0 if code == 0 else short(code) for code in context.codes]
     tokens = [strings(text) for text in context.tokens]
-    return [short(context.code), context.at, short(context.share_below), tokens, steps]
+    return [short(context.code), context.at, short(context.share_below), tokens, codes]
 
 
 def _effect(effect: Effect, strings: Strings) -> list[Any]:

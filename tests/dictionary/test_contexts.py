@@ -79,4 +79,4 @@ def test_dead_latents_are_the_last_to_be_looked_at() -> None:
     where = torch.stack([torch.zeros(100, dtype=torch.int64), torch.arange(100)], dim=1)
     collected = PoleContexts(4, n=1)
     collected.update(codes, where, torch.zeros(1, 100, dtype=torch.int64))
-    assert collected.most_two_sided(4) == [0, 1, 2, 3]
+    assert collected.suggested(4) == [0, 1, 2, 3]

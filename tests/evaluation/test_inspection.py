@@ -83,7 +83,7 @@ def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) ->
     assert document.saes["topk"].weights_sha256 == weights_sha256(folders[1])
     both, one = document.examples["batch_abstopk"], document.examples["topk"]
     contexts = found.on_text.contexts["batch_abstopk"]
-    first = contexts.most_two_sided(1)[0]
+    first = contexts.suggested(1)[0]
     assert [each.latent for each in both][:2] == [first, first]
     assert both[0].code == contexts.of(first, 0)[0].code
     assert {each.code > 0 for each in both if each.latent == first} == {True, False}

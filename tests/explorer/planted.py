@@ -33,6 +33,8 @@ class OneHot:
     """A model whose activation is the token, one axis each."""
 
     hook_name = "hook"
+    autocast = False
+    model = torch.nn.Module()
 
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.one_hot(tokens, len(WORDS)).float()
@@ -93,7 +95,7 @@ def planted_exploration() -> Exploration:
             neighbours=4,
             effects=TokenEffects(up.indices, up.values, down.indices, down.values),
             compared_with=other,
-            matches=axis_matches(rows, saes[other].W_dec, two_sided=collected[other].pole_counts[1] > 0),
+            matches=axis_matches(rows, saes[other].W_dec, fires=collected[other].pole_counts > 0),
         )
     return Exploration(
         found, Provenance("planted", "planted", "hook", "words <b>", held_out=False, tokens_read=256, context_size=16)

@@ -92,7 +92,7 @@ def test_steered_texts_are_those_of_the_model_with_the_row_added(
     found = explore(folders, n_tokens=512, prompts=["The old lighthouse", "He"], steered_latents=2)
     sae = found.saes["batch_abstopk"]
     steered = [latent for latent in sae if latent.steered]
-    assert [latent.index for latent in steered] == sorted(sae.collected.strongest.most_two_sided(2))
+    assert [latent.index for latent in steered] == sorted(sae.collected.strongest.suggested(2))
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     for latent in steered:
         assert [row.prompt for row in latent.steered] == ["The old lighthouse", "He"]
@@ -266,11 +266,12 @@ def test_the_nearest_direction_of_either_sign_is_found() -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(30, 6, generator=generator), torch.randn(50, 6, generator=generator)
     unit = torch.nn.functional.normalize(ours) @ torch.nn.functional.normalize(theirs).T
-    for two_sided in (torch.zeros(50).bool(), torch.ones(50).bool(), torch.arange(50) % 3 == 0):
-        found = axis_matches(ours, theirs, two_sided=two_sided)
+    all_of, third = torch.ones(50).bool(), torch.arange(50) % 3 == 0
+    for fires in ((all_of, ~all_of), (all_of, all_of), (all_of, third), (third, ~third)):
+        found = axis_matches(ours, theirs, fires=torch.stack(fires))
         for side, sign in enumerate((1, -1)):
             cosines = torch.stack([sign * unit, -sign * unit], dim=-1)  # by pole of the other
-            cosines[:, ~two_sided, 1] = -2
+            cosines[:, ~torch.stack(fires, dim=-1)] = -2
             best = cosines.flatten(1).max(1)
             assert torch.allclose(found.cosine[side], best.values)
             assert found.latent[side].tolist() == (best.indices // 2).tolist()

@@ -113,6 +113,19 @@ def test_an_answer_that_cannot_be_read_leaves_the_latent_unnamed(
     assert labeler.judge([exploration.saes["signed"][PLANTED]]) == {}
 
 
+@pytest.mark.parametrize("blank", ["", " ", None])
+def test_a_side_may_be_left_without_a_name(
+    blank: str | None, stand_in: StandIn, labeler: Labeler, exploration: Exploration
+) -> None:
+    """Most latents of a partly signed SAE have one side, and of the other the judge sees nothing."""
+    stand_in.script = [(200, json.dumps({"a": blank, "b": "women", "relation": "one-sided"}))]
+    sae = exploration.saes["signed"]
+    judged = sae.judged(labeler.judge([sae[PLANTED]]))
+    assert judged.relation(PLANTED) == "one-sided"
+    assert judged[PLANTED].positive.label == "women"
+    assert judged[PLANTED].negative.label == sae[PLANTED].negative.label, "that of its own tokens"
+
+
 def test_an_answer_in_a_fence_is_read(stand_in: StandIn, labeler: Labeler, exploration: Exploration) -> None:
     stand_in.script = [(200, '```json\n{"a": "x", "b": "y", "relation": "related"}\n```')]
     assert labeler.judge([exploration.saes["signed"][PLANTED]])[PLANTED].relation == "related"

@@ -82,10 +82,10 @@ def test_a_planted_latent_shows_both_sides(exploration: Exploration) -> None:
 
 def test_each_pole_has_a_scale_of_its_own_and_says_what_its_tokens_are_of(exploration: Exploration) -> None:
     sae = exploration.saes["signed"]
-    latent, histograms = sae[PLANTED], sae.collected.histograms
+    latent, strengths = sae[PLANTED], sae.collected.strengths
     for index, pole in enumerate(latent.poles):
         assert not pole.closed
-        assert pole.scale == histograms.quantile(0.99, index)[PLANTED].item() > 0
+        assert pole.scale == strengths.quantile(0.99, index)[PLANTED].item() > 0
         assert pole.sampled_firings == min(pole.fires, 12) == sum(token.firings for token in pole.tokens)
     assert [pole.closed for pole in sae[CLOSED].poles] == [False, True]
     assert sae[CLOSED].negative.scale == 0

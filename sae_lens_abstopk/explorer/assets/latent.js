@@ -2,14 +2,14 @@
 "use strict";
 
 // A context with its tokens coloured; the space before a word stays outside its colour, so that lines break between words.
-function context([code, at, below, tokens, steps], { strings, strongest }, ranked) {
+function context([code, at, below, tokens, codes], { strings, strongest }, ranked) {
   return h("li", { class: "context" },
     h("p", { class: "text", dir: "auto" }, tokens.map((id, n) => {
       const [, space, word] = /^( *)([^]*)$/.exec(visible(n ? strings[id] : strings[id].trimStart() || strings[id]));
-      const step = steps[n];
-      const name = [step && `${step > 0 ? "positive" : "negative"}-shade`, n === at && "here"].filter(Boolean).join(" ");
+      const written = codes[n];
+      const name = [written && `${written > 0 ? "positive" : "negative"}-shade`, n === at && "here"].filter(Boolean).join(" ");
       if (!name) return space + word;
-      const its = { class: name, title: step ? number(n === at ? code : (step * strongest) / meta.steps, 2) : null, style: step ? `--step: ${Math.min(Math.abs(step), meta.steps)}` : null };
+      const its = { class: name, title: written ? number(written) : null, style: written ? `--step: ${Math.ceil(Math.min(Math.abs(written) / strongest, 1) * 100)}` : null };
       return [word && space, h(n === at ? "mark" : "span", its, word || space)];
     })),
     h("p", { class: "value" }, number(code), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
@@ -75,7 +75,7 @@ function linkedList(title, note, sae, data, items, describe) {
 // What the model writes with the latent pushed to either side, strength by strength.
 function steeredTexts(steered) {
   return h("section", { class: "steered" }, h("h3", {}, "Steered"),
-    h("p", { class: "note" }, "Greedy continuations with strength × scale of the latent added on every token."),
+    h("p", { class: "note" }, "Greedy continuations with strength × scale of the latent added on every token that the SAE was trained on: the first one, special ones and those of very large norm stay as they are where training left them out."),
     steered.map(([prompt, texts]) => h("div", {}, h("p", { class: "prompt" }, prompt), h("ol", {}, texts.map((text, n) => {
       const strength = meta.strengths[n];
       const side = strength < 0 ? "negative" : strength > 0 ? "positive" : "";
@@ -116,7 +116,7 @@ async function latentPage(sae, asked) {
     h("div", { class: "three" },
       linkedList("Nearest decoders", `cosine with ${data.signed ? "+d" : "d"}`, sae, data, latent.aligned, (item) => fixed(item[1])),
       linkedList("Most opposed decoders", `cosine with ${data.signed ? "+d" : "d"}; below −0.7 the two are an antipodal pair`, sae, data, latent.opposed, (item) => fixed(item[1])),
-      linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}`, sae, data, latent.cofiring,
+      linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}, on a sample of ${data.cofiringTokens.toLocaleString("en-US")} tokens; at least 5 times together`, sae, data, latent.cofiring,
         (item) => `${fixed(item[1])}${data.signed ? `, ${percent(item[2])} same side` : ""}`)),
     latent.steered.length > 0 && steeredTexts(latent.steered),
     h("section", { class: "snippet" }, h("h3", {}, "Load and steer"),

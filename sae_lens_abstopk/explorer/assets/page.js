@@ -91,12 +91,13 @@ async function show() {
   const mine = ++turn;
   const { view, numbers, query } = readAddress();
   const apart = view === "compare" || view === "concept"; // of no SAE alone
-  const sae = apart ? 0 : Math.min(numbers[0] || 0, meta.saes.length - 1);
+  const sae = apart ? 0 : numbers[0] || 0;
   for (const link of document.querySelectorAll(".bar nav a")) {
     const here = link.dataset.sae === (apart ? view : String(sae));
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   try {
+    if (!meta.saes[sae]) throw new Error(`There is no such SAE: they go from 0 to ${meta.saes.length - 1}.`);
     const page = await (view === "overview" ? overviewPage(sae, query) : view === "latent" ? latentPage(sae, numbers[1]) :
       view === "compare" ? comparePage(numbers[0]) : view === "concept" ? conceptPage(numbers[0]) : nowhere(view));
     if (mine !== turn) return; // another address was asked for meanwhile
