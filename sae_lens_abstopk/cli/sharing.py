@@ -147,7 +147,7 @@ def publish(
                 private=private,
                 revision=revision,
                 with_mirror=mirror,
-                results=results or (),
+                results=results,
                 measure=measure,
                 model_name=model,
                 text=text,

@@ -65,7 +65,7 @@ class Exploration:
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
-        The 99th percentile of the codes' magnitude (to within 5 %), which a strength of 1 adds under ``steer(..., scale=found.scale)``.
+        The 99th percentile of the codes' magnitude, to within 5 %; a strength of 1 adds it under ``steer(..., scale=found.scale)``.
 
         Raises:
             ConfigError: there is no such SAE or latent, or the latent did not fire.

@@ -58,14 +58,11 @@ class LogHistograms:
 
     def add(self, poles: torch.Tensor, latents: torch.Tensor, strengths: torch.Tensor) -> None:
         """Add firings: poles, latents and |code| [N] each, all codes non-zero."""
-        before, d_sae = self.exponent, self.largest.shape[1]
+        before, seen, d_sae = self.exponent, self.largest.amax(0) > 0, self.largest.shape[1]
         flat = poles * d_sae + latents
         self.largest.view(-1).scatter_reduce_(0, flat, strengths, "amax")
-        octaves = self.exponent - before
-        for _ in range(OCTAVES):
-            grown = ((octaves > 0) & self.counts.any(-1).any(0)).nonzero()[:, 0]
-            if not len(grown):
-                break
+        octaves = torch.where(seen, self.exponent - before, 0).clamp(max=OCTAVES)
+        while len(grown := octaves.nonzero()[:, 0]):
             moved = self.counts[:, grown].roll(-BINS_AN_OCTAVE, dims=-1)
             moved[..., 0] += moved[..., -BINS_AN_OCTAVE:].sum(-1, dtype=torch.int32)
             moved[..., -BINS_AN_OCTAVE:] = 0

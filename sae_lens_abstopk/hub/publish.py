@@ -54,7 +54,7 @@ def publish(
     private: bool = False,
     revision: str = "main",
     with_mirror: bool = False,
-    results: str | Path | Sequence[str | Path] = (),
+    results: str | Path | Sequence[str | Path] | None = None,
     measure: bool = False,
     model_name: str | None = None,
     text: str | None = None,
@@ -108,7 +108,7 @@ def publish(
             f"measure=True needs folders, and {in_memory} is in memory; save it and give the folder, or poles=."
         )
     known = {} if results else results_beside(folders)
-    for path in one_or_more(results):
+    for path in one_or_more(results or ()):
         known |= results_by_id(results_of_file(Path(path)), saes)
     if measure:
         if dry_run is None:  # what the Hub refuses is told before anything is measured
