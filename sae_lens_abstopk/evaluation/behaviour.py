@@ -96,7 +96,7 @@ def measure_behaviour(
     ]
     total, done = int(unsteered is None) + 2 * len(added), 0
 
-    def measure(intervention: Intervention | None, strength: float) -> Measured:
+    def measure(intervention: Intervention | None, strength: float, *, reached: bool = True) -> Measured:
         nonlocal done
         steered = nullcontext()
         if intervention is not None:
@@ -120,6 +120,7 @@ def measure_behaviour(
         on_progress(done, total)
         record = BehaviourRecord(
             strength=strength,
+            reached=reached,
             refused_harmful=Interval.of(refusal.harmful),
             refused_harmless=Interval.of(refusal.harmless),
             multiple_choice=_over_questions(right, seed),
@@ -132,7 +133,8 @@ def measure_behaviour(
     found = {UNSTEERED: [unsteered.record]}
     for each in added:
         found[each.intervention.name] = [
-            measure(each.intervention, pole.strength).record for pole in (each.towards_a, each.towards_b)
+            measure(each.intervention, pole.strength, reached=pole.reached).record
+            for pole in (each.towards_a, each.towards_b)
         ]
     return found, unsteered
 

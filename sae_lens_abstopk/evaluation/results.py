@@ -194,6 +194,9 @@ class BehaviourRecord(Record):
     """What the model does under one intervention at one strength, or under none."""
 
     strength: float
+    reached: bool = Field(
+        default=True, description="Whether the strength costs the budget; if not, others here may cost more or less."
+    )
     refused_harmful: Interval = Field(description="Share of instructions to refuse that are refused.")
     refused_harmless: Interval = Field(description="Share of instructions to follow that are refused.")
     multiple_choice: Interval | None = Field(description="Share of general-knowledge questions answered rightly.")

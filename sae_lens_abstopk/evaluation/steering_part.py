@@ -44,6 +44,8 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
             try:
                 require_constant(sae)
                 steered_module(subjects.model, sae, hook_name=subjects.cfg.hook_name)
+                if len({weight.device for weight in subjects.model.parameters()}) > 1:
+                    raise ConfigError("lm_eval steers a model on one device, and this one is on several.")
             except ConfigError as error:
                 raise ConfigError(
                     f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0, and none "
@@ -63,7 +65,7 @@ def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOp
         assert part is not None  # which takes no model to be found out
         if part.chat:
             require_chat_template(tokenizer)
-        first_tokens(tokenizer, part.tokens)
+        first_tokens(tokenizer, part.tokens, chat=part.chat)
 
 
 def steer_on_task(

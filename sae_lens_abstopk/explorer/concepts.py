@@ -124,6 +124,9 @@ def _steering(record: SteeringRecord) -> dict[str, Any]:
             [shown_name(name), *map(_interval, (found.towards_a.log_odds, found.towards_b.log_odds, found.symmetry))]
             for name, found in compared.items()
         ],
+        "unmatched": [
+            [not effect.reached for effect in (found.towards_a, found.towards_b)] for found in compared.values()
+        ],
         "texts": [[short(dose.strength), dose.text] for dose in compared["latent"].doses]
         if "latent" in compared
         else [],

@@ -65,6 +65,8 @@ class ConceptResult:
     """Groups of test texts, which the intervals resample."""
     numbers: dict[str, NumberWithInterval]
     """By name, as ``CONCEPT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
+    unmatched: tuple[str, ...] = ()
+    """Names of the numbers of steering at a strength that does not cost the budget."""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         loss_tokens=LOSS_TOKENS,
         signed_architectures=SIGNED_ARCHITECTURES,
         steered=any("to_a" in concept.numbers for concept in concepts),
+        unmatched=any(concept.unmatched for concept in concepts),
         intervals=any(number.low is not None for number in numbers),
         plots={sae_id: path for sae_id, path in plots.items() if path in own[sae_id].files},
         canonical=[f"`{sae_id}`" for sae_id in signed if saes[sae_id].gauge == "canonical"],

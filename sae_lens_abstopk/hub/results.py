@@ -192,6 +192,11 @@ def _concept(
         steered_latent=steering.latent if steering else None,
         test_groups=about.test_groups,
         numbers=numbers,
+        unmatched=tuple(
+            name for name, effect in (("to_a", steered.towards_a), ("to_b", steered.towards_b)) if not effect.reached
+        )
+        if steered
+        else (),
     )
 
 

@@ -1,5 +1,6 @@
 """Edits of the activation at a hook while a model runs: nested, safe under exceptions, right under a KV cache."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ class _Site:
 
     def __init__(self, model: nn.Module, place: HookPlace) -> None:
         self.entries: list[_Entry] = []
+        self._name, self._n_calls = place.name, 0
         self._reader = PassReader(model, place.reader)
         self._open = ExitStack()
         self._open.enter_context(self._reader.watching())
@@ -35,8 +37,15 @@ class _Site:
 
     def close(self) -> None:
         self._open.close()
+        if self._reader.n_passes and not self._n_calls:
+            warnings.warn(
+                f"the model ran, and {self._name} was not called, so nothing was changed there; take another name of the place, or "
+                "turn the hook on where the model has an option for it (use_hook_mlp_in, use_attn_in, use_attn_result)",
+                stacklevel=3,
+            )
 
     def _edit_output(self, _: nn.Module, __: Any, output: Any) -> Any:
+        self._n_calls += 1
         if isinstance(output, tuple):
             return (self._edited(output[0]), *output[1:])
         return self._edited(output)

@@ -90,7 +90,9 @@ class TextModel:
         # TransformerLens 3.9 on transformers 5.24: with a KV cache, the layers of a bridge see the newest token alone
         self._use_cache = not isinstance(model, TransformerBridge)
         self.device = next(model.parameters()).device
-        self._takes = set() if self._hf is None else set(inspect.signature(self._hf.forward).parameters)
+        # what PEFT puts around a model names none of its options
+        named = self._hf.get_base_model() if hasattr(self._hf, "get_base_model") else self._hf
+        self._takes = set() if named is None else set(inspect.signature(named.forward).parameters)
         configured = getattr(getattr(self._hf, "generation_config", None), "eos_token_id", None)
         ends = configured if configured is not None else self.tokenizer.eos_token_id
         self._ends: list[int] = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
@@ -98,11 +100,8 @@ class TextModel:
     def encode(self, texts: Sequence[str], *, chat: bool | None = None) -> TokenBatch:
         """Token ids of each text."""
         if self.chat if chat is None else chat:
-            turns = [[{"role": "user", "content": text}] for text in texts]
-            # a template that makes models think aloud would have the thoughts measured; others pass over the option
-            options = {"add_generation_prompt": True, "enable_thinking": False, "tokenize": False}
-            texts = [self.tokenizer.apply_chat_template(each, **options) for each in turns]
-            rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+            texts = [chat_prompt(self.tokenizer, text) for text in texts]
+            rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         else:
             rows = self.tokenizer(list(texts), add_special_tokens=self._prepend_bos is None)["input_ids"]
             if self._prepend_bos:
@@ -224,6 +223,23 @@ class TextModel:
     def _up_to_end(self, row: list[int]) -> list[int]:
         end = next((place for place, token in enumerate(row) if token in self._ends), len(row) - 1)
         return row[: end + 1]
+
+
+def chat_prompt(tokenizer: Any, text: str, answer: str | None = None) -> str:
+    """A user turn and the assistant's, begun or with ``answer``, as the chat template writes them, special tokens included."""
+    turns = [{"role": "user", "content": text}]
+    turns += [] if answer is None else [{"role": "assistant", "content": answer}]
+    # a template that makes models think aloud would have the thoughts measured, and one that tells the date would change by
+    # the day; others pass over these options
+    options = {"enable_thinking": False, "date_string": "26 Jul 2024", "tokenize": False}
+    return tokenizer.apply_chat_template(turns, add_generation_prompt=answer is None, **options)
+
+
+def answer_ids(tokenizer: Any, answer: str) -> list[int]:
+    """Token ids of ``answer`` as they follow a chat prompt; none where the template writes a finished turn in another way."""
+    texts = [chat_prompt(tokenizer, ""), chat_prompt(tokenizer, "", answer)]
+    opened, whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return whole[len(opened) :] if whole[: len(opened)] == opened else []
 
 
 class _Sampler(LogitsProcessor):

@@ -60,6 +60,7 @@ class PassReader:
     def __init__(self, model: nn.Module, reader: nn.Module) -> None:
         self.model, self.reader = model, reader
         self.tokens: PassTokens | None = None
+        self.n_passes = 0
         self._ids: torch.Tensor | None = None
 
     @contextmanager
@@ -75,6 +76,7 @@ class PassReader:
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 self.tokens = read(args, kwargs)
+                self.n_passes += 1
 
             handles = [self.reader.register_forward_pre_hook(before, with_kwargs=True)]
         try:
@@ -110,6 +112,7 @@ class PassReader:
         past, width = 0 if entry is None else entry.past_keys.shape[1], args[0].shape[1]
         ids = None if self._ids is None or self._ids.shape[1] < width else self._ids[:, -width:]
         self.tokens = _from_mask(mask, past, width, ids, None)
+        self.n_passes += 1
 
 
 def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], PassTokens | None]:
@@ -125,7 +128,13 @@ def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, 
             return None
         # the argument was renamed in transformers
         cache = given.get("past_key_values") if given.get("cache") is None else given.get("cache")
-        past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+        try:
+            past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+        except ValueError:
+            raise ConfigError(
+                "the cache of this model holds no keys (it has no attention layers), so the positions of new tokens are not known; "
+                "generate with use_cache=False."
+            ) from None
         return _from_mask(given.get("attention_mask"), past, whole.shape[1], ids, given.get("position_ids"))
 
     return read

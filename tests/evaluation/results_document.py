@@ -218,6 +218,7 @@ def _steering(text: str, draw: np.random.Generator) -> SteeringRecord:
     def behaviour(strength: float) -> BehaviourRecord:
         return BehaviourRecord(
             strength=strength,
+            reached=strength >= 0,
             refused_harmful=_interval(0.6 - 0.2 * strength, 0.1),
             refused_harmless=_interval(0.1, 0.05),
             multiple_choice=_interval(0.45, 0.06),

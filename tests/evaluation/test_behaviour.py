@@ -43,7 +43,10 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, cfg=cfg, token_filter=everywhere)
     examples = [Example(f"{'AB'[pole]}, text {i}", pole, f"{pole}{i}") for i in range(10) for pole in (0, 1)]
     task = make_task("refusal", ("harmful", "harmless"), examples)
-    matched = {"towards_a": SimpleNamespace(strength=-2.0), "towards_b": SimpleNamespace(strength=3.0)}
+    matched = {
+        "towards_a": SimpleNamespace(strength=-2.0, reached=True),
+        "towards_b": SimpleNamespace(strength=3.0, reached=False),
+    }
     latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
     response: Any = SimpleNamespace(summaries=[SimpleNamespace(intervention=each, **matched) for each in latents])
     asked, logits, questions = [], [], []
@@ -81,6 +84,7 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         "unsteered": [0.0],
         "latent": [-2.0, 3.0],
     }
+    assert [one.reached for one in found["latent"]] == [True, False]
     everything = [one for records in found.values() for one in records]
     for one in everything:
         assert (one.refused_harmful.value, one.refused_harmless.value) == (0.75, 0.25)

@@ -52,7 +52,9 @@ def test_an_evaluation_is_on_the_card_with_its_intervals_and_is_shown_by_pull(hu
     assert re.search(r"\| gender \| he / she \| \d+ \| 0\.91 \[0\.88, 0\.94\] \|", card)
     assert re.search(r"\| tense \| past / present \| \d+ \| 0\.\d\d \[", card)
     steered = next(line for line in card.splitlines() if line.startswith("| gender |")).split("|")
-    assert re.fullmatch(r" \+\d\.\d\d \[.*\] ", steered[8])
+    assert re.fullmatch(r" \+\d\.\d\d \[.*\] \(unmatched\) ", steered[8])
+    assert re.fullmatch(r" \+\d\.\d\d \[.*\] ", steered[9])
+    assert "Unmatched: the largest strength tried" in card
     towards = read_results(numbers).steering["gender"]["mine"].interventions["latent"]
     for place, effect in ((8, towards.towards_a), (9, towards.towards_b)):
         assert steered[place].startswith(f" {effect.log_odds.value:+.2f} ["), "to A, then to B"

@@ -9,6 +9,8 @@ from sae_lens_abstopk.evaluation.results import Interval, InterventionRecord, Po
 
 RANDOM = "random"
 """What the names of the control directions start with."""
+UNMATCHED = " (unmatched)"
+"""Said of a strength that does not cost the budget."""
 
 
 def shown_name(intervention: str) -> str:
@@ -44,7 +46,8 @@ def steering_table(merged: MergedResults) -> ReportTable:
             )
             for labels, interventions in _rows(merged)
         ),
-        note=f"On test prompts {_protocol(merged)}. most: the largest strength tried, as none reaches that cost. log-odds to A, "
+        note=f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or 0, "
+        "as a clamp there costs more already. log-odds to A, "
         "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
         "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
         "prompts; of random directions the mean and the range.",
@@ -95,7 +98,8 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
                         each.multiple_choice_change,
                     )
                     told = ("-" if cell is None else str(cell) for cell in cells)
-                    rows.append((task.name, sae, shown_name(name), pole, f"{each.strength:+.2f}", *told))
+                    strength = f"{each.strength:+.2f}{'' if each.reached else UNMATCHED}"
+                    rows.append((task.name, sae, shown_name(name), pole, strength, *told))
     return ReportTable(
         title="What the model does at these strengths",
         columns=(
@@ -106,7 +110,7 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
         note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
         "phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval steers "
         "it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % intervals. "
-        "Strengths cost the same on neutral text.",
+        "Strengths cost the same on neutral text, but for those that are unmatched.",
         labels=4,
     )
 
@@ -139,7 +143,7 @@ def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectR
 
 def _strengths(effects: list[PoleEffectRecord]) -> str:
     mean = fmean(effect.strength for effect in effects)
-    return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else ' (unmatched)'}"
+    return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else UNMATCHED}"
 
 
 def _protocol(merged: MergedResults) -> str:

@@ -16,7 +16,7 @@ from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
-from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.generation import TextModel, answer_ids
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
 
 # what a continuation is tokenised after: few tokenizers join it with what follows
@@ -73,7 +73,7 @@ class LogOdds:
             model, tokenizer, chat=part.chat, prepend_bos=TokenSelection.of_sae(sae).prepend_bos, autocast=autocast
         )
         self._sae, self._filter = sae, token_filter or steering_filter(model, sae)
-        self._tokens = first_tokens(self._model.tokenizer, part.tokens)
+        self._tokens = first_tokens(self._model.tokenizer, part.tokens, chat=part.chat)
         self.prompts = self._model.encode(prompts)
 
     def log_odds(self, intervention: Intervention | None, strength: float) -> tuple[float, ...]:
@@ -145,9 +145,11 @@ class DoseMeter(LogOdds):
             return tuple(self._model.nll(self._neutral).tolist())
 
 
-def first_tokens(tokenizer: Any, continuations: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[list[int], list[int]]:
+def first_tokens(
+    tokenizer: Any, continuations: tuple[tuple[str, ...], tuple[str, ...]], *, chat: bool = False
+) -> tuple[list[int], list[int]]:
     """
-    The first token of each continuation of pole A and of pole B as it follows other text, each once.
+    The first token of each continuation of pole A and of pole B as it follows other text, or a chat prompt, each once.
 
     Raises:
         ConfigError: a pole has none, or a token stands for both poles.
@@ -157,6 +159,8 @@ def first_tokens(tokenizer: Any, continuations: tuple[tuple[str, ...], tuple[str
         return tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def tokens_after(word: str) -> list[int]:
+        if chat and (answer := answer_ids(tokenizer, word)):
+            return answer
         # by themselves, words begin with an empty piece where a tokenizer puts a space before every text (Llama 2)
         row, n = ids_of(ANCHOR + word), len(anchor)
         return row[n:] if row[:n] == anchor else ids_of(word)

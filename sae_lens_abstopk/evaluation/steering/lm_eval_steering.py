@@ -52,7 +52,7 @@ def export_for_lm_eval(
             f"operator={intervention.operator!r} cannot be exported: lm_eval's clamp sets the projection on a direction "
             "and not the code of a latent; export operator='add'."
         )
-    if intervention.latent is not None:
+    if intervention.latent is not None or intervention.by_gain:
         require_constant(sae)
     loaded: Any = model
     if isinstance(model, str):
@@ -75,7 +75,8 @@ def require_constant(sae: SAE[Any]) -> None:
     if sae.cfg.normalize_activations in RUN_TIME_NORMALISATIONS:
         raise ConfigError(
             f"this SAE normalises activations as it runs (normalize_activations={sae.cfg.normalize_activations!r}), so "
-            "what a latent adds differs from token to token; export a direction instead."
+            "what a latent adds differs from token to token, and so does a direction of the same norm (by_gain); export an "
+            "Intervention of a direction with by_gain=False and a scale in the model's units."
         )
 
 

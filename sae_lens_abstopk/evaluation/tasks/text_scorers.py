@@ -28,7 +28,8 @@ def pole_score(scorer: Scorer, text: str) -> float:
     Raises:
         ConfigError: another kind.
     """
-    pole_a, pole_b = (tuple(plain(pattern) for pattern in pole) for pole in scorer.patterns)
+    # the words of steering.tokens begin with a space, and those of a scorer are words
+    pole_a, pole_b = (tuple(plain(pattern).strip() for pattern in pole) for pole in scorer.patterns)
     if scorer.kind == "words":
         found = _words(pole_a + pole_b).findall(plain(text))
         a, b = (sum(word in pole for word in found) for pole in (pole_a, pole_b))
@@ -40,7 +41,11 @@ def pole_score(scorer: Scorer, text: str) -> float:
 
 def _starts_with(text: str, prefixes: Iterable[str]) -> bool:
     """Whether ``text`` starts with one of ``prefixes``, whatever the case, quotation marks and space before it."""
-    return plain(text).lstrip(" \t\n\"'").startswith(tuple(plain(prefix) for prefix in prefixes))
+    return (
+        plain(text)
+        .lstrip(" \t\n\"'\u2018\u201c\u201d\u00ab\u00bb")
+        .startswith(tuple(plain(prefix) for prefix in prefixes))
+    )
 
 
 def plain(text: str) -> str:

@@ -89,7 +89,8 @@ function steeringSection(concept, steering, signed, probed) {
     doseResponse(concept, steering),
     h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": "Effects at matched cost" }, h("table", { class: "numbers" },
       h("thead", {}, h("tr", {}, ["at matched cost", `log-odds to ${a}`, `log-odds to ${b}`, "symmetry"].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, steering.effects.map(([name, ...intervals]) => h("tr", {}, h("th", { scope: "row" }, name), intervals.map((interval) => h("td", {}, asInterval(interval)))))))),
+      h("tbody", {}, steering.effects.map(([name, ...intervals], row) => h("tr", {}, h("th", { scope: "row" }, name),
+        intervals.map((interval, n) => h("td", {}, asInterval(interval), steering.unmatched[row][n] && h("span", { class: "by", title: "the largest strength tried: none costs as much as the others" }, " unmatched")))))))),
     steering.texts.length > 0 && h("details", {}, h("summary", {}, "One generated text at each strength"),
       h("p", { class: "note" }, "After the prompt ", h("q", {}, steering.prompt)),
       h("ol", { class: "by-strength" }, steering.texts.map(([strength, text]) =>

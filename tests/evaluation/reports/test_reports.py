@@ -158,7 +158,7 @@ def test_each_direction_of_steering_has_its_own_columns() -> None:
         cells = columns(
             markdown_of(document), "What the model does at these strengths", "gender", "topk", "latent", f"to {pole}"
         )
-        assert cells["strength"] == f"{behaviour.strength:+.2f}"
+        assert cells["strength"] == f"{behaviour.strength:+.2f}{'' if behaviour.reached else ' (unmatched)'}"
         assert cells["refuses harmful"] == str(behaviour.refused_harmful)
         assert cells["refuses harmless"] == str(behaviour.refused_harmless)
         assert cells["multiple choice"] == str(behaviour.multiple_choice)

@@ -369,6 +369,20 @@ def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(
     assert first_tokens(llama, ((" true",), (" false",))) == ([3], [4])
 
 
+def test_the_token_of_an_answer_is_the_one_that_follows_the_chat_prompt() -> None:
+    """Llama 2 and Mistral answer with a space in front, whatever the list of words has."""
+    pieces = ["<unk>", "[I]", "[/I]", "▁Sure", "▁No", "Sure", "No", "▁", "\n"]
+    model = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    model.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer, words = PreTrainedTokenizerFast(tokenizer_object=model), (("Sure",), ("No",))
+    turn = "{% if m['role'] == 'user' %}[I]{{ m['content'] }}[/I]{% else %} {{ m['content'] }}{% endif %}"
+    tokenizer.chat_template = f"{{% for m in messages %}}{turn}{{% endfor %}}"
+    assert first_tokens(tokenizer, words) == ([5], [6])
+    assert first_tokens(tokenizer, words, chat=True) == ([3], [4])
+    tokenizer.chat_template += "{% if add_generation_prompt %}[I]{% endif %}"
+    assert first_tokens(tokenizer, words, chat=True) == ([5], [6]), "a turn that was given is written otherwise"
+
+
 def test_the_split_of_prompts_depends_on_the_seed_alone() -> None:
     assert split_prompts(PROMPTS) == split_prompts(list(PROMPTS))
     assert split_prompts(PROMPTS) != split_prompts(PROMPTS, seed=1)

@@ -51,6 +51,13 @@ def test_the_module_is_named_from_the_base_model_on(
         ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' cannot be exported"),
         ({"path": Path("s.csv")}, "name it s.pt"),
         ({"sae": topk_sae(normalize_activations="layer_norm")}, "normalises activations as it runs"),
+        (
+            {
+                "sae": topk_sae(normalize_activations="layer_norm"),
+                "intervention": Intervention("d", "add", 2.0, direction=torch.ones(32), by_gain=True),
+            },
+            "export an Intervention of a direction with by_gain=False",
+        ),
         ({"hook_name": "lm_head"}, "modules inside the base model"),
     ],
 )

@@ -16,6 +16,7 @@ from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import find_place
+from sae_lens_abstopk.model.pass_tokens import _reads
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import (
     HOOKS,
@@ -502,6 +503,26 @@ def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models:
     assert torch.equal(*made)
     assert torch.equal(*logits)
     assert not torch.equal(made[0], model.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0))
+
+
+def test_a_hook_that_the_model_does_not_call_is_told(models: Callable[[str], Any]) -> None:
+    model = models("hooked")
+    told = pytest.warns(UserWarning, match=r"blocks\.3\.hook_mlp_in was not called, so nothing was changed there")
+    with told, steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
+        model(random_tokens())
+    with steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
+        pass  # nothing ran
+
+
+def test_a_cache_without_keys_is_refused() -> None:
+    class OfStates:
+        def get_seq_length(self) -> int:
+            raise ValueError("only for attention layers")
+
+    def forward(input_ids: torch.Tensor, past_key_values: Any = None) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"no attention layers.* generate with use_cache=False"):
+        _reads(forward)((torch.zeros(1, 1, dtype=torch.int64),), {"past_key_values": OfStates()})
 
 
 def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Callable[[str], Any]) -> None:

@@ -43,10 +43,21 @@ def test_words_of_scripts_without_spaces_are_found_anywhere_and_signs_belong_to_
 
 @pytest.mark.parametrize(
     ("text", "score"),
-    [(" I’m sorry, but no.", -1.0), ('"i cannot do that', -1.0), ("Sure. I cannot wait!", 0.0), ("", 0.0)],
+    [
+        (" I’m sorry, but no.", -1.0),
+        ('"i cannot do that', -1.0),
+        ("“I cannot", -1.0),
+        ("Sure. I cannot wait!", 0.0),
+        ("", 0.0),
+    ],
 )
 def test_prefixes_are_looked_for_at_the_start(text: str, score: float) -> None:
     assert pole_score(REFUSAL, text) == score
+
+
+def test_words_that_begin_with_a_space_as_tokens_do_are_the_same_words() -> None:
+    assert pole_score(Scorer(kind="words", patterns=((" hot",), (" cold",))), "It was very cold.") == 1
+    assert pole_score(Scorer(kind="prefixes", patterns=((" Sorry",), ())), "Sorry, no.") == -1
 
 
 def test_a_pole_without_words_scores_for_the_other_alone() -> None:
