@@ -123,11 +123,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         check_ranges(self)
         folders: dict[str, str] = {}  # some file systems do not tell upper from lower case
         for name in self.companions:
-            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name.casefold() in RESERVED_NAMES:
-                raise ConfigError(
-                    f"companions: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
-                    f"'_', a letter or digit first, and none of {', '.join(RESERVED_NAMES)}."
-                )
+            require_part_name(name, where="companions")
             if (other := folders.setdefault(name.casefold(), name)) != name:
                 raise ConfigError(
                     f"companions: {other!r} and {name!r} differ only in case, and would share a folder on some systems; rename one."
@@ -159,6 +155,11 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             if sparsity_coefficient(sae) is None:
                 raise ConfigError(
                     f"target_l0.{name}: {sae.architecture()} has no sparsity coefficient to steer; its L0 is k."
+                )
+            if getattr(sae, "jumprelu_sparsity_loss_mode", None) == "quadratic":
+                raise ConfigError(
+                    f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own ({name}.target_l0="
+                    f"{getattr(sae, 'target_l0', None)}), and the two would work against each other; leave one of them out."
                 )
             if not 0 < target <= sae.d_sae:
                 raise ConfigError(f"target_l0.{name}={target!r} must be above 0 and at most d_sae={sae.d_sae}.")
@@ -208,4 +209,18 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         raise ConfigError(
             "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, "
             "checkpoint_freq and others); use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
+        )
+
+
+def require_part_name(name: str, *, where: str) -> None:
+    """
+    Refuse what cannot be the name of an SAE beside others of a run.
+
+    Raises:
+        ConfigError: no folder in the run can have it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)) or str(name).casefold() in RESERVED_NAMES:
+        raise ConfigError(
+            f"{where}: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
+            f"'_', a letter or digit first, and none of {', '.join(RESERVED_NAMES)}."
         )

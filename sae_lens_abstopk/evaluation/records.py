@@ -84,7 +84,7 @@ def training_record(sae: SAE[Any]) -> dict[str, Any]:
     """What the metadata of an SAE say of its training, and its k where it still has one."""
     recorded = (
         *("training_architecture", "training_tokens", "training_architecture_details", "context_size"),
-        *("train_batch_size_tokens", "lr", "seed", "variant"),
+        *("train_batch_size_tokens", "lr", "seed", "variant", "target_l0"),
     )
     found = {key: sae.cfg.metadata[key] for key in recorded if key in sae.cfg.metadata}
     return found | ({"k": sae.cfg.k} if hasattr(sae.cfg, "k") else {})

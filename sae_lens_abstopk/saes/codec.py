@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from sae_lens import SAE
+from sae_lens import SAE, BatchTopKTrainingSAE
 from sae_lens.training.activation_scaler import ActivationScaler
+
+from sae_lens_abstopk.saes.batch_selection import BatchSelectionSAE
 
 
 class Codec(Protocol):
@@ -23,7 +25,13 @@ class ScaledCodec:
     scaler: ActivationScaler
 
     def encode(self, x: torch.Tensor, /) -> torch.Tensor:
-        return self.sae.encode(self.scaler.scale(x.to(self.sae.W_dec.device)))
+        scaled, sae = self.scaler.scale(x.to(self.sae.W_dec.device)), self.sae
+        if isinstance(sae, BatchTopKTrainingSAE) and not isinstance(sae, BatchSelectionSAE) and not sae.training:
+            # SAELens's own selects over whatever batch it is given, until it is saved with its threshold
+            codes, hidden_pre = sae.encode_with_hidden_pre(scaled)
+            threshold = sae.topk_threshold
+            return torch.where(hidden_pre <= threshold, 0.0, hidden_pre) if threshold > 0 else codes
+        return sae.encode(scaled)
 
     def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
         return self.scaler.unscale(self.sae.decode(feature_acts))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ from rich.console import Console
 from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.config.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.config.presets import named_config
-from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.config.training_config import TrainingConfig, require_part_name
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
 from sae_lens_abstopk.training.run_folder import part_folder, under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file, yaml_text
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
+OF_ALL_VARIANTS = {"k", "k_fraction", "target_l0"}
 VARIANT_KEYS = {"times_wider"}
 """Keys of a variant that are not keys of its SAE."""
 SIZE_KEYS = ("d_in", "d_sae", "expansion_factor")
@@ -27,6 +30,7 @@ ELSEWHERE = {
     "seed": "change seeds in {path}",
     "companions": "change variants in {path}",
     "target_l0": "change k in {path}, which is the target too",
+    "resume_allows_changes": "all runs of it have the same settings; for others take another folder (--out)",
     "output_path": "name the folder of all runs with --out",
 }
 """Keys of the config that every run of a comparison gets a value of its own for, and where that is decided."""
@@ -61,12 +65,11 @@ class Comparison:
     """Name of the evaluation suite that the trained SAEs go through."""
 
     def saes_and_groups(self) -> tuple[dict[str, Path], dict[str, str]]:
-        """Folders of all SAEs, and of each the variant (with its k, where there are several) that it is a seed of."""
-        several = len({run.k for run in self.runs}) > 1
+        """Folders of all SAEs, and of each the variant, with its k, that it is a seed of."""
         saes, groups = {}, {}
         for run in self.runs:
             for variant, folder in run.folders().items():
-                group = f"{variant} k={run.k:g}" if several else variant
+                group = f"{variant} k={run.k:g}"  # also where there is one: results of another k may be shown with them
                 saes[f"{group} seed {run.seed}"] = folder
                 groups[f"{group} seed {run.seed}"] = group
         return saes, groups
@@ -76,8 +79,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     """
     Read and check a comparison file: a training config, and variants of its SAE that share everything else.
 
-    A variant is a section of SAE keys; ``d_in`` and ``d_sae`` are those of the config, ``times_wider`` multiplies
-    ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, as the ``target_l0`` of a quadratic loss of
+    A variant is a section of SAE keys; ``d_in``, ``d_sae`` and how ``b_dec`` is initialised are those of the config where it does
+    not say otherwise, ``times_wider`` multiplies ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, as the ``target_l0`` of a quadratic loss of
     JumpReLU, else as the L0 that its sparsity coefficient is steered to.
 
     Args:
@@ -107,6 +110,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
             )
     if not isinstance(variants, dict) or not variants or not all(isinstance(v, dict) for v in variants.values()):
         raise ConfigError(f"{path}: variants must map a name to a section of SAE keys; got {variants!r}.")
+    for name in variants:
+        require_part_name(name, where=f"{path}: variants")
     for override in overrides:
         _require_effect(override, path)
     config = named_config(raw["config"], path)
@@ -118,6 +123,11 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
             changes = [*overrides, f"seed={seed}", f"output_path={yaml_text(str(out / name))}"]
             changes += variants_as_overrides(variants, base, k, where=str(path))
             cfg = under_checkpoint_path(load_config(config, changes), name)
+            if cfg.autocast and any(isinstance(sae, SparseTrainingSAEConfig) for sae in cfg.all_saes.values()):
+                raise ConfigError(
+                    f"{path}: with autocast=true some variants would train in bfloat16, and those on the sparse kernels in float32; "
+                    "leave it out."
+                )
             for variant, sae in zip(variants, cfg.all_saes.values(), strict=True):
                 sae.metadata.variant = variant
             runs.append(ComparisonRun(name, k, seed, cfg))
@@ -182,11 +192,24 @@ def variants_as_overrides(
             raise ConfigError(f"{where}: variants.{name}.times_wider={wider!r} must be a number above 0.")
         section = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * wider)}
         section |= {key: value for key, value in options.items() if key not in VARIANT_KEYS}
+        if given := OF_ALL_VARIANTS & options.keys():
+            raise ConfigError(
+                f"{where}: variants.{name}.{min(given)} is the same for all variants; it is what k names."
+            )
+        if "times_wider" in options and (given := {"d_sae", "expansion_factor"} & options.keys()):
+            raise ConfigError(f"{where}: variants.{name} has times_wider and {min(given)}; leave one of them out.")
         try:
             config_class = sae_config_class(str(options.get("architecture", "abstopk")), where=f"variants.{name}")
+            if issubclass(config_class, SignedTrainingSAEConfig):
+                section.setdefault("b_dec_init_method", base.b_dec_init_method)
             if options.get("jumprelu_sparsity_loss_mode") == "quadratic":
                 section["target_l0"] = float(k)
             elif sparsity_coefficient(config_class) is None:
+                if "k" not in {each.name for each in fields(config_class)}:
+                    raise ConfigError(
+                        f"variants.{name}: {options.get('architecture')} has neither k nor a sparsity coefficient, so it cannot be "
+                        "trained at the L0 of the others."
+                    )
                 section["k"] = k
             else:
                 targets[name] = float(k)

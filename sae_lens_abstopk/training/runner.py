@@ -247,7 +247,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 measures = self._measures_loss(step, last)
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
                 taken = {name: self._step(name, batch, logs=logs) for name in trainers}
-                self.watch.note({name: loss for name, (loss, _) in taken.items()}, step)
+                self.watch.note({self.saes[name].cfg.metadata.variant or name: taken[name][0] for name in taken}, step)
                 progress.advance_to(first.n_training_samples)
                 held_out = self._held_out() if measures else {}
                 if logs:
@@ -265,7 +265,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
             if name in self.controllers:  # what is in the config is where it started
-                trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.final_value
+                trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.value
+                trainer.sae.cfg.metadata.target_l0 = cfg.target_l0[name]
 
     def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> tuple[torch.Tensor, dict[str, float]]:
         """

@@ -195,16 +195,16 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
     suite = Suite(**{**small, "steering": None, "untrained": False})
     results = compare(tmp_path / "c.yaml", out=tmp_path / "runs", suite=suite, console=QUIET)
     assert [(pair.first, pair.second) for pair in results.stability] == [
-        ("abstopk seed 0", "abstopk seed 1"),
-        ("topk seed 0", "topk seed 1"),
+        ("abstopk k=3 seed 0", "abstopk k=3 seed 1"),
+        ("topk k=3 seed 0", "topk k=3 seed 1"),
     ]
     assert all(0 < pair.mean_cosine < 0.999 for pair in results.stability)
-    assert {record.group for record in results.saes.values()} == {"abstopk", "topk"}
+    assert {record.group for record in results.saes.values()} == {"abstopk k=3", "topk k=3"}
     written = read_results(tmp_path / "runs" / "results" / "results.json")
     assert written.model_dump_json() == results.model_dump_json()
     assert {record.training["seed"] for record in results.saes.values()} == {0, 1}
     assert {record.training["variant"] for record in results.saes.values()} == {"abstopk", "topk"}
-    topk = results.saes["topk seed 1"].training
+    topk = results.saes["topk k=3 seed 1"].training
     of_config = ("lr", "train_batch_size_tokens")
     assert {key: topk[key] for key in ("k", *of_config)} == {"k": 3, **{key: raw_config[key] for key in of_config}}
     # the same seeds are found where nobody says what they are seeds of
@@ -215,7 +215,7 @@ def test_seeds_of_a_comparison_are_matched_with_each_other(
         ("abstopk-0", "abstopk-1"),
         ("topk-0", "topk-1"),
     ]
-    # with a second k the SAEs have other names, and are the same
+    # beside a second k they are the same
     more = tmp_path / "c.yaml"
     more.write_text(yaml.safe_dump(content | {"k": [3, 4]}))
     both = compare(more, out=tmp_path / "runs", suite=suite, console=QUIET)

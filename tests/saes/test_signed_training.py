@@ -11,8 +11,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sae_lens import SAE, AbsTopKSAE, SAETrainer, TopKSAE, TrainingSAE
+from sae_lens import (
+    SAE,
+    AbsTopKSAE,
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    SAETrainer,
+    TopKSAE,
+    TrainingSAE,
+)
 from sae_lens.config import SAETrainerConfig
+from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import (
@@ -30,6 +39,7 @@ from sae_lens_abstopk.saes import (
     SparseTopKTrainingSAEConfig,
 )
 from sae_lens_abstopk.saes.centring import geometric_median
+from sae_lens_abstopk.saes.codec import ScaledCodec
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens
 
 NORMALISATIONS = ["none", "expected_average_only_in", "constant_norm_rescale", "layer_norm", "covariance_whitening"]
@@ -277,6 +287,17 @@ def test_the_loss_of_a_batchtopk_in_training_is_that_of_what_it_saves(tmp_path: 
     sae.eval()
     sae.save_inference_model(tmp_path)
     torch.testing.assert_close(SAE.load_from_disk(tmp_path)(tokens(50)), sae(tokens(50)))
+
+
+def test_the_loss_of_saelens_own_batchtopk_in_training_is_that_of_what_it_saves(tmp_path: Path) -> None:
+    sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
+    train_a_little(sae, steps=5)
+    sae.eval()
+    codec = ScaledCodec(sae, ActivationScaler())
+    assert int((codec.encode(tokens(50)) != 0).sum()) != 250, "not by the batch that it is given"
+    sae.save_inference_model(tmp_path)
+    saved = SAE.load_from_disk(tmp_path)
+    torch.testing.assert_close(saved(tokens(50)), codec.decode(codec.encode(tokens(50))))
 
 
 def test_in_evaluation_mode_a_batch_sae_encodes_each_token_alone() -> None:

@@ -92,6 +92,10 @@ def test_a_comparison_of_which_another_process_trains_a_run_says_so_in_place_of_
         ({"variants": {"a": {"architecture": "abstopp"}}}, "did you mean 'abstopk'"),
         ({"variants": {"a": {"times_wider": -1}}}, r"variants\.a\.times_wider=-1 must be a number above 0"),
         ({"config": {"lr": 1e-3}}, "config={'lr': 0.001} must be the name of a preset or the path of a"),
+        ({"variants": {"a": {"architecture": "sparse_topk", "k": 9}}}, r"variants\.a\.k is the same for all variants"),
+        ({"variants": {"a": {"times_wider": 2, "d_sae": 64}}}, r"variants\.a has times_wider and d_sae; leave one"),
+        ({"variants": {"a": {"architecture": "matching_pursuit"}}}, "matching_pursuit has neither k nor a sparsity"),
+        ({"variants": {"Checkpoints": {}}}, "variants: the name 'Checkpoints' cannot be that of a folder"),
         ({"k": [65]}, "k=65 must lie between 1 and d_sae=64"),
     ],
 )
@@ -117,6 +121,7 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
         ("companions.topk.k=3", "change variants in "),
         ("target_l0.standard=7", "change k in "),
         ("output_path=elsewhere", "--out"),
+        ("resume_allows_changes=[lr]", "all runs of it have the same settings"),
     ],
 )
 def test_an_override_without_effect_is_refused(
@@ -131,6 +136,24 @@ def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], 
         comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], out=tmp_path / "runs")
         assert comparison.runs[0].config.sae.d_sae == d_sae
         assert comparison.runs[0].config.lr == 1e-4
+
+
+def test_all_variants_are_centred_in_one_way(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config["sae"] |= {"architecture": "standard"}
+    del raw_config["sae"]["k"]
+    variants = VARIANTS | {"own": {"architecture": "batch_abstopk", "b_dec_init_method": "mean"}}
+    file = written(raw_config, tmp_path, variants=variants)
+    (run, *_) = load_comparison(file, ["b_dec_init_method=zeros"], out=tmp_path / "runs").runs
+    cfgs: dict[str, Any] = run.config.all_saes
+    assert (run.config.b_dec_init_method, cfgs["sae"].b_dec_init_method) == ("zeros", "zeros")
+    assert cfgs["own"].b_dec_init_method == "mean", "it was asked for"
+
+
+def test_autocast_which_some_variants_would_not_heed_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config["sae"] |= {"architecture": "standard"}
+    del raw_config["sae"]["k"]
+    with pytest.raises(ConfigError, match="would train in bfloat16, and those on the sparse kernels in float32"):
+        load_comparison(written(raw_config, tmp_path), ["autocast=true"], out=tmp_path / "runs")
 
 
 def test_a_config_with_companions_and_their_targets_gives_its_size_alone(
@@ -204,7 +227,8 @@ def test_in_training_the_coefficient_moves_towards_the_target(
         logged = [float(row["sparsity_coefficient"]) for row in rows(run.output)]
         assert logged[0] == 1e-3
         assert (logged[-1] > 1e-3) == (moved[-1] > 1e-3)
-        assert json.loads((run.output / "cfg.json").read_text())["metadata"]["sparsity_coefficient"] == moved[-1]
+        metadata = json.loads((run.output / "cfg.json").read_text())["metadata"]
+        assert (metadata["sparsity_coefficient"], metadata["target_l0"]) == (moved[-1], target)
     assert moved[0] > 1e-3 > moved[1]
 
 
@@ -220,3 +244,24 @@ def test_a_target_that_cannot_be_steered_to_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         build_config(raw_config | {"target_l0": target})
+
+
+def test_a_warm_up_that_never_ends_leaves_the_coefficient_that_was_reached(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    section = {"architecture": "standard", "l1_coefficient": 1e-3, "l1_warm_up_steps": 1000, "d_in": 32, "d_sae": 64}
+    changes = {"sae": section, "target_l0": {"sae": 8.0}, "output_path": str(tmp_path / "run")}
+    run = TrainingRun(build_config(raw_config | changes), console=QUIET)
+    run.run()
+    recorded = json.loads((run.output / "cfg.json").read_text())["metadata"]["sparsity_coefficient"]
+    logged = float(rows(run.output)[-1]["sparsity_coefficient"])
+    assert recorded == pytest.approx(logged, rel=0.5)
+    assert recorded < run.trainers["sae"].coefficient_schedulers["l1"].final_value / 10
+
+
+def test_two_targets_for_one_jumprelu_are_refused(raw_config: dict[str, Any]) -> None:
+    sae = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5.0}
+    with pytest.raises(
+        ConfigError, match=r"target_l0\.sae: the quadratic loss of this JumpReLU has a target of its own"
+    ):
+        build_config(raw_config | {"sae": sae | {"d_in": 32, "d_sae": 64}, "target_l0": {"sae": 3.0}})

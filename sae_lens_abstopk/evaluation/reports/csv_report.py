@@ -25,7 +25,8 @@ def _row(sae: MergedSAE) -> dict[str, Any]:
     details = record.training.get("training_architecture_details") or {}
     row: dict[str, Any] = {"sae": sae.name, "model": sae.model, "hook": sae.hook}
     row |= {key: getattr(record, key) for key in ("group", "architecture", "d_in", "d_sae", "weights_sha256")}
-    row |= {"k": record.training.get("k", details.get("k"))}
+    known = (record.training.get("k"), details.get("k"), record.training.get("target_l0"), details.get("target_l0"))
+    row |= {"k": next((k for k in known if k is not None), None)}
     row |= {key: record.training.get(key) for key in _OF_TRAINING}
     if found:
         row |= found.model_dump(exclude={"two_sidedness_histogram", "density_quantiles", "loss"})

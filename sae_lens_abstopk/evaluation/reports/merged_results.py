@@ -1,7 +1,8 @@
 """Several results files as one: which SAEs and tasks are the same, and what to call those that only share a name."""
 
+import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from typing import TypeVar
 
@@ -18,6 +19,10 @@ from sae_lens_abstopk.evaluation.results import (
 )
 
 T = TypeVar("T")
+OF_K = re.compile(r" k=[\d.e+]+$")
+"""What `abstopk compare` puts at the end of a group."""
+SAME_FOR_SEEDS = ("lr", "training_tokens", "train_batch_size_tokens")
+"""What is the same for SAEs that are seeds of one variant."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
     matrices = [document.concept_cosines for document in results if document.concept_cosines]
     return MergedResults(
         results=tuple(results),
-        saes=tuple(_merged_saes(results, places, sae_label)),
+        saes=tuple(_told_apart(list(_merged_saes(results, places, sae_label)))),
         tasks=tuple(_merged_tasks(results, sae_label, task_label)),
         stability=tuple(
             pair.model_copy(update={"first": labels[pair.first], "second": labels[pair.second]})
@@ -188,13 +193,22 @@ def _merged_saes(
         yield MergedSAE(
             name=name,
             variant=record.group + ending if record.group else name,
-            curve=record.training.get("variant", record.group) + ending if record.group else name,
+            curve=OF_K.sub("", record.group) + ending if record.group else name,
             model=first.model,
             hook=first.hook,
             record=record,
             reconstruction=_first(document.reconstruction.get(ours) for _, document, ours in own),
             geometry=_first(document.geometry.get(ours) for _, document, ours in own),
         )
+
+
+def _told_apart(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:
+    """``saes`` with those of one group under other variants and curves where they were trained in other ways, and are no seeds."""
+    for sae in saes:
+        beside = [each.record.training for each in saes if each.record.group and each.variant == sae.variant]
+        differs = [key for key in SAME_FOR_SEEDS if len({repr(training.get(key)) for training in beside}) > 1]
+        told = "".join(f" {key}={sae.record.training.get(key)}" for key in differs)
+        yield replace(sae, variant=sae.variant + told, curve=sae.curve + told)
 
 
 def _merged_tasks(

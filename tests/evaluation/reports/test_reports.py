@@ -465,6 +465,19 @@ def test_a_variant_at_several_k_is_one_curve(page: Callable[..., Page]) -> None:
     assert f"FVU {document.reconstruction['a k=9 seed 0'].fvu:.4f}" in marks[0]["text"][0]
 
 
+def test_saes_that_were_trained_in_other_ways_are_no_seeds_of_one_variant() -> None:
+    """As where two comparisons, of other learning rates, are reported together."""
+    document = results_document(saes={f"a k=9 seed {seed}": "a k=9" for seed in range(4)}, tasks={})
+    for seed, record in enumerate(document.saes.values()):
+        record.training |= {"lr": 1e-3 if seed < 2 else 5e-4, "training_tokens": 512}
+    saes = merge_results([document]).saes
+    assert [sae.variant for sae in saes] == ["a k=9 lr=0.001"] * 2 + ["a k=9 lr=0.0005"] * 2
+    assert [sae.curve for sae in saes] == ["a lr=0.001"] * 2 + ["a lr=0.0005"] * 2
+    for record in document.saes.values():
+        record.training["lr"] = 1e-3
+    assert {(sae.variant, sae.curve) for sae in merge_results([document]).saes} == {("a k=9", "a")}
+
+
 def test_on_a_narrow_terminal_no_number_is_cut() -> None:
     document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
     for width in (60, 80, 200):
