@@ -31,6 +31,8 @@ from sae_lens_abstopk.provenance import code, environment
 
 SECONDS_BETWEEN_SAVES = 300.0
 VALUES_OF_WEIGHTS = 1024
+CHOSEN = {"SAEs", "settings", "text"}
+"""What a pass is asked for by: where another is asked for, nobody expects to find this one."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ def collect(
         settings: How much is kept.
         checkpoint: File that the pass is saved in every five minutes and at its end, and taken up from where it holds
             the same SAEs, model, settings, code, environment, and text as far as it goes. One of something else or that cannot be
-            read is replaced, and one that cannot be written is done without, each with a warning.
+            read is replaced, and one that cannot be written is done without, each with a warning; one of other SAEs
+            or text, without.
         on_progress: Called with (batches done, batches in all).
 
     Raises:
@@ -164,12 +167,14 @@ def collect(
         "kept tokens": repr(token_filter),
         "format": FORMAT,
     }
+    saved, other = None, []
     try:
-        saved = _saved(checkpoint, identity, batches)
+        saved, other = _saved(checkpoint, identity, batches)
     except Exception as error:  # of one kind or another, by where the file is torn
         why = (str(error) or type(error).__name__).splitlines()[0]
         warnings.warn(f"{checkpoint} cannot be read ({why}); the text is read from the beginning", stacklevel=2)
-        saved = None
+    if other and not CHOSEN & set(other):
+        warnings.warn(f"{checkpoint} is of other {', '.join(other)}; the text is read from the beginning", stacklevel=2)
     collectors = saved or {name: Collector(sae.cfg.d_sae, settings) for name, sae in saes.items()}
     done = _n_batches(collectors)
     digest, saved_at = _digest(batches[:done]), time.monotonic()
@@ -222,18 +227,16 @@ def _sampled_weights(model: nn.Module) -> str:
 
 def _saved(
     checkpoint: Path | None, identity: Mapping[str, Any], batches: Sequence[torch.Tensor]
-) -> dict[str, Collector] | None:
-    """What ``checkpoint`` holds of this pass; None, with a warning, where it is of another."""
+) -> tuple[dict[str, Collector] | None, list[str]]:
+    """What ``checkpoint`` holds of this pass; None where it is of another, and what differs then."""
     if checkpoint is None or not checkpoint.is_file():
-        return None
+        return None, []
     with torch.serialization.safe_globals(_SAVED):
         saved = torch.load(checkpoint, weights_only=True)
     done = _n_batches(saved["collectors"])
     expected = dict(identity) | {"text": _digest(batches[:done]).hexdigest()}
     other = [key for key in expected if saved["identity"].get(key) != expected[key]]
-    if other:
-        warnings.warn(f"{checkpoint} is of other {', '.join(other)}; the text is read from the beginning", stacklevel=3)
-    return None if other else saved["collectors"]
+    return (None if other else saved["collectors"]), other
 
 
 def _n_batches(collectors: Mapping[str, Collector]) -> int:

@@ -1,6 +1,7 @@
 """The streaming pass: exact where it counts, the same however it is cut, and bounded."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,9 @@ def test_a_pass_that_cannot_be_saved_goes_on(
 @pytest.mark.parametrize(
     ("change", "other"),
     [
-        ("weights", "SAEs"),
-        ("settings", "settings"),
-        ("text", "text"),
+        ("weights", None),
+        ("settings", None),
+        ("text", None),
         ("model", "model"),
         ("autocast", "model"),
         ("code", "code or environment"),
@@ -168,7 +169,7 @@ def test_a_pass_that_cannot_be_saved_goes_on(
 )
 def test_a_pass_of_something_else_is_not_taken_up(
     change: str,
-    other: str,
+    other: str | None,
     saes: dict[str, Any],
     batches: list[torch.Tensor],
     tmp_path: Path,
@@ -193,7 +194,8 @@ def test_a_pass_of_something_else_is_not_taken_up(
     else:
         with torch.no_grad():
             passes.model.weight[0, 0] += 1
-    with pytest.warns(UserWarning, match=rf"c\.pt is of other {other}; the text is read from the beginning"):
+    told = pytest.warns(UserWarning, match=rf"c\.pt is of other {other}; the text is read from the beginning")
+    with told if other else nullcontext():
         run(saes, batches, **options)
     assert passes.calls == 6
 
