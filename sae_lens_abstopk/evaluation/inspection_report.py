@@ -28,7 +28,7 @@ def print_inspection(inspection: Inspection, console: Console, *, latents: int =
             continue
         console.print()
         told = (
-            ": sparse latents, first those whose weaker pole is strongest. Firing on both sides does not make the sides opposites: "
+            ": latents, first the sparse ones whose weaker pole is strongest. Firing on both sides does not make the sides opposites: "
             "read the contexts."
         )
         console.print(Text.assemble((name, "bold"), told))

@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.reports.reconstruction_tables import LOSS_TOKEN
 from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
-from sae_lens_abstopk.model.hook_places import residual_layer
+from sae_lens_abstopk.model.hook_places import transformer_lens_name
 from sae_lens_abstopk.saes.load_note import needs_import
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
@@ -57,9 +57,9 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
             sae_id: saes[sae_id] for sae_id in signed if saes[sae_id].signed_latents not in (None, saes[sae_id].d_sae)
         },
         in_transformer_lens={
-            sae_id: f"blocks.{layer}.hook_resid_post"
+            sae_id: name
             for sae_id, sae in saes.items()
-            if (layer := _residual_layer_of_transformers(str(sae.training.get("hook_name")))) is not None
+            if (name := transformer_lens_name(str(sae.training.get("hook_name"))))
         },
         selects=any(key in sae.training for sae in own.values() for key in SELECTION_KEYS),
         stock=[sae_id for sae_id, sae in saes.items() if not needs_import(sae.architecture)],
@@ -100,11 +100,6 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         license=manifest.license,
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     )
-
-
-def _residual_layer_of_transformers(hook_name: str) -> int | None:
-    """The layer whose output ``hook_name`` is, in the words of transformers; None where it is something else."""
-    return None if hook_name.startswith("blocks.") else residual_layer(hook_name)
 
 
 def load_lines(repo_id: str, sae_id: str, revision: str, *, dtype: str = "float32") -> str:

@@ -84,6 +84,12 @@ def residual_layer(hook_name: str) -> int | None:
     return None
 
 
+def transformer_lens_name(hook_name: str) -> str | None:
+    """What TransformerLens calls the layer's output that transformers calls ``hook_name``; None where that is no such name."""
+    layer = None if hook_name.startswith("blocks.") else residual_layer(hook_name)
+    return None if layer is None else f"blocks.{layer}.hook_resid_post"
+
+
 def layer_names(hf: nn.Module) -> list[str]:
     """Names of the decoder layers of a transformers model, bottom up; a vision tower's are not among them."""
     stacks: dict[str, list[str]] = {}
@@ -96,8 +102,7 @@ def layer_names(hf: nn.Module) -> list[str]:
 def _in_transformer_lens(
     model: TransformerBridge | HookedTransformer, hook_name: str, hf: nn.Module | None
 ) -> HookPlace:
-    layer = None if hook_name.startswith("blocks.") else residual_layer(hook_name)
-    name = hook_name if layer is None else f"blocks.{layer}.hook_resid_post"
+    name = transformer_lens_name(hook_name) or hook_name
     known = list(model.hook_dict)
     residual = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]
     # with an SAE attached a HookedSAETransformer keeps the SAE under the hook's name, and no hook

@@ -22,6 +22,7 @@ from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file, ya
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
 OF_ALL_VARIANTS = {"k", "k_fraction", "target_l0"}
+"""Keys of an SAE that a variant has no value of its own for."""
 VARIANT_KEYS = {"times_wider"}
 """Keys of a variant that are not keys of its SAE."""
 SIZE_KEYS = ("d_in", "d_sae", "expansion_factor")
@@ -79,9 +80,9 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     """
     Read and check a comparison file: a training config, and variants of its SAE that share everything else.
 
-    A variant is a section of SAE keys; ``d_in``, ``d_sae`` and how ``b_dec`` is initialised are those of the config where it does
-    not say otherwise, ``times_wider`` multiplies ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, as the ``target_l0`` of a quadratic loss of
-    JumpReLU, else as the L0 that its sparsity coefficient is steered to.
+    A variant is a section of SAE keys; ``d_in``, ``d_sae`` and ``b_dec_init_method`` are those of the config where it does not say
+    otherwise, ``times_wider`` multiplies ``d_sae``. Every variant gets the k of the run: as its ``k`` where it has one, as the
+    ``target_l0`` of a quadratic loss of JumpReLU, else as the L0 that its sparsity coefficient is steered to.
 
     Args:
         source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is looked for
