@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
-from sae_lens_abstopk.model.hook_places import transformers_model
+from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
 
 # what a model may set by default in its generation_config.json, and what would change the scores that are sampled from
 PLAIN_SCORES: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "num_beams": 1}
@@ -91,8 +91,8 @@ class TextModel:
         self._use_cache = not isinstance(model, TransformerBridge)
         self.device = next(model.parameters()).device
         # what PEFT puts around a model names none of its options
-        named = self._hf.get_base_model() if hasattr(self._hf, "get_base_model") else self._hf
-        self._takes = set() if named is None else set(inspect.signature(named.forward).parameters)
+        takes = {} if self._hf is None else inspect.signature(without_adapter(self._hf).forward).parameters
+        self._takes = set(takes)
         configured = getattr(getattr(self._hf, "generation_config", None), "eos_token_id", None)
         ends = configured if configured is not None else self.tokenizer.eos_token_id
         self._ends: list[int] = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)

@@ -121,10 +121,14 @@ def _in_transformer_lens(
     return HookPlace(name, modules[name], dict(model.named_modules())[block[0]])
 
 
-def _base_model(hf: nn.Module) -> nn.Module:
-    # the base model of PEFT is an adapter's, which generate goes past
+def without_adapter(hf: nn.Module) -> nn.Module:
+    """The transformers model that PEFT has put an adapter around; ``hf`` itself where there is none."""
     unwrapped: Any = getattr(hf, "get_base_model", None)
-    own = hf if unwrapped is None else unwrapped()
+    return hf if unwrapped is None else unwrapped()
+
+
+def _base_model(hf: nn.Module) -> nn.Module:
+    own = without_adapter(hf)  # the base model of PEFT is an adapter's, which generate goes past
     base = getattr(own, "base_model", own)
     return base if isinstance(base, nn.Module) else own
 
