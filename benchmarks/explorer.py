@@ -32,8 +32,9 @@ from recording import command, environment, write_record
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.config.config_file import load_config
+from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
-from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
+from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.model.autocast import casts_shared

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from jinja2 import Environment
 
+from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.labels import signs
-from sae_lens_abstopk.explorer.latents import Catalogue, Latent, Provenance
+from sae_lens_abstopk.explorer.latents import Latent, Provenance
 from sae_lens_abstopk.explorer.site import environment
 from sae_lens_abstopk.saes.poles import pole_statistics
 

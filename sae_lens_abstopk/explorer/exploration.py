@@ -18,10 +18,11 @@ from sae_lens_abstopk.evaluation.measurable import PROCESSING
 from sae_lens_abstopk.evaluation.sae_loading import Source
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
+from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.labeler import Labeler
-from sae_lens_abstopk.explorer.latents import SCALE_QUANTILE, Catalogue, Provenance
+from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts

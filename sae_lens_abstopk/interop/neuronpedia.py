@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.latents import Catalogue, Effect, Pole, Provenance, ShownContext
+from sae_lens_abstopk.explorer.latents import Effect, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.site import CHECKPOINT, UNFINISHED
 from sae_lens_abstopk.files import require_empty
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES

@@ -7,9 +7,10 @@ from sae_lens import TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.explorer.axes import axis_matches
+from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.latents import Catalogue, Provenance
+from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.token_text import TokenText

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.latents import Catalogue
 from sae_lens_abstopk.interop.neuronpedia import sides, write_neuronpedia
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration
@@ -85,7 +85,7 @@ def test_without_a_sign_the_features_are_the_latents(exploration: Exploration, t
 
 
 def test_what_is_not_written_is_not_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.explorer.latents.nearest_decoders", None)
+    monkeypatch.setattr("sae_lens_abstopk.explorer.catalogue.nearest_decoders", None)
     monkeypatch.setattr("sae_lens_abstopk.explorer.cofiring.CofiringSample.top", None)
     write_neuronpedia(planted_exploration(), tmp_path, **NAMES)
     assert batches(tmp_path) == batches(folder)
