@@ -1,5 +1,6 @@
 """Reconstruction metrics: what an SAE loses of the activation, and of the language model's predictions."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ class Reconstruction:
     mse: float
     """Mean over tokens of ||x - x_hat||^2."""
     nmse: float
-    """Mean over tokens of ||x - x_hat||^2 / ||x||^2 (the paper's nMSE)."""
+    """Mean over tokens of ||x - x_hat||^2 / ||x||^2 (the paper's nMSE); those with x = 0 are left out of it."""
     fvu: float
     """Fraction of variance unexplained: sum ||x - x_hat||^2 / sum ||x - mean(x)||^2."""
     cosine: float
@@ -63,6 +64,7 @@ class ReconstructionSums:
         self.n_tokens = 0
         self.squared_error = 0.0
         self.relative_error = 0.0
+        self.n_nonzero = 0
         self.cosines = 0.0
         self.sum_x: torch.Tensor | float = 0.0
         self.sum_squared_x = 0.0
@@ -74,13 +76,20 @@ class ReconstructionSums:
         x, x_hat = x.float(), x_hat.float()
         errors = (x - x_hat).square().sum(-1).cpu().double()
         squares = x.square().sum(-1).cpu().double()
+        nonzero = squares > 0
         norms = (squares * x_hat.square().sum(-1).cpu().double()).sqrt()
         self.n_tokens += len(x)
         self.cosines += ((x * x_hat).sum(-1).cpu().double() / norms.clamp(min=1e-30)).sum().item()
         self.squared_error += errors.sum().item()
-        self.relative_error += (errors / squares.clamp(min=1e-30)).sum().item()
-        self.sum_x = self.sum_x + x.sum(0, dtype=torch.float64).cpu()
-        self.sum_squared_x += squares.sum().item()
+        self.relative_error += (errors[nonzero] / squares[nonzero]).sum().item()
+        self.n_nonzero += int(nonzero.sum())
+        sum_x = x.sum(0, dtype=torch.float64).cpu()
+        self.sum_x = self.sum_x + sum_x
+        # float32 squares about a mean: those of x itself would round away a variance that is small beside it
+        centre = (sum_x / max(len(x), 1)).to(x)
+        about = (x - centre).square().sum(dtype=torch.float64).item()
+        centre = centre.cpu().double()
+        self.sum_squared_x += about + ((2 * sum_x - len(x) * centre) @ centre).item()
         if codes is not None:
             counts = pole_counts(codes).cpu()
             self.counts = counts if self.counts is None else self.counts + counts
@@ -89,14 +98,14 @@ class ReconstructionSums:
         """With what the other ranks of a training run have added; of sums that count no poles."""
         if n_ranks() == 1:
             return self
-        scalars = ("n_tokens", "squared_error", "relative_error", "cosines", "sum_squared_x")
+        scalars = ("n_tokens", "n_nonzero", "squared_error", "relative_error", "cosines", "sum_squared_x")
         both = torch.cat([torch.tensor([float(getattr(self, name)) for name in scalars]).double(), self.mean_x])
         both[len(scalars) :] *= self.n_tokens
         summed(both)
         total = ReconstructionSums()
         for name, value in zip(scalars, both.tolist(), strict=False):
             setattr(total, name, value)
-        total.n_tokens, total.sum_x = int(both[0]), both[len(scalars) :]
+        total.n_tokens, total.n_nonzero, total.sum_x = int(both[0]), int(both[1]), both[len(scalars) :]
         return total
 
     @property
@@ -104,17 +113,18 @@ class ReconstructionSums:
         return torch.as_tensor(self.sum_x, dtype=torch.float64) / max(self.n_tokens, 1)
 
     def mse(self) -> float:
-        return self.squared_error / max(self.n_tokens, 1)
+        return self.squared_error / self.n_tokens if self.n_tokens else math.nan
 
     def nmse(self) -> float:
-        return self.relative_error / max(self.n_tokens, 1)
+        return self.relative_error / self.n_nonzero if self.n_nonzero else math.nan
 
     def cosine(self) -> float:
-        return self.cosines / max(self.n_tokens, 1)
+        return self.cosines / self.n_tokens if self.n_tokens else math.nan
 
     def fvu(self) -> float:
         variance = self.sum_squared_x - self.n_tokens * self.mean_x.square().sum().item()
-        return self.squared_error / variance if variance > 0 else float("nan")
+        # less than that is what rounding leaves of activations that are all the same
+        return self.squared_error / variance if variance > 1e-12 * self.sum_squared_x else math.nan
 
     def result(self, loss: LossRecovered | None) -> Reconstruction:
         assert self.counts is not None
@@ -171,7 +181,8 @@ def evaluate_reconstruction(
         Name to result.
 
     Raises:
-        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``.
+        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``; an activation is NaN or infinite, or the filter
+            keeps no token.
     """
     if with_kl and not with_loss:
         raise ConfigError("with_kl=True compares the passes that with_loss=True runs; ask for both.")
@@ -191,8 +202,7 @@ def evaluate_reconstruction(
         else:
             activations = passes.activations(tokens)
         tick()
-        kept = token_filter.keep(tokens, activations).to(activations.device)
-        x = activations[kept].float()
+        kept, x = token_filter.kept(tokens, activations, passes.hook_name)
         replacements = {ZERO: torch.zeros_like(x)} if ablates else {}
         for name, sae in saes.items():
             codes = sae.encode(x)
@@ -212,6 +222,8 @@ def evaluate_reconstruction(
                     divergences[name].append(replaced.divergences)
                 tick()
         del logits  # before the next clean pass makes its own
+    for total in sums.values():
+        token_filter.require_any(total.n_tokens)
     if ablates:
         # the mean is known only now; what was not kept is all that this pass needs of the activations
         mean_x = next(iter(sums.values())).mean_x

@@ -7,6 +7,7 @@ import torch
 
 from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 
 
@@ -31,7 +32,7 @@ def measure_poles(
         on_progress: Called with (batches done, batches in all).
 
     Raises:
-        ConfigError: the SAE cannot be loaded, or model or text are unknown.
+        ConfigError: the SAE cannot be loaded, model or text are unknown, or the model overflows.
     """
     subjects = open_subjects(folder, model_name=model_name, text=text)
     (sae,) = subjects.saes.values()
@@ -39,8 +40,11 @@ def measure_poles(
     sums = PoleActivitySums(sae.cfg.d_sae)
     for done, tokens in enumerate(batches, 1):
         activations = passes.activations(tokens)
-        kept = subjects.token_filter.keep(tokens, activations).to(activations.device)
-        sums.update(sae.encode(activations[kept].float()))
+        _, x = subjects.token_filter.kept(tokens, activations, passes.hook_name)
+        codes = sae.encode(x)
+        require_finite_codes(codes, f"the SAE in {folder}")
+        sums.update(codes)
         if on_progress is not None:
             on_progress(done, len(batches))
+    subjects.token_filter.require_any(sums.result.n_tokens)
     return sums.result

@@ -98,8 +98,7 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
     kept = []
     for batch in tokens:
         activations = subjects.passes.activations(batch)
-        keep = subjects.token_filter.keep(batch, activations).to(activations.device)
-        kept.append(activations[keep].float())
+        kept.append(subjects.token_filter.kept(batch, activations, subjects.passes.hook_name)[1])
     x = torch.cat(kept)
     return {name: untrained_sae(sae, x, seed=seed) for name, sae in subjects.saes.items()}
 

@@ -28,6 +28,7 @@ from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.provenance import code, environment
+from sae_lens_abstopk.saes.codec import require_finite_codes
 
 SECONDS_BETWEEN_SAVES = 300.0
 VALUES_OF_WEIGHTS = 1024
@@ -158,7 +159,7 @@ def collect(
         on_progress: Called with (batches done, batches in all).
 
     Raises:
-        ConfigError: the model gives activations that are not finite.
+        ConfigError: activations or codes are NaN or infinite, or the filter keeps no token.
     """
     identity = _identity(saes, settings) | {
         "model": [_sampled_weights(passes.model), passes.autocast],
@@ -180,15 +181,11 @@ def collect(
     digest, saved_at = _digest(batches[:done]), time.monotonic()
     for number, tokens in enumerate(batches[done:], start=done + 1):
         activations = passes.activations(tokens)
-        kept = token_filter.keep(tokens, activations).to(activations.device)
-        x, where = activations[kept].float(), kept.nonzero()
-        if not x.isfinite().all():
-            raise ConfigError(
-                f"the model gives activations at {passes.hook_name} that are NaN or infinite (batch {number} of {len(batches)}), as "
-                "in float16, which overflows; load it in bfloat16 or float32."
-            )
+        kept, x = token_filter.kept(tokens, activations, passes.hook_name)
+        where = kept.nonzero()
         for name, sae in saes.items():
             codes = sae.encode(x)
+            require_finite_codes(codes, f"SAE {name!r}")
             sums = collectors[name].sums
             if sums.n_tokens < settings.reconstruction_tokens:
                 sums.update(x, sae.decode(codes).float(), codes)
@@ -200,6 +197,7 @@ def collect(
             saved_at = time.monotonic()
         if on_progress is not None:
             on_progress(number, len(batches))
+    token_filter.require_any(next(iter(collectors.values())).n_tokens)
     return collectors
 
 

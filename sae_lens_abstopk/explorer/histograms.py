@@ -28,12 +28,13 @@ class GrowingHistograms:
         """Add firings: poles, latents and |code| [N] each, all codes non-zero."""
         largest = torch.zeros_like(self.limit).scatter_reduce_(0, latents, strengths, "amax")
         new = (self.limit == 0) & (largest > 0)
-        self.limit[new] = torch.exp2(largest[new].log2().floor() + 1 - HEADROOM)
+        smallest = torch.finfo(torch.float32).tiny
+        self.limit[new] = torch.exp2(largest[new].log2().floor() + 1 - HEADROOM).clamp(min=smallest)
         while len(small := (largest > self.limit).nonzero()[:, 0]):
             merged = self.counts[:, small].unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)
             self.counts[:, small] = torch.cat([merged, torch.zeros_like(merged)], dim=-1)
             self.limit[small] *= 2
-        index = (strengths * (self.bins / self.limit[latents])).long().clamp(max=self.bins - 1)
+        index = (strengths / self.limit[latents] * self.bins).long().clamp(max=self.bins - 1)
         flat = (poles * len(self.limit) + latents) * self.bins + index
         self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
 

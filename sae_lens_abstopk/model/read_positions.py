@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.text_batches import TextBatch
-from sae_lens_abstopk.saes.codec import Codec
+from sae_lens_abstopk.saes.codec import Codec, require_finite_codes
 
 READS = ("last", "mean", "marked")
 # bytes of codes that are in memory at once, on their way in and on their way out
@@ -66,8 +65,7 @@ class TextReader:
             part = slice(start, start + size)
             codes = sae.encode(x[part])
             codes = (codes.to_dense() if codes.is_sparse else codes).float().to(device)
-            if not bool(codes.sum().isfinite()):
-                raise ConfigError(f"SAE {name!r} gives codes that are not finite; check its weights and its dtype.")
+            require_finite_codes(codes, f"SAE {name!r}")
             if sums is not None:
                 sums.index_add_(0, text[part][in_mean[part]], codes[in_mean[part]])
             for kind, place in self.picked.items():

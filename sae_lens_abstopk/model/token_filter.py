@@ -7,6 +7,8 @@ import torch
 from sae_lens import SAE
 from sae_lens.util import get_special_token_ids
 
+from sae_lens_abstopk.errors import ConfigError
+
 
 class TokenSelection(NamedTuple):
     """Which tokens an SAE was trained on, as far as its metadata tell without a tokenizer; its norm limit apart."""
@@ -56,11 +58,47 @@ class TokenFilter:
         return ", ".join(filter(None, [f"positions {positions}" if positions else "all positions", special, limit]))
 
     def keep(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
-        """Boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in]."""
+        """
+        Boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in].
+
+        The norm limit leaves out none that is NaN or infinite: that says nothing of how large it is.
+        """
         kept = torch.zeros_like(tokens, dtype=torch.bool)
         kept[:, slice(*self.seqpos_slice)] = True
         if self.special_tokens:
             kept &= ~torch.isin(tokens, torch.tensor(self.special_tokens, device=tokens.device))
         if self.max_norm is not None:
-            kept &= (activations.float().norm(dim=-1) <= self.max_norm).to(kept.device)
+            norms = activations.float().norm(dim=-1)
+            kept &= ((norms <= self.max_norm) | ~norms.isfinite()).to(kept.device)
         return kept
+
+    def kept(
+        self, tokens: torch.Tensor, activations: torch.Tensor, hook_name: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Which tokens are kept, as :meth:`keep` says, on the device of ``activations``; and theirs, float32 [n, d_in].
+
+        Raises:
+            ConfigError: one of those is NaN or infinite.
+        """
+        kept = self.keep(tokens, activations).to(activations.device)
+        x = activations[kept].float()
+        if not x.isfinite().all():
+            raise ConfigError(
+                f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or infinite, as "
+                "in float16, which overflows; load the model in bfloat16 or float32."
+            )
+        return kept, x
+
+    def require_any(self, n_tokens: int) -> None:
+        """
+        Refuse a measurement on no tokens.
+
+        Raises:
+            ConfigError: ``n_tokens``, that were kept of a whole text, are 0.
+        """
+        if n_tokens == 0:
+            raise ConfigError(
+                f"no token of the text is kept ({self}), so nothing can be measured; is this the model that the SAE was trained "
+                "on, loaded in the same way, and the text longer than the positions that are left out?"
+            )

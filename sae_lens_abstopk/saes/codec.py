@@ -7,6 +7,7 @@ import torch
 from sae_lens import SAE, BatchTopKTrainingSAE
 from sae_lens.training.activation_scaler import ActivationScaler
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionSAE
 
 
@@ -35,3 +36,19 @@ class ScaledCodec:
 
     def decode(self, feature_acts: torch.Tensor, /) -> torch.Tensor:
         return self.scaler.unscale(self.sae.decode(feature_acts))
+
+
+def require_finite_codes(codes: torch.Tensor, of: str) -> None:
+    """
+    Refuse codes that cannot be counted or compared.
+
+    Args:
+        codes: Dense or sparse.
+        of: What to call the SAE.
+
+    Raises:
+        ConfigError: one is NaN or infinite.
+    """
+    values = codes._values() if codes.is_sparse else codes
+    if not bool(values.sum(dtype=torch.float32).isfinite()):
+        raise ConfigError(f"{of} gives codes that are NaN or infinite; check its weights, and load it in float32.")

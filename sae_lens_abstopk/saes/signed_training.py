@@ -158,7 +158,8 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         super().process_state_dict_for_loading(state_dict)
         # SAELens's own abstopk has none, and its loader casts all tensors to the type of the SAE
         none_yet = state_dict["W_dec"].new_zeros(2, self.cfg.d_sae)
-        state_dict["pole_counts"] = state_dict.get("pole_counts", none_yet).long()
+        # ... which float16 ends at 65,504
+        state_dict["pole_counts"] = state_dict.get("pole_counts", none_yet).nan_to_num(posinf=65_504).long()
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:

@@ -21,6 +21,8 @@ BELOW_LIMIT = 0.02
 KEPT_MARGIN = 1.3
 # Looking for candidates is given up where it takes more than this share of the latents.
 MOST_CANDIDATES = 0.25
+# Tokens with more candidates than so many times the mean are computed again, rather than give all others as much room.
+MOST_TIMES_MEAN = 4
 
 
 class EncoderWeights(NamedTuple):
@@ -138,12 +140,18 @@ class Candidates(NamedTuple):
         counts = self.offsets.diff()
         place = torch.arange(len(self.entries.rows), device=counts.device) - self.offsets[self.entries.rows]
         width = max(int(counts.max()), k)
+        widest = max(MOST_TIMES_MEAN * math.ceil(len(self.entries.rows) / len(counts)), k)
+        rows, scores, limit_B = self.entries.rows, self.entries.scores, self.limit_B
+        if width > widest:  # a token unlike the others would widen all of them
+            width, there = widest, place < widest
+            rows, place, scores = rows[there], place[there], scores[there]
+            limit_B = limit_B.where(counts <= widest, torch.inf)
         scores_BW = self.entries.scores.new_full((len(counts), width), -1)
-        scores_BW[self.entries.rows, place] = self.entries.scores
+        scores_BW[rows, place] = scores
         best = scores_BW.topk(k, sorted=False)
         # places of entries that are not there are cut back to ones that are; their tokens are not proven anyway
         chosen = (self.offsets[:-1, None] + best.indices).clamp_(max=max(len(self.entries.rows) - 1, 0))
-        unproven = best.values.amin(1) < self.limit_B
+        unproven = best.values.amin(1) < limit_B
         return self.entries.latents[chosen], self.entries.values[chosen], unproven.nonzero().squeeze(1)
 
 

@@ -151,7 +151,8 @@ class FilteredActivationsStore(ActivationsStore):
             mix_fraction=self.activations_mixing_fraction,
             generator=self.generator,
         )
-        return self._buffer
+        # the buffer holds what it is given, which may be half precision: too little to scale, or to whiten, in
+        return map(torch.Tensor.float, self._buffer)
 
     def close(self) -> None:
         """Stop reading ahead, and store what a cache is still to be given; read on, the text starts again."""
@@ -211,8 +212,7 @@ class FilteredActivationsStore(ActivationsStore):
             blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
         for block in blocks:
             self.n_blocks += 1
-            block = block.to(self.device)  # a cache gives bfloat16 in the memory of the host
-            yield block if self.cache is None else block.float()
+            yield block.to(self.device)  # a cache gives bfloat16 in the memory of the host
 
     @override
     def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:

@@ -464,3 +464,12 @@ def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
 def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
     assert yaml_value(text) == value
     assert yaml_value(yaml_text(value)) == value
+
+
+def test_thresholds_in_half_precision_cannot_follow_a_target(raw_config: dict[str, Any]) -> None:
+    jumprelu = {"architecture": "jumprelu", "dtype": "bfloat16", "d_in": 32, "d_sae": 64}
+    raw = raw_config | {"sae": jumprelu, "target_l0": {"sae": 5.0}}
+    with pytest.raises(ConfigError, match=r"target_l0\.sae: sae\.dtype='bfloat16' rounds away .* in float32"):
+        build_config(raw)
+    raw["sae"] = jumprelu | {"dtype": "float32"}
+    assert build_config(raw).target_l0 == {"sae": 5.0}

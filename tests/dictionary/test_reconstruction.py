@@ -1,5 +1,6 @@
 """Reconstruction metrics against plain formulas, SAELens's own score, and each other."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,50 @@ def test_streamed_sums_equal_the_formulas() -> None:
     assert sums.nmse() == pytest.approx((errors / x.square().sum(-1)).mean().item(), rel=1e-5)
     assert sums.fvu() == pytest.approx((errors.sum() / (x - x.mean(0)).square().sum()).item(), rel=1e-5)
     assert sums.cosine() == pytest.approx(torch.nn.functional.cosine_similarity(x, x_hat).mean().item(), rel=1e-5)
+
+
+def test_a_token_of_zeros_has_no_share_in_the_relative_error() -> None:
+    x = torch.randn(9, 8)
+    x_hat = x + 0.1
+    sums, without = ReconstructionSums(), ReconstructionSums()
+    without.update(x[1:], x_hat[1:])
+    x[0] = 0
+    sums.update(x, x_hat)
+    assert sums.nmse() == without.nmse()
+
+
+def test_sums_of_no_token_are_no_perfect_reconstruction() -> None:
+    sums = ReconstructionSums()
+    sums.update(torch.empty(0, 8), torch.empty(0, 8))
+    assert all(math.isnan(value) for value in (sums.mse(), sums.nmse(), sums.fvu(), sums.cosine()))
+
+
+def test_variance_that_is_small_beside_the_mean_is_not_rounded_away() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 1e4 * torch.randn(8, generator=generator) + torch.randn(500, 8, generator=generator)
+    x_hat = x + 0.3 * torch.randn(500, 8, generator=generator)
+    sums, constant = ReconstructionSums(), ReconstructionSums()
+    for a, b in zip(x.split(130), x_hat.split(130), strict=True):
+        sums.update(a, b)
+        constant.update(x[:1].expand_as(a), b)
+    exact = x.double()
+    variance = (exact - exact.mean(0)).square().sum()
+    assert sums.fvu() == pytest.approx(((exact - x_hat.double()).square().sum() / variance).item(), rel=1e-5)
+    assert math.isnan(constant.fvu())
+
+
+def test_activations_that_overflowed_are_not_taken_for_massive_ones(passes: ModelPasses, sae: TopKSAE) -> None:
+    tokens = token_batches(1)
+    layer = passes.model.get_submodule("model.model.layers.0")
+    for value in (torch.nan, torch.inf):
+        handle = layer.register_forward_hook(
+            lambda _, __, out, value=value: out.index_fill(1, torch.tensor([5]), value)
+        )
+        with pytest.raises(ConfigError, match=rf"activations of a batch at {HOOK} are NaN or infinite"):
+            evaluate_reconstruction(passes, {"sae": sae}, tokens, token_filter=TokenFilter(max_norm=1e3))
+        handle.remove()
+    with pytest.raises(ConfigError, match="no token of the text is kept"):
+        evaluate_reconstruction(passes, {"sae": sae}, tokens, token_filter=TokenFilter(max_norm=1e-9))
 
 
 def test_pole_statistics_of_known_codes() -> None:

@@ -248,13 +248,38 @@ def test_one_very_large_code_leaves_the_scale_of_the_others() -> None:
     assert found.share_below(0, 0, 3.0) == pytest.approx(0.5, abs=0.03)
 
 
-def test_activations_that_overflowed_are_refused(saes: dict[str, Any], batches: list[torch.Tensor]) -> None:
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+@pytest.mark.parametrize("max_norm", [None, 100.0])
+def test_activations_that_overflowed_are_refused(
+    saes: dict[str, Any], batches: list[torch.Tensor], value: float, max_norm: float | None
+) -> None:
     class Overflowing(FakePasses):
         def activations(self, tokens: torch.Tensor) -> torch.Tensor:
-            return super().activations(tokens).masked_fill(tokens[..., None] == 7, torch.inf)
+            return super().activations(tokens).masked_fill(tokens[..., None] == 7, value)
 
-    with pytest.raises(ConfigError, match=r"NaN or infinite \(batch \d of 6\).* load it in bfloat16 or float32"):
-        run(saes, batches, passes=Overflowing())
+    token_filter = TokenFilter(seqpos_slice=(1, None), max_norm=max_norm)
+    with pytest.raises(
+        ConfigError, match=r"\d+ of \d+ activations .* at hook are NaN or infinite.* in bfloat16 or float32"
+    ):
+        run(saes, batches, passes=Overflowing(), token_filter=token_filter)
+
+
+def test_codes_that_overflowed_are_refused(saes: dict[str, Any], batches: list[torch.Tensor]) -> None:
+    with torch.no_grad():
+        saes["topk"].b_enc[3] = torch.inf
+    with pytest.raises(ConfigError, match="SAE 'topk' gives codes that are NaN or infinite"):
+        run(saes, batches)
+
+
+def test_text_of_which_no_token_is_kept_is_refused(saes: dict[str, Any], batches: list[torch.Tensor]) -> None:
+    with pytest.raises(ConfigError, match=r"no token of the text is kept \(all positions, norms up to 1e-09\)"):
+        run(saes, batches, token_filter=TokenFilter(max_norm=1e-9))
+
+
+def test_codes_under_the_smallest_normal_number_are_counted() -> None:
+    histograms = GrowingHistograms(2)
+    histograms.add(torch.tensor([0]), torch.tensor([1]), torch.tensor([1e-39]))
+    assert histograms.counts.sum() == 1
 
 
 @pytest.fixture

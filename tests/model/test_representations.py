@@ -223,7 +223,7 @@ def test_a_failure_half_way_leaves_no_temporary_files(
     broken = saes()
     broken["signed"].b_enc.data[3] = torch.nan
     broken["signed"].threshold.data[3] = -1
-    with pytest.raises(ConfigError, match="'signed' gives codes that are not finite"):
+    with pytest.raises(ConfigError, match="'signed' gives codes that are NaN or infinite"):
         represent(passes, tokenizer, broken, TEXTS)
     assert list(tmp_path.iterdir()) == []
 

@@ -393,3 +393,12 @@ def test_a_readme_that_is_there_already_is_kept(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("a model card")
     per_batch().save_inference_model(tmp_path)
     assert (tmp_path / "README.md").read_text() == "a model card"
+
+
+def test_counts_beyond_half_precision_stay_counts(tmp_path: Path) -> None:
+    sae = per_token()
+    sae.pole_counts += 70_000
+    sae.save_model(tmp_path)
+    loaded = type(sae).load_from_disk(tmp_path, dtype="float16")
+    assert loaded.pole_counts.dtype == torch.int64
+    assert (loaded.pole_counts == 65_504).all()

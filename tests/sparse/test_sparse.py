@@ -176,6 +176,32 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     assert plainly == []
 
 
+def test_a_token_with_many_candidates_does_not_widen_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, W = torch.randn(1024, 64, generator=generator), torch.randn(64, 2048, generator=generator)
+    odd = 7  # which is not probed; nearly all of its entries rank alike
+    W[0], x[:, 0], x[odd] = 4.0, 0.0, 0.0
+    x[odd, 0] = 10.0
+    plain = EncoderWeights(W, torch.zeros(2048))
+    half = plain._replace(half_precision=True)
+    found = selection.find_candidates(half, x, 8, per_token=True)
+    assert found is not None
+    counts = found.offsets.diff()
+    assert counts[odd] > 20 * counts.float().mean()
+    widths, new_full = [], torch.Tensor.new_full
+    monkeypatch.setattr(
+        torch.Tensor, "new_full", lambda self, size, value: widths.append(size) or new_full(self, size, value)
+    )
+    *_, unproven = found.of_each(8)
+    assert odd in unproven
+    assert [width < 200 for _, width in widths] == [True]
+    # the odd token's entries are equal, so which of them it keeps is open
+    alike = torch.arange(1024) != odd
+    sparse, dense = (select_per_token(encoder, x, 8).to_coo(2048).to_dense() for encoder in (half, plain))
+    assert torch.equal(sparse[alike] != 0, dense[alike] != 0)
+    assert sparse[odd].count_nonzero() == 8
+
+
 @pytest.mark.parametrize("select", [select_per_token, select_over_batch])
 def test_weights_that_are_not_finite_are_selected_as_in_float32(select: Any) -> None:
     x, W = torch.randn(8, 4), torch.randn(4, 50)

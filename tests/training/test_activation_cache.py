@@ -26,6 +26,7 @@ from sae_lens_abstopk.training.activation_cache import (
     CacheNotWrittenError,
     activation_facts,
 )
+from sae_lens_abstopk.training.activations import FilteredActivationsStore
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.test_checkpoint import Usage
 
@@ -329,3 +330,12 @@ def test_of_two_that_begin_a_cache_the_second_takes_what_the_first_decided(
     with first._filling(), pytest.raises(ConfigError, match="is being filled by another process"):
         third.begin(max_norm=3.0, skipped_batches=0)
     assert ActivationCache.of_run(cfg).manifest.max_norm == 1.0
+
+
+def test_half_precision_is_widened_before_it_is_scaled(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = train(raw_config, tmp_path / "a").store
+    monkeypatch.setattr(FilteredActivationsStore, "_filtered", lambda _, batch: batch[0].bfloat16())
+    assert next(store.get_data_loader()).dtype == torch.float32
+    store.close()

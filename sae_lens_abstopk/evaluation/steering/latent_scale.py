@@ -15,12 +15,13 @@ from sae_lens_abstopk.evaluation.steering.steer import checked_latent, require_c
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
 # of abs(z) over firings
 QUANTILE = 0.99
-# codes are counted in bins that grow by 2 %, from 1e-4 to about 1e6
-_RATIO, _SMALLEST, _BINS = 1.02, 1e-4, 1163
+# codes are counted in bins that grow by 2 %, from 1e-12 to about 1e12
+_RATIO, _SMALLEST, _BINS = 1.02, 1e-12, 2791
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def latent_scale(
         autocast: See :class:`TextModel`.
 
     Raises:
-        ConfigError: the SAE is one of a single attention head or has no such latent, or the model has no such hook.
+        ConfigError: the SAE is one of a single attention head, has no such latent or gives codes that are NaN or infinite, or
+            the model has no such hook.
     """
     require_all_heads(sae, "the scale to steer by")
     require_codes(sae)
@@ -118,6 +120,7 @@ def latent_scale(
 
     def look(activations: torch.Tensor) -> torch.Tensor:
         codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.W_dec.device))
+        require_finite_codes(codes, "the SAE")
         fitter.update(codes.to_dense() if codes.is_sparse else codes)
         raise _SeenError
 
