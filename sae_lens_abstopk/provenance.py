@@ -28,12 +28,21 @@ def commit() -> str | None:
     return f"{known}-dirty" if known and _git("diff", "HEAD", "--", PACKAGE.name, *CODE) else known or None
 
 
+def digest_of_code(package: Path) -> str:
+    """A digest of names and contents of all Python files of a package."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(repr((path.relative_to(package).as_posix(), path.read_bytes())).encode())
+    return digest.hexdigest()[:12]
+
+
+# taken at import: in a notebook, another version may be installed while this one runs
+_CODE = digest_of_code(PACKAGE)
+
+
 def code() -> str:
     """Digest of the package's own code, which tells versions apart where there is no commit too."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(repr((path.relative_to(PACKAGE).as_posix(), path.read_bytes())).encode())
-    return digest.hexdigest()[:12]
+    return _CODE
 
 
 def _git(*command: str) -> bytes:

@@ -5,10 +5,12 @@ import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, get_type_hints
 
+import numpy as np
 import pydantic
+import torch
 import yaml
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
@@ -21,6 +23,7 @@ from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.yaml_files import yaml_text, yaml_value
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
@@ -35,13 +38,14 @@ SECTIONS = {
 """With a key of each, as an override."""
 
 
-def load_config(source: str | Path, overrides: str | Iterable[str] = ()) -> TrainingConfig:
+def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str, Any] = ()) -> TrainingConfig:
     """
     Read a training config.
 
     Args:
         source: A YAML file, or a preset: ``"pythia-70m"``, or with a variant ``"pythia-70m/topk"``.
-        overrides: One or several ``"key=value"`` texts, dots for nesting (``"sae.k=32"``); the value is read as YAML.
+        overrides: One or several ``"key=value"`` texts, dots for nesting (``"sae.k=32"``), whose value is read as YAML; or a
+            mapping of such keys to values, as ``wandb.config`` is one.
 
     Returns:
         The config, checked. The width of the model is looked up in its own config only where ``sae.d_in`` is left out.
@@ -50,7 +54,11 @@ def load_config(source: str | Path, overrides: str | Iterable[str] = ()) -> Trai
         ConfigError: naming the file, the key, the value and what is allowed.
     """
     raw, where = read_raw(source)
-    for change in one_or_more(overrides):
+    given: Any = overrides
+    changes = one_or_more(given)
+    if hasattr(given, "items"):  # also of wandb.config, which is no Mapping
+        changes = [f"{key}={yaml_text(value)}" for key, value in given.items()]
+    for change in changes:
         apply_override(raw, change)
     return build_config(raw, where=where)
 
@@ -174,7 +182,37 @@ def dump_config(cfg: TrainingConfig) -> str:
     }
     if cfg.companions:
         document["companions"] = {name: sae_section(sae) for name, sae in cfg.companions.items()}
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Also writes what Python callers give in place of the plain values that a file has."""
+
+
+_Dumper.add_multi_representer(PurePath, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_multi_representer(np.generic, lambda dumper, value: dumper.represent_data(value.item()))
+_Dumper.add_representer(torch.device, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_representer(torch.dtype, lambda dumper, value: dumper.represent_str(str(value).removeprefix("torch.")))
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))
+
+
+def checked_again(cfg: TrainingConfig) -> TrainingConfig:
+    """
+    The config as :func:`load_config` would give it, so that what Python gave it, or set since, is checked and of plain types.
+
+    Raises:
+        ConfigError: as of :func:`load_config`, or a value is none that a file could hold.
+    """
+    try:
+        text = dump_config(cfg)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"the config holds {error.args[-1]!r}, which no config file can; give numbers, texts, lists, mappings."
+        ) from None
+    again = build_config(yaml_value(text))
+    for name, sae in again.all_saes.items():
+        sae.metadata = cfg.all_saes[name].metadata
+    return again
 
 
 def _hints(config_class: type) -> dict[str, Any]:

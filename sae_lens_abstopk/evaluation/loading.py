@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 import torch
 from sae_lens import SAE
+from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.config.checks import require_devices, resolve_device
@@ -17,7 +18,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS, evaluation_config, explaining_options, kept_back
 from sae_lens_abstopk.evaluation.measurable import processing_of, recorded_options, warn_of_other_weights
 from sae_lens_abstopk.evaluation.sae_loading import Source, is_release, load_sae, origin_of
-from sae_lens_abstopk.model.hook_places import find_place, residual_layer
+from sae_lens_abstopk.model.hook_places import find_place, residual_layer, transformers_model
 from sae_lens_abstopk.model.language_model import check_activations, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import TextPart, load_text
@@ -56,7 +57,7 @@ class LoadedSAEs:
 
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
         """
-        The same with ``model``, or with the one of ``cfg``, which is loaded; the SAEs are moved to where it has the hook.
+        The same with ``model``, or with the one of ``cfg``, which is loaded; SAEs that are not where it has the hook are copied there.
 
         Raises:
             ConfigError: the model cannot be loaded, is of a class that is not read here, lacks the hook, or is on a device
@@ -71,10 +72,11 @@ class LoadedSAEs:
                 warn_of_other_weights(model, sae)
         device = ModelPasses.of_run(model, cfg).device
         resolve_device("the model's device", str(device))
-        for sae in self.saes.values():
-            sae.to(device)
-        rules = ReadingRules.of_saes(self.saes, getattr(model, "tokenizer", None))
-        return Subjects(self.saes, self.sources, cfg, self.part, self.held_out, model, rules)
+        saes = {
+            name: sae if sae.W_dec.device == device else deepcopy(sae).to(device) for name, sae in self.saes.items()
+        }
+        rules = ReadingRules.of_saes(saes, getattr(model, "tokenizer", None))
+        return Subjects(saes, self.sources, cfg, self.part, self.held_out, model, rules)
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,17 @@ class Subjects(LoadedSAEs):
 
 def _as_called_in(model: Any, cfg: TrainingConfig) -> TrainingConfig:
     """``cfg`` with its hook under the name that a model in memory has for it, once two tokens have been run up to there."""
+    known = isinstance(model, HookedRootModule) or (
+        isinstance(model, nn.Module) and transformers_model(model) is not None
+    )
+    named = find_place(model, cfg.hook_name).name if known else cfg.hook_name
     if not isinstance(model, HookedRootModule):
         raise ConfigError(
             f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or what SAELens makes of a "
-            f"transformers model: HookedProxyLM(model, tokenizer, hook_names=[{cfg.hook_name!r}]), from sae_lens.load_model."
+            f"transformers model: HookedProxyLM(model, tokenizer, hook_names=[{named!r}]), from sae_lens.load_model."
         )
     cfg = copy(cfg)
-    cfg.hook_name = find_place(model, cfg.hook_name).name
+    cfg.hook_name = named
     check_activations(model, cfg)
     return cfg
 
@@ -167,7 +173,7 @@ def open_subjects(
 def load_subject_saes(
     sources: Source | Sequence[Source] | Mapping[str, Source],
     *,
-    model: str | HookedRootModule | None = None,
+    model: str | PurePath | HookedRootModule | None = None,
     text: str | None = None,
     device: str = "auto",
 ) -> LoadedSAEs:
@@ -185,6 +191,8 @@ def load_subject_saes(
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
             or model or text are unknown.
     """
+    model = str(model) if isinstance(model, PurePath) else model
+    text = None if text is None else str(text)
     listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
     if not listed:
         raise ConfigError("no SAE was given; give one at least.")

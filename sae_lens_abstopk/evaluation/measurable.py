@@ -7,6 +7,7 @@ from typing import Any
 from sae_lens import SAE, TrainingSAE
 from torch import nn
 from transformer_lens import HookedTransformer
+from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
@@ -78,12 +79,27 @@ def recorded_options(sae: SAE[Any]) -> Mapping[str, Any]:
 
 
 def warn_of_other_weights(model: nn.Module, sae: SAE[Any]) -> None:
-    """Warn where ``sae`` was trained on processed weights and ``model`` is of a class that does not process any."""
+    """Warn where ``sae`` was trained on weights that were processed and those of ``model`` were not, or the other way round."""
     done = processing_of(sae)
-    if done and not isinstance(model, HookedTransformer):
+    if not done and _writes_centred(model):
+        warnings.warn(
+            f"the weights of this {type(model).__name__} were processed as it was loaded (what it writes is centred), and the SAE "
+            "was trained on the model's own, so the activations that the SAE is given are others; load the model with "
+            "HookedTransformer.from_pretrained_no_processing, or a TransformerBridge without enable_compatibility_mode",
+            stacklevel=3,
+        )
+    if done and not (isinstance(model, HookedTransformer) or getattr(model, "_weights_processed", False)):
         options = ", ".join(f"{key}={value}" for key, value in done.items())
         warnings.warn(
             f"the SAE was trained on weights that HookedTransformer processes ({options}), and this {type(model).__name__} has its "
             f"own, so the activations that the SAE is given are others; load the model with HookedTransformer and {options}",
             stacklevel=3,
         )
+
+
+def _writes_centred(model: nn.Module) -> bool:
+    """Whether the mean was taken out of what a model with LayerNorm writes to its residual stream, as HookedTransformer does by default."""
+    if not isinstance(model, HookedTransformer | TransformerBridge) or "LN" not in (model.cfg.normalization_type or ""):
+        return False
+    rows = model.W_E.detach().float()
+    return bool(rows.mean(1).abs().max() < 1e-4 * rows.abs().max())

@@ -6,31 +6,32 @@ from typing import Any, TypeVar
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, merge_results
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, called, read_merged
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, is_control
-from sae_lens_abstopk.evaluation.results import Interval, SAETaskRecord, SteeringRecord, read_results
+from sae_lens_abstopk.evaluation.results import Interval, Results, SAETaskRecord, SteeringRecord
 from sae_lens_abstopk.explorer.data_files import short
 
 T = TypeVar("T")
 BEST_SINGLE, BEST_COVERAGE, STEERED = "best single latent", "best pole coverage", "steered"
 
 
-def load_concepts(paths: Sequence[str | Path], saes: Mapping[str, str | Path | None]) -> list[dict[str, Any]]:
+def load_concepts(
+    results: Sequence[str | Path | Results], saes: Mapping[str, str | Path | None]
+) -> list[dict[str, Any]]:
     """
     The concepts of results files that were measured on any of ``saes``, as the pages read them.
 
     SAEs are told by the hash of their weights; one that has no folder is told by its name.
 
     Args:
-        paths: Results files, as :func:`merge_results` takes them together.
+        results: As :func:`read_merged` takes them together.
         saes: By name in the exploration: their folders.
 
     Raises:
         ConfigError: a file cannot be read, the files contradict each other, or none of them measured any of ``saes``.
     """
-    files = [Path(path) for path in paths]
-    merged = merge_results([read_results(path) for path in files], sources=[str(path) for path in files])
+    merged = read_merged(results)
     hashes = {name: None if source is None else weights_sha256(source) for name, source in saes.items()}
     known = {
         name: [sae.name for sae in merged.saes if _same(name, hashes[name], sae.name, sae.record.weights_sha256)]
@@ -38,7 +39,7 @@ def load_concepts(paths: Sequence[str | Path], saes: Mapping[str, str | Path | N
     }
     if not any(known.values()):
         raise ConfigError(
-            f"{', '.join(map(str, files))}: none of the SAEs measured there ({', '.join(merged.names)}) has the weights of "
+            f"{', '.join(called(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has the weights of "
             f"{', '.join(saes)}; evaluate these with `abstopk eval`, or name the results of the same run."
         )
     found = (_concept(task, known, merged) for task in merged.tasks)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS
 from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.measurable import PROCESSING
+from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.sae_loading import Source
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
@@ -111,13 +112,13 @@ class Exploration:
 def explore(
     sae: Source | Sequence[Source],
     *,
-    model: str | HookedRootModule | None = None,
+    model: str | PurePath | HookedRootModule | None = None,
     text: str | None = None,
     n_tokens: int = 204_800,
     checkpoint: str | Path | None = None,
     prompts: str | Sequence[str] = (),
     steered_latents: int = 20,
-    results: str | Path | Sequence[str | Path] = (),
+    results: str | Path | Results | Sequence[str | Path | Results] = (),
     device: str = "auto",
     console: Console | None = None,
     on_progress: Progress | None = None,
@@ -134,7 +135,7 @@ def explore(
         checkpoint: File that the pass is saved in, and taken up from.
         prompts: One or several to go on with while a latent of the first SAE is pushed to either side, if any.
         steered_latents: Latents that this is done with: the first of the suggested order.
-        results: One or several files of `abstopk eval` on these SAEs, for a page a concept.
+        results: One or several files of `abstopk eval` on these SAEs, or what :func:`evaluate` returned, for a page a concept.
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
         console: Where progress is shown; by default the terminal.
         on_progress: Called instead, with (batches done, batches in all).
@@ -157,7 +158,8 @@ def explore(
     concepts = load_concepts(results, {name: folders.get(name) for name in loaded.saes}) if results else ()
     if prompts:
         require_all_heads(first, "steering")
-    subjects = loaded.with_model(None if isinstance(model, str) else model)
+    subjects = loaded.with_model(None if isinstance(model, str | PurePath) else model)
+    first = subjects.saes[name]
     if prompts:
         # a prompt that cannot be used is refused before the pass
         TextModel(subjects.model, prepend_bos=TokenSelection.of_sae(first).prepend_bos).encode(prompts)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
-from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, called, read_merged
+from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.figures.of_steering import dose_response_figure, effect_cost_figure
@@ -47,7 +47,7 @@ KINDS = {
 
 
 def write_figure(
-    paths: str | Path | Sequence[str | Path],
+    results: str | Path | Results | Sequence[str | Path | Results],
     kind: str,
     out: str | Path,
     *,
@@ -58,7 +58,7 @@ def write_figure(
     Draw one kind of figure of one or several results files into ``out``, whose name says the format.
 
     Args:
-        paths: One or several results files.
+        results: One or several results files, or what :func:`evaluate` returned.
         kind: One of ``KINDS``.
         out: File to write: .svg, .pdf or .png.
         tasks: One or several concepts to draw; all by default.
@@ -68,19 +68,19 @@ def write_figure(
         ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that do not hold
             what the figure shows; matplotlib is missing. Nothing is written then.
     """
-    paths, out = one_or_more(paths), Path(out)
+    given: list[str | Path | Results] = one_or_more(results)
+    out = Path(out)
     if kind not in KINDS:
         raise ConfigError(f"kind={kind!r} is no figure; use one of {', '.join(KINDS)}.")
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"out={str(out)!r} must end in one of {', '.join(FORMATS)}.")
     if not out.parent.is_dir():
         raise ConfigError(f"{out.parent}: no such folder; make it, or write elsewhere.")
-    found = merge_results([read_results(Path(path)) for path in paths], sources=[str(path) for path in paths])
-    found = _only(found, one_or_more(tasks), one_or_more(saes))
+    found = _only(read_merged(given), one_or_more(tasks), one_or_more(saes))
     with paper_style():
         drawn = KINDS[kind].draw(found)
         if drawn is None:
-            named = ", ".join(map(str, paths))
+            named = ", ".join(called(given))
             raise ConfigError(f"{named}: kind={kind!r} has nothing to draw: {KINDS[kind].lacks}.")
         try:
             # without the date, the same results give the same file

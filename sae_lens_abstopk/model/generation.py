@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
+from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
 
 # what a model may set by default in its generation_config.json, and what would change the scores that are sampled from
@@ -54,7 +55,7 @@ def require_chat_template(tokenizer: Any) -> None:
 
 class TextModel:
     """
-    A language model with its tokenizer, run on texts.
+    A language model with its tokenizer, run on texts, in evaluation mode.
 
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
@@ -187,7 +188,7 @@ class TextModel:
 
     def _logits(self, batch: TokenBatch, *, last: int) -> torch.Tensor:
         """Of at least the ``last`` positions, [n, width, vocabulary]."""
-        with bfloat16_autocast(self.device, enabled=self.autocast):
+        with in_evaluation_mode(self.model), bfloat16_autocast(self.device, enabled=self.autocast):
             if self._hf is None:
                 return self.model(batch.ids, attention_mask=batch.mask)
             positions = (batch.mask.cumsum(1) - 1).clamp(min=0)
@@ -205,7 +206,7 @@ class TextModel:
                 disable_compile=True,  # a compiled forward would not see the hooks that steering opens later
                 **PLAIN_SCORES,
             )
-            with bfloat16_autocast(self.device, enabled=self.autocast):
+            with in_evaluation_mode(self.model), bfloat16_autocast(self.device, enabled=self.autocast):
                 ids = self._hf.generate(
                     input_ids=batch.ids,
                     attention_mask=batch.mask,

@@ -16,6 +16,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
+from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 
 # predictions scored at one time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
@@ -88,7 +89,7 @@ class ModelPasses:
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
         """Activations [batch, context, d_in] alone; the layers above the hook are not run."""
-        with bfloat16_autocast(tokens.device, enabled=self.autocast):
+        with in_evaluation_mode(self.model), bfloat16_autocast(tokens.device, enabled=self.autocast):
             _, cache = self.model.run_with_cache(
                 tokens,
                 names_filter=[self.hook_name],
@@ -166,7 +167,7 @@ class ModelPasses:
         return activations
 
     def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
-        with bfloat16_autocast(tokens.device, enabled=self.autocast):
+        with in_evaluation_mode(self.model), bfloat16_autocast(tokens.device, enabled=self.autocast):
             return self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
 
 

@@ -61,11 +61,20 @@ class TrainingProgress:
 
 @contextmanager
 def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar that is told (done, in all), drawn on a terminal only."""
+    """A bar that is told (done, in all), drawn on a terminal only; elsewhere a line a minute."""
     bar = _passing_bar(console)
     task = bar.add_task(title, total=None)
+    told = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        bar.update(task, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            console.print(f"{title}: {done:,} of {total:,}", style="dim", markup=False)
+
     with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield show
 
 
 @contextmanager

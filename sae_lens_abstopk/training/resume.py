@@ -44,9 +44,9 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
                 f"resume_from_checkpoint={asked!r} is no whole checkpoint: {problem}. Name another one, or let --resume "
                 "without a path find the newest."
             )
-    for written in (folder, Path(cfg.output_path or "")):
-        if written is not None:
-            require_same_run(written, cfg)
+    if folder is not None:
+        require_same_run(folder, cfg)
+    _require_same_run_if_begun(cfg)
     return folder
 
 
@@ -65,7 +65,7 @@ def is_finished(cfg: TrainingConfig) -> bool:
     """
     output = Path(cfg.output_path or "")
     _refuse_config_of_nobody(cfg)
-    require_same_run(output, cfg)
+    _require_same_run_if_begun(cfg)
     return all((part_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
 
 
@@ -83,10 +83,13 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     _refuse_config_of_nobody(cfg)
     resumes, has_checkpoints = cfg.resume_from_checkpoint is not None, bool(checkpoints(checkpoint_root(cfg)))
     if resumes and is_finished(cfg):
-        raise ConfigError(f"output_path={str(output)!r} holds a run that is finished; name another folder.")
+        raise ConfigError(
+            f"output_path={str(output)!r} holds a run that is finished; take its SAE from there (SAE.load_from_disk({str(output)!r})), "
+            "or name another folder."
+        )
     folders = [part_folder(output, name) for name in cfg.all_saes]
-    files = [folder / name for folder in folders for name in (SAE_WEIGHTS_FILENAME, METRICS_FILENAME)]
-    taken = [str(file.relative_to(output)) for file in files if file.exists()]
+    files = [file for folder in folders for file in _left_in(folder)]
+    taken = [str(file.relative_to(output)) for file in files]
     if has_checkpoints and cfg.checkpoint_path is not None and not resumes:
         raise ConfigError(
             f"checkpoint_path={cfg.checkpoint_path!r} already holds checkpoints of a run; name another folder, or go on with "
@@ -99,6 +102,20 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
             f"output_path={str(output)!r} already holds a run ({', '.join(taken)}); choose another folder, move that "
             f"one away, or go on with it by --resume (resume_from_checkpoint={NEWEST!r} in Python)."
         )
+
+
+def _left_in(folder: Path) -> list[Path]:
+    """What a run has left in the folder of one of its SAEs; a file of metrics without a row is of one that took no step."""
+    weights, metrics = folder / SAE_WEIGHTS_FILENAME, folder / METRICS_FILENAME
+    has_rows = metrics.is_file() and len(metrics.read_bytes().splitlines()) > 1
+    return [file for file, left in ((weights, weights.exists()), (metrics, has_rows)) if left]
+
+
+def _require_same_run_if_begun(cfg: TrainingConfig) -> None:
+    """Refuse a folder with a run of other settings, once that has taken a step."""
+    output = Path(cfg.output_path or "")
+    if checkpoints(checkpoint_root(cfg)) or any(_left_in(part_folder(output, name)) for name in cfg.all_saes):
+        require_same_run(output, cfg)
 
 
 def _refuse_config_of_nobody(cfg: TrainingConfig) -> None:

@@ -151,7 +151,8 @@ class RunCheckpoints:
         folder = self.save(position)
         config = shlex.quote(str(Path(self.cfg.output_path or "") / CONFIG_FILENAME))
         console.print(
-            f"stopped after step {step}; progress is in {folder}\ngo on with: {command_prefix()} train {config} --resume",
+            f"stopped after step {step}; progress is in {folder} (in Python, resume_from_checkpoint={NEWEST!r} goes on from there)\n"
+            f"go on with: {command_prefix()} train {config} --resume",
             markup=False,
             soft_wrap=True,
         )

@@ -14,9 +14,10 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices
+from sae_lens_abstopk.config.config_file import checked_again
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.text import load_text
@@ -83,6 +84,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """On the rank that leads, if the run measures it."""
 
     def __init__(self, cfg: TrainingConfig, *, console: Console | None = None) -> None:
+        cfg = checked_again(cfg)
         if cfg.output_path is None:
             raise ConfigError("output_path is not set; name the folder that the run is to be written to.")
         self.output = Path(cfg.output_path)
@@ -133,6 +135,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         """Train, write the run folder, and return the first SAE."""
         barrier()  # before the folder changes, every rank has looked at it
         with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())  # which notebooks that only look at models switch off
             if self.leads:
                 stack.enter_context(run_locks(self.output, self.given.checkpoint_path))
                 refuse_to_overwrite(self.given)  # another process may have been here since
@@ -246,7 +249,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
-                taken = {name: self._step(name, batch, logs=logs) for name in trainers}
+                taken: dict[str, tuple[torch.Tensor, dict[str, float]]] = {}
+                for name in trainers:  # a comprehension, where it is a function, would hold the run beyond an error
+                    taken[name] = self._step(name, batch, logs=logs)
                 self.watch.note({self.saes[name].cfg.metadata.variant or name: taken[name][0] for name in taken}, step)
                 progress.advance_to(first.n_training_samples)
                 held_out = self._held_out() if measures else {}
@@ -330,15 +335,20 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
         Folders and SAEs, by name.
 
     Raises:
-        ConfigError: before the model's weights are read, if the device, the model, the hook, the text, the folder, the
-            activation cache or the room on the disk will not do.
+        ConfigError: before the model's weights are read, if a value of ``cfg``, the device, the model, the hook, the text, the
+            folder, the activation cache or the room on the disk will not do.
         TrainingStopped: the run cannot go on: activations that are not finite, a loss that diverges, a checkpoint that
             cannot be written. The text says where the last good state is.
         KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
     with ranks_started(cfg):
-        run = TrainingRun(cfg, console=console)
-        run.run()
+        try:
+            run = TrainingRun(cfg, console=console)
+            run.run()
+        except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
+            clear_frames(error.__traceback__)  # a notebook keeps it, and with it the model, the SAEs and Adam's moments
+            run = None
+            raise
     for sae in run.saes.values():
         vars(sae).pop("training_forward_pass", None)  # that of a trainer, which would keep the model and Adam's moments
         sae.eval()

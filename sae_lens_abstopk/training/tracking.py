@@ -16,7 +16,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from sae_lens_abstopk.config.presets import flat_keys
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import came_of_a_signal
-from sae_lens_abstopk.training.loggers import MetricLogger, failure_note
+from sae_lens_abstopk.training.loggers import COLUMNS, MetricLogger, failure_note
 
 ARTEFACTS = (
     "cfg.json",
@@ -50,9 +50,12 @@ class WandbLogger:
         self._folder, self._prefix = folder, prefix
         self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
         self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
+        for key in COLUMNS:
+            wandb.define_metric(f"{prefix}{key}", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        wandb.log({f"{self._prefix}{key}": value for key, value in metrics.items()}, step=step)
+        # W&B's own count of steps only rises: the rows of a second run in one of the caller's would be dropped
+        wandb.log({"step": step, **{f"{self._prefix}{key}": value for key, value in metrics.items()}})
 
     def close(self) -> None:
         if not (self._folder / SAE_WEIGHTS_FILENAME).is_file():

@@ -3,10 +3,13 @@
 import contextlib
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import sae_lens
 import torch
@@ -14,12 +17,13 @@ import yaml
 from sae_lens import LanguageModelSAETrainingRunner
 from sae_lens.training.optim import get_lr_scheduler
 
-from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config, train
 from sae_lens_abstopk.config.checks import SCHEDULERS, require_devices
-from sae_lens_abstopk.config.config_file import build_config, dump_config
+from sae_lens_abstopk.config.config_file import build_config, checked_again, dump_config
 from sae_lens_abstopk.config.keys import annotate, key_docs
 from sae_lens_abstopk.config.presets import preset_names, variant_names
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.training import runner
 from sae_lens_abstopk.training.activations import saelens_notes_off
 from sae_lens_abstopk.yaml_files import data_folder, yaml_text, yaml_value
 
@@ -473,3 +477,45 @@ def test_thresholds_in_half_precision_cannot_follow_a_target(raw_config: dict[st
         build_config(raw)
     raw["sae"] = jumprelu | {"dtype": "float32"}
     assert build_config(raw).target_l0 == {"sae": 5.0}
+
+
+def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    changes = {"sae.k": 7, "lr": 1e-5, "output_path": "a: b", "exclude_special_tokens": [3]}
+    listed = ["sae.k=7", "lr=0.00001", "output_path='a: b'", "exclude_special_tokens=[3]"]
+    for given in (changes, SimpleNamespace(items=changes.items)):
+        assert load_config(tmp_path / "c.yaml", given) == load_config(tmp_path / "c.yaml", listed)  # type: ignore[arg-type]
+
+
+def test_values_as_python_has_them_are_those_of_a_file(raw_config: dict[str, Any]) -> None:
+    cfg: Any = build_config(raw_config)
+    plain = checked_again(cfg)
+    assert plain == cfg
+    cfg.lr, cfg.seed, cfg.output_path = np.float64(cfg.lr), np.int64(cfg.seed), Path(cfg.output_path)
+    cfg.device, cfg.sae.k = torch.device(cfg.device), np.int32(cfg.sae.k)
+    cfg.model_from_pretrained_kwargs = {"dtype": torch.bfloat16}
+    again = checked_again(cfg)
+    plain.model_from_pretrained_kwargs = {"dtype": "bfloat16"}
+    assert again == plain
+    assert [type(value) for value in (again.lr, again.seed, again.output_path, again.device)] == [float, int, str, str]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda cfg: setattr(cfg.sae, "k", 65), "sae.k=65 must lie between 1 and d_sae=64"),
+        (lambda cfg: setattr(cfg, "training_tokens", "10000"), "training_tokens='10000' has the wrong type"),
+        (lambda cfg: setattr(cfg, "device", "cdua"), "device='cdua'"),
+        (lambda cfg: setattr(cfg, "seed", {1}), "seed={1} has the wrong type"),
+        (lambda cfg: setattr(cfg, "lr", object), "the config holds <class 'object'>, which no config file can"),
+    ],
+)
+def test_what_is_set_after_a_config_was_made_is_checked_before_the_model_is_loaded(
+    raw_config: dict[str, Any], change: Callable[[Any], None], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = build_config(raw_config)
+    change(cfg)
+    monkeypatch.setattr(runner, "load_language_model", pytest.fail)
+    with pytest.raises(ConfigError) as refused:
+        train(cfg)
+    assert sentence in str(refused.value)

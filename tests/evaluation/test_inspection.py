@@ -25,9 +25,10 @@ from sae_lens import (
 )
 from sae_lens.load_model import HookedProxyLM
 from sae_lens.saes.sae import SAEMetadata
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk import ConfigError, evaluate, explore, train
+from sae_lens_abstopk import ConfigError, evaluate, explore, steer, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.contexts import Context
@@ -39,10 +40,13 @@ from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_ins
 from sae_lens_abstopk.evaluation.loading import load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.suite import ReconstructionOptions, Suite
+from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import load_text
 from tests.evaluation.results_document import results_document
+from tests.evaluation.steerable import signed_sae
 from tests.saes.test_signed_saes import with_random_weights
 
 
@@ -321,10 +325,11 @@ def test_a_model_in_memory_is_asked_for_its_own_name_of_the_hook(
 ) -> None:
     sae = SAE.load_from_disk(folders[0])
     hf: Any = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    with pytest.raises(
-        ConfigError, match=r"the model is a LlamaForCausalLM; .* HookedProxyLM\(model, tokenizer, hook_names="
-    ):
-        explore(sae, model=hf, text=str(texts), n_tokens=128)
+    advice = r"the model is a LlamaForCausalLM; .* HookedProxyLM\(model, tokenizer, hook_names=\['model\.layers\.2'\]\)"
+    for hook in ("model.layers.2", "blocks.2.hook_resid_post"):  # whatever the SAE calls it
+        sae.cfg.metadata.hook_name = hook
+        with pytest.raises(ConfigError, match=advice):
+            explore(sae, model=hf, text=str(texts), n_tokens=128)
     proxy = HookedProxyLM(hf, AutoTokenizer.from_pretrained(tiny_llama), hook_names=["model.layers.2"])
     counts = [explore(sae, model=proxy, text=str(texts), n_tokens=128).saes["batch_abstopk"].collected.pole_counts]
     sae.cfg.metadata.hook_name = "blocks.3.hook_resid_pre"
@@ -497,3 +502,50 @@ def test_an_sae_of_attention_heads_is_measured_and_explored(raw_config: dict[str
 def test_codes_of_any_size_are_told_apart() -> None:
     codes = (0.0234, -0.0181, 9.8125, -11.0, 2480.4)
     assert [code_text(code) for code in codes] == ["+0.0234", "-0.0181", "+9.81", "-11.0", "+2480"]
+
+
+def test_a_model_that_was_processed_is_told_from_the_one_that_was_trained_on() -> None:
+    sizes: dict[str, Any] = {"n_layers": 2, "d_model": 32, "n_ctx": 64, "d_head": 16, "n_heads": 2, "d_vocab": 50}
+    model = HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", normalization_type="LN", device="cpu"))
+    sae = signed_sae("blocks.1.hook_resid_post")
+    with steer(model, sae, latent=3, strength=1.0):  # a warning would be an error
+        pass
+    model.process_weights_(fold_ln=True, center_writing_weights=True)
+    with pytest.warns(UserWarning, match="weights of this HookedTransformer were processed"):
+        steer(model, sae, latent=3, strength=1.0)
+    sae.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
+    with steer(model, sae, latent=3, strength=1.0):
+        pass
+
+
+def test_a_model_in_training_is_measured_without_dropout(tiny_llama: Path) -> None:
+    hf: Any = AutoModelForCausalLM.from_pretrained(
+        tiny_llama, attention_dropout=0.5, attn_implementation="eager"
+    ).train()
+    proxy = HookedProxyLM(hf, AutoTokenizer.from_pretrained(tiny_llama), hook_names=["model.layers.2"])
+    hf.model.norm.eval()  # what is not in training stays so
+    passes, tokens = ModelPasses(proxy, "model.layers.2"), torch.arange(2, 34)[None]
+    first, second = passes.clean(tokens), passes.clean(tokens)
+    assert torch.equal(first.losses, second.losses)
+    assert torch.equal(passes.activations(tokens), first.activations)
+    text = TextModel(hf, AutoTokenizer.from_pretrained(tiny_llama))
+    prompts = text.encode(["The old lighthouse"])
+    assert torch.equal(text.next_logits(prompts), text.next_logits(prompts))
+    sae = signed_sae("model.layers.2")
+    scales = [latent_scale(hf, sae, [tokens], latents=[3]) for _ in range(2)]
+    assert scales[0] == scales[1]
+    assert hf.training
+    assert hf.model.layers[0].training
+    assert not hf.model.norm.training
+
+
+def test_an_sae_in_memory_stays_where_it_is(
+    folders: list[Path], tiny_llama: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    loaded = load_subject_saes(sae, model=tiny_llama, text=str(texts))
+    assert loaded.with_model().saes["batch_abstopk"] is sae
+    monkeypatch.setattr(ModelPasses, "device", torch.device("meta"))
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.loading.resolve_device", lambda *_: None)
+    assert loaded.with_model().saes["batch_abstopk"].W_dec.device.type == "meta"
+    assert sae.W_dec.device.type == "cpu"

@@ -9,7 +9,7 @@ import pytest
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results import Results, read_results
 from sae_lens_abstopk.figures.files import KINDS, write_figure
 from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure
@@ -158,3 +158,9 @@ def test_without_matplotlib_the_package_is_named(
 
 def test_variants_that_share_a_colour_have_another_marker() -> None:
     assert len({mark_of(index) for index in range(14)}) == 14
+
+
+def test_what_evaluate_returned_is_drawn_as_its_file_is(results: Path, tmp_path: Path) -> None:
+    a = write_figure(read_results(results), "auroc", tmp_path / "a.svg")
+    b = write_figure(results, "auroc", tmp_path / "b.svg")
+    assert a.read_text() == b.read_text()

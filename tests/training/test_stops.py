@@ -1,11 +1,13 @@
 """Signals and errors that end a run, and what is saved of it."""
 
 import errno
+import gc
 import io
 import os
 import shlex
 import shutil
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training import held_out_loss, interruption
 from sae_lens_abstopk.training import runner as runner_module
@@ -191,3 +194,39 @@ def test_a_measurement_that_fails_loses_no_step(
     assert [path.name for path in (run.output / "checkpoints").iterdir()] == [str(3 * 64)]
     resumed = run_of(raw_config | {"resume_from_checkpoint": "newest"}).run()
     assert torch.equal(resumed.W_dec, whole.W_dec)
+
+
+def test_a_run_that_took_no_step_left_none(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module.TrainingRun, "_step", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_of(raw_config).run()
+    assert (Path(raw_config["output_path"]) / "metrics.csv").read_text().startswith("step,")
+    smaller = raw_config | {"sae": raw_config["sae"] | {"d_sae": 48}}
+    assert run_of(smaller | {"resume_from_checkpoint": "newest"}).resumed is None
+    run_of(smaller).run()
+    with pytest.raises(ConfigError, match=r"already holds a run \(sae_weights.safetensors, metrics.csv\)"):
+        run_of(raw_config)
+
+
+def test_a_run_that_was_stopped_is_freed(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[Any] = []
+
+    def stopped(self: Any, *_: Any, **__: Any) -> None:
+        runs.append(weakref.ref(self))
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(runner_module.TrainingRun, "_step", stopped)
+    try:
+        train(build_config(raw_config), console=Console(quiet=True))
+    except torch.OutOfMemoryError as error:
+        kept = error  # as a notebook does
+    gc.collect()
+    assert runs[0]() is None
+    assert kept.__traceback__ is not None
+
+
+def test_a_notebook_without_gradients_trains(raw_config: dict[str, Any]) -> None:
+    with torch.no_grad():
+        run_of(raw_config).run()
+        assert not torch.is_grad_enabled()

@@ -311,6 +311,7 @@ def test_a_folder_for_mlflow_is_refused_before_anything_runs_save_where_it_is_al
 def test_the_name_of_an_artifact_is_one_that_wandb_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged = []
     monkeypatch.setattr(wandb, "log_artifact", lambda artifact, **_: logged.append(artifact.name))
+    monkeypatch.setattr(wandb, "define_metric", lambda *_, **__: None)
     (tmp_path / "sae_weights.safetensors").touch()
     WandbLogger(TrackingConfig(), tmp_path, artifact="sae_modèle/b_x.y-z").close()
     assert logged == ["sae_mod_le_b_x.y-z"]
@@ -326,3 +327,22 @@ def test_a_package_that_is_missing_is_named_before_anything_runs(
     with pytest.raises(ConfigError, match=rf"log_to_{package}=true needs {package}: pip install"):
         train(build_config(raw_config), console=QUIET)
     assert not Path(raw_config["output_path"]).exists()
+
+
+@pytest.mark.usefixtures("wandb_calls")
+def test_two_trainings_in_one_wandb_run_keep_all_rows(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw_config["logger"] |= {"log_to_wandb": True}
+    logged: list[dict[str, Any]] = []
+    with wandb.init():
+        monkeypatch.setattr(
+            wandb, "log", lambda row: logged.append(row)
+        )  # W&B's own step, which only rises, is not named
+        defined: dict[str, str] = {}
+        monkeypatch.setattr(wandb, "define_metric", lambda name, step_metric: defined.update({name: step_metric}))
+        for name in ("a", "b"):
+            train(build_config(raw_config | {"output_path": str(tmp_path / name)}), console=QUIET)
+    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6] * 2
+    assert {name for row in logged for name in row} - {"step"} <= defined.keys()
+    assert set(defined.values()) == {"step"}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 
 from sae_lens_abstopk.errors import ConfigError
@@ -33,9 +34,9 @@ class DifferenceInMeans:
         """Distance between the means, in units of the activation."""
         return (self.mean_b - self.mean_a).norm().item()
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Scores [...] of x [..., d]: direction . x, in units of the activation."""
-        return x.to(self.direction) @ self.direction
+        return torch.as_tensor(x).to(self.direction) @ self.direction
 
 
 class DifferenceInMeansFitter:
@@ -58,7 +59,7 @@ class DifferenceInMeansFitter:
         self._sums = None if d is None else torch.zeros(2, d, dtype=torch.float64)
 
     @torch.no_grad()
-    def update(self, x: torch.Tensor, pole: torch.Tensor | int) -> Self:
+    def update(self, x: torch.Tensor | np.ndarray, pole: torch.Tensor | np.ndarray | int) -> Self:
         """
         Add activations x [n, d] with their poles [n] (0 is A, 1 is B), or with one pole for all.
 
@@ -66,6 +67,7 @@ class DifferenceInMeansFitter:
             ConfigError: another width than before, values that are NaN or infinite, not one pole for each activation, or a
                 pole that is neither 0 nor 1.
         """
+        x = torch.as_tensor(x)
         if self._sums is None:
             self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=x.device)
         if x.ndim != 2 or x.shape[-1] != self._sums.shape[-1]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
+from pathlib import Path
 from typing import TypeVar
 
 from sae_lens_abstopk.errors import ConfigError
@@ -16,6 +17,7 @@ from sae_lens_abstopk.evaluation.results import (
     StabilityRecord,
     SteeringRecord,
     TaskRecord,
+    read_results,
 )
 
 T = TypeVar("T")
@@ -68,6 +70,22 @@ class MergedResults:
     def names(self) -> list[str]:
         """Of the SAEs, in the order of the report."""
         return [sae.name for sae in self.saes]
+
+
+def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
+    """
+    Results files, or what :func:`evaluate` returned, by :func:`merge_results`.
+
+    Raises:
+        ConfigError: a file cannot be read as results, or two do not go together.
+    """
+    results = [one if isinstance(one, Results) else read_results(Path(one)) for one in given]
+    return merge_results(results, sources=called(given))
+
+
+def called(given: Sequence[str | Path | Results]) -> list[str]:
+    """What errors call each of them."""
+    return [f"result {n}" if isinstance(one, Results) else str(one) for n, one in enumerate(given, start=1)]
 
 
 def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) -> MergedResults:

@@ -7,8 +7,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, merge_results
-from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, read_merged
 from sae_lens_abstopk.files import write_whole
 
 REPORT_FILENAMES = ("report.md", "report.html", "report.csv")
@@ -22,13 +21,13 @@ def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
         What they show.
 
     Raises:
-        ConfigError: a file cannot be read as results, two do not go together (see :func:`merge_results`), one is given
+        ConfigError: a file cannot be read as results, two do not go together (see :func:`~.merged_results.merge_results`), one is given
             twice, or ``folder`` cannot be written to. Nothing is written then.
     """
     repeated = [path for index, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:index]}]
     if repeated:
         raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
-    merged = merge_results([read_results(path) for path in paths], sources=[str(path) for path in paths])
+    merged = read_merged(paths)
     markdown, html, table = (folder / name for name in REPORT_FILENAMES)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.steer import checked_latent, require_codes, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
+from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
@@ -103,7 +104,7 @@ def latent_scale(
     The layers above the hook are not run.
 
     Args:
-        model: As for :func:`steer`; it is run unsteered.
+        model: As for :func:`steer`; it is run unsteered, in evaluation mode.
         sae: The SAE.
         batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
         latents: Which to measure.
@@ -125,7 +126,7 @@ def latent_scale(
         raise _SeenError
 
     token_filter = token_filter or steering_filter(model, sae)
-    with intervene(model, sae.cfg.metadata.hook_name, look, token_filter=token_filter):
+    with in_evaluation_mode(model), intervene(model, sae.cfg.metadata.hook_name, look, token_filter=token_filter):
         for tokens in batches:
             with suppress(_SeenError), bfloat16_autocast(tokens.device, enabled=autocast):
                 model(tokens)

@@ -121,7 +121,7 @@ def steering_edit(
     if direction is not None:
         if operator != "add":
             raise ConfigError(f"operator={operator!r} needs the code of a latent; a direction can only be added.")
-        return _add_direction(direction, strength * _scale_of(scale, None), sae, by_gain=by_gain)
+        return _add_direction(torch.as_tensor(direction), strength * _scale_of(scale, None), sae, by_gain=by_gain)
     assert latent is not None
     if sae is None:
         raise ConfigError("latent=INDEX needs the SAE that it is a latent of.")
