@@ -65,6 +65,8 @@ class ModelShape(NamedTuple):
     layers: int
     width: int
     """Of the residual stream."""
+    longest: int | None = None
+    """Tokens that a HookedTransformer has tables for; of models of transformers only their modules tell."""
 
 
 def model_shape(model_name: str, model_class_name: str, loaded_with: Mapping[str, Any] | None = None) -> ModelShape:
@@ -74,7 +76,7 @@ def model_shape(model_name: str, model_class_name: str, loaded_with: Mapping[str
             config = get_pretrained_model_config(model_name)
         except (OSError, ValueError, *TRANSPORT_ERRORS) as error:
             raise ConfigError(why_no_model(model_name, error)) from error
-        return ModelShape(config.n_layers, config.d_model)
+        return ModelShape(config.n_layers, config.d_model, (loaded_with or {}).get("n_ctx") or config.n_ctx)
     text = read_model_config(model_name, loaded_with).get_text_config()
     return ModelShape(int(text.num_hidden_layers), int(text.hidden_size))
 

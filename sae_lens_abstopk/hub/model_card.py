@@ -61,6 +61,7 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
             for sae_id, sae in saes.items()
             if (name := transformer_lens_name(str(sae.training.get("hook_name"))))
         },
+        of_transformers=any("hook_" not in str(sae.training.get("hook_name")) for sae in saes.values()),
         selects=any(key in sae.training for sae in own.values() for key in SELECTION_KEYS),
         stock=[sae_id for sae_id, sae in saes.items() if not needs_import(sae.architecture)],
         registered=[sae_id for sae_id, sae in saes.items() if needs_import(sae.architecture)],

@@ -15,6 +15,8 @@ from sae_lens_abstopk.errors import ConfigError
 # where the residual stream after a layer is called what
 LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
 RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
+# the two parts of a layer, as transformers calls them; TransformerBridge has what they give under names of its own
+LAYER_PART = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(?:(mlp)|self_attn|attn|attention)$")
 # parts of a model that have layers and read no text
 OTHER_TOWERS = re.compile("vision|visual|audio")
 
@@ -43,13 +45,15 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     The place of ``hook_name`` in ``model``.
 
     ``model.layers.15`` (transformers: the output of a layer) and ``blocks.15.hook_resid_post`` (TransformerLens) are the
-    same activation, as are ``blocks.16.hook_resid_pre`` and both; each is understood by every kind of model. Other
-    hooks are looked up under their own name only. In a model with adapters, as PEFT's, the names of the model inside count
+    same activation, as are ``blocks.16.hook_resid_pre`` and both; each is understood by every kind of model. A bridge also
+    understands what transformers calls the two parts of a layer (``model.layers.15.mlp``). Other hooks are looked up under
+    their own name only. In a model with adapters, as PEFT's, the names of the model inside count
     too.
 
     Raises:
-        ConfigError: no name was given, or the model has no such place; names the nearest that it has. Or what runs the
-            place is compiled, so that a hook which comes later would not be called.
+        ConfigError: no name was given, or the model has no such place; names the nearest that it has. Or what is done there
+            would not reach what its name says (:func:`require_in_stream`), or what runs the place is compiled, so that a hook
+            which comes later would not be called.
     """
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
@@ -85,7 +89,13 @@ def residual_layer(hook_name: str) -> int | None:
 
 
 def transformer_lens_name(hook_name: str) -> str | None:
-    """What TransformerLens calls the layer's output that transformers calls ``hook_name``; None where that is no such name."""
+    """
+    What TransformerLens calls the output of a layer, or of a part of one, that transformers calls ``hook_name``.
+
+    None where that is no such name. Only a TransformerBridge has the parts.
+    """
+    if part := LAYER_PART.search(hook_name):
+        return f"blocks.{part[1]}.{part[2] or 'attn'}.hook_out"
     layer = None if hook_name.startswith("blocks.") else residual_layer(hook_name)
     return None if layer is None else f"blocks.{layer}.hook_resid_post"
 
@@ -103,6 +113,8 @@ def _in_transformer_lens(
     model: TransformerBridge | HookedTransformer, hook_name: str, hf: nn.Module | None
 ) -> HookPlace:
     name = transformer_lens_name(hook_name) or hook_name
+    if isinstance(model, TransformerBridge):
+        require_in_stream(hook_name)
     known = list(model.hook_dict)
     residual = [f"blocks.{layer}.hook_resid_post" for layer in range(model.cfg.n_layers)]
     # with an SAE attached a HookedSAETransformer keeps the SAE under the hook's name, and no hook
@@ -121,6 +133,20 @@ def _in_transformer_lens(
     return HookPlace(name, modules[name], dict(model.named_modules())[block[0]])
 
 
+def require_in_stream(hook_name: str) -> None:
+    """
+    Refuse a hook of a TransformerBridge that reads the residual stream where nothing can be put back into it.
+
+    Raises:
+        ConfigError: it is ``hook_resid_mid``, which a bridge has at the input of a norm, beside the stream.
+    """
+    if hook_name.endswith("hook_resid_mid"):
+        raise ConfigError(
+            f"hook_name={hook_name!r}: a TransformerBridge reads it at the input of a norm, so that what is put there reaches the MLP "
+            "alone and not the residual stream; take hook_resid_pre or hook_resid_post, or a HookedTransformer."
+        )
+
+
 def without_adapter(hf: nn.Module) -> nn.Module:
     """The transformers model that PEFT has put an adapter around; ``hf`` itself where there is none."""
     unwrapped: Any = getattr(hf, "get_base_model", None)
@@ -130,6 +156,8 @@ def without_adapter(hf: nn.Module) -> nn.Module:
 def _base_model(hf: nn.Module) -> nn.Module:
     own = without_adapter(hf)  # the base model of PEFT is an adapter's, which generate goes past
     base = getattr(own, "base_model", own)
+    if isinstance(inner := getattr(base, "decoder", None), nn.Module) and not own.config.is_encoder_decoder:
+        base = inner  # OPT goes past the model around it
     return base if isinstance(base, nn.Module) else own
 
 
@@ -153,4 +181,10 @@ def _missing(model: nn.Module, hook_name: str, known: list[str], residual: list[
     near = difflib.get_close_matches(hook_name, known, n=3)
     span = f"; the residual stream is at {residual[0]} to {residual[-1]}" if residual else ""
     nearest = f"; nearest: {', '.join(near)}" if near else ""
-    return f"hook_name={hook_name!r} is not in this {type(model).__name__}{span}{nearest}."
+    remedy = ""
+    if "hook_" in hook_name and not isinstance(model, TransformerBridge | HookedTransformer):
+        remedy = (
+            "; for other hooks of TransformerLens wrap the model: TransformerBridge.boot_transformers(NAME, hf_model=model, "
+            "tokenizer=tokenizer)"
+        )
+    return f"hook_name={hook_name!r} is not in this {type(model).__name__}{span}{nearest}{remedy}."

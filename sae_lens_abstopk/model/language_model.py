@@ -20,7 +20,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError
 from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.generation import require_chat_template
-from sae_lens_abstopk.model.hook_places import LAYER_MODULE
+from sae_lens_abstopk.model.hook_places import LAYER_MODULE, OTHER_TOWERS, layer_names, require_in_stream
 
 # embeddings of positions in GPT-2, GPT-Neo, OPT and their like
 POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")
@@ -35,29 +35,19 @@ def check_hook(cfg: TrainingConfig) -> None:
             causal language model.
     """
     loaded_with = cfg.model_from_pretrained_kwargs or {}
-    layers, width = model_shape(cfg.model_name, cfg.model_class_name, loaded_with)
-    if cfg.model_class_name == "AutoModelForCausalLM":
-        config = read_model_config(cfg.model_name, loaded_with)
-        own_code = {key: loaded_with[key] for key in ("trust_remote_code", "code_revision") if key in loaded_with}
-        try:
-            with torch.device("meta"):
-                model = AutoModelForCausalLM.from_config(config, **own_code)
-        except ValueError as error:
-            if "Unrecognized configuration class" not in str(error):
-                raise ConfigError(why_no_model(cfg.model_name, error)) from error
-            raise ConfigError(
-                f"model_name={cfg.model_name!r} is of the type {config.model_type}, for which transformers has no causal "
-                "language model; name its text model, or another model that is one."
-            ) from error
-        _check_name(cfg, [name for name, _ in model.named_modules() if name], layers)
-        _check_context(cfg, model)
+    layers, width, longest = model_shape(cfg.model_name, cfg.model_class_name, loaded_with)
+    model = None if cfg.model_class_name == "HookedTransformer" else _without_weights(cfg)
+    _check_context(cfg, longest if model is None else most_positions(model))
+    if model is not None and cfg.model_class_name == "AutoModelForCausalLM":
+        _check_name(cfg, model, layers)
         reads_residual = LAYER_MODULE.search(cfg.hook_name)
     else:
         layer = re.search(r"(^|\.)blocks\.(\d+)\.", cfg.hook_name)
         if layer is None or int(layer[2]) >= layers:
             raise ConfigError(
-                f"hook_name={cfg.hook_name!r} is not in {cfg.model_name}, which has layers 0 to {layers - 1}; "
-                f"{cfg.model_class_name} calls the residual stream after one 'blocks.{layers // 2}.hook_resid_post'."
+                f"hook_name={cfg.hook_name!r} is no hook of a block of {cfg.model_name}, which has layers 0 to {layers - 1}; "
+                f"{cfg.model_class_name} calls the residual stream after one 'blocks.{layers // 2}.hook_resid_post', and the embeddings "
+                "'blocks.0.hook_resid_pre'."
             )
         reads_residual = "hook_resid" in cfg.hook_name
     if reads_residual and cfg.sae.d_in != width:
@@ -66,10 +56,27 @@ def check_hook(cfg: TrainingConfig) -> None:
         )
 
 
-def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
+def _without_weights(cfg: TrainingConfig) -> nn.Module:
+    loaded_with = cfg.model_from_pretrained_kwargs or {}
+    config = read_model_config(cfg.model_name, loaded_with)
+    own_code = {key: loaded_with[key] for key in ("trust_remote_code", "code_revision") if key in loaded_with}
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, **own_code)
+    except ValueError as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise ConfigError(why_no_model(cfg.model_name, error)) from error
+        raise ConfigError(
+            f"model_name={cfg.model_name!r} is of the type {config.model_type}, for which transformers has no causal "
+            "language model; name its text model, or another model that is one."
+        ) from error
+
+
+def _check_name(cfg: TrainingConfig, model: nn.Module, layers: int) -> None:
+    names = [name for name, _ in model.named_modules() if name and not OTHER_TOWERS.search(name)]
     if cfg.hook_name in names:
         return
-    residual = [name for name in names if LAYER_MODULE.search(name)]
+    residual = layer_names(model)
     asked = re.search(r"\.(\d+)(?:\.|$)", cfg.hook_name)
     if asked and int(asked[1]) >= layers:
         nearest = residual[-1:]
@@ -83,9 +90,8 @@ def _check_name(cfg: TrainingConfig, names: list[str], layers: int) -> None:
     )
 
 
-def _check_context(cfg: TrainingConfig, model: nn.Module) -> None:
-    """Refuse contexts longer than a table of learned positions."""
-    longest = most_positions(model)
+def _check_context(cfg: TrainingConfig, longest: int | None) -> None:
+    """Refuse contexts longer than a table of positions."""
     if longest is not None and cfg.context_size > longest:
         raise ConfigError(
             f"context_size={cfg.context_size}, but {cfg.model_name} knows {longest} positions; set context_size to that at most."
@@ -107,7 +113,7 @@ def most_positions(model: nn.Module) -> int | None:
 @torch.no_grad()
 def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
     """
-    Refuse a hook that a loaded model lacks, or whose activations are of another width than the SAE reads; two tokens are run.
+    Refuse a hook that a loaded model lacks, or whose activations are of another width than the SAE reads; three tokens are run.
 
     Raises:
         ConfigError: naming the hook and the nearest ones that exist, or both widths.
@@ -117,7 +123,7 @@ def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
         nearest = ", ".join(difflib.get_close_matches(hook, names, n=3)) or names[0]
         raise ConfigError(f"hook_name={hook!r} is no hook point of {cfg.model_name}; nearest: {nearest}.")
     _, cache = model.run_with_cache(
-        torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device),
+        torch.zeros(1, 3, dtype=torch.long, device=next(model.parameters()).device),
         names_filter=[hook],
         stop_at_layer=extract_stop_at_layer_from_tlens_hook_name(hook),
         prepend_bos=False,
@@ -129,6 +135,11 @@ def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
             "settings; name another one."
         )
     activations = cache[hook]
+    if activations.shape[:2] != (1, 3):
+        raise ConfigError(
+            f"hook_name={hook!r} of {cfg.model_name} gives {list(activations.shape)} for one text of three tokens, and no row a "
+            "token; take the part of a layer that it belongs to (its MLP or its attention), or the layer."
+        )
     width = (activations if cfg.hook_head_index is None else activations[:, :, cfg.hook_head_index])[0, 0].numel()
     if width != cfg.sae.d_in:
         raise ConfigError(
@@ -178,6 +189,8 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
         ConfigError: it cannot be loaded, or see :func:`require_tokenizer`.
     """
     require_tokenizer(cfg)
+    if cfg.model_class_name == "TransformerBridge":
+        require_in_stream(cfg.hook_name)
     if cfg.model_class_name == "HookedTransformer" and Path(cfg.model_name).exists():
         raise ConfigError(
             f"model_name={cfg.model_name!r} is a local folder, and HookedTransformer knows models by name alone; give the name on the "

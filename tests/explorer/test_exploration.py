@@ -148,10 +148,12 @@ def test_the_snippet_fits_the_model(folders: list[Path], tiny_llama: Path, capsy
     code = snippet(source, replace(base, model_class="TransformerBridge"))
     exec(code.replace("{latent}", "3").replace("{scale}", "5.0"), {})
     assert capsys.readouterr().out.startswith("-4.0 I think that")
+    assert "do_sample=False, verbose=False, use_past_kv_cache=False)" in code
     as_hooked = replace(base, model_class="HookedTransformer", model_source="gpt2-small")
     hooked = snippet(source, replace(as_hooked, loaded_with={"center_writing_weights": True}))
     compile(hooked.replace("{latent}", "3").replace("{scale}", "5.0"), "snippet", "exec")
     assert "HookedTransformer.from_pretrained_no_processing('gpt2-small', center_writing_weights=True)" in hooked
+    assert "do_sample=False, verbose=False)" in hooked
     as_bridge = replace(base, model_class="TransformerBridge", model_source="pythia-70m")
     bridged = snippet(source, replace(as_bridge, loaded_with={"revision": "step3000"}))
     assert "AutoTokenizer.from_pretrained('EleutherAI/pythia-70m')" in bridged, "transformers knows no short names"

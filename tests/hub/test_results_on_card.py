@@ -213,6 +213,19 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
     assert "is no results file of this version" in again.stderr
 
 
+def test_the_card_tells_of_hooks_that_saelens_may_not_find() -> None:
+    def card(hook: str) -> str:
+        sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {"hook_name": hook}, None, {})
+        return " ".join(model_card(Manifest({"mine": sae}), REPO).split())
+
+    in_brackets = "its own name of the place, which is in brackets above; SAELens runs the model **without** an SAE"
+    for hook, name in (("model.layers.3", "blocks.3.hook_resid_post"), ("model.layers.3.mlp", "blocks.3.mlp.hook_out")):
+        assert f"| `{hook}` (`{name}`) |" in card(hook)
+        assert in_brackets in card(hook)
+    assert "its own name of the place; SAELens runs the model **without** an SAE" in card("model.norm")
+    assert "SAELens runs the model **without**" not in card("blocks.3.hook_mlp_out")
+
+
 def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
     example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\r\n<i>", token="`x`", after=" $5")
     numbers = {"fvu": NumberWithInterval(0.2, 0.18, 0.22), "nmse": NumberWithInterval(1.0, 1.0, 1.0)}

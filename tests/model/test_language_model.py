@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from sae_lens.load_model import HookedProxyLM
 from torch.nn import Module
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, OPTConfig, T5Config
@@ -40,6 +41,14 @@ from tests.conftest import VOCABULARY
         (
             {"model_class_name": "TransformerBridge", "hook_name": "blocks.26.hook_resid_post"},
             "which has layers 0 to 25; TransformerBridge calls the residual stream after one 'blocks.13.hook_resid_post'",
+        ),
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "embed.hook_out"},
+            "'embed.hook_out' is no hook of a block of",
+        ),
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "embed.hook_out"},
+            "and the embeddings 'blocks.0.hook_resid_pre'",
         ),
     ],
 )
@@ -79,6 +88,10 @@ def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hoo
         (
             {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_pots"},
             "hook_name='blocks.2.hook_resid_pots' is no hook point of .*; nearest: .*blocks.2.hook_resid_post",
+        ),
+        (
+            {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.hook_resid_mid"},
+            "reads it at the input of a norm.* take hook_resid_pre or hook_resid_post, or a HookedTransformer",
         ),
         ({"hook_name": "model.layers.2.mlp.up_proj"}, "sae.d_in=32 .* in .* are 48 wide; set sae.d_in=48"),
     ],
@@ -176,9 +189,11 @@ def test_a_context_longer_than_a_table_of_positions_is_refused(
     ).save_pretrained(tmp_path)
     for model, hook, longest in (
         (tiny_models["gpt2"], "transformer.h.1", 1024),
+        (tiny_models["gpt2"], "blocks.1.hook_resid_post", 1024),
         (tmp_path, "model.decoder.layers.1", 64),
     ):
         of_model = raw_config | {"model_name": str(model), "hook_name": hook}
+        of_model |= {"model_class_name": "TransformerBridge"} if hook.startswith("blocks") else {}
         check_hook(build_config(of_model | {"context_size": longest}))
         with pytest.raises(ConfigError, match=f"knows {longest} positions; set context_size to that at most"):
             check_hook(build_config(of_model | {"context_size": longest + 1}))
@@ -196,7 +211,8 @@ def test_a_package_that_a_checkpoint_needs_is_named(
 
 
 def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_config, "get_pretrained_model_config", lambda _: SimpleNamespace(n_layers=6, d_model=32))
+    sizes = SimpleNamespace(n_layers=6, d_model=32, n_ctx=64)
+    monkeypatch.setattr(model_config, "get_pretrained_model_config", lambda _: sizes)
     cfg = build_config(raw_config | {"model_class_name": "HookedTransformer", "hook_name": "blocks.6.hook_resid_post"})
     with pytest.raises(ConfigError, match="which has layers 0 to 5"):
         check_hook(cfg)
@@ -258,3 +274,25 @@ def test_a_model_that_is_no_causal_one_is_refused(raw_config: dict[str, Any], tm
     T5Config(num_layers=2, d_model=32).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="of the type t5, for which transformers has no causal language model"):
         check_hook(build_config(raw_config | {"model_name": str(tmp_path)}))
+
+
+def test_a_hook_without_a_row_for_each_token_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    OPTConfig(
+        vocab_size=VOCABULARY, hidden_size=32, ffn_dim=64, num_hidden_layers=2, num_attention_heads=2
+    ).save_pretrained(tmp_path)
+    changes = {"model_name": str(tmp_path), "hook_name": "model.decoder.layers.1.fc2"}
+    cfg = build_config(raw_config | changes)
+    model = HookedProxyLM(AutoModelForCausalLM.from_config(OPTConfig.from_pretrained(tmp_path)), None, [cfg.hook_name])
+    with pytest.raises(ConfigError, match=r"gives \[3, 32\] for one text of three tokens, and no row a token"):
+        check_activations(model, cfg)
+
+
+def test_a_tower_for_images_is_neither_advised_nor_read(
+    raw_config: dict[str, Any], tiny_models: dict[str, Path]
+) -> None:
+    raw_config |= {"model_name": str(tiny_models["gemma-3-12b"])}
+    for hook in ("blocks.3.hook_resid_post", "model.vision_tower.encoder.layers.0"):
+        with pytest.raises(ConfigError, match="is not a module of") as refused:
+            check_hook(build_config(raw_config | {"hook_name": hook}))
+        assert "vision" not in str(refused.value).replace(hook, "")
+        assert "model.language_model.layers.0 to model.language_model.layers.25" in str(refused.value)

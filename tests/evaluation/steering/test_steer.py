@@ -8,7 +8,8 @@ import pytest
 import torch
 from sae_lens import SAE, GatedSAE, GatedSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformer_lens.model_bridge import TransformerBridge
+from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
@@ -18,6 +19,7 @@ from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.pass_tokens import _reads
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import (
     HOOKS,
     KINDS,
@@ -343,6 +345,8 @@ def test_a_half_precision_model_and_a_single_precision_sae_go_together(tiny_mode
         ("gemma-3-12b", "blocks.3.hook_resid_post", "model.language_model.layers.3"),
         ("proxy", "blocks.3.hook_resid_post", "model.layers.3"),
         ("bridge", "model.layers.3", "blocks.3.hook_resid_post"),
+        ("bridge", "model.layers.3.mlp", "blocks.3.mlp.hook_out"),
+        ("bridge", "model.layers.3.self_attn", "blocks.3.attn.hook_out"),
         ("hooked", "transformer.h.3", "blocks.3.hook_resid_post"),
         ("proxy", "model.layers.7", "model.layers.7"),
     ],
@@ -351,6 +355,49 @@ def test_a_hook_is_found_under_both_names(kind: str, hook: str, same_as: str, mo
     place = find_place(models(kind), hook)
     assert place.name == same_as
     assert place.module is find_place(models(kind), same_as).module
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "pythia-70m", "gemma-2-2b", "llama-3.1-8b"])
+def test_a_part_of_a_layer_gives_a_bridge_what_it_gives_transformers(preset: str, tiny_models: dict[str, Path]) -> None:
+    hf = model_of(preset, tiny_models)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models[preset])
+    tokens, seen = random_tokens(), dict[str, torch.Tensor]()
+    attention = {"gpt2": "attn", "pythia-70m": "attention"}.get(preset, "self_attn")
+    names = [f"{hook_of(preset)}.{part}" for part in ("mlp", attention)]
+
+    def keep(name: str) -> Any:
+        return lambda _, __, out: seen.update({name: out[0] if isinstance(out, tuple) else out})
+
+    handles = [hf.get_submodule(name).register_forward_hook(keep(name)) for name in names]
+    logits_of(hf, tokens)
+    for handle in handles:
+        handle.remove()
+    bridge = TransformerBridge.boot_transformers(
+        str(tiny_models[preset]), hf_model=hf, tokenizer=tokenizer, device="cpu"
+    )
+    for name in names:
+        place = find_place(bridge, name).name
+        _, cache = bridge.run_with_cache(tokens, names_filter=[place])
+        torch.testing.assert_close(cache[place], seen[name], atol=1e-5, rtol=1e-4)
+
+
+def test_opt_is_steered_though_it_goes_past_its_base_model() -> None:
+    config = OPTConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        ffn_dim=64,
+        num_hidden_layers=5,
+        num_attention_heads=2,
+        do_layer_norm_before=True,
+    )
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    tokens, sae = random_tokens(), signed_sae("model.decoder.layers.3")
+    clean = logits_of(model, tokens)
+    with steer(model, sae, latent=5, strength=20.0, token_filter=TokenFilter(seqpos_slice=(2, None))):
+        steered = logits_of(model, tokens)
+    assert torch.equal(steered[:, :2], clean[:, :2])
+    assert not torch.allclose(steered[:, 2:], clean[:, 2:])
 
 
 def test_models_of_transformer_lens_are_steered_at_the_activation_of_the_transformers_name(
@@ -396,6 +443,12 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
         ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, "transformer.h.0 to transformer.h.25"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "is not in this GPT2LMHeadModel"),
         ("gpt2", {"latent": 1, "hook_name": "blocks.0.hook_resid_pre"}, "is not in this GPT2LMHeadModel"),
+        (
+            "gpt2",
+            {"latent": 1, "hook_name": "blocks.1.hook_mlp_out"},
+            "wrap the model: TransformerBridge.boot_transformers(",
+        ),
+        ("bridge", {"latent": 1, "hook_name": "blocks.1.hook_resid_mid"}, "reaches the MLP alone and not the residual"),
         ("hooked", {"latent": 1, "hook_name": "blocks.9.hook_resid_post"}, "blocks.4.hook_resid_post"),
         ("hooked", {"latent": 1, "hook_name": "hook_embed"}, "only hooks of its blocks can be steered"),
         ("bridge", {"latent": 1, "hook_name": "blocks.3.hook_nothing"}, "nearest: blocks.3.hook_"),
