@@ -153,7 +153,7 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
             }
         facts = {
             "commit": code,
-            "environment": environment(),
+            "environment": environment(cfg.device),
             "text_sha256": digest_of(cfg.dataset_path),
             "seconds": round(time.perf_counter() - start),
             "resumed": cfg.resume_from_checkpoint is not None,

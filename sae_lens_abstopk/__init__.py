@@ -1,7 +1,5 @@
 """Bidirectional (signed) sparse autoencoders for SAELens. Importing it registers the architectures."""
 
-from importlib.metadata import PackageNotFoundError, version
-
 from sae_lens_abstopk.antipodal_merge import merge_antipodal
 from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
@@ -13,6 +11,7 @@ from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.hub import publish, pull
+from sae_lens_abstopk.provenance import version_of
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     AbsTopKTrainingSAEConfig,
@@ -64,7 +63,4 @@ __all__ = [
     "unmirror",
 ]
 
-try:
-    __version__ = version("sae-lens-abstopk")
-except PackageNotFoundError:  # a clone on the path that is not installed
-    __version__ = "unknown"
+__version__ = version_of("sae-lens-abstopk")

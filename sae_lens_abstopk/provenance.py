@@ -1,8 +1,9 @@
 """Where numbers come from: the commit, the versions and the machine."""
 
 import hashlib
+import os
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 
@@ -15,11 +16,19 @@ CODE += ("pyproject.toml", "uv.lock")
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 
+def version_of(package: str) -> str:
+    """Of an installed package; "unknown" of this one where it is a clone on the path that is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def environment(device: torch.device | str | None = None) -> dict[str, str]:
     """Versions, and what ``device`` is that numbers are computed on: by default a GPU where there is one."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return {"python": python_version(), "device": name, **{package: version(package) for package in PACKAGES}}
+    return {"python": python_version(), "device": name, **{package: version_of(package) for package in PACKAGES}}
 
 
 def commit() -> str | None:
@@ -51,6 +60,8 @@ def _git(*command: str) -> bytes:
     if not (root / ".git").exists():
         return b""
     try:
-        return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False).stdout
+        # without what git tells its hooks, which may be of another repository
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False, env=env).stdout
     except OSError:  # git is not installed
         return b""

@@ -56,8 +56,17 @@ def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_
     corpus = Path(python("-c", shown).strip())
     assert corpus.is_file()
     assert installed in corpus.parents
+    shipped = (
+        "import sae_lens_abstopk as s; from sae_lens_abstopk.evaluation.suite import load_suite; "
+        "from sae_lens_abstopk.explorer.site import environment; from sae_lens_abstopk.yaml_files import data_folder; "
+        "s.load_task('gender'); load_suite('full'); environment(); "
+        "print((data_folder('evals') / 'multiple_choice' / 'general_knowledge.jsonl').is_file())"
+    )
+    assert python("-c", shipped).strip() == "True"
+    assert list((installed / "sae_lens_abstopk" / "explorer" / "assets").glob("*.js"))
     abstopk("train", str(tmp_path / "c.yaml"), f"output_path={tmp_path / 'run'}")
     assert (tmp_path / "run" / "sae_weights.safetensors").is_file()
+    assert "README.md" in abstopk("publish", str(tmp_path / "run"), "--repo", "someone/name", "--dry-run")
 
 
 @pytest.mark.slow
@@ -67,4 +76,5 @@ def test_the_source_distribution_is_whole(built: Path) -> None:
     expected = {"README.md", "LICENSE", "pyproject.toml", "training_configs/quickstart.yaml", "evals/README.md"}
     assert expected <= names
     assert "training_configs/text/smollm2_samples.jsonl.gz" in names
+    assert any(name.startswith("evals/releases/") and name.endswith(".safetensors") for name in names), "tests read it"
     assert not [name for name in names if name.startswith((".venv", "runs", "models"))]

@@ -1,5 +1,6 @@
 """Where numbers come from."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,10 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "evidence" / "results").mkdir(parents=True)
     (tmp_path / "evidence" / "study.yaml").write_text("1\n")
     (tmp_path / "evidence" / "results" / "runs.jsonl").write_text("1\n")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:  # in a hook of git, those of the user's clone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for command in (("init", "-q"), ("config", "user.name", "a"), ("config", "user.email", "a@b.c"), *COMMIT):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
     monkeypatch.setattr(provenance, "PACKAGE", package)
@@ -35,6 +40,22 @@ def test_of_a_clone_the_commit_is_known_and_whether_the_package_was_edited(clone
     assert commit
     (clone / "code.py").write_text("2\n")
     assert provenance.commit() == f"{commit}-dirty"
+
+
+@pytest.mark.usefixtures("clone")
+def test_in_a_hook_of_another_repository_the_commit_is_that_of_the_clone(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = provenance.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path_factory.mktemp("other")))
+    assert provenance.commit() == commit
+
+
+def test_a_clone_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package", "torch"))
+    found = provenance.environment("cpu")
+    assert found["no-such-package"] == "unknown"
+    assert found["torch"][0].isdigit()
 
 
 @pytest.mark.parametrize(("edited", "is_code"), [("study.yaml", True), ("results/runs.jsonl", False)])

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import wandb
 import yaml
 from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
@@ -319,13 +318,14 @@ def test_text_of_a_model_is_text_on_every_page(raw_config: dict[str, Any], tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("wandb_folder")
 def test_keys_are_in_no_file_and_on_no_screen(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     logger = {"wandb_log_frequency": 1, "log_to_wandb": True, "log_to_mlflow": True, "log_to_tensorboard": True}
     raw = raw_config | {"logger": logger, "checkpoint_freq": 2}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw))
@@ -339,4 +339,3 @@ def test_keys_are_in_no_file_and_on_no_screen(
     for name, value in KEYS.items():
         assert value not in said, name
         assert [path for path in files if value.encode() in path.read_bytes()] == [], name
-    wandb.teardown()  # or the next run in this process would write where this one did

@@ -2,7 +2,6 @@
 
 import platform
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,6 +11,7 @@ from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import file_sha256, leads_up
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
+from sae_lens_abstopk.provenance import version_of
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
 
 MANIFEST_FILENAME = "abstopk.json"
@@ -186,7 +186,7 @@ class Manifest:
             self,
             saes=self.saes | saes,
             license=license or self.license,
-            versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         )
 
 

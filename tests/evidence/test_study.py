@@ -99,7 +99,7 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     base = yaml.safe_load((runs.HERE / "config.yaml").read_text())
     base |= {"context_size": 16, "training_tokens": 2048, "train_batch_size_tokens": 64, "n_batches_in_buffer": 16}
     base |= {"lr_warm_up_steps": 2, "lr_decay_steps": 4, "checkpoint_freq": 16}
-    config.write_text(yaml.safe_dump(base))
+    config.write_text(yaml.safe_dump(base | {"device": "cpu"}))
     here = tmp_path / "evidence"
     here.mkdir()
     (here / "study.yaml").write_text(yaml.safe_dump({"config": str(config), **SMALL}, sort_keys=False))

@@ -386,24 +386,17 @@ def test_a_run_works_outside_the_main_thread(raw_config: dict[str, Any]) -> None
     assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
 
 
-def test_wandb_gets_the_metrics_when_asked(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
+def test_wandb_gets_the_metrics_when_asked(raw_config: dict[str, Any], wandb_folder: Path) -> None:
     raw_config["logger"] |= {"log_to_wandb": True, "log_weights_to_wandb": False}
     train(build_config(raw_config), console=QUIET)
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert list(wandb_folder.glob("wandb/offline-run-*/*.wandb"))
 
 
+@pytest.mark.usefixtures("wandb_folder")
 @pytest.mark.parametrize("with_weights", [True, False])
 def test_wandb_gets_the_files_of_each_sae_when_they_are_there_and_its_failure_costs_none(
-    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, with_weights: bool
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, with_weights: bool
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    monkeypatch.setenv("WANDB_SILENT", "true")
     raw_config["logger"] |= {"log_to_wandb": True, "log_weights_to_wandb": with_weights}
     raw_config["companions"] = {"plain": {"architecture": "topk"}}
     logged = {}
@@ -565,6 +558,7 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler looks at attributes that warn
 def test_a_compiled_run_agrees_with_a_plain_one(raw_config: dict[str, Any], tmp_path: Path) -> None:
     weights = []
