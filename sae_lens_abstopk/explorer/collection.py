@@ -118,7 +118,7 @@ class Collector:
 
 
 # all that a saved pass is made of; a change of what these hold is another format
-FORMAT = 2
+FORMAT = 3
 _SAVED = [
     Collector,
     CollectionSettings,
