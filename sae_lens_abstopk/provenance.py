@@ -40,7 +40,7 @@ def commit() -> str | None:
 def digest_of_code(package: Path) -> str:
     """A digest of names and contents of all Python files of a package."""
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted(path for path in package.rglob("*.py") if path.is_file()):  # an editor's lock is none
         digest.update(repr((path.relative_to(package).as_posix(), path.read_bytes())).encode())
     return digest.hexdigest()[:12]
 

@@ -2,9 +2,12 @@
 
 import json
 import re
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+import torch
 import yaml
 from typing_extensions import override
 
@@ -55,10 +58,29 @@ def yaml_value(text: str) -> Any:
 
 def yaml_text(value: Any) -> str:
     """The value as Python writes it where :func:`yaml_value` reads that back equal, else as JSON, which is YAML."""
+    value = value.item() if isinstance(value, np.generic) else value
     plain = str(value)
     read = yaml_value(plain)
     same = type(read) is type(value) and read == value
-    return plain if same else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        plain
+        if same
+        else json.dumps(
+            value, ensure_ascii=False, default=lambda part: part.item() if isinstance(part, np.generic) else str(part)
+        )
+    )
+
+
+def yaml_document(content: Mapping[str, Any]) -> str:
+    """
+    A YAML file that :func:`read_yaml` reads back equal, in the order of ``content``.
+
+    Paths, tuples, NumPy numbers, and devices and types of torch are written as the plain values that they stand for.
+
+    Raises:
+        yaml.YAMLError: a value has no such form.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 TAG = "tag:yaml.org,2002:"
@@ -87,6 +109,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
-    f"{TAG}float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would read as a number."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver(
+        f"{TAG}float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+_Dumper.add_multi_representer(PurePath, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_multi_representer(np.generic, lambda dumper, value: dumper.represent_data(value.item()))
+_Dumper.add_representer(torch.device, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_representer(torch.dtype, lambda dumper, value: dumper.represent_str(str(value).removeprefix("torch.")))
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))

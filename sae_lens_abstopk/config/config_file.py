@@ -5,12 +5,10 @@ import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import fields
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, get_type_hints
 
-import numpy as np
 import pydantic
-import torch
 import yaml
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
@@ -23,7 +21,7 @@ from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.one_or_more import one_or_more
-from sae_lens_abstopk.yaml_files import yaml_text, yaml_value
+from sae_lens_abstopk.yaml_files import yaml_document, yaml_text, yaml_value
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
 NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
@@ -55,10 +53,9 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
     """
     raw, where = read_raw(source)
     given: Any = overrides
-    changes = one_or_more(given)
     if hasattr(given, "items"):  # also of wandb.config, which is no Mapping
-        changes = [f"{key}={yaml_text(value)}" for key, value in given.items()]
-    for change in changes:
+        given = [f"{key}={yaml_text(value)}" for key, value in given.items()]
+    for change in one_or_more(given):
         apply_override(raw, change)
     return build_config(raw, where=where)
 
@@ -182,18 +179,7 @@ def dump_config(cfg: TrainingConfig) -> str:
     }
     if cfg.companions:
         document["companions"] = {name: sae_section(sae) for name, sae in cfg.companions.items()}
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Also writes what Python callers give in place of the plain values that a file has."""
-
-
-_Dumper.add_multi_representer(PurePath, lambda dumper, value: dumper.represent_str(str(value)))
-_Dumper.add_multi_representer(np.generic, lambda dumper, value: dumper.represent_data(value.item()))
-_Dumper.add_representer(torch.device, lambda dumper, value: dumper.represent_str(str(value)))
-_Dumper.add_representer(torch.dtype, lambda dumper, value: dumper.represent_str(str(value).removeprefix("torch.")))
-_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))
+    return yaml_document(document)
 
 
 def checked_again(cfg: TrainingConfig) -> TrainingConfig:

@@ -18,7 +18,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS, evaluation_config, explaining_options, kept_back
 from sae_lens_abstopk.evaluation.measurable import processing_of, recorded_options, warn_of_other_weights
 from sae_lens_abstopk.evaluation.sae_loading import Source, is_release, load_sae, origin_of
-from sae_lens_abstopk.model.hook_places import find_place, residual_layer, transformers_model
+from sae_lens_abstopk.model.hook_places import find_place, residual_layer
 from sae_lens_abstopk.model.language_model import check_activations, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text import TextPart, load_text
@@ -125,11 +125,8 @@ class Subjects(LoadedSAEs):
 
 
 def _as_called_in(model: Any, cfg: TrainingConfig) -> TrainingConfig:
-    """``cfg`` with its hook under the name that a model in memory has for it, once two tokens have been run up to there."""
-    known = isinstance(model, HookedRootModule) or (
-        isinstance(model, nn.Module) and transformers_model(model) is not None
-    )
-    named = find_place(model, cfg.hook_name).name if known else cfg.hook_name
+    """``cfg`` with its hook under the name that a model in memory has for it, once three tokens have been run up to there."""
+    named = find_place(model, cfg.hook_name).name if isinstance(model, nn.Module) else cfg.hook_name
     if not isinstance(model, HookedRootModule):
         raise ConfigError(
             f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or what SAELens makes of a "

@@ -34,6 +34,11 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
     models = sorted({str(sae.training["model_name"]) for sae in own.values() if "model_name" in sae.training})
     base_models = sorted({sae.base_model for sae in saes.values() if sae.base_model})
     plots = {sae_id: f"{sae_id}/{PLOT_FILENAME}" for sae_id in own}
+    in_transformer_lens = {
+        sae_id: name
+        for sae_id, sae in saes.items()
+        if (name := transformer_lens_name(str(sae.training.get("hook_name"))))
+    }
     metadata = ModelCardData(
         library_name="saelens",
         license=manifest.license,
@@ -56,12 +61,9 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         partly_signed={
             sae_id: saes[sae_id] for sae_id in signed if saes[sae_id].signed_latents not in (None, saes[sae_id].d_sae)
         },
-        in_transformer_lens={
-            sae_id: name
-            for sae_id, sae in saes.items()
-            if (name := transformer_lens_name(str(sae.training.get("hook_name"))))
-        },
-        of_transformers=any("hook_" not in str(sae.training.get("hook_name")) for sae in saes.values()),
+        in_transformer_lens=in_transformer_lens,
+        of_bridge=any(name.endswith(".hook_out") for name in in_transformer_lens.values()),
+        of_transformers=any("hook_" not in (sae.training.get("hook_name") or "hook_") for sae in saes.values()),
         selects=any(key in sae.training for sae in own.values() for key in SELECTION_KEYS),
         stock=[sae_id for sae_id, sae in saes.items() if not needs_import(sae.architecture)],
         registered=[sae_id for sae_id, sae in saes.items() if needs_import(sae.architecture)],

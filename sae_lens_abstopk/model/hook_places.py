@@ -94,7 +94,8 @@ def transformer_lens_name(hook_name: str) -> str | None:
 
     None where that is no such name. Only a TransformerBridge has the parts.
     """
-    if part := LAYER_PART.search(hook_name):
+    part = LAYER_PART.search(hook_name)
+    if part and not OTHER_TOWERS.search(hook_name):
         return f"blocks.{part[1]}.{part[2] or 'attn'}.hook_out"
     layer = None if hook_name.startswith("blocks.") else residual_layer(hook_name)
     return None if layer is None else f"blocks.{layer}.hook_resid_post"

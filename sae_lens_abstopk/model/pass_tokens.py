@@ -47,7 +47,7 @@ class PassTokens:
             special = torch.tensor(token_filter.special_tokens, device=self.ids.device)
             kept &= ~torch.isin(self.ids[:, newest], special).to(kept.device)
         if token_filter.max_norm is not None:
-            kept &= activations.flatten(2).float().norm(dim=-1) <= token_filter.max_norm
+            kept &= token_filter.within_norm(activations.flatten(2))
         if not prompt:
             column = torch.arange(width, device=kept.device).expand_as(kept)
             kept &= column == torch.where(real, column, -1).amax(-1, keepdim=True)

@@ -10,7 +10,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.language_model import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
+from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite
 
 # texts that are tokenised and sorted together: enough for little padding, few enough to forget
 WINDOW = 2048
@@ -147,6 +147,7 @@ def _run(passes: ModelPasses, taken: list[_Tokens], rules: ReadingRules, *, n_bo
         row[:length][slice(*rules.token_filter.seqpos_slice)] = True
     elsewhere = replace(rules.token_filter, seqpos_slice=(None,))
     kept = real & in_slice & elsewhere.keep(tokens, activations).to(device)
+    require_finite(activations[kept.to(activations.device)], passes.hook_name)
     return TextBatch(
         rows=torch.tensor([text.row for text in taken]),
         activations=activations,

@@ -68,9 +68,14 @@ class TokenFilter:
         if self.special_tokens:
             kept &= ~torch.isin(tokens, torch.tensor(self.special_tokens, device=tokens.device))
         if self.max_norm is not None:
-            norms = activations.float().norm(dim=-1)
-            kept &= ((norms <= self.max_norm) | ~norms.isfinite()).to(kept.device)
+            kept &= self.within_norm(activations).to(kept.device)
         return kept
+
+    def within_norm(self, activations: torch.Tensor) -> torch.Tensor:
+        """Which activations [..., d_in] the norm limit leaves in, or says nothing of: those that are not finite."""
+        assert self.max_norm is not None
+        norms = activations.float().norm(dim=-1)
+        return ~(norms > self.max_norm) | norms.isinf()
 
     def kept(
         self, tokens: torch.Tensor, activations: torch.Tensor, hook_name: str
@@ -83,11 +88,7 @@ class TokenFilter:
         """
         kept = self.keep(tokens, activations).to(activations.device)
         x = activations[kept].float()
-        if not x.isfinite().all():
-            raise ConfigError(
-                f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or infinite, as "
-                "in float16, which overflows; load the model in bfloat16 or float32."
-            )
+        require_finite(x, hook_name)
         return kept, x
 
     def require_any(self, n_tokens: int) -> None:
@@ -102,3 +103,17 @@ class TokenFilter:
                 f"no token of the text is kept ({self}), so nothing can be measured; is this the model that the SAE was trained "
                 "on, loaded in the same way, and the text longer than the positions that are left out?"
             )
+
+
+def require_finite(x: torch.Tensor, hook_name: str) -> None:
+    """
+    Refuse activations [n, d_in] of a model that overflows.
+
+    Raises:
+        ConfigError: one is NaN or infinite.
+    """
+    if not x.isfinite().all():
+        raise ConfigError(
+            f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or infinite, as "
+            "in float16, which overflows; load the model in bfloat16 or float32."
+        )

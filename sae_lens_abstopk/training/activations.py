@@ -152,7 +152,7 @@ class FilteredActivationsStore(ActivationsStore):
             generator=self.generator,
         )
         # the buffer holds what it is given, which may be half precision: too little to scale, or to whiten, in
-        return map(torch.Tensor.float, self._buffer)
+        return map(_widened, self._buffer)
 
     def close(self) -> None:
         """Stop reading ahead, and store what a cache is still to be given; read on, the text starts again."""
@@ -338,3 +338,7 @@ def saelens_notes_off() -> Iterator[None]:
             yield
     finally:
         sae_lens.logger.setLevel(level)
+
+
+def _widened(batch: torch.Tensor) -> torch.Tensor:
+    return batch.float() if batch.dtype.itemsize < 4 else batch

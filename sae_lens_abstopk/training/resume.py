@@ -9,6 +9,7 @@ from sae_lens_abstopk.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import LOCK
 from sae_lens_abstopk.training.checkpoint import MANIFEST, checkpoints, damage, newest_checkpoint
+from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, METRICS_FILENAME, checkpoint_root, part_folder
 from sae_lens_abstopk.training.same_run import require_same_run
 from sae_lens_abstopk.training.training_state import STATE
@@ -61,7 +62,7 @@ def is_finished(cfg: TrainingConfig) -> bool:
     Whether the run folder holds what the run leaves at its end: the weights of all its SAEs.
 
     Raises:
-        ConfigError: it holds a run with other settings, or the beginning of one, or a config.yaml that no run wrote.
+        ConfigError: it holds a run with other settings, or the beginning of one that took a step, or a config.yaml that no run wrote.
     """
     output = Path(cfg.output_path or "")
     _refuse_config_of_nobody(cfg)
@@ -105,10 +106,11 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
 
 
 def _left_in(folder: Path) -> list[Path]:
-    """What a run has left in the folder of one of its SAEs; a file of metrics without a row is of one that took no step."""
-    weights, metrics = folder / SAE_WEIGHTS_FILENAME, folder / METRICS_FILENAME
-    has_rows = metrics.is_file() and len(metrics.read_bytes().splitlines()) > 1
-    return [file for file, left in ((weights, weights.exists()), (metrics, has_rows)) if left]
+    """What a run has left in the folder of one of its SAEs; metrics that are a header alone are of one that took no step."""
+    metrics = folder / METRICS_FILENAME
+    took_no_step = metrics.is_file() and metrics.read_bytes().splitlines() == [",".join(COLUMNS).encode()]
+    files = [folder / SAE_WEIGHTS_FILENAME, *([] if took_no_step else [metrics])]
+    return [file for file in files if file.exists()]
 
 
 def _require_same_run_if_begun(cfg: TrainingConfig) -> None:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import yaml
-
 from sae_lens_abstopk.config.config_file import dump_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.files import write_whole
+from sae_lens_abstopk.yaml_files import yaml_document, yaml_value
 
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
@@ -31,5 +30,5 @@ def under_checkpoint_path(cfg: TrainingConfig, name: str) -> TrainingConfig:
 
 def write_config(folder: Path, cfg: TrainingConfig) -> None:
     """Write the config of a run, whole or not at all, so that the file starts the run anew."""
-    document = yaml.safe_load(dump_config(cfg)) | {"resume_from_checkpoint": None}
-    write_whole(folder / CONFIG_FILENAME, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+    document = yaml_value(dump_config(cfg)) | {"resume_from_checkpoint": None}
+    write_whole(folder / CONFIG_FILENAME, yaml_document(document))

@@ -17,7 +17,7 @@ from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.config.config_file import checked_again
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
-from sae_lens_abstopk.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.errors import ConfigError, TrainingStopped, causes
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.text import load_text
@@ -310,6 +310,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         except Exception as error:
             clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
             failed = error
+            if isinstance(error, ConfigError):
+                failed = ConfigError(f"held-out text: {error} Or go on without measuring it, with perf_log_freq=0.")
         if any_rank(failed is not None):
             self.checkpoints.save_and_say(self.batches.position(), self.console)
             raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
@@ -346,7 +348,10 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             run = TrainingRun(cfg, console=console)
             run.run()
         except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
-            clear_frames(error.__traceback__)  # a notebook keeps it, and with it the model, the SAEs and Adam's moments
+            for cause in (error, *causes(error.__cause__), *causes(error.__context__)):
+                clear_frames(
+                    cause.__traceback__
+                )  # a notebook keeps them, and with them the model, the SAEs and Adam's moments
             run = None
             raise
     for sae in run.saes.values():

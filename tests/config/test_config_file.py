@@ -25,6 +25,7 @@ from sae_lens_abstopk.config.presets import preset_names, variant_names
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.training import runner
 from sae_lens_abstopk.training.activations import saelens_notes_off
+from sae_lens_abstopk.training.run_folder import write_config
 from sae_lens_abstopk.yaml_files import data_folder, yaml_text, yaml_value
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
@@ -481,10 +482,20 @@ def test_thresholds_in_half_precision_cannot_follow_a_target(raw_config: dict[st
 
 def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
-    changes = {"sae.k": 7, "lr": 1e-5, "output_path": "a: b", "exclude_special_tokens": [3]}
+    changes = {"sae.k": np.int64(7), "lr": np.float64(1e-5), "output_path": "a: b", "exclude_special_tokens": [3]}
     listed = ["sae.k=7", "lr=0.00001", "output_path='a: b'", "exclude_special_tokens=[3]"]
     for given in (changes, SimpleNamespace(items=changes.items)):
         assert load_config(tmp_path / "c.yaml", given) == load_config(tmp_path / "c.yaml", listed)  # type: ignore[arg-type]
+
+
+def test_texts_that_look_like_numbers_stay_texts(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config |= {"output_path": str(tmp_path / "1e5"), "model_from_pretrained_kwargs": {"revision": "123e4567"}}
+    raw_config["logger"] |= {"run_name": "3e-4"}
+    raw_config["companions"] = {"1e-3": {"k": 3}}
+    cfg = build_config(raw_config)
+    assert checked_again(cfg) == cfg
+    write_config(tmp_path, cfg)
+    assert load_config(tmp_path / "config.yaml") == cfg
 
 
 def test_values_as_python_has_them_are_those_of_a_file(raw_config: dict[str, Any]) -> None:

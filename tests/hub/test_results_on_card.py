@@ -218,10 +218,13 @@ def test_the_card_tells_of_hooks_that_saelens_may_not_find() -> None:
         sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {"hook_name": hook}, None, {})
         return " ".join(model_card(Manifest({"mine": sae}), REPO).split())
 
-    in_brackets = "its own name of the place, which is in brackets above; SAELens runs the model **without** an SAE"
+    in_brackets = "its own name of the place, which is in brackets above"
     for hook, name in (("model.layers.3", "blocks.3.hook_resid_post"), ("model.layers.3.mlp", "blocks.3.mlp.hook_out")):
         assert f"| `{hook}` (`{name}`) |" in card(hook)
         assert in_brackets in card(hook)
+        assert (
+            "is in a TransformerBridge alone); SAELens runs the model **without** an SAE" in card(hook)
+        ) == hook.endswith("mlp")
     assert "its own name of the place; SAELens runs the model **without** an SAE" in card("model.norm")
     assert "SAELens runs the model **without**" not in card("blocks.3.hook_mlp_out")
 

@@ -19,10 +19,13 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training import held_out_loss, interruption
 from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.batch_stream import NoBatchError
 from sae_lens_abstopk.training.checkpoint import damage
+from sae_lens_abstopk.training.divergence import DivergedError
 from tests.test_cli import invoke
 from tests.training.exactness import differences
 from tests.training.runs import run_of, signals_in, state_of
@@ -209,17 +212,20 @@ def test_a_run_that_took_no_step_left_none(raw_config: dict[str, Any], monkeypat
         run_of(raw_config)
 
 
-def test_a_run_that_was_stopped_is_freed(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, DivergedError, NoBatchError])
+def test_a_run_that_was_stopped_is_freed(
+    raw_config: dict[str, Any], kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs: list[Any] = []
 
     def stopped(self: Any, *_: Any, **__: Any) -> None:
         runs.append(weakref.ref(self))
-        raise torch.OutOfMemoryError
+        raise kind(ConfigError("too little text")) if kind is NoBatchError else kind
 
     monkeypatch.setattr(runner_module.TrainingRun, "_step", stopped)
     try:
         train(build_config(raw_config), console=Console(quiet=True))
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, TrainingStopped, ConfigError) as error:
         kept = error  # as a notebook does
     gc.collect()
     assert runs[0]() is None

@@ -157,10 +157,8 @@ def test_tensorboard_does_not_show_what_a_run_went_back_from(raw_config: dict[st
 
 
 @pytest.fixture
-def wandb_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+def wandb_calls(wandb_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001  # sets where
     """W&B on this machine alone; what the runs were opened with."""
-    for key, value in (("WANDB_MODE", "offline"), ("WANDB_DIR", str(tmp_path)), ("WANDB_SILENT", "true")):
-        monkeypatch.setenv(key, value)
     calls: list[dict[str, Any]] = []
     original = wandb.init
 
