@@ -62,13 +62,11 @@ def yaml_text(value: Any) -> str:
     plain = str(value)
     read = yaml_value(plain)
     same = type(read) is type(value) and read == value
-    return (
-        plain
-        if same
-        else json.dumps(
-            value, ensure_ascii=False, default=lambda part: part.item() if isinstance(part, np.generic) else str(part)
-        )
-    )
+    return plain if same else json.dumps(value, ensure_ascii=False, default=_part_of_json)
+
+
+def _part_of_json(part: Any) -> Any:
+    return part.item() if isinstance(part, np.generic) else str(part)
 
 
 def yaml_document(content: Mapping[str, Any]) -> str:

@@ -155,7 +155,7 @@ def without_adapter(hf: nn.Module) -> nn.Module:
 
 
 def _base_model(hf: nn.Module) -> nn.Module:
-    own = without_adapter(hf)  # the base model of PEFT is an adapter's, which generate goes past
+    own: Any = without_adapter(hf)  # the base model of PEFT is an adapter's, which generate goes past
     base = getattr(own, "base_model", own)
     if isinstance(inner := getattr(base, "decoder", None), nn.Module) and not own.config.is_encoder_decoder:
         base = inner  # OPT goes past the model around it
