@@ -192,8 +192,17 @@ def checked_again(cfg: TrainingConfig) -> TrainingConfig:
     try:
         text = dump_config(cfg)
     except yaml.YAMLError as error:
+        value = error.args[-1]
+        keys = [f.name for f in fields(cfg) if getattr(cfg, f.name) is value]
+        keys += [
+            f"{name}.{f.name}"
+            for name, sae in cfg.all_saes.items()
+            for f in fields(sae)
+            if getattr(sae, f.name) is value
+        ]
         raise ConfigError(
-            f"the config holds {error.args[-1]!r}, which no config file can; give numbers, texts, lists, mappings."
+            f"the config holds {value!r}, which no config file can{', in ' + keys[0] if keys else ''}; give numbers, texts, lists "
+            "or mappings of these."
         ) from None
     again = build_config(yaml_value(text))
     for name, sae in again.all_saes.items():

@@ -22,16 +22,16 @@ STEER = f"""\
 for strength in (-4.0, 4.0):  # towards the negative pole, towards the positive
     with steer(model, sae, latent={LATENT}, strength=strength, scale={SCALE}):
 """
-# without a cache of keys, with which the layers of a bridge see the newest token alone (TransformerLens 3.9)
-UNCACHED = ", use_past_kv_cache=False"
 # what is printed, in the model's own way of going on
 TOKENS = """\
         ids = model.generate(**inputs, max_new_tokens=30, do_sample=False)
     print(strength, tokenizer.decode(ids[0]))
 """
 TEXT = """\
-        print(strength, model.generate("I think that", max_new_tokens=30, do_sample=False, verbose=False{cache}))
+        print(strength, model.generate("I think that", max_new_tokens=30, do_sample=False, verbose=False))
 """
+# with a cache of keys, the layers of a bridge see the newest token alone (TransformerLens 3.9)
+UNCACHED_TEXT = TEXT.replace("verbose=False", "verbose=False, use_past_kv_cache=False")
 
 
 def snippet(source: str, about: Provenance) -> str:
@@ -51,21 +51,13 @@ def snippet(source: str, about: Provenance) -> str:
         return _program("\n".join(needed), f"{load}\n")
     hugging_face = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     if about.model_class == "HookedTransformer":
-        needed, model, steered = (
-            ["from transformer_lens import HookedTransformer"],
-            HOOKED,
-            STEER + TEXT.replace("{cache}", ""),
-        )
+        needed, model, steered = ["from transformer_lens import HookedTransformer"], HOOKED, STEER + TEXT
     elif "hook_" not in about.hook or (RESIDUAL.fullmatch(about.hook) and about.hook != EMBEDDED):
         # places that transformers has modules for
         needed, model, steered = [hugging_face], HUGGING_FACE, INPUTS + STEER + TOKENS
     else:
         bridge = "from transformer_lens.model_bridge import TransformerBridge"
-        needed, model, steered = (
-            [bridge, hugging_face],
-            HUGGING_FACE + BRIDGE,
-            STEER + TEXT.replace("{cache}", UNCACHED),
-        )
+        needed, model, steered = [bridge, hugging_face], HUGGING_FACE + BRIDGE, STEER + UNCACHED_TEXT
     named = about.model_source if model == HOOKED else name_on_hub(about.model_source)
     options = "".join(f", {key}={value!r}" for key, value in about.loaded_with.items())
     imports = "\n".join(["from sae_lens import SAE", *needed])

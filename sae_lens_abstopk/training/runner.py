@@ -348,10 +348,9 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             run = TrainingRun(cfg, console=console)
             run.run()
         except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
+            # a notebook keeps these, and with them the model, the SAEs and Adam's moments
             for cause in (error, *causes(error.__cause__), *causes(error.__context__)):
-                clear_frames(
-                    cause.__traceback__
-                )  # a notebook keeps them, and with them the model, the SAEs and Adam's moments
+                clear_frames(cause.__traceback__)
             run = None
             raise
     for sae in run.saes.values():
