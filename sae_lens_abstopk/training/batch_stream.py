@@ -77,7 +77,8 @@ class BatchStream(Iterator[torch.Tensor]):
             position = self._store.position()
             if self._ready:
                 waiting_batches = [*self._ready, *([position.served] if len(position.served) else [])]
-                position = position._replace(served=torch.cat(waiting_batches))
+                # batches are served in float32, rows are held as the model or a cache gave them
+                position = position._replace(served=torch.cat(waiting_batches).to(position.waiting.dtype))
             return position
 
     def close(self) -> None:

@@ -64,6 +64,17 @@ def test_a_buffer_refilled_with_the_rows_of_another_goes_on_with_its_batches(
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@pytest.mark.parametrize(("saved", "new"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)])
+def test_rows_saved_where_the_model_ran_in_another_type_are_mixed_with_new_ones(
+    saved: torch.dtype, new: torch.dtype
+) -> None:
+    buffer = MixingBuffer((rows.to(new) for rows in blocks([9, 9])), buffer_size=16, batch_size=4, mix_fraction=0.0)
+    buffer.refill(torch.full((4, 3), -1.0).to(saved), torch.full((2, 3), -2.0).to(saved))
+    found = torch.cat(list(buffer))
+    assert found.dtype == torch.float32
+    assert found[:, 0].tolist() == [-1.0] * 4 + [-2.0] * 2 + list(range(18))
+
+
 class LargeStorages(TorchDispatchMode):
     """Bytes of every storage, by address, that is made with room for as many rows as a buffer has."""
 

@@ -46,8 +46,15 @@ JUMPRELU = {"architecture": "jumprelu", "l0_coefficient": 1.0}
             "perf_log_freq": 2,
         },
         {"activation_cache": "cache", "activations_mixing_fraction": 0.0},
+        {"activation_cache": "cache", "n_batches_in_buffer": 8, "prefetch_llm_batches": 2},
     ],
-    ids=["rows at norm 1", "companions and schedules", "whitened, prefetched, in autocast", "cached"],
+    ids=[
+        "rows at norm 1",
+        "companions and schedules",
+        "whitened, prefetched, in autocast",
+        "cached",
+        "cached, prefetched",
+    ],
 )
 def test_a_run_that_was_stopped_twice_ends_as_one_that_was_not(
     changes: dict[str, Any], raw_config: dict[str, Any], tmp_path: Path, stop_after: Callable[..., None]
