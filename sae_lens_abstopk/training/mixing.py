@@ -85,9 +85,10 @@ class MixingBuffer(Iterator[torch.Tensor]):
             self._rows = torch.cat([self._rows, self._rows.new_empty(len(grown), *self._rows.shape[1:])])
             self._free = torch.cat([self._free, grown])
         taken, self._free = self._free[: len(block)], self._free[len(block) :]
-        dtype = torch.promote_types(self._rows.dtype, block.dtype)  # a refilled buffer may be of another machine's
-        self._rows = self._rows.to(dtype)
-        self._rows[taken] = block.to(dtype)
+        if block.dtype != self._rows.dtype:  # refilled with rows of a machine on which the model ran in another type
+            dtype = torch.promote_types(self._rows.dtype, block.dtype)
+            self._rows, block = self._rows.to(dtype), block.to(dtype)
+        self._rows[taken] = block
         self._order = torch.cat([self._order, taken])
 
     def _serve(self, *, whole: bool) -> None:
