@@ -26,8 +26,8 @@ from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_root
-from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.same_run import require_same_run
+from sae_lens_abstopk.training.train import train
 
 HERE = Path(__file__).parent
 TUNING = HERE / "results" / "tuning.json"

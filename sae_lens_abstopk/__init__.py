@@ -27,7 +27,7 @@ from sae_lens_abstopk.saes import (
 from sae_lens_abstopk.saes.gauge import canonical_gauge
 from sae_lens_abstopk.saes.mirror import mirror, unmirror
 from sae_lens_abstopk.saes.topk_codes import decode_topk, encode_topk
-from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.train import train
 
 __all__ = [
     "AbsTopKTrainingSAE",

@@ -15,7 +15,7 @@ from sae_lens_abstopk.saes.load_note import needs_import
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
-from sae_lens_abstopk.training.runner import TrainingResult, train
+from sae_lens_abstopk.training.train import TrainingResult, train
 
 LOAD_LINES = """\
 from sae_lens import SAE

@@ -69,7 +69,7 @@ def train(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.config.config_file import dump_config, load_config
         from sae_lens_abstopk.training.resume import is_finished
-        from sae_lens_abstopk.training.runner import train as run_training
+        from sae_lens_abstopk.training.train import train as run_training
         from sae_lens_abstopk.yaml_files import yaml_text
 
         changes = list(overrides or ())

@@ -13,7 +13,7 @@ from sae_lens_abstopk.model.language_model import check_hook, require_tokenizer
 from sae_lens_abstopk.training.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.train import train
 
 
 def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -17,7 +16,7 @@ from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.config.config_file import checked_again
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
-from sae_lens_abstopk.errors import ConfigError, TrainingStopped, causes
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.text import load_text
@@ -30,7 +29,7 @@ from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_sc
 from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
 from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
 from sae_lens_abstopk.training.checkpoint import all_at_once
-from sae_lens_abstopk.training.distributed import of_this_rank, ranks_started
+from sae_lens_abstopk.training.distributed import of_this_rank
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
@@ -46,21 +45,6 @@ from sae_lens_abstopk.training.tracking import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
 from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run leaves behind."""
-
-    folders: dict[str, Path]
-    """Folder of each SAE: ``"sae"`` and the companions by name."""
-    saes: dict[str, TrainingSAE[Any]]
-    """
-    The SAEs in their training form and in evaluation mode, scale folded into the weights.
-
-    In evaluation mode one that selects over the batch codes each token alone, by its threshold. For :func:`evaluate` and
-    :func:`explore` give ``folders``, which hold the same SAEs for inference.
-    """
 
 
 class TrainingRun(LanguageModelSAETrainingRunner):
@@ -321,39 +305,3 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     def _set_sae_metadata(self) -> None:
         super()._set_sae_metadata()
         note_run(self.saes, self.cfg, max_norm=self.max_norm)
-
-
-def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingResult:
-    """
-    Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
-
-    Started by ``torchrun``, the processes share the run (see :mod:`.distributed`); the first writes.
-
-    Args:
-        cfg: As :func:`load_config` makes it, or one built in Python.
-        console: Where progress is shown; by default the terminal.
-
-    Returns:
-        Folders and SAEs, by name.
-
-    Raises:
-        ConfigError: before the model's weights are read, if a value of ``cfg``, the device, the model, the hook, the text, the
-            folder, the activation cache or the room on the disk will not do.
-        TrainingStopped: the run cannot go on: activations that are not finite, a loss that diverges, a checkpoint that
-            cannot be written. The text says where the last good state is.
-        KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
-    """
-    with ranks_started(cfg):
-        try:
-            run = TrainingRun(cfg, console=console)
-            run.run()
-        except (ConfigError, TrainingStopped, KeyboardInterrupt, torch.OutOfMemoryError) as error:
-            # a notebook keeps these, and with them the model, the SAEs and Adam's moments
-            for cause in (error, *causes(error.__cause__), *causes(error.__context__)):
-                clear_frames(cause.__traceback__)
-            run = None
-            raise
-    for sae in run.saes.values():
-        vars(sae).pop("training_forward_pass", None)  # that of a trainer, which would keep the model and Adam's moments
-        sae.eval()
-    return TrainingResult(folders={name: run.folder(name) for name in run.saes}, saes=run.saes)

@@ -14,8 +14,8 @@ from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.many_runs import refuse_stopped
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.runner import train
 from sae_lens_abstopk.training.sweep import SweepRun, unfinished
+from sae_lens_abstopk.training.train import train
 
 HERE = ("local", "debug")
 """Clusters that are this machine: their jobs are waited for."""

@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.folder_lock import run_folder_lock
-from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.train import train
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training import activation_cache
 from sae_lens_abstopk.training.activation_cache import ActivationCache
-from sae_lens_abstopk.training.runner import train
+from sae_lens_abstopk.training.train import train
 
 TOKENS = 2048
 
