@@ -14,12 +14,6 @@ Number = Annotated[
 """A measured number: JSON has no NaN, so one that is not defined is null in the file and NaN in Python."""
 
 
-Dropped = Annotated[
-    None, BeforeValidator(lambda _: None), Field(exclude=True), WithJsonSchema({"description": "No longer measured."})
-]
-"""What is measured no longer: read over in older files, and not written."""
-
-
 class Record(BaseModel):
     """Part of a results file; unknown keys are refused."""
 

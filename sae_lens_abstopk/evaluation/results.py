@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.result_values import Dropped, Interval, Number, Record
+from sae_lens_abstopk.evaluation.result_values import Interval, Number, Record
 from sae_lens_abstopk.files import write_whole
 
 SCHEMA_VERSION = 1
@@ -86,7 +86,6 @@ class ProbeRecord(Record):
     auroc: Interval
     train_auroc: Number
     val_auroc: Number
-    accuracy: Dropped = None
 
 
 class LatentRecord(Record):
@@ -164,7 +163,6 @@ class DoseRecord(Record):
     generated_nll: Number = Field(description="Unsteered model's nats per token of the generated text.")
     neutral_nll: Number = Field(description="Steered model's nats per token of neutral text.")
     text: str = Field(description="The first text generated after the first test prompt.")
-    added_norm: Dropped = None
 
 
 class PoleEffectRecord(Record):

@@ -30,12 +30,6 @@ class NumberWithInterval:
     low: float | None = None
     high: float | None = None
 
-    def __post_init__(self) -> None:
-        """Without the interval that older results have where all resamples agree."""
-        if self.low == self.high:
-            object.__setattr__(self, "low", None)
-            object.__setattr__(self, "high", None)
-
 
 @dataclass(frozen=True)
 class ContextExample:

@@ -5,7 +5,6 @@ import json
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,6 @@ DEFINING_KEYS = (
     "use_cached_activations",
     "dtype",
 )
-# what they are in a cache that does not note them
-UNLESS_NOTED = {"is_dataset_tokenized": False, "use_cached_activations": False, "dtype": "float32"}
 # of a model in a local folder, which may be trained on between two runs: name, size and a digest of some of it
 FILES = "model files"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
@@ -65,10 +62,6 @@ SAMPLES, SAMPLE_BYTES = 64, 2**14
 
 class CacheNotWrittenError(TrainingStopped):
     """A shard could not be written; those before it are as they were."""
-
-
-class _DamagedShardError(Exception):
-    """A shard is missing, or not what the manifest says."""
 
 
 class Shard(BaseModel):
@@ -96,9 +89,8 @@ class ActivationCache:
     Blocks of activations, one an LM batch, in bfloat16 safetensors shards.
 
     A shard is written under another name, synced, renamed and only then entered in the manifest, so that an interrupted run
-    leaves whole shards, from which the next one goes on. One that is damaged all the same is computed again by the run that
-    needs it. Rows are rounded to bfloat16 for the run that computes them too: a run sees the same activations whether the
-    cache was empty or full.
+    leaves whole shards, from which the next one goes on. Rows are rounded to bfloat16 for the run that computes them too: a
+    run sees the same activations whether the cache was empty or full.
 
     Args:
         folder: Made if missing.
@@ -118,7 +110,7 @@ class ActivationCache:
         path = folder / MANIFEST
         if path.is_file():
             self.manifest = _read_manifest(path)
-            theirs = UNLESS_NOTED | self.manifest.defined_by
+            theirs = self.manifest.defined_by
             other = [key for key in defined_by if key not in theirs or theirs[key] != defined_by[key]]
             if other:
                 differences = "; ".join(
@@ -186,19 +178,15 @@ class ActivationCache:
         Args:
             compute_from: Gives the blocks from a number of LM batches on.
             start: Blocks to pass over.
+
+        Raises:
+            ConfigError: a shard is missing, or not what was written; or another process is filling the cache.
         """
-        numbered: Iterator[tuple[int, torch.Tensor]] | None = None
-
-        def computed(n: int) -> Iterator[torch.Tensor]:
-            nonlocal numbered
-            numbered = numbered or enumerate(compute_from(n), n)
-            return (block for number, block in numbered if number >= n)
-
-        n_read = yield from self._stored(0, computed, start)
+        n_read = yield from self._stored(0, start)
         with self._filling():
-            yield from self._stored(n_read, computed, start)  # what another process has added
+            yield from self._stored(n_read, start)  # what another process has added
             n_seen = sum(len(shard.rows) for shard in self.manifest.shards)
-            yield from self._computed(computed(n_seen), start - n_seen)
+            yield from self._computed(compute_from(n_seen), start - n_seen)
 
     @contextmanager
     def _filling(self) -> Iterator[None]:
@@ -217,33 +205,15 @@ class ActivationCache:
         finally:
             self._lock.release()
 
-    def _stored(
-        self, n_read: int, computed: Callable[[int], Iterator[torch.Tensor]], start: int
-    ) -> Generator[torch.Tensor, None, int]:
+    def _stored(self, n_read: int, start: int) -> Generator[torch.Tensor, None, int]:
         """The blocks of the shards after the first ``n_read``; returns how many shards there are."""
         n_seen = sum(len(shard.rows) for shard in self.manifest.shards[:n_read])
         while n_read < len(self.manifest.shards):
             n_blocks, skip = len(self.manifest.shards[n_read].rows), max(0, start - n_seen)
             if skip < n_blocks:
-                try:
-                    blocks = self._load(n_read)
-                except _DamagedShardError:
-                    blocks = self._mended(n_read, computed(n_seen))
-                yield from blocks[skip:]
+                yield from self._load(n_read)[skip:]
             n_seen, n_read = n_seen + n_blocks, n_read + 1
         return n_read
-
-    def _mended(self, number: int, computed: Iterator[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """The blocks of a damaged shard, which is written again."""
-        with self._filling():
-            try:
-                return self._load(number)  # another process has written it again
-            except _DamagedShardError as damage:
-                warnings.warn(f"{damage}; it is computed again", stacklevel=2)
-            n_blocks = len(self.manifest.shards[number].rows)
-            blocks = [block.bfloat16().cpu() for block in islice(computed, n_blocks)]
-            self._write(number, blocks)
-            return blocks
 
     def _computed(self, blocks: Iterator[torch.Tensor], skip: int) -> Iterator[torch.Tensor]:
         try:
@@ -262,8 +232,22 @@ class ActivationCache:
                     warnings.warn(str(error), stacklevel=2)
 
     def _store_pending(self) -> None:
-        whole, self._pending = self._pending, []
-        self._write(len(self.manifest.shards), whole)
+        blocks, self._pending = self._pending, []
+        file = f"activations-{len(self.manifest.shards):05d}.safetensors"
+        partial = self.folder / f"{file}.partial"
+        try:
+            save_file({"activations": torch.cat(blocks)}, partial)
+            shard = Shard(file=file, rows=[len(block) for block in blocks], sha256=file_sha256(partial))
+            sync(partial)
+            partial.replace(self.folder / file)
+            self.manifest.shards.append(shard)
+            self._write_manifest()
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise CacheNotWrittenError(
+                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier content is "
+                "intact. Fix the cause, then continue with --resume."
+            ) from error
 
     def _load(self, number: int) -> Sequence[torch.Tensor]:
         shard = self.manifest.shards[number]
@@ -274,25 +258,9 @@ class ActivationCache:
             problem = "is not what was written (its SHA-256 differs)"
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also rows that do not add up
             problem = f"cannot be read ({error})"
-        raise _DamagedShardError(f"activation_cache: {path} {problem}")
-
-    def _write(self, number: int, blocks: list[torch.Tensor]) -> None:
-        """Write the next shard, or one that is there anew."""
-        file = f"activations-{number:05d}.safetensors"
-        partial = self.folder / f"{file}.partial"
-        try:
-            save_file({"activations": torch.cat(blocks)}, partial)
-            shard = Shard(file=file, rows=[len(block) for block in blocks], sha256=file_sha256(partial))
-            sync(partial)
-            partial.replace(self.folder / file)
-            self.manifest.shards[number : number + 1] = [shard]
-            self._write_manifest()
-        except (OSError, SafetensorError) as error:
-            partial.unlink(missing_ok=True)
-            raise CacheNotWrittenError(
-                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier content is "
-                "intact. Fix the cause, then continue with --resume."
-            ) from error
+        raise ConfigError(
+            f"activation_cache: {path} {problem}; delete {self.folder}, and the next run fills it anew, or name another folder."
+        )
 
     def _write_manifest(self) -> None:
         write_whole(self.folder / MANIFEST, self.manifest.model_dump_json(indent=1) + "\n")

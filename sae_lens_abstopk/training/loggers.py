@@ -45,20 +45,13 @@ class MetricLogger(Protocol):
 
 
 class CsvLogger:
-    """
-    One row a call, with the columns that the file has, in a new one :data:`COLUMNS`.
-
-    Each is flushed, so that a killed run keeps its rows.
-    """
+    """One row of :data:`COLUMNS` a call, flushed, so that a killed run keeps its rows."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+", newline="", encoding="utf-8")
-        self._file.seek(0)
-        header = self._file.readline().split()  # of a run that an earlier version began, it lacks columns
-        columns = header[0].split(",") if header else COLUMNS
-        self._writer = csv.DictWriter(self._file, columns, extrasaction="ignore", restval="")
-        if not header:
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction="ignore", restval="")
+        if not path.stat().st_size:
             self._writer.writeheader()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

@@ -10,7 +10,13 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import LOCK
 from sae_lens_abstopk.training.checkpoint import MANIFEST, checkpoints, damage, newest_checkpoint
 from sae_lens_abstopk.training.loggers import COLUMNS
-from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, METRICS_FILENAME, checkpoint_root, part_folder
+from sae_lens_abstopk.training.run_folder import (
+    CHECKPOINTS,
+    CONFIG_FILENAME,
+    METRICS_FILENAME,
+    checkpoint_root,
+    part_folder,
+)
 from sae_lens_abstopk.training.same_run import require_same_run
 from sae_lens_abstopk.training.training_state import STATE
 
@@ -47,7 +53,6 @@ def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
             )
     if folder is not None:
         require_same_run(folder, cfg)
-    _require_same_run_if_begun(cfg)
     return folder
 
 
@@ -66,7 +71,8 @@ def is_finished(cfg: TrainingConfig) -> bool:
     """
     output = Path(cfg.output_path or "")
     _refuse_config_of_nobody(cfg)
-    _require_same_run_if_begun(cfg)
+    if _left(cfg):
+        require_same_run(output, cfg)
     return all((part_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
 
 
@@ -82,21 +88,19 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(f"output_path={str(output)!r} is a file; name a folder.")
     _refuse_config_of_nobody(cfg)
-    resumes, has_checkpoints = cfg.resume_from_checkpoint is not None, bool(checkpoints(checkpoint_root(cfg)))
+    resumes = cfg.resume_from_checkpoint is not None
     if resumes and is_finished(cfg):
         raise ConfigError(
             f"output_path={str(output)!r} holds a run that is finished; take its SAE from there (SAE.load_from_disk({str(output)!r})), "
             "or name another folder."
         )
-    folders = [part_folder(output, name) for name in cfg.all_saes]
-    files = [file for folder in folders for file in _left_in(folder)]
-    taken = [str(file.relative_to(output)) for file in files]
+    taken = _left(cfg)
+    has_checkpoints = CHECKPOINTS in taken
     if has_checkpoints and cfg.checkpoint_path is not None and not resumes:
         raise ConfigError(
             f"checkpoint_path={cfg.checkpoint_path!r} already holds checkpoints of a run; name another folder, or go on with "
             f"that run by --resume (resume_from_checkpoint={NEWEST!r} in Python)."
         )
-    taken += ["checkpoints"] if has_checkpoints else []
     known = has_checkpoints or (output / CONFIG_FILENAME).is_file()
     if taken and not (resumes and known):
         raise ConfigError(
@@ -105,19 +109,21 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
         )
 
 
+def _left(cfg: TrainingConfig) -> list[str]:
+    """What a run that took a step has left in its folder: files of its SAEs, and checkpoints."""
+    output = Path(cfg.output_path or "")
+    files = [file for name in cfg.all_saes for file in _left_in(part_folder(output, name))]
+    return [str(file.relative_to(output)) for file in files] + (
+        [CHECKPOINTS] if checkpoints(checkpoint_root(cfg)) else []
+    )
+
+
 def _left_in(folder: Path) -> list[Path]:
     """What a run has left in the folder of one of its SAEs; metrics that are a header alone are of one that took no step."""
     metrics = folder / METRICS_FILENAME
     took_no_step = metrics.is_file() and metrics.read_bytes().splitlines() == [",".join(COLUMNS).encode()]
     files = [folder / SAE_WEIGHTS_FILENAME, *([] if took_no_step else [metrics])]
     return [file for file in files if file.exists()]
-
-
-def _require_same_run_if_begun(cfg: TrainingConfig) -> None:
-    """Refuse a folder with a run of other settings, once that has taken a step."""
-    output = Path(cfg.output_path or "")
-    if checkpoints(checkpoint_root(cfg)) or any(_left_in(part_folder(output, name)) for name in cfg.all_saes):
-        require_same_run(output, cfg)
 
 
 def _refuse_config_of_nobody(cfg: TrainingConfig) -> None:

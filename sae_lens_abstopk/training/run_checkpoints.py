@@ -29,7 +29,6 @@ from sae_lens_abstopk.training.checkpoint import (
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, checkpoint_root, part_folder, write_config
-from sae_lens_abstopk.training.same_run import config_then
 from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
 from sae_lens_abstopk.training.training_state import (
     TrainingState,
@@ -39,6 +38,7 @@ from sae_lens_abstopk.training.training_state import (
     scale_learning_rate,
     state_bytes,
 )
+from sae_lens_abstopk.yaml_files import read_yaml
 
 
 def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> int:
@@ -175,7 +175,7 @@ class RunCheckpoints:
             for name, path in self.metrics.items():
                 _put_back(part_folder(folder, name) / path.name, path)
         console.print(f"going on after step {step} from {folder}", markup=False, soft_wrap=True)
-        then = config_then(folder)
+        then = read_yaml(folder / CONFIG_FILENAME)
         lr_then, device_then = float(then["lr"]), then.get("device")
         if lr_then != self.cfg.lr:  # it is allowed, or the checkpoint had been refused
             for trainer in self.state.trainers.values():

@@ -1,12 +1,13 @@
 """What is where in a run folder."""
 
+import copy
 from pathlib import Path
 
 from sae_lens_abstopk.config.config_file import dump_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.files import write_whole
-from sae_lens_abstopk.yaml_files import yaml_document, yaml_value
 
+CHECKPOINTS = "checkpoints"
 CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
 
@@ -18,7 +19,7 @@ def part_folder(folder: Path, name: str) -> Path:
 
 def checkpoint_root(cfg: TrainingConfig) -> Path:
     """The folder that the checkpoints of the run are in."""
-    return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / "checkpoints")
+    return Path(cfg.checkpoint_path or Path(cfg.output_path or "") / CHECKPOINTS)
 
 
 def under_checkpoint_path(cfg: TrainingConfig, name: str) -> TrainingConfig:
@@ -30,5 +31,6 @@ def under_checkpoint_path(cfg: TrainingConfig, name: str) -> TrainingConfig:
 
 def write_config(folder: Path, cfg: TrainingConfig) -> None:
     """Write the config of a run, whole or not at all, so that the file starts the run anew."""
-    document = yaml_value(dump_config(cfg)) | {"resume_from_checkpoint": None}
-    write_whole(folder / CONFIG_FILENAME, yaml_document(document))
+    anew = copy.copy(cfg)
+    anew.resume_from_checkpoint = None
+    write_whole(folder / CONFIG_FILENAME, dump_config(anew))

@@ -86,11 +86,6 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
             )
 
 
-def config_then(checkpoint: Path) -> dict[str, Any]:
-    """The config, as in a file, of the run that wrote a checkpoint, up to there."""
-    return read_yaml(checkpoint / CONFIG_FILENAME)
-
-
 def _require_changeable(keys: Sequence[str]) -> None:
     for key in keys:
         if key not in CHANGEABLE:

@@ -231,11 +231,11 @@ def test_the_card_tells_of_hooks_that_saelens_may_not_find() -> None:
 
 def test_intervals_and_odd_text_are_written_so_that_the_card_stays_a_table() -> None:
     example = ContextExample(latent=3, pole=1, code=-2.5, before="a|b\r\n<i>", token="`x`", after=" $5")
-    numbers = {"fvu": NumberWithInterval(0.2, 0.18, 0.22), "nmse": NumberWithInterval(1.0, 1.0, 1.0)}
+    numbers = {"fvu": NumberWithInterval(0.2, 0.18, 0.22), "nmse": NumberWithInterval(1.0)}
     results = PublishedResults(10, "t", False, numbers, (example,))
     sae = PublishedSAE("abstopk", 8, F, "float32", "as trained", None, {}, results, {})
     card = model_card(Manifest({"mine": sae}), REPO)
-    assert "| 0.200 [0.180, 0.220] | 1.000 |" in card, "resamples that agree are no interval"
+    assert "| 0.200 [0.180, 0.220] | 1.000 |" in card
     assert "Brackets: 95 % intervals." in card
     assert r"| 3 | negative | -2.50 | a\|b⏎&lt;i&gt;**\`x\`** \$5 |" in card
     assert "The publisher has named no licence" in card

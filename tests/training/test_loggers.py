@@ -22,14 +22,6 @@ def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "metrics.csv").read_text().count("step") == 1
 
 
-def test_a_file_that_an_earlier_version_began_keeps_its_columns(tmp_path: Path) -> None:
-    (tmp_path / "metrics.csv").write_text("step,fvu\r\n1,0.5\r\n")
-    logger = CsvLogger(tmp_path / "metrics.csv")
-    logger.log({"tokens": 512, "fvu": 0.25, "held_out_fvu": 0.3}, step=2)
-    logger.close()
-    assert (tmp_path / "metrics.csv").read_text().split() == ["step,fvu", "1,0.5", "2,0.25"]
-
-
 def test_the_console_shows_every_tenth_row_and_each_loss_recovered() -> None:
     out = io.StringIO()
     logger = Loggers([ConsoleLogger(Console(file=out, width=200), "topk")], pytest.fail)
