@@ -84,7 +84,7 @@ def explain(error: BaseException, repo_id: str) -> str:
         return "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it."
     if caused_by(error, GatedRepoError):
         return f"{repo_id} is gated; ask for access on its page, {constants.ENDPOINT}/{repo_id}.{_reason(error)}"
-    changed = f"{repo_id} has changed meanwhile ({status}); look at it and run the same command again."
+    changed = f"{repo_id} has changed meanwhile ({status}); look at what is there now."
     sentences = {
         401: f"you are not logged in to the Hub (401), or {repo_id} does not exist or is hidden from you; set HF_TOKEN or run "
         "`hf auth login`.",
