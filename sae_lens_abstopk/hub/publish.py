@@ -98,7 +98,7 @@ def publish(
     Raises:
         ConfigError: an SAE or a name cannot be used, a file is there already and is another one, or the mirror of
             weights that are replaced would stay; nothing was sent.
-        HubError: the Hub, or the way to it, said no; nothing was committed, unless the error says that this is not known.
+        HubError: the Hub, or the way to it, said no; the release is there whole or not at all.
     """
     _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}

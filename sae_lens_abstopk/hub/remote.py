@@ -14,10 +14,8 @@ from sae_lens_abstopk.hub.requests import ask, status_of
 BLOCK = 2**20
 # of the thousand that the Hub takes in one request
 PATHS_AT_ONCE = 500
-
-
-class _NotKnown(HubError):
-    """The answer to a commit was lost, and so was the way to ask whether it went through."""
+# other statuses may come after a try that did commit, and whose answer was lost
+COMMITTED_NOTHING = (400, 401, 403, 404)
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,16 @@ class Remote:
 
         return ask(head, doing=doing, repo_id=repo_id)
 
-    def hashes(self, paths: Iterable[str], *, commit: str | None = None) -> dict[str, str]:
+    def hashes(self, paths: Iterable[str]) -> dict[str, str]:
         """The hashes of those of ``paths`` that are there: sha256 of large files, git's sha1 of small ones."""
-        wanted, at = list(paths), commit or self.commit
-        if at is None:
+        if self.commit is None:
             return {}
+        wanted = list(paths)
         found: dict[str, str] = {}
         for start in range(0, len(wanted), PATHS_AT_ONCE):
             part = wanted[start : start + PATHS_AT_ONCE]
             files = ask(
-                lambda part=part: HfApi().get_paths_info(self.repo_id, part, revision=at),
+                lambda part=part: HfApi().get_paths_info(self.repo_id, part, revision=self.commit),
                 doing=f"looking at {self.repo_id}",
                 repo_id=self.repo_id,
             )
@@ -100,88 +98,44 @@ class Remote:
             }
         return found
 
-    def same(self, files: Mapping[str, Path], *, commit: str | None = None) -> dict[str, bool]:
+    def same(self, files: Mapping[str, Path]) -> dict[str, bool]:
         """For those of ``files`` that are there already, by path, whether they have the same bytes."""
-        there = self.hashes(files, commit=commit)
-        return {path: digest in local_hashes(files[path]) for path, digest in there.items()}
+        return {path: digest in local_hashes(files[path]) for path, digest in self.hashes(files).items()}
 
     def commit_files(self, files: Mapping[str, Path], deleted: Iterable[str], message: str) -> str:
         """
         Put ``files`` there and take ``deleted`` away, in one commit on top of the one that was looked at.
 
-        Bytes that the Hub has from an earlier try are not sent again. Where the answer to a commit was lost, the
-        repository is asked whether it went through, so it is neither made twice nor reported as failed.
+        Bytes that the Hub has from an earlier try are not sent again.
 
         Returns:
             The new commit.
 
         Raises:
-            HubError: nothing was committed, it is not known whether it was, or what arrived is not what was sent or could
-                not be checked.
+            HubError: nothing was committed, or it is not known whether it was.
         """
-        operations = [
-            *(CommitOperationAdd(path, path_or_fileobj=file) for path, file in files.items()),
-            *(CommitOperationDelete(path, is_folder=False) for path in deleted),
-        ]
+        deletions = [CommitOperationDelete(path, is_folder=False) for path in deleted]
 
         def commit() -> str:
-            try:
-                return (
-                    HfApi()
-                    .create_commit(
-                        self.repo_id,
-                        operations,
-                        commit_message=message,
-                        revision=self.revision,
-                        parent_commit=self.commit,
-                    )
-                    .oid
-                )
-            except Exception as error:
-                if status_of(error) in (401, 403, 404, 429):
-                    raise
-                landed = self._landed(files)
-                if landed is None:
-                    raise
-                return landed
-
-        try:
-            made = ask(commit, doing=f"publishing to {self.repo_id}", repo_id=self.repo_id)
-        except _NotKnown:
-            raise
-        except HubError as error:
-            raise HubError(f"{error} Nothing was committed.") from error
-        try:
-            arrived = self.same(files, commit=made)
-        except HubError as error:
-            raise HubError(
-                f"{error} The release is there, at {made}, but what arrived could not be checked; run the same command again."
-            ) from error
-        wrong = [path for path in files if not arrived.get(path, False)]
-        if wrong:
-            raise HubError(
-                f"{self.repo_id} at {made} holds other bytes than were sent for {', '.join(wrong)}; run the same command "
-                "again with --overwrite, and do not use that commit."
+            # made anew for each try: of these the client leaves out what a try whose answer was lost has committed
+            additions = [CommitOperationAdd(path, path_or_fileobj=file) for path, file in files.items()]
+            made = HfApi().create_commit(
+                self.repo_id,
+                [*additions, *deletions],
+                commit_message=message,
+                revision=self.revision,
+                parent_commit=self.commit,
             )
-        return made
+            return made.oid
 
-    def _landed(self, files: Mapping[str, Path]) -> str | None:
-        """
-        The head of the branch, if it has moved and holds all of ``files``.
-
-        Raises:
-            HubError: the Hub cannot be asked.
-        """
         try:
-            head = self._head(self.repo_id, self.revision, "looking for the commit")
-            if head is None or head == self.commit:
-                return None
-            there = self.same(files, commit=head)
+            return ask(commit, doing=f"publishing to {self.repo_id}", repo_id=self.repo_id)
         except HubError as error:
-            raise _NotKnown(
-                f"{error} Whether the release was committed is not known; run the same command again."
-            ) from error
-        return head if len(there) == len(files) and all(there.values()) else None
+            refused = status_of(error) in COMMITTED_NOTHING
+            known = (
+                "Nothing was committed." if refused else "Run the same command again; it sends only what is missing."
+            )
+            raise HubError(f"{error} {known}") from error
 
 
 def require_login(repo_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
+from huggingface_hub.utils import validate_repo_id
 
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, caused_by, causes
 
@@ -16,8 +16,6 @@ _logger = logging.getLogger(__name__)
 T = TypeVar("T")
 ATTEMPTS = 4
 LONGEST_REASON = 500
-# the Hub counts requests over five minutes
-LONGEST_WAIT = 301.0
 MAY_PASS = (408, 429, 500, 502, 503, 504)
 
 
@@ -41,8 +39,8 @@ def ask(call: Callable[[], T], *, doing: str, repo_id: str) -> T:
         except Exception as error:  # the Hub's client raises errors of many libraries
             if attempt == ATTEMPTS or not is_passing(error):
                 raise HubError(f"{doing} failed: {explain(error, repo_id)}") from error
-            seconds = wait_before_retry(error, attempt)
-            _logger.warning("%s: %s; trying again in %.0f s", doing, _met(error), seconds)
+            seconds, met = 2 ** (attempt - 1), status_of(error) or type(error).__name__
+            _logger.warning("%s failed (%s); trying again in %d s", doing, met, seconds)
             time.sleep(seconds)
     raise AssertionError("unreachable")
 
@@ -79,19 +77,6 @@ def is_passing(error: BaseException) -> bool:
     return _connection_lost(error) or _unreadable(error)
 
 
-def wait_before_retry(error: BaseException, attempt: int) -> float:
-    """Seconds: to the end of the window in which the Hub counts requests, or what Retry-After asks for; else 1, 2, 4 ..."""
-    for cause in causes(error):
-        headers = getattr(getattr(cause, "response", None), "headers", None) or {}
-        rate = parse_ratelimit_headers(headers)
-        if rate is not None and rate.remaining == 0:
-            return min(rate.reset_in_seconds + 1.0, LONGEST_WAIT)  # the Hub rounds down
-        asked = headers.get("Retry-After", "")
-        if asked.isdigit():
-            return min(float(asked), LONGEST_WAIT)
-    return float(2 ** (attempt - 1))
-
-
 def explain(error: BaseException, repo_id: str) -> str:
     """What came back and what to do, in a few sentences without the token."""
     status = status_of(error)
@@ -99,7 +84,7 @@ def explain(error: BaseException, repo_id: str) -> str:
         return "HF_HUB_OFFLINE is set, so nothing may be asked of the Hub; unset it."
     if caused_by(error, GatedRepoError):
         return f"{repo_id} is gated; ask for access on its page, {constants.ENDPOINT}/{repo_id}.{_reason(error)}"
-    changed = f"{repo_id} has changed meanwhile ({status}); look at it and run the same command again."
+    changed = f"{repo_id} has changed meanwhile ({status}); look at what is there now."
     sentences = {
         401: f"you are not logged in to the Hub (401), or {repo_id} does not exist or is hidden from you; set HF_TOKEN or run "
         "`hf auth login`.",
@@ -129,12 +114,6 @@ def _reason(error: BaseException) -> str:
     """What the Hub itself says, as a sentence to append; nothing where it says nothing."""
     said = next((said for cause in causes(error) if (said := getattr(cause, "server_message", None))), "")
     return f" The Hub says: {' '.join(said.split())[:LONGEST_REASON].rstrip('.')}." if said else ""
-
-
-def _met(error: BaseException) -> str:
-    if (status := status_of(error)) is not None:
-        return f"the Hub answered {status}"
-    return "the connection was lost" if _connection_lost(error) else "the Hub's answer could not be read"
 
 
 def _connection_lost(error: BaseException) -> bool:
