@@ -19,7 +19,6 @@ COLOURS = {
     "mixed_8th": "#D55E00",
     "mixed_32nd": "#E69F00",
     "mixed_64th": "#A6761D",
-    "mixed_half": "#CC79A7",
     "batch_abstopk": "#0072B2",
     "abstopk": "#56B4E9",
     "batchtopk": "#009E73",

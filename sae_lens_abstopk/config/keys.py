@@ -39,7 +39,7 @@ EXTRA = {
         "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains; a companion has that of sae by default.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
-    "sae.signed_fraction": (
+    "sae.signed_expansion_factor": (
         "float",
         "none",
         "Number of signed latents as a multiple of d_in, in place of signed_share.",
@@ -207,7 +207,7 @@ def presets_table() -> Table:
 
 def _signed(sae: Mapping[str, Any]) -> str:
     """How many latents may fire on both sides."""
-    if (given := sae.get("signed_fraction")) is None:
+    if (given := sae.get("signed_expansion_factor")) is None:
         return "all"
     times, parts = Fraction(given).limit_denominator(1000).as_integer_ratio()
     return f"{times if times > 1 else ''}d_in{f'/{parts}' if parts > 1 else ''}"

@@ -8,7 +8,7 @@ from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, yaml_value
 
 YAML = (".yaml", ".yml")
-SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_fraction": "signed_share"}
+SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
 """Multiples of ``d_in``, and what they stand for."""
 RIVALS = {target: shorthand for shorthand, target in SAE_SHORTHANDS.items()} | {"training_tokens": "training_steps"}
 """What a shorthand stands for, and the shorthand: of the two the one that is given later holds."""

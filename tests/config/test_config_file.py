@@ -35,7 +35,7 @@ CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
 NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
 """SAELens's own nested SAE, without its prefixes."""
 
-SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_fraction": 0.25}
+SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_expansion_factor": 0.25}
 """Few signed latents, without the number of all."""
 
 QUADRATIC = {"architecture": "jumprelu", "d_in": 32, "d_sae": 64, "jumprelu_sparsity_loss_mode": "quadratic"}
@@ -94,10 +94,18 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
         ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
         ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
-        ("sae.signed_fraction", 0.25, "has no effect, as this architecture has no signed_share; leave it out"),
-        ("sae", SIGNED | {"d_sae": 64, "signed_share": 0.5}, "sae: give signed_share or signed_fraction, not both"),
-        ("sae", SIGNED | {"d_sae": 64, "signed_fraction": 0}, "sae.signed_fraction=0.0 must be above 0 and finite"),
-        ("sae", SIGNED, "sae.signed_fraction is a multiple of d_in, and d_sae is missing"),
+        ("sae.signed_expansion_factor", 0.25, "has no effect, as this architecture has no signed_share; leave it out"),
+        (
+            "sae",
+            SIGNED | {"d_sae": 64, "signed_share": 0.5},
+            "sae: give signed_share or signed_expansion_factor, not both",
+        ),
+        (
+            "sae",
+            SIGNED | {"d_sae": 64, "signed_expansion_factor": 0},
+            "sae.signed_expansion_factor=0.0 must be above 0 and finite",
+        ),
+        ("sae", SIGNED, "sae.signed_expansion_factor is a multiple of d_in, and d_sae is missing"),
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
         ("sae.normalize_activations", "z", "has the wrong type"),
         ("sae.use_sparse_activations", True, "has no effect here"),
@@ -285,7 +293,7 @@ def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: di
     del raw_config["sae"]["k"]
     raw_config["sae"] |= {
         "architecture": "batch_abstopk",
-        "signed_fraction": 0.5,
+        "signed_expansion_factor": 0.5,
         "unit_norm_encoder": True,
         "k_fraction": 0.5,
     }

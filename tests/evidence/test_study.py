@@ -52,9 +52,8 @@ def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_
     assert len({run.name for run in asked}) == len(asked)
     assert {run.layer for run in asked} == {8, 15, 22}
     assert set(whole["tuned"]) <= whole["variants"].keys()
-    # half of the latents are signed only where these are few
     steered = [run.variant for run in asked if runs.is_steered(run, whole)]
-    assert sorted(steered) == sorted(whole["variants"].keys() - {"mixed_half"})
+    assert sorted(steered) == sorted(whole["variants"])
     for variant in whole["variants"]:
         run = runs.Run(15, 8, 29, variant, 1)
         common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}"]
