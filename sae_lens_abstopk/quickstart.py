@@ -54,10 +54,14 @@ def quickstart(
         inspection = inspect_saes(list(result.folders.values()), device=cfg.device, on_progress=on_progress)
     inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
     print_inspection(inspection, console)
-    console.print(f"\n{time.perf_counter() - started:.0f} s. Load the result:\n")
+    folder = result.folders["sae"].as_posix()
+    console.print(
+        f"\n{time.perf_counter() - started:.0f} s. Both sides of every latent: abstopk explore {folder}. Load the result:\n",
+        soft_wrap=True,
+    )
     saved_as = cfg.sae.get_inference_config_class().architecture()
     ours = f"import sae_lens_abstopk  # registers the architecture {saved_as}\n" if needs_import(saved_as) else ""
-    console.print(ours + LOAD_LINES.format(folder=result.folders["sae"].as_posix()), soft_wrap=True)
+    console.print(ours + LOAD_LINES.format(folder=folder), soft_wrap=True)
     return result
 
 

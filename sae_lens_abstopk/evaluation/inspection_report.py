@@ -47,7 +47,7 @@ def metrics_table(inspection: Inspection) -> Table:
         header_style="bold underline",
     )
     table.add_column("SAE", vertical="bottom", overflow="fold")
-    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "two-\nsided")
+    headings = ("latents", "L0", "FVU", "nMSE", "recov.\nzero", "recov.\nmean", "dead", "dead\npoles", "weaker\nside")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     for name, sae in inspection.results.saes.items():
@@ -81,14 +81,16 @@ def print_latent(found: Reconstruction, contexts: PoleContexts, latent: int, tok
     for pole, name in enumerate(POLE_NAMES):
         for context in contexts.of(latent, pole):
             line = Text(f"  {name} {code_text(context.code):>9}  ")
-            line.append_text(highlighted(context, pole, tokenizer, width=console.width - len(line)))
+            width, marked = console.width - len(line), console.color_system is None
+            line.append_text(highlighted(context, pole, tokenizer, width=width, marked=marked))
             console.print(line, no_wrap=True, overflow="ellipsis")
 
 
-def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100) -> Text:
-    """A context on one line of at most ``width``, its token in the colour of the pole and never cut off."""
+def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100, marked: bool = False) -> Text:
+    """A context on one line of at most ``width``, its token in the colour of the pole, or ``marked`` by asterisks, and never cut off."""
     text_of = TokenText(tokenizer)
     before, token, after = (_one_line(text_of, ids) for ids in (context.before, (context.token,), context.after))
+    token = f"**{token}**" if marked else token
     room = max(width - len(token) - min(len(after), width // 4), 0)
     text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
     text.append(token, style=POLE_STYLES[pole])
@@ -107,5 +109,6 @@ def _footnote(inspection: Inspection) -> str:
     return (
         f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
         "mean ablation. dead: latents that fired on neither side in these tokens. dead poles: share of live latents "
-        "whose weaker side holds under 1 % of their firings, closed or not. two-sided: mean two-sidedness, min(p+, p-) / (p+ + p-), at most 0.5."
+        "whose weaker side holds under 1 % of their firings. weaker side: share of a latent's firings that it holds, mean over live latents, "
+        "at most 0.5."
     )

@@ -72,7 +72,8 @@ class ConsoleLogger:
         self._calls += 1
         if (self._calls - 1) % LINE_EVERY and "loss_recovered_zero" not in metrics:
             return
-        shown = ("loss", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
+        # not the loss, which the dead latents' part of it raises as soon as some are dead
+        shown = ("mse", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
         values = "  ".join(f"{key} {_short(metrics[key])}" for key in shown if key in metrics)
         self._console.print(f"{self._name}  step {step}  {values}", soft_wrap=True)
 

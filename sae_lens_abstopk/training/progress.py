@@ -1,4 +1,4 @@
-"""The progress bar of a run: loss, FVU, L0, dead share, tokens per second, time left."""
+"""The progress bar of a run: MSE, FVU, L0, dead share, tokens per second, time left."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +53,7 @@ class TrainingProgress:
     def show(self, name: str, metrics: Mapping[str, float], *, d_sae: int) -> None:
         """Show the newest numbers of one SAE beside the bar."""
         self._lines[name] = (
-            f"{name}: loss {metrics['loss']:.4g}  FVU {metrics['fvu']:.3f}  L0 {metrics['l0']:.1f}  "
+            f"{name}: MSE {metrics['mse']:.4g}  FVU {metrics['fvu']:.3f}  L0 {metrics['l0']:.1f}  "
             f"dead {metrics['dead_latents'] / d_sae:.1%}"
         )
         self._bar.update(self._task, description="\n".join(self._lines.values()))

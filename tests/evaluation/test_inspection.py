@@ -457,7 +457,10 @@ def test_the_token_of_a_context_is_never_cut_off(tokenizer: Any, width: int) -> 
     shown = highlighted(context, 0, tokenizer, width=width)
     shown.truncate(width, overflow="ellipsis")
     assert any(span.end <= width and "on blue" in str(span.style) for span in shown.spans)
-    assert tokenizer.decode([ids[-6]]) in shown.plain
+    token = tokenizer.decode([ids[-6]])
+    assert token in shown.plain
+    # without colours it would look like any other
+    assert f"**{token}**" in highlighted(context, 0, tokenizer, width=width, marked=True).plain
 
 
 def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(

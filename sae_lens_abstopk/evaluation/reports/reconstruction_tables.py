@@ -50,7 +50,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
         ),
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
-        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings, closed or not. "
+        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
         "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites. "
         "Neither is shown of an SAE that fires on one side only.",
         labels=2,
