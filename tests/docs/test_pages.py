@@ -36,7 +36,7 @@ SUITE: dict[str, Any] = {
 }
 FEWER_TOKENS = ("explore", "inspect")
 EXECUTED = (
-    *("index", "train", "evaluate", "steer", "explore", "publish", "how-it-works"),
+    *("index", "train", "many-runs", "evaluate", "steer", "explore", "publish", "how-it-works"),
     *("protocols", "protocols-steering", "long-runs"),
 )
 """Pages whose blocks run here."""
@@ -153,6 +153,11 @@ def test_the_page_on_training_runs(run_page: Callable[..., Any], tiny_llama: Pat
     assert set(scope["result"].folders) == {"sae", "batchtopk"}
     for run in ("mine/batchtopk", "saelens", "ours"):
         assert Path("runs", run, "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_page_on_many_runs_runs(run_page: Callable[..., Any]) -> None:
+    run_page("many-runs")
 
 
 @pytest.mark.slow
