@@ -104,9 +104,9 @@ def evaluate(
     out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)
     loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
-    if strangers := sorted(set(groups or {}) - set(loaded.saes)):
+    if unknown := sorted(set(groups or {}) - set(loaded.saes)):
         raise ConfigError(
-            f"groups names {', '.join(strangers)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
+            f"groups names {', '.join(unknown)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
     refuse_to_lose(out, loaded.sources.values(), suite)
@@ -159,7 +159,7 @@ def refuse_to_lose(out: Path, sources: Iterable[str], suite: Suite) -> None:
         before = read_results(path)
     except ConfigError as error:
         raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
-    kept = {_which(source) for source in sources}
+    kept = {_identity_of(source) for source in sources}
     lost = [
         f"the SAE {name} ({record.folder})"
         for name, record in before.saes.items()
@@ -210,7 +210,7 @@ class _Evaluation:
                 "seed": self.seed,
                 # in their order: settings come from the first
                 "saes": [
-                    [name, _which(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
+                    [name, _identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
                 ],
                 "code": [code(), environment(subjects.device)],
             },
@@ -295,7 +295,7 @@ class _Evaluation:
         )
 
 
-def _which(source: str) -> str:
+def _identity_of(source: str) -> str:
     """What tells an SAE from others of its name: the hash of its weights; of a Hub release, which of them it is."""
     return weights_sha256(source) or source
 

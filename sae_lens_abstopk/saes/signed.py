@@ -22,8 +22,8 @@ def open_poles(sae: SAE[Any]) -> torch.Tensor:
     """Which poles may fire, the positive ones first: bool [2, d_sae]."""
     if isinstance(sae, SignedJumpReLUSAE) and sae.cfg.pole_thresholds:
         return torch.stack([sae.threshold.detach(), sae.negative_threshold.detach()]).isfinite()
-    there = torch.tensor([True, isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE)], device=sae.W_dec.device)
-    return there[:, None].expand(2, sae.cfg.d_sae)
+    has_pole = torch.tensor([True, isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE)], device=sae.W_dec.device)
+    return has_pole[:, None].expand(2, sae.cfg.d_sae)
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
