@@ -210,7 +210,8 @@ class _Evaluation:
                 "seed": self.seed,
                 # in their order: settings come from the first
                 "saes": [
-                    [name, _identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in subjects.saes.items()
+                    [name, _identity_of(subjects.sources[name]), config_facts(sae)]
+                    for name, sae in subjects.saes.items()
                 ],
                 "code": [code(), environment(subjects.device)],
             },
