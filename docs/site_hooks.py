@@ -62,7 +62,7 @@ def command_help() -> str:
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
-    from sae_lens_abstopk.cli import app
+    from abstopk_cli import app
 
     command = get_command(app)
     return "\n" + get_docs_for_click(obj=command, ctx=command.context_class(command), name="abstopk", indent=1)

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
+from abstopk_cli.app import pairs
 from evidence.arguments import add_local, overrides_of, parsed, plain_errors, study_parser
 from evidence.columns import spread
 from evidence.fill import fill
 from evidence.record import numbers, require_text, rounded
 from evidence.runs import HERE, Run, config_of, digest_of, read_study, train_run, tuned_rates, weights_digest
-from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.evaluation.evaluate import evaluate

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from sae_lens import SAE
 
+from abstopk_cli.app import pairs
 from evidence.arguments import add_jobs, add_local, overrides_of, parsed, plain_errors, study_parser
 from evidence.fill import fill, require_room
 from evidence.processes import in_processes
@@ -49,7 +50,6 @@ from evidence.runs import (
     tuned_rates,
     weights_digest,
 )
-from sae_lens_abstopk.cli.app import pairs
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.errors import ConfigError

@@ -1,5 +1,5 @@
 """``python -m sae_lens_abstopk`` is the command ``abstopk``."""
 
-from sae_lens_abstopk.cli import app
+from abstopk_cli import app
 
 app()

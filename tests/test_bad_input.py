@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from sae_lens_abstopk.cli import app
+from abstopk_cli import app
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 
 Arrange = Callable[[Path], object]

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.cli.app import COMMANDS, HOME, errors_as_sentences, named, named_folders
+from abstopk_cli import app
+from abstopk_cli.app import COMMANDS, HOME, errors_as_sentences, named, named_folders
 from sae_lens_abstopk.config.keys import key_docs
 from sae_lens_abstopk.config.presets import read_raw
 from sae_lens_abstopk.evaluation import inspection, inspection_report
@@ -29,6 +29,15 @@ def test_the_version_is_told() -> None:
     done = invoke("--version")
     assert done.exit_code == 0
     assert re.match(r"sae-lens-abstopk \d+\.\d+\.\d+, sae-lens \d", done.output)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["tarin"]])
+def test_help_and_mistyped_commands_wait_for_neither_torch_nor_saelens(arguments: list[str]) -> None:
+    program = "import sys; from typer.testing import CliRunner; from abstopk_cli import app; "
+    program += f"done = CliRunner().invoke(app, {arguments}); print(done.output, *sorted({{'torch', 'sae_lens'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert re.search(r"Usage: .*", done.stdout)
+    assert done.stdout.split()[-1] not in ("torch", "sae_lens")
 
 
 def test_help_names_every_command() -> None:

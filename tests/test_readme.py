@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from abstopk_cli import app
 from benchmarks import chart
 from sae_lens_abstopk import load_config
-from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.results import read_results
 from sae_lens_abstopk.model.language_model import check_hook
 from tests.conftest import small_run

@@ -12,8 +12,8 @@ from rich.console import Console
 from sae_lens import SAE
 from typer.testing import CliRunner
 
+from abstopk_cli import app
 from sae_lens_abstopk import ConfigError, evaluate
-from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.evaluate import check_suite
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite

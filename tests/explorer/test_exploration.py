@@ -14,8 +14,8 @@ from sae_lens.load_model import load_model
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
+from abstopk_cli import app
 from sae_lens_abstopk import ConfigError, explore
-from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.explorer.axes import axis_matches

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sae_lens_abstopk.cli import app
+from abstopk_cli import app
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report

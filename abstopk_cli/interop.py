@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sae_lens_abstopk.cli.app import Model, NewFolder, Text, app, errors_as_sentences
+from abstopk_cli.app import Model, NewFolder, Text, app, errors_as_sentences
 
 
 @app.command()

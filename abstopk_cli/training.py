@@ -9,8 +9,7 @@ import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import Output, Overrides, app, errors_as_sentences, pairs
-from sae_lens_abstopk.errors import ConfigError
+from abstopk_cli.app import Output, Overrides, app, config_error, errors_as_sentences, pairs
 
 
 class Launcher(StrEnum):
@@ -79,7 +78,7 @@ def train(
         if cfg.output_path is None:
             cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
         if allow_changes is not None and resume is None:
-            raise ConfigError("--allow-changes lists keys that may differ when a run is resumed; give --resume too.")
+            raise config_error("--allow-changes lists keys that may differ when a run is resumed; give --resume too.")
         if allow_changes is not None:
             cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
         if resume is not None:
@@ -156,7 +155,7 @@ def sweep(
 
         runs = load_sweep(file, list(overrides or ()))
         if launcher is not Launcher.submitit and (cluster or parameters):
-            raise ConfigError("--cluster and --job are for --launcher submitit.")
+            raise config_error("--cluster and --job are for --launcher submitit.")
         if launcher is Launcher.local or dry_run:
             run_sweep(runs, output, console=console, dry_run=dry_run)
         elif launcher is Launcher.print:
@@ -190,7 +189,7 @@ def compare(
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.cli.evaluation import show_results
+        from abstopk_cli.evaluation import show_results
         from sae_lens_abstopk.evaluation.compare import compare as run_and_evaluate
         from sae_lens_abstopk.evaluation.suite import load_suite
         from sae_lens_abstopk.training.comparison import load_comparison, run_comparison

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sae_lens_abstopk.cli.app import Model, NewFolder, Text, app, errors_as_sentences, named_folders, refuse_without
+from abstopk_cli.app import Model, NewFolder, Text, app, errors_as_sentences, named_folders, refuse_without
 
 
 @app.command()

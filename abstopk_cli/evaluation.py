@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from sae_lens_abstopk.cli.app import Device, Model, Text, app, errors_as_sentences, named, pairs, refuse_without
-from sae_lens_abstopk.errors import ConfigError
+from abstopk_cli.app import Device, Model, Text, app, config_error, errors_as_sentences, named, pairs, refuse_without
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
@@ -34,9 +33,9 @@ def inspect(
         from sae_lens_abstopk.training.progress import passes_bar
 
         if json is not None and json.is_dir():
-            raise ConfigError(f"--json {json} is a folder; name a file to write.")
+            raise config_error(f"--json {json} is a folder; name a file to write.")
         if json is not None and not json.parent.is_dir():
-            raise ConfigError(f"--json {json}: there is no folder {json.parent}; make it, or name another file.")
+            raise config_error(f"--json {json}: there is no folder {json.parent}; make it, or name another file.")
         with passes_bar(console, "measuring") as on_progress:
             found = inspect_saes(
                 saes, model_name=model, text=text, n_tokens=tokens, device=device, on_progress=on_progress
@@ -179,7 +178,9 @@ def explore(
         if not serve:
             refuse_without("--serve", "port", context=context)
         if labeler and not labeler_model:
-            raise ConfigError(f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME.")
+            raise config_error(
+                f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME."
+            )
         with run_folder_lock(out, key="out"):
             asked = (
                 Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None

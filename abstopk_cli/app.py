@@ -15,13 +15,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from safetensors import SafetensorError
 from typer.core import TyperGroup
 from typing_extensions import override
-
-from sae_lens_abstopk import __version__
-from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, TrainingStopped
-from sae_lens_abstopk.terminal_text import PrintableConsole
 
 # the order in which somebody new meets them
 COMMANDS = (
@@ -79,6 +74,8 @@ Output = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", 
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from sae_lens_abstopk import __version__
+
         typer.echo(f"sae-lens-abstopk {__version__}, sae-lens {version('sae-lens')}, torch {version('torch')}")
         raise typer.Exit
 
@@ -96,6 +93,9 @@ def main(
 def errors_as_sentences() -> Iterator[Console]:
     """A console to print on; what the user can mend ends the command with one sentence and no traceback."""
     from transformers.utils.logging import disable_progress_bar
+
+    from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
+    from sae_lens_abstopk.terminal_text import PrintableConsole
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -144,6 +144,9 @@ def _sigterm_exits() -> Iterator[None]:
 def _of_the_machine(error: Exception) -> str | None:
     """What to say about an error of the disk, the network or the GPU; None of any other."""
     import torch
+    from safetensors import SafetensorError
+
+    from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 
     if isinstance(error, torch.OutOfMemoryError):
         return (
@@ -161,6 +164,13 @@ def _of_the_machine(error: Exception) -> str | None:
         return None
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
     return f"{what}; free some space, or choose a folder that can be written to."
+
+
+def config_error(text: str) -> Exception:
+    """The package's ``ConfigError``."""
+    from sae_lens_abstopk.errors import ConfigError
+
+    return ConfigError(text)
 
 
 def refuse_without(needed: str, *parameters: str, context: typer.Context) -> None:
@@ -182,7 +192,7 @@ def refuse_without(needed: str, *parameters: str, context: typer.Context) -> Non
         if source is not None and source.name == "COMMANDLINE"
     ]
     if given:
-        raise ConfigError(f"{' and '.join(given)} would be ignored without {needed}; add {needed}, or leave it out.")
+        raise config_error(f"{' and '.join(given)} would be ignored without {needed}; add {needed}, or leave it out.")
 
 
 def _plain(error: Exception | str) -> str:
@@ -195,7 +205,7 @@ def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
     if not any(named):
         return saes
     if not all(named):
-        raise ConfigError(f"name every {what} as NAME=PATH, or none.")
+        raise config_error(f"name every {what} as NAME=PATH, or none.")
     return pairs(saes, what)
 
 
@@ -216,9 +226,9 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
             sae_id, _, folder = argument.partition("=")
             path = Path(folder)
         if not sae_id:
-            raise ConfigError(f"{argument!r} names no SAE; give FOLDER or ID=FOLDER.")
+            raise config_error(f"{argument!r} names no SAE; give FOLDER or ID=FOLDER.")
         if sae_id in found:
-            raise ConfigError(f"{found[sae_id]} and {path} would both be {sae_id!r}; give ids, as in ID=FOLDER.")
+            raise config_error(f"{found[sae_id]} and {path} would both be {sae_id!r}; give ids, as in ID=FOLDER.")
         found[sae_id] = path
     return found
 
@@ -228,8 +238,8 @@ def pairs(texts: list[str], what: str, form: str = "NAME=PATH") -> dict[str, str
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise ConfigError(f"{what} {text!r} must have the form {form}.")
+            raise config_error(f"{what} {text!r} must have the form {form}.")
         if name in pairs:
-            raise ConfigError(f"{what} {name!r} is given twice.")
+            raise config_error(f"{what} {name!r} is given twice.")
         pairs[name] = value
     return pairs
