@@ -179,7 +179,7 @@ def collect(
             require_finite_codes(codes, f"SAE {name!r}")
             sums = collectors[name].sums
             if sums.n_tokens < settings.reconstruction_tokens:
-                sums.update(x, sae.decode(codes).float(), codes)
+                sums.update(x, sae.decode(codes).float())
             collectors[name].update(codes, where, tokens)
             del codes  # before the next SAE makes its own
         digest.update(_bytes(tokens))

@@ -71,9 +71,12 @@ class PoleActivitySums:
         """Add codes [..., d_sae]."""
         flat = codes.detach().flatten(0, -2)
         self._counts += pole_counts(flat).cpu()
-        for pole, sign in enumerate((1, -1)):
-            # float32 squares, float64 sums: half precision would lose the small codes beside the large
-            self._energy[pole] += (sign * flat).clamp(min=0).float().square().sum(0, dtype=torch.float64).cpu()
+        where = flat.nonzero(as_tuple=True)
+        latents, values = where[1].cpu(), flat[where].cpu()
+        # float32 squares, float64 sums: half precision would lose the small codes beside the large
+        energy = values.float().square().double()
+        for pole, on in enumerate((values > 0, values < 0)):
+            self._energy[pole].index_add_(0, latents[on], energy[on])
         self._n_tokens += len(flat)
         return self
 

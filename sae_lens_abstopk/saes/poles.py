@@ -34,13 +34,14 @@ class PoleStatistics:
 def pole_counts(feature_acts: torch.Tensor) -> torch.Tensor:
     """How often each latent of codes [..., d_sae] fired on its positive and on its negative pole: int64 [2, d_sae]."""
     if feature_acts.is_sparse:
-        latents, values, d_sae = feature_acts._indices()[-1], feature_acts._values(), feature_acts.shape[-1]
-        counts = latents.new_zeros(2, d_sae)
-        for pole, on in enumerate((values > 0, values < 0)):
-            counts[pole].index_add_(0, latents, on.to(latents.dtype))
-        return counts
-    flat = feature_acts.flatten(0, -2)
-    return torch.stack([(flat > 0).sum(0), (flat < 0).sum(0)])
+        latents, values = feature_acts._indices()[-1], feature_acts._values()
+    else:  # few are not 0: to find them takes a quarter of the time of two sums over all
+        where = feature_acts.nonzero(as_tuple=True)
+        latents, values = where[-1], feature_acts[where]
+    counts = latents.new_zeros(2, feature_acts.shape[-1])
+    for pole, on in enumerate((values > 0, values < 0)):
+        counts[pole].index_add_(0, latents, on.to(latents.dtype))
+    return counts
 
 
 def pole_statistics(counts: torch.Tensor) -> PoleStatistics:

@@ -35,10 +35,15 @@ def column_auroc(codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArra
     n_positive = labels.sum(1, keepdims=True)
     pairs = n_positive * (labels.shape[1] - n_positive)
 
-    def of_side(side: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return (labels @ rankdata(side, axis=0) - n_positive * (n_positive + 1) / 2) / pairs
+    def of_ranks(ranks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return (labels @ ranks - n_positive * (n_positive + 1) / 2) / pairs
 
-    sides = of_side(codes), of_side(np.maximum(codes, 0)), 1 - of_side(np.minimum(codes, 0))
+    n, above, below = len(codes), codes > 0, codes < 0
+    ranks = rankdata(codes, axis=0)
+    # a side keeps the ranks of its own firings, and all other texts are tied at 0: below the positive ones, above the negative
+    positive = np.where(above, ranks, (n - above.sum(0) + 1) / 2)
+    negative = np.where(below, ranks, (below.sum(0) + 1 + n) / 2)
+    sides = of_ranks(ranks), of_ranks(positive), 1 - of_ranks(negative)
     return [ColumnAUROC(*aurocs) for aurocs in zip(*sides, strict=True)]
 
 
