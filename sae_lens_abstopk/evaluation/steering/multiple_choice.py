@@ -44,6 +44,7 @@ def require_lm_eval() -> Any:
     """
     try:
         import lm_eval.api.registry
+        import lm_eval.tasks
     except Exception as error:  # a version that is too old for transformers fails in any way
         installed = find_spec("lm_eval") is not None
         found = f", and {version('lm_eval')} cannot be imported ({type(error).__name__}: {error})" if installed else ""
@@ -99,7 +100,8 @@ def multiple_choice(
     make = lm_eval.api.registry.get_model("steered" if steering else "hf")
     with nullcontext() if isinstance(pretrained, str) else _warnings_off():
         model = make(pretrained=pretrained, **arguments)
-    found = lm_eval.simple_evaluate(model=model, tasks=[task], limit=limit, bootstrap_iters=0)
+    alone = lm_eval.tasks.TaskManager(include_defaults=False)  # its own tasks are 14,000 files, read anew at each call
+    found = lm_eval.simple_evaluate(model=model, tasks=[task], task_manager=alone, limit=limit, bootstrap_iters=0)
     (samples,) = found["samples"].values()
     right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample for each filter
     return MultipleChoiceScore(tuple(right[question] for question in sorted(right)))

@@ -95,11 +95,12 @@ def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.Monke
     samples = [{"doc_id": 1, "acc": 0.0}, {"doc_id": 0, "acc": 1.0}] * 2  # of two filters
     found = {"samples": {"t": samples}}
     models: list[dict[str, Any]] = []
-    registry = SimpleNamespace(get_model=lambda _: lambda **arguments: models.append(arguments))
-    monkeypatch.setattr(
-        "sae_lens_abstopk.evaluation.steering.multiple_choice.require_lm_eval",
-        lambda: SimpleNamespace(simple_evaluate=lambda **_: found, api=SimpleNamespace(registry=registry)),
+    lm_eval = SimpleNamespace(
+        simple_evaluate=lambda **_: found,
+        api=SimpleNamespace(registry=SimpleNamespace(get_model=lambda _: lambda **given: models.append(given))),
+        tasks=SimpleNamespace(TaskManager=lambda **_: None),
     )
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.steering.multiple_choice.require_lm_eval", lambda: lm_eval)
     answered = multiple_choice("model", model_kwargs={"torch_dtype": "bfloat16", "revision": "step1000"})
     assert (answered.right, answered.accuracy) == ((1.0, 0.0), 0.5)
     assert models[0].items() >= {"pretrained": "model", "dtype": "bfloat16", "revision": "step1000"}.items()
