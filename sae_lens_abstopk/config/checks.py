@@ -194,6 +194,11 @@ def check_ranges(cfg: "TrainingConfig") -> None:
             f"seqpos_slice={list(cfg.seqpos_slice)} has no effect on activations that SAELens has cached (use_cached_activations), "
             "whose rows are read whole; set it to [null], or use activation_cache, which keeps the positions of the slice alone."
         )
+    if cfg.use_cached_activations and cfg.exclude_special_tokens and cfg.dtype in ("float16", "bfloat16"):
+        raise ConfigError(
+            f"dtype={cfg.dtype!r} would round the token ids that SAELens has cached too, and exclude_special_tokens goes by these; "
+            "use float32."
+        )
     kept_positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
     buffer = cfg.n_batches_in_buffer * kept_positions
     if 0 < buffer < cfg.train_batch_size_tokens:

@@ -161,11 +161,6 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                     f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own ({name}.target_l0="
                     f"{getattr(sae, 'target_l0', None)}), and the two would work against each other; leave one of them out."
                 )
-            if hasattr(sae, "jumprelu_init_threshold") and sae.dtype in ("float16", "bfloat16"):
-                raise ConfigError(
-                    f"target_l0.{name}: {name}.dtype={sae.dtype!r} rounds away what a step moves the thresholds by; train this JumpReLU "
-                    "in float32."
-                )
             if not 0 < target <= sae.d_sae:
                 raise ConfigError(f"target_l0.{name}={target!r} must be above 0 and at most d_sae={sae.d_sae}.")
         run_name = self.logger.run_name

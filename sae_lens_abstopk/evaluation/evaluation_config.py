@@ -89,10 +89,11 @@ def evaluation_config(
         if not {"sae", "hook_name"} <= raw.keys():  # of another tool
             continue
         # what no evaluation reads may be refused by now, where the run is an older one
-        unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger"}
+        unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger", "target_l0"}
         raw = {key: value for key, value in raw.items() if key not in unread}
         raw |= {"resume_from_checkpoint": None, "shuffle": False, "perf_log_freq": 0}
-        raw |= {"held_out_every": None} if raw.get("use_cached_activations") else {}  # they are of all documents
+        if raw.get("use_cached_activations"):  # they are of all documents, and no evaluation reads them
+            raw |= {"held_out_every": None, "use_cached_activations": False, "cached_activations_path": None}
         raw |= {"device": device, "llm_device": None, "act_store_device": None}
         raw |= {"model_name": model_name} if model_name else {}
         raw |= _read_as(text, raw) if text else {}

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from sae_lens import SAE, AbsTopKSAE
+from sae_lens import SAE, AbsTopKSAE, JumpReLUSAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
@@ -23,7 +23,9 @@ def open_poles(sae: SAE[Any]) -> torch.Tensor:
     if isinstance(sae, SignedJumpReLUSAE) and sae.cfg.pole_thresholds:
         return torch.stack([sae.threshold.detach(), sae.negative_threshold.detach()]).isfinite()
     has_pole = torch.tensor([True, isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE)], device=sae.W_dec.device)
-    return has_pole[:, None].expand(2, sae.cfg.d_sae)
+    has_pole = has_pole[:, None].expand(2, sae.cfg.d_sae)
+    # the closed poles of a signed SAE are latents of its mirror
+    return has_pole & sae.threshold.isfinite() if isinstance(sae, JumpReLUSAE) else has_pole
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:

@@ -87,6 +87,12 @@ class FilteredActivationsStore(ActivationsStore):
         store = cast(Self, super().from_config(model, cfg, override_dataset))
         store.autocast_lm = cfg.autocast_lm and autocast_pays(_get_input_token_device(model))
         store.dataset_path = cfg.dataset_path
+        cached = store.cached_activation_dataset
+        if cached is not None and cfg.exclude_special_tokens and "token_ids" not in cached.column_names:
+            raise ConfigError(
+                f"cached_activations_path={cfg.cached_activations_path!r} holds no token_ids, which exclude_special_tokens goes by; "
+                "cache the activations again with this version of SAELens, or set exclude_special_tokens to false."
+            )
         return store
 
     @classmethod

@@ -116,7 +116,14 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     for override in overrides:
         _require_effect(override, path)
     config = named_config(raw["config"], path)
-    base = load_config(config, [*overrides, "companions={}", "target_l0={}"])
+    # an SAE that is not signed beside that of the config, whatever it is, gives b_dec_init_method an effect
+    unsigned = "companions={unsigned: {architecture: standard}}"
+    base = load_config(config, [*overrides, unsigned, "target_l0={}"])
+    if base.from_pretrained_path is not None:
+        raise ConfigError(
+            f"{path}: from_pretrained_path={base.from_pretrained_path!r} holds the weights of one variant, and the others would "
+            "start from new ones; set it to null."
+        )
     runs = []
     for k in ks:
         for seed in seeds:
@@ -225,4 +232,6 @@ def variants_as_overrides(
         f"sae={json.dumps(saes[first])}",
         f"companions={json.dumps(companions)}",
         f"target_l0={json.dumps(named)}",
+        # each signed SAE has its own
+        *(["b_dec_init_method=mean"] if all("b_dec_init_method" in section for section in saes.values()) else []),
     ]

@@ -100,6 +100,10 @@ def require_shareable(cfg: TrainingConfig, n: int) -> None:
         raise ConfigError(
             f"activation_cache={cfg.activation_cache!r} is filled and read by one process; with {n} ranks set it to null."
         )
+    if cfg.use_cached_activations:
+        raise ConfigError(
+            f"use_cached_activations=true would give all {n} ranks the same rows; set it to false, and the ranks share the text."
+        )
     if cfg.compile_sae:
         raise ConfigError(f"compile_sae=true is for one process; with {n} ranks set it to false.")
     for key, device in _devices(cfg).items():

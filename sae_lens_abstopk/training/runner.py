@@ -1,5 +1,6 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
-from sae_lens.constants import SAE_WEIGHTS_FILENAME
+from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
 from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices
@@ -168,6 +169,10 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             for name in [name for name in self.saes if self.starts and name not in self.starts]:
                 self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
+            for name, sae in self.saes.items():  # config.yaml does not hold what a comparison calls them
+                written = json.loads((part_folder(self.resumed, name) / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
+                if variant := written["metadata"].get("variant"):
+                    sae.cfg.metadata.variant = variant
             position = self.checkpoints.restore(self.resumed, self.console)
             with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
                 self.store.go_to(position, on_progress)

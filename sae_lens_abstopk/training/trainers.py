@@ -12,6 +12,8 @@ from sae_lens.training.types import DataProvider
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.ranks import n_ranks
+from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.training.distributed import RankTrainer
 
 
@@ -38,6 +40,11 @@ def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None 
     sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
     if weights_of is not None:
         sae.load_weights_from_checkpoint(weights_of)
+        # what that run counted is no part of this one, and its k may have been another
+        if isinstance(sae, SignedTrainingSAE):
+            sae.pole_counts.zero_()
+        if isinstance(sae, BatchAbsTopKTrainingSAE):
+            sae.topk_threshold.zero_()
     return sae
 
 

@@ -26,6 +26,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.training import runner
 from sae_lens_abstopk.training.activations import saelens_notes_off
 from sae_lens_abstopk.training.run_folder import write_config
+from sae_lens_abstopk.training.trainers import new_sae
 from sae_lens_abstopk.yaml_files import data_folder, yaml_text, yaml_value
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
@@ -401,6 +402,8 @@ def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]
         ConfigError, match=r"seqpos_slice=\[1, None\] has no effect on activations that SAELens has cached"
     ):
         build_config(cached)
+    with pytest.raises(ConfigError, match="dtype='bfloat16' would round the token ids"):
+        build_config(cached | {"seqpos_slice": [None], "exclude_special_tokens": [256]})
     with pytest.raises(ConfigError, match="held_out_every=20 cannot hold documents out of activations"):
         build_config(cached | {"seqpos_slice": [None], "held_out_every": 20})
 
@@ -479,13 +482,11 @@ def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
     assert yaml_value(yaml_text(value)) == value
 
 
-def test_thresholds_in_half_precision_cannot_follow_a_target(raw_config: dict[str, Any]) -> None:
+def test_thresholds_of_an_sae_in_half_precision_are_not_and_can_follow_a_target(raw_config: dict[str, Any]) -> None:
     jumprelu = {"architecture": "jumprelu", "dtype": "bfloat16", "d_in": 32, "d_sae": 64}
-    raw = raw_config | {"sae": jumprelu, "target_l0": {"sae": 5.0}}
-    with pytest.raises(ConfigError, match=r"target_l0\.sae: sae\.dtype='bfloat16' rounds away .* in float32"):
-        build_config(raw)
-    raw["sae"] = jumprelu | {"dtype": "float32"}
-    assert build_config(raw).target_l0 == {"sae": 5.0}
+    cfg = build_config(raw_config | {"sae": jumprelu, "target_l0": {"sae": 5.0}})
+    sae: Any = new_sae(cfg.sae, 0)
+    assert (sae.W_dec.dtype, sae.threshold.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:

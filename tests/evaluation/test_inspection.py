@@ -159,11 +159,16 @@ def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
         load_subject_saes(folders, device="cuda")
 
 
-def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path]) -> None:
+def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path], texts: Path) -> None:
     path = folders[0] / "config.yaml"
     written = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(written | {"dtype": "bfloat16", "dead_feature_threshold": 1e-6}))
+    refused = {"dtype": "bfloat16", "dead_feature_threshold": 1e-6, "target_l0": {"sae": 5.0}}
+    path.write_text(yaml.safe_dump(written | refused))
     assert inspect_saes(folders, n_tokens=128).results.held_out
+    # nor are cached activations read, which may have been deleted since
+    cached = {"held_out_every": None, "use_cached_activations": True, "cached_activations_path": "deleted"}
+    path.write_text(yaml.safe_dump(written | cached))
+    assert not inspect_saes(folders, text=str(texts), n_tokens=128).results.held_out
 
 
 def test_an_sae_from_elsewhere_needs_a_text_and_a_model(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:

@@ -262,6 +262,8 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     run = TrainingRun(build_config(again), console=QUIET)
     assert (run.sae.cfg.k, run.sae.cfg.aux_loss_coefficient) == (7, 0.5)  # type: ignore[attr-defined]
     assert run.sae.b_dec.any()
+    for count in {"pole_counts", "topk_threshold"} & dict(run.sae.named_buffers()).keys():
+        assert not getattr(run.sae, count).any(), f"{count} is of the other run, and of its k"
     before = run.sae.b_dec.detach().clone()
     run.run()
     assert torch.dist(run.sae.b_dec, before) < torch.dist(torch.zeros_like(before), before)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from sae_lens import StandardTrainingSAEConfig
 from sae_lens.training.optim import CoefficientScheduler
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.config.config_file import build_config, load_config
 from sae_lens_abstopk.errors import TrainingStopped
 from sae_lens_abstopk.training import comparison as comparison_module
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
@@ -139,19 +140,40 @@ def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], 
 
 
 def test_all_variants_are_centred_in_one_way(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    raw_config["sae"] |= {"architecture": "standard"}
-    del raw_config["sae"]["k"]
     variants = VARIANTS | {"own": {"architecture": "batch_abstopk", "b_dec_init_method": "mean"}}
     file = written(raw_config, tmp_path, variants=variants)
     (run, *_) = load_comparison(file, ["b_dec_init_method=zeros"], out=tmp_path / "runs").runs
     cfgs: dict[str, Any] = run.config.all_saes
     assert (run.config.b_dec_init_method, cfgs["sae"].b_dec_init_method) == ("zeros", "zeros")
     assert cfgs["own"].b_dec_init_method == "mean", "it was asked for"
+    signed_only = written(raw_config, tmp_path, variants={"signed": {}})
+    (run, *_) = load_comparison(signed_only, ["b_dec_init_method=zeros"], out=tmp_path / "runs").runs
+    assert run.config.sae.b_dec_init_method == "zeros"  # type: ignore[attr-defined]
+
+
+def test_weights_that_only_some_variants_would_start_from_are_refused(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="from_pretrained_path='a' holds the weights of one variant"):
+        load_comparison(written(raw_config, tmp_path), ["from_pretrained_path=a"], out=tmp_path / "runs")
+
+
+def test_a_run_of_a_comparison_that_goes_on_by_its_config_calls_its_saes_as_before(
+    raw_config: dict[str, Any], tmp_path: Path, stop_after: Callable[..., None]
+) -> None:
+    (run, *_) = load_comparison(written(raw_config, tmp_path), out=tmp_path / "runs").runs
+    stop_after(4)
+    with pytest.raises(KeyboardInterrupt):
+        TrainingRun(run.config, console=QUIET).run()
+    cfg = load_config(tmp_path / "runs" / run.name / "config.yaml", "resume_from_checkpoint=newest")
+    again = TrainingRun(cfg, console=QUIET)
+    again.run()
+    metadata = [json.loads((path / "cfg.json").read_text())["metadata"] for path in run.folders().values()]
+    assert [each["variant"] for each in metadata] == [each["label"] for each in metadata] == list(VARIANTS)
+    assert list(again.watch.state()) == list(VARIANTS), "losses from before are what later ones are compared with"
 
 
 def test_autocast_which_some_variants_would_not_heed_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    raw_config["sae"] |= {"architecture": "standard"}
-    del raw_config["sae"]["k"]
     with pytest.raises(ConfigError, match="would train in bfloat16, and those on the sparse kernels in float32"):
         load_comparison(written(raw_config, tmp_path), ["autocast=true"], out=tmp_path / "runs")
 

@@ -172,6 +172,10 @@ def test_all_ranks_leave_by_an_exception_if_one_does(tmp_path: Path) -> None:
     [
         ({"train_batch_size_tokens": 65}, "train_batch_size_tokens=65 does not divide by 2 ranks; use 64 or 66"),
         ({"activation_cache": "cache"}, "is filled and read by one process; with 2 ranks set it to null"),
+        (
+            {"use_cached_activations": True, "held_out_every": None, "seqpos_slice": [None]},
+            "use_cached_activations=true would give all 2 ranks the same rows",
+        ),
         ({"compile_sae": True}, "compile_sae=true is for one process"),
         ({"sae": {"architecture": "batchtopk"}}, "sae.architecture='batchtopk' selects over the batch of one process"),
         ({"companions": {"b": {"architecture": "batchtopk"}}}, "companions.b.architecture='batchtopk' selects over"),

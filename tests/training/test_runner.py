@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Array2D, Dataset, Features, Sequence, Value
 from rich.console import Console
 from sae_lens import (
     SAE,
@@ -328,6 +328,21 @@ def test_tokens_that_the_config_excludes_are_left_out(
     assert set(ids) < set(tokens.tolist())
     run.store.get_raw_llm_batch = lambda **_: raw  # type: ignore[method-assign]
     assert torch.equal(run.store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))])
+
+
+def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    hook = raw_config["hook_name"]
+    column = {hook: torch.randn(8, 32, 32).tolist()}
+    for name, ids in (("with", {"token_ids": [[1] + [5] * 31] * 8}), ("without", {})):
+        kinds = {hook: Array2D((32, 32), "float32")} | {key: Sequence(Value("int32")) for key in ids}
+        Dataset.from_dict(column | ids, features=Features(kinds)).save_to_disk(tmp_path / name)
+    raw_config |= {"use_cached_activations": True, "held_out_every": None, "seqpos_slice": [None]}
+    raw_config |= {"exclude_special_tokens": [1], "cached_activations_path": str(tmp_path / "with")}
+    assert len(TrainingRun(build_config(raw_config), console=QUIET).store.get_filtered_llm_batch()) == 4 * 31
+    with pytest.raises(ConfigError, match="holds no token_ids, which exclude_special_tokens goes by"):
+        TrainingRun(build_config(raw_config | {"cached_activations_path": str(tmp_path / "without")}), console=QUIET)
 
 
 def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

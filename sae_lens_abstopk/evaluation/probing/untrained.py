@@ -62,14 +62,15 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
             bias.add_(centre)
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
-        of_poles = open_poles(sae) if hasattr(sae, "negative_threshold") else None
+        of_poles = open_poles(sae) if gate == "threshold" else None
         signed = bool((sae.encode(x[:64]) < 0).any())
         level = _level(fresh, x, _l0(sae, x), centre=centre, signed=signed, open_poles=of_poles)
         of_gate = getattr(fresh, gate)
         of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
         if of_poles is not None:
             for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
-                getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
+                if hasattr(fresh, name):
+                    getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
     return fresh
 
 

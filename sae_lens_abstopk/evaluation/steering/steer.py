@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
-from sae_lens import SAE, TrainingSAE
+from sae_lens import SAE, BatchTopKTrainingSAE, TrainingSAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.measurable import require_measurable, warn_of_other_weights
+from sae_lens_abstopk.evaluation.measurable import require_measurable, require_scale, warn_of_other_weights
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -221,10 +221,15 @@ def require_codes(sae: SAE[Any]) -> None:
     Refuse an SAE whose codes are not of one token, or not of activations as they come; one in training may steer its own run.
 
     Raises:
-        ConfigError: as :func:`~.measurable.require_measurable`.
+        ConfigError: as :func:`~.measurable.require_measurable`; of an SAE in training where its codes depend on the other
+            tokens of the batch, or its scale is not in its weights.
     """
     if not isinstance(sae, TrainingSAE):
         require_measurable(sae, where="this SAE")
+        return
+    require_scale(sae, where="this SAE")
+    if isinstance(sae, BatchTopKTrainingSAE) and sae.training:
+        raise ConfigError("this SAE selects over the batch while it is in training mode; call sae.eval() first.")
 
 
 def _steerable(latent: int, sae: SAE[Any]) -> int:

@@ -22,7 +22,7 @@ from sae_lens import (
 )
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig, mirror
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.saes.heads import with_flat_heads
 
@@ -87,6 +87,10 @@ def test_a_closed_pole_stays_closed_and_counts_for_nothing_in_the_l0() -> None:
     assert (codes[:, :16] < 0).any()
     assert (codes[:, 16:] >= 0).all()
     assert (codes[:, 16:] > 0).any()
+    mirrored = mirror(sae)
+    made = untrained_sae(mirrored, x)
+    assert l0(made, x) == pytest.approx(l0(mirrored, x), abs=0.05)
+    assert int((made.encode(x) != 0).any(0)[128:].sum()) <= 16
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, PreTrainedTokenizerFast
 
-from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig, ConfigError
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
@@ -482,6 +482,22 @@ def test_an_sae_without_a_hook_and_a_transcoder_are_refused(models: Callable[[st
         if damage == "scale":
             with pytest.raises(ConfigError, match=sentence):
                 latent_scale(models("gpt2"), sae, [], latents=[1])
+
+
+def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_the_model(
+    models: Callable[[str], Any],
+) -> None:
+    for normalisation, mode, sentence in (
+        ("expected_average_only_in", False, "trained on rescaled activations"),
+        ("none", True, r"selects over the batch while it is in training mode; call sae\.eval\(\) first"),
+    ):
+        cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, normalize_activations=normalisation)
+        sae = BatchAbsTopKTrainingSAE(cfg).train(mode)
+        with pytest.raises(ConfigError, match=sentence):
+            steer(models("gpt2"), sae, latent=1, strength=1.0, hook_name="transformer.h.3")
+        with pytest.raises(ConfigError, match=sentence):
+            latent_scale(models("gpt2"), sae, [], latents=[1])
+    steer(models("gpt2"), sae.eval(), latent=1, strength=1.0, hook_name="transformer.h.3")
 
 
 def test_codes_are_not_read_from_other_weights_without_a_word(models: Callable[[str], Any]) -> None:
