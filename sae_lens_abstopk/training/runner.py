@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from traceback import clear_frames
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -24,6 +24,7 @@ from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
@@ -48,6 +49,14 @@ from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 
+class StepResult(NamedTuple):
+    """What is kept of a step of one SAE: the codes of a dense SAE may be gigabytes, beside the step of the next."""
+
+    loss: torch.Tensor
+    metrics: dict[str, float]
+    """None of a step that logs nothing."""
+
+
 class TrainingRun(LanguageModelSAETrainingRunner):
     """
     SAELens's training runner, with several SAEs to a stream and numbers in a file.
@@ -65,6 +74,13 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """
 
     cfg: TrainingConfig  # type: ignore[assignment]
+    """The config, with the device of this rank."""
+    trainers: dict[str, SAETrainer[Any, Any]]
+    """By SAE, from :meth:`run` on, as what follows."""
+    controllers: dict[str, L0Controller]
+    watch: DivergenceWatch
+    checkpoints: RunCheckpoints
+    batches: BatchStream
     held_out_loss: HeldOutLoss | None = None
     """On the rank that leads, if the run measures it."""
 
@@ -76,13 +92,13 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.leads = this_rank() == 0
         """Whether this rank is the one that writes."""
         self.console = (console or PrintableConsole(markup=False)) if self.leads else Console(quiet=True)
-        self.given = cfg
+        self.written_cfg = cfg
         """The config as it is written down, without the GPU of this rank."""
         if self.leads:  # to look is to hold the lock for a moment
             require_free(self.output)
-        refuse_to_overwrite(self.given)
-        self.resumed = checkpoint_to_resume(self.given, self.console)
-        cfg = of_this_rank(self.given)
+        refuse_to_overwrite(self.written_cfg)
+        self.resumed = checkpoint_to_resume(self.written_cfg, self.console)
+        cfg = of_this_rank(self.written_cfg)
         require_devices(cfg)
         cfg.logger.require_packages()
         check_hook(cfg)
@@ -122,8 +138,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())  # which notebooks that only look at models switch off
             if self.leads:
-                stack.enter_context(run_locks(self.output, self.given.checkpoint_path))
-                refuse_to_overwrite(self.given)  # another process may have been here since
+                stack.enter_context(run_locks(self.output, self.written_cfg.checkpoint_path))
+                refuse_to_overwrite(self.written_cfg)  # another process may have been here since
             self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
             self._prepare()
             if self.leads and self.cfg.logger.log_to_wandb:
@@ -162,7 +178,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.watch = DivergenceWatch(cfg.divergence_factor)
         state = TrainingState(self.trainers, self.controllers, self.watch)
         metrics = {name: self.folder(name) / METRICS_FILENAME for name in self.saes}
-        self.checkpoints = RunCheckpoints(self.given, state, metrics)
+        self.checkpoints = RunCheckpoints(self.written_cfg, state, metrics)
         if self.resumed is None:
             self.checkpoints.start_anew(self.console)
             take_scales(self.trainers, self.starts)
@@ -177,8 +193,14 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
                 self.store.go_to(position, on_progress)
         self._set_sae_metadata()
+        for name, sae in self.saes.items():
+            if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():
+                self._say(
+                    f"{self.label(name)} trains on SAELens's dense step, several times as slow as the sparse kernels: these are for "
+                    f"float32 and float64 (sae.dtype is {sae.cfg.dtype}), and for unchanged losses and selections"
+                )
         if self.leads:
-            write_config(self.output, self.given)
+            write_config(self.output, self.written_cfg)
 
     def _fit_or_save_progress(self, loggers: Mapping[str, Loggers]) -> None:
         try:
@@ -238,15 +260,17 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
-                taken: dict[str, tuple[torch.Tensor, dict[str, float]]] = {}
+                taken: dict[str, StepResult] = {}
                 for name in trainers:  # a comprehension, where it is a function, would hold the run beyond an error
                     taken[name] = self._step(name, batch, logs=logs)
-                self.watch.note({self.saes[name].cfg.metadata.variant or name: taken[name][0] for name in taken}, step)
+                self.watch.note(
+                    {self.saes[name].cfg.metadata.variant or name: taken[name].loss for name in taken}, step
+                )
                 progress.advance_to(first.n_training_samples)
                 held_out = self._held_out() if measures else {}
                 if logs:
                     for name, trainer in trainers.items():
-                        metrics = taken[name][1] | (held_out_metrics(held_out[name]) if name in held_out else {})
+                        metrics = taken[name].metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
                         metrics["tokens_per_second"] = progress.tokens_per_second
                         loggers[name].log(metrics, step)
                         progress.show(self.label(name), metrics, d_sae=trainer.sae.cfg.d_sae)
@@ -255,19 +279,18 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 elif cfg.save_final_checkpoint:
                     self.checkpoints.save(self.batches.position())
         self.watch.look()
-        for name, trainer in trainers.items():
+        self._finish()
+
+    def _finish(self) -> None:
+        """Bring the SAEs into the form that they are saved in."""
+        for name, trainer in self.trainers.items():
             fold_scale(trainer)
             trainer.set_final_sae_metadata()
             if name in self.controllers:  # what is in the config is where it started
                 trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.value
-                trainer.sae.cfg.metadata.target_l0 = cfg.target_l0[name]
+                trainer.sae.cfg.metadata.target_l0 = self.cfg.target_l0[name]
 
-    def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> tuple[torch.Tensor, dict[str, float]]:
-        """
-        The loss of a step of one SAE, and its metrics if it is one that logs.
-
-        Nothing else of the step is kept: the codes of a dense SAE may be gigabytes, beside the step of the next.
-        """
+    def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> StepResult:
         trainer = self.trainers[name]
         if trainer.n_training_steps == 0:
             self._center(trainer, batch)
@@ -277,7 +300,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             self.controllers[name].update(output)
         trainer.n_training_steps += 1
         # a loss of its own, as one in the graph of a compiled step is written over by the next
-        return output.loss.detach().clone(), step_metrics(trainer, output) if logs else {}
+        return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
 
     def _center(self, trainer: SAETrainer[Any, Any], batch: torch.Tensor) -> None:
         # the signed SAEs do this themselves, so that they do it under SAELens's own runner too

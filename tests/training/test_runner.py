@@ -489,6 +489,15 @@ def test_the_mixing_buffer_is_what_the_config_says(raw_config: dict[str, Any]) -
     assert (len(batch), len(position.served), len(position.waiting)) == (31, 17 * 31, 6 * 31)
 
 
+def test_an_sae_that_cannot_train_on_the_sparse_kernels_is_told_of(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw = raw_config | {"training_tokens": 64, "perf_log_freq": 0}
+    for dtype, told in (("bfloat16", True), ("float32", False)):
+        said = io.StringIO()
+        raw |= {"sae": raw_config["sae"] | {"dtype": dtype}, "output_path": str(tmp_path / dtype)}
+        TrainingRun(build_config(raw), console=Console(file=said)).run()
+        assert ("trains on SAELens's dense step" in said.getvalue()) == told
+
+
 def test_prefetching_changes_no_number(raw_config: dict[str, Any], tmp_path: Path) -> None:
     weights = []
     for depth in (0, 2):

@@ -133,7 +133,7 @@ def test_a_rank_with_a_gpu_of_its_own_goes_on_with_the_run_of_all(
 
     monkeypatch.setattr(runner_module, "of_this_rank", with_own_device)
     run = run_of(stopped)
-    assert (run.cfg.llm_device, run.given.llm_device) == ("cpu:0", "cpu")
+    assert (run.cfg.llm_device, run.written_cfg.llm_device) == ("cpu:0", "cpu")
     run.run()
     assert load_config(run.output / "config.yaml").llm_device == "cpu"
 
