@@ -10,7 +10,8 @@ more than seeds of one variant differ by. Points that `results/tuning.json` has 
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,19 +62,18 @@ def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]
     return [point for point in known.get("points", []) if study["main"].items() <= point.items()]
 
 
-def best(points: Sequence[Mapping[str, Any]], usual: float) -> dict[str, float]:
-    """The learning rate of each variant with a grid: ``usual``, unless the least FVU is lower by more than the margin."""
+def best(points: Sequence[Mapping[str, Any]], rates: Collection[float], usual: float) -> dict[str, float]:
+    """The learning rate of each variant that was tried at all ``rates``: ``usual``, unless the least FVU is lower by more than the margin."""
     fvu: dict[str, dict[float, float]] = {}
     for point in points:
-        if point["fvu"] is not None:
-            fvu.setdefault(point["variant"], {})[point["lr"]] = point["fvu"]
+        diverged = point["fvu"] is None
+        fvu.setdefault(point["variant"], {})[point["lr"]] = math.inf if diverged else point["fvu"]
     chosen = {}
     for variant, tried in fvu.items():
-        if set(tried) == {usual}:
-            continue
         least = min(tried, key=tried.__getitem__)
-        stays = usual in tried and tried[least] >= (1 - MARGIN) * tried[usual]
-        chosen[variant] = usual if stays else least
+        if tried.keys() < set(rates) or tried[least] == math.inf:
+            continue
+        chosen[variant] = usual if tried[least] >= (1 - MARGIN) * tried[usual] else least
     return chosen
 
 
@@ -90,7 +90,7 @@ def record_point(point: dict[str, Any], study: Mapping[str, Any], text_sha256: s
             "environment": environment(),
             "points": points,
             "margin": MARGIN,
-            "best": best(points, usual),
+            "best": best(points, study["rates"], usual),
         }
         write_whole(TUNING, json.dumps(record, indent=1) + "\n")
 

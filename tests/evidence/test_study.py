@@ -85,11 +85,16 @@ def test_another_rate_has_to_be_better_by_more_than_seeds_differ() -> None:
     def point(lr: float, fvu: float | None, variant: str = "topk") -> dict[str, Any]:
         return {"variant": variant, "lr": lr, "fvu": fvu}
 
-    assert tune.best([point(1e-3, 0.2), point(5e-4, 0.1991)], 1e-3) == {"topk": 1e-3}
-    assert tune.best([point(1e-3, 0.2), point(5e-4, 0.1989), point(2e-3, None)], 1e-3) == {"topk": 5e-4}
-    assert tune.best([point(1e-3, None), point(5e-4, 0.3), point(5e-4, None, "abstopk")], 1e-3) == {"topk": 5e-4}
+    def best(*points: dict[str, Any]) -> dict[str, float]:
+        return tune.best(points, (5e-4, 1e-3), 1e-3)
+
+    assert best(point(1e-3, 0.2), point(5e-4, 0.1991)) == {"topk": 1e-3}
+    assert best(point(1e-3, 0.2), point(5e-4, 0.1989), point(2e-3, None)) == {"topk": 5e-4}
+    assert best(point(1e-3, None), point(5e-4, 0.3), point(5e-4, None, "abstopk")) == {"topk": 5e-4}
+    assert best(point(1e-3, 0.2), point(2e-3, 0.1)) == {}, "one of the rates was not tried"
+    assert best(point(1e-3, None), point(5e-4, None)) == {}
     recorded = json.loads(runs.TUNING.read_text())
-    assert tune.best(recorded["points"], 1e-3) == recorded["best"]
+    assert tune.best(recorded["points"], runs.read_study()["rates"], 1e-3) == recorded["best"]
 
 
 @pytest.fixture
@@ -190,7 +195,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     tuned = json.loads((small_study / "results" / "tuning.json").read_text())
     assert [point["variant"] for point in tuned["points"][2:]] == [*("topk_2F", "standard") * 2]
     assert runs.tuned_rates().keys() == SMALL["variants"].keys()
-    assert runs.tuned_rates() == tune.best(tuned["points"], 1e-3)
+    assert runs.tuned_rates() == tune.best(tuned["points"], SMALL["rates"], 1e-3)
 
     # a rate that was chosen since then makes a run undone
     capsys.readouterr()
