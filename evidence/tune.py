@@ -71,7 +71,7 @@ def best(points: Sequence[Mapping[str, Any]], rates: Collection[float], usual: f
     chosen = {}
     for variant, tried in fvu.items():
         least = min(tried, key=tried.__getitem__)
-        if tried.keys() < set(rates) or tried[least] == math.inf:
+        if not tried.keys() >= set(rates) or tried[least] == math.inf:
             continue
         chosen[variant] = usual if tried[least] >= (1 - MARGIN) * tried[usual] else least
     return chosen
