@@ -90,7 +90,9 @@ def highlighted(context: Context, pole: int, tokenizer: Any, *, width: int = 100
     """A context on one line of at most ``width``, its token in the colour of the pole, or ``marked`` by asterisks, and never cut off."""
     text_of = TokenText(tokenizer)
     before, token, after = (_one_line(text_of, ids) for ids in (context.before, (context.token,), context.after))
-    token = f"**{token}**" if marked else token
+    if marked:
+        word = token.lstrip() or token
+        token = f"{token.removesuffix(word)}**{word}**"
     room = max(width - len(token) - min(len(after), width // 4), 0)
     text = Text(before if len(before) <= room else f"…{before[len(before) - room + 1 :]}")
     text.append(token, style=POLE_STYLES[pole])
