@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.gauge import flipped_latents
-from sae_lens_abstopk.saes.poles import pole_counts
 
 POLE_ACTIVITY_FILENAME = "pole_activity.safetensors"
 
@@ -70,12 +69,12 @@ class PoleActivitySums:
     def update(self, codes: torch.Tensor) -> Self:
         """Add codes [..., d_sae]."""
         flat = codes.detach().flatten(0, -2)
-        self._counts += pole_counts(flat).cpu()
         where = flat.nonzero(as_tuple=True)
         latents, values = where[1].cpu(), flat[where].cpu()
         # float32 squares, float64 sums: half precision would lose the small codes beside the large
         energy = values.float().square().double()
         for pole, on in enumerate((values > 0, values < 0)):
+            self._counts[pole] += torch.bincount(latents[on], minlength=flat.shape[1])
             self._energy[pole].index_add_(0, latents[on], energy[on])
         self._n_tokens += len(flat)
         return self

@@ -1,6 +1,5 @@
 """Training one or several SAEs on one stream of activations, with SAELens's runner, store and trainer."""
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
-from sae_lens.constants import SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices
@@ -36,7 +35,7 @@ from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
-from sae_lens_abstopk.training.metadata import note_run
+from sae_lens_abstopk.training.metadata import keep_variants, note_run
 from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
@@ -54,7 +53,7 @@ class StepResult(NamedTuple):
 
     loss: torch.Tensor
     metrics: dict[str, float]
-    """None of a step that logs nothing."""
+    """Empty unless the step logs."""
 
 
 class TrainingRun(LanguageModelSAETrainingRunner):
@@ -185,10 +184,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             for name in [name for name in self.saes if self.starts and name not in self.starts]:
                 self._say(f"{name} starts from new weights: {cfg.from_pretrained_path} has no companion of that name")
         else:
-            for name, sae in self.saes.items():  # config.yaml does not hold what a comparison calls them
-                written = json.loads((part_folder(self.resumed, name) / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
-                if variant := written["metadata"].get("variant"):
-                    sae.cfg.metadata.variant = variant
+            keep_variants(self.saes, self.resumed)
             position = self.checkpoints.restore(self.resumed, self.console)
             with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
                 self.store.go_to(position, on_progress)
