@@ -73,7 +73,7 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
             "tasks": task_table(lines, study),
             "random": random_table(controls),
             "behaviour": behaviour_table(lines),
-            "tuning": tuning_table(study),
+            "tuning": tuning_table(),
         },
         README: {"study": summary(lines, study)},
     }

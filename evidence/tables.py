@@ -182,12 +182,12 @@ def width_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def tuning_table(study: Mapping[str, Any]) -> str:
+def tuning_table() -> str:
     """FVU on the grid of learning rates; the least in bold, where there is another."""
     points = json.loads(TUNING.read_text(encoding="utf-8"))["points"] if TUNING.is_file() else []
     if not points:
         return "Nothing is recorded yet."
-    rates = sorted({*study["rates"], *(point["lr"] for point in points)})
+    rates = sorted({point["lr"] for point in points})
     fvu = {(point["variant"], point["lr"]): point["fvu"] for point in points}
     rows = [f"| SAE | {' | '.join(f'{rate:g}' for rate in rates)} |", "|---" * (1 + len(rates)) + "|"]
     for variant in dict.fromkeys(point["variant"] for point in points):

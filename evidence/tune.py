@@ -5,13 +5,13 @@
 A rate is judged by whole runs, as latents may die late; the study then finds the run of the rate that was chosen. A point
 is the mean FVU of the batches logged in the last tenth of training (every tenth batch is): text that the run has not
 seen before, and none that is held out. The rate of config.yaml stays unless another's FVU is lower by over 0.5 %, which is
-more than seeds of one variant differ by. Points that `results/tuning.json` has are not trained again.
+more than seeds of one variant differ by. Each variant is tried at that rate and the two beside it among those of `study.yaml`,
+and further on while the outermost rate is best. Points that `results/tuning.json` has are not trained again.
 """
 
-import itertools
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,11 +48,10 @@ def measure(point: Point) -> dict[str, Any]:
     return {"variant": run.variant, **run.place, "lr": cfg.lr, **means, **known}
 
 
-def rate_grid(variants: Sequence[str], study: Mapping[str, Any], common: list[str], work: Path) -> Iterator[Point]:
-    """Every variant at every learning rate, at the main place."""
-    for lr, name in itertools.product(study["rates"], variants):
-        run = Run(**study["main"], variant=name, seed=0)
-        yield Point(run, config_of(run, study, common, work, rates={name: lr}))
+def point_at(lr: float | None, variant: str, study: Mapping[str, Any], common: list[str], work: Path) -> Point:
+    """A variant at the main place, at this learning rate; None is config.yaml's."""
+    run = Run(**study["main"], variant=variant, seed=0)
+    return Point(run, config_of(run, study, common, work, rates={variant: lr} if lr else {}))
 
 
 def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]]:
@@ -62,18 +61,30 @@ def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]
     return [point for point in known.get("points", []) if study["main"].items() <= point.items()]
 
 
-def best(points: Sequence[Mapping[str, Any]], rates: Collection[float], usual: float) -> dict[str, float]:
-    """The learning rate of each variant that was tried at all ``rates``: ``usual``, unless the least FVU is lower by more than the margin."""
-    fvu: dict[str, dict[float, float]] = {}
-    for point in points:
-        diverged = point["fvu"] is None
-        fvu.setdefault(point["variant"], {})[point["lr"]] = math.inf if diverged else point["fvu"]
+def fvu_by_rate(points: Sequence[Mapping[str, Any]], variant: str) -> dict[float, float]:
+    """What a variant reached at each rate; infinity where it diverged."""
+    return {
+        point["lr"]: math.inf if point["fvu"] is None else point["fvu"]
+        for point in points
+        if point["variant"] == variant
+    }
+
+
+def still_to_try(tried: Mapping[float, float], rates: Sequence[float], usual: float) -> list[float]:
+    """What a choice lacks of the rates (in their order): the usual one, and those beside the one of least FVU."""
+    least = min(tried, key=tried.__getitem__) if usual in tried else usual
+    at = rates.index(least)
+    return [rate for rate in rates[max(at - 1, 0) : at + 2] if rate not in tried]
+
+
+def best(points: Sequence[Mapping[str, Any]], rates: Sequence[float], usual: float) -> dict[str, float]:
+    """The learning rate of each variant that was tried enough: ``usual``, unless the least FVU is lower by more than the margin."""
     chosen = {}
-    for variant, tried in fvu.items():
+    for variant in dict.fromkeys(point["variant"] for point in points):
+        tried = fvu_by_rate(points, variant)
         least = min(tried, key=tried.__getitem__)
-        if not tried.keys() >= set(rates) or tried[least] == math.inf:
-            continue
-        chosen[variant] = usual if tried[least] >= (1 - MARGIN) * tried[usual] else least
+        if not still_to_try(tried, rates, usual) and tried[least] < math.inf:
+            chosen[variant] = usual if tried[least] >= (1 - MARGIN) * tried[usual] else least
     return chosen
 
 
@@ -104,15 +115,18 @@ def main() -> None:
     add_jobs(parser)
     args = parsed(parser)
     text, common = digest_of(args.text), overrides_of(args)
-    done = {(point["variant"], point["lr"]) for point in points_of(study, text)}
+    variants, rates = args.variants or study["tuned"], study["rates"]
     with plain_errors(parser):
-        grid = list(rate_grid(args.variants or study["tuned"], study, common, args.work))
-        usual = config_of(grid[0].run, study, common, args.work, rates={}).lr
-        left = [point for point in grid if (point.run.variant, point.cfg.lr) not in done]
-        fill([point.cfg for point in left if not record_of(point.cfg).is_file()])
-        for number, found in enumerate(in_processes(measure, left, args.jobs), 1):
-            print(f"[{number}/{len(left)}]", found, flush=True)
-            record_point(found, study, text, usual)
+        usual = point_at(None, variants[0], study, common, args.work).cfg.lr
+        while left := [
+            point_at(lr, variant, study, common, args.work)
+            for variant in variants
+            for lr in still_to_try(fvu_by_rate(points_of(study, text), variant), rates, usual)
+        ]:
+            fill([point.cfg for point in left if not record_of(point.cfg).is_file()])
+            for number, found in enumerate(in_processes(measure, left, args.jobs), 1):
+                print(f"[{number}/{len(left)}]", found, flush=True)
+                record_point(found, study, text, usual)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The study on a tiny model: it trains, evaluates, records, goes on, and its page is up to date."""
 
 import json
+import math
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -86,15 +87,28 @@ def test_another_rate_has_to_be_better_by_more_than_seeds_differ() -> None:
         return {"variant": variant, "lr": lr, "fvu": fvu}
 
     def best(*points: dict[str, Any]) -> dict[str, float]:
-        return tune.best(points, (5e-4, 1e-3), 1e-3)
+        return tune.best(points, (5e-4, 1e-3, 2e-3), 1e-3)
 
-    assert best(point(1e-3, 0.2), point(5e-4, 0.1991)) == {"topk": 1e-3}
+    assert best(point(1e-3, 0.2), point(5e-4, 0.1991), point(2e-3, 0.3)) == {"topk": 1e-3}
     assert best(point(1e-3, 0.2), point(5e-4, 0.1989), point(2e-3, None)) == {"topk": 5e-4}
     assert best(point(1e-3, None), point(5e-4, 0.3), point(5e-4, None, "abstopk")) == {"topk": 5e-4}
-    assert best(point(1e-3, 0.2), point(2e-3, 0.1)) == {}, "one of the rates was not tried"
-    assert best(point(1e-3, None), point(5e-4, None)) == {}
+    assert best(point(1e-3, 0.2), point(5e-4, 0.3)) == {}, "a rate beside the best was not tried"
+    assert best(point(5e-4, 0.2)) == {}, "the usual rate was not tried"
+    assert best(point(1e-3, None), point(5e-4, None), point(2e-3, None)) == {}
     recorded = json.loads(runs.TUNING.read_text())
     assert tune.best(recorded["points"], runs.read_study()["rates"], 1e-3) == recorded["best"]
+
+
+def test_rates_are_tried_outwards_until_the_best_lies_between_two() -> None:
+    fvu = {2.5e-4: 0.5, 5e-4: 0.4, 1e-3: 0.3, 2e-3: 0.2, 4e-3: 0.25, 8e-3: math.inf}
+    tried: dict[float, float] = {}
+    rounds = []
+    while left := tune.still_to_try(tried, list(fvu), 1e-3):
+        rounds.append(left)
+        tried |= {rate: fvu[rate] for rate in left}
+    assert rounds == [[5e-4, 1e-3, 2e-3], [4e-3]]
+    assert tune.still_to_try({2e-3: 0.2}, list(fvu), 1e-3) == [5e-4, 1e-3], "only the usual rate says where to begin"
+    assert tune.still_to_try({1e-3: 0.2, 5e-4: 0.3, 2.5e-4: 0.1}, list(fvu), 1e-3) == [], "there is no lower one"
 
 
 @pytest.fixture
