@@ -1,8 +1,9 @@
-"""Write the released dictionary: one SAE of the study in bfloat16 and the canonical gauge, with its card.
+"""Write the released dictionaries: SAEs of the study in bfloat16 and the canonical gauge, with their card.
 
-    python -m evidence.release runs/evidence/saes/layer15_x8_k57_mixed_32nd_seed0_lr0.001
+    python -m evidence.release layer15_k57=runs/evidence/saes/layer15_x8_k57_mixed_32nd_seed0_lr0.001 \\
+      layer15_k57_abstopk=runs/evidence/saes/layer15_x8_k57_abstopk_seed0_lr0.001
 
-What the card says is measured on the rounded SAE (`release.yaml`). A release that is there is replaced, once the new one is
+What the card says is measured on the rounded SAEs (`release.yaml`). A release that is there is replaced, once the new one is
 whole.
 """
 
@@ -12,24 +13,23 @@ from pathlib import Path
 
 from sae_lens import SAE
 
-from evidence.runs import HERE
+from evidence.runs import HERE, weights_digest
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
-from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.quickstart_model import quickstart_model
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 RELEASES = HERE.parent / "evals" / "releases"
-NAME, SAE_ID = "smollm2-135m-instruct", "layer15_k57"
+NAME = "smollm2-135m-instruct"
 REPOSITORY = f"sae-lens-abstopk/{NAME}"
 BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def in_bfloat16(folder: Path, out: Path) -> Path:
-    """The SAE of ``folder``, rounded, in ``out``."""
+    """The SAE of ``folder``, rounded, in ``out``, whose name is its id."""
     shutil.rmtree(out, ignore_errors=True)
     sae = SAE.load_from_disk(folder, dtype="bfloat16")
-    sae.cfg.metadata.label = SAE_ID
+    sae.cfg.metadata.label = out.name
     sae.cfg.metadata.model_weights = "quantised to four bits (Q4_1) and back"
     sae.save_model(out)
     shutil.copy(folder / CONFIG_FILENAME, out)  # which text is held out
@@ -38,13 +38,14 @@ def in_bfloat16(folder: Path, out: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sae", type=Path, help="folder of a trained SAE of the study")
+    parser.add_argument("saes", nargs="+", metavar="ID=FOLDER", help="an SAE of the study and its id in the release")
     parser.add_argument("--work", type=Path, default=Path("runs/evidence/release"), help="folder of what is measured")
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     args = parser.parse_args()
     model = str(args.model or quickstart_model(print))
-    rounded = {SAE_ID: in_bfloat16(args.sae, args.work / SAE_ID)}
-    results = args.work / f"results_{str(weights_sha256(rounded[SAE_ID]))[:8]}"
+    named = (sae.split("=", 1) for sae in args.saes)
+    rounded = {sae_id: in_bfloat16(Path(folder), args.work / sae_id) for sae_id, folder in named}
+    results = args.work / f"results_{weights_digest(rounded.values())}"
     evaluate(rounded, suite=HERE / "release.yaml", out=results, model_name=model)
     staged = args.work / NAME
     shutil.rmtree(staged, ignore_errors=True)

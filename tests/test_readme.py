@@ -91,9 +91,7 @@ def test_the_python_blocks_run(
     extra = ", ".join(repr(override) for override in [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"])
     exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/pythia", {extra}'), scope)
     assert scope["result"].saes["sae"].cfg.k == 4
-    released = "evals/releases/smollm2-135m-instruct/layer15_k57"
-    exec(load.replace(released, "runs/pythia"), scope)
-    assert scope["sae"].cfg.architecture() == "abstopk"
     monkeypatch.chdir(ROOT)
     exec(load, scope)
-    assert scope["sae"].cfg.architecture() == "signed_jumprelu"
+    assert scope["sae"].cfg.architecture() == "abstopk"
+    assert scope["mixed"].cfg.architecture() == "signed_jumprelu"

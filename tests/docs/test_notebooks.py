@@ -1,4 +1,4 @@
-"""The notebooks run from start to end, on a small run in place of the quickstart's; what they show was made by running them."""
+"""The notebooks run from start to end, on a small SAE in place of theirs; what they show was made by running them."""
 
 import json
 import re
@@ -41,12 +41,20 @@ def shown(notebook: Any) -> str:
 
 @pytest.mark.slow
 def test_the_notebook_on_one_latent_runs(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
-    extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={tmp_path / 'runs' / 'quickstart'}"]
+    extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={tmp_path / 'run'}"]
     train(load_config("quickstart", extra), console=Console(quiet=True))
     (tmp_path / "temperature.yaml").write_text(CONCEPT)
-    notebook = execute(
-        "find-and-steer", {'"gender"': '"temperature.yaml"', "texts_per_pole=150": "texts_per_pole=30"}, tmp_path
-    )
+    replaced = {
+        "evals/releases/smollm2-135m-instruct/layer15_k57_abstopk": str(tmp_path / "run"),
+        "training_configs/text/smollm2_samples.jsonl.gz": str(texts),
+    }
+    assert all((FOLDER.parents[1] / path).exists() for path in replaced)
+    others = {
+        "quickstart_model(print)": repr(str(tiny_llama)),
+        '"tense"': '"temperature.yaml"',
+        "texts_per_pole=150": "texts_per_pole=30",
+    }
+    notebook = execute("find-and-steer", replaced | others, tmp_path)
     assert "image/svg+xml" in shown(notebook)
     assert "untrained SAE" in shown(notebook)
     assert "text/html" in shown(notebook)

@@ -20,6 +20,8 @@ from tests.test_cli import invoke
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+RELEASED = "evals/releases/smollm2-135m-instruct/layer15_k57_abstopk"
+TEXT = "training_configs/text/smollm2_samples.jsonl.gz"
 SUITE: dict[str, Any] = {
     "reconstruction": {"tokens": 128},
     "tasks": ["temperature.yaml"],
@@ -170,21 +172,19 @@ def test_the_page_on_evaluation_runs(run_page: Callable[..., Any], capsys: pytes
 
 
 @pytest.mark.slow
-def test_the_page_on_steering_runs(run_page: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
-    scope = run_page("steer")
+def test_the_page_on_steering_runs(
+    run_page: Callable[..., Any], texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scope = run_page("steer", changes={RELEASED: "runs/quickstart", TEXT: str(texts), "latent=3266": "latent=21"})
     assert scope["fired"]
-    assert "+2 The doctor said that" in capsys.readouterr().out
+    assert "+1 On Mondays the doctor" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_the_page_on_exploring_runs(run_page: Callable[..., Any], texts: Path) -> None:
-    released, text = (
-        "evals/releases/smollm2-135m-instruct/layer15_k57",
-        "training_configs/text/smollm2_samples.jsonl.gz",
-    )
-    assert (ROOT / released).is_dir()
-    assert (ROOT / text).is_file()
-    changes = {"n_tokens=20_000": "n_tokens=128", released: "runs/quickstart", text: str(texts)}
+    assert (ROOT / RELEASED).is_dir()
+    assert (ROOT / TEXT).is_file()
+    changes = {"n_tokens=20_000": "n_tokens=128", RELEASED: "runs/quickstart", TEXT: str(texts)}
     scope = run_page("explore", changes=changes)
     assert "latent 21" in scope["found"].latent(21)._repr_html_()
     assert Path("site-of-my-own/index.html").is_file()

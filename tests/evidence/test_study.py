@@ -188,12 +188,13 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert "steering" in again
 
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
-    folder = tmp_path / "work/saes/layer2_x2_k4_mixed_seed0_lr0.001"
-    for _ in range(2):  # the second replaces the first
-        monkeypatch.setattr("sys.argv", ["release", str(folder), "--work", str(tmp_path / "release"), *arguments[4:]])
+    saes = [f"{variant}={tmp_path}/work/saes/layer2_x2_k4_{variant}_seed0_lr0.001" for variant in ("mixed", "topk_2F")]
+    for chosen in (saes[:1], saes):  # the second replaces the first
+        monkeypatch.setattr("sys.argv", ["release", *chosen, "--work", str(tmp_path / "release"), *arguments[4:]])
         release.main()
     released = tmp_path / "releases" / release.NAME
-    assert SAE.load_from_disk(released / release.SAE_ID).W_enc.dtype == torch.bfloat16
+    assert SAE.load_from_disk(released / "mixed").W_enc.dtype == torch.bfloat16
+    assert SAE.load_from_disk(released / "topk_2F").cfg.metadata.label == "topk_2F"
     card = (released / "README.md").read_text()
     assert "gender" in card
     assert "model_weights quantised to four bits" in card
