@@ -14,6 +14,9 @@ TAKEN = {
     "results/curves.svg": "benchmarks/results/curves.svg",
     "log.md": "LOG.md",
     "tasks.md": "evals/README.md",
+    "releases.md": "evals/releases/smollm2-135m-instruct/README.md",
+    "layer15_k57/two_sidedness.svg": "evals/releases/smollm2-135m-instruct/layer15_k57/two_sidedness.svg",
+    "layer15_k57_abstopk/two_sidedness.svg": "evals/releases/smollm2-135m-instruct/layer15_k57_abstopk/two_sidedness.svg",
     "results.schema.json": "evals/results.schema.json",
 }
 """Page or file of the site to where it lies. Pages of `docs` link to where it lies, so that their links work in a clone too."""
