@@ -24,7 +24,7 @@ from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.checkpoint import damage
 from tests.evaluation.results_document import results_document
 
-EXAMPLES = 10_000
+EXAMPLES = 3_000
 scalars = (
     st.none()
     | st.booleans()
