@@ -188,7 +188,8 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert "steering" in again
 
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
-    saes = [f"{variant}={tmp_path}/work/saes/layer2_x2_k4_{variant}_seed0_lr0.001" for variant in ("mixed", "topk_2F")]
+    trained = tmp_path / "work" / "saes"
+    saes = [f"{name}={trained / f'layer2_x2_k4_{name}_seed0_lr0.001'}" for name in ("mixed", "topk_2F")]
     for chosen in (saes[:1], saes):  # the second replaces the first
         monkeypatch.setattr("sys.argv", ["release", *chosen, "--work", str(tmp_path / "release"), *arguments[4:]])
         release.main()
