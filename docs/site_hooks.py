@@ -9,14 +9,15 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
+RELEASE = "evals/releases/smollm2-135m-instruct"
 TAKEN = {
     "benchmarks.md": "benchmarks/README.md",
     "results/curves.svg": "benchmarks/results/curves.svg",
     "log.md": "LOG.md",
     "tasks.md": "evals/README.md",
-    "releases.md": "evals/releases/smollm2-135m-instruct/README.md",
-    "layer15_k57/two_sidedness.svg": "evals/releases/smollm2-135m-instruct/layer15_k57/two_sidedness.svg",
-    "layer15_k57_abstopk/two_sidedness.svg": "evals/releases/smollm2-135m-instruct/layer15_k57_abstopk/two_sidedness.svg",
+    "releases.md": f"{RELEASE}/README.md",
+    "layer15_k57/two_sidedness.svg": f"{RELEASE}/layer15_k57/two_sidedness.svg",
+    "layer15_k57_abstopk/two_sidedness.svg": f"{RELEASE}/layer15_k57_abstopk/two_sidedness.svg",
     "results.schema.json": "evals/results.schema.json",
 }
 """Page or file of the site to where it lies. Pages of `docs` link to where it lies, so that their links work in a clone too."""

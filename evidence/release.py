@@ -9,10 +9,13 @@ whole.
 
 import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sae_lens import SAE
 
+from abstopk_cli.app import named_folders
+from evidence.arguments import plain_errors
 from evidence.runs import HERE, weights_digest
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
 from sae_lens_abstopk.hub import publish
@@ -42,12 +45,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/evidence/release"), help="folder of what is measured")
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     args = parser.parse_args()
-    model = str(args.model or quickstart_model(print))
-    named = (sae.split("=", 1) for sae in args.saes)
-    rounded = {sae_id: in_bfloat16(Path(folder), args.work / sae_id) for sae_id, folder in named}
-    results = args.work / f"results_{weights_digest(rounded.values())}"
+    with plain_errors(parser):
+        release(named_folders(args.saes), args.work, str(args.model or quickstart_model(print)))
+
+
+def release(saes: Mapping[str, Path], work: Path, model: str) -> None:
+    """Round, measure and stage the SAEs in ``work``, then put them in the place of the release."""
+    rounded = {sae_id: in_bfloat16(folder, work / sae_id) for sae_id, folder in saes.items()}
+    results = work / f"results_{weights_digest(rounded.values())}"
     evaluate(rounded, suite=HERE / "release.yaml", out=results, model_name=model)
-    staged = args.work / NAME
+    staged = work / NAME
     shutil.rmtree(staged, ignore_errors=True)
     published = publish(
         rounded,

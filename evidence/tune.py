@@ -21,6 +21,7 @@ from evidence.processes import in_processes
 from evidence.record import locked, require_text
 from evidence.runs import TUNING, Run, config_of, digest_of, metrics_of, one_thread, read_study, record_of, train_run
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import write_whole
 from sae_lens_abstopk.provenance import environment
 
@@ -71,7 +72,7 @@ def fvu_by_rate(points: Sequence[Mapping[str, Any]], variant: str) -> dict[float
 
 
 def still_to_try(tried: Mapping[float, float], rates: Sequence[float], usual: float) -> list[float]:
-    """What a choice lacks of the rates (in their order): the usual one, and those beside the one of least FVU."""
+    """What a choice lacks of the rates, which ascend: the usual one, and those beside the one of least FVU."""
     least = min(tried, key=tried.__getitem__) if usual in tried else usual
     at = rates.index(least)
     return [rate for rate in rates[max(at - 1, 0) : at + 2] if rate not in tried]
@@ -115,9 +116,13 @@ def main() -> None:
     add_jobs(parser)
     args = parsed(parser)
     text, common = digest_of(args.text), overrides_of(args)
-    variants, rates = args.variants or study["tuned"], study["rates"]
+    variants, rates = args.variants or study["tuned"], sorted(study["rates"])
     with plain_errors(parser):
         usual = point_at(None, variants[0], study, common, args.work).cfg.lr
+        if usual not in rates:
+            raise ConfigError(
+                f"lr={usual:g} of {study['config']} is not among the rates of study.yaml, {rates}; add it there."
+            )
         while left := [
             point_at(lr, variant, study, common, args.work)
             for variant in variants

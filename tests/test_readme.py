@@ -91,6 +91,9 @@ def test_the_python_blocks_run(
     extra = ", ".join(repr(override) for override in [*small_run(tiny_models["pythia-70m"], texts), "sae.k=4"])
     exec(train.replace('"output_path=runs/pythia"', f'"output_path=runs/pythia", {extra}'), scope)
     assert scope["result"].saes["sae"].cfg.k == 4
+    of_a_run = load.replace("evals/releases/smollm2-135m-instruct/layer15_k57_abstopk", "runs/pythia")
+    exec(of_a_run.replace("evals/", f"{ROOT}/evals/"), scope)
+    assert scope["sae"].cfg.architecture() == "abstopk"
     monkeypatch.chdir(ROOT)
     exec(load, scope)
     assert scope["sae"].cfg.architecture() == "abstopk"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sae_lens_abstopk import load_config, train
 from tests.conftest import small_run
+from tests.docs.test_pages import RELEASED, TEXT
 from tests.evaluation.task_files import CONCEPT
 
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
@@ -44,17 +45,14 @@ def test_the_notebook_on_one_latent_runs(tiny_llama: Path, texts: Path, tmp_path
     extra = [*small_run(tiny_llama, texts), "sae.k=8", f"output_path={tmp_path / 'run'}"]
     train(load_config("quickstart", extra), console=Console(quiet=True))
     (tmp_path / "temperature.yaml").write_text(CONCEPT)
-    replaced = {
-        "evals/releases/smollm2-135m-instruct/layer15_k57_abstopk": str(tmp_path / "run"),
-        "training_configs/text/smollm2_samples.jsonl.gz": str(texts),
-    }
-    assert all((FOLDER.parents[1] / path).exists() for path in replaced)
-    others = {
+    changes = {
+        RELEASED: str(tmp_path / "run"),
+        TEXT: str(texts),
         "quickstart_model(print)": repr(str(tiny_llama)),
         '"tense"': '"temperature.yaml"',
         "texts_per_pole=150": "texts_per_pole=30",
     }
-    notebook = execute("find-and-steer", replaced | others, tmp_path)
+    notebook = execute("find-and-steer", changes, tmp_path)
     assert "image/svg+xml" in shown(notebook)
     assert "untrained SAE" in shown(notebook)
     assert "text/html" in shown(notebook)

@@ -323,20 +323,20 @@ def test_directions_that_were_never_trained_are_probed_at_several_densities(
     )
     monkeypatch.setattr(random_directions, "HERE", small_study)
     monkeypatch.setattr(random_directions, "RECORD", small_study / "results" / "random_directions.json")
-    monkeypatch.setattr(random_directions, "DRAWS", (0,))
-    monkeypatch.setattr(random_directions, "SHARES", (0.25, 1.0))
+    monkeypatch.setattr(random_directions, "DRAWS", (0, 1))
+    monkeypatch.setattr(random_directions, "SHARES", (0.0125, 0.25, 1.0))
     assert random_directions.random_lines() == []
     monkeypatch.setattr("sys.argv", ["it", "--text", str(texts), "--work", str(work), "--model", str(model)])
     random_directions.main()
     lines = random_directions.random_lines()
-    assert [line["name"] for line in lines] == ["matched0", "k16", "k64"]  # of 64
-    densities = [mean(line["density"].values()) for line in lines[1:]]
+    assert [line["name"] for line in lines] == ["matched0", "matched1", "k1", "k16", "k64"]  # of 64
+    densities = [mean(line["density"].values()) for line in lines[2:]]
     assert densities == sorted(densities)
     assert densities[-1] == 1
     assert all(0.5 <= covered[0] <= 1 for covered in lines[-1]["best_coverage"].values())
     printed = capsys.readouterr().out
     assert "| 64 of 64 on in a token | 1 |" in printed
-    assert "| each latent as often as that of AbsTopK | 1 |" in printed
+    assert "| each latent as often as that of AbsTopK | 2 |" in printed
     assert SAE.load_from_disk(work / "random_directions" / "k16").cfg.k == 16
     trained = next((work / "saes").iterdir())
     assert {line["trained_sha256"] for line in lines} == {weights_sha256(trained)}
