@@ -75,9 +75,14 @@ def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
     return run.place == study["main"] and run.seed == 0
 
 
+def shared_config(study: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config file of a study says, as YAML has it."""
+    return yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
+
+
 def settings_of(run: Run, study: Mapping[str, Any]) -> str:
     """Digest of what the study file and its config say of a run, but for its name, its learning rate and when it stops."""
-    shared = yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
+    shared = shared_config(study)
     del shared["lr"], shared["divergence_factor"]
     told = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
@@ -91,6 +96,11 @@ def tuned_rates() -> dict[str, float]:
 def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
     """The rate in ``rates`` of a variant, or of the one that it is derived from; None leaves config.yaml's."""
     return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
+
+
+def chosen_rate(variant: str, study: Mapping[str, Any]) -> float:
+    """The learning rate that the runs of a variant are to have now: the tuned one, or config.yaml's."""
+    return rate_of(variant, study, tuned_rates()) or float(shared_config(study)["lr"])
 
 
 def config_of(

@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from evidence.columns import COLUMNS, Columns, Line, by_place, by_variant, spread
-from evidence.runs import TUNING
+from evidence.runs import TUNING, chosen_rate
 
 PAIRS = (
     ("abstopk", "topk"),
@@ -64,12 +64,19 @@ SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "ju
 """Variants that the README names; the page has all."""
 
 
+def marked(told: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """What is told of runs, with a dagger where one was trained before tuning chose its learning rate."""
+    stale = any(line["training"]["lr"] != chosen_rate(line["variant"], study) for line in lines)
+    return f"{told} †" if stale else told
+
+
 def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:
     """One row a variant, as Markdown."""
     rows = [f"| SAE | seeds | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
     for variant in (name for name in study["variants"] if name in found):
         cells = (spread(of(found[variant]), form) for of, form in columns.values())
-        rows.append(f"| {variant} | {len(found[variant])} | {' | '.join(cells)} |")
+        name = marked(variant, found[variant], study)
+        rows.append(f"| {name} | {len(found[variant])} | {' | '.join(cells)} |")
     return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
 
@@ -107,7 +114,7 @@ def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
 
     def cell(runs: Sequence[Line]) -> str:
         several = f" ({len(runs)})" if len(runs) > 1 else ""
-        return f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}" if runs else "-"
+        return marked(f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}", runs, study) if runs else "-"
 
     return place_table(
         lines, study, "FVU (seeds)", [(variant,) for variant in study["variants"] if variant in SHOWN], cell
@@ -118,9 +125,12 @@ def paired_table(
     lines: Sequence[Line], study: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = PAIRS, metric: str = "FVU"
 ) -> str:
     """By how much the error of one variant exceeds another's, seed by seed, at every place where both are recorded."""
-    return place_table(
-        lines, study, f"{metric} of", pairs, lambda runs, others: spread(excesses(runs, others, metric), "+.1%")
-    )
+
+    def cell(runs: Sequence[Line], others: Sequence[Line]) -> str:
+        found = excesses(runs, others, metric)
+        return marked(spread(found, "+.1%"), [*runs, *others] if found else [], study)
+
+    return place_table(lines, study, f"{metric} of", pairs, cell)
 
 
 def excesses(lines: Sequence[Line], others: Sequence[Line], metric: str = "FVU") -> list[float]:
@@ -209,7 +219,9 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     rows = [f"| FVU (seeds) | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (1 + len(shown)) + "|"]
     for width, seeds in ((f"F = {main['expansion']} D", found), ("F = D", narrow)):
         cells = (
-            f"{mean(COLUMNS['FVU'][0](seeds[name])):.4f} ({len(seeds[name])})" if name in seeds else "-"
+            marked(f"{mean(COLUMNS['FVU'][0](seeds[name])):.4f} ({len(seeds[name])})", seeds[name], study)
+            if name in seeds
+            else "-"
             for name in shown
         )
         rows.append(f"| {width} | {' | '.join(cells)} |")

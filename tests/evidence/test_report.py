@@ -59,9 +59,10 @@ def test_a_pair_of_seeds_counts_once_and_a_tie_has_no_density() -> None:
 
 
 def test_variants_are_compared_seed_by_seed() -> None:
-    def line(variant: str, seed: int, fvu: float, k: int = 57) -> dict[str, Any]:
+    def line(variant: str, seed: int, fvu: float, k: int = 57, lr: float = 1e-3) -> dict[str, Any]:
         place = {"layer": 15, "k": k, "expansion": 8}
-        return {**place, "variant": variant, "seed": seed, "reconstruction": {"fvu": fvu, "nmse": fvu / 2 + 0.5}}
+        errors = {"fvu": fvu, "nmse": fvu / 2 + 0.5}
+        return {**place, "variant": variant, "seed": seed, "reconstruction": errors, "training": {"lr": lr}}
 
     lines = [line("mixed_8th", 0, 0.9), line("topk", 0, 1.0), line("mixed_8th", 1, 1.1), line("topk", 1, 1.0)]
     lines += [line("mixed_8th", 2, 5.0), line("topk", 0, 1.0, k=29)]
@@ -75,6 +76,16 @@ def test_variants_are_compared_seed_by_seed() -> None:
         "| mixed_8th against topk | +0.0% (-5.0% to +5.0%) | - |"
     ]
     assert tables.paired_table([], whole) == "Nothing is recorded yet."
+
+    # before its rate was chosen
+    lines[0] = line("mixed_8th", 0, 0.9, lr=5e-4)
+    assert tables.paired_table(lines, whole).splitlines()[2] == (
+        "| mixed_8th against topk | +0.0% (-10.0% to +10.0%) † | - |"
+    )
+    assert tables.fvu_table(lines, whole).splitlines()[2:] == [
+        "| mixed_8th | 2.3333 (3) † | - |",
+        "| topk | 1.0000 (2) | 1.0000 |",
+    ]
 
 
 def test_a_task_that_was_not_measured_on_the_same_texts_is_in_no_mean() -> None:

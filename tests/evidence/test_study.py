@@ -73,13 +73,19 @@ def test_every_variant_is_tuned_or_derived_from_one_that_is() -> None:
     assert runs.rate_of("topk", whole, {"abstopk": 5e-4}) is None
 
 
-def test_what_is_recorded_still_counts() -> None:
-    whole, lines, rates = runs.read_study(), record.recorded(), runs.tuned_rates()
+def test_what_is_recorded_is_of_this_study_and_says_where_its_rate_is_not_the_tuned_one() -> None:
+    whole, lines = runs.read_study(), record.recorded()
     assert lines
+    stale = set()
     for run in runs.runs_of(whole):
-        lr = runs.rate_of(run.variant, whole, rates) or 1e-3
         if run.name in lines:
-            assert record.is_recorded(lines[run.name], lr=lr, settings=runs.settings_of(run, whole)), run.name
+            assert record.is_recorded(lines[run.name], settings=runs.settings_of(run, whole)), run.name
+            rate = lines[run.name]["training"]["lr"]
+            assert rate in (1e-3, runs.chosen_rate(run.variant, whole)), run.name
+            if rate != runs.chosen_rate(run.variant, whole):
+                stale.add(run.variant)
+    rows = report.parts(list(lines.values()), whole)[report.TABLES]["reconstruction"].splitlines()
+    assert {row.split()[1] for row in rows if "†" in row} == stale
 
 
 def test_another_rate_has_to_be_better_by_more_than_seeds_differ() -> None:
