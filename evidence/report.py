@@ -24,6 +24,7 @@ from evidence.tables import (
     MAIN_PAIRS,
     PROBED,
     fvu_table,
+    is_stale,
     paired_table,
     recipe_table,
     summary,
@@ -106,7 +107,10 @@ def comparable(lines: Sequence[Line]) -> list[Line]:
 def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[str]) -> str:
     """How much of the study is recorded, and what the tables leave out."""
     asked = {run.name for run in runs_of(study)}
-    told = f"{sum(line['name'] in asked for line in lines)} of the {len(asked)} runs of the study are recorded"
+    kept = [line for line in lines if line["name"] in asked]
+    told = f"{len(kept)} of the {len(asked)} runs of the study are recorded"
+    if stale := sum(is_stale(line, study) for line in kept):
+        told += f", {stale} of them from before their learning rate was tuned (†)"
     lost = diverged()
     seen = {line["variant"] for line in lines} | {run.variant for run in runs_of(study) if run.name in lost}
     missing = [f"`{name}`" for name in study["variants"] if name not in seen]

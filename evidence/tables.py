@@ -64,10 +64,14 @@ SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "ju
 """Variants that the README names; the page has all."""
 
 
+def is_stale(line: Line, study: Mapping[str, Any]) -> bool:
+    """Whether a run was trained before tuning chose its learning rate."""
+    return line["training"]["lr"] != chosen_rate(line["variant"], study)
+
+
 def marked(told: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
-    """What is told of runs, with a dagger where one was trained before tuning chose its learning rate."""
-    stale = any(line["training"]["lr"] != chosen_rate(line["variant"], study) for line in lines)
-    return f"{told} †" if stale else told
+    """What is told of runs, with a dagger where one is stale."""
+    return f"{told} †" if any(is_stale(line, study) for line in lines) else told
 
 
 def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:

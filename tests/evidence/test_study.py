@@ -76,16 +76,18 @@ def test_every_variant_is_tuned_or_derived_from_one_that_is() -> None:
 def test_what_is_recorded_is_of_this_study_and_says_where_its_rate_is_not_the_tuned_one() -> None:
     whole, lines = runs.read_study(), record.recorded()
     assert lines
-    stale = set()
+    stale = []
     for run in runs.runs_of(whole):
         if run.name in lines:
             assert record.is_recorded(lines[run.name], settings=runs.settings_of(run, whole)), run.name
             rate = lines[run.name]["training"]["lr"]
             assert rate in (1e-3, runs.chosen_rate(run.variant, whole)), run.name
             if rate != runs.chosen_rate(run.variant, whole):
-                stale.add(run.variant)
-    rows = report.parts(list(lines.values()), whole)[report.TABLES]["reconstruction"].splitlines()
-    assert {row.split()[1] for row in rows if "†" in row} == stale
+                stale.append(run.variant)
+    told = report.parts(list(lines.values()), whole)
+    rows = told[report.TABLES]["reconstruction"].splitlines()
+    assert {row.split()[1] for row in rows if "†" in row} == set(stale)
+    assert (f"{len(stale)} of them from before" in told[report.PAGE]["count"]) == bool(stale)
 
 
 def test_another_rate_has_to_be_better_by_more_than_seeds_differ() -> None:
