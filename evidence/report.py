@@ -19,7 +19,7 @@ from evidence.concept_tables import behaviour_table, paired_concepts_table, stee
 from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
 from evidence.record import RECORD, differing_tasks, diverged, recorded
-from evidence.runs import HERE, read_study, runs_of
+from evidence.runs import HERE, chosen_rates, read_study, runs_of
 from evidence.tables import (
     MAIN_PAIRS,
     PROBED,
@@ -109,7 +109,8 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
     asked = {run.name for run in runs_of(study)}
     kept = [line for line in lines if line["name"] in asked]
     told = f"{len(kept)} of the {len(asked)} runs of the study are recorded"
-    if stale := sum(is_stale(line, study) for line in kept):
+    rates = chosen_rates(study)
+    if stale := sum(is_stale(line, rates) for line in kept):
         told += f", {stale} of them from before their learning rate was tuned (†)"
     lost = diverged()
     seen = {line["variant"] for line in lines} | {run.variant for run in runs_of(study) if run.name in lost}

@@ -98,9 +98,10 @@ def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) 
     return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
 
 
-def chosen_rate(variant: str, study: Mapping[str, Any]) -> float:
-    """The learning rate that the runs of a variant are to have now: the tuned one, or config.yaml's."""
-    return rate_of(variant, study, tuned_rates()) or float(shared_config(study)["lr"])
+def chosen_rates(study: Mapping[str, Any]) -> dict[str, float]:
+    """The learning rate that the runs of each variant are to have now: the tuned one, or config.yaml's."""
+    usual, tuned = float(shared_config(study)["lr"]), tuned_rates()
+    return {variant: rate_of(variant, study, tuned) or usual for variant in study["variants"]}
 
 
 def config_of(

@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from evidence.columns import COLUMNS, Columns, Line, by_place, by_variant, spread
-from evidence.runs import TUNING, chosen_rate
+from evidence.runs import TUNING, chosen_rates
 
 PAIRS = (
     ("abstopk", "topk"),
@@ -64,22 +64,23 @@ SUMMARISED = ("mixed_32nd", "batchtopk", "topk", "abstopk", "batch_abstopk", "ju
 """Variants that the README names; the page has all."""
 
 
-def is_stale(line: Line, study: Mapping[str, Any]) -> bool:
-    """Whether a run was trained before tuning chose its learning rate."""
-    return line["training"]["lr"] != chosen_rate(line["variant"], study)
+def is_stale(line: Line, rates: Mapping[str, float]) -> bool:
+    """Whether a run was trained before tuning chose its learning rate; ``rates`` are the chosen ones, by variant."""
+    return line["training"]["lr"] != rates[line["variant"]]
 
 
-def marked(told: str, lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+def marked(told: str, lines: Sequence[Line], rates: Mapping[str, float]) -> str:
     """What is told of runs, with a dagger where one is stale."""
-    return f"{told} †" if any(is_stale(line, study) for line in lines) else told
+    return f"{told} †" if any(is_stale(line, rates) for line in lines) else told
 
 
 def variant_table(found: Mapping[str, Sequence[Line]], study: Mapping[str, Any], columns: Columns) -> str:
     """One row a variant, as Markdown."""
     rows = [f"| SAE | seeds | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
+    rates = chosen_rates(study)
     for variant in (name for name in study["variants"] if name in found):
         cells = (spread(of(found[variant]), form) for of, form in columns.values())
-        name = marked(variant, found[variant], study)
+        name = marked(variant, found[variant], rates)
         rows.append(f"| {name} | {len(found[variant])} | {' | '.join(cells)} |")
     return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
@@ -115,10 +116,11 @@ def place_table(
 
 def fvu_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """Mean FVU of the shown variants at every layer and k, with the number of seeds where there are several."""
+    rates = chosen_rates(study)
 
     def cell(runs: Sequence[Line]) -> str:
         several = f" ({len(runs)})" if len(runs) > 1 else ""
-        return marked(f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}", runs, study) if runs else "-"
+        return marked(f"{mean(COLUMNS['FVU'][0](runs)):.4f}{several}", runs, rates) if runs else "-"
 
     return place_table(
         lines, study, "FVU (seeds)", [(variant,) for variant in study["variants"] if variant in SHOWN], cell
@@ -129,10 +131,11 @@ def paired_table(
     lines: Sequence[Line], study: Mapping[str, Any], pairs: Sequence[tuple[str, str]] = PAIRS, metric: str = "FVU"
 ) -> str:
     """By how much the error of one variant exceeds another's, seed by seed, at every place where both are recorded."""
+    rates = chosen_rates(study)
 
     def cell(runs: Sequence[Line], others: Sequence[Line]) -> str:
         found = excesses(runs, others, metric)
-        return marked(spread(found, "+.1%"), [*runs, *others] if found else [], study)
+        return marked(spread(found, "+.1%"), [*runs, *others] if found else [], rates)
 
     return place_table(lines, study, f"{metric} of", pairs, cell)
 
@@ -214,7 +217,7 @@ def tuning_table() -> str:
 
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The main result for the README: FVU of the summarised variants at the main layer, the least first."""
-    main = study["main"]
+    main, rates = study["main"], chosen_rates(study)
     found, narrow = (by_variant(lines, **{**main, "expansion": expansion}) for expansion in (main["expansion"], 1))
     fvu = {name: mean(COLUMNS["FVU"][0](found[name])) for name in SUMMARISED if name in found}
     if not fvu:
@@ -223,7 +226,7 @@ def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     rows = [f"| FVU (seeds) | {' | '.join(f'`{name}`' for name in shown)} |", "|---" * (1 + len(shown)) + "|"]
     for width, seeds in ((f"F = {main['expansion']} D", found), ("F = D", narrow)):
         cells = (
-            marked(f"{mean(COLUMNS['FVU'][0](seeds[name])):.4f} ({len(seeds[name])})", seeds[name], study)
+            marked(f"{mean(COLUMNS['FVU'][0](seeds[name])):.4f} ({len(seeds[name])})", seeds[name], rates)
             if name in seeds
             else "-"
             for name in shown

@@ -31,6 +31,7 @@ from tests.evaluation.task_files import CONCEPT
 from tests.saes.test_mirror import inputs, signed
 
 SMALL = {
+    "config": "config.yaml",
     "main": {"layer": 2, "expansion": 2, "k": 4},
     "k": [4],
     "rates": [1e-3, 2e-3],
@@ -76,13 +77,14 @@ def test_every_variant_is_tuned_or_derived_from_one_that_is() -> None:
 def test_what_is_recorded_is_of_this_study_and_says_where_its_rate_is_not_the_tuned_one() -> None:
     whole, lines = runs.read_study(), record.recorded()
     assert lines
+    rates = runs.chosen_rates(whole)
     stale = []
     for run in runs.runs_of(whole):
         if run.name in lines:
             assert record.is_recorded(lines[run.name], settings=runs.settings_of(run, whole)), run.name
             rate = lines[run.name]["training"]["lr"]
-            assert rate in (1e-3, runs.chosen_rate(run.variant, whole)), run.name
-            if rate != runs.chosen_rate(run.variant, whole):
+            assert rate in (1e-3, rates[run.variant]), run.name
+            if rate != rates[run.variant]:
                 stale.append(run.variant)
     told = report.parts(list(lines.values()), whole)
     rows = told[report.TABLES]["reconstruction"].splitlines()
@@ -128,7 +130,7 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config.write_text(yaml.safe_dump(base | {"device": "cpu"}))
     here = tmp_path / "evidence"
     here.mkdir()
-    (here / "study.yaml").write_text(yaml.safe_dump({"config": str(config), **SMALL}, sort_keys=False))
+    (here / "study.yaml").write_text(yaml.safe_dump(SMALL | {"config": str(config)}, sort_keys=False))
     part = {"reconstruction": {"tokens": 512}, "texts_per_pole": 60, "untrained": False}
     (here / "probing.yaml").write_text(yaml.safe_dump({**part, "tasks": ["gender", "tense"]}))
     (here / "release.yaml").write_text(yaml.safe_dump({**part, "tasks": ["gender"]}))
