@@ -28,7 +28,7 @@ def inspect(
 ) -> None:
     """Show metrics of SAEs and contexts of the latents whose weaker pole is strongest."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.evaluation.inspection import inspect_saes
+        from sae_lens_abstopk.evaluation.inspection import inspect_saes, refuse_to_write_over
         from sae_lens_abstopk.evaluation.inspection_report import print_inspection
         from sae_lens_abstopk.training.progress import passes_bar
 
@@ -36,6 +36,8 @@ def inspect(
             raise config_error(f"--json {json} is a folder; name a file to write.")
         if json is not None and not json.parent.is_dir():
             raise config_error(f"--json {json}: there is no folder {json.parent}; make it, or name another file.")
+        if json is not None:
+            refuse_to_write_over(json)
         with passes_bar(console, "measuring") as on_progress:
             found = inspect_saes(
                 saes, model_name=model, text=text, n_tokens=tokens, device=device, on_progress=on_progress
@@ -52,7 +54,9 @@ def evaluate(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="Results folder; finished parts are reused, results of other SAEs or tasks refused."
+            "--out",
+            "-o",
+            help="Results folder; finished parts are reused, results of other SAEs, tasks, model, text or seed stay.",
         ),
     ] = Path("results"),
     model: Model = None,
@@ -62,7 +66,7 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="TASK=PATH", help="Files to read in place of a task's Hub data.", show_default=False),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed for splits, samples and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for splits, samples and intervals.", min=0, max=2**32 - 1)] = 0,
 ) -> None:
     """Probe, steer and measure SAEs with a suite; write results.json and reports."""
     with errors_as_sentences() as console:
@@ -167,7 +171,7 @@ def explore(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.labeler import Labeler
-        from sae_lens_abstopk.explorer.serve import serve_until_interrupted
+        from sae_lens_abstopk.explorer.serve import serve_until_interrupted, server
         from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
         from sae_lens_abstopk.folder_lock import run_folder_lock
         from sae_lens_abstopk.training.progress import passes_bar
@@ -181,6 +185,8 @@ def explore(
             raise config_error(
                 f"labeler={labeler!r} is given without the model to ask there; add --labeler-model NAME."
             )
+        if port:
+            server(out, port=port).server_close()  # a port that is taken is told before the pass
         with run_folder_lock(out, key="out"):
             asked = (
                 Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt) if labeler else None

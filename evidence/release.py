@@ -17,6 +17,7 @@ from sae_lens import SAE
 from abstopk_cli.app import named_folders
 from evidence.arguments import plain_errors
 from evidence.runs import HERE, weights_digest
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME, evaluate
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.quickstart_model import quickstart_model
@@ -30,8 +31,12 @@ BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 def in_bfloat16(folder: Path, out: Path) -> Path:
     """The SAE of ``folder``, rounded, in ``out``, whose name is its id."""
-    shutil.rmtree(out, ignore_errors=True)
+    if out.resolve() == folder.resolve():
+        raise ConfigError(f"{folder} is where the rounded SAE would be written to; name another --work, or another id.")
+    if not (folder / CONFIG_FILENAME).is_file():
+        raise ConfigError(f"{folder} is not the folder of a run of the study: it has no {CONFIG_FILENAME}.")
     sae = SAE.load_from_disk(folder, dtype="bfloat16")
+    shutil.rmtree(out, ignore_errors=True)
     sae.cfg.metadata.label = out.name
     sae.cfg.metadata.model_weights = "quantised to four bits (Q4_1) and back"
     sae.save_model(out)
@@ -66,8 +71,11 @@ def release(saes: Mapping[str, Path], work: Path, model: str) -> None:
         base_model=BASE_MODEL,
         dry_run=staged,
     )
+    copied = RELEASES / f".{NAME}"
+    shutil.rmtree(copied, ignore_errors=True)
+    shutil.copytree(staged, copied)
     shutil.rmtree(RELEASES / NAME, ignore_errors=True)
-    shutil.copytree(staged, RELEASES / NAME)
+    copied.rename(RELEASES / NAME)
     print(f"{RELEASES / NAME}: {sum(file.size for file in published.files.values()) / 2**20:.1f} MiB")
 
 

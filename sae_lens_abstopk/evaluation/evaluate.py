@@ -75,7 +75,8 @@ def evaluate(
     Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
-    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by those of the same SAEs and tasks, or of more.
+    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by
+    those of the same SAEs, tasks, model, text and seed, or of more SAEs and tasks.
 
     Args:
         saes: One or several folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
@@ -93,7 +94,7 @@ def evaluate(
 
     Raises:
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
-            ``out`` has results of other SAEs or tasks, or another process evaluates into it.
+            ``out`` has results of other SAEs, tasks, model, text or seed, or another process evaluates into it.
     """
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else one_or_more(saes))):
         raise ConfigError(
@@ -109,7 +110,8 @@ def evaluate(
             f"groups names {', '.join(unknown)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
-    refuse_to_lose(out, loaded.sources.values(), suite)
+    measured_on = {"model": loaded.model_name, "text": loaded.text_name, "seed": seed}
+    refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
         if suite.steering:
@@ -118,7 +120,7 @@ def evaluate(
         with progress as show, casts_shared():
             results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
         # again, as what is there may be newer, where file systems do not pass the lock on to other machines
-        refuse_to_lose(out, loaded.sources.values(), suite)
+        refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
         # late, as nothing else needs plotly
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
@@ -140,14 +142,18 @@ def check_suite(suite: Suite, model_name: str) -> None:
         check_prompts(AutoTokenizer.from_pretrained(name_on_hub(model_name)), tasks, suite.steering)
 
 
-def refuse_to_lose(out: Path, sources: Iterable[str], suite: Suite) -> None:
+def refuse_to_lose(
+    out: Path, sources: Iterable[str], suite: Suite, measured_on: Mapping[str, str | int] | None = None
+) -> None:
     """
-    Refuse to write the results of a suite over others of which something would be gone: SAEs, tasks or steered tasks.
+    Refuse to write the results of a suite over others of which something would be gone: SAEs, tasks, steered tasks, controls,
+    or all of them where they are of another text.
 
     Args:
         out: Folder of the results.
         sources: The SAEs, which may have other names than before.
         suite: What they are to be measured with.
+        measured_on: Model, text and seed, as results name them.
 
     Raises:
         ConfigError: saying what; a results file of another version is not written over either.
@@ -169,6 +175,15 @@ def refuse_to_lose(out: Path, sources: Iterable[str], suite: Suite) -> None:
     lost += [f"the task {name}" for name in before.tasks if name not in tasks]
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
     lost += [f"steering by {name}" for name in before.steering if name not in steered]
+    if any(record.behaviour for of in before.steering.values() for record in of.values()) and not (
+        suite.steering and suite.steering.behaviour
+    ):
+        lost.append("behaviour under steering")
+    if before.tasks and before.settings.get("untrained") and not suite.untrained:
+        lost.append("the untrained controls")
+    for key, value in (measured_on or {}).items():
+        if (earlier := getattr(before, key)) != value:
+            lost.append(f"everything with {key} {earlier} (now {value})")
     if lost:
         raise ConfigError(
             f"{path} has results that this evaluation would write over: {', '.join(lost)}. Give another folder by "

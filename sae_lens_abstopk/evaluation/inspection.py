@@ -4,12 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.loading import open_subjects
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results import Results, read_results
 from sae_lens_abstopk.evaluation.text_results import OnText, read_text, text_results
 
 # kept of each pole of each latent
 CONTEXTS = 3
+INSPECTION = "inspect"
+"""What the suite is called in the results."""
 
 
 class Inspection(NamedTuple):
@@ -48,5 +51,24 @@ def inspect_saes(
     """
     subjects = open_subjects(folders, model_name=model_name, text=text, device=device)
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
-    results = text_results(subjects, found, suite="inspect", settings={"tokens": n_tokens})
+    results = text_results(subjects, found, suite=INSPECTION, settings={"tokens": n_tokens})
     return Inspection(results, found, subjects.tokenizer)
+
+
+def refuse_to_write_over(path: Path) -> None:
+    """
+    Refuse to write an inspection in place of anything but an earlier one.
+
+    Raises:
+        ConfigError: ``path`` is the results file of an evaluation, or no results file.
+    """
+    if not path.exists():
+        return
+    try:
+        suite = read_results(path).suite
+    except ConfigError as error:
+        raise ConfigError(f"{error} Move that file away, or name another.") from None
+    if suite != INSPECTION:
+        raise ConfigError(
+            f"{path} has the results of the suite {suite!r}, which would be written over; name another file."
+        )

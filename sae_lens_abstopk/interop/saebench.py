@@ -22,6 +22,7 @@ from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInp
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
@@ -78,7 +79,7 @@ def run_saebench(
     Args:
         source: Folder of an SAE, or ``RELEASE:SAE_ID``.
         out: Folder; results of an earlier run on the same SAE in it are replaced.
-        evals: One or several names in ``RUNNERS``.
+        evals: One or several of core, sparse_probing, sparse_probing_sae_probes, tpp, scr and absorption.
         as_is: Take a signed SAE as it is, without the mirror; refused where the evaluation misreads signed codes.
         model_name: Model to run instead of the one recorded.
         text: Text for ``core`` instead of the run's held-out text.
@@ -101,9 +102,16 @@ def run_saebench(
     if len(set(names)) < len(names):
         raise ConfigError(f"a task is given twice: {', '.join(names)}; name each once, and under a name of its own.")
     sets = (*own, joined(own)) if "tpp" in evals and own else own
-    if "core" not in evals:
-        text = text or "no text"  # which nothing reads
-    subject = _open(source, as_is=as_is, model_name=model_name, text=text, own=own, n_tokens=n_tokens, seed=seed)
+    subject = _open(
+        source,
+        as_is=as_is,
+        model_name=model_name,
+        text=text if "core" in evals else text or "no text",  # which nothing reads
+        reads_text="core" in evals,
+        own=own,
+        n_tokens=n_tokens,
+        seed=seed,
+    )
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     results = []
@@ -117,18 +125,31 @@ def run_saebench(
         for name in evals:
             if on_eval is not None:
                 on_eval(name)
-            folder = out / name
-            folder.mkdir(exist_ok=True)
-            pattern = result_pattern(subject.name)
-            for old in folder.rglob(pattern):
-                old.unlink()
-            with redirect_stdout(log):
-                RUNNERS[name](subject, folder, Path(artifacts))
-            file = next(folder.rglob(pattern), None)
+            # into a folder of its own, so that an earlier result stays until there is a new one
+            with TemporaryDirectory(prefix=f".{name}-", dir=out) as fresh:
+                with redirect_stdout(log):
+                    RUNNERS[name](subject, Path(fresh), Path(artifacts))
+                file = _moved(Path(fresh), out / name, result_pattern(subject.name))
             if file is None:
                 raise ConfigError(f"{name} gave no result for {subject.model_name}; what it said is in {log.name}.")
             results.append(SaeBenchResult(name, file, _metrics(file)))
     return results
+
+
+def _moved(fresh: Path, folder: Path, pattern: str) -> Path | None:
+    """The result in ``fresh``, moved with what lies beside it into ``folder`` in place of earlier ones; None if there is none."""
+    made = next(fresh.rglob(pattern), None)
+    if made is None:
+        return None
+    result = folder / made.relative_to(fresh)
+    for path in filter(Path.is_file, fresh.rglob("*")):
+        target = folder / path.relative_to(fresh)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    for old in folder.rglob(pattern):
+        if old != result:
+            old.unlink()
+    return result
 
 
 def result_pattern(name: str) -> str:
@@ -160,6 +181,7 @@ def _open(
     as_is: bool,
     model_name: str | None,
     text: str | None,
+    reads_text: bool = True,
     own: tuple[ClassSet, ...],
     n_tokens: int,
     seed: int,
@@ -167,6 +189,8 @@ def _open(
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
     cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
+    if reads_text:
+        load_text(cfg, "all" if text else "held_out")  # what cannot be read is told before anything runs
     name = _name(source, sae)
     if isinstance(sae, SignedSAE) and not as_is:
         sae, name = mirror(sae), f"{name}{MIRROR_END}"

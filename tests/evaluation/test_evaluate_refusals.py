@@ -102,6 +102,9 @@ def test_too_few_texts_and_unknown_groups_are_refused_before_anything_runs(
         ConfigError, match=r"task 'temperature', with 8 texts in use \(texts_per_pole .*needs at least 5"
     ):
         evaluate([trained], suite=few, out=tmp_path / "out")
+    for seed in (-1, 2**32):
+        with pytest.raises(ConfigError, match=f"seed={seed} must be a whole number from 0 to 4294967295"):
+            evaluate([trained], suite=Suite(**small), out=tmp_path / "out", seed=seed)
     with pytest.raises(ConfigError, match="groups names yours, and the SAEs are called mine"):
         evaluate({"mine": trained}, suite=Suite(**small), out=tmp_path / "out", groups={"mine": "a", "yours": "a"})
     assert not (tmp_path / "out").exists()
@@ -154,7 +157,7 @@ def test_what_a_comparison_would_stop_at_is_refused_before_it_trains(
 
 
 def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
-    trained: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, texts: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, out = Suite(**{**small, "steering": None, "untrained": False}), tmp_path / "out"
     evaluate({"mine": trained}, suite=suite, out=out, console=Console(file=(shown := io.StringIO())))
@@ -162,6 +165,11 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     before = (out / "results.json").read_text()
     with pytest.raises(ConfigError, match="would write over: the task temperature"):
         evaluate({"mine": trained}, suite=Suite(name="less", reconstruction={"tokens": 256}), out=out)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"write over: everything with seed 0 \(now 1\)"):
+        evaluate({"mine": trained}, suite=suite, out=out, seed=1)
+    other_text = shutil.copyfile(texts, tmp_path / "other.jsonl")
+    with pytest.raises(ConfigError, match=r"write over: everything with text .* \(now other\.jsonl\)"):
+        evaluate({"mine": trained}, suite=suite, out=out, text=str(other_text))
     again = shutil.copytree(trained, tmp_path / "again")
     sae = SAE.load_from_disk(again)
     sae.W_dec.data[0] += 1

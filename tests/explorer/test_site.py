@@ -20,6 +20,7 @@ from sae_lens_abstopk.explorer.serve import server
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.saes.poles import pole_statistics
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET
+from tests.test_cli import invoke
 
 UNSEEN = [
     ("a\u200bb\u202e\x07\u2028", "a⟨U+200B⟩b⟨U+202E⟩⟨U+0007⟩⟨U+2028⟩"),
@@ -170,6 +171,10 @@ def test_the_server_serves_the_folder_and_says_when_a_port_is_taken(site: Path) 
             assert answer.read() == site.read_bytes()
         with pytest.raises(ConfigError, match=f"port={running.server_port} cannot be served on"):
             server(site.parent, port=running.server_port)
+        done = invoke(
+            "explore", "nowhere", "--serve", "--port", str(running.server_port), "--out", str(site.parent / "new")
+        )
+        assert f"port={running.server_port} cannot be served on" in done.output, "before the SAE is looked for"
         running.shutdown()
 
 

@@ -11,7 +11,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import class_set, joined
-from sae_lens_abstopk.interop.saebench import HINDRANCES, MISREAD, _open, result_pattern, run_saebench
+from sae_lens_abstopk.interop.saebench import HINDRANCES, MISREAD, _moved, _open, result_pattern, run_saebench
 from sae_lens_abstopk.interop.saebench_runners import RUNNERS
 from tests.interop.conftest import F
 from tests.test_cli import invoke
@@ -122,6 +122,22 @@ def test_a_run_replaces_the_results_of_its_own_sae_alone(tmp_path: Path) -> None
         (tmp_path / f"{name}_custom_sae_eval_results.json").touch()
     for name in names:
         assert [path.name for path in tmp_path.rglob(result_pattern(name))] == [f"{name}_custom_sae_eval_results.json"]
+
+
+def test_an_earlier_result_stays_until_there_is_a_new_one(tmp_path: Path) -> None:
+    fresh, folder, name = tmp_path / "fresh", tmp_path / "core", "mine_custom_sae_eval_results.json"
+    for path, text in ((folder / "old" / name, "old"), (folder / f"other_{name}", "another SAE's")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    fresh.mkdir()
+    assert _moved(fresh, folder, result_pattern("mine")) is None
+    assert (folder / "old" / name).read_text() == "old"
+    (fresh / "model").mkdir()
+    (fresh / "model" / name).write_text("new")
+    (fresh / "model" / "beside.csv").write_text("rows")
+    assert _moved(fresh, folder, result_pattern("mine")) == folder / "model" / name
+    left = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.*")}
+    assert left == {f"model/{name}": "new", "model/beside.csv": "rows", f"other_{name}": "another SAE's"}
 
 
 def test_without_saebench_the_command_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
