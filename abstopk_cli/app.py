@@ -150,9 +150,9 @@ def _of_the_machine(error: Exception) -> str | None:
 
     if isinstance(error, torch.OutOfMemoryError):
         return (
-            f"the GPU has too little memory ({str(error).splitlines()[0].rstrip('.')}). Free some and go on with --resume if "
-            "there is a checkpoint, or start anew with a lower store_batch_size_prompts, train_batch_size_tokens, "
-            "n_batches_in_buffer or sae.d_sae."
+            f"the GPU has too little memory ({str(error).splitlines()[0].rstrip('.')}). Free some; to train, go on with --resume "
+            "if there is a checkpoint, or start anew with a lower store_batch_size_prompts, train_batch_size_tokens, "
+            "n_batches_in_buffer or sae.d_sae; to measure, take fewer SAEs at a time, or --device cpu."
         )
     if isinstance(error, (ConnectionError, *TRANSPORT_ERRORS)) and not isinstance(error, BrokenPipeError):
         what = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -163,7 +163,9 @@ def _of_the_machine(error: Exception) -> str | None:
     if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
         return None
     what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-    return f"{what}; free some space, or choose a folder that can be written to."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{what}; free some space, or choose a folder on another disk."
+    return f"{what}; change its permissions, or choose another path."
 
 
 def config_error(text: str) -> Exception:

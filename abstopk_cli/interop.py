@@ -29,7 +29,7 @@ def saebench(
     model: Model = None,
     text: Text = None,
     tokens: Annotated[int, typer.Option(help="Tokens for core.", min=1)] = 51_200,
-    seed: Annotated[int, typer.Option(help="SAEBench's seed.")] = 42,
+    seed: Annotated[int, typer.Option(help="SAEBench's seed.", min=0, max=2**32 - 1)] = 42,
 ) -> None:
     """Run SAEBench on a signed SAE through its mirror; results are written in SAEBench's own format."""
     with errors_as_sentences() as console:
@@ -76,27 +76,29 @@ def neuronpedia(
         from sae_lens_abstopk.evaluation.sae_loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.site import CHECKPOINT
+        from sae_lens_abstopk.folder_lock import run_folder_lock
         from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.training.progress import passes_bar
 
         check_features_folder(out)
         # a hook without a layer is refused before the pass
         layer = layer_of(str(load_sae(sae).cfg.metadata.hook_name)) if layer is None else layer
-        with passes_bar(console, "collecting") as on_progress:
-            found = run_explore(
-                sae, model=model, text=text, n_tokens=tokens, checkpoint=out / CHECKPOINT, on_progress=on_progress
-            )
-        with passes_bar(console, "writing") as on_progress:
-            files = write_neuronpedia(
-                found,
-                out,
-                model_id=model_id,
-                sae_set=sae_set,
-                layer=layer,
-                suffix=suffix,
-                on_progress=on_progress,
-            )
-        (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
+        with run_folder_lock(out, key="out"):
+            with passes_bar(console, "collecting") as on_progress:
+                found = run_explore(
+                    sae, model=model, text=text, n_tokens=tokens, checkpoint=out / CHECKPOINT, on_progress=on_progress
+                )
+            with passes_bar(console, "writing") as on_progress:
+                files = write_neuronpedia(
+                    found,
+                    out,
+                    model_id=model_id,
+                    sae_set=sae_set,
+                    layer=layer,
+                    suffix=suffix,
+                    on_progress=on_progress,
+                )
+            (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(

@@ -125,7 +125,8 @@ def publish(
         bool, typer.Option("--dry-run", help="Write the release to a folder and show it, without contacting the Hub.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the dry run; NAME-release by default.", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the dry run; NAME-release by default.", show_default=False),
     ] = None,
 ) -> None:
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""

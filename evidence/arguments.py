@@ -54,11 +54,15 @@ def plain_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Arguments with the folder of the model; a corpus that is not there ends the command."""
+    """Arguments with the folder of the model; a corpus that is not there, or no model, ends the command."""
     args = parser.parse_args()
+    for name in ("jobs", "together"):
+        if getattr(args, name, 1) < 1:
+            parser.error(f"--{name} must be at least 1.")
     if not args.text.is_file():
         parser.error(f"{args.text} is not there; python -m evidence.corpus makes a corpus of a folder of texts.")
-    args.model = args.model or quickstart_model(print)
+    with plain_errors(parser):
+        args.model = args.model or quickstart_model(print)
     return args
 
 

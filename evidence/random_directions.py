@@ -133,8 +133,8 @@ def main() -> None:
     study, text = read_study(), digest_of(args.text)
     require_text(RECORD, [line.get("text_sha256") for line in random_lines()], text)
     run = Run(**study["main"], variant="abstopk", seed=0)
-    cfg = config_of(run, study, overrides_of(args), args.work, rates=tuned_rates())
     with plain_errors(parser):
+        cfg = config_of(run, study, overrides_of(args), args.work, rates=tuned_rates())
         saes = make(cfg, args.work / "random_directions")
         results = evaluate(
             saes,

@@ -170,7 +170,8 @@ def main() -> None:
     study = read_study()
     common = overrides_of(args)
     rates, lines, text = tuned_rates(), all_lines(), digest_of(args.text)
-    every = {run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study)}
+    with plain_errors(parser):
+        every = {run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study)}
     configs = {run: cfg for run, cfg in every.items() if args.only in run.name}
     # a run on other text, at another learning rate than the one that is chosen now, or of another study file is not done
     done = {

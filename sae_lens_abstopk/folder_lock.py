@@ -46,7 +46,9 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
             f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name another folder."
         ) from None
     except OSError as error:
-        raise ConfigError(f"{key}={str(folder)!r} cannot be written to ({error.strerror or error}).") from error
+        raise ConfigError(
+            f"{key}={str(folder)!r} cannot be written to ({error.strerror or error}); name another folder."
+        ) from error
     try:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))

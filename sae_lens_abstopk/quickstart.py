@@ -15,6 +15,7 @@ from sae_lens_abstopk.saes.load_note import needs_import
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
+from sae_lens_abstopk.training.resume import refuse_to_overwrite
 from sae_lens_abstopk.training.train import TrainingResult, train
 
 LOAD_LINES = """\
@@ -39,7 +40,10 @@ def quickstart(
     started = time.perf_counter()
     overrides = list(overrides)
     if not any(override.startswith("model_name=") for override in overrides):
-        load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])  # a mistake shows before anything is fetched
+        cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
+        cfg.output_path = str(output or cfg.output_path or "") or None
+        if cfg.output_path is not None:
+            refuse_to_overwrite(cfg)  # a mistake shows before anything is fetched
         model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from abstopk_cli import app
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS
+from tests.evaluation.results_document import results_document
 
 Arrange = Callable[[Path], object]
 
@@ -292,6 +293,22 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
         [*MEASURE, "--json", "{dir}/nowhere/n.json"],
         r"nowhere/n\.json: there is no folder .*nowhere; make it, or name another file",
     ),
+    "results of an evaluation in place of an inspection": (
+        lambda folder: results_document().write(folder / "r.json"),
+        [*MEASURE, "--json", "{dir}/r.json"],
+        r"r\.json has the results of the suite 'full', which would be written over",
+    ),
+    "another file in place of the results": (
+        nothing,
+        [*MEASURE, "--json", "{dir}/good.yaml"],
+        r"good\.yaml is no results file of this version.* Move that file away, or name another",
+    ),
+    "a seed below 0": (nothing, [*EVALUATE, "--seed", "-1"], "--seed.*greater than or equal to 0"),
+    "text too short to measure on": (
+        text_of('{"text": "short"}'),
+        ["inspect", "{dir}/sae", "--model", "{dir}/model", "--text", "{dir}/text.jsonl"],
+        r"the text of '.*text\.jsonl' does not fill one batch of \d+ tokens; give more text, or lower store_batch",
+    ),
     "a folder in place of the results": (
         nothing,
         [*MEASURE, "--json", "{dir}/empty_folder"],
@@ -325,11 +342,16 @@ def test_a_file_or_argument_that_will_not_do(case: str, desk: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
-    [(28, "No space left on device"), (13, "Permission denied"), (30, "Read-only"), (21, "Is a directory")],
+    ("number", "words", "remedy"),
+    [
+        (28, "No space left on device", "free some space"),
+        (13, "Permission denied", "change its permissions"),
+        (30, "Read-only", "choose another path"),
+        (21, "Is a directory", "choose another path"),
+    ],
 )
 def test_a_disk_that_takes_nothing_is_a_sentence(
-    number: int, words: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, words: str, remedy: str, desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, *_: Any, **__: Any) -> None:
         raise OSError(number, f"{words} here", str(path))
@@ -337,7 +359,7 @@ def test_a_disk_that_takes_nothing_is_a_sentence(
     monkeypatch.setattr(Path, "write_text", refuse)
     refused(
         ["train", str(desk / "good.yaml"), f"output_path={desk}/out"],
-        f"{words} here: .*/out/.*; free some space",
+        f"{words} here: .*/out/.*; .*{remedy}",
         desk,
         leaves={"out"},
     )

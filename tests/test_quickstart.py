@@ -7,9 +7,19 @@ import pytest
 from rich.console import Console
 
 from sae_lens_abstopk import quickstart as quickstart_module
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.quickstart import quickstart
 from tests.conftest import small_run
+
+
+def test_a_folder_that_is_taken_is_told_before_the_model_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quickstart_module, "quickstart_model", lambda _: pytest.fail("fetched"))
+    (tmp_path / "sae_weights.safetensors").touch()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        quickstart(output=tmp_path)
 
 
 @pytest.mark.parametrize(

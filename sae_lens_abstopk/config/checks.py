@@ -16,6 +16,7 @@ from sae_lens_abstopk.saes.sparse_training import (
     RUN_TIME_NORMALISATIONS,
     SparseTrainingSAEConfig,
     require_choice,
+    require_count,
     require_k_in_range,
 )
 
@@ -37,6 +38,8 @@ WITHOUT_EFFECT = {
 def check_sae(sae: TrainingSAEConfig, *, where: str = "sae") -> None:
     """Refuse what SAELens's own architectures only refuse when a step is taken; ours have checked themselves."""
     require_choice(f"{where}.dtype", sae.dtype, tuple(DTYPE_MAP))
+    for key in ("d_in", "d_sae"):
+        setattr(sae, key, require_count(f"{where}.{key}", getattr(sae, key)))
     k = getattr(sae, "k", None)
     if k is not None:
         if sae.architecture() == "topk" and (isinstance(k, bool) or not isinstance(k, int)):
@@ -130,6 +133,7 @@ def check_ranges(cfg: "TrainingConfig") -> None:
         "lr_warm_up_steps": 0,
         "lr_decay_steps": 0,
         "n_batches_for_norm_estimate": 1,
+        "seed": 0,
     }
     for key, instead in WITHOUT_EFFECT.items():
         require_default(cfg, key, instead)

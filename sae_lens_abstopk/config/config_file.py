@@ -102,9 +102,9 @@ def _build(raw: dict[str, Any]) -> TrainingConfig:
     if sections["sae"].get("d_in") is None:
         model_class = values.get("model_class_name", TrainingConfig.model_class_name)
         loaded_with = values.get("model_from_pretrained_kwargs")
-        sections["sae"]["d_in"] = model_shape(
-            os.path.expanduser(values.get("model_name", "")), model_class, loaded_with
-        ).width
+        if not values.get("model_name"):
+            raise ConfigError("model_name is missing; the config has to name it.")
+        sections["sae"]["d_in"] = model_shape(os.path.expanduser(values["model_name"]), model_class, loaded_with).width
     sae = build_sae_config(sections["sae"])  # so what companions take from it are keys of some architecture
     companions = {
         name: build_sae_config(_companion(sections["sae"], changes, name), where=f"companions.{name}")

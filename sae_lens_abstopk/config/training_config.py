@@ -58,7 +58,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
         activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
             first, read by those that come after it with the same model, hook, text and filters.
-        companions (dict): SAEs trained in the same pass over the same activations: name to keys that differ from `sae`.
+        companions (dict): SAEs trained in the same pass over the same activations: name to SAE config (in a YAML file, to the
+            keys that differ from `sae`).
         target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae` or that
             of a companion); its L0 or L1 coefficient is only where the correction starts. The thresholds of JumpReLU are scaled too.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
@@ -120,6 +121,13 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 f"logger={type(self.logger).__name__}(...) must be a TrackingConfig, from sae_lens_abstopk.config.tracking_config; "
                 "it takes the same arguments, and log_to_wandb is False by default."
             )
+        for name, sae in self.all_saes.items():
+            where = "sae" if name == "sae" else f"companions.{name}"
+            if not isinstance(sae, TrainingSAEConfig):
+                raise ConfigError(
+                    f"{where}={sae!r} must be the training config of an SAE, such as AbsTopKTrainingSAEConfig(...); load_config() "
+                    "makes one of plain keys."
+                )
         check_ranges(self)
         folders: dict[str, str] = {}  # some file systems do not tell upper from lower case
         for name in self.companions:

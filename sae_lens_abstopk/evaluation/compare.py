@@ -8,6 +8,7 @@ from rich.console import Console
 from sae_lens_abstopk.evaluation.evaluate import check_suite, evaluate, refuse_to_lose
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
+from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.comparison import load_comparison, run_comparison
@@ -36,13 +37,14 @@ def compare(
 
     Raises:
         ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood, or
-            ``out`` has results of SAEs or tasks that are no longer asked for.
+            ``out`` has results of SAEs or tasks that are no longer asked for (once trained, also those of another text).
         TrainingStopped: naming the runs that failed.
     """
     console, out = console or PrintableConsole(), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it
+    require_tokenizer(comparison.runs[0].config)
     check_suite(chosen, comparison.runs[0].config.model_name)
     saes, groups = comparison.saes_and_groups()
     refuse_to_lose(out / "results", map(str, saes.values()), chosen)

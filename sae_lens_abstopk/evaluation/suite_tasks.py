@@ -20,8 +20,10 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     Everything that takes no SAE and no model to be found out is checked.
 
     Raises:
-        ConfigError: a task is missing, cannot be split or cannot be steered by, or ``local`` names none of them.
+        ConfigError: a task is missing, cannot be split or cannot be steered by, ``local`` names none of them, or the seed is none.
     """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
     keys = [task_key(name) for name in suite.tasks]
     files = {task_key(name): file for name, file in (local or {}).items()}
     if unknown := files.keys() - set(keys):

@@ -15,6 +15,7 @@ from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Effect, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.site import CHECKPOINT, UNFINISHED
 from sae_lens_abstopk.files import require_empty
+from sae_lens_abstopk.folder_lock import HOLDER, LOCK
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 FEATURES_A_FILE = 128
@@ -81,7 +82,8 @@ def write_neuronpedia(
 
 def check_features_folder(folder: Path) -> None:
     """Refuse to write among what is there, but for the file of a pass that was interrupted, before anything is collected."""
-    if not (folder.is_dir() and all(path.name in (CHECKPOINT, UNFINISHED) for path in folder.iterdir())):
+    unfinished = (CHECKPOINT, UNFINISHED, LOCK, HOLDER)
+    if not (folder.is_dir() and all(path.name in unfinished for path in folder.iterdir())):
         require_empty(folder)
 
 

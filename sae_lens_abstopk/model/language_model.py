@@ -21,6 +21,7 @@ from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError
 from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.generation import require_chat_template
 from sae_lens_abstopk.model.hook_places import LAYER_MODULE, OTHER_TOWERS, layer_names, require_in_stream
+from sae_lens_abstopk.model.model_passes import of_head
 
 # embeddings of positions in GPT-2, GPT-Neo, OPT and their like
 POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")
@@ -140,7 +141,7 @@ def check_activations(model: HookedRootModule, cfg: TrainingConfig) -> None:
             f"hook_name={hook!r} of {cfg.model_name} gives {list(activations.shape)} for one text of three tokens, and no row a "
             "token; take the part of a layer that it belongs to (its MLP or its attention), or the layer."
         )
-    width = (activations if cfg.hook_head_index is None else activations[:, :, cfg.hook_head_index])[0, 0].numel()
+    width = of_head(activations, cfg.hook_head_index, hook)[0, 0].numel()
     if width != cfg.sae.d_in:
         raise ConfigError(
             f"sae.d_in={cfg.sae.d_in} (by default the width of the residual stream), but the activations of {hook} in "

@@ -148,17 +148,7 @@ class ModelPasses:
 
     def _read(self, hooked: torch.Tensor) -> torch.Tensor:
         """[batch, context, d_in] of what is at the hook."""
-        if self.head_index is not None:
-            heads = hooked.shape[2] if hooked.ndim == 4 else 0
-            if not -heads <= self.head_index < heads:
-                has = (
-                    f"heads 0 to {heads - 1}"
-                    if heads
-                    else "no heads; set it to null, or take a hook such as attn.hook_z"
-                )
-                raise ConfigError(f"hook_head_index={self.head_index}: {self.hook_name} of this model has {has}.")
-            hooked = hooked[:, :, self.head_index]
-        activations = hooked.flatten(2)
+        activations = of_head(hooked, self.head_index, self.hook_name).flatten(2)
         if self.d_in not in (None, activations.shape[-1]):
             raise ConfigError(
                 f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the model "
@@ -169,6 +159,22 @@ class ModelPasses:
     def _logits(self, tokens: torch.Tensor, hook: Any) -> torch.Tensor:
         with in_evaluation_mode(self.model), bfloat16_autocast(tokens.device, enabled=self.autocast):
             return self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
+
+
+def of_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch.Tensor:
+    """
+    [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; all of it where ``head`` is None.
+
+    Raises:
+        ConfigError: there is no such head.
+    """
+    if head is None:
+        return hooked
+    heads = hooked.shape[2] if hooked.ndim == 4 else 0
+    if not -heads <= head < heads:
+        has = f"heads 0 to {heads - 1}" if heads else "no heads; set it to null, or take a hook such as attn.hook_z"
+        raise ConfigError(f"hook_head_index={head}: {hook_name} of this model has {has}.")
+    return hooked[:, :, head]
 
 
 def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:

@@ -38,9 +38,14 @@ def token_batches(
     if len(batches) * per_batch < n_tokens:
         batches = _batches_of(text, model, cfg, n_tokens)
     if not batches:
+        which, lower = (
+            ("text", "")
+            if part == "all"
+            else (f"{part.replace('_', '-')} text", f"held_out_every={cfg.held_out_every}, ")
+        )
         raise ConfigError(
-            f"the {part.replace('_', '-')} text of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; "
-            f"lower held_out_every={cfg.held_out_every}, store_batch_size_prompts or context_size, or give more text."
+            f"the {which} of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; give more text, or lower "
+            f"{lower}store_batch_size_prompts={cfg.store_batch_size_prompts} or context_size={cfg.context_size} of the run."
         )
     contexts = CODES_OF_A_PASS // (cfg.context_size * d_sae)
     tokenizer = getattr(model, "tokenizer", None)

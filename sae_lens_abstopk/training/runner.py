@@ -74,6 +74,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
     cfg: TrainingConfig  # type: ignore[assignment]
     """The config, with the device of this rank."""
+    activations_store: FilteredActivationsStore
     trainers: dict[str, SAETrainer[Any, Any]]
     """By SAE, from :meth:`run` on, as what follows."""
     controllers: dict[str, L0Controller]
@@ -100,6 +101,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         cfg = of_this_rank(self.written_cfg)
         require_devices(cfg)
         cfg.logger.require_packages()
+        if self.leads:
+            with run_locks(self.output, self.written_cfg.checkpoint_path):
+                pass  # a folder that cannot be written to is told before anything is loaded
         check_hook(cfg)
         self.starts = warm_starts(cfg) if self.resumed is None else {}
         """Where SAEs take their first weights from, by name."""
@@ -120,7 +124,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         check_activations(self.model, cfg)
         self._compile_llm_if_needed()
         with saelens_notes_off():
-            self.activations_store = self.store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
+            store = FilteredActivationsStore.for_training(self.model, cfg, dataset)
+        self.activations_store = store  # type: ignore[assignment]
         torch.manual_seed(cfg.seed)
         if self.leads and cfg.perf_log_freq and cfg.held_out_every is not None:
             self.held_out_loss = HeldOutLoss(self.model, cfg, self.saes)
@@ -128,7 +133,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     @property
     def max_norm(self) -> float | None:
         """Norm above which tokens are left out."""
-        return self.store.max_norm
+        return self.activations_store.max_norm
 
     @override
     def run(self) -> TrainingSAE[Any]:
@@ -150,7 +155,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 lambda name: console.print(f"{name}: stopping after this step; send it again to stop immediately")
             )
             self.batches = BatchStream(
-                self.store, prefetch=int(self.cfg.prefetch_llm_batches), before_each=signals.raise_if_asked
+                self.activations_store, prefetch=int(self.cfg.prefetch_llm_batches), before_each=signals.raise_if_asked
             )
             try:
                 with signals.caught():
@@ -187,7 +192,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             keep_variants(self.saes, self.resumed)
             position = self.checkpoints.restore(self.resumed, self.console)
             with passes_bar(self.console, "reading the text up to the checkpoint") as on_progress:
-                self.store.go_to(position, on_progress)
+                self.activations_store.go_to(position, on_progress)
         self._set_sae_metadata()
         for name, sae in self.saes.items():
             if isinstance(sae, SparseTrainingSAE) and sae.cfg.sparse_backend != "dense" and not sae.takes_sparse_step():

@@ -70,9 +70,9 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     path = shipped_file(source, data_folder("training_configs") / "sweeps", what="sweep")
     raw = read_yaml(path)
     entries = raw.get("runs")
-    if set(raw) - {"runs", "variants", "grid"} or not isinstance(entries, list):
+    if set(raw) - {"runs", "variants", "grid"} or not isinstance(entries, list) or not entries:
         raise ConfigError(
-            f"{path}: a sweep has the keys runs (a list), variants and grid; this one has {', '.join(raw)}."
+            f"{path}: a sweep has the keys runs (a list, not empty), variants and grid; this one has {', '.join(raw)}."
         )
     runs = []
     for i, entry in enumerate(entries):
@@ -81,8 +81,10 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
         grid = {**_grid(raw, path), **_grid(entry, f"{path}: runs[{i}]")}
         _refuse_overridden(grid, overrides, path)
         variants = entry.get("variants", raw.get("variants", [""]))
-        if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
-            raise ConfigError(f"{path}: variants={variants!r} must be a list of names, as in [abstopk, topk].")
+        if not isinstance(variants, list) or not variants or not all(isinstance(name, str) for name in variants):
+            raise ConfigError(
+                f"{path}: variants={variants!r} must be a list of names, as in [abstopk, topk]; not empty."
+            )
         config = named_config(entry["config"], path)
         for variant in variants:
             runs.extend(_points(f"{config}/{variant}" if variant else config, grid, overrides))
@@ -92,8 +94,10 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
 
 def _grid(section: Mapping[str, Any], where: Path | str) -> dict[str, list[Any]]:
     grid = section.get("grid", {})
-    if not isinstance(grid, dict) or not all(isinstance(values, list) for values in grid.values()):
-        raise ConfigError(f"{where}: grid={grid!r} must map keys to lists of values, as in {{sae.k: [32, 64]}}.")
+    if not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+        raise ConfigError(
+            f"{where}: grid={grid!r} must map keys to lists of values, as in {{sae.k: [32, 64]}}; none empty."
+        )
     return grid
 
 

@@ -36,6 +36,9 @@ CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
 NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
 """SAELens's own nested SAE, without its prefixes."""
 
+STANDARD = {"architecture": "standard", "d_in": 32}
+"""SAELens's ReLU SAE, without the number of its latents."""
+
 SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_expansion_factor": 0.25}
 """Few signed latents, without the number of all."""
 
@@ -141,6 +144,13 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             {"stock": {"architecture": "sae_lens_abstopk", "normalize_activations": "layer_norm"}},
             "companions.stock.normalize_activations='layer_norm' cannot be combined with the dead-latent loss",
         ),
+        ("seed", -1, "seed=-1 must be at least 0"),
+        ("sae", STANDARD | {"d_sae": -5}, "sae.d_sae=-5 must be a whole number of at least 1"),
+        (
+            "companions",
+            {"plain": STANDARD | {"d_sae": 0}},
+            "companions.plain.d_sae=0 must be a whole number of at least 1",
+        ),
         ("sae", NESTED, "sae.matryoshka_widths is missing; list the numbers of latents"),
         (
             "sae",
@@ -207,6 +217,21 @@ def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
 def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
     del raw_config["sae"]["d_in"]
     assert build_config(raw_config).sae.d_in == 32
+
+
+def test_a_missing_model_is_named_where_the_width_would_come_from_it(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["d_in"], raw_config["model_name"]
+    with pytest.raises(ConfigError, match="config: model_name is missing"):
+        build_config(raw_config)
+
+
+def test_an_sae_that_is_no_config_is_refused(raw_config: dict[str, Any]) -> None:
+    known = {key: value for key, value in raw_config.items() if key not in ("sae", "companions", "logger")}
+    sae = build_config(raw_config).sae
+    with pytest.raises(
+        ConfigError, match=r"^companions\.topk={'architecture': 'topk'} must be the training config of an SAE"
+    ):
+        TrainingConfig(**known, sae=sae, companions={"topk": {"architecture": "topk"}})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("key", ["token", "use_auth_token"])

@@ -25,6 +25,7 @@ from evidence import (
     tune,
 )
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.training.divergence import DivergedError
 from tests.evaluation.task_files import CONCEPT
@@ -90,6 +91,27 @@ def test_what_is_recorded_is_of_this_study_and_says_where_its_rate_is_not_the_tu
     rows = told[report.TABLES]["reconstruction"].splitlines()
     assert {row.split()[1] for row in rows if "†" in row} == set(stale)
     assert (f"{len(stale)} of them from before" in told[report.PAGE]["count"]) == bool(stale)
+
+
+def test_what_cannot_be_meant_is_one_line_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text := tmp_path / "c.gz").touch()
+    for arguments, sentence in (
+        (["--together", "0"], "--together must be at least 1"),
+        (["--model", str(tmp_path / "none")], "none"),
+    ):
+        monkeypatch.setattr("sys.argv", ["study", "--text", str(text), "--model", str(tmp_path), *arguments])
+        with pytest.raises(SystemExit) as ended:
+            study.main()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert "Traceback" not in said
+    with pytest.raises(ConfigError, match="is where the rounded SAE would be written to"):
+        release.in_bfloat16(tmp_path, tmp_path)
+    with pytest.raises(ConfigError, match=r"is not the folder of a run of the study: it has no config\.yaml"):
+        release.in_bfloat16(tmp_path, tmp_path / "out")
 
 
 def test_another_rate_has_to_be_better_by_more_than_seeds_differ() -> None:

@@ -124,6 +124,20 @@ def test_the_width_of_one_head_or_of_all_is_what_counts(
     check_activations(load_language_model(cfg), cfg)
 
 
+@pytest.mark.parametrize(
+    ("hook", "head", "sentence"),
+    [
+        ("blocks.2.attn.hook_q", 99, r"hook_head_index=99: blocks\.2\.attn\.hook_q of this model has heads 0 to 1"),
+        ("blocks.2.hook_resid_post", 0, "of this model has no heads; set it to null"),
+    ],
+)
+def test_a_head_that_is_not_there_is_refused(raw_config: dict[str, Any], hook: str, head: int, sentence: str) -> None:
+    place = {"model_class_name": "TransformerBridge", "hook_name": hook, "hook_head_index": head}
+    cfg = build_config(raw_config | place)
+    with pytest.raises(ConfigError, match=sentence):
+        check_activations(load_language_model(cfg), cfg)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("model_class", ["AutoModelForCausalLM", "TransformerBridge"])
 def test_a_checkpoint_of_16_bits_runs_in_autocast_on_a_cpu(

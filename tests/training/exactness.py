@@ -36,8 +36,8 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
         state[f"{name} metrics"] = rows(run.folder(name))
     state["controllers"] = {name: controller.state() for name, controller in run.controllers.items()}
     state["losses"] = run.watch.state()
-    assert run.store.generator is not None
-    state["text"] = [run.store.n_blocks, run.max_norm, run.store.generator.get_state()]
+    assert run.activations_store.generator is not None
+    state["text"] = [run.activations_store.n_blocks, run.max_norm, run.activations_store.generator.get_state()]
     state["random"] = torch.get_rng_state()
     return state
 

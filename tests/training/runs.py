@@ -33,7 +33,7 @@ def one_epoch(run: TrainingRun) -> torch.Tensor:
     batches: list[torch.Tensor] = []
     with suppress(StopIteration):
         while True:
-            batches.append(run.store.get_batch_tokens(raise_at_epoch_end=True))
+            batches.append(run.activations_store.get_batch_tokens(raise_at_epoch_end=True))
     return torch.cat(batches).flatten()
 
 

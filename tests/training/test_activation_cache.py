@@ -72,7 +72,7 @@ def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], t
 def test_what_is_read_from_disk_goes_to_the_device_of_what_is_computed_before_it_is_widened(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).store
+    store = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).activations_store
     store.n_blocks, store.device = 0, torch.device("meta")
     widened, float_ = [], torch.Tensor.float
     monkeypatch.setattr(torch.Tensor, "float", lambda self: widened.append(self.device) or float_(self))
@@ -319,7 +319,7 @@ def test_of_two_that_begin_a_cache_the_second_takes_what_the_first_decided(
 def test_half_precision_is_widened_before_it_is_scaled(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = train(raw_config, tmp_path / "a").store
+    store = train(raw_config, tmp_path / "a").activations_store
     monkeypatch.setattr(FilteredActivationsStore, "_filtered", lambda _, batch: batch[0].bfloat16())
     assert next(store.get_data_loader()).dtype == torch.float32
     store.close()

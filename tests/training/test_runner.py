@@ -129,7 +129,7 @@ def test_the_seed_decides_the_first_weights_and_how_activations_are_mixed(raw_co
     one, again, other = (TrainingRun(build_config(raw_config | {"seed": seed}), console=QUIET) for seed in (1, 1, 0))
     assert torch.equal(one.sae.W_enc, again.sae.W_enc)
     assert not torch.equal(one.sae.W_enc, other.sae.W_enc)
-    mixing, again_mixing, other_mixing = (run.store.position().generator for run in (one, again, other))
+    mixing, again_mixing, other_mixing = (run.activations_store.position().generator for run in (one, again, other))
     assert torch.equal(mixing, again_mixing)
     assert not torch.equal(mixing, other_mixing)
 
@@ -226,6 +226,16 @@ def test_a_loss_is_measured_in_passes_of_bounded_logits(
     assert torch.equal(torch.cat(whole.held_out_loss.batches), torch.cat(split.held_out_loss.batches))
 
 
+@pytest.mark.parametrize("key", ["output_path", "checkpoint_path"])
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_model_is_loaded(
+    key: str, raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "check_hook", lambda _: pytest.fail("the model is looked at"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=rf"{key}=.*cannot be written to \(Not a directory\); name another folder"):
+        TrainingRun(build_config(raw_config | {key: str(tmp_path / "file" / "run")}), console=QUIET)
+
+
 def test_text_that_fills_no_batch_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "short.jsonl").write_text('{"text": "Short."}\n')
     raw_config |= {"dataset_path": str(tmp_path / "short.jsonl"), "held_out_every": None, "perf_log_freq": 0}
@@ -310,7 +320,10 @@ def test_a_tokenizer_without_the_token_that_the_config_names_is_warned_of(
     with pytest.warns(UserWarning, match=joined):
         run = TrainingRun(build_config(raw), console=QUIET)
     separated = build_config(raw | {"prepend_bos": False, "sequence_separator_token": "eos"})
-    for store, expected in ((run.store, False), (TrainingRun(separated, console=QUIET).store, True)):
+    for store, expected in (
+        (run.activations_store, False),
+        (TrainingRun(separated, console=QUIET).activations_store, True),
+    ):
         tokens = torch.cat([store.get_batch_tokens() for _ in range(8)])
         assert (tokens == tokenizer.eos_token_id).any() == expected
 
@@ -323,11 +336,13 @@ def test_tokens_that_the_config_excludes_are_left_out(
     raw_config |= {"exclude_special_tokens": ids if named else True, "seqpos_slice": [0, None], "perf_log_freq": 0}
     raw_config |= {"sequence_separator_token": "eos", "store_batch_size_prompts": 16}
     run = TrainingRun(build_config(raw_config), console=QUIET)
-    activations, tokens = raw = run.store.get_raw_llm_batch()
+    activations, tokens = raw = run.activations_store.get_raw_llm_batch()
     assert tokens is not None
     assert set(ids) < set(tokens.tolist())
-    run.store.get_raw_llm_batch = lambda **_: raw  # type: ignore[method-assign]
-    assert torch.equal(run.store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))])
+    run.activations_store.get_raw_llm_batch = lambda **_: raw  # type: ignore[method-assign]
+    assert torch.equal(
+        run.activations_store.get_filtered_llm_batch(), activations[~torch.isin(tokens, torch.tensor(ids))]
+    )
 
 
 def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
@@ -340,7 +355,9 @@ def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
         Dataset.from_dict(column | ids, features=Features(kinds)).save_to_disk(tmp_path / name)
     raw_config |= {"use_cached_activations": True, "held_out_every": None, "seqpos_slice": [None]}
     raw_config |= {"exclude_special_tokens": [1], "cached_activations_path": str(tmp_path / "with")}
-    assert len(TrainingRun(build_config(raw_config), console=QUIET).store.get_filtered_llm_batch()) == 4 * 31
+    assert (
+        len(TrainingRun(build_config(raw_config), console=QUIET).activations_store.get_filtered_llm_batch()) == 4 * 31
+    )
     with pytest.raises(ConfigError, match="holds no token_ids, which exclude_special_tokens goes by"):
         TrainingRun(build_config(raw_config | {"cached_activations_path": str(tmp_path / "without")}), console=QUIET)
 
@@ -351,12 +368,12 @@ def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: py
     assert run.max_norm is not None
     assert norms.max() <= run.max_norm
     everything = TrainingRun(build_config(raw_config), console=QUIET)
-    assert run.max_norm == pytest.approx(1.05 * everything.store.median_norm())
+    assert run.max_norm == pytest.approx(1.05 * everything.activations_store.median_norm())
     assert torch.cat([next(everything.activations_store).norm(dim=-1) for _ in range(4)]).max() > run.max_norm
     few_massive = torch.ones(100, 4)
     few_massive[0] = 1e4
-    monkeypatch.setattr(run.store, "get_filtered_llm_batch", lambda: few_massive)
-    assert run.store.median_norm() == 2.0, "whatever the massive ones are"
+    monkeypatch.setattr(run.activations_store, "get_filtered_llm_batch", lambda: few_massive)
+    assert run.activations_store.median_norm() == 2.0, "whatever the massive ones are"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -484,8 +501,8 @@ def test_saelens_own_runner_takes_our_configs_unmodified(
 def test_the_mixing_buffer_is_what_the_config_says(raw_config: dict[str, Any]) -> None:
     raw_config |= {"n_batches_in_buffer": 24, "activations_mixing_fraction": 0.25, "perf_log_freq": 0}
     run = TrainingRun(build_config(raw_config | {"train_batch_size_tokens": 31, "training_tokens": 310}), console=QUIET)
-    batch, position = next(run.store), run.store.position()
-    run.store.close()
+    batch, position = next(run.activations_store), run.activations_store.position()
+    run.activations_store.close()
     assert (len(batch), len(position.served), len(position.waiting)) == (31, 17 * 31, 6 * 31)
 
 

@@ -368,6 +368,9 @@ def test_without_submitit_the_extra_is_named(
     ("content", "sentence"),
     [
         ({"run": []}, "a sweep has the keys runs"),
+        ({"runs": []}, r"a sweep has the keys runs \(a list, not empty\)"),
+        ({"runs": [{"config": "gpt2", "variants": []}]}, r"variants=\[\] must be a list of names.* not empty"),
+        ({"runs": [{"config": "gpt2"}], "grid": {"sae.k": []}}, r"grid={'sae.k': \[\]} must map keys .* none empty"),
         ({"runs": [{"grid": {}}]}, r"runs\[0\] must have config"),
         ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\[0\]: grid=.* must map keys to lists of values"),
         ({"runs": [{"config": "gpt2", "grid": {"sae.architecture": "topk"}}]}, "must map keys to lists of values"),
