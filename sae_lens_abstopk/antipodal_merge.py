@@ -77,7 +77,7 @@ def merge_antipodal(
     Fold each antipodal pair of a ReLU, JumpReLU or TopK SAE into one signed latent of a ``signed_jumprelu`` SAE.
 
     With rows scaled to unit decoder norm, latents i and j become u = ((w_i - w_j) . x + b_i - b_j) / 2 on the direction
-    d_i - d_j, on where either was: above theta_i - (b_i + b_j) / 2, and below minus theta_j less the same. That is exact
+    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2. That is exact
     for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere. Where the
     encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions are kept on their own sides of u = 0:
     a threshold that would be negative is 0, so what of a region lies across is lost (of overlapping regions one at least
@@ -85,13 +85,14 @@ def merge_antipodal(
 
     Args:
         sae: ``standard``, ``jumprelu`` or ``topk``, from a release or a folder.
-        threshold: Decoder cosine below which two latents are a pair.
+        threshold: Decoder cosine below which two latents are a pair, between -1 and 0; -0.7 by default.
         activations: [n, d_in] as the SAE reads them, on any device. With them, the direction of each pair is scaled to fit what the two
             wrote (least squares), and the report has coactivation and both reconstructions. A ``topk`` SAE needs them:
             its threshold is the one at which as many latents are on.
 
     Raises:
-        ConfigError: another kind of SAE, a ``topk`` one without activations, or activations of another shape.
+        ConfigError: another kind of SAE, weights that are not finite, a threshold out of range, a ``topk`` one without
+            activations, or activations of another shape or on which none of its latents fires.
     """
     if not isinstance(sae, StandardSAE | JumpReLUSAE | TopKSAE) or sae.cfg.architecture() not in (
         "standard",

@@ -156,8 +156,8 @@ def open_subjects(
     Load SAEs and what they are evaluated on.
 
     Args:
-        sources: SAEs as :func:`load_subject_saes` takes them.
-        model_name: Model to run instead of the one recorded.
+        sources: Folder, ``RELEASE:SAE_ID`` or SAE in memory; one or several, or by the names that they are to have.
+        model_name: Name or folder of the model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
 

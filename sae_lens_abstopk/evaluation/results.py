@@ -31,24 +31,26 @@ class LossRecord(Record):
     """Next-token loss in nats through the SAE and with the hook ablated."""
 
     tokens: int
-    ce_clean: Number
-    ce_sae: Number
-    ce_zero: Number
-    ce_mean: Number
-    recovered_zero: Number
-    recovered_mean: Number
+    ce_clean: Number = Field(description="Of the model as it is, nats per token; the same for the three below.")
+    ce_sae: Number = Field(description="Kept activations replaced by their reconstructions.")
+    ce_zero: Number = Field(description="Kept activations replaced by zeros.")
+    ce_mean: Number = Field(description="Kept activations replaced by their mean over the evaluated tokens.")
+    recovered_zero: Number = Field(
+        description="Loss Recovered, (ce_zero - ce_sae) / (ce_zero - ce_clean): 1 is perfect."
+    )
+    recovered_mean: Number = Field(description="The same with ce_mean in place of ce_zero.")
     kl: float | None = Field(description="Mean KL(clean || with SAE), nats per token.")
 
 
 class ReconstructionRecord(Record):
     """What an SAE loses of activations, and of the model's predictions."""
 
-    tokens: int
-    mse: Number
-    nmse: Number
-    fvu: Number
-    cosine: Number
-    l0: Number
+    tokens: int = Field(description="Kept tokens behind every number here but the loss.")
+    mse: Number = Field(description="Mean over tokens of ||x - x_hat||^2, summed over d_in.")
+    nmse: Number = Field(description="Mean over tokens of ||x - x_hat||^2 / ||x||^2.")
+    fvu: Number = Field(description="sum ||x - x_hat||^2 / sum ||x - mean(x)||^2; 1 minus the explained variance.")
+    cosine: Number = Field(description="Mean over tokens of cos(x, x_hat).")
+    l0: Number = Field(description="Mean number of non-zero codes per token, of any sign.")
     dead_latents: int = Field(description="Fired on neither side in these tokens.")
     dead_poles: int = Field(description="Live latents whose weaker side holds under 1 % of their firings.")
     live_latents: int
@@ -172,11 +174,13 @@ class PoleEffectRecord(Record):
     reached: bool = Field(
         description="Whether the strength costs the budget; if not, it is the largest tried, or 0 where a clamp to 0 costs more."
     )
-    log_odds: Interval
-    score: Interval | None
-    generated_cost: Interval
-    neutral_cost: Interval
-    log_odds_area: Interval
+    log_odds: Interval = Field(description="Change of the log-odds, counted towards this pole.")
+    score: Interval | None = Field(description="Change of the score of generated text, counted towards this pole.")
+    generated_cost: Interval = Field(description="Rise of the unsteered model's NLL of generated text, nats per token.")
+    neutral_cost: Interval = Field(description="Rise of the steered model's NLL of neutral text, nats per token.")
+    log_odds_area: Interval = Field(
+        description="Mean change of the log-odds over costs from 0 to the budget, towards this pole."
+    )
 
 
 class InterventionRecord(Record):
@@ -266,12 +270,12 @@ class Results(Record):
     tasks: dict[str, TaskRecord]
     steering: dict[str, dict[str, SteeringRecord]] = Field(description="By task, then by SAE.")
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """As JSON; the file is there whole or not at all."""
-        write_whole(path, self.model_dump_json(indent=1) + "\n")
+        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | Path) -> Results:
     """
     A results file.
 
@@ -279,6 +283,7 @@ def read_results(path: Path) -> Results:
         ConfigError: it is missing, no JSON, or not in this format, of which the first key that is wrong is named; or it
             has measurements of an SAE or a task that it does not list.
     """
+    path = Path(path)
     if not path.is_file():
         raise ConfigError(
             f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a short one."

@@ -57,9 +57,10 @@ class Catalogue:
         self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
         """Which poles cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()
-        # some SAEs decode with rows of norm 1, whatever they are stored with
-        self.norms = self.W_dec.norm(dim=1) ** (not getattr(sae.cfg, "rescale_acts_by_decoder_norm", False))
+        self.norms = self.W_dec.norm(dim=1)
         """Norm of what a code of 1 writes: [d_sae]."""
+        if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with rows of norm 1
+            self.norms = torch.ones_like(self.norms)
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
         self._neighbours, self._device = neighbours, sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}

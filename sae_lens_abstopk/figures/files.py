@@ -59,7 +59,7 @@ def write_figure(
 
     Args:
         results: One or several results files, or what :func:`evaluate` returned.
-        kind: One of ``KINDS``.
+        kind: fvu, auroc, coverage, dose-response, effect-cost or two-sidedness.
         out: File to write: .svg, .pdf or .png.
         tasks: One or several concepts to draw; all by default.
         saes: One or several SAEs to draw; all by default.

@@ -84,7 +84,7 @@ def publish(
             or the one above, if it is of these weights.
         measure: Read some text now, for the canonical sign gauge, and for reconstruction and contexts where there are none; of
             folders alone.
-        model_name: Model to measure with instead of the one recorded.
+        model_name: Model to measure with instead of the one recorded; with ``measure`` alone, as the next two.
         text: Dataset or file to measure on instead of the run's held-out text.
         n_tokens: Tokens to measure on.
         poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
@@ -107,6 +107,8 @@ def publish(
         raise ConfigError(
             f"measure=True needs folders, and {in_memory} is in memory; save it and give the folder, or poles=."
         )
+    if not measure and (model_name is not None or text is not None):
+        raise ConfigError("model_name and text say what is measured on; add measure=True, or leave them out.")
     known = {} if results else results_beside(folders)
     for path in one_or_more(results or ()):
         known |= results_by_id(results_of_file(Path(path)), saes)

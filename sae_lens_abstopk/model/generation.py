@@ -99,7 +99,12 @@ class TextModel:
         self._ends: list[int] = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
     def encode(self, texts: Sequence[str], *, chat: bool | None = None) -> TokenBatch:
-        """Token ids of each text."""
+        """
+        Token ids of each text, padded on the left: int64 [n, width], and a mask of the same shape.
+
+        Raises:
+            ConfigError: a text has no tokens.
+        """
         if self.chat if chat is None else chat:
             texts = [chat_prompt(self.tokenizer, text) for text in texts]
             rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -124,7 +129,8 @@ class TextModel:
 
         Args:
             batch: The texts.
-            counted: Which tokens are averaged over, [n, width]; by default all but the first of a text.
+            counted: Which tokens are averaged over, [n, width]; by default all. The first of a text, which nothing predicts,
+                is never among them; a text of which nothing is left has 0.
         """
         first = batch.mask.cumsum(1) == 1
         counted = (batch.mask.bool() & ~first) if counted is None else counted.bool() & ~first

@@ -19,7 +19,7 @@ class AbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, SAELensAbsTopKTrainingSA
     """
     Config for training a per-token AbsTopK SAE (arXiv 2510.00404), saved as SAELens's own ``abstopk``.
 
-    SAELens has registered the name ``abstopk`` itself, so this training config goes by ``sparse_abstopk``; what it
+    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SignedTrainingSAEConfig`. SAELens has registered the name ``abstopk`` itself, so this training config goes by ``sparse_abstopk``; what it
     saves for inference is the stock format and loads without this package.
     """
 

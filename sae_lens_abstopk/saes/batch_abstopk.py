@@ -37,6 +37,8 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
     """
     Config for training with batch-level selection, as the paper's own trainer does; saved as ``signed_jumprelu``.
 
+    Options are its own and those of :class:`.BatchSelectionConfig` and :class:`.SignedTrainingSAEConfig`.
+
     Args:
         signed_share: Share of the latents that may fire on both sides, the first ones; the others fire on the positive
             side alone, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK.

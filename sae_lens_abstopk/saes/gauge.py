@@ -22,7 +22,7 @@ def canonical_gauge(sae: SAE[Any], energy: torch.Tensor) -> SignedSAE:
         energy: Sum of z^2 of each pole [2, d_sae], positive row first: ``PoleActivity.energy``.
 
     Raises:
-        ConfigError: ``sae`` is not signed, or ``energy`` has another shape or is not finite.
+        ConfigError: ``sae`` is not signed, or ``energy`` has another shape, or is negative or not finite.
     """
     signed = require_signed(sae, "canonical_gauge")
     flipped = flipped_latents(energy, signed.cfg.d_sae).to(signed.W_dec.device)

@@ -56,8 +56,8 @@ def mirror(
         dead_share: Share of a latent's firings; 0 leaves out only poles that never fired.
 
     Raises:
-        ConfigError: ``sae`` is not signed, or is to be pruned by counts that are missing or of another shape; or counts
-            are given and it is not to be pruned.
+        ConfigError: ``sae`` is not signed; it is to be pruned by counts that are missing, of another shape or all 0, or by a
+            share that is not at least 0 and below 0.5; or counts are given and it is not to be pruned.
     """
     signed = require_signed(sae, "mirror")
     kept, dropped = None, 0.0

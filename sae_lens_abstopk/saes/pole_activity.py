@@ -32,22 +32,22 @@ class PoleActivity:
         counts, energy = (torch.where(flipped, rows.flip(0), rows) for rows in (self.counts, self.energy))
         return type(self)(counts, energy, self.n_tokens)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write ``pole_activity.safetensors`` into ``folder``, beside the weights."""
-        path = folder / POLE_ACTIVITY_FILENAME
+        path = Path(folder) / POLE_ACTIVITY_FILENAME
         tensors = {"counts": self.counts.contiguous(), "energy": self.energy.contiguous()}
         save_file(tensors, path, metadata={"n_tokens": json.dumps(self.n_tokens)})
         return path
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: str | Path) -> Self:
         """
         What :meth:`save` wrote into ``folder``.
 
         Raises:
             ConfigError: there is no such file, or it is damaged.
         """
-        path = folder / POLE_ACTIVITY_FILENAME
+        path = Path(folder) / POLE_ACTIVITY_FILENAME
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; measure_poles() measures what it would hold.")
         try:

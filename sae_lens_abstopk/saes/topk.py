@@ -17,7 +17,11 @@ from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_toke
 
 @dataclass(kw_only=True)
 class SparseTopKTrainingSAEConfig(SparseTrainingSAEConfig):
-    """Config for training a TopK SAE on the sparse kernels, saved as SAELens's own ``topk``."""
+    """
+    Config for training a TopK SAE on the sparse kernels, saved as SAELens's own ``topk``.
+
+    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SparseTrainingSAEConfig`.
+    """
 
     @override
     @classmethod
@@ -45,7 +49,11 @@ class SparseTopKTrainingSAE(SparseTrainingSAE):
 
 @dataclass(kw_only=True)
 class SparseBatchTopKTrainingSAEConfig(BatchSelectionConfig):
-    """Config for training a BatchTopK SAE on the sparse kernels, saved as SAELens's own ``jumprelu``."""
+    """
+    Config for training a BatchTopK SAE on the sparse kernels, saved as SAELens's own ``jumprelu``.
+
+    Options are those of :class:`.BatchSelectionConfig`.
+    """
 
     @override
     @classmethod

@@ -36,8 +36,8 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
     """
     What ``sae.encode(x)`` gives, as values and latents, without gradients: use ``sae.encode`` for attribution.
 
-    Hooks on the codes do not run, and autocast does not lower the precision. In half precision the two may round
-    differently, so that values differ in the last bit and latents at the cut.
+    Hooks on the codes do not run, and autocast does not lower the precision. The two may round differently, so that values
+    differ in the last bits and latents at the cut.
 
     Args:
         sae: An ``abstopk`` or ``topk`` SAE (K is at most k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this package in

@@ -3,8 +3,8 @@
 import torch
 
 from sae_lens_abstopk.ranks import any_rank, n_ranks, nth_highest
-from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
-from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, find_candidates
+from sae_lens_abstopk.sparse.codes import SparseCodes
+from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, codes_of, find_candidates
 
 
 @torch.no_grad()
@@ -39,6 +39,4 @@ def select_over_ranks(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
             offers = best_offers(encoder, x_BD[asked], width)
             pool, bound = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers)), offers.bound
     kept = ((pool.scores >= least_kept) & (pool.scores > 0)).nonzero().squeeze(1)
-    rows, latents, values = pool.rows[kept], pool.latents[kept], pool.values[kept]
-    order = rows.argsort()
-    return SparseCodes(values[order], latents[order], offsets_of(count_each(rows, n_tokens)))
+    return codes_of(encoder, pool, kept, n_tokens)

@@ -73,7 +73,7 @@ def pole_limits(open_poles: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Ten
 
 
 class Offers(NamedTuple):
-    """Entries of each token that may be kept, in no order: [B, W] each, float32 scores and values."""
+    """Entries of each token that may be kept, in no order: [B, W] each."""
 
     latents: torch.Tensor
     values: torch.Tensor
@@ -194,7 +194,10 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
 
 @torch.no_grad()
 def select_per_token(encoder: EncoderWeights, x_BD: torch.Tensor, k: int) -> SparseCodes:
-    """The k entries of each token of x [B, D] that rank highest, with their u as values (before ``scale``)."""
+    """
+    The k entries of each token of x [B, D] that rank highest, with their u as values (before ``scale``); fewer where
+    those are not signed and not positive.
+    """
     found = find_candidates(encoder, x_BD, k, per_token=True)
     if found is None:
         latents, values = best_offers(encoder, x_BD, k)[:2]
@@ -222,7 +225,7 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
         pool = found.entries
         best = pool.best(n_keep)
         if len(best.values) == n_keep and best.values.min() >= found.limit_B.max():
-            return _kept(encoder, pool, best.indices, n_tokens)
+            return codes_of(encoder, pool, best.indices, n_tokens)
     asked = torch.arange(n_tokens, device=x_BD.device)
     width = min(d_sae, 2 * -(-n_keep // max(n_tokens, 1)))
     offers = best_offers(encoder, x_BD, width)
@@ -236,10 +239,11 @@ def select_over_batch(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int) 
         offers = best_offers(encoder, x_BD[asked], width)
         pool = pool.without(asked, n_tokens).joined_with(Pool.of(asked, offers))
         best = pool.best(n_keep)
-    return _kept(encoder, pool, best.indices, n_tokens)
+    return codes_of(encoder, pool, best.indices, n_tokens)
 
 
-def _kept(encoder: EncoderWeights, pool: Pool, kept: torch.Tensor, n_tokens: int) -> SparseCodes:
+def codes_of(encoder: EncoderWeights, pool: Pool, kept: torch.Tensor, n_tokens: int) -> SparseCodes:
+    """The entries ``kept`` of a pool, token by token; without those that cannot be on."""
     if not encoder.signed or encoder.open_poles is not None:
         kept = kept[pool.scores[kept] > 0]
     kept = kept[pool.rows[kept].argsort()]

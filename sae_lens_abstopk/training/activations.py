@@ -1,4 +1,4 @@
-"""SAELens's activation store with massive tokens left out and a check that activations are finite."""
+"""SAELens's activation store with massive tokens left out, text read ahead, a cache on disk, and a place that a run resumes at."""
 
 import copy
 import logging
@@ -25,7 +25,7 @@ from sae_lens_abstopk.ranks import averaged, n_ranks, this_rank
 from sae_lens_abstopk.training.activation_cache import ActivationCache
 from sae_lens_abstopk.training.mixing import MixingBuffer
 
-# contexts whose norms give the median that `max_norm_multiple` multiplies
+# batches of the language model whose norms give the median that `max_norm_multiple` multiplies
 NORM_CALIBRATION_BATCHES = 4
 # contexts that are tokenised ahead of their use
 READ_AHEAD = 256

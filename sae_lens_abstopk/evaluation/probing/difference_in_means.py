@@ -12,18 +12,18 @@ from sae_lens_abstopk.errors import ConfigError
 @dataclass(frozen=True, eq=False)
 class DifferenceInMeans:
     """
-    A linear read-out along mean(B) - mean(A); called with x [..., d] it gives scores [...], higher towards pole B.
+    A linear read-out along mean(B) - mean(A); called with x [..., d_in] it gives scores [...], higher towards pole B.
 
     Scores above ``threshold`` are called B. All tensors are float64 and on the device of the first activations, or on the CPU
     where the fitter was told their width.
     """
 
     direction: torch.Tensor
-    """(mean_b - mean_a) / ||mean_b - mean_a||, [d]; zero where the means coincide."""
+    """(mean_b - mean_a) / ||mean_b - mean_a||, [d_in]; zero where the means coincide."""
     mean_a: torch.Tensor
-    """Mean activation of pole A, [d]."""
+    """Mean activation of pole A, [d_in]."""
     mean_b: torch.Tensor
-    """Mean activation of pole B, [d]."""
+    """Mean activation of pole B, [d_in]."""
     threshold: float
     """Score half-way between the means: direction . (mean_a + mean_b) / 2."""
     n: tuple[int, int]
@@ -35,7 +35,7 @@ class DifferenceInMeans:
         return (self.mean_b - self.mean_a).norm().item()
 
     def __call__(self, x: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Scores [...] of x [..., d]: direction . x, in units of the activation."""
+        """Scores [...] of x [..., d_in]: direction . x, in units of the activation."""
         return torch.as_tensor(x).to(self.direction) @ self.direction
 
 
@@ -51,17 +51,17 @@ class DifferenceInMeansFitter:
         scores = fitter.result(x_test)
 
     Args:
-        d: Width of the activations; by default that of the first batch.
+        d_in: Width of the activations; by default that of the first batch.
     """
 
-    def __init__(self, d: int | None = None) -> None:
+    def __init__(self, d_in: int | None = None) -> None:
         self.n = [0, 0]
-        self._sums = None if d is None else torch.zeros(2, d, dtype=torch.float64)
+        self._sums = None if d_in is None else torch.zeros(2, d_in, dtype=torch.float64)
 
     @torch.no_grad()
     def update(self, x: torch.Tensor | np.ndarray, pole: torch.Tensor | np.ndarray | int) -> Self:
         """
-        Add activations x [n, d] with their poles [n] (0 is A, 1 is B), or with one pole for all.
+        Add activations x [n, d_in] with their poles [n] (0 is A, 1 is B), or with one pole for all.
 
         Raises:
             ConfigError: another width than before, values that are NaN or infinite, not one pole for each activation, or a

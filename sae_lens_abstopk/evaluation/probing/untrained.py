@@ -56,15 +56,16 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     fresh.b_dec.copy_(mean)
     if sae.cfg.architecture() == "matching_pursuit":  # which moves away from x along any longer vector
         fresh.W_dec.copy_(normalize(fresh.W_dec, dim=-1))
-    centre = -mean.to(sae.dtype) @ fresh.W_enc * (not sae.cfg.apply_b_dec_to_input)
+    centre = -mean.to(sae.dtype) @ fresh.W_enc
+    if sae.cfg.apply_b_dec_to_input:
+        centre = torch.zeros_like(centre)
     for name, bias in fresh.named_parameters():
         if name in _ENCODER_BIASES:
             bias.add_(centre)
     gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
     if gate is not None:
         of_poles = open_poles(sae) if gate == "threshold" else None
-        signed = bool((sae.encode(x[:64]) < 0).any())
-        level = _level(fresh, x, _l0(sae, x), centre=centre, signed=signed, open_poles=of_poles)
+        level = _level(fresh, x, _l0(sae, x), centre=centre, open_poles=of_poles)
         of_gate = getattr(fresh, gate)
         of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
         if of_poles is not None:
@@ -88,16 +89,15 @@ def _level(
     wanted: float,
     *,
     centre: torch.Tensor,
-    signed: bool,
     open_poles: torch.Tensor | None,
 ) -> float:
-    """What pre-activations must exceed (in magnitude, if signed) for ``wanted`` of them a token to be on."""
+    """What pre-activations must exceed (in magnitude, on open poles) for ``wanted`` of them a token to be on."""
     n_on = round(wanted * len(x))
     largest = torch.zeros(0, device=x.device)
     for part in _chunks(fresh, x):
         u = (fresh.process_sae_in(part) @ fresh.W_enc + centre).float()
         if open_poles is not None:
-            u = u.clamp(*pole_limits(open_poles, u.dtype))
-        everything = torch.cat([largest, (u.abs() if signed else u).flatten()])
+            u = u.clamp(*pole_limits(open_poles, u.dtype)).abs()
+        everything = torch.cat([largest, u.flatten()])
         largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
     return largest[-1].item()

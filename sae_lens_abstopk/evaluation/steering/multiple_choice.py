@@ -77,7 +77,7 @@ def multiple_choice(
         model_kwargs: Options of ``from_pretrained`` that such a model is loaded with, such as a dtype.
 
     Raises:
-        ConfigError: lm_eval is not installed, or a file is missing.
+        ConfigError: lm_eval is not installed, a file is missing, or a question in it lacks what it needs.
     """
     lm_eval = require_lm_eval()
     if questions is not None:

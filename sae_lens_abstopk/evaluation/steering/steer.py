@@ -64,7 +64,7 @@ def steer(
         sae: Any SAELens SAE; may be left out with ``direction`` and ``hook_name``.
         latent: Index j; or else
         direction: A direction [d_in] of any norm.
-        strength: alpha.
+        strength: alpha; may be left out with ``ablate``.
         operator: ``add``, ``clamp`` or ``ablate``.
         pole: With ``ablate``: the pole to take away; both by default.
         scale: s, or :class:`LatentScales`. 1 by default: the strength is then a code (``latent``) or an added norm
@@ -75,8 +75,10 @@ def steer(
             It edits the last position of each forward pass, so it needs a KV cache, as ``generate`` has by default.
 
     Raises:
-        ConfigError: at once, where the arguments do not go together, the SAE is one of a single attention head, or the
-            model has no such hook or is compiled.
+        ConfigError: at once, where the arguments do not go together, the SAE's codes are not of one token of the model's own
+            activations, the latent writes nothing, or the model has no such hook or is compiled; in the first forward pass,
+            where a direction without ``sae`` has another width than the activations, or it cannot be told which tokens the
+            pass is about.
     """
     edit = steering_edit(
         sae, latent=latent, direction=direction, strength=strength, operator=operator, pole=pole, scale=scale
@@ -112,6 +114,8 @@ def steering_edit(
         raise ConfigError(f"operator={operator!r} must be one of {', '.join(get_args(Operator))}.")
     if (latent is None) == (direction is None):
         raise ConfigError("give either latent=INDEX or direction=VECTOR to steer with, and not both.")
+    if scale is not None and operator == "ablate":
+        raise ConfigError("scale= has no effect with operator='ablate', whose strength is a share; leave it out.")
     if pole is not None and (operator != "ablate" or pole not in get_args(Pole)):
         raise ConfigError(f"pole={pole!r} must be 'positive' or 'negative', and needs operator='ablate'.")
     if strength is None and operator == "ablate":

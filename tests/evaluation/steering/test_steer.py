@@ -437,6 +437,7 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
         ("gpt2", {"latent": 1, "operator": "ablate", "pole": "left"}, "'positive' or 'negative'"),
         ("gpt2", {"latent": 1, "strength": float("nan")}, "strength=nan must be a finite number"),
         ("gpt2", {"latent": 1, "scale": -2.0}, "the sign belongs to the strength"),
+        ("gpt2", {"latent": 1, "operator": "ablate", "scale": 2.0}, "scale= has no effect with operator='ablate'"),
         ("gpt2", {"direction": torch.zeros(32)}, "points nowhere"),
         ("gpt2", {"direction": torch.ones(31)}, "the direction is 31 wide and activations are 32"),
         ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "a direction can only be added"),
