@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import roc_auc_score
+from sklearn.naive_bayes import MultinomialNB
 
 from sae_lens_abstopk.evaluation.suite_tasks import drawn
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task, load_task, make_task, task_names
 from sae_lens_abstopk.evaluation.tasks.task_file import check_task
+from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.yaml_files import data_folder
 from tests.evaluation.task_files import texts_of
 
@@ -149,8 +153,52 @@ def test_a_public_task_file_is_sound_and_names_its_source(name: str) -> None:
 def test_the_table_of_shipped_tasks_is_current(shipped: dict[str, Task]) -> None:
     for name, task in shipped.items():
         count, groups = len(task.examples) // 2, len({e.group for e in task.examples})
-        row = f"| {name} | {task.poles[0]} | {task.poles[1]} | {count} | {groups} | {', '.join(task.reads)} |"
+        reads, words = ", ".join(task.reads), f"{words_alone(task):.2f}"
+        row = f"| {name} | {task.poles[0]} | {task.poles[1]} | {count} | {groups} | {reads} | {words} |"
         assert row in README.splitlines(), row
+
+
+def words_alone(task: Task) -> float:
+    """AUROC on test of naive Bayes on the words of a text, fitted on train."""
+    train, _, test = task.split(seed=0)
+    texts = np.array([example.text for example in task.examples])
+    words = CountVectorizer(token_pattern=r"\b\w+\b").fit(texts[train])
+    fitted = MultinomialNB().fit(words.transform(texts[train]), task.labels[train])
+    of_poles = fitted.predict_log_proba(words.transform(texts[test]))
+    return float(roc_auc_score(task.labels[test], of_poles[:, 1] - of_poles[:, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "pole", "text"),
+    [
+        ("certainty", 1, "I'm not sure."),
+        ("certainty", 1, "There is some chance that the bridge will open."),
+        ("number", 1, "The lamps are flickering a little in this room."),
+        ("truth", 1, "That is not true."),
+        ("sentiment", 1, "It was not good."),
+        ("sentiment", 0, "Not bad at all."),
+        ("size", 1, "It was not very big."),
+        ("tense", 1, "It's late and they don't know."),
+        ("gender", 1, "Ms. Smith and Miss Jones"),
+    ],
+)
+def test_a_scorer_of_words_knows_negations_and_contractions(
+    shipped: dict[str, Task], name: str, pole: int, text: str
+) -> None:
+    part = shipped[name].steering
+    assert part is not None
+    assert part.scorer is not None
+    assert pole_score(part.scorer, text) == (1 if pole else -1)
+
+
+def test_a_scorer_hardly_ever_takes_a_text_of_its_task_for_the_other_pole(shipped: dict[str, Task]) -> None:
+    for name, task in shipped.items():
+        if task.steering is None or task.steering.scorer is None or name == "refusal":
+            continue
+        scores = np.sign([pole_score(task.steering.scorer, example.text) for example in task.examples])
+        towards = np.where(task.labels == 1, 1, -1)
+        assert (scores == -towards).mean() < 0.035, name
+        assert (scores == towards).mean() > 5 * (scores == -towards).mean() or name == "truth", name
 
 
 def test_the_yaml_of_the_readme_is_a_task(tmp_path: Path) -> None:
@@ -185,4 +233,4 @@ def test_multiple_choice_questions_are_balanced_and_different() -> None:
         assert set(q) == {"question", "choices", "answer"}
         assert len(set(q["choices"])) == 4
     longest = np.mean([max(q["choices"], key=len) == q["choices"][q["answer"]] for q in questions])
-    assert longest < 0.35
+    assert longest < 0.3
