@@ -67,10 +67,11 @@ def write_site(
         for script in SCRIPTS:  # first, as they say whose folder this is, should the rest be interrupted
             shutil.copyfile(assets / script, folder / script)
         style = (assets / "explorer.css").read_text(encoding="utf-8")
-    shutil.rmtree(folder / "data", ignore_errors=True)
+    written = folder / "data.new"  # an earlier site is whole until this one is
+    shutil.rmtree(written, ignore_errors=True)
     done, total = 0, sum(len(sae) for sae in saes)
     for number, sae in enumerate(saes):
-        data = folder / "data" / str(number)
+        data = written / str(number)
         data.mkdir(parents=True)
         write_data(data / "overview.js", f"{number}/overview", overview(sae))
         for start in range(0, len(sae), SHARD):
@@ -80,7 +81,7 @@ def write_site(
             if on_progress is not None:
                 on_progress(done, total)
     if concepts:
-        write_data(folder / "data" / "concepts.js", "concepts", concepts)
+        write_data(written / "concepts.js", "concepts", concepts)
     meta = {
         "shard": SHARD,
         "strengths": STRENGTHS,
@@ -89,6 +90,8 @@ def write_site(
         "saes": [{"name": sae.name, "snippet": snippet(sae.source, about)} for sae in saes],
     }
     page = environment().get_template("index.html.j2").render(about=about, saes=saes, meta=meta, style=style)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    written.rename(folder / "data")
     index = folder / "index.html"
     index.write_text(page, encoding="utf-8")
     return index

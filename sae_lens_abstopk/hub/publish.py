@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
@@ -12,7 +12,7 @@ from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.files import require_empty
+from sae_lens_abstopk.files import lack_of_space, require_empty
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,
@@ -109,6 +109,7 @@ def publish(
         )
     if not measure and (model_name is not None or text is not None):
         raise ConfigError("model_name and text say what is measured on; add measure=True, or leave them out.")
+    _require_room(saes, with_mirror=with_mirror)
     known = {} if results else results_beside(folders)
     for path in one_or_more(results or ()):
         known |= results_by_id(results_of_file(Path(path)), saes)
@@ -161,6 +162,19 @@ def _require_publishable(saes: Iterable[str], repo_id: str, *, with_mirror: bool
     require_ids(list(saes), with_mirror=with_mirror)
     if dry_run is not None:
         require_empty(Path(dry_run))
+
+
+def _require_room(saes: Mapping[str, SAE[Any] | Path | str], *, with_mirror: bool) -> None:
+    """Refuse what does not fit where the release is put together."""
+    n_bytes = 0
+    for source in saes.values():
+        if isinstance(source, SAE):
+            n_bytes += sum(weight.nbytes for weight in source.state_dict().values())
+        elif (weights := Path(source) / SAE_WEIGHTS_FILENAME).is_file():
+            n_bytes += weights.stat().st_size
+    needed = n_bytes * (3 if with_mirror else 1)  # a mirror is twice as wide
+    if lack := lack_of_space(Path(gettempdir()), needed, "the release"):
+        raise ConfigError(f"{lack}; name a folder on a larger disk by TMPDIR=FOLDER, or publish fewer SAEs at once.")
 
 
 def _require_valid_card(card: str, repo_id: str) -> None:

@@ -87,10 +87,10 @@ def pull(repo_id: str, sae_id: str, *, revision: str = "main") -> Pulled:
         raise ConfigError(f"{repo_id} has no SAE {sae_id!r}; it has {', '.join(manifest.saes)}.")
     record = manifest.saes[sae_id]
     for path, expected in record.files.items():
-        found = download(path, commit)
-        if published_file(found) != expected:
-            found = download(path, commit, again=True)
-        if (arrived := published_file(found)) != expected:
+        arrived = published_file(download(path, commit))
+        if arrived != expected:
+            arrived = published_file(download(path, commit, again=True))
+        if arrived != expected:
             raise HubError(
                 f"{path} of {repo_id} arrived damaged twice ({arrived.size} bytes of {expected.size}, sha256 "
                 f"{arrived.sha256[:12]} for {expected.sha256[:12]}); it is not loaded. Try again later, and tell the publisher."

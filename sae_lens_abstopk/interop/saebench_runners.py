@@ -133,7 +133,7 @@ def _sparse_probing(subject: BenchInput, folder: Path, artifacts: Path) -> None:
         **subject.labelled(),
         **({"dataset_names": [one.name for one in subject.tasks]} if subject.tasks else {}),
     )
-    _run("sparse_probing", config, subject, folder, artifacts_path=str(artifacts))
+    _run("sparse_probing", config, subject, folder, artifacts_path=str(artifacts), save_activations=False)
 
 
 def _tpp(subject: BenchInput, folder: Path, artifacts: Path) -> None:
@@ -151,7 +151,7 @@ def _scr_or_tpp(subject: BenchInput, folder: Path, artifacts: Path, **options: A
         **subject.labelled(),
         **options,
     )
-    _run("scr_and_tpp", config, subject, folder, artifacts_path=str(artifacts))
+    _run("scr_and_tpp", config, subject, folder, artifacts_path=str(artifacts), save_activations=False)
 
 
 def _absorption(subject: BenchInput, folder: Path, artifacts: Path) -> None:
@@ -184,6 +184,7 @@ def _sae_probes(subject: BenchInput, folder: Path, artifacts: Path) -> None:
 
 
 def _run(module: str, config: Any, subject: BenchInput, folder: Path, **options: Any) -> None:
+    # of one SAE: activations, which may be 100 GB, would be kept for the next
     bench_module(f"evals.{module}.main").run_eval(
         config, [(subject.name, subject.sae)], str(subject.cfg.device), str(folder), force_rerun=True, **options
     )

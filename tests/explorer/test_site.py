@@ -125,6 +125,17 @@ def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, site: 
         exploration.write(tmp_path)
     assert (tmp_path / "data").is_dir()
     exploration.write(site.parent)  # an explorer is renewed
+    shard = site.parent / "data" / "0" / "shard-0.js"
+    before = shard.read_bytes()
+
+    def stopped(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exploration.write(site.parent, on_progress=stopped)
+    assert shard.read_bytes() == before, "an earlier site is whole until there is a new one"
+    exploration.write(site.parent)
+    assert not (site.parent / "data.new").exists()
 
 
 def test_an_explorer_whose_writing_was_interrupted_is_written_again(

@@ -98,6 +98,13 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
         publish({"mine": an_sae()}, REPO, measure=True, dry_run="memory")
     with pytest.raises(ConfigError, match="model_name and text say what is measured on; add measure=True"):
         publish({"layer3": folder}, REPO, text="other.jsonl", dry_run="unmeasured")
+    with monkeypatch.context() as small:
+        small.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
+        for source in (folder, an_sae()):
+            with pytest.raises(
+                ConfigError, match=r"the release needs .* 100 bytes free; .* larger disk by TMPDIR=FOLDER"
+            ):
+                publish({"layer3": source}, REPO, dry_run="full")
     again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
     assert again.exit_code == 0, again.output
     assert "None were published with these weights." in Path("two/README.md").read_text()
