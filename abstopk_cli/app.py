@@ -223,7 +223,7 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for argument in arguments:
         path = Path(argument)
-        sae_id = path.resolve().name
+        sae_id = Path(os.path.abspath(path)).name  # of a link, its own name
         if "=" in argument and not path.exists():
             sae_id, _, folder = argument.partition("=")
             path = Path(folder)

@@ -179,6 +179,8 @@ def explore(
         check_site_folder(out)
         if not labeler:
             refuse_without("--labeler", "labeler_model", "labeler_prompt", "yes", context=context)
+        if not (steer or labeler):
+            refuse_without("--steer or --labeler", "latents", context=context)
         if not serve:
             refuse_without("--serve", "port", context=context)
         if labeler and not labeler_model:

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from abstopk_cli.app import Model, NewFolder, Text, app, errors_as_sentences
+from abstopk_cli.app import Model, NewFolder, Text, app, errors_as_sentences, refuse_without
 
 
 @app.command()
 def saebench(
+    context: typer.Context,
     sae: Annotated[str, typer.Argument(help="SAE folder, or RELEASE:SAE_ID.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
     evals: Annotated[
@@ -35,10 +36,13 @@ def saebench(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.interop.saebench import run_saebench
 
+        names = [name.strip() for name in evals.split(",") if name.strip()]
+        if "core" not in names:
+            refuse_without("core in --evals", "tokens", "text", context=context)
         found = run_saebench(
             sae,
             out=out,
-            evals=[name.strip() for name in evals.split(",") if name.strip()],
+            evals=names,
             as_is=as_is,
             model_name=model,
             text=text,

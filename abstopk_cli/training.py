@@ -1,5 +1,6 @@
 """Subcommands that train."""
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -73,10 +74,13 @@ def train(
 
         changes = list(overrides or ())
         if output is not None:
+            if any(change.startswith("output_path=") for change in changes):
+                raise config_error("--out and output_path= both name the run folder; give one of them.")
             changes.append(f"output_path={yaml_text(str(output))}")
         cfg = load_config(config, changes)
         if cfg.output_path is None:
-            cfg.output_path = str(Path("runs") / config.removesuffix(".yaml").replace("/", "-").strip("-."))
+            name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml$", "", config)).strip("-.")
+            cfg.output_path = str(Path("runs") / name)
         if allow_changes is not None and resume is None:
             raise config_error("--allow-changes lists keys that may differ when a run is resumed; give --resume too.")
         if allow_changes is not None:
@@ -106,6 +110,8 @@ def configs(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.config.keys import keys_table, preset_text, presets_table
 
+        if keys and name is not None:
+            raise config_error("--keys lists the keys of every config, and a name shows one config; give one of them.")
         if keys:
             console.print(keys_table())
         elif name is None:

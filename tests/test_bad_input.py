@@ -319,6 +319,21 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
         ["explore", "{dir}/sae", "--labeler-model", "m", "--yes", "--out", "{dir}/out"],
         "--labeler-model and --yes would be ignored without --labeler; add --labeler",
     ),
+    "latents of nothing": (
+        nothing,
+        ["explore", "{dir}/sae", "--latents", "50", "--out", "{dir}/out"],
+        "--latents would be ignored without --steer or --labeler",
+    ),
+    "tokens that no evaluation reads": (
+        nothing,
+        ["saebench", "{dir}/sae", "--evals", "tpp", "--tokens", "5", "--out", "{dir}/out"],
+        "--tokens would be ignored without core in --evals",
+    ),
+    "activations that nothing needs": (
+        nothing,
+        ["convert", "{dir}/sae", "--activations", "{dir}/a_file", "--out", "{dir}/out"],
+        "SAEs of sparsify have what they need; leave out --activations",
+    ),
     "a port where nothing is served": (
         nothing,
         ["explore", "{dir}/sae", "--port", "8000", "--out", "{dir}/out"],

@@ -86,6 +86,13 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
         (["train", "pythia-70m", "--allow-changes", "lr"], "give --resume too"),
         (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "set layer=N"),
         (["sweep", "paper", "layer=3", "--dry-run"], "would replace layer, which the grid of"),
+        (["sweep", "paper", "hook_name=a.1", "--dry-run"], "would replace layer, which the grid of"),
+        (["sweep", "paper", "output_path=x", "--dry-run"], "name the folder of all runs of"),
+        (
+            ["train", "gpt2", "layer=3", "output_path=x", "--out", "y"],
+            "--out and output_path= both name the run folder",
+        ),
+        (["configs", "gpt2", "--keys"], "--keys lists the keys of every config"),
         (["inspect", "/nowhere"], "no such folder"),
         (["sweep", "nothing"], "one of paper"),
         (["configs", "gpt3"], "did you mean 'gpt2'?"),

@@ -174,6 +174,10 @@ def check_ranges(cfg: "TrainingConfig") -> None:
         require_default(
             cfg, "dtype", "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
         )
+        require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
+    for what in ("sae", "llm"):
+        if not getattr(cfg, f"compile_{what}"):
+            require_default(cfg, f"{what}_compilation_mode", f"it is read with compile_{what}: true")
     if cfg.train_batch_size_tokens > cfg.training_tokens:
         raise ConfigError(
             f"train_batch_size_tokens={cfg.train_batch_size_tokens} exceeds training_tokens={cfg.training_tokens}: "

@@ -22,6 +22,8 @@ from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
+DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
+"""What Windows takes for a device, with any ending."""
 PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
     *("from_pretrained_path", "activation_cache", "cached_activations_path"),
@@ -227,8 +229,11 @@ def require_part_name(name: str, *, where: str) -> None:
     Raises:
         ConfigError: no folder in the run can have it.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(name)) or str(name).casefold() in RESERVED_NAMES:
+    folder = re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", str(name)) and not DEVICES.fullmatch(
+        str(name).partition(".")[0]
+    )
+    if not folder or str(name).casefold() in RESERVED_NAMES:
         raise ConfigError(
             f"{where}: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
-            f"'_', a letter or digit first, and none of {', '.join(RESERVED_NAMES)}."
+            f"'_', a letter or digit first, no '.' at the end, and none of {', '.join(RESERVED_NAMES)}, or a device of Windows."
         )

@@ -110,7 +110,7 @@ def evaluate(
             f"groups names {', '.join(unknown)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
         )
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
-    measured_on = {"model": loaded.model_name, "text": loaded.text_name, "seed": seed}
+    measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
     refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
@@ -153,7 +153,7 @@ def refuse_to_lose(
         out: Folder of the results.
         sources: The SAEs, which may have other names than before.
         suite: What they are to be measured with.
-        measured_on: Model, text and seed, as results name them.
+        measured_on: Model, text, whether it was held out, and seed, as results name them.
 
     Raises:
         ConfigError: saying what; a results file of another version is not written over either.

@@ -52,8 +52,12 @@ class LoadedSAEs:
 
     @property
     def text_name(self) -> str:
-        """Without the path of a local file."""
-        return without_path(self.cfg.dataset_path)
+        """Without the path of a local file; with what else tells it from others of that name, as ``--text`` takes it."""
+        cfg = self.cfg
+        options = {"name": cfg.dataset_name, "split": cfg.split, "column": cfg.column_name}
+        usual = {"name": None, "split": "train", "column": "text"}
+        named = [f"{key}={value}" for key, value in options.items() if value != usual[key]]
+        return ",".join([without_path(cfg.dataset_path), *named])
 
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
         """

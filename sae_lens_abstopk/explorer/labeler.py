@@ -129,7 +129,7 @@ class Labeler:
         return self._template.render(negative=negative, positive=positive)
 
     def _key(self, prompt: str) -> str:
-        return hashlib.sha256(f"{self.model}\n{prompt}".encode(errors="replace")).hexdigest()
+        return hashlib.sha256(f"{self.endpoint}\n{self.model}\n{prompt}".encode(errors="replace")).hexdigest()
 
     def _ask(self, prompt: str) -> Judgement | None:
         """The answer to ``prompt``; one that cannot be read is not kept, so that another run asks again."""

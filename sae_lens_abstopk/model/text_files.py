@@ -1,26 +1,39 @@
 """Which local files are read as text, and as what."""
 
 import json
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 from datasets.data_files import SPLIT_KEYWORDS
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.files import sampled_digest
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
 
 
-def text_files(path: str) -> list[list[str | int]]:
-    """Name and size of each local file that is read for a dataset path; none for a Hub dataset."""
+TextFiles = list[list[str | int]]
+
+
+def text_files(path: str) -> TextFiles:
+    """Name, size and a digest of each local file that is read for a dataset path; none for a Hub dataset."""
     text = Path(path)
     if was_saved(text):
         states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
         files = [folder / entry["filename"] for folder, state in states.items() for entry in state["_data_files"]]
     else:
         files = [file for file in files_of(text) if format_of(file)]
-    return [[file.name, file.stat().st_size] for file in sorted(files)]
+    return [[file.name, file.stat().st_size, sampled_digest(file)] for file in sorted(files)]
+
+
+def same_text_files(then: Any, now: TextFiles) -> bool:
+    """Whether these are the files of then; digests, which earlier versions did not note, count where there are two."""
+    if not isinstance(then, list) or len(then) != len(now):
+        return False
+    return all(list(a[:2]) == b[:2] and (len(a) < 3 or a[2] == b[2]) for a, b in zip(then, now, strict=True))
 
 
 def was_saved(path: Path) -> bool:
@@ -72,8 +85,16 @@ def files_of(path: Path) -> list[Path]:
     """The file itself, or those of a folder; hidden ones are no text."""
     if path.is_file():
         return [path]
-    files = (file for file in path.rglob("*") if file.is_file())
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    files, seen = [], set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        inner[:] = [
+            name for name in inner if not name.startswith(".") and real not in seen
+        ]  # a link may lead back here
+        if real not in seen:
+            files += [Path(folder) / name for name in names if not name.startswith(".")]
+        seen.add(real)
+    return sorted(file for file in files if file.is_file())
 
 
 def format_of(file: Path) -> str | None:

@@ -1,9 +1,8 @@
 """Activations of one hook on disk, filled by the first run that needs them and read by those after it."""
 
-import hashlib
 import json
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,17 @@ from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
-from sae_lens_abstopk.files import file_sha256, inside, lack_of_space, sync, why_not_written, write_whole
+from sae_lens_abstopk.files import (
+    file_sha256,
+    inside,
+    lack_of_space,
+    sampled_digest,
+    sync,
+    why_not_written,
+    write_whole,
+)
 from sae_lens_abstopk.folder_lock import LOCK, acquire
-from sae_lens_abstopk.model.text_files import text_files
+from sae_lens_abstopk.model.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.activation_scales import ESTIMATED
 
 MANIFEST = "activations.json"
@@ -55,9 +62,8 @@ DEFINING_KEYS = (
     "dtype",
 )
 # of a model in a local folder, which may be trained on between two runs: name, size and a digest of some of it
-FILES = "model files"
+TEXT_FILES, FILES = "text files", "model files"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
-SAMPLES, SAMPLE_BYTES = 64, 2**14
 
 
 class CacheNotWrittenError(TrainingStopped):
@@ -111,7 +117,7 @@ class ActivationCache:
         if path.is_file():
             self.manifest = _read_manifest(path)
             theirs = self.manifest.defined_by
-            other = [key for key in defined_by if key not in theirs or theirs[key] != defined_by[key]]
+            other = [key for key in defined_by if not _is_same(key, theirs, defined_by)]
             if other:
                 differences = "; ".join(
                     f"{key} is {theirs.get(key, 'not noted')!r} there, {defined_by[key]!r} here" for key in other
@@ -278,26 +284,22 @@ def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
     """What the activations of ``cfg`` and their order depend on, files of model and text included, as JSON has it."""
     values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
     values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
-    values["text files"] = text_files(cfg.dataset_path)
+    values[TEXT_FILES] = text_files(cfg.dataset_path)
     values[FILES] = model_files(cfg.model_name)
     return json.loads(json.dumps(values, default=str))
+
+
+def _is_same(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    if key == TEXT_FILES:
+        return same_text_files(theirs.get(key), ours[key])
+    return key in theirs and theirs[key] == ours[key]
 
 
 def model_files(model_name: str) -> list[tuple[str, int, str]]:
     """Name, size and a digest of each file of weights of a model in a local folder; none of one on the Hub."""
     folder = Path(model_name)
     weights = [path for path in sorted(folder.glob("*")) if path.suffix in WEIGHTS] if model_name else []
-    return [(path.name, path.stat().st_size, _sampled(path)) for path in weights]
-
-
-def _sampled(path: Path) -> str:
-    """Digest of parts of a large file, evenly apart: a copy has the same, a model that was trained on another one."""
-    digest, size = hashlib.sha256(), path.stat().st_size
-    with path.open("rb") as file:
-        for n in range(SAMPLES):
-            file.seek(n * max(size - SAMPLE_BYTES, 0) // (SAMPLES - 1))
-            digest.update(file.read(SAMPLE_BYTES))
-    return digest.hexdigest()[:12]
+    return [(path.name, path.stat().st_size, sampled_digest(path)) for path in weights]
 
 
 def _read_manifest(path: Path) -> Manifest:

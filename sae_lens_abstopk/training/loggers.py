@@ -50,7 +50,7 @@ class CsvLogger:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction="ignore", restval="")
+        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
         if not path.stat().st_size:
             self._writer.writeheader()
 

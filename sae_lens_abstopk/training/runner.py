@@ -145,6 +145,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
                 stack.enter_context(run_locks(self.output, self.written_cfg.checkpoint_path))
                 refuse_to_overwrite(self.written_cfg)  # another process may have been here since
             self._say(f"SAEs on {self.cfg.device}, language model on {self.cfg.llm_device}")
+            if self.cfg.perf_log_freq and self.cfg.held_out_every is None:
+                self._say("held_out_every is null, so there is no text to measure Loss Recovered on")
             self._prepare()
             if self.leads and self.cfg.logger.log_to_wandb:
                 goes_on, config = self.resumed is not None, self.cfg.to_dict()

@@ -11,7 +11,7 @@ from sae_lens_abstopk.config.config_file import dump_config
 from sae_lens_abstopk.config.presets import flat_keys
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.model.text_files import text_files
+from sae_lens_abstopk.model.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 from sae_lens_abstopk.training.training_state import STATE
 from sae_lens_abstopk.yaml_files import read_yaml, yaml_value
@@ -79,9 +79,9 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
         )
     if (folder / STATE).is_file():
         text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
-        if text_then != text_files(cfg.dataset_path):
+        if not same_text_files(text_then, text_files(cfg.dataset_path)):
             raise ConfigError(
-                f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
+                f"dataset_path={cfg.dataset_path!r} has other files, or other text in them, than when {folder} was "
                 "written; put the text back as it was, or start a new run in another folder."
             )
 

@@ -104,7 +104,16 @@ def _grid(section: Mapping[str, Any], where: Path | str) -> dict[str, list[Any]]
 def _refuse_overridden(grid: Mapping[str, Sequence[Any]], overrides: Sequence[str], path: Path) -> None:
     """A change to a key of the grid would leave runs that are called by values which they do not have."""
     for override in overrides:
-        section, dot, key = override.partition("=")[0].rpartition(".")
+        whole, _, value = override.partition("=")
+        if whole == "output_path":
+            raise ConfigError(f"{override!r}: name the folder of all runs of {path} with --out.")
+        if whole == "hook_name" and "layer" in grid and "{layer}" not in value:
+            raise ConfigError(
+                f"{override!r} would replace layer, which the grid of {path} has; write {{layer}} in it, or change the file."
+            )
+        if inside := [name for name in grid if name.startswith(f"{whole}.")]:
+            raise ConfigError(f"{override!r} would replace {inside[0]}, which the grid of {path} has; change the file.")
+        section, dot, key = whole.rpartition(".")
         for name in (key, rival(key)):
             if name is not None and (in_grid := f"{section}{dot}{name}") in grid:
                 raise ConfigError(

@@ -34,7 +34,8 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
     """
     Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
 
-    Started by ``torchrun``, the processes share the run (see :mod:`.distributed`); the first writes.
+    Started by ``torchrun``, the processes share the run (see :mod:`.distributed`); the first writes. Seeds torch's random numbers
+    with ``cfg.seed``; a run that is resumed also sets those of Python and NumPy to where it was.
 
     Args:
         cfg: As :func:`load_config` makes it, or one built in Python.

@@ -145,6 +145,18 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             "companions.stock.normalize_activations='layer_norm' cannot be combined with the dead-latent loss",
         ),
         ("seed", -1, "seed=-1 must be at least 0"),
+        ("cached_activations_path", "acts", "has no effect here; leave it out: it is read with use_cached_activations"),
+        ("llm_compilation_mode", "default", "has no effect here; leave it out: it is read with compile_llm: true"),
+        (
+            "companions",
+            {"aux": {"architecture": "topk"}},
+            "the name 'aux' cannot be that of a folder",
+        ),
+        (
+            "companions",
+            {"a.": {"architecture": "topk"}},
+            "the name 'a.' cannot be that of a folder",
+        ),
         ("sae", STANDARD | {"d_sae": -5}, "sae.d_sae=-5 must be a whole number of at least 1"),
         (
             "companions",
@@ -520,6 +532,26 @@ def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: d
     listed = ["sae.k=7", "lr=0.00001", "output_path='a: b'", "exclude_special_tokens=[3]"]
     for given in (changes, SimpleNamespace(items=changes.items)):
         assert load_config(tmp_path / "c.yaml", given) == load_config(tmp_path / "c.yaml", listed)  # type: ignore[arg-type]
+    sections = {"sae": {"k": 7}, "logger": {"wandb_project": "mine"}}
+    listed = ["sae.k=7", "logger.wandb_project=mine"]
+    assert load_config(tmp_path / "c.yaml", sections) == load_config(tmp_path / "c.yaml", listed)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["training_tokens=640", "training_steps=3"], "give both training_tokens and training_steps"),
+        (["sae.d_sae=64", "sae.expansion_factor=4"], r"give both sae\.d_sae and sae\.expansion_factor"),
+        (["layer=1", "hook_name=model.layers.2"], r"give layer and hook_name=model\.layers\.2, which has no {layer}"),
+    ],
+)
+def test_overrides_that_say_the_same_twice_are_refused(
+    raw_config: dict[str, Any], tmp_path: Path, overrides: list[str], sentence: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    for given in (overrides, overrides[::-1]):
+        with pytest.raises(ConfigError, match=sentence if given is overrides else "the overrides give"):
+            load_config(tmp_path / "c.yaml", given)
 
 
 def test_texts_that_look_like_numbers_stay_texts(raw_config: dict[str, Any], tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     other_text = shutil.copyfile(texts, tmp_path / "other.jsonl")
     with pytest.raises(ConfigError, match=r"write over: everything with text .* \(now other\.jsonl\)"):
         evaluate({"mine": trained}, suite=suite, out=out, text=str(other_text))
+    with pytest.raises(ConfigError, match=r"write over: everything with held_out True \(now False\)"):
+        evaluate({"mine": trained}, suite=suite, out=out, text=str(texts))
     again = shutil.copytree(trained, tmp_path / "again")
     sae = SAE.load_from_disk(again)
     sae.W_dec.data[0] += 1

@@ -16,7 +16,7 @@ from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TRANSPORT_ERRORS
 from sae_lens_abstopk.model import text
 from sae_lens_abstopk.model.text import TextPart, load_text
-from sae_lens_abstopk.model.text_files import text_files
+from sae_lens_abstopk.model.text_files import same_text_files, text_files
 
 CHAT = {"use_chat_formatting": True}
 TOKENIZED = {"is_dataset_tokenized": True}
@@ -116,11 +116,21 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     for name in ("README.md", ".DS_Store", "b.jsonl.gz", "a.txt"):
         (tmp_path / "texts" / name).write_text("12345")
-    assert text_files(str(tmp_path / "texts")) == [["a.txt", 5], ["b.jsonl.gz", 5]]
+    before = text_files(str(tmp_path / "texts"))
+    assert [entry[:2] for entry in before] == [["a.txt", 5], ["b.jsonl.gz", 5]]
+    assert same_text_files([entry[:2] for entry in before], before), "earlier versions noted no digests"
+    (tmp_path / "texts" / "a.txt").write_text("54321")
+    assert not same_text_files(before, text_files(str(tmp_path / "texts")))
+    assert not same_text_files(before[:1], before)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "c.txt").write_text("linked")
+    (tmp_path / "texts" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "texts")
+    assert [name for name, *_ in text_files(str(tmp_path / "texts"))] == ["a.txt", "b.jsonl.gz", "c.txt"]
     saved = Dataset.from_dict({"text": ["a", "b"]})
     DatasetDict({"train": saved, "test": saved}).save_to_disk(tmp_path / "saved")
     before = text_files(str(tmp_path / "saved"))
-    assert [name for name, _ in before] == ["data-00000-of-00001.arrow"] * 2
+    assert [name for name, *_ in before] == ["data-00000-of-00001.arrow"] * 2
     (tmp_path / "saved" / "train" / "cache-1234.arrow").write_text("what a map left")
     assert text_files(str(tmp_path / "saved")) == before
     assert text_files("someone/data") == []

@@ -393,6 +393,12 @@ def test_a_config_is_looked_for_beside_the_file_that_names_it(raw_config: dict[s
     assert (run.name, run.source) == ("base", str(tmp_path / "base.yaml"))
 
 
+def test_a_section_is_not_to_replace_a_key_of_the_grid(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"runs": [{"config": "gpt2"}], "grid": {"sae.k": [3]}}))
+    with pytest.raises(ConfigError, match=r"would replace sae\.k, which the grid of"):
+        load_sweep(str(tmp_path / "s.yaml"), ["sae={k: 4}"])
+
+
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
     first, second = str(tmp_path / "a" / "config.yaml"), str(tmp_path / "b" / "config.yaml")
     sweep = tmp_path / "s.yaml"

@@ -34,6 +34,10 @@ def convert(
         ConfigError: the source is of neither format or damaged, or activations are missing.
     """
     if source.is_dir():
+        if activations is not None:
+            raise ConfigError(
+                f"{source}: SAEs of sparsify have what they need; leave out --activations (activations=)."
+            )
         return convert_sparsify(source, model_name=model_name, hook_name=hook_name)
     if source.suffix not in (".safetensors", *PICKLED):
         raise ConfigError(
