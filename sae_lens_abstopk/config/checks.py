@@ -116,6 +116,27 @@ def require_devices(cfg: "TrainingConfig") -> None:
             raise ConfigError(f"{key}='{device}' is none of the {n} GPUs of this machine; use cuda:0 to cuda:{n - 1}.")
 
 
+def require_safe_kernels(cfg: "TrainingConfig") -> None:
+    """
+    Refuse a sparse step whose gradient torch would get wrong: before 2.10, the backward of ``embedding_bag`` on CUDA counts its
+    threads in 32 bits (pytorch/pytorch#165095).
+
+    Raises:
+        ConfigError: naming the batch.
+    """
+    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= (2, 10):
+        return
+    for sae in cfg.all_saes.values():
+        if isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse":
+            entries = int(sae.k * cfg.train_batch_size_tokens)
+            threads = (entries // 10 + min(entries, sae.d_sae)) * 32 * -(-sae.d_in // 32)
+            if threads >= 2**31:
+                raise ConfigError(
+                    f"train_batch_size_tokens={cfg.train_batch_size_tokens} with k={sae.k:g}, d_sae={sae.d_sae} and d_in={sae.d_in} is "
+                    f"more than torch {torch.__version__} computes right on a GPU; install torch 2.10 or later, or lower the batch."
+                )
+
+
 def check_ranges(cfg: "TrainingConfig") -> None:
     """Refuse a value of a key of the run that is out of range, has no effect or contradicts another one."""
     at_least = {

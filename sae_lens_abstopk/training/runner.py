@@ -12,7 +12,7 @@ from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from typing_extensions import override
 
-from sae_lens_abstopk.config.checks import require_devices
+from sae_lens_abstopk.config.checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.config.config_file import checked_again
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
@@ -100,6 +100,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         self.resumed = checkpoint_to_resume(self.written_cfg, self.console)
         cfg = of_this_rank(self.written_cfg)
         require_devices(cfg)
+        require_safe_kernels(cfg)
         cfg.logger.require_packages()
         if self.leads:
             with run_locks(self.output, self.written_cfg.checkpoint_path):

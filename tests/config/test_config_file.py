@@ -16,9 +16,10 @@ import torch
 import yaml
 from sae_lens import LanguageModelSAETrainingRunner
 from sae_lens.training.optim import get_lr_scheduler
+from torch.torch_version import TorchVersion
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config, train
-from sae_lens_abstopk.config.checks import SCHEDULERS, require_devices
+from sae_lens_abstopk.config.checks import SCHEDULERS, require_devices, require_safe_kernels
 from sae_lens_abstopk.config.config_file import build_config, checked_again, dump_config
 from sae_lens_abstopk.config.keys import annotate, key_docs
 from sae_lens_abstopk.config.presets import preset_names, variant_names
@@ -517,6 +518,26 @@ def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
 def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
     assert yaml_value(text) == value
     assert yaml_value(yaml_text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("version", "device", "tokens", "refused"),
+    [
+        ("2.9.1+cu128", "cuda", 16_384, True),
+        ("2.9.1+cu128", "cuda", 4_096, False),
+        ("2.9.1+cu128", "cpu", 16_384, False),
+        ("2.10.0", "cuda", 16_384, False),
+    ],
+)
+def test_a_step_that_an_older_torch_gets_wrong_on_a_gpu_is_refused(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, version: str, device: str, tokens: int, refused: bool
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    wide = {"architecture": "abstopk", "d_in": 4096, "d_sae": 65_536, "k": 410}
+    batch = {"train_batch_size_tokens": tokens, "training_tokens": 10 * tokens, "n_batches_in_buffer": tokens}
+    cfg = build_config(raw_config | {"sae": wide, "device": device} | batch)
+    with pytest.raises(ConfigError, match="install torch 2") if refused else contextlib.nullcontext():
+        require_safe_kernels(cfg)
 
 
 def test_thresholds_of_an_sae_in_half_precision_are_not_and_can_follow_a_target(raw_config: dict[str, Any]) -> None:
