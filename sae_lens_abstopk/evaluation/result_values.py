@@ -34,6 +34,10 @@ class Interval(Record):
         value, low, high = (None if x != x else x for x in (estimate.value, estimate.low, estimate.high))
         return cls(value=value, low=low, high=high, n_units=estimate.n_units)
 
+    def as_range(self) -> str:
+        """For a mean whose "interval" is the range of what was averaged."""
+        return str(self).replace("[", "(").replace(", ", " to ").replace("]", ")")
+
     def __str__(self) -> str:
         if self.value is None:
             return "-"

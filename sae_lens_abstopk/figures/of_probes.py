@@ -16,7 +16,7 @@ from sae_lens_abstopk.figures.style import GREY, INK, Mark, draw_intervals, lege
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_CONTROLS = {PERMUTED: ("permuted", "x"), UNTRAINED: ("untrained SAE", "+")}
+_CONTROLS = {PERMUTED: ("permuted (range of five)", "x"), UNTRAINED: ("untrained SAE", "+")}
 
 
 def auroc_figure(merged: MergedResults) -> "Figure | None":

@@ -192,12 +192,14 @@ def _concept(
         steered_latent=steering.latent if steering else None,
         test_groups=about.test_groups,
         numbers=numbers,
-        unmatched=tuple(
-            name for name, effect in (("to_a", steered.towards_a), ("to_b", steered.towards_b)) if not effect.reached
-        )
-        if steered
-        else (),
+        unmatched=_unmatched(steered) if steered else (),
     )
+
+
+def _unmatched(steered: measured.InterventionRecord) -> tuple[str, ...]:
+    """The numbers that are not at matched cost; symmetry is of both directions."""
+    found = [name for name, effect in (("to_a", steered.towards_a), ("to_b", steered.towards_b)) if not effect.reached]
+    return (*found, "symmetry") if found else ()
 
 
 def _is_number(value: object) -> bool:

@@ -65,8 +65,8 @@ class CsvLogger:
 class ConsoleLogger:
     """A line every ``LINE_EVERY`` calls, for logs that no progress bar is drawn in."""
 
-    def __init__(self, console: Console, name: str) -> None:
-        self._console, self._name, self._calls = console, name, 0
+    def __init__(self, console: Console, name: str, n_steps: int) -> None:
+        self._console, self._name, self._n_steps, self._calls = console, name, n_steps, 0
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         self._calls += 1
@@ -74,8 +74,8 @@ class ConsoleLogger:
             return
         # not the loss, which the dead latents' part of it raises as soon as some are dead
         shown = ("mse", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
-        values = "  ".join(f"{key} {_short(metrics[key])}" for key in shown if key in metrics)
-        self._console.print(f"{self._name}  step {step}  {values}", soft_wrap=True)
+        values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
+        self._console.print(f"{self._name}  step {step}/{self._n_steps}  {values}", soft_wrap=True)
 
     def close(self) -> None:
         pass

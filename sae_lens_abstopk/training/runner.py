@@ -233,7 +233,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             return Loggers([], self._say)
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
         if not self.console.is_terminal:
-            loggers.append(ConsoleLogger(self.console, self.label(name)))
+            loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
         loggers += open_trackers(
             self.cfg.logger,
             self.label(name),

@@ -24,11 +24,11 @@ def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
 
 def test_the_console_shows_every_tenth_row_and_each_loss_recovered() -> None:
     out = io.StringIO()
-    logger = Loggers([ConsoleLogger(Console(file=out, width=200), "topk")], pytest.fail)
+    logger = Loggers([ConsoleLogger(Console(file=out, width=200), "topk", 21)], pytest.fail)
     for step in range(1, 22):
         logger.log({"fvu": 0.5, **({"loss_recovered_zero": 0.9} if step == 5 else {})}, step)
     logger.close()
-    assert [line.split()[2] for line in out.getvalue().splitlines()] == ["1", "5", "11", "21"]
+    assert [line.split()[2] for line in out.getvalue().splitlines()] == [f"{step}/21" for step in (1, 5, 11, 21)]
 
 
 class Failing:

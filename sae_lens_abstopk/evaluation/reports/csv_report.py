@@ -23,7 +23,7 @@ def csv_report(merged: MergedResults) -> str:
 def _row(sae: MergedSAE) -> dict[str, Any]:
     record, found = sae.record, sae.reconstruction
     details = record.training.get("training_architecture_details") or {}
-    row: dict[str, Any] = {"sae": sae.name, "model": sae.model, "hook": sae.hook}
+    row: dict[str, Any] = {"sae": sae.name, "model": sae.model, "hook": sae.hook, "measured_on": sae.measured_on}
     row |= {key: getattr(record, key) for key in ("group", "architecture", "d_in", "d_sae", "weights_sha256")}
     known = (record.training.get("k"), details.get("k"), record.training.get("target_l0"), details.get("target_l0"))
     row |= {"k": next((k for k in known if k is not None), None)}

@@ -38,6 +38,8 @@ class MergedSAE:
     """The same whatever its k."""
     model: str
     hook: str
+    measured_on: str
+    """Text and tokens behind its reconstruction."""
     record: SAERecord
     reconstruction: ReconstructionRecord | None
     geometry: GeometryRecord | None
@@ -207,17 +209,28 @@ def _merged_saes(
         ]
         place, first, ours = own[0]
         record = first.saes[ours]
-        ending = f" ({place})" if len(set(places)) > 1 else ""
+        reconstructed = next((document for _, document, ours in own if ours in document.reconstruction), first)
+        measured_on = measured_on_text(reconstructed)
+        apart = [place] if len(set(places)) > 1 else []
+        apart += [measured_on] if len(set(map(measured_on_text, results))) > 1 else []
+        ending = f" ({'; '.join(apart)})" if apart else ""
         yield MergedSAE(
             name=name,
             variant=record.group + ending if record.group else name,
             curve=OF_K.sub("", record.group) + ending if record.group else name,
             model=first.model,
             hook=first.hook,
+            measured_on=measured_on,
             record=record,
             reconstruction=_first(document.reconstruction.get(ours) for _, document, ours in own),
             geometry=_first(document.geometry.get(ours) for _, document, ours in own),
         )
+
+
+def measured_on_text(document: Results) -> str:
+    """The text of a result, whether it was held out, and which tokens of it were kept."""
+    held_out = "kept from training" if document.held_out else "perhaps seen in training"
+    return ", ".join(filter(None, (document.text, held_out, document.kept_tokens)))
 
 
 def _told_apart(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:

@@ -17,6 +17,7 @@ from sae_lens_abstopk.evaluation.reports.report_plots import (
     rows_axis,
     rows_height,
     traces,
+    variant_colours,
 )
 from sae_lens_abstopk.evaluation.reports.task_tables import (
     ON_ACTIVATIONS,
@@ -135,7 +136,7 @@ def coverage_plot(merged: MergedResults) -> Plot | None:
                 look=Look(style[name].colour, symbol),
                 shown=False,
             )
-    add_legend(drawn, {name: Look(style[name].colour, "circle") for name in names})
+    add_legend(drawn, variant_colours(merged, names))
     add_legend(drawn, {called: Look(GREY, symbol) for called, symbol in _COVERED})
     rows_axis(drawn, [task.name for task in tasks])
     drawn.update_xaxes(range=[-0.02, 1.02])

@@ -2,11 +2,10 @@
 
 import html
 from collections.abc import Callable
-from itertools import chain
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
-from sae_lens_abstopk.evaluation.reports.report_plots import Plot, figure, looks, whole_label
+from sae_lens_abstopk.evaluation.reports.report_plots import GREY, Plot, figure, looks, whole_label
 from sae_lens_abstopk.evaluation.results import ReconstructionRecord
 
 
@@ -19,8 +18,8 @@ def reconstruction_plots(merged: MergedResults) -> list[Plot]:
             "FVU",
             lambda record: record.fvu,
             "Share of the variance that the reconstruction does not explain, against the number of active latents; further "
-            "down and to the left is better. Compare at equal L0 and equal training only. Lines join the means of a variant at "
-            "several k.",
+            "down and to the left is better. Compare at equal L0 and equal training only. Grey lines join the means of a variant "
+            "at several k.",
         ),
         _against_l0(
             merged,
@@ -83,31 +82,30 @@ def _against_l0(
         if sae.reconstruction is not None and measured is not None and measured == measured:
             of_curve = curves.setdefault(sae.curve, {})
             of_curve.setdefault(sae.variant, []).append((sae, sae.reconstruction.l0, measured))
-    for curve, variants in curves.items():
-        points = list(chain.from_iterable(variants.values()))
-        colour = style[points[0][0].name].colour
+    for variants in curves.values():
         if len(variants) > 1:
             means = sorted((fmean(p[1] for p in seeds), fmean(p[2] for p in seeds)) for seeds in variants.values())
             drawn.add_scatter(
                 x=[l0 for l0, _ in means],
                 y=[measured for _, measured in means],
                 mode="lines",
-                line={"color": colour, "width": 1},
+                line={"color": GREY, "width": 1},
                 hoverinfo="skip",
                 showlegend=False,
             )
-        drawn.add_scatter(
-            x=[l0 for _, l0, _ in points],
-            y=[measured for _, _, measured in points],
-            mode="markers",
-            marker={
-                "color": colour,
-                "symbol": [style[sae.name].symbol for sae, _, _ in points],
-                "size": 11,
-            },
-            name=whole_label(curve),
-            text=[f"{html.escape(sae.name)}: L0 {l0:.1f}, {y} {measured:.4f}" for sae, l0, measured in points],
-            hoverinfo="text",
-            showlegend=True,
-        )
+        for variant, points in variants.items():
+            drawn.add_scatter(
+                x=[l0 for _, l0, _ in points],
+                y=[measured for _, _, measured in points],
+                mode="markers",
+                marker={
+                    "color": style[points[0][0].name].colour,
+                    "symbol": [style[sae.name].symbol for sae, _, _ in points],
+                    "size": 11,
+                },
+                name=whole_label(variant),
+                text=[f"{html.escape(sae.name)}: L0 {l0:.1f}, {y} {measured:.4f}" for sae, l0, measured in points],
+                hoverinfo="text",
+                showlegend=True,
+            )
     return Plot(title, caption, drawn) if curves else None

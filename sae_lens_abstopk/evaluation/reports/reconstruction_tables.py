@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
 from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE
 from sae_lens_abstopk.evaluation.results import LossRecord, ReconstructionRecord
@@ -16,17 +16,19 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     """One row an SAE."""
     rows = []
     models, hooks = {sae.model for sae in merged.saes}, {sae.hook for sae in merged.saes}
+    texts = {sae.measured_on for sae in merged.saes}
     for sae in merged.saes:
         found = sae.reconstruction
         if found is None:
             continue
-        loss, two_sided = found.loss, found.two_sidedness != 0
+        loss, two_sided = found.loss, found.two_sidedness > 0
         rows.append(
             (
                 sae.name,
                 sae.record.architecture,
                 sae.model if len(models) > 1 else "-",
                 sae.hook if len(hooks) > 1 else "-",
+                sae.measured_on if len(texts) > 1 else "-",
                 f"{sae.record.d_sae:,}",
                 number(found.l0, 1),
                 number(found.fvu, 4),
@@ -45,7 +47,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         title="By SAE",
         columns=(
-            *("SAE", "saved as", "model", "hook", "latents", "L0", "FVU", "nMSE", "cosine"),
+            *("SAE", "saved as", "model", "hook", "text", "latents", "L0", "FVU", "nMSE", "cosine"),
             *("recovered, zero", "recovered, mean", "KL", "dead", "dead poles", "two-sidedness"),
         ),
         rows=tuple(rows),
@@ -101,8 +103,8 @@ def variants_table(merged: MergedResults) -> ReportTable:
         ),
         rows=tuple(rows),
         note="Mean over the SAEs of a variant, and in brackets the smallest and the largest: with a few seeds no interval "
-        "is honest. AUROC of the best single latent and its pole coverage are means over the tasks that every SAE here "
-        "was probed on.",
+        f"is honest. AUROC of the best single latent and its pole coverage are means over the {len(_tasks_of_all(merged))} tasks "
+        "that every SAE here was probed on.",
     )
 
 
@@ -171,9 +173,7 @@ def _means_over_tasks(merged: MergedResults) -> tuple[Mapping[str, float], Mappi
     """AUROC of the single latent and its pole coverage, means over the tasks that all SAEs have, by SAE."""
     single: dict[str, list[float]] = {name: [] for name in merged.names}
     coverage: dict[str, list[float]] = {name: [] for name in merged.names}
-    for task in merged.tasks:
-        if not task.saes.keys() >= set(merged.names):
-            continue
+    for task in _tasks_of_all(merged):
         for name, found in task.saes.items():
             probe = found.probes.get(SINGLE)
             if probe is not None and probe.auroc.value is not None:
@@ -181,6 +181,10 @@ def _means_over_tasks(merged: MergedResults) -> tuple[Mapping[str, float], Mappi
             if found.latent.coverage.value is not None:
                 coverage[name].append(found.latent.coverage.value)
     return _means(single), _means(coverage)
+
+
+def _tasks_of_all(merged: MergedResults) -> list[MergedTask]:
+    return [task for task in merged.tasks if task.saes.keys() >= set(merged.names)]
 
 
 def _means(values: Mapping[str, list[float]]) -> dict[str, float]:

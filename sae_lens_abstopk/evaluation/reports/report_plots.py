@@ -1,7 +1,7 @@
 """How the plots of a report look: one style that can be read on a light and on a dark page."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +14,10 @@ from sae_lens_abstopk.evaluation.results import Interval
 POLE_COLOURS = ("#d9730d", "#3b82d6")
 """Of pole A and of pole B, towards which positive strengths go."""
 GREY = "#868e96"
-_SAE_COLOURS = ("#8b6fd6", "#12978a", "#d0528f", "#7d8f2a", "#a8763e", "#5f7f9f", "#c2504a", "#4c9a4c")
+_SAE_COLOURS = (
+    *("#8b6fd6", "#12978a", "#d0528f", "#7d8f2a", "#a8763e"),
+    *("#5f7f9f", "#c2504a", "#4c9a4c", "#2f9fc4", "#b08900"),
+)
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 _LONGEST_LABEL = 28
 _GLYPHS = {
@@ -83,6 +86,16 @@ def looks(merged: MergedResults) -> Mapping[str, Look]:
         for seed, name in enumerate(names):
             turned = [Look(colour, _SYMBOLS[(index + seed + turn) % len(_SYMBOLS)]) for turn in range(len(_SYMBOLS))]
             found[name] = next((look for look in turned if look not in found.values()), turned[0])
+    return found
+
+
+def variant_colours(merged: MergedResults, names: Collection[str]) -> Mapping[str, Look]:
+    """By variant of the SAEs ``names``: a legend for plots whose markers stand for something else than the seed."""
+    style = looks(merged)
+    found: dict[str, Look] = {}
+    for sae in merged.saes:
+        if sae.name in names:
+            found.setdefault(sae.variant, Look(style[sae.name].colour, "circle"))
     return found
 
 

@@ -11,6 +11,8 @@ from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
 from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
 
+MOST_ROWS = 40
+"""Of a table that is still printed."""
 _GAP = 2
 _WIDEST_NAME, _NARROWEST_NAME = 20, 6
 
@@ -25,6 +27,10 @@ def print_report(merged: MergedResults, console: Console) -> None:
         console.print()
     for table in chain.from_iterable(report_tables(merged).values()):
         console.print(Text(table.title, style="bold"))
+        if len(table.rows) > MOST_ROWS:
+            console.print(f"{len(table.rows):,} rows, which are in report.md and report.html")
+            console.print()
+            continue
         for part in _parts(table, console.width):
             console.print(part)
         console.print(Text(table.note, style="dim"))

@@ -19,6 +19,7 @@ from sae_lens_abstopk.evaluation.reports.report_plots import (
     rows_axis,
     rows_height,
     traces,
+    variant_colours,
 )
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
 from sae_lens_abstopk.evaluation.results import DoseRecord, SteeringRecord
@@ -104,14 +105,14 @@ def symmetry_plot(merged: MergedResults) -> Plot | None:
                 look=Look(style[name].colour, _LINES.get(intervention, _OTHER)[2]),
                 shown=False,
             )
-    add_legend(drawn, {name: Look(style[name].colour, "circle") for name in names})
+    add_legend(drawn, variant_colours(merged, names))
     add_legend(drawn, {shown_name(kind): Look(GREY, _LINES.get(kind, _OTHER)[2]) for kind in kinds})
     rows_axis(drawn, [task.name for task in tasks])
     drawn.update_xaxes(range=[-0.02, 1.02])
     return Plot(
         "Symmetry",
         "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 if both are equally strong, 0 "
-        "if both push to the same pole. 95 % intervals resample prompts. The ratio does not show how large the effects are.",
+        "if both push to the same pole. 95 % intervals resample prompts; the table marks what is not at matched cost. The ratio does not show how large the effects are.",
         drawn,
     )
 

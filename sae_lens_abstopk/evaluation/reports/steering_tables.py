@@ -9,13 +9,19 @@ from sae_lens_abstopk.evaluation.results import Interval, InterventionRecord, Po
 
 RANDOM = "random"
 """What the names of the control directions start with."""
-UNMATCHED = " (unmatched)"
-"""Said of a strength that does not cost the budget."""
+UNMATCHED, DAGGER = " (unmatched)", " †"
+"""Said of a strength that does not cost the budget, and of what was measured at it."""
+OF_A_LATENT = ("latent", "clamp")
+"""Interventions that are about the latent of the record."""
 
 
 def shown_name(intervention: str) -> str:
     """As it stands in tables and legends."""
     return intervention.replace("_", " ")
+
+
+def _of_record(intervention: str, record: SteeringRecord) -> str:
+    return f"{shown_name(intervention)}{f' {record.latent}' if intervention in OF_A_LATENT else ''}"
 
 
 def split_random(
@@ -40,14 +46,12 @@ def steering_table(merged: MergedResults) -> ReportTable:
                 " / ".join(_strengths(found) for found in _directions(interventions)),
                 *(_interval(found, lambda effect: effect.log_odds) for found in _directions(interventions)),
                 _costs(interventions, lambda effect: effect.neutral_cost),
-                str(interventions[0].symmetry)
-                if len(interventions) == 1
-                else mean_and_range([found.symmetry.value for found in interventions]),
+                _symmetry(interventions),
             )
             for labels, interventions in _rows(merged)
         ),
         note=f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or 0, "
-        "as a clamp there costs more already. log-odds to A, "
+        "as a clamp there costs more already; † marks what was measured at such a strength. log-odds to A, "
         "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
         "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
         "prompts; of random directions the mean and the range.",
@@ -78,7 +82,7 @@ def scores_table(merged: MergedResults) -> ReportTable:
         ),
         rows=tuple(rows),
         note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the unsteered "
-        "model's NLL of that text, nats per token. area: mean rise of the log-odds over costs from 0 to the budget.",
+        f"model's NLL of that text, nats per token. {_samples(merged)}† marks what was measured at an unmatched strength. area: mean rise of the log-odds over costs from 0 to the budget.",
         labels=3,
     )
 
@@ -99,7 +103,7 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
                     )
                     told = ("-" if cell is None else str(cell) for cell in cells)
                     strength = f"{each.strength:+.2f}{'' if each.reached else UNMATCHED}"
-                    rows.append((task.name, sae, shown_name(name), pole, strength, *told))
+                    rows.append((task.name, sae, _of_record(name, record), pole, strength, *told))
     return ReportTable(
         title="What the model does at these strengths",
         columns=(
@@ -109,7 +113,8 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
         rows=tuple(rows),
         note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
         "phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval steers "
-        "it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % intervals. "
+        "it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % intervals"
+        f"{_units(merged)}. "
         "Strengths cost the same on neutral text, but for those that are unmatched.",
         labels=4,
     )
@@ -120,7 +125,7 @@ def _rows(merged: MergedResults) -> Iterator[tuple[tuple[str, str, str], list[In
         for sae, record in task.steering.items():
             compared, random = split_random(record)
             for name, found in compared.items():
-                yield (task.name, sae, shown_name(name)), [found]
+                yield (task.name, sae, _of_record(name, record)), [found]
             if random:
                 yield (task.name, sae, f"{len(random)} random"), list(random.values())
 
@@ -132,7 +137,19 @@ def _directions(found: list[InterventionRecord]) -> tuple[list[PoleEffectRecord]
 def _interval(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
     """The interval of one; of several the mean and range of their values."""
     found = [value(effect) for effect in effects]
-    return str(found[0]) if len(found) == 1 else mean_and_range([each.value for each in found])
+    shown = str(found[0]) if len(found) == 1 else mean_and_range([each.value for each in found])
+    return shown if shown == "-" else shown + _dagger(effects)
+
+
+def _symmetry(interventions: list[InterventionRecord]) -> str:
+    effects = [effect for found in _directions(interventions) for effect in found]
+    values = [found.symmetry for found in interventions]
+    shown = str(values[0]) if len(values) == 1 else mean_and_range([each.value for each in values])
+    return shown if shown == "-" else shown + _dagger(effects)
+
+
+def _dagger(effects: list[PoleEffectRecord]) -> str:
+    return "" if all(effect.reached for effect in effects) else DAGGER
 
 
 def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
@@ -146,9 +163,31 @@ def _strengths(effects: list[PoleEffectRecord]) -> str:
     return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else UNMATCHED}"
 
 
+def _samples(merged: MergedResults) -> str:
+    counts = sorted({record.samples for task in merged.tasks for record in task.steering.values()})
+    return f"{' or '.join(map(str, counts))} texts a prompt. " if counts else ""
+
+
+def _units(merged: MergedResults) -> str:
+    """What the intervals of behaviour resample."""
+    found = [
+        each
+        for task in merged.tasks
+        for record in task.steering.values()
+        for behaviour in record.behaviour.values()
+        for each in behaviour
+    ]
+    groups = sorted({share.n_units for each in found for share in (each.refused_harmful, each.refused_harmless)})
+    questions = sorted({each.multiple_choice.n_units for each in found if each.multiple_choice})
+    of = [f"{' or '.join(map(str, groups))} groups of instructions"] if groups else []
+    of += [f"{' or '.join(map(str, questions))} questions"] if questions else []
+    return f" resample {' and '.join(of)}" if of else ""
+
+
 def _protocol(merged: MergedResults) -> str:
     records = [record for task in merged.tasks for record in task.steering.values()]
     chosen = dict.fromkeys(record.strength_chosen_by for record in records)
+    latents = dict.fromkeys(record.latent_chosen_by for record in records)
     prompts = sorted({record.prompts[1] for record in records})
     counts = "" if not prompts else f" ({prompts[0]}" + (f" to {prompts[-1]}" if len(prompts) > 1 else "") + " a task)"
-    return f"{counts.strip()} at the strengths chosen by: {'; or '.join(chosen)}".strip()
+    return f"{counts.strip()} at the strengths chosen by: {'; or '.join(chosen)}; latents chosen by: {'; or '.join(latents)}".strip()

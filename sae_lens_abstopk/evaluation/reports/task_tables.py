@@ -1,10 +1,10 @@
 """Tables about tasks: texts, AUROC of probes with their controls, pole coverage."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
-from sae_lens_abstopk.evaluation.results import LatentRecord, PairRecord, ProbeRecord
+from sae_lens_abstopk.evaluation.results import Interval, LatentRecord, PairRecord, ProbeRecord
 
 PERMUTED, UNTRAINED = ", permuted", ", untrained SAE"
 SINGLE, PAIR, BEST = "single latent", "pair", "latent of best coverage"
@@ -61,7 +61,7 @@ def codes_table(merged: MergedResults) -> ReportTable:
     controls = [name for name in (SINGLE + PERMUTED, SINGLE + UNTRAINED) if name in methods]
     columns = list(dict.fromkeys((*chosen, *controls)))
     rows = tuple(
-        (task.name, sae, *(_auroc(found.probes.get(name)) for name in columns))
+        (task.name, sae, *(_auroc(found.probes, name) for name in columns))
         for task in merged.tasks
         for sae, found in task.saes.items()
     )
@@ -70,7 +70,8 @@ def codes_table(merged: MergedResults) -> ReportTable:
         columns=("task", "SAE", *columns),
         rows=rows,
         note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read positions on "
-        "val. Controls: the same search with permuted poles (mean and range of five), and on an SAE with fresh weights.",
+        "val. Controls: the same search with permuted poles (mean, and in round brackets the range of five), and on an SAE with "
+        "fresh weights.",
         labels=2,
     )
 
@@ -79,7 +80,7 @@ def activations_table(merged: MergedResults) -> ReportTable:
     """AUROC of the probes on activations, one row a task: they are the same for every SAE."""
     columns = [name + ending for ending in ("", PERMUTED) for name in ON_ACTIVATIONS]
     rows = [
-        (label, *(_auroc(probes.get(name)) for name in columns))
+        (label, *(_auroc(probes, name) for name in columns))
         for task in merged.tasks
         for label, probes in activation_probes(task)
     ]
@@ -117,7 +118,12 @@ def coverage_table(merged: MergedResults) -> ReportTable:
                 str(found.latent.coverage),
                 str(found.best_coverage.coverage),
                 str(found.pair.coverage),
-                *(str(found.coverage_controls.get(control, "-")) for control in controls),
+                *(
+                    _interval(found.coverage_controls[control], permuted=PERMUTED.endswith(control))
+                    if control in found.coverage_controls
+                    else "-"
+                    for control in controls
+                ),
                 f"{_signed(found.latent)}; {_signed(found.best_coverage)}; {_sides(found.pair)}",
             )
             for task in merged.tasks
@@ -125,7 +131,7 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         ),
         note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the other "
         "does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are chosen on train. "
-        "Controls as for the probes: signed latents with fresh weights can exceed 0.5 too, where a concept is easy. "
+        "Controls as for the probes, permuted poles with their range: signed latents with fresh weights can exceed 0.5 too, where a concept is easy. "
         "latents: in this order, with the side that goes with pole B and the share of tokens of plain text on which it fires; "
         "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
         labels=2,
@@ -136,8 +142,13 @@ def _methods(merged: MergedResults) -> list[str]:
     return list(dict.fromkeys(name for task in merged.tasks for sae in task.saes.values() for name in sae.probes))
 
 
-def _auroc(probe: ProbeRecord | None) -> str:
-    return "-" if probe is None else str(probe.auroc)
+def _auroc(probes: Mapping[str, ProbeRecord], name: str) -> str:
+    return _interval(probes[name].auroc, permuted=name.endswith(PERMUTED)) if name in probes else "-"
+
+
+def _interval(found: Interval, *, permuted: bool) -> str:
+    """Permuted poles have a mean and its range, which is not to look like an interval."""
+    return found.as_range() if permuted else str(found)
 
 
 def _signed(found: LatentRecord) -> str:

@@ -125,18 +125,22 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     cells = row(section(shown, "Probes on codes: AUROC on test"), "tense", "topk")
     assert cells[2:4] == [str(probes["single latent"].auroc), str(probes["pair"].auroc)]
     assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, \d\.\d{3}\]", cells[2]), "with its interval"
-    assert cells[-2:] == [str(probes[f"single latent, {of}"].auroc) for of in ("permuted", "untrained SAE")]
+    assert cells[-1] == str(probes["single latent, untrained SAE"].auroc)
+    permuted = probes["single latent, permuted"].auroc
+    assert cells[-2] == f"{permuted.value:.3f} ({permuted.low:.3f} to {permuted.high:.3f})", "a range, not an interval"
     cells = row(section(shown, "Probes on activations: AUROC on test"), "tense")
     assert cells[1:3] == [str(probes[of].auroc) for of in ("difference in means", "logistic regression")]
     covered = document.tasks["tense"].saes["topk"]
     cells = row(section(shown, "Pole coverage on test"), "tense", "topk")
     assert cells[2:5] == [str(each.coverage) for each in (covered.latent, covered.best_coverage, covered.pair)]
-    assert cells[5:7] == [str(covered.coverage_controls[of]) for of in ("permuted", "untrained SAE")]
+    assert cells[5] == covered.coverage_controls["permuted"].as_range()
+    assert cells[6] == str(covered.coverage_controls["untrained SAE"])
     steered = document.steering["gender"]["topk"].interventions["clamp"]
-    cells = row(section(shown, "Steering at matched cost"), "gender", "topk", "clamp")
+    clamp = f"clamp {document.steering['gender']['topk'].latent}"
+    cells = row(section(shown, "Steering at matched cost"), "gender", "topk", clamp)
     assert cells[3] == f"{steered.towards_a.strength:+.2f} (unmatched) / {steered.towards_b.strength:+.2f}"
-    assert cells[4:6] == [str(steered.towards_a.log_odds), str(steered.towards_b.log_odds)]
-    assert cells[-1] == str(steered.symmetry)
+    assert cells[4:6] == [f"{steered.towards_a.log_odds} †", str(steered.towards_b.log_odds)]
+    assert cells[-1] == f"{steered.symmetry} †", "a ratio of both directions"
 
 
 def test_each_direction_of_steering_has_its_own_columns() -> None:
@@ -147,16 +151,20 @@ def test_each_direction_of_steering_has_its_own_columns() -> None:
     for effect, first in zip(effects, (1.0, 5.0), strict=True):
         for number, name in enumerate(names):
             setattr(effect, name, Interval(value=first + number, low=first, high=first + 4, n_units=8))
-    cells = columns(markdown_of(document), "Generated text at these strengths, and areas", "gender", "topk", "clamp")
-    for at, pole in enumerate("AB"):
-        assert cells[f"score to {pole}"] == str(effects[at].score)
-        assert cells[f"area to {pole}"] == str(effects[at].log_odds_area)
+    latent = document.steering["gender"]["topk"].latent
+    clamp = ("gender", "topk", f"clamp {latent}")
+    cells = columns(markdown_of(document), "Generated text at these strengths, and areas", *clamp)
+    for at, (pole, mark) in enumerate((("A", " †"), ("B", ""))):
+        assert cells[f"score to {pole}"] == f"{effects[at].score}{mark}"
+        assert cells[f"area to {pole}"] == f"{effects[at].log_odds_area}{mark}"
     assert cells["generated cost A / B"] == "2.000 / 6.000"
-    cells = columns(markdown_of(document), "Steering at matched cost", "gender", "topk", "clamp")
+    cells = columns(markdown_of(document), "Steering at matched cost", *clamp)
     assert cells["cost A / B"] == "4.000 / 8.000"
     for pole, behaviour in zip(("he", "she"), steered.behaviour["latent"], strict=True):
         cells = columns(
-            markdown_of(document), "What the model does at these strengths", "gender", "topk", "latent", f"to {pole}"
+            markdown_of(document),
+            "What the model does at these strengths",
+            *("gender", "topk", f"latent {latent}", f"to {pole}"),
         )
         assert cells["strength"] == f"{behaviour.strength:+.2f}{'' if behaviour.reached else ' (unmatched)'}"
         assert cells["refuses harmful"] == str(behaviour.refused_harmful)
@@ -455,14 +463,47 @@ def test_a_variant_at_several_k_is_one_curve(page: Callable[..., Page]) -> None:
     drawn = page(document).figures[0]["data"]
     lines = [trace for trace in drawn if trace["mode"] == "lines"]
     marks = [trace for trace in drawn if trace["mode"] == "markers"]
-    assert [trace["name"] for trace in marks] == ["a", "b"]
-    assert [len(trace["x"]) for trace in marks] == [4, 4]
-    for line, mark, variant in zip(lines, marks, "ab", strict=True):
+    assert [trace["name"] for trace in marks] == ["a k=9", "a k=5", "b k=9", "b k=5"]
+    assert [len(trace["x"]) for trace in marks] == [2, 2, 2, 2]
+    style = looks(merge_results([document]))
+    assert [trace["marker"]["color"] for trace in marks] == [
+        style[f"{trace['name']} seed 0"].colour for trace in marks
+    ], "as in every other plot"
+    for line, variant in zip(lines, "ab", strict=True):
         means = [fmean(document.reconstruction[f"{variant} k={k} seed {seed}"].fvu for seed in (0, 1)) for k in (5, 9)]
         assert line["x"] == [5.25, 9.25]
         assert line["y"] == pytest.approx(means)
-        assert line["line"]["color"] == mark["marker"]["color"]
     assert f"FVU {document.reconstruction['a k=9 seed 0'].fvu:.4f}" in marks[0]["text"][0]
+
+
+def test_numbers_on_several_texts_say_which_is_whose() -> None:
+    first, second = results_document(saes={"a": "v"}, tasks={}), results_document(saes={"b": "v"}, tasks={})
+    assert "text" not in columns(markdown_of(first), "By SAE", "a")
+    second.text, second.held_out = "other.jsonl", not first.held_out
+    shown = markdown_of(first, second)
+    assert columns(shown, "By SAE", "a")["text"].startswith(first.text)
+    assert columns(shown, "By SAE", "b")["text"].startswith("other.jsonl, ")
+    assert "By variant" not in shown, "two texts are not averaged"
+    rows = list(csv.DictReader(io.StringIO(csv_report(merge_results([first, second])))))
+    assert [each["measured_on"].split(",")[0] for each in rows] == [first.text, "other.jsonl"]
+
+
+def test_legends_of_a_large_comparison_name_every_variant_once(page: Callable[..., Page]) -> None:
+    groups = {f"v{variant} seed {seed}": f"v{variant}" for variant in range(10) for seed in (0, 1)}
+    document = results_document(saes=dict(groups), tasks={"gender": ("he", "she"), "tense": ("past", "present")})
+    for figure in page(document).figures:
+        if figure["layout"]["xaxis"]["title"].get("text") in ("pole coverage on test", "symmetry"):
+            legend = [trace for trace in figure["data"] if trace["showlegend"] and trace["name"].startswith("v")]
+            assert [trace["name"] for trace in legend] == [f"v{variant}" for variant in range(10)]
+            assert len({trace["marker"]["color"] for trace in legend}) == 10
+
+
+def test_tables_of_many_rows_are_left_to_the_files() -> None:
+    document = results_document(saes={f"s{i}": None for i in range(21)}, tasks={"a": ("x", "y"), "b": ("x", "y")})
+    print_report(merge_results([document]), console := Console(width=200, file=io.StringIO(), color_system=None))
+    assert isinstance(console.file, io.StringIO)
+    assert "42 rows, which are in report.md and report.html" in console.file.getvalue()
+    assert "s20" in console.file.getvalue(), "of one row an SAE"
 
 
 def test_saes_that_were_trained_in_other_ways_are_no_seeds_of_one_variant() -> None:
