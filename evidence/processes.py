@@ -8,8 +8,6 @@ from multiprocessing import get_context
 from os import cpu_count
 from typing import TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,6 +17,8 @@ MOST_JOBS = 8
 
 def default_jobs() -> int:
     """Runs at a time: one a core, of which there may be many, or one on a GPU."""
+    import torch  # late: a process that only works for this one has no need of it
+
     return 1 if torch.cuda.is_available() else min(cpu_count() or 1, MOST_JOBS)
 
 

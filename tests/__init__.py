@@ -1,7 +1,15 @@
+import atexit
 import os
+import shutil
+import tempfile
 
-# before anything imports huggingface_hub, which reads it once
+# before anything imports huggingface_hub, which reads them once: nothing from the network, or from the cache of whoever runs them
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "HF_HOME" not in os.environ:
+    os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="abstopk-tests-")
+    atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+# tests compare numbers of CPUs, and fork processes, which CUDA does not survive
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # with these, rich takes a file for a terminal
 for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
     os.environ.pop(name, None)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from copy import deepcopy
@@ -29,7 +30,8 @@ from sae_lens_abstopk import train
 from sae_lens_abstopk.config.config_file import build_config
 
 torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
-settings.register_profile("here", deadline=None, max_examples=25)
+# the same examples every time: whether a test passes is not to depend on luck
+settings.register_profile("here", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("here")
 
 SENTENCES = (
@@ -203,9 +205,17 @@ def raw_config(tiny_llama: Path, texts: Path, tmp_path: Path) -> dict[str, Any]:
     return six_steps(tiny_llama, texts, tmp_path / "run")
 
 
+@pytest.fixture(scope="session")
+def trained_together(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a signed SAE and a TopK SAE."""
+    raw = six_steps(tiny_llama, texts, tmp_path_factory.mktemp("together") / "run")
+    raw["sae"]["architecture"] = "batch_abstopk"
+    raw["companions"] = {"topk": {"architecture": "topk"}}
+    return train(build_config(raw), console=Console(quiet=True)).folders["sae"]
+
+
 @pytest.fixture
-def folders(raw_config: dict[str, Any]) -> list[Path]:
-    """Of a signed SAE and a TopK SAE, trained together."""
-    raw_config["sae"]["architecture"] = "batch_abstopk"
-    raw_config["companions"] = {"topk": {"architecture": "topk"}}
-    return list(train(build_config(raw_config), console=Console(quiet=True)).folders.values())
+def folders(trained_together: Path, tmp_path: Path) -> list[Path]:
+    """Of a signed SAE and a TopK SAE, trained together; a copy for the test."""
+    run = shutil.copytree(trained_together, tmp_path / "run")
+    return [run, run / "topk"]

@@ -32,7 +32,7 @@ def execute(name: str, changes: dict[str, str], folder: Path) -> Any:
             for old, new in (changes | FEWER).items():
                 cell.source = cell.source.replace(old, new)
     resources = {"metadata": {"path": str(folder)}}
-    return NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    return NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=resources).execute()
 
 
 def shown(notebook: Any) -> str:

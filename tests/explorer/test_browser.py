@@ -275,6 +275,7 @@ def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
     page.mouse.move(box["x"] + x - 6, box["y"] + box["height"] - 30)  # from the edge of its reach closer to the dot
     page.wait_for_timeout(40)
     index = page.inner_text(".tip").partition(":")[0]
+    assert index.isdigit()
     page.mouse.down()
     page.mouse.up()
     expect(page.locator("main h1")).to_contain_text(f"Latent {index}")
@@ -405,7 +406,7 @@ def test_of_nine_thousand_latents_only_rows_in_sight_are_in_the_page_and_nothing
             assert page.locator("tbody tr").count() < 80, "as many are in sight, and some above and below"
         assert page.evaluate("window.shifts") < 0.05
         page.fill("#search", "river")
-        assert "9,216" in page.inner_text(".found")
+        expect(page.locator(".found")).to_contain_text("of 9,216 latents")
 
 
 def test_of_many_latents_looked_at_the_data_of_the_last_are_held(browser: Browser, large: Path) -> None:

@@ -126,9 +126,8 @@ def test_the_snippet_of_a_page_runs(
 ) -> None:
     found = explore(folders[0], n_tokens=128)
     home = Path(*folders[0].parts[:3])  # of the SAE and the model
-    if is_home:
-        monkeypatch.setenv("HOME", str(home))
-        monkeypatch.setenv("USERPROFILE", str(home))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home if is_home else home / "elsewhere"))
     code = snippet(found.saes["batch_abstopk"].source, found.about).replace("{latent}", "3").replace("{scale}", "5.0")
     assert (str(home) in code) != is_home
     capsys.readouterr()

@@ -1,6 +1,7 @@
 """The labeler against an HTTP server that stands in for a language model."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from abstopk_cli import app
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labeler import RELATIONS, Labeler, planted
@@ -184,6 +188,52 @@ def test_the_key_is_sent_and_written_nowhere(
     for address in ("http://example.org/v1", "http://localhost.example.org", "http://localhost:80@example.org"):
         with pytest.raises(ConfigError, match="OPENAI_API_KEY is set, and http would send it in the clear"):
             Labeler(address, "model", cache=tmp_path / "a")
+
+
+def explored(folder: Path, stand_in: StandIn, site: Path, *more: str, answer: str = "") -> Result:
+    asked = ["--labeler", stand_in.address, "--labeler-model", "m", "--latents", "2"]
+    arguments = ["explore", str(folder), "--tokens", "128", "--out", str(site), *asked, *more]
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, arguments, input=answer)
+
+
+def test_nothing_is_sent_to_the_labeler_without_consent(folders: list[Path], stand_in: StandIn, tmp_path: Path) -> None:
+    done = explored(folders[0], stand_in, tmp_path / "site", answer="n\n")
+    assert done.exit_code == 0, done.output
+    assert "This sends" in done.output
+    assert stand_in.asked == []
+    assert (tmp_path / "site" / "index.html").is_file()
+    agreed = explored(folders[0], stand_in, tmp_path / "site", answer="y\n")
+    assert agreed.exit_code == 0, agreed.output
+    assert len(stand_in.asked) > len(planted())
+    assert "named and judged by m" in (tmp_path / "site" / "index.html").read_text()
+
+
+def test_with_yes_the_labeler_is_tried_before_the_pass_and_the_site_is_written_where_it_fails_later(
+    folders: list[Path], stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.script = [(404, "no such model")]
+    with monkeypatch.context() as early:
+        early.setattr("sae_lens_abstopk.explorer.exploration.explore", lambda *_, **__: pytest.fail("a pass"))
+        done = explored(folders[0], stand_in, tmp_path / "early", "--yes")
+    assert done.exit_code == 2, done.output
+    assert "404" in done.output
+    assert not (tmp_path / "early" / "index.html").exists()
+    stand_in.script = [*[(200, stand_in.always)] * len(planted()), (404, "gone")]
+    done = explored(folders[0], stand_in, tmp_path / "late", "--yes")
+    assert done.exit_code == 2, done.output
+    assert (tmp_path / "late" / "index.html").is_file()
+
+
+def test_a_site_is_served_until_it_is_interrupted(
+    folders: list[Path], stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sae_lens_abstopk.explorer.serve.ThreadingHTTPServer.serve_forever", interrupted)
+    done = explored(folders[0], stand_in, tmp_path / "site", "--serve", answer="n\n")
+    assert done.exit_code == 130, done.output
+    assert re.search(r"http://127\.0\.0\.1:\d+/ until Ctrl-C", done.output)
 
 
 def test_names_and_judgements_reach_the_site(labeler: Labeler, exploration: Exploration, tmp_path: Path) -> None:

@@ -327,5 +327,5 @@ def test_what_cannot_be_pulled_is_one_sentence(hub: HubServer, tmp_path: Path, s
         pull(REPO, "mine")
     hub.faults.clear()
     hub.add_fault("HEAD", "resolve", status=status)
-    with pytest.raises((HubError, ConfigError)):
+    with pytest.raises((HubError, ConfigError), match=r"mine|someone/signed-saes"):
         pull(REPO, "mine")

@@ -122,8 +122,14 @@ def test_abstopk_is_topk_on_the_doubled_dictionary(rescale: bool) -> None:
     plain.load_state_dict(doubled(signed))
     x = tokens(20)
     codes, mirrored = signed.encode(x), plain.encode(x)
-    assert torch.equal(torch.cat([codes.relu(), (-codes).relu()], -1), mirrored)
+    assert_same_codes(torch.cat([codes.relu(), (-codes).relu()], -1), mirrored)
     torch.testing.assert_close(signed(x), plain(x))
+
+
+def assert_same_codes(one: torch.Tensor, other: torch.Tensor) -> None:
+    """The same latents are on; a product of another width may round the last bits in another way."""
+    assert torch.equal(one != 0, other != 0)
+    torch.testing.assert_close(one, other)
 
 
 def signed_jumprelu(dtype: str = "float32") -> SignedJumpReLUSAE:
@@ -139,7 +145,7 @@ def test_signed_jumprelu_is_jumprelu_on_the_doubled_dictionary(n: int, dtype: st
     plain.load_state_dict(doubled(signed) | {"threshold": signed.threshold.repeat(2)})
     x = tokens(n)
     codes = signed.encode(x)
-    assert torch.equal(torch.cat([codes.relu(), (-codes).relu()], -1), plain.encode(x))
+    assert_same_codes(torch.cat([codes.relu(), (-codes).relu()], -1), plain.encode(x))
     exact = {"rtol": 1e-5, "atol": 1e-4} if dtype == "float32" else {"rtol": 2e-2, "atol": 0.5}
     torch.testing.assert_close(signed(x), plain(x), **exact)
 

@@ -9,6 +9,7 @@ import shutil
 import threading
 import weakref
 from pathlib import Path
+from sysconfig import get_path
 from typing import Any
 
 import pytest
@@ -599,7 +600,10 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))) or not (Path(get_path("include")) / "Python.h").is_file(),
+    reason="torch.compile needs a C++ compiler and Python's headers",
+)
 @pytest.mark.filterwarnings("ignore")  # the compiler looks at attributes that warn
 def test_a_compiled_run_agrees_with_a_plain_one(raw_config: dict[str, Any], tmp_path: Path) -> None:
     weights = []
