@@ -29,11 +29,12 @@ def text_files(path: str) -> TextFiles:
     return [[file.name, file.stat().st_size, sampled_digest(file)] for file in sorted(files)]
 
 
-def same_text_files(then: Any, now: TextFiles) -> bool:
-    """Whether these are the files of then; digests, which earlier versions did not note, count where there are two."""
+def same_text_files(then: Any, now: TextFiles, *, digests: bool = True) -> bool:
+    """Whether these are the files of then; ``digests``, which earlier versions did not note, count where there are two."""
     if not isinstance(then, list) or len(then) != len(now):
         return False
-    return all(list(a[:2]) == b[:2] and (len(a) < 3 or a[2] == b[2]) for a, b in zip(then, now, strict=True))
+    n = 3 if digests else 2
+    return all(list(a[:n]) == b[: len(a[:n])] for a, b in zip(then, now, strict=True))
 
 
 def was_saved(path: Path) -> bool:

@@ -79,9 +79,10 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
         )
     if (folder / STATE).is_file():
         text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
-        if not same_text_files(text_then, text_files(cfg.dataset_path)):
+        # not their digests: a byte that cannot be read may be mended
+        if not same_text_files(text_then, text_files(cfg.dataset_path), digests=False):
             raise ConfigError(
-                f"dataset_path={cfg.dataset_path!r} has other files, or other text in them, than when {folder} was "
+                f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
                 "written; put the text back as it was, or start a new run in another folder."
             )
 
