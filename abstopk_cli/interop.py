@@ -80,7 +80,7 @@ def neuronpedia(
         from sae_lens_abstopk.evaluation.sae_loading import load_sae
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.site import CHECKPOINT
-        from sae_lens_abstopk.folder_lock import run_folder_lock
+        from sae_lens_abstopk.folder_lock import LOCK, run_folder_lock
         from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.training.progress import passes_bar
 
@@ -103,6 +103,7 @@ def neuronpedia(
                     on_progress=on_progress,
                 )
             (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
+        (out / LOCK).unlink(missing_ok=True)
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
         console.print(
