@@ -124,7 +124,7 @@ def require_safe_kernels(cfg: "TrainingConfig") -> None:
     Raises:
         ConfigError: naming the batch.
     """
-    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= (2, 10):
+    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":  # compared as versions, not as texts
         return
     for sae in cfg.all_saes.values():
         if isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse":
