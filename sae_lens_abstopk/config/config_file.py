@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
@@ -16,7 +16,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
 from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.config.model_config import model_shape
-from sae_lens_abstopk.config.presets import SAE_SHORTHANDS, apply_override, merge_variant, read_raw, rival
+from sae_lens_abstopk.config.presets import SAE_SHORTHANDS, apply_override, merge_variant, read_raw, refuse_rivals
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
@@ -56,7 +56,7 @@ def load_config(source: str | Path, overrides: str | Iterable[str] | Mapping[str
     if hasattr(given, "items"):  # also of wandb.config, which is no Mapping
         given = [f"{key}={yaml_text(value)}" for key, value in _with_flat_sections(given).items()]
     changes = one_or_more(given)
-    _refuse_rivals(changes)
+    refuse_rivals(changes)
     for change in changes:
         apply_override(raw, change)
     return build_config(raw, where=where)
@@ -69,19 +69,6 @@ def _with_flat_sections(given: Any) -> dict[str, Any]:
         is_section = key in ("sae", "logger") and isinstance(value, Mapping)
         flat |= {f"{key}.{inner}": each for inner, each in value.items()} if is_section else {key: value}
     return flat
-
-
-def _refuse_rivals(changes: Sequence[str]) -> None:
-    """Of two overrides that say the same, the later would win without a word."""
-    values = {key: value for key, _, value in (change.partition("=") for change in changes)}
-    for key in values:
-        section, dot, last = key.rpartition(".")
-        if (other := f"{section}{dot}{rival(last)}") in values:
-            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
-    if "layer" in values and "{layer}" not in values.get("hook_name", "{layer}"):
-        raise ConfigError(
-            f"the overrides give layer and hook_name={values['hook_name']}, which has no {{layer}} in it; give one of them."
-        )
 
 
 def build_config(raw: Mapping[str, Any], *, where: str = "config") -> TrainingConfig:

@@ -1,6 +1,6 @@
 """Presets, their variants and ``key=value`` overrides: the mapping of a training config before it is checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,24 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     _remove_rival(at, last)
     if key == "hook_name" and "{layer}" not in text:
         raw.pop("layer", None)  # which was for the hook of the file
+
+
+def refuse_rivals(changes: Sequence[str]) -> None:
+    """
+    Refuse overrides that say the same twice, of which the later would win without a word.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    values = {key: value for key, _, value in (change.partition("=") for change in changes)}
+    for key in values:
+        section, dot, last = key.rpartition(".")
+        if (other := f"{section}{dot}{rival(last)}") in values:
+            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
+    if "layer" in values and "{layer}" not in values.get("hook_name", "{layer}"):
+        raise ConfigError(
+            f"the overrides give layer and hook_name={values['hook_name']}, which has no {{layer}} in it; give one of them."
+        )
 
 
 def rival(key: str) -> str | None:

@@ -22,8 +22,8 @@ from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
-DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
-"""What Windows takes for a device, with any ending."""
+WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
+"""Names that no folder can have there, with any ending."""
 PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
     *("from_pretrained_path", "activation_cache", "cached_activations_path"),
@@ -229,7 +229,7 @@ def require_part_name(name: str, *, where: str) -> None:
     Raises:
         ConfigError: no folder in the run can have it.
     """
-    folder = re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", str(name)) and not DEVICES.fullmatch(
+    folder = re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", str(name)) and not WINDOWS_DEVICES.fullmatch(
         str(name).partition(".")[0]
     )
     if not folder or str(name).casefold() in RESERVED_NAMES:

@@ -88,13 +88,12 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     files, seen = [], set()
     for folder, inner, names in os.walk(path, followlinks=True):
-        real = os.path.realpath(folder)
-        inner[:] = [
-            name for name in inner if not name.startswith(".") and real not in seen
-        ]  # a link may lead back here
-        if real not in seen:
-            files += [Path(folder) / name for name in names if not name.startswith(".")]
+        if (real := os.path.realpath(folder)) in seen:  # a link led back here
+            inner.clear()
+            continue
         seen.add(real)
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        files += [Path(folder) / name for name in names if not name.startswith(".")]
     return sorted(file for file in files if file.is_file())
 
 

@@ -38,11 +38,8 @@ def token_batches(
     if len(batches) * per_batch < n_tokens:
         batches = _batches_of(text, model, cfg, n_tokens)
     if not batches:
-        which, lower = (
-            ("text", "")
-            if part == "all"
-            else (f"{part.replace('_', '-')} text", f"held_out_every={cfg.held_out_every}, ")
-        )
+        which = "text" if part == "all" else f"{part.replace('_', '-')} text"
+        lower = "" if part == "all" else f"held_out_every={cfg.held_out_every}, "
         raise ConfigError(
             f"the {which} of {cfg.dataset_path!r} does not fill one batch of {per_batch} tokens; give more text, or lower "
             f"{lower}store_batch_size_prompts={cfg.store_batch_size_prompts} or context_size={cfg.context_size} of the run."
