@@ -44,7 +44,7 @@ quickstart: .venv/.synced-quickstart ## train and look at a signed SAE on a smal
 
 test: setup ## all tests but those in a browser or of other tools, the slow ones included
 	$(RUN) pytest $(PARALLEL) -m "not browser and not interop" --ignore $(TIMED)
-	$(RUN) pytest $(TIMED)
+	$(RUN) pytest --noconftest $(TIMED)
 
 test-fast: setup ## the tests that take seconds
 	$(RUN) pytest $(PARALLEL) -m "not slow and not interop"

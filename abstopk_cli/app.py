@@ -69,7 +69,7 @@ Text = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Where the model runs: auto, cpu, cuda or cuda:0.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="Output folder, new or empty.", show_default=False)]
-Output = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", show_default=False)]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder.", show_default=False)]
 
 
 def _show_version(asked: bool) -> None:
@@ -92,6 +92,7 @@ def main(
 @contextmanager
 def errors_as_sentences() -> Iterator[Console]:
     """A console to print on; what the user can mend ends the command with one sentence and no traceback."""
+    from rich.text import Text as RichText
     from transformers.utils.logging import disable_progress_bar
 
     from sae_lens_abstopk.errors import ConfigError, HubError, TrainingStopped
@@ -105,22 +106,26 @@ def errors_as_sentences() -> Iterator[Console]:
     # of the processes that torchrun starts the first speaks, and the others say who they are when they fail
     rank = int(os.environ.get("RANK", "0"))
     of_rank = f" (rank {rank})" if rank else ""
+
+    def show(error: Exception | str) -> None:
+        errors.print(RichText.assemble((f"error{of_rank}:", "bold red"), f" {error}"), soft_wrap=True)
+
     try:
         with _sigterm_exits():
             yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
     except ConfigError as error:
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", soft_wrap=True)
+        show(error)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (HubError, TrainingStopped) as error:
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(error)}", soft_wrap=True)
+        show(error)
         raise typer.Exit(1) from None
     except Exception as error:
         said = _of_the_machine(error)
         if said is None:
             raise
-        errors.print(f"[bold red]error{of_rank}:[/] {_plain(said)}", soft_wrap=True)
+        show(said)
         raise typer.Exit(1) from None
 
 
@@ -197,16 +202,12 @@ def refuse_without(needed: str, *parameters: str, context: typer.Context) -> Non
         raise config_error(f"{' and '.join(given)} would be ignored without {needed}; add {needed}, or leave it out.")
 
 
-def _plain(error: Exception | str) -> str:
-    return str(error).replace("[", r"\[")
-
-
 def named(saes: list[str], what: str) -> list[str] | dict[str, str]:
     """SAEs by name where all are given as NAME=SAE; what exists as it is spelled is a path, "=" or not."""
-    named = ["=" in sae and not Path(sae).exists() for sae in saes]
-    if not any(named):
+    are_named = ["=" in sae and not Path(sae).exists() for sae in saes]
+    if not any(are_named):
         return saes
-    if not all(named):
+    if not all(are_named):
         raise config_error(f"name every {what} as NAME=PATH, or none.")
     return pairs(saes, what)
 
@@ -236,12 +237,13 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def pairs(texts: list[str], what: str, form: str = "NAME=PATH") -> dict[str, str]:
-    pairs = {}
+    """NAME and PATH of each text, or what ``form`` calls them."""
+    found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise config_error(f"{what} {text!r} must have the form {form}.")
-        if name in pairs:
+        if name in found:
             raise config_error(f"{what} {name!r} is given twice.")
-        pairs[name] = value
-    return pairs
+        found[name] = value
+    return found

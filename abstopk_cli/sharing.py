@@ -156,7 +156,7 @@ def publish(
                 license=license,
                 base_model=base_model,
                 overwrite=overwrite,
-                dry_run=folder,
+                dry_run_folder=folder,
                 on_progress=on_progress,
             )
         console.print(files_tree(repo, done.files))

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from abstopk_cli.app import Output, Overrides, app, config_error, errors_as_sentences, pairs
+from abstopk_cli.app import Out, Overrides, app, config_error, errors_as_sentences, pairs
 
 
 class Launcher(StrEnum):
@@ -41,10 +41,10 @@ def _is_override(argument: str) -> bool:
 @app.command(cls=ResumableCommand)
 def train(
     config: Annotated[
-        str, typer.Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")
+        str, typer.Argument(help="YAML file or preset (pythia-70m), either with a variant (pythia-70m/topk).")
     ],
     overrides: Overrides = None,
-    output: Output = None,
+    out: Out = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -73,10 +73,10 @@ def train(
         from sae_lens_abstopk.yaml_files import yaml_text
 
         changes = list(overrides or ())
-        if output is not None:
+        if out is not None:
             if any(change.startswith("output_path=") for change in changes):
                 raise config_error("--out and output_path= both name the run folder; give one of them.")
-            changes.append(f"output_path={yaml_text(str(output))}")
+            changes.append(f"output_path={yaml_text(str(out))}")
         cfg = load_config(config, changes)
         if cfg.output_path is None:
             name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml$", "", config)).strip("-.")
@@ -108,7 +108,8 @@ def configs(
 ) -> None:
     """List the presets, or show one of them."""
     with errors_as_sentences() as console:
-        from sae_lens_abstopk.config.keys import keys_table, preset_text, presets_table
+        from sae_lens_abstopk.config.keys import keys_table
+        from sae_lens_abstopk.config.preset_listing import preset_text, presets_table
 
         if keys and name is not None:
             raise config_error("--keys lists the keys of every config, and a name shows one config; give one of them.")
@@ -121,19 +122,19 @@ def configs(
 
 
 @app.command()
-def quickstart(overrides: Overrides = None, output: Output = None) -> None:
+def quickstart(overrides: Overrides = None, out: Out = None) -> None:
     """Fetch a small real model, train a signed and a BatchTopK SAE in one pass, and inspect both."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.quickstart import quickstart as run_quickstart
 
-        run_quickstart(list(overrides or ()), output=output, console=console)
+        run_quickstart(list(overrides or ()), out=out, console=console)
 
 
 @app.command()
 def sweep(
     file: Annotated[str, typer.Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
     launcher: Annotated[
         Launcher,
@@ -163,17 +164,17 @@ def sweep(
         if launcher is not Launcher.submitit and (cluster or parameters):
             raise config_error("--cluster and --job are for --launcher submitit.")
         if launcher is Launcher.local or dry_run:
-            run_sweep(runs, output, console=console, dry_run=dry_run)
+            run_sweep(runs, out, console=console, dry_run=dry_run)
         elif launcher is Launcher.print:
-            for run in unfinished(runs, output):
-                sys.stdout.write(run.command(output) + "\n")
+            for run in unfinished(runs, out):
+                sys.stdout.write(run.command(out) + "\n")
         else:
             from sae_lens_abstopk.training.sweep_jobs import submit_sweep
             from sae_lens_abstopk.yaml_files import yaml_value
 
             given = pairs(parameters or [], "--job", "KEY=VALUE")
             values = {key: yaml_value(value) for key, value in given.items()}
-            submit_sweep(runs, output, console=console, cluster=cluster, parameters=values)
+            submit_sweep(runs, out, console=console, cluster=cluster, parameters=values)
 
 
 @app.command()

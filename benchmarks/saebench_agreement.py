@@ -26,9 +26,9 @@ import torch
 from sae_lens import ActivationsStore
 
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
+from sae_lens_abstopk.evaluation.subject_config import evaluation_config
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_bridge

@@ -69,7 +69,7 @@ def release(saes: Mapping[str, Path], work: Path, model: str) -> None:
         model_name=model,
         license="mit",
         base_model=BASE_MODEL,
-        dry_run=staged,
+        dry_run_folder=staged,
     )
     copied = RELEASES / f".{NAME}"
     shutil.rmtree(copied, ignore_errors=True)

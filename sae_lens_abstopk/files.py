@@ -111,6 +111,6 @@ def home_as_tilde(text: str) -> str:
 
 
 def leads_up(name: str) -> bool:
-    """Whether a relative name is none, or goes up, on any system."""
+    """Whether a name is empty, absolute, or goes up, on any system."""
     kinds = (PurePosixPath(name), PureWindowsPath(name))
     return not name or any(path.is_absolute() or path.drive or ".." in path.parts for path in kinds)

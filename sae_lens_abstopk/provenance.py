@@ -11,8 +11,8 @@ import torch
 
 PACKAGE = Path(__file__).resolve().parent
 # what decides numbers, beside the package: not what is written about them, nor where they are recorded
-CODE = ("evidence/*.py", "evidence/*.yaml", "benchmarks/*.py", "training_configs", "evals/tasks", "evals/suites")
-CODE += ("pyproject.toml", "uv.lock")
+CODE_PATHS = ("evidence/*.py", "evidence/*.yaml", "benchmarks/*.py", "training_configs", "evals/tasks", "evals/suites")
+CODE_PATHS += ("pyproject.toml", "uv.lock")
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
 
 
@@ -33,8 +33,8 @@ def environment(device: torch.device | str | None = None) -> dict[str, str]:
 
 def commit() -> str | None:
     """The last commit of a clone that this is run from to change its code, and ``-dirty`` where that was edited since."""
-    known = _git("log", "-1", "--format=%h", "--", PACKAGE.name, *CODE).decode().strip()
-    return f"{known}-dirty" if known and _git("diff", "HEAD", "--", PACKAGE.name, *CODE) else known or None
+    known = _git("log", "-1", "--format=%h", "--", PACKAGE.name, *CODE_PATHS).decode().strip()
+    return f"{known}-dirty" if known and _git("diff", "HEAD", "--", PACKAGE.name, *CODE_PATHS) else known or None
 
 
 def digest_of_code(package: Path) -> str:
@@ -46,12 +46,12 @@ def digest_of_code(package: Path) -> str:
 
 
 # taken at import: in a notebook, another version may be installed while this one runs
-_CODE = digest_of_code(PACKAGE)
+_DIGEST = digest_of_code(PACKAGE)
 
 
-def code() -> str:
+def code_digest() -> str:
     """Digest of the package's own code, which tells versions apart where there is no commit too."""
-    return _CODE
+    return _DIGEST
 
 
 def _git(*command: str) -> bytes:

@@ -11,7 +11,7 @@ from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import print_inspection
 from sae_lens_abstopk.quickstart_model import WIDTH, quickstart_model
-from sae_lens_abstopk.saes.load_note import needs_import
+from sae_lens_abstopk.saes.load_note import needed_import
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.progress import passes_bar
@@ -24,14 +24,14 @@ sae = SAE.load_from_disk({folder!r})"""
 
 
 def quickstart(
-    overrides: Sequence[str] = (), *, output: Path | None = None, console: Console | None = None
+    overrides: Sequence[str] = (), *, out: Path | None = None, console: Console | None = None
 ) -> TrainingResult:
     """
     Train and show the SAEs of the preset ``quickstart``.
 
     Args:
         overrides: ``key=value`` changes to the preset; with ``model_name=`` no model is fetched.
-        output: Run folder; by default the ``output_path=`` of ``overrides``, or the first free one of
+        out: Run folder; by default the ``output_path=`` of ``overrides``, or the first free one of
             ``runs/quickstart``, ``runs/quickstart-2``, ...
         console: Where to print.
     """
@@ -41,14 +41,14 @@ def quickstart(
     overrides = list(overrides)
     if not any(override.startswith("model_name=") for override in overrides):
         cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
-        cfg.output_path = str(output or cfg.output_path or "") or None
+        cfg.output_path = str(out or cfg.output_path or "") or None
         if cfg.output_path is not None:
             refuse_to_overwrite(cfg)  # a mistake shows before anything is fetched
         model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
     cfg = load_config("quickstart", overrides)
-    cfg.output_path = str(output or cfg.output_path or _free_folder(Path("runs/quickstart")))
+    cfg.output_path = str(out or cfg.output_path or _free_folder(Path("runs/quickstart")))
     console.print(
         f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
         f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}"
@@ -64,7 +64,8 @@ def quickstart(
         soft_wrap=True,
     )
     saved_as = cfg.sae.get_inference_config_class().architecture()
-    ours = f"import sae_lens_abstopk  # registers the architecture {saved_as}\n" if needs_import(saved_as) else ""
+    module = needed_import(saved_as)
+    ours = f"import {module}  # registers the architecture {saved_as}\n" if module else ""
     console.print(ours + LOAD_LINES.format(folder=folder), soft_wrap=True)
     return result
 

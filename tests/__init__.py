@@ -5,6 +5,11 @@ import tempfile
 
 # before anything imports huggingface_hub, which reads them once: nothing from the network, or from the cache of whoever runs them
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# read once too, by numpy and torch: workers of pytest-xdist, and the processes that tests start, share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
 if "HF_HOME" not in os.environ:
     os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="abstopk-tests-")
     atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)

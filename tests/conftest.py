@@ -49,13 +49,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(os.cpu_count() or 1, 4)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Processes that tests start share the cores with the other workers of pytest-xdist."""
-    if hasattr(config, "workerinput"):
-        workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Among several workers, the files that take minutes start first, so that none of them is left for the end."""
     if hasattr(config, "workerinput"):

@@ -126,6 +126,13 @@ def test_in_a_process_of_its_own_a_mistake_shows_no_traceback(tmp_path: Path) ->
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", [r"C:\[a]", ":key:", "[red]x"])
+def test_a_mistake_is_told_as_it_was_typed(name: str) -> None:
+    told = invoke("configs", name)
+    assert told.exit_code == 2
+    assert told.stderr.startswith(f"error: config {name!r} is neither"), told.stderr
+
+
 def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("lr: 1e-3  # 猫\n", encoding="utf-8")
     command = [sys.executable, "-m", "sae_lens_abstopk", "configs", str(tmp_path / "c.yaml")]

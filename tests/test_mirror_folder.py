@@ -10,8 +10,8 @@ from sae_lens import SAE
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.pole_measurement import measure_poles
+from sae_lens_abstopk.evaluation.subjects import open_subjects
 from sae_lens_abstopk.mirror_folder import mirror_folder
 from sae_lens_abstopk.saes.mirror import mirrored_latents
 from sae_lens_abstopk.saes.pole_activity import PoleActivity

@@ -26,6 +26,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+SHIPPED = """
+import sae_lens_abstopk
+from abstopk_cli import app
+from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.explorer.site import environment
+from sae_lens_abstopk.yaml_files import data_folder
+from typer.testing import CliRunner
+
+print(sae_lens_abstopk.load_config("quickstart", ["sae.d_in=576"]).dataset_path)
+print(data_folder("evals") / "multiple_choice" / "general_knowledge.jsonl")
+print(sae_lens_abstopk.__file__)
+sae_lens_abstopk.load_task("gender"), load_suite("full"), environment()
+assert "quickstart" in CliRunner().invoke(app, ["--help"]).output
+assert "EleutherAI/pythia-70m" in CliRunner().invoke(app, ["configs"]).output
+"""
+
+
 @pytest.mark.slow
 def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_config: dict[str, Any]) -> None:
     installed, empty = tmp_path / "installed", tmp_path / "empty"
@@ -50,19 +67,10 @@ def test_the_wheel_trains_from_an_empty_folder(built: Path, tmp_path: Path, raw_
     def abstopk(*arguments: str) -> str:
         return python("-m", "sae_lens_abstopk", *arguments)
 
-    assert "quickstart" in abstopk("--help")
-    assert "EleutherAI/pythia-70m" in abstopk("configs")
-    shown = "from sae_lens_abstopk import load_config as l; print(l('quickstart', ['sae.d_in=576']).dataset_path)"
-    corpus = Path(python("-c", shown).strip())
-    assert corpus.is_file()
-    assert installed in corpus.parents
-    shipped = (
-        "import sae_lens_abstopk as s; from sae_lens_abstopk.evaluation.suite import load_suite; "
-        "from sae_lens_abstopk.explorer.site import environment; from sae_lens_abstopk.yaml_files import data_folder; "
-        "s.load_task('gender'); load_suite('full'); environment(); "
-        "print((data_folder('evals') / 'multiple_choice' / 'general_knowledge.jsonl').is_file())"
-    )
-    assert python("-c", shipped).strip() == "True"
+    corpus, *found = map(Path, python("-c", SHIPPED).splitlines())
+    for path in (corpus, *found):
+        assert path.is_file()
+        assert installed in path.parents
     assert list((installed / "sae_lens_abstopk" / "explorer" / "assets").glob("*.js"))
     abstopk("train", str(tmp_path / "c.yaml"), f"output_path={tmp_path / 'run'}")
     assert (tmp_path / "run" / "sae_weights.safetensors").is_file()

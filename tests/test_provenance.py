@@ -76,9 +76,9 @@ def test_outside_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_code_is_the_one_that_was_imported(clone: Path) -> None:
-    before = provenance.code()
+    before = provenance.code_digest()
     (clone / "code.py").write_text("2\n")
-    assert provenance.code() == before == provenance.digest_of_code(Path(sae_lens_abstopk.__file__).parent)
+    assert provenance.code_digest() == before == provenance.digest_of_code(Path(sae_lens_abstopk.__file__).parent)
 
 
 def test_each_edit_of_the_code_is_told_from_the_others(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_folder_that_is_taken_is_told_before_the_model_is_fetched(
     monkeypatch.setattr(quickstart_module, "quickstart_model", lambda _: pytest.fail("fetched"))
     (tmp_path / "sae_weights.safetensors").touch()
     with pytest.raises(ConfigError, match="already holds a run"):
-        quickstart(output=tmp_path)
+        quickstart(out=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_run_goes_to_the_folder_that_was_named_and_its_lines_load_it(
     monkeypatch.setattr(
         quickstart_module,
         "inspect_saes",
-        lambda folders, device, **options: devices.append(device) or inspect_saes(folders, device=device, **options),
+        lambda saes, device, **options: devices.append(device) or inspect_saes(saes, device=device, **options),
     )
     result = quickstart(overrides, console=Console(file=printed, width=200))
     assert devices == ["cpu"], "it is measured where it was trained"

@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
-from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
+from sae_lens_abstopk.evaluation.subject_config import evaluation_config
+from sae_lens_abstopk.evaluation.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.files import inside
@@ -136,7 +136,15 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     del raw_config["sae"]["d_in"]
     check_hook(build_config(raw_config | trusted))
     assert ran.exists()
-    assert load_language_model(build_config(raw_config | trusted)).hook_dict
+    (model / "words.py").write_text(
+        "from transformers import PreTrainedTokenizerFast\nclass Words(PreTrainedTokenizerFast):\n    pass\n"
+    )
+    read = json.loads((model / "tokenizer_config.json").read_text())
+    read |= {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "words.Words"]}}
+    (model / "tokenizer_config.json").write_text(json.dumps(read))
+    loaded = load_language_model(build_config(raw_config | trusted))
+    assert loaded.hook_dict
+    assert type(loaded.tokenizer).__name__ == "Words", "that of the tokenizer too"
     with pytest.raises(
         ConfigError, match="dataset_trust_remote_code=True has no effect here; leave it out: code that comes"
     ):

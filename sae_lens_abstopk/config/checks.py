@@ -139,6 +139,17 @@ def require_safe_kernels(cfg: "TrainingConfig") -> None:
 
 def check_ranges(cfg: "TrainingConfig") -> None:
     """Refuse a value of a key of the run that is out of range, has no effect or contradicts another one."""
+    for key, instead in WITHOUT_EFFECT.items():
+        require_default(cfg, key, instead)
+    for key in ("model_name", "hook_name", "dataset_path"):
+        if not getattr(cfg, key):
+            raise ConfigError(f"{key} is missing; the config has to name it.")
+    for key in ("token", "use_auth_token"):
+        if isinstance((cfg.model_from_pretrained_kwargs or {}).get(key), str):
+            raise ConfigError(
+                f"model_from_pretrained_kwargs holds a {key}, which would be written into the run folder, logged and published. "
+                "Leave it out and set HF_TOKEN."
+            )
     at_least = {
         "context_size": 2,
         "training_tokens": 1,
@@ -156,17 +167,6 @@ def check_ranges(cfg: "TrainingConfig") -> None:
         "n_batches_for_norm_estimate": 1,
         "seed": 0,
     }
-    for key, instead in WITHOUT_EFFECT.items():
-        require_default(cfg, key, instead)
-    for key in ("model_name", "hook_name", "dataset_path"):
-        if not getattr(cfg, key):
-            raise ConfigError(f"{key} is missing; the config has to name it.")
-    for key in ("token", "use_auth_token"):
-        if isinstance((cfg.model_from_pretrained_kwargs or {}).get(key), str):
-            raise ConfigError(
-                f"model_from_pretrained_kwargs holds a {key}, which would be written into the run folder, logged and published. "
-                "Leave it out and set HF_TOKEN."
-            )
     for key, bound in at_least.items():
         if getattr(cfg, key) < bound:
             raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least {bound}.")
@@ -256,8 +256,3 @@ def _check_annealing(cfg: "TrainingConfig") -> None:
             f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, as lr_decay_steps={cfg.lr_decay_steps} decay the "
             "rate from lr_end to 0; change it, or set lr_decay_steps to 0."
         )
-
-
-def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:
-    """Name of the coefficient that decides the L0 of an architecture: ``"l0"``, ``"l1"``, or None where k does."""
-    return next((name for name in ("l0", "l1") if hasattr(cfg, f"{name}_coefficient")), None)

@@ -14,13 +14,14 @@ from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 from sae_lens.saes.sae import TrainingSAEConfig
 
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
-from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.config.model_config import model_shape
 from sae_lens_abstopk.config.presets import SAE_SHORTHANDS, apply_override, merge_variant, read_raw, refuse_rivals
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 from sae_lens_abstopk.yaml_files import yaml_document, yaml_text, yaml_value
 
 # Keys of SAELens's config that a file has no business setting: deprecated, or records of versions.
@@ -153,12 +154,18 @@ def offered_architectures() -> list[str]:
 
 
 def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
-    """The config class of an architecture by the name that it has in a config file."""
+    """
+    The config class of an architecture by the name that it has in a config file.
+
+    Raises:
+        ConfigError: none of that name is registered, by a module that ``ABSTOPK_IMPORT`` names either.
+    """
+    import_architectures()
     offered = offered_architectures()
     if architecture not in offered and architecture not in OUR_NAMES.values():
         raise ConfigError(
             f"{where}.architecture={architecture!r} is not known{did_you_mean(architecture, offered)}; "
-            f"use one of {', '.join(offered)}."
+            f"use one of {', '.join(offered)}, or set {VARIABLE} to the module that registers it."
         )
     return SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(architecture, architecture)][1]
 

@@ -2,24 +2,20 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import docstring_parser
-import yaml
 from rich.table import Column, Table
 from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.config import checks, tracking_config
 from sae_lens_abstopk.config.config_file import NOT_IN_FILES
-from sae_lens_abstopk.config.presets import YAML, preset_names, read_raw, variant_names
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
 EXTRA = {
@@ -183,53 +179,6 @@ def keys_table() -> Table:
         # as Text, or the table would read list[int] as markup
         table.add_row(Text(doc.name), Text(doc.comment.removeprefix("# ")))
     return table
-
-
-def presets_table() -> Table:
-    """The presets and what they train."""
-    architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
-    columns = ("preset", "model", "layer", architecture, "signed", "k")
-    table = Table(*columns, caption=_how_to_combine(), caption_justify="left")
-    for name in preset_names():
-        raw, _ = read_raw(name)
-        sae = raw.get("sae", {})
-        companions = "".join(f" + {companion}" for companion in raw.get("companions", {}))
-        table.add_row(
-            name,
-            str(raw.get("model_name")),
-            str(raw.get("layer")),
-            f"{sae.get('architecture')}{companions}",
-            _signed(sae),
-            str(sae.get("k")),
-        )
-    return table
-
-
-def _signed(sae: Mapping[str, Any]) -> str:
-    """How many latents may fire on both sides."""
-    if (given := sae.get("signed_expansion_factor")) is None:
-        return "all"
-    times, parts = Fraction(given).limit_denominator(1000).as_integer_ratio()
-    return f"{times if times > 1 else ''}d_in{f'/{parts}' if parts > 1 else ''}"
-
-
-def _how_to_combine() -> str:
-    return f"With a variant: PRESET/{{{', '.join(variant_names())}}}, e.g. `abstopk train pythia-70m/topk layer=4`."
-
-
-def preset_text(name: str) -> str:
-    """The file behind a preset, or what it comes to with a variant: a config file either way. That of a path is as it is."""
-    raw, _ = read_raw(name)  # refuses what does not exist
-    if Path(name).suffix in YAML:
-        return Path(name).read_text(encoding="utf-8")
-    model, _, variant = name.partition("/")
-    if not variant:
-        file = data_folder("training_configs") / f"{model}.yaml"
-        text = file.read_text(encoding="utf-8")
-        return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
-    return f"# {model} with the variant {variant}\n" + annotate(
-        yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
-    )
 
 
 def main() -> None:

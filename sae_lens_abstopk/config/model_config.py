@@ -78,7 +78,13 @@ def model_shape(model_name: str, model_class_name: str, loaded_with: Mapping[str
             raise ConfigError(why_no_model(model_name, error)) from error
         return ModelShape(config.n_layers, config.d_model, (loaded_with or {}).get("n_ctx") or config.n_ctx)
     text = read_model_config(model_name, loaded_with).get_text_config()
-    return ModelShape(int(text.num_hidden_layers), int(text.hidden_size))
+    layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "hidden_size", None)
+    if not isinstance(layers, int) or not isinstance(width, int):
+        raise ConfigError(
+            f"model_name={model_name!r} has a config of a kind of its own ({type(text).__name__}) without num_hidden_layers and "
+            "hidden_size, so it cannot be read here."
+        )
+    return ModelShape(layers, width)
 
 
 def why_no_model(model_name: str, error: Exception) -> str:

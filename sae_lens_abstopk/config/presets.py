@@ -20,25 +20,38 @@ def preset_names() -> list[str]:
 
 
 def variant_names() -> list[str]:
-    """Variants that can follow the name of a model preset."""
+    """Variants that can follow the name of a model preset, or the path of a config file."""
     return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
+
+
+def split_variant(source: str | Path) -> tuple[str, str]:
+    """The preset or ``.yaml`` file that ``source`` begins with, and the variant that may follow it after a slash."""
+    whole = str(source)
+    if Path(whole).suffix in YAML:
+        return whole, ""
+    config, _, variant = whole.rpartition("/")
+    if Path(config).suffix in YAML:
+        return config, variant
+    config, _, variant = whole.partition("/")
+    return config, variant
 
 
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     """The merged but unchecked mapping behind ``source``, and a name for it in errors."""
-    path = Path(source)
-    if path.suffix in YAML:
+    config, variant = split_variant(source)
+    folder = data_folder("training_configs")
+    if Path(config).suffix in YAML:
+        path = Path(config)
         if not path.is_file():
             raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-        return _beside(path.parent, read_yaml(path)), str(path)
-    model, _, variant = str(source).partition("/")
-    if model not in preset_names():
+    elif config in preset_names():
+        path = folder / f"{config}.yaml"
+    else:
         raise ConfigError(
-            f"config {str(source)!r} is neither a .yaml file nor a preset{did_you_mean(model, preset_names())}; "
+            f"config {str(source)!r} is neither a .yaml file nor a preset{did_you_mean(config, preset_names())}; "
             f"presets: {', '.join(preset_names())}."
         )
-    folder = data_folder("training_configs")
-    raw = read_yaml(folder / f"{model}.yaml")
+    raw = read_yaml(path)
     if variant:
         if variant not in variant_names():
             raise ConfigError(
@@ -46,7 +59,7 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
                 f"variants: {', '.join(variant_names())}."
             )
         merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
-    return _beside(folder, raw), str(source)
+    return _beside(path.parent, raw), str(source)
 
 
 def named_config(config: Any, file: Path) -> str:
@@ -64,7 +77,7 @@ def named_config(config: Any, file: Path) -> str:
 
 def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     """
-    Lay ``variant`` over ``raw``, whose keys that exclude one of the variant's go.
+    Lay ``variant`` over ``raw``; a key of ``raw`` that excludes one of the variant's is dropped.
 
     The list ``remove`` of the variant takes keys of ``sae`` out that the new architecture does not have. A target ``k`` in its
     ``target_l0`` is the k of ``raw``.
@@ -80,6 +93,10 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
             continue
         _remove_rival(raw, key)
         if key == "target_l0":
+            if k is None and "k" in value.values():
+                raise ConfigError(
+                    "this variant is held at the k of the config it is laid over, which has no sae.k; give it one."
+                )
             value = {name: k if target == "k" else target for name, target in value.items()}
         if isinstance(value, dict) and isinstance(raw.get(key), dict):
             for changed in value:

@@ -14,12 +14,12 @@ from sae_lens_abstopk.config.checks import (
     check_sae,
     complete_widths,
     resolve_device,
-    sparsity_coefficient,
 )
 from sae_lens_abstopk.config.tracking_config import TrackingConfig, require_default
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 
 RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
 WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
@@ -55,7 +55,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
         n_batches_in_buffer (int): Contexts whose tokens are mixed.
         feature_sampling_window (int): Steps that the saved sparsity of latents is measured over.
-        from_pretrained_path (str, optional): Checkpoint of a run whose weights a new run starts from.
+        from_pretrained_path (str, optional): Checkpoint of a run, or a finished SAE, whose weights a new run starts from.
         dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is sae.dtype.
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
         activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
@@ -118,13 +118,13 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             self.llm_device = resolve_device("llm_device", self.llm_device)
         if self.act_store_device not in (None, "with_model"):
             self.act_store_device = resolve_device("act_store_device", self.act_store_device)
-        if not isinstance(self.logger, TrackingConfig):
+        if type(self.logger) is not TrackingConfig:  # a subclass would not outlive the copies that are made of it
             raise ConfigError(
-                f"logger={type(self.logger).__name__}(...) must be a TrackingConfig, from sae_lens_abstopk.config.tracking_config; "
+                f"logger={type(self.logger).__name__}(...) must be a TrackingConfig itself, from sae_lens_abstopk.config.tracking_config; "
                 "it takes the same arguments, and log_to_wandb is False by default."
             )
         for name, sae in self.all_saes.items():
-            where = "sae" if name == "sae" else f"companions.{name}"
+            where = section_of(name)
             if not isinstance(sae, TrainingSAEConfig):
                 raise ConfigError(
                     f"{where}={sae!r} must be the training config of an SAE, such as AbsTopKTrainingSAEConfig(...); load_config() "
@@ -133,13 +133,13 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         check_ranges(self)
         folders: dict[str, str] = {}  # some file systems do not tell upper from lower case
         for name in self.companions:
-            require_part_name(name, where="companions")
+            require_sae_name(name, where="companions")
             if (other := folders.setdefault(name.casefold(), name)) != name:
                 raise ConfigError(
                     f"companions: {other!r} and {name!r} differ only in case, and would share a folder on some systems; rename one."
                 )
         for name, sae in self.all_saes.items():
-            where = "sae" if name == "sae" else f"companions.{name}"
+            where = section_of(name)
             check_sae(sae, where=where)
             complete_widths(sae, where=where)
             if sae.reshape_activations == "hook_z" and not self.hook_name.endswith("_z"):
@@ -168,7 +168,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
                 )
             if getattr(sae, "jumprelu_sparsity_loss_mode", None) == "quadratic":
                 raise ConfigError(
-                    f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own ({name}.target_l0="
+                    f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own ({section_of(name)}.target_l0="
                     f"{getattr(sae, 'target_l0', None)}), and the two would work against each other; leave one of them out."
                 )
             if not 0 < target <= sae.d_sae:
@@ -222,7 +222,12 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
         )
 
 
-def require_part_name(name: str, *, where: str) -> None:
+def section_of(name: str) -> str:
+    """Where a config has the keys of the SAE ``name``."""
+    return "sae" if name == "sae" else f"companions.{name}"
+
+
+def require_sae_name(name: str, *, where: str) -> None:
     """
     Refuse what cannot be the name of an SAE beside others of a run.
 

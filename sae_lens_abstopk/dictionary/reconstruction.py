@@ -65,6 +65,7 @@ class ReconstructionSums:
         self.squared_error = 0.0
         self.relative_error = 0.0
         self.n_nonzero = 0
+        """Tokens with x != 0, which nMSE is over."""
         self.cosines = 0.0
         self.sum_x: torch.Tensor | float = 0.0
         self.sum_squared_x = 0.0
@@ -202,7 +203,7 @@ def evaluate_reconstruction(
         else:
             activations = passes.activations(tokens)
         tick()
-        kept, x = token_filter.kept(tokens, activations, passes.hook_name)
+        kept, x = token_filter.mask_and_rows(tokens, activations, passes.hook_name)
         replacements = {ZERO: torch.zeros_like(x)} if ablates else {}
         for name, sae in saes.items():
             codes = sae.encode(x)

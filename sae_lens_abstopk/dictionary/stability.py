@@ -11,9 +11,6 @@ from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import signed_latents
 
-# latents of the larger of two SAEs of an evaluation that are still matched: about 4 GB, and minutes
-LARGEST_MATCHED = 16_384
-
 
 @dataclass(frozen=True)
 class DictionaryMatch:

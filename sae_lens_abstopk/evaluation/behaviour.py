@@ -13,13 +13,13 @@ from sae_lens.load_model import HookedProxyLM
 from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.intervals import mean_estimate
-from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.results import BehaviourRecord, Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval
 from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal
+from sae_lens_abstopk.evaluation.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.activation_edits import intervene

@@ -44,8 +44,9 @@ def compare(
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it
-    require_tokenizer(comparison.runs[0].config)
-    check_suite(chosen, comparison.runs[0].config.model_name)
+    cfg = comparison.runs[0].config
+    require_tokenizer(cfg)
+    check_suite(chosen, cfg.model_name, cfg.model_from_pretrained_kwargs)
     saes, groups = comparison.saes_and_groups()
     refuse_to_lose(out / "results", map(str, saes.values()), chosen)
     run_comparison(comparison, console=console)

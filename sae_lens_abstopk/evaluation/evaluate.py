@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 from sae_lens import SAE
-from transformers import AutoTokenizer
 
-from sae_lens_abstopk.config.model_config import name_on_hub, read_model_config
+from sae_lens_abstopk.config.model_config import read_model_config
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.parts import Parts, Progress
+from sae_lens_abstopk.evaluation.parts import Parts
 from sae_lens_abstopk.evaluation.probing_part import (
     ProbedTask,
     probe_on_task,
@@ -42,17 +40,19 @@ from sae_lens_abstopk.evaluation.results import (
 )
 from sae_lens_abstopk.evaluation.stability_part import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.steering_part import check_prompts, check_steering, steer_on_task
+from sae_lens_abstopk.evaluation.subjects import Subjects, load_subject_saes
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.evaluation.text_results import read_text
 from sae_lens_abstopk.folder_lock import run_folder_lock
 from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.language_model import load_tokenizer
 from sae_lens_abstopk.one_or_more import one_or_more
-from sae_lens_abstopk.provenance import code, environment
+from sae_lens_abstopk.provenance import code_digest, environment
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.activation_cache import activation_facts
-from sae_lens_abstopk.training.progress import stages_bar
+from sae_lens_abstopk.training.progress import StageProgress, stages_bar
 
 RESULTS_FILENAME = "results.json"
 
@@ -69,7 +69,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     console: Console | None = None,
-    on_progress: Progress | None = None,
+    on_progress: StageProgress | None = None,
 ) -> Results:
     """
     Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
@@ -129,17 +129,17 @@ def evaluate(
     return results
 
 
-def check_suite(suite: Suite, model_name: str) -> None:
+def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | None = None) -> None:
     """
-    Refuse a suite that could not be run on SAEs of a model, for somebody who is to train them first.
+    Refuse a suite that could not be run on SAEs of a model, loaded with these options, for somebody who is to train them first.
 
     Raises:
         ConfigError: a task, what it needs, or the model will not do.
     """
     tasks = tasks_of_suite(suite)
     if suite.steering:
-        read_model_config(model_name)
-        check_prompts(AutoTokenizer.from_pretrained(name_on_hub(model_name)), tasks, suite.steering)
+        read_model_config(model_name, loaded_with)
+        check_prompts(load_tokenizer(model_name, loaded_with), tasks, suite.steering)
 
 
 def refuse_to_lose(
@@ -208,7 +208,7 @@ class _Evaluation:
     out: Path
     groups: Mapping[str, str]
     seed: int
-    on_progress: Progress
+    on_progress: StageProgress
 
     def results(self) -> Results:
         subjects = self.subjects
@@ -228,7 +228,7 @@ class _Evaluation:
                     [name, _identity_of(subjects.sources[name]), config_facts(sae)]
                     for name, sae in subjects.saes.items()
                 ],
-                "code": [code(), environment(subjects.device)],
+                "code": [code_digest(), environment(subjects.device)],
             },
         )
         on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)

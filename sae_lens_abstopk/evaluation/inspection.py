@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.results import Results, read_results
+from sae_lens_abstopk.evaluation.sae_loading import Source
+from sae_lens_abstopk.evaluation.subjects import open_subjects
 from sae_lens_abstopk.evaluation.text_results import OnText, read_text, text_results
 
 # kept of each pole of each latent
@@ -26,7 +27,7 @@ class Inspection(NamedTuple):
 
 
 def inspect_saes(
-    folders: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    saes: Source | Sequence[Source] | Mapping[str, Source],
     *,
     model_name: str | None = None,
     text: str | None = None,
@@ -38,8 +39,7 @@ def inspect_saes(
     Measure SAEs that read one hook of one model, on text that they were not trained on where the run kept some back.
 
     Args:
-        folders: One or several SAE folders, by name if they are to be called other than their labels; run settings come
-            from the ``config.yaml`` in the first or in the folder above it.
+        saes: One or several, as :func:`~.subjects.open_subjects` takes them.
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to evaluate on, rounded up to whole batches.
@@ -49,7 +49,7 @@ def inspect_saes(
     Raises:
         ConfigError: an SAE cannot be loaded, the SAEs read different hooks, or model or text are unknown.
     """
-    subjects = open_subjects(folders, model_name=model_name, text=text, device=device)
+    subjects = open_subjects(saes, model_name=model_name, text=text, device=device)
     found = read_text(subjects, n_tokens, contexts=CONTEXTS, on_progress=on_progress)
     results = text_results(subjects, found, suite=INSPECTION, settings={"tokens": n_tokens})
     return Inspection(results, found, subjects.tokenizer)

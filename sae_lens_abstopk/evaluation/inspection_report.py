@@ -14,13 +14,16 @@ from sae_lens_abstopk.evaluation.inspection import Inspection
 from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.terminal_text import printable
 
-# blue and orange, told apart by every common kind of colour vision
 POLE_NAMES = ("positive", "negative")
+# blue and orange, told apart by every common kind of colour vision
 POLE_STYLES = ("bold white on blue", "bold black on orange1")
 
 
 def print_inspection(inspection: Inspection, console: Console, *, latents: int = 3) -> None:
-    """Print the table of ``inspection`` and, for each signed SAE, its ``latents`` most two-sided latents."""
+    """
+    Print the table of ``inspection`` and, for each SAE that fires on its negative side, the first ``latents`` of
+    :meth:`PoleContexts.suggested`.
+    """
     console.print(metrics_table(inspection))
     console.print(_footnote(inspection), markup=False)
     for name, found in inspection.on_text.reconstruction.items():

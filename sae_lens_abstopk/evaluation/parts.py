@@ -13,9 +13,6 @@ from sae_lens_abstopk.files import why_not_written, write_whole
 
 T = TypeVar("T")
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
-
 
 class Parts:
     """

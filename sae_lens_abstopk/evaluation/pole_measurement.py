@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.loading import open_subjects
+from sae_lens_abstopk.evaluation.subjects import open_subjects
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
@@ -40,7 +40,7 @@ def measure_poles(
     sums = PoleActivitySums(sae.cfg.d_sae)
     for done, tokens in enumerate(batches, 1):
         activations = passes.activations(tokens)
-        _, x = subjects.token_filter.kept(tokens, activations, passes.hook_name)
+        _, x = subjects.token_filter.mask_and_rows(tokens, activations, passes.hook_name)
         codes = sae.encode(x)
         require_finite_codes(codes, f"the SAE in {folder}")
         sums.update(codes)

@@ -8,16 +8,16 @@ import torch
 from pydantic import BaseModel
 from sae_lens import SAE
 
-from sae_lens_abstopk.evaluation.loading import Subjects
-from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
-from sae_lens_abstopk.evaluation.records import task_record
+from sae_lens_abstopk.evaluation.records import sae_task_record
 from sae_lens_abstopk.evaluation.results import PCARecord, TaskRecord
+from sae_lens_abstopk.evaluation.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite_tasks import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.representations import represent
+from sae_lens_abstopk.training.progress import StageProgress
 
 # text that untrained SAEs are centred on and given their L0 by
 UNTRAINED_TOKENS = 4096
@@ -40,7 +40,7 @@ def probe_on_task(
     *,
     untrained: Mapping[str, SAE[Any]],
     seed: int,
-    on_progress: Progress,
+    on_progress: StageProgress,
 ) -> ProbedTask:
     """Probe every SAE on one task; ``untrained`` are those of :func:`untrained_saes`, or none where there is no control."""
     saes, name = subjects.saes, task.name
@@ -79,7 +79,7 @@ def probe_on_task(
             test_groups=first.n_test_groups,
             majority=first.majority,
             fallbacks=representations.fallbacks._asdict(),
-            saes={sae: task_record(found, saes[sae].W_dec) for sae, found in probes.items()},
+            saes={sae: sae_task_record(found, saes[sae].W_dec) for sae, found in probes.items()},
             pca=PCARecord(
                 coordinates=[(float(x), float(y)) for x, y in pca.coordinates],
                 labels=labels[rows].tolist(),
@@ -98,7 +98,7 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
     kept = []
     for batch in tokens:
         activations = subjects.passes.activations(batch)
-        kept.append(subjects.token_filter.kept(batch, activations, subjects.passes.hook_name)[1])
+        kept.append(subjects.token_filter.mask_and_rows(batch, activations, subjects.passes.hook_name)[1])
     x = torch.cat(kept)
     return {name: untrained_sae(sae, x, seed=seed) for name, sae in subjects.saes.items()}
 

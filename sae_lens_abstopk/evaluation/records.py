@@ -15,7 +15,6 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from sae_lens_abstopk.dictionary.geometry import antipodal_pairs
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.probing.code_probes import CoveringLatent, SingleLatent
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes
 from sae_lens_abstopk.evaluation.results import (
@@ -39,6 +38,7 @@ from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import PoleEffect
+from sae_lens_abstopk.evaluation.subjects import Subjects
 from sae_lens_abstopk.files import file_sha256, home_as_tilde
 from sae_lens_abstopk.provenance import commit, environment
 
@@ -75,12 +75,12 @@ def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERe
         d_in=sae.cfg.d_in,
         d_sae=sae.cfg.d_sae,
         weights_sha256=digest,
-        training=training_record(sae),
+        training=training_facts(sae),
         group=group,
     )
 
 
-def training_record(sae: SAE[Any]) -> dict[str, Any]:
+def training_facts(sae: SAE[Any]) -> dict[str, Any]:
     """What the metadata of an SAE say of its training, and its k where it still has one."""
     recorded = (
         *("training_architecture", "training_tokens", "training_architecture_details", "context_size"),
@@ -152,7 +152,7 @@ def geometry_record(sae: SAE[Any]) -> GeometryRecord:
     )
 
 
-def task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
+def sae_task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
     """Of one SAE, with the decoder ``W_dec`` [d_sae, d_in], on one task."""
     codes = probes.codes
     direction = torch.tensor(probes.activations.difference_in_means.direction, dtype=torch.float64)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.measurable import require_measurable
 from sae_lens_abstopk.saes.heads import with_flat_heads
+from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
 
 Source = SAE[Any] | str | Path
 """An SAE in memory, a folder, or ``RELEASE:SAE_ID``."""
@@ -40,6 +41,7 @@ def load_sae(source: Source) -> SAE[Any]:
 def load_as_saved(source: str | Path) -> SAE[Any]:
     """The same from a folder or release, whatever it is, which reads activations of the shape that SAELens loads it for."""
     folder = Path(source)
+    import_architectures()
     if is_release(source):
         return _from_release(str(source))
     if not folder.is_dir():
@@ -57,7 +59,9 @@ def load_as_saved(source: str | Path) -> SAE[Any]:
                 "finished run, or let the run go on with --resume."
             ) from None
         if error.args[0] == json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8")).get("architecture"):
-            remedy = f"SAELens knows no architecture {error}; import the package that registers it"
+            remedy = (
+                f"SAELens knows no architecture {error}; import the module that registers it, or name it in {VARIABLE}"
+            )
         else:
             remedy = (
                 f"its {SAE_CFG_FILENAME} lacks {error}, so it is no SAE in SAELens's format. One of eai-sparsify is read by "

@@ -11,13 +11,15 @@ from sae_lens import SAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.config.presets import flat_keys
-from sae_lens_abstopk.dictionary.stability import LARGEST_MATCHED, match_saes
+from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.results import StabilityRecord
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 from sae_lens_abstopk.training.same_run import HARMLESS
 from sae_lens_abstopk.yaml_files import read_yaml
 
+# latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
+LARGEST_MATCHED = 16_384
 # keys in which the runs of two seeds may differ: shuffled text cannot share a cache
 _OF_A_SEED = HARMLESS | {"seed", "activation_cache"}
 

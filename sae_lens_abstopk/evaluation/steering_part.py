@@ -9,8 +9,6 @@ import torch
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.behaviour import measure_behaviour
-from sae_lens_abstopk.evaluation.loading import Subjects
-from sae_lens_abstopk.evaluation.parts import Progress
 from sae_lens_abstopk.evaluation.probing_part import ProbedTask
 from sae_lens_abstopk.evaluation.records import steering_record
 from sae_lens_abstopk.evaluation.results import SteeringRecord
@@ -20,10 +18,12 @@ from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interv
 from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
+from sae_lens_abstopk.evaluation.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.generation import require_chat_template
 from sae_lens_abstopk.saes.heads import require_all_heads
+from sae_lens_abstopk.training.progress import StageProgress
 
 # tokens that the scale of a latent is estimated on
 SCALE_TOKENS = 16_384
@@ -76,7 +76,7 @@ def steer_on_task(
     options: SteeringOptions,
     *,
     seed: int,
-    on_progress: Progress,
+    on_progress: StageProgress,
 ) -> dict[str, SteeringRecord]:
     """
     Steer the task that the suite calls ``name`` with the best latent of every SAE.

@@ -9,9 +9,9 @@ import torch
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import Observer, Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.examples import examples
-from sae_lens_abstopk.evaluation.loading import Subjects
 from sae_lens_abstopk.evaluation.records import reconstruction_record, run_facts, sae_record
 from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.subjects import Subjects
 
 
 class OnText(NamedTuple):

@@ -44,13 +44,13 @@ def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
                 f"{l0:.1f}",
                 f"{sae.collected.sums.fvu():.3f}",
                 f"{len(sae) - found.live_latents:,}",
-                f"{found.dead_poles - sae.closed_poles:,}" if sae.is_signed else "–",
-                f"{sae.closed_poles:,}" if sae.is_signed else "–",
-                f"{found.mean_two_sidedness:.2f}" if sae.is_signed else "–",
+                f"{found.dead_poles - sae.closed_poles:,}" if sae.fires_negatively else "–",
+                f"{sae.closed_poles:,}" if sae.fires_negatively else "–",
+                f"{found.mean_two_sidedness:.2f}" if sae.fires_negatively else "–",
             )
         )
     first = saes[0]
-    latents = [(first.name, first[i], first.is_signed) for i in first.collected.suggested(CARDS)]
+    latents = [(first.name, first[i], first.fires_negatively) for i in first.collected.suggested(CARDS)]
     return _environment().get_template("notebook.html.j2").render(about=about, rows=rows, latents=latents)
 
 

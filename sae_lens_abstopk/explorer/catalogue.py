@@ -74,7 +74,7 @@ class Catalogue:
         return list(self.collected.cofiring.top(self._neighbours))
 
     @property
-    def is_signed(self) -> bool:
+    def fires_negatively(self) -> bool:
         """Whether any latent fired on its negative side."""
         return bool(self.collected.pole_counts[1].any())
 

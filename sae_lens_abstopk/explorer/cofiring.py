@@ -28,7 +28,7 @@ class Cofiring(NamedTuple):
 
 
 class CofiringSample:
-    """The signs of the codes on the first tokens shown of a batch, up to ``n_tokens`` in all."""
+    """The signs of the codes on one token in ``ONE_IN`` of each batch, drawn at random, up to ``n_tokens`` in all."""
 
     def __init__(self, d_sae: int, n_tokens: int) -> None:
         self.d_sae, self.n_tokens = d_sae, n_tokens

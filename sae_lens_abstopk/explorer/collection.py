@@ -26,7 +26,7 @@ from sae_lens_abstopk.files import why_not_written
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.provenance import code, environment
+from sae_lens_abstopk.provenance import code_digest, environment
 from sae_lens_abstopk.saes.codec import require_finite_codes
 
 SECONDS_BETWEEN_SAVES = 300.0
@@ -154,7 +154,7 @@ def collect(
     """
     identity = _identity(saes, settings) | {
         "model": [_sampled_weights(passes.model), passes.autocast],
-        "code or environment": [code(), environment(next(iter(saes.values())).device)],
+        "code or environment": [code_digest(), environment(next(iter(saes.values())).device)],
         "hook": passes.hook_name,
         "kept tokens": repr(token_filter),
         "format": FORMAT,
@@ -172,7 +172,7 @@ def collect(
     digest, saved_at = _digest(batches[:done]), time.monotonic()
     for number, tokens in enumerate(batches[done:], start=done + 1):
         activations = passes.activations(tokens)
-        kept, x = token_filter.kept(tokens, activations, passes.hook_name)
+        kept, x = token_filter.mask_and_rows(tokens, activations, passes.hook_name)
         where = kept.nonzero()
         for name, sae in saes.items():
             codes = sae.encode(x)

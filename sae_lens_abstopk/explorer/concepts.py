@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.probing.method_names import SINGLE, is_control
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, called, read_merged
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
-from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, is_control
 from sae_lens_abstopk.evaluation.results import Interval, Results, SAETaskRecord, SteeringRecord
 from sae_lens_abstopk.explorer.data_files import short
 
@@ -39,7 +39,7 @@ def load_concepts(
     }
     if not any(known.values()):
         raise ConfigError(
-            f"{', '.join(called(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has the weights of "
+            f"{', '.join(names_in_errors(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has the weights of "
             f"{', '.join(saes)}; evaluate these with `abstopk eval`, or name the results of the same run."
         )
     found = (_concept(task, known, merged) for task in merged.tasks)

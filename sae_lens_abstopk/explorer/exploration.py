@@ -1,6 +1,6 @@
 """``explore``: collect what the latents of an SAE react to and show both poles of each, in a notebook or as a site."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,11 +12,11 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS
-from sae_lens_abstopk.evaluation.loading import Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.measurable import PROCESSING
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.evaluation.sae_loading import Source
+from sae_lens_abstopk.evaluation.subject_config import WEIGHTS
+from sae_lens_abstopk.evaluation.subjects import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.weight_processing import PROCESSING
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
@@ -33,10 +33,9 @@ from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
 from sae_lens_abstopk.terminal_text import PrintableConsole
-from sae_lens_abstopk.training.progress import stages_bar
+from sae_lens_abstopk.training.progress import PassProgress, stages_bar
 
 NEIGHBOURS = 6
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Exploration:
         if name not in self.saes:
             raise ConfigError(f"sae={name!r} was not explored; use one of {', '.join(self.saes)}.")
         try:
-            return LatentCard(name, self.saes[name][index], signed=self.saes[name].is_signed)
+            return LatentCard(name, self.saes[name][index], signed=self.saes[name].fires_negatively)
         except IndexError as error:
             raise ConfigError(str(error)) from None
 
@@ -79,7 +78,7 @@ class Exploration:
             )
         return scale
 
-    def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: Progress | None = None) -> Self:
+    def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
         """
         The same with ``latents`` of the first SAE named by a language model, which is checked on planted ones first.
 
@@ -99,7 +98,7 @@ class Exploration:
         """The ``n`` latents of the first SAE to look at first, as :meth:`Collector.suggested` ranks them."""
         return next(iter(self.saes.values())).collected.suggested(n)
 
-    def write(self, folder: str | Path, *, on_progress: Progress | None = None) -> Path:
+    def write(self, folder: str | Path, *, on_progress: PassProgress | None = None) -> Path:
         """Write a static site that opens from disk; returns its first page. Errors are those of :func:`write_site`."""
         return write_site(
             list(self.saes.values()), self.about, Path(folder), concepts=self.concepts, on_progress=on_progress
@@ -121,8 +120,8 @@ def explore(
     results: str | Path | Results | Sequence[str | Path | Results] = (),
     device: str = "auto",
     console: Console | None = None,
-    on_progress: Progress | None = None,
-    on_steered: Progress | None = None,
+    on_progress: PassProgress | None = None,
+    on_steered: PassProgress | None = None,
 ) -> Exploration:
     """
     Collect, in one pass over a text, what both poles of every latent react to.

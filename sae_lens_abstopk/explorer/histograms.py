@@ -4,9 +4,6 @@ import math
 
 import torch
 
-# the first range of a latent is the power of two above its first firing's strength over this many doublings; bins that
-# turn out too narrow are merged exactly, bins too wide cannot be split
-HEADROOM = 3
 OCTAVES, BINS_AN_OCTAVE = 10, 16
 
 
@@ -14,8 +11,8 @@ class GrowingHistograms:
     """
     Counts of |code| in ``bins`` equal bins from 0 to ``limit`` for both poles of each latent.
 
-    When a code exceeds a latent's ``limit``, the limit doubles and neighbouring bins merge, which loses nothing but
-    resolution. Both poles share one limit, so that a signed histogram is symmetric about zero.
+    The limit is at first the power of two that the largest of a latent's first codes reaches. When a code exceeds it, the
+    limit doubles and neighbouring bins merge, which loses nothing but resolution. Both poles share one limit, so that a signed histogram is symmetric about zero.
     """
 
     def __init__(self, d_sae: int, bins: int = 32) -> None:
@@ -29,7 +26,7 @@ class GrowingHistograms:
         largest = torch.zeros_like(self.limit).scatter_reduce_(0, latents, strengths, "amax")
         new = (self.limit == 0) & (largest > 0)
         smallest = torch.finfo(torch.float32).tiny
-        self.limit[new] = torch.exp2(largest[new].log2().floor() + 1 - HEADROOM).clamp(min=smallest)
+        self.limit[new] = torch.exp2(largest[new].log2().ceil()).clamp(min=smallest)
         while len(small := (largest > self.limit).nonzero()[:, 0]):
             merged = self.counts[:, small].unflatten(-1, (-1, 2)).sum(-1, dtype=torch.int32)
             self.counts[:, small] = torch.cat([merged, torch.zeros_like(merged)], dim=-1)
@@ -43,7 +40,8 @@ class LogHistograms:
     """
     Counts of |code| in equal bins of its logarithm for both poles of each latent, below a limit that grows with what is seen.
 
-    A bin is 4.4 % wide, whatever the largest code is; what is under a 480th of it is in the lowest bin.
+    A bin is 4.4 % wide, whatever the largest code is: codes down to a 480th of it are told apart; all below a 980th are in
+    the lowest bin.
     """
 
     def __init__(self, d_sae: int) -> None:

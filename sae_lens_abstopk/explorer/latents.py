@@ -99,7 +99,7 @@ class Latent:
     limit: float
     """End of the histograms."""
     norm: float
-    """Of the decoder row."""
+    """Of what a code of 1 writes."""
     aligned: tuple[Neighbour, ...]
     opposed: tuple[Neighbour, ...]
     cofiring: tuple[Cofiring, ...]

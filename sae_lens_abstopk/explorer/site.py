@@ -128,7 +128,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
     return {
         "architecture": sae.architecture,
         "tokens": collected.n_tokens,
-        "signed": sae.is_signed,
+        "signed": sae.fires_negatively,
         "summary": {
             "fvu": short(collected.sums.fvu()),
             "nmse": short(collected.sums.nmse()),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, called, read_merged
+from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.figures.of_saes import fvu_figure, two_sidedness_figure
@@ -80,7 +80,7 @@ def write_figure(
     with paper_style():
         drawn = KINDS[kind].draw(found)
         if drawn is None:
-            named = ", ".join(called(given))
+            named = ", ".join(names_in_errors(given))
             raise ConfigError(f"{named}: kind={kind!r} has nothing to draw: {KINDS[kind].lacks}.")
         try:
             # without the date, the same results give the same file

@@ -2,15 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from sae_lens_abstopk.evaluation.probing.method_names import ON_ACTIVATIONS, PERMUTED, SINGLE, UNTRAINED
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.reports.report_plots import offsets
-from sae_lens_abstopk.evaluation.reports.task_tables import (
-    ON_ACTIVATIONS,
-    PERMUTED,
-    SINGLE,
-    UNTRAINED,
-    activation_probes,
-)
+from sae_lens_abstopk.evaluation.reports.plot_style import offsets
+from sae_lens_abstopk.evaluation.reports.task_tables import activation_probes
 from sae_lens_abstopk.figures.style import GREY, INK, Mark, draw_intervals, legend_below, marks, name_rows, panels
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.evaluation.examples import CONTEXTS
-from sae_lens_abstopk.evaluation.loading import open_subjects, weights_of
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
+from sae_lens_abstopk.evaluation.subjects import open_subjects, weights_of
 from sae_lens_abstopk.evaluation.text_results import read_text, text_results
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of

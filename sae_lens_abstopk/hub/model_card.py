@@ -14,7 +14,7 @@ from sae_lens_abstopk.hub.manifest import Manifest, NumberWithInterval
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.results import CONCEPT_NAMES, RESULT_NAMES
 from sae_lens_abstopk.model.hook_places import transformer_lens_name
-from sae_lens_abstopk.saes.load_note import needs_import
+from sae_lens_abstopk.saes.load_note import needed_import
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 
 TEMPLATE = "model_card.md.jinja"
@@ -49,6 +49,7 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(files("sae_lens_abstopk.hub").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    imports = {sae_id: needed_import(sae.architecture) for sae_id, sae in saes.items()}
     return template.render(
         metadata=metadata.to_yaml().strip(),
         title=repo_id.rpartition("/")[2],
@@ -65,8 +66,12 @@ def model_card(manifest: Manifest, repo_id: str, revision: str = "main") -> str:
         of_bridge=any(name.endswith(".hook_out") for name in in_transformer_lens.values()),
         of_transformers=any("hook_" not in (sae.training.get("hook_name") or "hook_") for sae in saes.values()),
         selects=any(key in sae.training for sae in own.values() for key in SELECTION_KEYS),
-        stock=[sae_id for sae_id, sae in saes.items() if not needs_import(sae.architecture)],
-        registered=[sae_id for sae_id, sae in saes.items() if needs_import(sae.architecture)],
+        stock=[sae_id for sae_id, module in imports.items() if module is None],
+        by_import={
+            module: [sae_id for sae_id, needed in imports.items() if needed == module]
+            for module in imports.values()
+            if module
+        },
         mirrors=[sae_id for sae_id, sae in saes.items() if sae.mirror_of],
         measured=measured,
         rough=[

@@ -63,7 +63,7 @@ def publish(
     license: str | None = None,
     base_model: str | None = None,
     overwrite: bool = False,
-    dry_run: str | Path | None = None,
+    dry_run_folder: str | Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Published:
     """
@@ -92,7 +92,7 @@ def publish(
         base_model: Hub id of the model, where the metadata name a folder; the folder's name is kept as ``model_weights``
             where it is another, since its weights may be too.
         overwrite: Replace files that are there with other content, and the licence.
-        dry_run: Write the whole release into this folder, new or empty, and ask nothing of the Hub.
+        dry_run_folder: Write the whole release into this folder, new or empty, and ask nothing of the Hub.
         on_progress: Called with (batches measured, batches in all).
 
     Raises:
@@ -100,7 +100,7 @@ def publish(
             weights that are replaced would stay; nothing was sent.
         HubError: the Hub, or the way to it, said no; the release is there whole or not at all.
     """
-    _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run=dry_run)
+    _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run_folder=dry_run_folder)
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
     if measure and len(folders) < len(saes):
         in_memory = ", ".join(sae_id for sae_id in saes if sae_id not in folders)
@@ -114,7 +114,7 @@ def publish(
     for path in one_or_more(results or ()):
         known |= results_by_id(results_of_file(Path(path)), saes)
     if measure:
-        if dry_run is None:  # what the Hub refuses is told before anything is measured
+        if dry_run_folder is None:  # what the Hub refuses is told before anything is measured
             require_login(repo_id)
             Remote.find(repo_id, revision, private=private)
             named = ModelCardData(license=license, base_model=base_model, library_name="saelens")
@@ -127,9 +127,9 @@ def publish(
         folder = Path(temporary) / "release"
         folder.mkdir()
         staged = stage(saes, folder, with_mirror=with_mirror, results=known, poles=poles, base_model=base_model)
-        if dry_run is not None:
+        if dry_run_folder is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
-            shutil.copytree(folder, dry_run, dirs_exist_ok=True)
+            shutil.copytree(folder, dry_run_folder, dirs_exist_ok=True)
             return Published(repo_id, revision, None, tuple(paths), _files(staged, folder))
         remote = Remote.find(repo_id, revision, private=private)
         before = _manifest_at(remote)
@@ -156,12 +156,14 @@ def publish(
         return Published(repo_id, revision, commit, tuple(changed), _files(staged, folder))
 
 
-def _require_publishable(saes: Iterable[str], repo_id: str, *, with_mirror: bool, dry_run: str | Path | None) -> None:
+def _require_publishable(
+    saes: Iterable[str], repo_id: str, *, with_mirror: bool, dry_run_folder: str | Path | None
+) -> None:
     """Refuse what can be refused without a look at any SAE."""
     require_repo_id(repo_id)
     require_ids(list(saes), with_mirror=with_mirror)
-    if dry_run is not None:
-        require_empty(Path(dry_run))
+    if dry_run_folder is not None:
+        require_empty(Path(dry_run_folder))
 
 
 def _require_room(saes: Mapping[str, SAE[Any] | Path | str], *, with_mirror: bool) -> None:

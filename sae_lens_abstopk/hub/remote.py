@@ -1,17 +1,18 @@
 """A repository on the Hub: what it holds, and one commit on top of that."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
 
 from sae_lens_abstopk.errors import ConfigError, HubError
+from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.hub.requests import ask, status_of
 
-BLOCK = 2**20
+SHA256_DIGITS = 64
 # of the thousand that the Hub takes in one request
 PATHS_AT_ONCE = 500
 # other statuses may come after a try that did commit, and whose answer was lost
@@ -100,7 +101,7 @@ class Remote:
 
     def same(self, files: Mapping[str, Path]) -> dict[str, bool]:
         """For those of ``files`` that are there already, by path, whether they have the same bytes."""
-        return {path: digest in local_hashes(files[path]) for path, digest in self.hashes(files).items()}
+        return {path: digest == _local_hash(files[path], digest) for path, digest in self.hashes(files).items()}
 
     def commit_files(self, files: Mapping[str, Path], deleted: Iterable[str], message: str) -> str:
         """
@@ -153,11 +154,6 @@ def require_login(repo_id: str) -> None:
         raise HubError(f"{doing} failed: the token may only read; use one with write access.")
 
 
-def local_hashes(path: Path) -> tuple[str, str]:
-    """The two hashes by which the Hub may know the file at ``path``: sha256, and git's sha1."""
-    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            sha256.update(block)
-            git.update(block)
-    return sha256.hexdigest(), git.hexdigest()
+def _local_hash(path: Path, digest: str) -> str:
+    """The hash of a file by which the Hub knows it: sha256, as long as ``digest`` then is, of large ones, git's sha1 of small ones."""
+    return file_sha256(path) if len(digest) == SHA256_DIGITS else git_hash(path.read_bytes())

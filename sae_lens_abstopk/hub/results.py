@@ -10,10 +10,10 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation import results as measured
+from sae_lens_abstopk.evaluation import results as evaluated
 from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, SINGLE, UNTRAINED
 from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.reports.task_tables import SINGLE, UNTRAINED
 from sae_lens_abstopk.evaluation.sae_loading import load_as_saved
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 
@@ -48,7 +48,7 @@ def results_of_file(path: Path) -> dict[str, PublishedResults]:
     Raises:
         ConfigError: there is no such file, or it is not one of those.
     """
-    return results_of(measured.read_results(path))
+    return results_of(evaluated.read_results(path))
 
 
 def results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
@@ -67,7 +67,7 @@ def results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
     return found
 
 
-def results_of(document: measured.Results) -> dict[str, PublishedResults]:
+def results_of(document: evaluated.Results) -> dict[str, PublishedResults]:
     """The results in ``document``, by the name that the SAE has there."""
     found = {}
     for name, record in document.reconstruction.items():
@@ -165,16 +165,16 @@ def with_measured(
 
 def _concept(
     task: str,
-    about: measured.TaskRecord,
-    found: measured.SAETaskRecord,
-    steering: measured.SteeringRecord | None,
+    about: evaluated.TaskRecord,
+    found: evaluated.SAETaskRecord,
+    steering: evaluated.SteeringRecord | None,
 ) -> ConceptResult:
     probes = found.probes
     steered = steering.interventions.get("latent") if steering else None
     intervals = {
         "auroc": probes[SINGLE].auroc if SINGLE in probes else None,
         "untrained": probes[SINGLE + UNTRAINED].auroc if SINGLE + UNTRAINED in probes else None,
-        "difference_in_means": probes["difference in means"].auroc if "difference in means" in probes else None,
+        "difference_in_means": probes[DIFFERENCE_IN_MEANS].auroc if DIFFERENCE_IN_MEANS in probes else None,
         "coverage": found.latent.coverage,
         "to_a": steered.towards_a.log_odds if steered else None,
         "to_b": steered.towards_b.log_odds if steered else None,
@@ -196,7 +196,7 @@ def _concept(
     )
 
 
-def _unmatched(steered: measured.InterventionRecord) -> tuple[str, ...]:
+def _unmatched(steered: evaluated.InterventionRecord) -> tuple[str, ...]:
     """The numbers that are not at matched cost; symmetry is of both directions."""
     found = [name for name, effect in (("to_a", steered.towards_a), ("to_b", steered.towards_b)) if not effect.reached]
     return (*found, "symmetry") if found else ()

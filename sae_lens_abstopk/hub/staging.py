@@ -14,9 +14,9 @@ from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.loading import without_path
 from sae_lens_abstopk.evaluation.measurable import require_scale
 from sae_lens_abstopk.evaluation.sae_loading import load_as_saved, require_finite
+from sae_lens_abstopk.evaluation.subjects import without_path
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,

@@ -1,13 +1,13 @@
 """Both poles of every latent as two features, in the JSON that SAEDashboard makes for Neuronpedia."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from sae_lens.util import extract_layer_from_tlens_hook_name
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.catalogue import Catalogue
@@ -173,10 +173,10 @@ def layer_of(hook: str) -> int:
     Raises:
         ConfigError: it names none.
     """
-    match = re.search(r"\.(\d+)(?:\.|$)", hook)
-    if match is None:
+    layer = extract_layer_from_tlens_hook_name(hook)
+    if layer is None:
         raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")
-    return int(match[1])
+    return layer
 
 
 def _json(content: Any) -> str:

@@ -29,15 +29,15 @@ class _Site:
     def __init__(self, model: nn.Module, place: HookPlace) -> None:
         self.entries: list[_Entry] = []
         self._name, self._n_calls = place.name, 0
-        self._reader = PassReader(model, place.reader)
+        self._pass_reader = PassReader(model, place.entered)
         self._open = ExitStack()
-        self._open.enter_context(self._reader.watching())
+        self._open.enter_context(self._pass_reader.watching())
         # first among the hooks of the module, so that a cache of activations shows what the model went on with
         self._open.callback(place.module.register_forward_hook(self._edit_output, prepend=True).remove)
 
     def close(self) -> None:
         self._open.close()
-        if self._reader.n_passes and not self._n_calls:
+        if self._pass_reader.n_passes and not self._n_calls:
             warnings.warn(
                 f"the model ran, and {self._name} was not called, so nothing was changed there; take another name of the place, or "
                 "turn the hook on where the model has an option for it (use_hook_mlp_in, use_attn_in, use_attn_result)",
@@ -51,7 +51,7 @@ class _Site:
         return self._edited(output)
 
     def _edited(self, activations: torch.Tensor) -> torch.Tensor:
-        tokens = self._reader.current()
+        tokens = self._pass_reader.current()
         edited = activations
         for entry in list(self.entries):
             kept = tokens.kept(entry.token_filter, activations, prompt=entry.prompt)

@@ -27,7 +27,7 @@ class HookPlace(NamedTuple):
     name: str
     """As the model calls it, which may differ from the name that was asked for."""
     module: nn.Module
-    reader: nn.Module
+    entered: nn.Module
     """Called once a forward pass before ``module``: the transformers base model, or the TransformerLens block."""
 
 

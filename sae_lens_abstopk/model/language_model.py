@@ -2,17 +2,18 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from sae_lens.load_model import HookedProxyLM, load_model
-from sae_lens.util import extract_stop_at_layer_from_tlens_hook_name
+from sae_lens.util import extract_layer_from_tlens_hook_name, extract_stop_at_layer_from_tlens_hook_name
 from safetensors import SafetensorError
 from torch import nn
 from transformer_lens import HookedTransformer
 from transformer_lens.HookedRootModule import HookedRootModule
+from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk.config.model_config import model_shape, name_on_hub, read_model_config, why_no_model
@@ -78,8 +79,8 @@ def _check_name(cfg: TrainingConfig, model: nn.Module, layers: int) -> None:
     if cfg.hook_name in names:
         return
     residual = layer_names(model)
-    asked = re.search(r"\.(\d+)(?:\.|$)", cfg.hook_name)
-    if asked and int(asked[1]) >= layers:
+    asked = extract_layer_from_tlens_hook_name(cfg.hook_name)
+    if asked is not None and asked >= layers:
         nearest = residual[-1:]
     else:
         nearest = difflib.get_close_matches(cfg.hook_name, names, n=3) or residual[layers // 2 : layers // 2 + 1]
@@ -163,7 +164,7 @@ def require_tokenizer(cfg: TrainingConfig) -> None:
     failed: Exception | None = None
     tokenizer: Any = None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name_on_hub(cfg.model_name))
+        tokenizer = load_tokenizer(cfg.model_name, cfg.model_from_pretrained_kwargs)
     except Exception as error:  # each kind of tokenizer fails in its own way
         if not Path(cfg.model_name).exists():
             raise ConfigError(why_no_model(cfg.model_name, error)) from error
@@ -201,19 +202,15 @@ def load_language_model(cfg: TrainingConfig, hook_names: Sequence[str] | None = 
     try:
         if cfg.model_class_name == "TransformerBridge":
             model = load_bridge(cfg.model_name, str(cfg.llm_device), kwargs)
+        elif cfg.model_class_name == "AutoModelForCausalLM":
+            proxied = load_transformers_model(cfg.model_name, str(cfg.llm_device), kwargs)
+            proxied.config.get_text_config().use_cache = False  # of a pass that nothing goes on from
+            tokenizer = load_tokenizer(cfg.model_name, kwargs)
+            model = HookedProxyLM(proxied, tokenizer, hook_names=list(hook_names or [cfg.hook_name]))
         else:
-            hooked_transformer = cfg.model_class_name == "HookedTransformer"  # which has names of its own
             model = load_model(
-                cfg.model_class_name,
-                cfg.model_name if hooked_transformer else name_on_hub(cfg.model_name),
-                device=cfg.llm_device,
-                model_from_pretrained_kwargs=kwargs,
-                hook_names=list(hook_names or [cfg.hook_name]),
+                cfg.model_class_name, cfg.model_name, device=cfg.llm_device, model_from_pretrained_kwargs=kwargs
             )
-            if isinstance(model, HookedProxyLM):
-                proxied: Any = model.model
-                _cap_attention(proxied, kwargs)
-                proxied.config.get_text_config().use_cache = False  # of a pass that nothing goes on from
     except (ImportError, OSError, SafetensorError, TypeError, ValueError, *TRANSPORT_ERRORS) as error:
         raise ConfigError(why_no_model(cfg.model_name, error)) from error
     first = next(model.parameters(), None)
@@ -235,13 +232,23 @@ def _cap_attention(hf_model: Any, kwargs: dict[str, Any]) -> None:
 
 
 def load_bridge(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-
+    """A TransformerBridge of ``model_name``, a Hub id or a folder, on ``device``."""
+    # loaded here, as a bridge by itself takes no options of from_pretrained, and makes the model float32
+    hf_model, tokenizer = load_transformers_model(model_name, device, kwargs), load_tokenizer(model_name, kwargs)
     model_name = name_on_hub(model_name)
-    # A bridge finds a local folder only through a model that is loaded already.
-    hf_model: Any = AutoModelForCausalLM.from_pretrained(model_name, **kwargs)
-    _cap_attention(hf_model, kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(model_name)
-    if kwargs.get("device_map") is None:  # else it is where it is to be
-        hf_model = hf_model.to(device)
     return TransformerBridge.boot_transformers(model_name, hf_model=hf_model, tokenizer=tokenizer, device=device)
+
+
+def load_transformers_model(model_name: str, device: str, kwargs: dict[str, Any]) -> Any:
+    """The transformers model ``model_name`` on ``device``, or where a ``device_map`` of ``kwargs`` puts it."""
+    hf_model: Any = AutoModelForCausalLM.from_pretrained(name_on_hub(model_name), **kwargs)
+    _cap_attention(hf_model, kwargs)
+    return hf_model.to(device) if kwargs.get("device_map") is None else hf_model
+
+
+def load_tokenizer(model_name: str, loaded_with: Mapping[str, Any] | None) -> Any:
+    """The tokenizer of a model that is loaded with these options, which may let it run code of its own."""
+    options = {
+        key: value for key, value in (loaded_with or {}).items() if key in ("trust_remote_code", "code_revision")
+    }
+    return AutoTokenizer.from_pretrained(name_on_hub(model_name), **options)

@@ -55,10 +55,10 @@ class PassTokens:
 
 
 class PassReader:
-    """Is told of each forward pass by a hook on ``reader`` (see :class:`HookPlace`) and knows the tokens of the last."""
+    """Is told of each forward pass by a hook on ``entered`` (see :class:`HookPlace`) and knows the tokens of the last."""
 
-    def __init__(self, model: nn.Module, reader: nn.Module) -> None:
-        self.model, self.reader = model, reader
+    def __init__(self, model: nn.Module, entered: nn.Module) -> None:
+        self.model, self.entered = model, entered
         self.tokens: PassTokens | None = None
         self.n_passes = 0
         self._ids: torch.Tensor | None = None
@@ -69,16 +69,16 @@ class PassReader:
         if isinstance(self.model, HookedTransformer):
             handles = [
                 self.model.embed.register_forward_pre_hook(self._remember_ids),
-                self.reader.register_forward_pre_hook(self._read_block, with_kwargs=True),
+                self.entered.register_forward_pre_hook(self._read_block, with_kwargs=True),
             ]
         else:
-            read = _reads(self.reader.forward)
+            read = _reads(self.entered.forward)
 
             def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 self.tokens = read(args, kwargs)
                 self.n_passes += 1
 
-            handles = [self.reader.register_forward_pre_hook(before, with_kwargs=True)]
+            handles = [self.entered.register_forward_pre_hook(before, with_kwargs=True)]
         try:
             yield
         finally:
@@ -88,14 +88,14 @@ class PassReader:
 
     def current(self) -> PassTokens:
         """
-        The tokens of the pass that is running, which is the last that called ``reader``.
+        The tokens of the pass that is running, which is the last that called ``entered``.
 
         Raises:
-            ConfigError: ``reader`` was not called, or with neither ids nor embeddings.
+            ConfigError: ``entered`` was not called, or with neither ids nor embeddings.
         """
         if self.tokens is None:
             raise ConfigError(
-                f"the layers of this {type(self.model).__name__} run without a call of its {type(self.reader).__name__} that "
+                f"the layers of this {type(self.model).__name__} run without a call of its {type(self.entered).__name__} that "
                 "says by input_ids or inputs_embeds which tokens they are about; call the model itself or its generate (models with an "
                 "encoder and a decoder are not supported)."
             )

@@ -77,7 +77,7 @@ class TokenFilter:
         norms = activations.float().norm(dim=-1)
         return ~(norms > self.max_norm) | norms.isinf()
 
-    def kept(
+    def mask_and_rows(
         self, tokens: torch.Tensor, activations: torch.Tensor, hook_name: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """

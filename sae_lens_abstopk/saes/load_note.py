@@ -19,11 +19,11 @@ sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 NEEDS_IMPORT = """\
 # {architecture} SAE
 
-The architecture `{architecture}` is registered by the package `sae-lens-abstopk`. Without its import SAELens answers
+The architecture `{architecture}` is registered by the module `{module}`{of_package}. Without its import SAELens answers
 `KeyError: '{architecture}'`.
 
 ```python
-import sae_lens_abstopk  # registers {architecture}
+import {module}  # registers {architecture}
 from sae_lens import {loader}
 
 sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
@@ -31,16 +31,20 @@ sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 """
 
 
-def needs_import(architecture: str) -> bool:
-    """Whether SAELens knows ``architecture`` only once this package is imported."""
+def needed_import(architecture: str) -> str | None:
+    """The module that has to be imported before SAELens knows ``architecture``; None where it knows it by itself."""
     registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
-    package = __name__.partition(".")[0]
-    return any(found is not None and found[0].__module__.startswith(f"{package}.") for found in registered)
+    modules = {found[0].__module__.partition(".")[0] for found in registered if found is not None}
+    return min(modules - {"sae_lens"}, default=None)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
     """Write ``README.md`` into the SAE folder ``path``, unless there is one already."""
-    template = NEEDS_IMPORT if needs_import(architecture) else STOCK
+    module = needed_import(architecture)
+    template = NEEDS_IMPORT if module else STOCK
+    of_package = " of the package `sae-lens-abstopk`" if module == "sae_lens_abstopk" else ""
+    loader = "TrainingSAE" if training else "SAE"
     readme = Path(path) / "README.md"
     if not readme.exists():
-        readme.write_text(template.format(architecture=architecture, loader="TrainingSAE" if training else "SAE"))
+        note = template.format(architecture=architecture, loader=loader, module=module, of_package=of_package)
+        readme.write_text(note)

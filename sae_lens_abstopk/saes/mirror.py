@@ -62,7 +62,7 @@ def mirror(
     signed = require_signed(sae, "mirror")
     kept, dropped = None, 0.0
     if prune_dead_poles:
-        kept, dropped = _live_poles(signed.cfg.d_sae, pole_counts, dead_share)
+        kept, dropped = _kept_poles(signed.cfg.d_sae, pole_counts, dead_share)
     elif pole_counts is not None:
         raise ConfigError("pole_counts are for pruning alone; add prune_dead_poles=True, or leave them out.")
     weights = _doubled(signed)
@@ -156,7 +156,7 @@ def _doubled(sae: SignedSAE) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _live_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> tuple[torch.Tensor, float]:
+def _kept_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> tuple[torch.Tensor, float]:
     """Places in [positive poles, negative poles] that are kept, and the share of all firings that the others held."""
     if counts is None:
         raise ConfigError(

@@ -6,6 +6,7 @@ import torch
 from sae_lens import SAE, AbsTopKSAE, JumpReLUSAE
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.own_code import is_ours
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
 
 SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
@@ -33,12 +34,18 @@ def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
     Refuse what is not a signed SAE for inference.
 
     Raises:
-        ConfigError: ``sae`` has non-negative codes, or is one in training.
+        ConfigError: ``sae`` has non-negative codes, is one in training, or a subclass elsewhere that codes in another way.
     """
     if isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE):
+        changed = [method for method in ("encode", "decode", "get_activation_fn") if not is_ours(sae, method)]
+        if changed:
+            raise ConfigError(
+                f"{what} goes by how abstopk and signed_jumprelu code, and {type(sae).__name__} changes {' and '.join(changed)}; "
+                "it cannot be taken for one of them."
+            )
         return sae
     raise ConfigError(
         f"{what} needs a signed SAE for inference (abstopk, signed_jumprelu), and this is {sae.cfg.architecture()!r}. "
-        "A training SAE becomes one with save_inference_model(FOLDER) and SAE.load_from_disk(FOLDER); all other SAEs have "
-        "non-negative codes already and do not need this."
+        "A training SAE becomes one with save_inference_model(FOLDER) and SAE.load_from_disk(FOLDER); SAEs with "
+        "non-negative codes do not need this."
     )

@@ -1,4 +1,4 @@
-"""What every signed training SAE shares: centring, row norms, firing counts of each pole, files."""
+"""What every signed training SAE shares: centring, vector norms, firing counts of each pole, files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,16 +65,16 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     def __init__(self, cfg: SignedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cast(Any, cfg), use_error_term)
         self.register_buffer("pole_counts", torch.zeros(2, cfg.d_sae, dtype=torch.int64, device=self.device))
-        self._rows_may_have_moved = False  # a step moves them; those of a file may have a scale folded into them
+        self._vectors_may_have_moved = False  # a step moves them; those of a file may have a scale folded into them
 
     @override
     def training_forward_pass(self, step_input: TrainStepInput) -> TrainStepOutput:
-        self._rows_may_have_moved = True
-        self.normalize_rows()
+        self._vectors_may_have_moved = True
+        self.normalize_vectors()
         if step_input.n_training_steps == 0:
             initialize_b_dec(self, step_input.sae_in, self.cfg.b_dec_init_method)
         output = super().training_forward_pass(step_input)
-        self._rows_may_have_moved = True
+        self._vectors_may_have_moved = True
         self._count_poles(output.feature_acts, step_input.n_training_steps)
         output.metrics.update(
             dead_poles=lambda: self.pole_statistics().dead_poles,
@@ -83,31 +83,31 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         return output
 
     @torch.no_grad()
-    def normalize_rows(self) -> None:
-        """Project the rows that the config holds at norm 1, if an optimiser step may have moved them."""
+    def normalize_vectors(self) -> None:
+        """Project the vectors that the config holds at norm 1, if an optimiser step may have moved them."""
         # Folding the activation scale into the weights changes their norms for good: project before it, never after.
-        if not self._rows_may_have_moved:
+        if not self._vectors_may_have_moved:
             return
-        self._rows_may_have_moved = False
+        self._vectors_may_have_moved = False
         if self.cfg.unit_norm_encoder:
             self.W_enc.div_(self.W_enc.norm(dim=0, keepdim=True).clamp(min=1e-8))
         if self.cfg.unit_norm_decoder:
             self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-8))
 
     @contextmanager
-    def rows_normalized(self) -> Iterator[None]:
-        """The rows that the config holds at norm 1 have it in here, as they will when the next step is taken or the SAE is saved."""
+    def vectors_normalized(self) -> Iterator[None]:
+        """The vectors that the config holds at norm 1 have it in here, as they will when the next step is taken or the SAE is saved."""
         if not (self.cfg.unit_norm_encoder or self.cfg.unit_norm_decoder):
             yield
             return
-        kept, moved = (self.W_enc.data, self.W_dec.data), self._rows_may_have_moved
+        kept, moved = (self.W_enc.data, self.W_dec.data), self._vectors_may_have_moved
         self.W_enc.data, self.W_dec.data = (weight.clone() for weight in kept)
-        self.normalize_rows()
+        self.normalize_vectors()
         try:
             yield
         finally:
             self.W_enc.data, self.W_dec.data = kept
-            self._rows_may_have_moved = moved
+            self._vectors_may_have_moved = moved
 
     def pole_statistics(self) -> PoleStatistics:
         """Dead poles and two-sidedness of the latents, from the firings counted in training."""
@@ -122,7 +122,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     @override
     @torch.no_grad()
     def fold_activation_norm_scaling_factor(self, scaling_factor: float) -> None:
-        self.normalize_rows()
+        self.normalize_vectors()
         super().fold_activation_norm_scaling_factor(scaling_factor)
 
     @override
@@ -130,25 +130,25 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     def fold_activation_whitening(
         self, mean: torch.Tensor, whitening_matrix: torch.Tensor, unwhitening_matrix: torch.Tensor
     ) -> None:
-        self.normalize_rows()
+        self.normalize_vectors()
         super().fold_activation_whitening(mean, whitening_matrix, unwhitening_matrix)
 
     @override
     @torch.no_grad()
     def fold_W_dec_norm(self) -> None:
-        self.normalize_rows()
+        self.normalize_vectors()
         super().fold_W_dec_norm()
 
     @override
     def save_model(self, path: str | Path) -> tuple[Path, Path]:
-        self.normalize_rows()
+        self.normalize_vectors()
         written = super().save_model(path)
         write_load_note(path, self.cfg.architecture(), training=True)
         return written
 
     @override
     def save_inference_model(self, path: str | Path) -> tuple[Path, Path]:
-        self.normalize_rows()
+        self.normalize_vectors()
         written = super().save_inference_model(path)
         write_load_note(path, self.cfg.get_inference_config_class().architecture())
         return written

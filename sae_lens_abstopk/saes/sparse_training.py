@@ -13,6 +13,7 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.own_code import is_ours
 from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, sparse_training_step
 from sae_lens_abstopk.saes.topk_codes import encoder_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
@@ -24,7 +25,10 @@ SelectionDtype = Literal["auto", "float32", "bfloat16"]
 # normalise token by token at run time, where SAELens's loss raises at the first step with a dead latent.
 RUN_TIME_NORMALISATIONS = ("constant_norm_rescale", "layer_norm")
 # methods of SAELens's step that the sparse one does not call
-COMPUTED_OTHERWISE = ("calculate_aux_loss", "encode_with_hidden_pre", "decode")
+COMPUTED_OTHERWISE = (
+    *("process_sae_in", "encode_with_hidden_pre", "decode"),
+    *("calculate_aux_loss", "calculate_topk_aux_loss", "calculate_abstopk_aux_loss"),
+)
 
 
 @dataclass(kw_only=True)
@@ -89,6 +93,10 @@ class SparseTrainingSAE(TopKTrainingSAE):
     cfg: SparseTrainingSAEConfig  # type: ignore[assignment]
     signed = False
 
+    def __init__(self, cfg: SparseTrainingSAEConfig, use_error_term: bool = False) -> None:
+        super().__init__(cfg, use_error_term)
+        self._require_saved_as_trained()
+
     @property
     def open_poles(self) -> torch.Tensor | None:
         """Poles that may be on, bool [2, d_sae], positive row first; None for all."""
@@ -124,13 +132,31 @@ class SparseTrainingSAE(TopKTrainingSAE):
             return False
         on_codes = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
         hooked = any(point._forward_hooks or point._backward_hooks for point in on_codes)
-        same_loss = self.mse_loss_fn is mse_loss and all(map(self._is_known, COMPUTED_OTHERWISE))
-        same_choice = self._is_known("get_activation_fn") or not self._is_known("select")
+        same_loss = self.mse_loss_fn is mse_loss and all(is_ours(self, method) for method in COMPUTED_OTHERWISE)
+        same_choice = is_ours(self, "get_activation_fn") or not is_ours(self, "select")
         return same_loss and same_choice and not hooked
 
-    def _is_known(self, method: str) -> bool:
-        """Whether a method is that of this package or SAELens, and not that of a subclass elsewhere."""
-        return getattr(self, method).__module__.partition(".")[0] in ("sae_lens", "sae_lens_abstopk")
+    def _require_saved_as_trained(self) -> None:
+        """
+        Refuse a subclass elsewhere that trains with an activation of its own, and would be saved and measured with ours.
+
+        Raises:
+            ConfigError: always then; names what to override.
+        """
+        if is_ours(self, "get_activation_fn"):
+            return
+        own, config = type(self).__name__, type(self.cfg).__name__
+        if is_ours(self.cfg, "get_inference_config_class"):
+            raise ConfigError(
+                f"{own} has an activation of its own, but its config would save it as "
+                f"{self.cfg.get_inference_config_class().architecture()!r}, whose codes are others; let "
+                f"{config}.get_inference_config_class return the config of an SAE whose encode gives the codes of {own}."
+            )
+        if hasattr(self, "over_threshold") and is_ours(self, "over_threshold"):
+            raise ConfigError(
+                f"{own} has an activation of its own, but in evaluation mode codes by the threshold of {self.cfg.architecture()!r}'s "
+                "base class; override over_threshold(hidden_pre) too."
+            )
 
     def selects_in_half_precision(self) -> bool:
         """Whether the sparse step looks for its candidates in bfloat16."""

@@ -26,8 +26,13 @@ Score = Callable[[torch.Tensor], torch.Tensor]
 
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the processor has instructions for products in bfloat16; on GPUs nothing was measured, so no."""
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, check, bool)() for check in checks)
+    if device.type != "cpu":
+        return False
+    if hasattr(torch.cpu, "get_capabilities"):
+        known = torch.cpu.get_capabilities()
+        return bool(known.get("amx_tile") or known.get("avx512_bf16"))
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # of older torch
+    return any(getattr(torch.cpu, check, bool)() for check in checks)
 
 
 class HalfPrecisionEncoder(NamedTuple):
@@ -77,7 +82,7 @@ class HalfPrecisionEncoder(NamedTuple):
         )
 
     def scores(self, rows: slice | torch.Tensor, score: Score) -> torch.Tensor:
-        """About what these tokens score: bfloat16 [b, F]."""
+        """Approximate scores of these tokens: bfloat16 [b, F]."""
         return score(torch.addmm(self.b_F, self.x_BD[rows], self.W_FD.T))
 
     def bounds(self, scores_bF: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:

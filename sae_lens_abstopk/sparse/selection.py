@@ -15,9 +15,9 @@ CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 PROBED_TOKENS = 64
 # For fewer tokens, to round the weights takes longer than it saves (`benchmarks/step_time.py --inference`).
 LEAST_TOKENS = 768
-# Share of these whose k-th score lies below the limit for candidates; tokens like them are computed again.
+# Of the probed tokens, the share whose k-th score may lie below the limit for candidates; tokens like them are computed again.
 BELOW_LIMIT = 0.02
-# Over a batch the limit is what they reach if so many times as many entries are kept, lest the whole batch be done again.
+# Over a batch the limit is set as if so many times as many entries were kept: too high a one would have the whole batch done again.
 KEPT_MARGIN = 1.3
 # Looking for candidates is given up where it takes more than this share of the latents.
 MOST_CANDIDATES = 0.25
@@ -159,7 +159,7 @@ def find_candidates(encoder: EncoderWeights, x_BD: torch.Tensor, n_keep: int, *,
     """
     Entries found in bfloat16 and computed in float32, as many as prove the choice most of the time.
 
-    Some tokens tell about how much a token or the batch keeps: all entries are found that may reach as high.
+    A sample of tokens tells roughly what score a kept entry has; every entry that may reach it is found.
     None where these are so many, or the tokens so few, that nothing is gained.
 
     Args:

@@ -61,8 +61,8 @@ DEFINING_KEYS = (
     "use_cached_activations",
     "dtype",
 )
-# of a model in a local folder, which may be trained on between two runs: name, size and a digest of some of it
-TEXT_FILES, FILES = "text files", "model files"
+# keys of the manifest beside those of the config: name, size and digest of local files, which may change between two runs
+TEXT_FILES, MODEL_FILES = "text files", "model files"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
@@ -285,7 +285,7 @@ def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
     values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
     values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
     values[TEXT_FILES] = text_files(cfg.dataset_path)
-    values[FILES] = model_files(cfg.model_name)
+    values[MODEL_FILES] = model_files(cfg.model_name)
     return json.loads(json.dumps(values, default=str))
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
-from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.config.config_file import build_sae_config, load_config, sae_config_class
 from sae_lens_abstopk.config.presets import named_config
-from sae_lens_abstopk.config.training_config import TrainingConfig, require_part_name
+from sae_lens_abstopk.config.training_config import TrainingConfig, require_sae_name
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.many_runs import train_unfinished
-from sae_lens_abstopk.training.run_folder import part_folder, under_checkpoint_path
+from sae_lens_abstopk.training.run_folder import sae_folder, under_checkpoint_path
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file, yaml_text
 
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
@@ -52,7 +52,7 @@ class ComparisonRun:
         assert self.config.output_path is not None
         output = Path(self.config.output_path)
         return {
-            self.config.sae.metadata.variant if name == "sae" else name: part_folder(output, name)
+            self.config.sae.metadata.variant if name == "sae" else name: sae_folder(output, name)
             for name in self.config.all_saes
         }
 
@@ -112,7 +112,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     if not isinstance(variants, dict) or not variants or not all(isinstance(v, dict) for v in variants.values()):
         raise ConfigError(f"{path}: variants must map a name to a section of SAE keys; got {variants!r}.")
     for name in variants:
-        require_part_name(name, where=f"{path}: variants")
+        require_sae_name(name, where=f"{path}: variants")
     for override in overrides:
         _require_effect(override, path)
     config = named_config(raw["config"], path)

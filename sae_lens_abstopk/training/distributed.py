@@ -16,7 +16,7 @@ from sae_lens.saes.sae import TrainingSAEConfig, TrainStepInput, TrainStepOutput
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.config.training_config import TrainingConfig, section_of
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.ranks import OtherRankError, barrier, n_ranks, summed, this_rank
 
@@ -117,7 +117,7 @@ def require_shareable(cfg: TrainingConfig, n: int) -> None:
             "on it; lower --nproc-per-node."
         )
     for name, sae in cfg.all_saes.items():
-        _require_selects_over_ranks("sae" if name == "sae" else f"companions.{name}", sae, n)
+        _require_selects_over_ranks(section_of(name), sae, n)
 
 
 def _require_selects_over_ranks(where: str, sae: TrainingSAEConfig, n: int) -> None:

@@ -59,7 +59,7 @@ class DivergenceWatch:
             self._judge(name, mean, step)
 
     def calm(self) -> bool:
-        """Whether the last losses, having been looked at, are no higher than usual: while they are, weights may be lost already."""
+        """Whether the newest losses, looked at now, are within the limit; while they are above it, the weights may be lost already."""
         self.look()
         return all(seen[-1] <= self._limit(seen) for seen in self._seen.values())
 

@@ -18,7 +18,7 @@ from sae_lens_abstopk.training.measured_tokens import token_batches
 
 class HeldOutLoss:
     """
-    What SAEs lose of the activations of ``perf_tokens`` held-out tokens, and a language model that they reconstruct them for.
+    What SAEs lose on ``perf_tokens`` held-out tokens: of the activations, and of the language model's predictions.
 
     Args:
         model: The language model of the run.
@@ -47,7 +47,7 @@ class HeldOutLoss:
         with ExitStack() as stack:
             for trainer in trainers.values():
                 if isinstance(trainer.sae, SignedTrainingSAE):
-                    stack.enter_context(trainer.sae.rows_normalized())
+                    stack.enter_context(trainer.sae.vectors_normalized())
             results = evaluate_reconstruction(
                 ModelPasses.of_run(self.model, self.cfg),
                 codecs,

@@ -1,6 +1,7 @@
 """Where the numbers of a run go: a protocol, the file and the screen, and a container (see also :mod:`.tracking`)."""
 
 import csv
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ from rich.console import Console
 
 # calls to a line in a log
 LINE_EVERY = 10
-# Order of the columns of metrics.csv; a measurement that a row does not have stays empty.
+# Order of the columns of metrics.csv, before those that an architecture adds; what a row does not have stays empty.
 COLUMNS: tuple[str, ...] = (
     "step",
     "tokens",
@@ -45,17 +46,26 @@ class MetricLogger(Protocol):
 
 
 class CsvLogger:
-    """One row of :data:`COLUMNS` a call, flushed, so that a killed run keeps its rows."""
+    """
+    One row a call, flushed, so that a killed run keeps its rows.
+
+    Columns are those that the file has, or :data:`COLUMNS` and what else the first row has.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
-        if not path.stat().st_size:
-            self._writer.writeheader()
+        self._file = path.open("a+", newline="", encoding="utf-8")
+        self._file.seek(0)
+        self._columns = next(csv.reader(self._file), [])
+        self._file.seek(0, os.SEEK_END)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        self._writer.writerow({"step": step, **{key: _short(value) for key, value in metrics.items()}})
+        is_new = not self._columns
+        self._columns = self._columns or list(dict.fromkeys((*COLUMNS, *metrics)))
+        writer = csv.DictWriter(self._file, self._columns, extrasaction="ignore", restval="", lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow({"step": step, **{key: _short(value) for key, value in metrics.items()}})
         self._file.flush()
 
     def close(self) -> None:

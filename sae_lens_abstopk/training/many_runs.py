@@ -35,7 +35,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
     require_caches(waiting)
     if not dry_run:
         _require_models(waiting.values())
-    stopped, elsewhere = [], []
+    failed, elsewhere = [], []
     for i, (name, cfg) in enumerate(configs.items(), 1):
         try:
             done = is_finished(cfg)  # perhaps by another process, since
@@ -49,13 +49,13 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
         except Exception as error:
             if came_of_a_signal(error):
                 raise
-            stopped.append(name)
+            failed.append(name)
             kind = "" if isinstance(error, ConfigError | TrainingStopped) else f"{type(error).__name__}: "
             console.print(f"{name} stopped: {kind}{error}", markup=False, soft_wrap=True)
             # TrainingStopped and CUDA's own errors are RuntimeErrors
             if not isinstance(error, ConfigError | OSError | RuntimeError):
                 console.print(traceback.format_exc(), markup=False, soft_wrap=True)
-    refuse_stopped(stopped, len(configs))
+    raise_if_failed(failed, len(configs))
     return elsewhere
 
 
@@ -122,7 +122,7 @@ def _require_models(configs: Iterable[TrainingConfig]) -> None:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
 
 
-def refuse_stopped(names: list[str], n_runs: int) -> None:
+def raise_if_failed(names: list[str], n_runs: int) -> None:
     """
     End a command that has gone through ``n_runs`` runs, where some failed.
 

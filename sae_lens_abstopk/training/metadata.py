@@ -9,7 +9,7 @@ from sae_lens import TrainingSAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.run_folder import part_folder
+from sae_lens_abstopk.training.run_folder import sae_folder
 
 OWN = ("training_architecture", "training_architecture_details", "label", "variant")
 """Metadata that each SAE has for itself."""
@@ -46,6 +46,6 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_n
 def keep_variants(saes: Mapping[str, TrainingSAE[Any]], checkpoint: Path) -> None:
     """Give SAEs the names that a comparison had for them when ``checkpoint`` was written; its config.yaml does not hold these."""
     for name, sae in saes.items():
-        written = json.loads((part_folder(checkpoint, name) / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
+        written = json.loads((sae_folder(checkpoint, name) / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
         if variant := written["metadata"].get("variant"):
             sae.cfg.metadata.variant = variant

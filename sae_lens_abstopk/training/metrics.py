@@ -6,10 +6,10 @@ import torch
 from sae_lens import SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
 from sae_lens_abstopk.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 
 
 @torch.no_grad()
@@ -19,6 +19,8 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
 
     ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps; ``dead_poles`` and
     ``two_sidedness`` come from the firings counted over training where the SAE counts them, else from the batch.
+    ``losses/NAME`` are the parts of the loss, and ``metrics/NAME`` what the SAE adds (``TrainStepOutput.metrics``), both
+    in the units of training.
     """
     scaler = trainer.activation_scaler
     sums = ReconstructionSums()
@@ -29,7 +31,7 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
     counted = getattr(trainer.sae, "pole_counts", None)
     poles = pole_statistics(summed(pole_counts(codes)) if counted is None else counted)
     coefficient = sparsity_coefficient(trainer.sae.cfg)
-    return {
+    row = {
         "tokens": trainer.n_training_samples,
         "loss": averaged(output.loss.detach().clone()).item(),
         "mse": sums.mse(),
@@ -40,7 +42,19 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
         "dead_poles": poles.dead_poles,
         "two_sidedness": poles.mean_two_sidedness,
         "learning_rate": trainer.optimizer.param_groups[0]["lr"],
-    } | ({} if coefficient is None else {"sparsity_coefficient": trainer.coefficient_schedulers[coefficient].value})
+    }
+    if coefficient is not None:
+        row["sparsity_coefficient"] = trainer.coefficient_schedulers[coefficient].value
+    row |= {f"losses/{name}": _mean_over_ranks(value) for name, value in output.losses.items()}
+    return row | {
+        f"metrics/{name}": _mean_over_ranks(value) for name, value in output.metrics.items() if name not in row
+    }
+
+
+def _mean_over_ranks(value: Any) -> float:
+    """Of a number, a tensor of one, or a function that gives one, as SAELens takes them of an SAE."""
+    found = value() if callable(value) else value
+    return averaged(torch.as_tensor(found).detach().double().cpu().clone()).item()
 
 
 def held_out_metrics(found: Reconstruction) -> dict[str, float]:

@@ -11,6 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 SECONDS_BETWEEN_LINES = 60.0
 
+PassProgress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
+StageProgress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
 
 class TrainingProgress:
     """A bar for the run and a line for each SAE, on a terminal; elsewhere it only keeps time."""
@@ -60,7 +65,7 @@ class TrainingProgress:
 
 
 @contextmanager
-def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], None]]:
+def passes_bar(console: Console, title: str) -> Iterator[PassProgress]:
     """A bar that is told (done, in all), drawn on a terminal only; elsewhere a line a minute."""
     bar = _passing_bar(console)
     task = bar.add_task(title, total=None)
@@ -78,7 +83,7 @@ def passes_bar(console: Console, title: str) -> Iterator[Callable[[int, int], No
 
 
 @contextmanager
-def stages_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def stages_bar(console: Console) -> Iterator[StageProgress]:
     """A bar for each stage that is told (what, done, in all), and a line as it ends; off a terminal, one a minute too."""
     bar = _passing_bar(console)
     stages: dict[str, TaskID] = {}

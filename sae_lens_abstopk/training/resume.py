@@ -15,7 +15,7 @@ from sae_lens_abstopk.training.run_folder import (
     CONFIG_FILENAME,
     METRICS_FILENAME,
     checkpoint_root,
-    part_folder,
+    sae_folder,
 )
 from sae_lens_abstopk.training.same_run import require_same_run
 from sae_lens_abstopk.training.training_state import STATE
@@ -73,7 +73,7 @@ def is_finished(cfg: TrainingConfig) -> bool:
     _refuse_config_of_nobody(cfg)
     if _left(cfg):
         require_same_run(output, cfg)
-    return all((part_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
+    return all((sae_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
 
 
 def refuse_to_overwrite(cfg: TrainingConfig) -> None:
@@ -112,16 +112,16 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
 def _left(cfg: TrainingConfig) -> list[str]:
     """What a run that took a step has left in its folder: files of its SAEs, and checkpoints."""
     output = Path(cfg.output_path or "")
-    files = [file for name in cfg.all_saes for file in _left_in(part_folder(output, name))]
+    files = [file for name in cfg.all_saes for file in _left_in(sae_folder(output, name))]
     return [str(file.relative_to(output)) for file in files] + (
         [CHECKPOINTS] if checkpoints(checkpoint_root(cfg)) else []
     )
 
 
 def _left_in(folder: Path) -> list[Path]:
-    """What a run has left in the folder of one of its SAEs; metrics that are a header alone are of one that took no step."""
+    """What a run has left in the folder of one of its SAEs; metrics without a row are of one that took no step."""
     metrics = folder / METRICS_FILENAME
-    took_no_step = metrics.is_file() and metrics.read_bytes().splitlines() == [",".join(COLUMNS).encode()]
+    took_no_step = metrics.is_file() and metrics.read_bytes().splitlines() in ([], [",".join(COLUMNS).encode()])
     files = [folder / SAE_WEIGHTS_FILENAME, *([] if took_no_step else [metrics])]
     return [file for file in files if file.exists()]
 

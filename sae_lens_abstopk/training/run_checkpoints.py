@@ -28,7 +28,7 @@ from sae_lens_abstopk.training.checkpoint import (
 )
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, checkpoint_root, part_folder, write_config
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, checkpoint_root, sae_folder, write_config
 from sae_lens_abstopk.training.stream_state import load_stream, ranks_of, save_stream
 from sae_lens_abstopk.training.training_state import (
     TrainingState,
@@ -173,7 +173,7 @@ class RunCheckpoints:
             for path in set_newer_aside(self.root, folder, self.state.trainers["sae"].n_training_samples):
                 console.print(f"a newer checkpoint was renamed to {path}", markup=False, soft_wrap=True)
             for name, path in self.metrics.items():
-                _put_back(part_folder(folder, name) / path.name, path)
+                _put_back(sae_folder(folder, name) / path.name, path)
         console.print(f"going on after step {step} from {folder}", markup=False, soft_wrap=True)
         then = read_yaml(folder / CONFIG_FILENAME)
         lr_then, device_then = float(then["lr"]), then.get("device")

@@ -12,7 +12,7 @@ CONFIG_FILENAME = "config.yaml"
 METRICS_FILENAME = "metrics.csv"
 
 
-def part_folder(folder: Path, name: str) -> Path:
+def sae_folder(folder: Path, name: str) -> Path:
     """Where the SAE ``name`` is in a run or checkpoint folder: in it, or for a companion in a folder of its name."""
     return folder if name == "sae" else folder / name
 

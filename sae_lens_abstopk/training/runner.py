@@ -40,7 +40,7 @@ from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
 from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
 from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
-from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, part_folder, write_config
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, sae_folder, write_config
 from sae_lens_abstopk.training.target_l0 import L0Controller
 from sae_lens_abstopk.training.tracking import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
@@ -76,7 +76,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
     """The config, with the device of this rank."""
     activations_store: FilteredActivationsStore
     trainers: dict[str, SAETrainer[Any, Any]]
-    """By SAE, from :meth:`run` on, as what follows."""
+    """By name of the SAE; set by :meth:`run`, as are the attributes below."""
     controllers: dict[str, L0Controller]
     watch: DivergenceWatch
     checkpoints: RunCheckpoints
@@ -226,7 +226,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
     def folder(self, name: str) -> Path:
         """Where the SAE ``name`` is written: the run folder, or for a companion a folder inside it."""
-        return part_folder(self.output, name)
+        return sae_folder(self.output, name)
 
     def _loggers(self, name: str) -> Loggers:
         if not self.leads:

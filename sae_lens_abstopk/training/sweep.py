@@ -36,14 +36,14 @@ class SweepRun:
     """Config or preset, with its variant."""
     overrides: tuple[str, ...]
 
-    def config(self, output: Path) -> TrainingConfig:
-        """The checked config of this run, with its folder in ``output``."""
-        cfg = load_config(self.source, [*self.overrides, f"output_path={yaml_text(str(output / self.name))}"])
+    def config(self, out: Path) -> TrainingConfig:
+        """The checked config of this run, with its folder in ``out``."""
+        cfg = load_config(self.source, [*self.overrides, f"output_path={yaml_text(str(out / self.name))}"])
         return under_checkpoint_path(cfg, self.name)
 
-    def command(self, output: Path) -> str:
+    def command(self, out: Path) -> str:
         """The shell command of this run alone; given again, it goes on where it stopped."""
-        root = self.config(output).checkpoint_path
+        root = self.config(out).checkpoint_path
         own = [] if root is None else [f"checkpoint_path={yaml_text(root)}"]
         words = [
             "abstopk",
@@ -52,7 +52,7 @@ class SweepRun:
             *self.overrides,
             *own,
             "--out",
-            str(output / self.name),
+            str(out / self.name),
             "--resume",
         ]
         return shlex.join(words)
@@ -157,26 +157,26 @@ def _folder_name(text: str) -> str:
     )
 
 
-def run_sweep(runs: Sequence[SweepRun], output: Path, *, console: Console, dry_run: bool = False) -> None:
+def run_sweep(runs: Sequence[SweepRun], out: Path, *, console: Console, dry_run: bool = False) -> None:
     """
-    Check every config, then train the runs that are not finished in ``output``, one after the other.
+    Check every config, then train the runs that are not finished in ``out``, one after the other.
 
     Raises:
         ConfigError: before any is trained, as :func:`.train_unfinished` has it, or if a config is not understood.
         TrainingStopped: at the end, naming the runs that failed.
     """
     require_one_process("abstopk sweep")
-    train_unfinished({run.name: run.config(output) for run in runs}, console=console, dry_run=dry_run)
+    train_unfinished({run.name: run.config(out) for run in runs}, console=console, dry_run=dry_run)
 
 
-def unfinished(runs: Sequence[SweepRun], output: Path) -> list[SweepRun]:
+def unfinished(runs: Sequence[SweepRun], out: Path) -> list[SweepRun]:
     """
-    The runs that are not finished in ``output``, to be trained elsewhere and at the same time.
+    The runs that are not finished in ``out``, to be trained elsewhere and at the same time.
 
     Raises:
         ConfigError: a config is not understood, the folder of a run holds one with other settings, or an activation cache
             does not serve all runs that name it or is still to be filled by several.
     """
-    waiting = [(run, cfg) for run in runs if not is_finished(cfg := run.config(output))]
+    waiting = [(run, cfg) for run in runs if not is_finished(cfg := run.config(out))]
     require_caches({run.name: cfg for run, cfg in waiting}, at_once=True)
     return [run for run, _ in waiting]

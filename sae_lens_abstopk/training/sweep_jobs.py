@@ -12,7 +12,7 @@ from rich.console import Console
 from sae_lens_abstopk.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.interruption import came_of_a_signal
-from sae_lens_abstopk.training.many_runs import refuse_stopped
+from sae_lens_abstopk.training.many_runs import raise_if_failed
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.sweep import SweepRun, unfinished
 from sae_lens_abstopk.training.train import train
@@ -26,10 +26,10 @@ class SweepJob:
     """What a job does: train one run, or go on with it."""
 
     run: SweepRun
-    output: Path
+    out: Path
 
     def __call__(self) -> None:
-        cfg = self.run.config(self.output)
+        cfg = self.run.config(self.out)
         if not is_finished(cfg):
             resume_if_started(cfg)
             train(cfg, console=PrintableConsole(width=200, markup=False))
@@ -43,7 +43,7 @@ class SweepJob:
 
 def submit_sweep(
     runs: Sequence[SweepRun],
-    output: Path,
+    out: Path,
     *,
     console: Console,
     cluster: str | None = None,
@@ -53,7 +53,7 @@ def submit_sweep(
     Check every config, then submit a job for each run that is not finished, and print a line for each.
 
     Args:
-        output: Folder of the runs; the logs of the jobs go into ``jobs`` in it.
+        out: Folder of the runs; the logs of the jobs go into ``jobs`` in it.
         cluster: ``"slurm"``, or ``"local"`` (processes of this machine) and ``"debug"`` (this process), which are waited
             for; by default Slurm where its commands are there.
         parameters: What submitit's executor takes, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
@@ -69,15 +69,15 @@ def submit_sweep(
 
     if cluster is None and shutil.which("srun") is None:
         raise ConfigError("there is no Slurm on this machine (no srun); name another cluster: --cluster local.")
-    waiting = unfinished(runs, output)
+    waiting = unfinished(runs, out)
     try:
-        executor = submitit.AutoExecutor(folder=output.absolute() / "jobs", cluster=cluster)
+        executor = submitit.AutoExecutor(folder=out.absolute() / "jobs", cluster=cluster)
         executor.update_parameters(name="abstopk", **(parameters or {}))
     except (ValueError, TypeError, NameError, RuntimeError, AssertionError) as error:
         raise ConfigError(f"submitit refuses --cluster or a --job parameter: {error}") from error
     jobs = []
     for i, run in enumerate(waiting, 1):
-        jobs.append(executor.submit(SweepJob(run, output.absolute())))
+        jobs.append(executor.submit(SweepJob(run, out.absolute())))
         console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False)
     if executor.cluster in HERE:
         failed = []
@@ -92,4 +92,4 @@ def submit_sweep(
                 console.print(
                     f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})", markup=False, soft_wrap=True
                 )
-        refuse_stopped(failed, len(waiting))
+        raise_if_failed(failed, len(waiting))

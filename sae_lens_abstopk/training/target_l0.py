@@ -7,11 +7,11 @@ import torch
 from sae_lens import SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
-from sae_lens_abstopk.config.checks import sparsity_coefficient
 from sae_lens_abstopk.ranks import averaged
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 
 # weight of the newest batch in the running L0
-NEWEST = 0.1
+NEWEST_WEIGHT = 0.1
 # over a whole run with the L0 off by a factor of e, the coefficient would change by the exponential of this
 REACH = 30.0
 LARGEST_LOG_RATIO = 1.0
@@ -52,7 +52,7 @@ class L0Controller:
     def update(self, output: TrainStepOutput) -> None:
         """Correct the coefficient after a step."""
         l0 = averaged(output.feature_acts.count_nonzero().double()).item() / len(output.sae_in)
-        self.running_l0 = l0 if self.running_l0 is None else (1 - NEWEST) * self.running_l0 + NEWEST * l0
+        self.running_l0 = l0 if self.running_l0 is None else (1 - NEWEST_WEIGHT) * self.running_l0 + NEWEST_WEIGHT * l0
         log_ratio = math.log(max(self.running_l0, 1e-3) / self.target)
         log_ratio = max(-LARGEST_LOG_RATIO, min(LARGEST_LOG_RATIO, log_ratio))
         self.drift += self.power**2 / 4 * log_ratio

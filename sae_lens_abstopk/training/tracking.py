@@ -50,7 +50,7 @@ class WandbLogger:
         self._folder, self._prefix = folder, prefix
         self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
         self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
-        for key in COLUMNS[1:]:
+        for key in (*COLUMNS[1:], "losses/*", "metrics/*"):
             wandb.define_metric(f"{prefix}{key}", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

@@ -15,6 +15,7 @@ from sae_lens_abstopk.ranks import n_ranks
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.training.distributed import RankTrainer
+from sae_lens_abstopk.training.inference_start import is_for_inference, start_from
 
 
 def new_trainer(cfg: TrainingConfig, sae: TrainingSAE[Any], data: DataProvider) -> SAETrainer[Any, Any]:
@@ -34,11 +35,13 @@ def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None 
     Args:
         cfg: Its config, which stays as it is.
         seed: Of the weights; one seed gives the same ones to every architecture of the same shape.
-        weights_of: A checkpoint whose weights it starts from instead.
+        weights_of: A checkpoint or a finished SAE whose weights it starts from instead.
     """
     torch.manual_seed(seed)
     sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
-    if weights_of is not None:
+    if weights_of is not None and is_for_inference(Path(weights_of)):
+        start_from(sae, Path(weights_of))
+    elif weights_of is not None:
         sae.load_weights_from_checkpoint(weights_of)
         # what that run counted is no part of this one, and its k may have been another
         if isinstance(sae, SignedTrainingSAE):

@@ -11,9 +11,9 @@ from sae_lens import SAE, SAETrainer, TrainingSAE
 from sae_lens.constants import TRAINER_STATE_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.provenance import code, environment
+from sae_lens_abstopk.provenance import code_digest, environment
 from sae_lens_abstopk.training.divergence import DivergenceWatch
-from sae_lens_abstopk.training.run_folder import part_folder
+from sae_lens_abstopk.training.run_folder import sae_folder
 from sae_lens_abstopk.training.target_l0 import L0Controller
 
 STATE = "state.json"
@@ -44,7 +44,7 @@ def save_state(
     """
     first = state.trainers["sae"]
     for name, trainer in state.trainers.items():
-        part = part_folder(folder, name)
+        part = sae_folder(folder, name)
         # the base's method, as that of the signed SAEs first moves rows to norm 1, which a training run may not see
         SAE.save_model(trainer.sae, part)
         trainer.save_trainer_state(part)
@@ -60,7 +60,7 @@ def save_state(
         "controllers": {name: controller.state() for name, controller in state.controllers.items()},
         "losses": state.watch.state(),
         "text_files": text_files,
-        "environment": environment(first.sae.device) | {"code": code()},
+        "environment": environment(first.sae.device) | {"code": code_digest()},
     }
     (folder / STATE).write_text(json.dumps(plain) + "\n", encoding="utf-8")
 
@@ -73,7 +73,7 @@ def load_state(folder: Path, state: TrainingState) -> None:
         ConfigError: a file of the optimiser's state holds more than tensors and numbers; none of that is run.
     """
     for name, trainer in state.trainers.items():
-        part = part_folder(folder, name)
+        part = sae_folder(folder, name)
         try:
             trainer.load_trainer_state(part)  # torch.load, from 2.6 on with weights_only
         except pickle.UnpicklingError as error:
@@ -120,5 +120,5 @@ def state_bytes(saes: Iterable[TrainingSAE[Any]], buffer_rows: int) -> int:
 def environment_changes(folder: Path, device: str | None = None) -> list[str]:
     """How the environment that a checkpoint was written in differs from that of ``device`` here, a phrase for each difference."""
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
-    now = environment(device) | {"code": code()}
+    now = environment(device) | {"code": code_digest()}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]

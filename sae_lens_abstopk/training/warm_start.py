@@ -1,4 +1,4 @@
-"""SAEs of a new run that start from the weights in a checkpoint of another run."""
+"""SAEs of a new run that start from the weights of others: a checkpoint, or a finished SAE."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.checkpoint import MANIFEST, damage
-from sae_lens_abstopk.training.run_folder import part_folder
+from sae_lens_abstopk.training.inference_start import is_for_inference, require_same_function
+from sae_lens_abstopk.training.run_folder import sae_folder
 
 MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
 """Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""
@@ -33,8 +34,8 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     The first SAE does, and of the companions those that the checkpoint has one of the same name for.
 
     Raises:
-        ConfigError: there is no SAE in the folder, one that no run of this config could have written on its way, or the files
-            are not what a run has written.
+        ConfigError: there is no SAE in the folder, one that no run of this config could have written on its way or at its end, or
+            the files are not what a run has written.
     """
     if cfg.from_pretrained_path is None:
         return {}
@@ -44,7 +45,7 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     problem = damage(folder) if (folder / MANIFEST).is_file() else None  # SAELens's checkpoints have none
     if problem is not None:
         raise ConfigError(f"from_pretrained_path={str(folder)!r} is no whole checkpoint: {problem}. Name another one.")
-    parts = {name: part_folder(folder, name) for name in cfg.all_saes}
+    parts = {name: sae_folder(folder, name) for name in cfg.all_saes}
     found = {name: part for name, part in parts.items() if part.is_dir()}
     for name, part in found.items():
         _require_start(part, cfg.all_saes[name])
@@ -63,7 +64,7 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
     where, path = f"from_pretrained_path={str(folder)!r}", folder / SAE_CFG_FILENAME
     if not path.is_file():
         raise ConfigError(
-            f"{where} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run (RUN/checkpoints/TOKENS)."
+            f"{where} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run (RUN/checkpoints/TOKENS) or a finished SAE."
         )
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +72,9 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
             pass
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
-    # an SAE for inference has the same name, but its decoder norms folded into the encoder
+    if is_for_inference(folder):
+        require_same_function(folder, sae, where=where)
+        return
     if "decoder_init_norm" in written and written["architecture"] == SAELENS_NAMES.get(sae.architecture()):
         written["architecture"] = sae.architecture()
     shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
@@ -80,8 +83,7 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
         if written.get(key) != here:
             raise ConfigError(
                 f"{where} holds an SAE with {key} {written.get(key)}, but this run has {here}. Name a checkpoint of such a run "
-                "(RUN/checkpoints/TOKENS); the SAE that a finished run saves is for inference, and save_final_checkpoint=true keeps a "
-                "checkpoint of it."
+                "(RUN/checkpoints/TOKENS), or the SAE that it saved."
             )
     if sae.normalize_activations == "covariance_whitening" and not (folder / ACTIVATION_WHITENING_FILENAME).is_file():
         raise ConfigError(

@@ -494,7 +494,7 @@ def test_a_key_without_effect_may_stand_at_its_default_and_is_not_listed(raw_con
 
 def test_a_logger_of_saelens_is_answered_with_the_one_to_use(raw_config: dict[str, Any]) -> None:
     with pytest.raises(
-        ConfigError, match=r"logger=LoggingConfig\(.* must be a TrackingConfig, from sae_lens_abstopk\."
+        ConfigError, match=r"logger=LoggingConfig\(.* must be a TrackingConfig itself, from sae_lens_abstopk\."
     ):
         replace(build_config(raw_config), logger=sae_lens.LoggingConfig())
 

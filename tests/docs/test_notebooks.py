@@ -19,6 +19,7 @@ from tests.evaluation.task_files import CONCEPT
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 FEWER = {"tokens=6_400": "tokens=256", "tokens=12_800": "tokens=256", "n_tokens=20_000": "n_tokens=256"}
+FEWER |= {"strengths=(1, 2, 4)": "strengths=(1,)", "max_new_tokens=12": "max_new_tokens=2"}
 
 
 def execute(name: str, changes: dict[str, str], folder: Path) -> Any:

@@ -42,8 +42,8 @@ EXECUTED = (
     *("protocols", "protocols-steering", "long-runs"),
 )
 """Pages whose blocks run here."""
-ELSEWHERE = ("distributed", "in-your-tool", "saebench")
-"""Pages whose blocks run in ``tests/training/test_rank_runs.py``, ``test_in_your_tool.py``, ``tests/interop/test_pages.py``."""
+ELSEWHERE = ("distributed", "in-your-tool", "saebench", "extend")
+"""Pages whose blocks run in ``tests/training/test_rank_runs.py``, ``test_in_your_tool.py``, ``tests/interop/test_pages.py``, ``test_extend.py``."""
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -109,6 +109,7 @@ def run_command(words: list[str], models: dict[str, Path], texts: Path) -> None:
             model = models["pythia-70m" if "pythia-70m" in command[1] else "llama-3.1-8b"]
             command[2:2] = [*small_run(model, texts), *(["sae.k=8"] if command[0] == "train" else [])]
         command += ["--tokens", "128"] if command[0] in FEWER_TOKENS else []
+        command += ["--latents", "2"] if "--steer" in command and "--latents" not in command else []
         done = invoke(*command)
         assert done.exit_code == 0, (command, done.output)
 

@@ -13,12 +13,12 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import ConfigError, compare, evaluate
-from sae_lens_abstopk.evaluation.evaluation_config import HELD_OUT_BY, kept_back
-from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.records import run_facts
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.evaluation.subject_config import HELD_OUT_BY, was_held_out
+from sae_lens_abstopk.evaluation.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import task_names
@@ -89,9 +89,9 @@ def test_text_is_held_out_where_every_sae_kept_it_back(trained: Path, tmp_path: 
     for key, value in others.items():
         other = shutil.copytree(trained, tmp_path / key)
         (other / "config.yaml").write_text(yaml.safe_dump(content | {key: value}))
-        assert not kept_back(subjects.cfg, other, subjects.saes["b"]), key
+        assert not was_held_out(subjects.cfg, other, subjects.saes["b"]), key
     (alone / "config.yaml").write_text(yaml.safe_dump(content | {"from_pretrained_path": "another/run"}))
-    assert not kept_back(subjects.cfg, alone, subjects.saes["b"])
+    assert not was_held_out(subjects.cfg, alone, subjects.saes["b"])
 
 
 def test_text_is_read_once_for_equal_calls(trained: Path) -> None:

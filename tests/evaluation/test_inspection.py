@@ -32,15 +32,15 @@ from sae_lens_abstopk import ConfigError, evaluate, explore, steer, train
 from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.contexts import Context
-from sae_lens_abstopk.evaluation import loading
-from sae_lens_abstopk.evaluation.evaluation_config import evaluation_config
+from sae_lens_abstopk.evaluation import subjects as subjects_module
 from sae_lens_abstopk.evaluation.examples import code_text
 from sae_lens_abstopk.evaluation.inspection import inspect_saes
 from sae_lens_abstopk.evaluation.inspection_report import highlighted, print_inspection
-from sae_lens_abstopk.evaluation.loading import load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.subject_config import evaluation_config
+from sae_lens_abstopk.evaluation.subjects import load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.suite import ReconstructionOptions, Suite
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -144,7 +144,7 @@ def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[
 def test_a_text_that_is_not_there_is_told_of_before_the_model_is_loaded(
     folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
     with pytest.raises(ConfigError, match=r"nofile\.txt"):
         inspect_saes(folders, text="nofile.txt")
 
@@ -275,7 +275,7 @@ def test_saes_of_different_kinds_of_token_are_refused_before_the_model_is_loaded
     folders: list[Path], tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Measured on the tokens of the first, the numbers of the others would hang on the order."""
-    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
     other = with_metadata(folders[0], tmp_path / "other", **change)
     for order in ([folders[0], other], [other, folders[0]]):
         for run in (inspect_saes, explore):
@@ -359,7 +359,7 @@ def test_a_hooked_transformer_is_not_looked_for_in_a_folder(folders: list[Path],
 def test_what_an_evaluation_would_write_over_is_told_before_the_model_is_loaded(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "load_language_model", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
     results_document().write(tmp_path / "results.json")
     with pytest.raises(ConfigError, match="would write over"):
         evaluate(folders[0], suite=Suite(name="text"), out=tmp_path)
@@ -377,7 +377,7 @@ def test_a_release_without_a_label_is_called_by_all_of_its_name(
 ) -> None:
     sae = load_sae(folders[0])
     sae.cfg.metadata.label = None
-    monkeypatch.setattr(loading, "load_sae", lambda _: sae)
+    monkeypatch.setattr(subjects_module, "load_sae", lambda _: sae)
     text = json.loads((folders[0] / "cfg.json").read_text())["metadata"]["dataset_path"]
     assert list(load_subject_saes("release:layer_2/canonical", text=text).saes) == ["release:layer_2/canonical"]
 
@@ -554,6 +554,6 @@ def test_an_sae_in_memory_stays_where_it_is(
     loaded = load_subject_saes(sae, model=tiny_llama, text=str(texts))
     assert loaded.with_model().saes["batch_abstopk"] is sae
     monkeypatch.setattr(ModelPasses, "device", torch.device("meta"))
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.loading.resolve_device", lambda *_: None)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.resolve_device", lambda *_: None)
     assert loaded.with_model().saes["batch_abstopk"].W_dec.device.type == "meta"
     assert sae.W_dec.device.type == "cpu"

@@ -125,7 +125,7 @@ def test_everything_is_measured_again_where_the_model_was_trained_on_and_saved_i
 def test_numbers_of_one_version_of_the_code_are_not_given_out_as_those_of_another(
     finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "code", lambda: "another")
+    monkeypatch.setattr(evaluation, "code_digest", lambda: "another")
     with pytest.raises(pytest.fail.Exception, match="read_text is called"):
         finished.again()
 

@@ -9,9 +9,9 @@ import torch
 
 from sae_lens_abstopk.evaluation import probing_part
 from sae_lens_abstopk.evaluation.intervals import Estimate
-from sae_lens_abstopk.evaluation.loading import open_subjects
 from sae_lens_abstopk.evaluation.probing.code_probes import CoveringLatent
 from sae_lens_abstopk.evaluation.probing_part import _candidates, probe_on_task, untrained_saes
+from sae_lens_abstopk.evaluation.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite import Suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.model.representations import represent

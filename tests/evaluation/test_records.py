@@ -26,8 +26,8 @@ from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes
 from sae_lens_abstopk.evaluation.records import (
     geometry_record,
     reconstruction_record,
+    sae_task_record,
     steering_record,
-    task_record,
     weights_sha256,
 )
 from sae_lens_abstopk.evaluation.results import Interval
@@ -153,7 +153,7 @@ def test_each_number_of_a_probed_task_has_its_own_field() -> None:
         permuted_activations=(activation_probes(13), activation_probes(23)),
         untrained=code_probes(30),
     )
-    found = task_record(probes, torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, -3.0]]))
+    found = sae_task_record(probes, torch.tensor([[2.0, 0.0], [1.0, 1.0], [0.0, -3.0]]))
     names = ("single latent", "pair", "2-sparse", "difference in means", "logistic regression")
     numbers = {name: number for number, name in enumerate(names)}
     assert len(found.probes) == 5 + 5 + 3

@@ -186,7 +186,7 @@ def test_a_pass_of_something_else_is_not_taken_up(
     elif change == "text":
         batches[0][0, 0] += 1
     elif change == "code":
-        monkeypatch.setattr("sae_lens_abstopk.explorer.collection.code", lambda: "another")
+        monkeypatch.setattr("sae_lens_abstopk.explorer.collection.code_digest", lambda: "another")
     elif change == "format":
         monkeypatch.setattr("sae_lens_abstopk.explorer.collection.FORMAT", 0)
     elif change == "autocast":

@@ -180,7 +180,7 @@ def test_a_folder_of_the_name_of_an_sae_in_memory_is_not_its_own(
 def test_mistakes_are_answered_before_anything_runs(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.loading.load_language_model", None)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.load_language_model", None)
     with pytest.raises(ConfigError, match=r"nowhere\.txt.*no such file"):
         explore(folders[0], text=str(tmp_path / "nowhere.txt"))
     with pytest.raises(ConfigError, match="3 SAEs were given"):

@@ -130,7 +130,7 @@ def test_a_licence_that_the_hub_does_not_know_is_told_before_anything_is_measure
         with pytest.raises(HubError, match=r'checking the card of .*\(400\)\. The Hub says: "license" must be one of'):
             publish({"mine": saved(tmp_path)}, REPO, license="MITT", measure=measure)
     assert hub.repos == {}
-    publish({"mine": saved(tmp_path)}, REPO, license="MITT", dry_run=tmp_path / "release")
+    publish({"mine": saved(tmp_path)}, REPO, license="MITT", dry_run_folder=tmp_path / "release")
     assert hub.count("POST", "validate-yaml") == 2
 
 

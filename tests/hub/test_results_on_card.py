@@ -91,20 +91,20 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     above = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "above")
     assert above.exit_code == 0, above.output
     assert "| `layer3` | 58.8 |" in Path("above/README.md").read_text()
-    publish({"layer3": str(folder)}, REPO, dry_run="python")
+    publish({"layer3": str(folder)}, REPO, dry_run_folder="python")
     assert Path("python/README.md").read_text() == Path("above/README.md").read_text()
     an_sae("abstopk").save_model(folder)  # other weights
     with pytest.raises(ConfigError, match="measure=True needs folders, and mine is in memory"):
-        publish({"mine": an_sae()}, REPO, measure=True, dry_run="memory")
+        publish({"mine": an_sae()}, REPO, measure=True, dry_run_folder="memory")
     with pytest.raises(ConfigError, match="model_name and text say what is measured on; add measure=True"):
-        publish({"layer3": folder}, REPO, text="other.jsonl", dry_run="unmeasured")
+        publish({"layer3": folder}, REPO, text="other.jsonl", dry_run_folder="unmeasured")
     with monkeypatch.context() as small:
         small.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
         for source in (folder, an_sae()):
             with pytest.raises(
                 ConfigError, match=r"the release needs .* 100 bytes free; .* larger disk by TMPDIR=FOLDER"
             ):
-                publish({"layer3": source}, REPO, dry_run="full")
+                publish({"layer3": source}, REPO, dry_run_folder="full")
     again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
     assert again.exit_code == 0, again.output
     assert "None were published with these weights." in Path("two/README.md").read_text()
@@ -146,8 +146,8 @@ def test_results_go_by_a_label_only_where_they_record_no_hash(tmp_path: Path) ->
     layer5, layer10 = saved(tmp_path / "5"), saved(tmp_path / "10", "abstopk")
     of_5 = results_file(tmp_path / "5.json", "mine", weights=layer5)
     with pytest.raises(ConfigError, match="the results are of mine, and no SAE here has these weights"):
-        publish({"l10": an_sae("abstopk")}, REPO, results=of_5, dry_run=tmp_path / "in-memory")
-    publish({"l5": layer5, "l10": layer10}, REPO, results=of_5, dry_run=tmp_path / "one")
+        publish({"l10": an_sae("abstopk")}, REPO, results=of_5, dry_run_folder=tmp_path / "in-memory")
+    publish({"l5": layer5, "l10": layer10}, REPO, results=of_5, dry_run_folder=tmp_path / "one")
     card = (tmp_path / "one/README.md").read_text()
     assert "| `l5` | 58.8 |" in card
     assert "| `l10` | 58.8 |" not in card
@@ -170,7 +170,7 @@ def test_the_card_says_which_tokens_and_how_many_latents_its_numbers_are_about(t
     document = read_results(numbers)
     document.kept_tokens = "positions 1:, norms up to 839.4"
     document.write(numbers)
-    publish({"layer3": sae}, REPO, results=numbers, dry_run=tmp_path / "out")
+    publish({"layer3": sae}, REPO, results=numbers, dry_run_folder=tmp_path / "out")
     card = (tmp_path / "out/README.md").read_text()
     assert f"Of the latents of `layer3`, 1 of {F} have both poles; the others have one." in card
     assert "Tokens of `layer3`: positions 1:, norms up to 839.4." in card
@@ -181,7 +181,7 @@ def test_the_card_says_which_tokens_and_how_many_latents_its_numbers_are_about(t
 
 
 def test_the_code_of_the_card_loads_what_is_stored(tmp_path: Path) -> None:
-    publish({"layer3": an_sae(dtype="bfloat16")}, REPO, dry_run=tmp_path / "out")
+    publish({"layer3": an_sae(dtype="bfloat16")}, REPO, dry_run_folder=tmp_path / "out")
     assert f'SAE.from_pretrained("{REPO}", "layer3", dtype="bfloat16")' in (tmp_path / "out/README.md").read_text()
 
 

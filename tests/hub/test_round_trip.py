@@ -285,7 +285,7 @@ def test_a_dry_run_writes_the_release_and_asks_nothing_of_the_hub(hub: HubServer
     refused = invoke("publish", str(folder), "--repo", REPO, "--dry-run", "--out", str(tmp_path / "other"))
     assert refused.exit_code == 2
     assert not (tmp_path / "other").exists()
-    assert publish({"one": saved(tmp_path, "abstopk")}, REPO, dry_run=str(tmp_path / "third")).commit is None
+    assert publish({"one": saved(tmp_path, "abstopk")}, REPO, dry_run_folder=str(tmp_path / "third")).commit is None
 
 
 def not_finite(folder: Path) -> None:

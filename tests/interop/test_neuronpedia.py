@@ -75,7 +75,7 @@ def test_every_pole_is_there_once_also_where_it_never_fired(folder: Path, explor
 
 
 def test_a_signed_sae_has_both_halves_whatever_fired(exploration: Exploration, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Catalogue, "is_signed", False)
+    monkeypatch.setattr(Catalogue, "fires_negatively", False)
     assert sides(exploration.saes["signed"]) == (0, 1), "its mirror has twice the latents"
 
 

@@ -164,7 +164,7 @@ def test_measurements_between_two_steps_are_of_rows_at_unit_norm_and_leave_the_w
     step(sae, tokens(6))
     sae.W_enc.data.mul_(1.5)  # as an optimiser step moves them
     moved = sae.W_enc.detach().clone()
-    with sae.rows_normalized():
+    with sae.vectors_normalized():
         torch.testing.assert_close(sae.W_enc.detach().norm(dim=0), torch.ones(24))
     assert torch.equal(sae.W_enc.detach(), moved)
     step(sae, tokens(6))
@@ -192,7 +192,7 @@ def test_folding_the_decoder_norms_is_not_undone_by_the_unit_norm(make: Any, tmp
     sae = make(unit_norm_encoder=True, rescale_acts_by_decoder_norm=True)
     x = train_a_little(sae, steps=3)
     sae.eval()
-    with sae.rows_normalized():
+    with sae.vectors_normalized():
         codes, x_hat = sae.encode(x), sae(x)
     sae.fold_W_dec_norm()
     sae.save_inference_model(tmp_path)

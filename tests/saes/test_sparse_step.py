@@ -1,5 +1,6 @@
 """The sparse training step against SAELens's dense one, step by step and over a run."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.abstopk_sae import AbsTopK
 
+from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     MatryoshkaBatchAbsTopKTrainingSAE,
@@ -149,16 +151,51 @@ def test_hooks_on_the_codes_and_half_precision_take_the_dense_step() -> None:
     assert not step(half, tokens(6).bfloat16()).feature_acts.is_sparse
 
 
+def coded_alike(cfg: Any) -> Any:
+    """A config elsewhere that says by itself what its SAE is saved as: here, what it was."""
+    kind, cfg = type(cfg), copy(cfg)
+    cfg.__class__ = type(
+        "Own", (kind,), {"get_inference_config_class": lambda self: kind.get_inference_config_class(self)}
+    )
+    return cfg
+
+
+@pytest.mark.parametrize("make", [per_token, per_batch])
+def test_an_activation_of_ones_own_is_not_saved_as_another(make: Any) -> None:
+    original = type(make())
+    kind = type("Own", (original,), {"get_activation_fn": lambda _: torch.nn.Tanh()})
+    saved_as = make().cfg.get_inference_config_class().architecture()
+    with pytest.raises(
+        ConfigError, match=rf"Own has an activation of its own, but its config would save it as '{saved_as}'"
+    ):
+        kind(make().cfg)
+    if make is per_batch:
+        with pytest.raises(ConfigError, match=r"override over_threshold\(hidden_pre\) too"):
+            kind(coded_alike(make().cfg))
+
+
 @pytest.mark.parametrize("make", [per_token, per_batch, topk, batchtopk, matryoshka])
-@pytest.mark.parametrize("method", ["calculate_aux_loss", "encode_with_hidden_pre", "decode", "get_activation_fn"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("process_sae_in", "encode_with_hidden_pre", "decode", "get_activation_fn"),
+        *("calculate_aux_loss", "loss of dead latents"),
+    ],
+)
 def test_a_method_that_a_subclass_overrides_is_called_by_the_step(make: Any, method: str) -> None:
     original, called = type(make()), []
+    if method == "loss of dead latents":
+        names = ("calculate_abstopk_aux_loss", "calculate_topk_aux_loss")
+        method = next(name for name in names if hasattr(original, name))
 
     def override(self: Any, *args: Any, **options: Any) -> Any:
         called.append(method)
         return getattr(original, method)(self, *args, **options)
 
-    sae = with_random_weights(type("Own", (original,), {method: override})(make().cfg))
+    thresholds = {}
+    if hasattr(original, "over_threshold"):
+        thresholds["over_threshold"] = lambda self, hidden_pre: original.over_threshold(self, hidden_pre)
+    sae = with_random_weights(type("Own", (original,), {method: override} | thresholds)(coded_alike(make().cfg)))
     called.clear()
     output = step(sae, tokens(16), dead=torch.arange(24) < 7)
     assert called or method == "get_activation_fn"  # which has been called when the SAE was made
@@ -181,7 +218,7 @@ def test_an_architecture_elsewhere_that_selects_by_itself_trains_on_the_sparse_k
         def select(self, encoder: Any, centred_BD: torch.Tensor) -> Any:
             return select_per_token(encoder, centred_BD, 3)
 
-    codes = step(with_random_weights(Own(per_token().cfg)), tokens(6)).feature_acts
+    codes = step(with_random_weights(Own(coded_alike(per_token().cfg))), tokens(6)).feature_acts
     assert codes.is_sparse
     assert ((codes.to_dense() != 0).sum(-1) == 3).all()
 

@@ -82,10 +82,17 @@ def test_the_metrics_of_a_step_are_in_the_units_of_the_raw_activations(kind: str
     x, noise = next(stream), next(stream)
     scale = each.activation_scaler.scale
     output: Any = SimpleNamespace(
-        sae_in=scale(x), sae_out=scale(x + noise), feature_acts=torch.ones(32, 4), loss=torch.tensor(1.0)
+        sae_in=scale(x),
+        sae_out=scale(x + noise),
+        feature_acts=torch.ones(32, 4),
+        loss=torch.tensor(1.0),
+        losses={"mse_loss": torch.tensor(1.0)},
+        metrics={"own": lambda: torch.tensor(0.25), "two_sidedness": 0.75},
     )
     vars(each).update(n_training_samples=32, dead_neurons=torch.zeros(4))
     each.optimizer = SimpleNamespace(param_groups=[{"lr": 1.0}])
     metrics, error = step_metrics(each, output), noise.square().sum()
+    assert (metrics["losses/mse_loss"], metrics["metrics/own"]) == (1.0, 0.25)
+    assert "metrics/two_sidedness" not in metrics, "it is a column"
     assert metrics["mse"] == pytest.approx(float(error / 32), rel=1e-4)
     assert metrics["fvu"] == pytest.approx(float(error / (x - x.mean(0)).square().sum()), rel=1e-4)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from sae_lens import SAE
 from sae_lens.training.activation_scaler import ActivationScaler
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -369,16 +370,54 @@ def test_a_run_goes_on_without_the_checkpoint_that_it_once_started_from(
         TrainingRun(build_config(again | {"resume_from_checkpoint": "newest"}), console=QUIET)
 
 
-def test_an_sae_for_inference_starts_no_new_run(raw_config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["abstopk", "batch_abstopk", "sparse_topk", "sparse_batchtopk"])
+def test_a_finished_sae_starts_a_run_as_the_function_that_it_was(
+    raw_config: dict[str, Any], tmp_path: Path, architecture: str
+) -> None:
+    raw_config["sae"] |= {"architecture": architecture} | (
+        {"signed_share": 0.25} if architecture == "batch_abstopk" else {}
+    )
+    first = run_of(raw_config)
+    first.run()
+    saved, x = SAE.load_from_disk(first.output), torch.randn(64, 32)
+    again = run_of(raw_config, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
+    trained: Any = again.sae
+    if hasattr(trained, "topk_threshold"):
+        assert trained.topk_threshold == 0, "of the new k and the new text"
+        trained.topk_threshold.fill_(saved.threshold[0])
+    torch.testing.assert_close(trained.eval().encode(x), saved.encode(x))
+    torch.testing.assert_close(trained(x), saved(x))
+    trained.train()
+    again.run()
+
+
+def test_a_finished_sae_of_another_function_starts_no_run(raw_config: dict[str, Any], tmp_path: Path) -> None:
     cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, signed_share=0.25)
-    BatchAbsTopKTrainingSAE(cfg).save_inference_model(tmp_path / "finished")
+    BatchAbsTopKTrainingSAE(cfg).save_inference_model(tmp_path / "quarter")
+    own = SAE.load_from_disk(tmp_path / "quarter")
+    own.threshold.data = torch.rand(64) + 0.5
+    own.save_model(tmp_path / "own thresholds")
+    scaled = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, rescale_acts_by_decoder_norm=False))
+    scaled.W_dec.data *= 3
+    scaled.save_inference_model(tmp_path / "scaled")
+    scaled.save_inference_model(tmp_path / "torn")
+    (tmp_path / "torn" / "sae_weights.safetensors").write_bytes(b"torn")
     (tmp_path / "empty").mkdir()
-    stock = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4))
-    stock.save_inference_model(tmp_path / "stock")
-    for name, sentence in (
-        ("finished", "holds an SAE with architecture signed_jumprelu, but this run has sparse_abstopk"),
-        ("stock", r"holds an SAE with architecture abstopk, .* Name a checkpoint of such a run"),
-        ("empty", r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run"),
+    of_batch = {"architecture": "batch_abstopk", "d_in": 32, "d_sae": 64, "k": 4}
+    per_token = of_batch | {"architecture": "abstopk"}
+    for name, sae, sentence in (
+        (
+            "quarter",
+            per_token,
+            "architecture signed_jumprelu, from which batch_abstopk starts, and this run has sparse_abs",
+        ),
+        ("quarter", of_batch, "of which 16 latents are signed, and this run signs the first 64; set sae.signed_share"),
+        ("quarter", of_batch | {"d_sae": 96}, "an SAE with d_sae 64, but this run has 96; set sae.d_sae to that"),
+        ("quarter", of_batch | {"normalize_activations": "expected_average_only_in"}, "set sae.normalize_activations"),
+        ("own thresholds", of_batch | {"signed_share": 0.25}, "whose latents have thresholds of their own"),
+        ("scaled", per_token, "decoder vectors are not of norm 1, .* set sae.rescale_acts_by_decoder_norm to False"),
+        ("torn", per_token, "holds an SAE that cannot be read"),
+        ("empty", per_token, r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run .* or a finished SAE"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            TrainingRun(build_config(raw_config | {"from_pretrained_path": str(tmp_path / name)}))
+            TrainingRun(build_config(raw_config | {"sae": sae, "from_pretrained_path": str(tmp_path / name)}))

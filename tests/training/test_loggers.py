@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sae_lens_abstopk.training.loggers import GIVE_UP, ConsoleLogger, CsvLogger, Loggers
+from sae_lens_abstopk.training.loggers import COLUMNS, GIVE_UP, ConsoleLogger, CsvLogger, Loggers
 
 
 def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
@@ -17,9 +17,12 @@ def test_csv_rows_are_there_as_soon_as_they_are_logged(tmp_path: Path) -> None:
     assert (row["step"], row["fvu"], row["tokens"], row["loss_recovered_zero"]) == ("3", "0.123457", "512", "")
     logger.close()
     again = CsvLogger(tmp_path / "deep" / "metrics.csv")  # a resumed run goes on below
-    again.log({"fvu": 0.1}, step=4)
+    again.log({"metrics/none_then": 2, "unheard_of": 3, "fvu": 0.1}, step=4)
     again.close()
-    assert (tmp_path / "deep" / "metrics.csv").read_text().count("step") == 1
+    with (tmp_path / "deep" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*COLUMNS, "unheard_of"], "the columns of the first row hold"
+    assert [(row["step"], row["fvu"], row["unheard_of"]) for row in rows] == [("3", "0.123457", "1"), ("4", "0.1", "3")]
 
 
 def test_the_console_shows_every_tenth_row_and_each_loss_recovered() -> None:

@@ -235,7 +235,7 @@ def process_of_rank(launcher: int, rank: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the process of a rank is found in /proc")
 def test_torchrun_ends_with_the_rank_that_was_killed_and_the_run_goes_on(raw: dict[str, Any], tmp_path: Path) -> None:
-    raw |= {"training_tokens": 64 * 300, "checkpoint_freq": 20, "perf_log_freq": 0}
+    raw |= {"training_tokens": 64 * 100, "checkpoint_freq": 20, "perf_log_freq": 0}
     config, output = tmp_path / "c.yaml", tmp_path / "killed"
     config.write_text(yaml.safe_dump(raw))
     end = time.monotonic() + SECONDS

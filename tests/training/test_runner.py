@@ -75,7 +75,7 @@ def test_a_run_leaves_saelens_files_the_config_and_the_metrics(
     }
     assert json.loads((folder / "cfg.json").read_text())["architecture"] == "abstopk"
     table = rows(folder)
-    assert tuple(table[0]) == COLUMNS
+    assert tuple(table[0]) == (*COLUMNS, "losses/mse_loss", "losses/auxiliary_reconstruction_loss")
     assert [row["step"] for row in table] == ["1", "3", "4", "6"]
     assert [bool(row["loss_recovered_zero"]) for row in table] == [False, True, False, True]
     assert len(measured) == 2  # batches of held-out text, of which the second measurement knows the clean loss

@@ -15,7 +15,7 @@ from rich.console import Console
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config.config_file import build_config, load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.provenance import code, environment
+from sae_lens_abstopk.provenance import code_digest, environment
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.run_folder import write_config
 from sae_lens_abstopk.training.same_run import require_same_run
@@ -81,7 +81,7 @@ def test_another_version_of_what_orders_the_text_is_announced(tmp_path: Path) ->
     (tmp_path / "state.json").write_text(json.dumps({"environment": then | {"code": "abc"}}))
     assert environment_changes(tmp_path) == [
         f"datasets 3.1.0 then, {now['datasets']} now",
-        f"code abc then, {code()} now",
+        f"code abc then, {code_digest()} now",
     ]
 
 

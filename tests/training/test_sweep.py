@@ -349,7 +349,7 @@ def test_all_jobs_of_this_machine_are_waited_for(
 def test_a_job_that_fails_ends_the_command_with_its_log(raw_config: dict[str, Any], tmp_path: Path) -> None:
     sweep, output = swept(raw_config, tmp_path), tmp_path / "runs"
     (output / "base_sae.k-2").mkdir(parents=True)
-    (output / "base_sae.k-2" / "metrics.csv").write_text("")
+    (output / "base_sae.k-2" / "metrics.csv").write_text("step\n1\n")
     failed = invoke("sweep", sweep, "-o", str(output), "--launcher", "submitit", "--cluster", "debug")
     assert failed.exit_code in (1, 2)
     assert "already holds a run (metrics.csv)" in failed.stderr

@@ -74,6 +74,9 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
     assert ours["dead_latents"] > 0
     for name, complement, key in rows:
         assert theirs[name] == pytest.approx(1 - ours[key] if complement else ours[key], rel=1e-4), name
+    parts = {name: value for name, value in ours.items() if name.startswith("losses/")}
+    assert parts == pytest.approx({name: theirs[name] for name in parts})
+    assert sum(parts.values()) == pytest.approx(ours["loss"])
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -342,5 +345,6 @@ def test_two_trainings_in_one_wandb_run_keep_all_rows(
         for name in ("a", "b"):
             train(build_config(raw_config | {"output_path": str(tmp_path / name)}), console=QUIET)
     assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6] * 2
-    assert {name for row in logged for name in row} - {"step"} <= defined.keys()
+    names = {name for row in logged for name in row} - {"step"}
+    assert {re.sub(r"^(losses|metrics)/.*", r"\1/*", name) for name in names} <= defined.keys()
     assert set(defined.values()) == {"step"}

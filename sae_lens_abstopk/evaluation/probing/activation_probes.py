@@ -31,7 +31,7 @@ class MeansProbe:
 class DenseProbe:
     """L2 logistic regression on x."""
 
-    strength: float
+    C: float
     """C, chosen on val."""
     score: ProbeScore
 
@@ -70,7 +70,7 @@ def _dense(representations: Representations, data: Labelled, read: str) -> Candi
     x: Callable[[Rows], npt.NDArray[np.float32]] = lambda rows: representations.x(read, rows)  # noqa: E731
     train, val = data.split.train, data.split.val
     probe = fit_logistic((x(train), data.of(train)), (x(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(x(rows)), probe.strength)
+    return Candidate(read, lambda rows: probe(x(rows)), probe.C)
 
 
 def _steps(rows: Rows) -> list[Rows]:

@@ -74,7 +74,7 @@ class LatentPair:
     pole_a: Side
     """The side that is higher on A texts than any other, by AUROC on train."""
     pole_b: Side
-    strength: float
+    C: float
     """Of the logistic regression, chosen on val."""
     score: ProbeScore
     coverage: Estimate
@@ -91,7 +91,7 @@ class SparseProbe:
     """Strongest first."""
     weights: tuple[float, ...]
     """Of the codes as they come, in the order of ``latents``; positive ones speak for B."""
-    strength: float
+    C: float
     score: ProbeScore
 
 
@@ -158,10 +158,10 @@ def _pair(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labell
         pole_a, pole_b = _side(sides, int(sides.argmin())), _side(sides, int(sides.argmax()))
         candidates.append(_logistic(read, _sides(codes[read], (pole_a, pole_b)), data, chosen=(pole_a, pole_b)))
     best, score = choose_and_test(candidates, data)
-    (pole_a, pole_b), _, strength = best.chosen
+    (pole_a, pole_b), _, C = best.chosen
     fired = _sides(codes[best.read], (pole_a, pole_b))(data.split.test)
     coverage = pole_coverage(*pair_fires(fired[:, 0], fired[:, 1]), data.of(data.split.test))
-    return LatentPair(pole_a, pole_b, strength, score, data.on_test(coverage))
+    return LatentPair(pole_a, pole_b, C, score, data.on_test(coverage))
 
 
 def _side(sides: npt.NDArray[np.float64], flat: int) -> Side:
@@ -180,8 +180,8 @@ def _sparse(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labe
         latents = found.strongest(k)
         candidates.append(_logistic(read, _columns(codes[read], latents), data, chosen=tuple(latents)))
     best, score = choose_and_test(candidates, data)
-    latents, weights, strength = best.chosen
-    return SparseProbe(k, latents, weights, strength, score)
+    latents, weights, C = best.chosen
+    return SparseProbe(k, latents, weights, C, score)
 
 
 def _columns(codes: Codes, latents: Sequence[int]) -> Callable[[Rows], npt.NDArray[np.float32]]:
@@ -194,7 +194,7 @@ def _logistic(
     """Logistic regression on ``features`` of the rows, as a candidate."""
     train, val = data.split.train, data.split.val
     probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(features(rows)), (chosen, tuple(probe.weights.tolist()), probe.strength))
+    return Candidate(read, lambda rows: probe(features(rows)), (chosen, tuple(probe.weights.tolist()), probe.C))
 
 
 def _best_coverage(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled) -> CoveringLatent:

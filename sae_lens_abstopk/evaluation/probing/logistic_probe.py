@@ -1,4 +1,4 @@
-"""L2 logistic regression whose strength is chosen on validation texts."""
+"""L2 logistic regression whose penalty is chosen on validation texts."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
-# inverse strengths of the penalty, on standardised inputs
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+# inverse penalties, as scikit-learn has them, on standardised inputs
+CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class LogisticProbe:
     weights: npt.NDArray[np.float64]
     """[d], for features as they come."""
     bias: float
-    strength: float
-    """The C (inverse penalty, on features standardised over train) that was chosen on val."""
+    C: float
+    """Inverse penalty, on features standardised over train; chosen on val."""
 
     def __call__(self, features: Floats) -> npt.NDArray[np.float64]:
         return features.astype(np.float64) @ self.weights + self.bias
@@ -28,9 +28,9 @@ class LogisticProbe:
 
 def fit_logistic(train: tuple[Floats, Labels], val: tuple[Floats, Labels]) -> LogisticProbe:
     """
-    Fit on ``train`` (features [n, d] and poles [n]) for each of ``STRENGTHS``; keep the one of lowest log loss on ``val``.
+    Fit on ``train`` (features [n, d] and poles [n]) for each of ``CS``; keep the one of lowest log loss on ``val``.
 
-    (AUROC would not do: of one latent it is the same for every strength.) Features are standardised by the mean and
+    (AUROC would not do: of one latent it is the same for every penalty.) Features are standardised by the mean and
     standard deviation over train.
     """
     features, labels = train
@@ -40,11 +40,11 @@ def fit_logistic(train: tuple[Floats, Labels], val: tuple[Floats, Labels]) -> Lo
     # each fit starts from the one before: from strong penalties to weak ones, little changes at a time
     model = LogisticRegression(max_iter=5000, tol=1e-4, warm_start=True)
     best: tuple[float, LogisticProbe] | None = None
-    for strength in sorted(STRENGTHS):
-        model.set_params(C=strength).fit(standardised, labels)
+    for C in sorted(CS):
+        model.set_params(C=C).fit(standardised, labels)
         weights = model.coef_[0] / spread
         bias = np.ravel(model.intercept_)[0] - mean @ weights
-        probe = LogisticProbe(weights, float(bias), strength)
+        probe = LogisticProbe(weights, float(bias), C)
         loss = _log_loss(probe(val[0]), val[1])
         if best is None or loss < best[0]:
             best = loss, probe

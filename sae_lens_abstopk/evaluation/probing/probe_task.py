@@ -14,6 +14,14 @@ import numpy.typing as npt
 from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
+from sae_lens_abstopk.evaluation.probing.method_names import (
+    DIFFERENCE_IN_MEANS,
+    LOGISTIC_REGRESSION,
+    PAIR,
+    PERMUTED,
+    SINGLE,
+    UNTRAINED,
+)
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
@@ -50,9 +58,9 @@ class TaskProbes:
             for codes, activations in zip(self.permuted_codes, self.permuted_activations, strict=True)
         ]
         for name in permuted[0]:
-            found[f"{name}, permuted"] = over_permutations([scores[name] for scores in permuted])
+            found[name + PERMUTED] = over_permutations([scores[name] for scores in permuted])
         if self.untrained is not None:
-            found |= {f"{name}, untrained SAE": score for name, score in _by_name(self.untrained, None).items()}
+            found |= {name + UNTRAINED: score for name, score in _by_name(self.untrained, None).items()}
         return found
 
     def coverage_controls(self) -> dict[str, Estimate]:
@@ -125,11 +133,11 @@ class TaskProber:
 
 
 def _by_name(codes: CodeProbes, activations: ActivationProbes | None) -> dict[str, ProbeScore]:
-    found = {"single latent": codes.single.score, "pair": codes.pair.score}
+    found = {SINGLE: codes.single.score, PAIR: codes.pair.score}
     found |= {f"{probe.k}-sparse": probe.score for probe in codes.sparse}
     if activations is not None:
         found |= {
-            "difference in means": activations.difference_in_means.score,
-            "logistic regression": activations.dense.score,
+            DIFFERENCE_IN_MEANS: activations.difference_in_means.score,
+            LOGISTIC_REGRESSION: activations.dense.score,
         }
     return found

@@ -1,5 +1,6 @@
 """The control that never saw data: an SAE of the same config with fresh weights, as sparse as the trained one."""
 
+import warnings
 from copy import deepcopy
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.nn.functional import normalize
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.heads import with_flat_heads
+from sae_lens_abstopk.saes.own_code import is_ours
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.sparse import pole_limits
 
@@ -16,6 +18,8 @@ from sae_lens_abstopk.sparse import pole_limits
 _CHUNK_BYTES = 64 * 2**20
 # what decides whether a latent is on, where it is a parameter, and its sign: on where u > threshold, or u + bias > 0
 _GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
+# share by which the L0 of a control may differ
+UNLIKE = 0.1
 _ENCODER_BIASES = ("b_enc", "b_gate", "b_mag")
 _POLE_THRESHOLDS = ("threshold", "negative_threshold")
 _ARCHITECTURES_WITH_GATE = {
@@ -62,7 +66,7 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     for name, bias in fresh.named_parameters():
         if name in _ENCODER_BIASES:
             bias.add_(centre)
-    gate = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
+    gate = _gate(sae)
     if gate is not None:
         of_poles = open_poles(sae) if gate == "threshold" else None
         level = _level(fresh, x, _l0(sae, x), centre=centre, open_poles=of_poles)
@@ -72,7 +76,27 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
             for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
                 if hasattr(fresh, name):
                     getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
+    if not is_ours(sae, "encode"):
+        _warn_if_unlike(sae, fresh, x)
     return fresh
+
+
+def _gate(sae: SAE[Any]) -> str | None:
+    """The parameter that decides what is on; None where k does."""
+    if (known := _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())) or is_ours(sae, "encode"):
+        return known
+    return next((name for name in ("threshold", "b_gate") if hasattr(sae, name)), None)
+
+
+def _warn_if_unlike(sae: SAE[Any], fresh: SAE[Any], x: torch.Tensor) -> None:
+    """An architecture elsewhere may decide by something that is not known here."""
+    wanted, found = _l0(sae, x), _l0(fresh, x)
+    if abs(found - wanted) > UNLIKE * wanted:
+        warnings.warn(
+            f"the untrained {sae.cfg.architecture()!r} SAE has {found:.4g} latents on a token, and the trained one {wanted:.4g}, so "
+            "the two are not to be compared (what is on is taken to be decided by k, by a parameter threshold or by b_gate)",
+            stacklevel=3,
+        )
 
 
 def _chunks(sae: SAE[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:

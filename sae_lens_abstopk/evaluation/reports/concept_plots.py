@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedTask
-from sae_lens_abstopk.evaluation.reports.report_plots import GREY, POLE_COLOURS, Plot, figure, label
+from sae_lens_abstopk.evaluation.reports.plot_style import GREY, POLE_COLOURS, Plot, figure, label
 
 _MARKS = ("circle", "diamond-open")
 

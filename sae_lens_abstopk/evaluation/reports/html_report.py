@@ -5,18 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
 from sae_lens_abstopk.evaluation.reports.concept_plots import cosines_plot, pca_plot
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.reports.plot_style import Plot
 from sae_lens_abstopk.evaluation.reports.probe_plots import auroc_plot, coverage_plot, methods_plot
 from sae_lens_abstopk.evaluation.reports.reconstruction_plots import reconstruction_plots, two_sidedness_plot
-from sae_lens_abstopk.evaluation.reports.report_plots import Plot
+from sae_lens_abstopk.evaluation.reports.report_sections import PROBING, RECONSTRUCTION, SIDES, STEERING, report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, provenance
-from sae_lens_abstopk.evaluation.reports.report_tables import PROBING, RECONSTRUCTION, SIDES, STEERING, report_tables
 from sae_lens_abstopk.evaluation.reports.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
-from sae_lens_abstopk.evaluation.reports.task_tables import PAIR, SINGLE
 from sae_lens_abstopk.files import write_whole
 
 
@@ -78,10 +80,9 @@ def _environment() -> Environment:
     return environment
 
 
-def _figure_json(plot: Plot) -> str:
+def _figure_json(plot: Plot) -> Markup:
     """A figure as JSON that may stand in a script element, whatever text is in it."""
-    found = str(plot.figure.to_json())
-    return found.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    return htmlsafe_json_dumps(plot.figure, lambda figure: str(figure.to_json()))
 
 
 def _sections(merged: MergedResults) -> Iterator[Section]:

@@ -82,10 +82,10 @@ def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
         ConfigError: a file cannot be read as results, or two do not go together.
     """
     results = [one if isinstance(one, Results) else read_results(Path(one)) for one in given]
-    return merge_results(results, sources=called(given))
+    return merge_results(results, sources=names_in_errors(given))
 
 
-def called(given: Sequence[str | Path | Results]) -> list[str]:
+def names_in_errors(given: Sequence[str | Path | Results]) -> list[str]:
     """What errors call each of them."""
     return [f"result {n}" if isinstance(one, Results) else str(one) for n, one in enumerate(given, start=1)]
 

@@ -4,8 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
+from sae_lens_abstopk.evaluation.probing.method_names import (
+    BEST_COVERAGE,
+    ON_ACTIVATIONS,
+    PAIR,
+    PERMUTED,
+    SINGLE,
+    UNTRAINED,
+    is_control,
+)
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.reports.report_plots import (
+from sae_lens_abstopk.evaluation.reports.plot_style import (
     GREY,
     Look,
     Plot,
@@ -19,19 +28,12 @@ from sae_lens_abstopk.evaluation.reports.report_plots import (
     traces,
     variant_colours,
 )
-from sae_lens_abstopk.evaluation.reports.task_tables import (
-    ON_ACTIVATIONS,
-    PERMUTED,
-    SINGLE,
-    UNTRAINED,
-    activation_probes,
-    is_control,
-)
+from sae_lens_abstopk.evaluation.reports.task_tables import activation_probes
 from sae_lens_abstopk.evaluation.results import ProbeRecord
 
 _CONTROLS = {PERMUTED: Look(GREY, "circle-open"), UNTRAINED: Look(GREY, "x-thin-open")}
 _ON_X = Look("#4f7fa8", "hexagram")
-_COVERED = (("single latent", "circle"), ("latent of best coverage", "diamond"), ("pair", "square-open"))
+_COVERED = ((SINGLE, "circle"), (BEST_COVERAGE, "diamond"), (PAIR, "square-open"))
 
 
 def auroc_plot(merged: MergedResults, method: str) -> Plot | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
-from sae_lens_abstopk.evaluation.reports.report_plots import GREY, Plot, figure, looks, whole_label
+from sae_lens_abstopk.evaluation.reports.plot_style import GREY, Plot, figure, looks, whole_label
 from sae_lens_abstopk.evaluation.results import ReconstructionRecord
 
 

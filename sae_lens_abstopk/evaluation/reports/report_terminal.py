@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
-from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
 
 MOST_ROWS = 40
 """Of a table that is still printed."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.reports.report_plots import (
+from sae_lens_abstopk.evaluation.reports.plot_style import (
     GREY,
     Look,
     Plot,

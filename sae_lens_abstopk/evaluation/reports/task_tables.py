@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 
+from sae_lens_abstopk.evaluation.probing.method_names import (
+    BEST_COVERAGE,
+    ON_ACTIVATIONS,
+    PAIR,
+    PERMUTED,
+    SINGLE,
+    UNTRAINED,
+)
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
 from sae_lens_abstopk.evaluation.results import Interval, LatentRecord, PairRecord, ProbeRecord
-
-PERMUTED, UNTRAINED = ", permuted", ", untrained SAE"
-SINGLE, PAIR, BEST = "single latent", "pair", "latent of best coverage"
-ON_ACTIVATIONS = ("difference in means", "logistic regression")
-"""Probes that no SAE takes part in."""
-
-
-def is_control(method: str) -> bool:
-    """Whether a probe is one of the controls."""
-    return method.endswith((PERMUTED, UNTRAINED))
 
 
 def tasks_table(merged: MergedResults) -> ReportTable:
@@ -110,7 +108,15 @@ def coverage_table(merged: MergedResults) -> ReportTable:
     controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
     return ReportTable(
         title="Pole coverage on test",
-        columns=("task", "SAE", SINGLE, BEST, PAIR, *(f"{BEST}, {control}" for control in controls), "latents"),
+        columns=(
+            "task",
+            "SAE",
+            SINGLE,
+            BEST_COVERAGE,
+            PAIR,
+            *(f"{BEST_COVERAGE}, {control}" for control in controls),
+            "latents",
+        ),
         rows=tuple(
             (
                 task.name,

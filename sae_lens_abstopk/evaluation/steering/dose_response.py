@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import (
     summarise,
 )
 from sae_lens_abstopk.evaluation.suite import DoseOptions
-from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
+from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads
@@ -82,7 +82,7 @@ def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
 def dose_response(
     model: nn.Module,
     sae: SAE[Any],
-    part: SteeringPart,
+    part: TaskSteering,
     interventions: Sequence[Intervention],
     *,
     options: DoseOptions | None = None,

@@ -13,7 +13,7 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
-from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
+from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel, answer_ids
@@ -62,7 +62,7 @@ class LogOdds:
         self,
         model: nn.Module,
         sae: SAE[Any],
-        part: SteeringPart,
+        part: TaskSteering,
         prompts: Sequence[str],
         *,
         tokenizer: Any = None,
@@ -105,7 +105,7 @@ class DoseMeter(LogOdds):
         self,
         model: nn.Module,
         sae: SAE[Any],
-        part: SteeringPart,
+        part: TaskSteering,
         prompts: Sequence[str],
         options: DoseOptions,
         *,

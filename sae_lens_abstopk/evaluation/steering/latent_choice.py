@@ -12,7 +12,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
 from sae_lens_abstopk.evaluation.steering.doses import LogOdds
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.tasks.task import SteeringPart
+from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
 
@@ -38,7 +38,7 @@ class LatentChoice:
 def choose_latent(
     model: nn.Module,
     sae: SAE[Any],
-    part: SteeringPart,
+    part: TaskSteering,
     candidates: Sequence[int],
     scales: Callable[[int], float],
     *,

@@ -11,7 +11,8 @@ from sae_lens import SAE, BatchTopKTrainingSAE, TrainingSAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.measurable import require_measurable, require_scale, warn_of_other_weights
+from sae_lens_abstopk.evaluation.measurable import require_measurable, require_scale
+from sae_lens_abstopk.evaluation.weight_processing import warn_of_other_weights
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter

@@ -42,7 +42,7 @@ class Scorer:
 
 
 @dataclass(frozen=True)
-class SteeringPart:
+class TaskSteering:
     """What the effect of steering along the concept is measured on."""
 
     prompts: tuple[str, ...]
@@ -72,7 +72,7 @@ class Task:
     examples: tuple[Example, ...] = field(repr=False)
     reads: tuple[str, ...]
     """Where a text may be read: ``"last"`` token, ``"mean"`` over tokens, ``"marked"`` word."""
-    steering: SteeringPart | None
+    steering: TaskSteering | None
     licence: str
     source: str
     digest: str
@@ -156,7 +156,7 @@ def make_task(
     examples: Sequence[Example],
     *,
     reads: Iterable[str] = ("last", "mean"),
-    steering: SteeringPart | None = None,
+    steering: TaskSteering | None = None,
     licence: str = "",
     source: str = "",
     about: str = "",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.tasks.task import Example, Scorer, SteeringPart, Task, make_task
+from sae_lens_abstopk.evaluation.tasks.task import Example, Scorer, Task, TaskSteering, make_task
 from sae_lens_abstopk.evaluation.tasks.task_file import merged
 from sae_lens_abstopk.evaluation.tasks.task_rows import (
     ENDINGS,
@@ -241,11 +241,11 @@ def _texts(items: list[_Found]) -> list[str]:
     return sorted(item.example.text for item in items)
 
 
-def _steering(task: TaskFile, part: SteeringSection | None) -> SteeringPart | None:
+def _steering(task: TaskFile, part: SteeringSection | None) -> TaskSteering | None:
     if part is None:
         return None
     a, b = task.poles
     scorer = None
     if part.scorer is not None:
         scorer = Scorer(part.scorer["kind"], (tuple(part.scorer[a]), tuple(part.scorer.get(b, ()))))
-    return SteeringPart(tuple(part.prompts), (tuple(part.tokens[a]), tuple(part.tokens[b])), scorer, part.chat)
+    return TaskSteering(tuple(part.prompts), (tuple(part.tokens[a]), tuple(part.tokens[b])), scorer, part.chat)

@@ -5,7 +5,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sae_lens_abstopk.evaluation.probing.logistic_probe import STRENGTHS, fit_logistic
+from sae_lens_abstopk.evaluation.probing.logistic_probe import CS, fit_logistic
 
 
 def data(seed: int, *, d: int = 30, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -16,17 +16,16 @@ def data(seed: int, *, d: int = 30, n: int = 200) -> tuple[np.ndarray, np.ndarra
     return features.astype(np.float32), labels
 
 
-def test_it_is_scikit_learns_pipeline_with_the_strength_of_lowest_log_loss_on_val() -> None:
+def test_it_is_scikit_learns_pipeline_with_the_penalty_of_lowest_log_loss_on_val() -> None:
     train, val, other = data(0), data(1), data(2)
     probe = fit_logistic(train, val)
     pipelines = {
-        C: make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-8, max_iter=5000)).fit(*train)
-        for C in STRENGTHS
+        C: make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-8, max_iter=5000)).fit(*train) for C in CS
     }
     losses = {C: log_loss(val[1], pipeline.predict_proba(val[0])) for C, pipeline in pipelines.items()}
-    assert probe.strength == min(losses, key=lambda C: losses[C])
-    assert min(STRENGTHS) < probe.strength < max(STRENGTHS)
-    expected = pipelines[probe.strength].decision_function(other[0])
+    assert min(losses, key=lambda C: losses[C]) == probe.C
+    assert min(CS) < probe.C < max(CS)
+    expected = pipelines[probe.C].decision_function(other[0])
     np.testing.assert_allclose(probe(other[0]), expected, atol=1e-2)
 
 

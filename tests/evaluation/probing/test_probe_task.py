@@ -141,7 +141,7 @@ def test_numbers_on_each_part_are_scikit_learns() -> None:
     for part, value in zip(data.split, (score.train_auroc, score.val_auroc, score.auroc.value), strict=True):
         assert value == pytest.approx(roc_auc_score(data.labels[part], z[part]))
     mean, spread = data.x[train].mean(0), data.x[train].std(0)
-    theirs = LogisticRegression(C=found.activations.dense.strength, tol=1e-6)
+    theirs = LogisticRegression(C=found.activations.dense.C, tol=1e-6)
     theirs.fit((data.x[train] - mean) / spread, data.labels[train])
     scores = theirs.decision_function((data.x[test] - mean) / spread)
     dense = found.activations.dense.score
@@ -154,11 +154,11 @@ def choices(found: TaskProbes) -> list[Any]:
     for codes in (found.codes, *found.permuted_codes, found.untrained):
         assert codes is not None
         picked += [codes.single.latent, codes.single.orientation]
-        picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.strength]
-        picked += [(probe.latents, probe.weights, probe.strength) for probe in codes.sparse]
+        picked += [codes.pair.pole_a, codes.pair.pole_b, codes.pair.C]
+        picked += [(probe.latents, probe.weights, probe.C) for probe in codes.sparse]
         picked += [codes.best_coverage.latent, codes.best_coverage.orientation, codes.best_coverage.read]
     for probes in (found.activations, *found.permuted_activations):
-        picked += [probes.difference_in_means.direction, probes.dense.strength]
+        picked += [probes.difference_in_means.direction, probes.dense.C]
     picked += [(score.read, score.train_auroc, score.val_auroc) for score in found.scores().values()]
     return picked
 

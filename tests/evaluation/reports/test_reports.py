@@ -21,8 +21,8 @@ from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
-from sae_lens_abstopk.evaluation.reports.report_plots import looks
-from sae_lens_abstopk.evaluation.reports.report_tables import report_tables
+from sae_lens_abstopk.evaluation.reports.plot_style import looks
+from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
 from sae_lens_abstopk.evaluation.results import Interval, Results
 from tests.evaluation.results_document import results_document

@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, cho
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
-from sae_lens_abstopk.evaluation.tasks.task import Scorer, SteeringPart
+from sae_lens_abstopk.evaluation.tasks.task import Scorer, TaskSteering
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.conftest import VOCABULARY
@@ -41,7 +41,7 @@ PROMPTS = (
 class Planted(NamedTuple):
     model: LlamaForCausalLM
     sae: SignedJumpReLUSAE
-    part: SteeringPart
+    part: TaskSteering
     direction: torch.Tensor
 
 
@@ -70,7 +70,7 @@ def planted(tokenizer: PreTrainedTokenizerFast) -> Planted:
     sae.b_enc.data[PLANTED] = 0
     sae.b_dec.data.zero_()
     scorer = Scorer(kind="words", patterns=(("he",), ("the",)))
-    return Planted(model, sae, SteeringPart(prompts=PROMPTS, tokens=tokens, scorer=scorer, chat=False), direction)
+    return Planted(model, sae, TaskSteering(prompts=PROMPTS, tokens=tokens, scorer=scorer, chat=False), direction)
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +338,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
 
     monkeypatch.setattr(planted.model.model, "forward", run)
     monkeypatch.setattr(planted.sae.cfg.metadata, "hook_name", options.get("hook_name", HOOK))
-    part = SteeringPart(
+    part = TaskSteering(
         prompts=options.get("prompts", PROMPTS),
         tokens=options.get("tokens", planted.part.tokens),
         scorer=None,

@@ -16,7 +16,7 @@ from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.config.presets import read_raw
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.measurable import PROCESSING
+from sae_lens_abstopk.evaluation.weight_processing import PROCESSING
 from sae_lens_abstopk.model.text import first_document, open_dataset
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
@@ -92,6 +92,8 @@ def evaluation_config(
         unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger", "target_l0"}
         raw = {key: value for key, value in raw.items() if key not in unread}
         raw |= {"resume_from_checkpoint": None, "shuffle": False, "perf_log_freq": 0}
+        # only its width is looked at, and its architecture may be one that is registered nowhere by now
+        raw |= {"sae": {"architecture": "standard", "d_in": sae.cfg.d_in, "d_sae": sae.cfg.d_sae}, "companions": {}}
         if raw.get("use_cached_activations"):  # they are of all documents, and no evaluation reads them
             raw |= {"held_out_every": None, "use_cached_activations": False, "cached_activations_path": None}
         raw |= {"device": device, "llm_device": None, "act_store_device": None}
@@ -156,7 +158,7 @@ def _loading_options(recorded: Mapping[str, Any], folder: Path, *, is_loaded: bo
     return {key: value for key, value in recorded.items() if key in _FROM_METADATA}
 
 
-def kept_back(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
+def was_held_out(cfg: TrainingConfig, source: str | Path, sae: SAE[Any]) -> bool:
     """
     Whether it is known that the run of ``sae`` kept back what is held out in ``cfg``.
 

@@ -15,9 +15,9 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from sae_lens_abstopk.config.checks import require_devices, resolve_device
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.evaluation_config import WEIGHTS, evaluation_config, explaining_options, kept_back
-from sae_lens_abstopk.evaluation.measurable import processing_of, recorded_options, warn_of_other_weights
 from sae_lens_abstopk.evaluation.sae_loading import Source, is_release, load_sae, origin_of
+from sae_lens_abstopk.evaluation.subject_config import WEIGHTS, evaluation_config, explaining_options, was_held_out
+from sae_lens_abstopk.evaluation.weight_processing import processing_of, recorded_options, warn_of_other_weights
 from sae_lens_abstopk.model.hook_places import find_place, residual_layer
 from sae_lens_abstopk.model.language_model import check_activations, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
@@ -41,7 +41,7 @@ class LoadedSAEs:
     cfg: TrainingConfig
     """Of the model, the hook and the text."""
     part: TextPart
-    """Of the text, which is read."""
+    """Which part of the text is read."""
     held_out: bool
     """Whether it is known that the text was kept from every SAE in training."""
 
@@ -223,7 +223,8 @@ def load_subject_saes(
         sources=dict(zip(names, origins, strict=True)),
         cfg=cfg,
         part=part,
-        held_out=text is None and all(kept_back(cfg, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
+        held_out=text is None
+        and all(was_held_out(cfg, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
     )
 
 
