@@ -41,7 +41,7 @@ def _is_override(argument: str) -> bool:
 @app.command(cls=ResumableCommand)
 def train(
     config: Annotated[
-        str, typer.Argument(help="YAML file or preset (pythia-70m), either with a variant (pythia-70m/topk).")
+        str, typer.Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")
     ],
     overrides: Overrides = None,
     out: Out = None,

@@ -1,6 +1,7 @@
 """The command as a user types it, in a process of its own where that matters."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -133,12 +134,13 @@ def test_a_mistake_is_told_as_it_was_typed(name: str) -> None:
     assert told.stderr.startswith(f"error: config {name!r} is neither"), told.stderr
 
 
-def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "c.yaml").write_text("lr: 1e-3  # 猫\n", encoding="utf-8")
-    command = [sys.executable, "-m", "sae_lens_abstopk", "configs", str(tmp_path / "c.yaml")]
-    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.decode("latin-1").split() == ["lr:", "1e-3", "#", r"\u732b"]
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    app(["configs", str(tmp_path / "c.yaml")], standalone_mode=False)
+    sys.stdout.flush()
+    assert written.getvalue().decode("latin-1").split() == ["lr:", "1e-3", "#", r"\u732b"]
 
 
 def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

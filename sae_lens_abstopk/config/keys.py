@@ -16,6 +16,7 @@ from sae_lens_abstopk.config import checks, tracking_config
 from sae_lens_abstopk.config.config_file import NOT_IN_FILES
 from sae_lens_abstopk.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.saes.own_code import import_architectures
 
 # Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
 EXTRA = {
@@ -174,6 +175,7 @@ def _documented_name(path: list[str]) -> str:
 
 def keys_table() -> Table:
     """All keys, for the terminal; their names stay whole, to be searched for."""
+    import_architectures()
     table = Table(Column("key", no_wrap=True), "type, default and meaning", box=None, pad_edge=False)
     for doc in key_docs().values():
         # as Text, or the table would read list[int] as markup

@@ -9,7 +9,7 @@ import yaml
 from rich.table import Column, Table
 
 from sae_lens_abstopk.config.keys import annotate
-from sae_lens_abstopk.config.presets import YAML, preset_names, read_raw, split_variant, variant_names
+from sae_lens_abstopk.config.presets import YAML, preset_names, read_raw, variant_names
 from sae_lens_abstopk.yaml_files import data_folder, read_yaml
 
 
@@ -46,15 +46,15 @@ def _how_to_combine() -> str:
 
 
 def preset_text(name: str) -> str:
-    """The config file behind a preset or a path, or what it comes to with a variant."""
+    """The file behind a preset, or what it comes to with a variant: a config file either way. That of a path is as it is."""
     raw, _ = read_raw(name)  # refuses what does not exist
-    config, variant = split_variant(name)
+    if Path(name).suffix in YAML:
+        return Path(name).read_text(encoding="utf-8")
+    model, _, variant = name.partition("/")
     if not variant:
-        if Path(config).suffix in YAML:
-            return Path(config).read_text(encoding="utf-8")
-        file = data_folder("training_configs") / f"{config}.yaml"
+        file = data_folder("training_configs") / f"{model}.yaml"
         text = file.read_text(encoding="utf-8")
         return text.replace(read_yaml(file)["dataset_path"], raw["dataset_path"])  # the text beside it, from anywhere
-    return f"# {config} with the variant {variant}\n" + annotate(
+    return f"# {model} with the variant {variant}\n" + annotate(
         yaml.safe_dump(raw, sort_keys=False, allow_unicode=True)
     )

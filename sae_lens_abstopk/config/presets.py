@@ -20,38 +20,35 @@ def preset_names() -> list[str]:
 
 
 def variant_names() -> list[str]:
-    """Variants that can follow the name of a model preset, or the path of a config file."""
+    """Variants that can follow the name of a model preset."""
     return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
-
-
-def split_variant(source: str | Path) -> tuple[str, str]:
-    """The preset or ``.yaml`` file that ``source`` begins with, and the variant that may follow it after a slash."""
-    whole = str(source)
-    if Path(whole).suffix in YAML:
-        return whole, ""
-    config, _, variant = whole.rpartition("/")
-    if Path(config).suffix in YAML:
-        return config, variant
-    config, _, variant = whole.partition("/")
-    return config, variant
 
 
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     """The merged but unchecked mapping behind ``source``, and a name for it in errors."""
-    config, variant = split_variant(source)
-    folder = data_folder("training_configs")
-    if Path(config).suffix in YAML:
-        path = Path(config)
+    path = Path(source)
+    if path.suffix in YAML:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-    elif config in preset_names():
-        path = folder / f"{config}.yaml"
-    else:
+        return _beside(path.parent, read_yaml(path)), str(path)
+    if path.parent.suffix in YAML:
         raise ConfigError(
-            f"config {str(source)!r} is neither a .yaml file nor a preset{did_you_mean(config, preset_names())}; "
+            f"config {str(source)!r}: variants are of the presets of models; in a file of your own, change the keys that "
+            f"`abstopk configs {preset_names()[0]}/{path.name}` shows."
+        )
+    model, _, variant = str(source).partition("/")
+    if model not in preset_names():
+        raise ConfigError(
+            f"config {str(source)!r} is neither a .yaml file nor a preset{did_you_mean(model, preset_names())}; "
             f"presets: {', '.join(preset_names())}."
         )
-    raw = read_yaml(path)
+    folder = data_folder("training_configs")
+    raw = read_yaml(folder / f"{model}.yaml")
+    if variant and raw.get("companions"):
+        raise ConfigError(
+            f"config {str(source)!r}: {model} trains companions, which take from sae what they do not give, so no variant can be laid "
+            "over it; set the keys of sae instead, or take the preset of a model."
+        )
     if variant:
         if variant not in variant_names():
             raise ConfigError(
@@ -59,7 +56,7 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
                 f"variants: {', '.join(variant_names())}."
             )
         merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
-    return _beside(path.parent, raw), str(source)
+    return _beside(folder, raw), str(source)
 
 
 def named_config(config: Any, file: Path) -> str:
@@ -93,10 +90,6 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
             continue
         _remove_rival(raw, key)
         if key == "target_l0":
-            if k is None and "k" in value.values():
-                raise ConfigError(
-                    "this variant is held at the k of the config it is laid over, which has no sae.k; give it one."
-                )
             value = {name: k if target == "k" else target for name, target in value.items()}
         if isinstance(value, dict) and isinstance(raw.get(key), dict):
             for changed in value:

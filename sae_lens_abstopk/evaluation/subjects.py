@@ -185,7 +185,7 @@ def load_subject_saes(
         sources: One or several SAEs, as :func:`load_sae` takes them; by name if they are to be called other than their
             labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above it.
         model: Name or folder of the model to run instead of the one recorded, or the model itself.
-        text: Dataset or file to read instead of the run's held-out text (see :func:`~.evaluation_config.evaluation_config`).
+        text: Dataset or file to read instead of the run's held-out text (see :func:`~.subject_config.evaluation_config`).
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
 
     Raises:

@@ -15,7 +15,7 @@ from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.heads import read_by
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
-from sae_lens_abstopk.saes.signed import SignedSAE
+from sae_lens_abstopk.saes.signed import is_signed
 
 
 def measure(
@@ -65,9 +65,7 @@ def _measured_together(
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
     subjects = open_subjects(folders, model_name=model_name, text=text)
-    sums = {
-        sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if isinstance(sae, SignedSAE)
-    }
+    sums = {sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if is_signed(sae)}
 
     def observe(sae_id: str, codes: torch.Tensor, *_: torch.Tensor) -> None:
         if sae_id in sums:

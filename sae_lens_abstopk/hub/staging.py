@@ -31,7 +31,7 @@ from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.poles import pole_statistics
-from sae_lens_abstopk.saes.signed import SignedSAE, signed_latents
+from sae_lens_abstopk.saes.signed import is_signed, signed_latents
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # of the metadata, what the card and the manifest repeat
@@ -98,8 +98,8 @@ def stage(
         activity = (poles or {}).get(sae_id) or _recorded_activity(origin)
         measured = _of_open_poles((results or {}).get(sae_id), loaded)
         sae = _for_publication(loaded, base_model)
-        in_gauge = activity is not None and isinstance(sae, SignedSAE)
-        if activity is not None and isinstance(sae, SignedSAE):
+        in_gauge = activity is not None and is_signed(sae)
+        if activity is not None and is_signed(sae):
             flipped = flipped_latents(activity.energy, sae.cfg.d_sae)
             measured = measured and results_in_gauge(measured, flipped)
             sae, activity = canonical_gauge(sae, activity.energy), activity.in_canonical_gauge()
@@ -108,11 +108,11 @@ def stage(
             shutil.copyfile(origin / SPARSITY_FILENAME, folder / sae_id / SPARSITY_FILENAME)
         if activity is not None:
             activity.save(folder / sae_id)
-        shares = _two_sidedness(activity, measured) if isinstance(sae, SignedSAE) else []
+        shares = _two_sidedness(activity, measured) if is_signed(sae) else []
         if shares:
             (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(shares, sae.cfg.d_sae), encoding="utf-8")
         staged[sae_id] = _record(sae, folder, sae_id, measured, in_gauge=in_gauge, base_model=base_model)
-        if with_mirror and isinstance(sae, SignedSAE):  # the codes of the others are not negative as they are
+        if with_mirror and is_signed(sae):  # the codes of the others are not negative as they are
             mirrored = mirror(sae)
             _write(mirrored, folder / f"{sae_id}{MIRROR_END}", where=f"the mirror of {sae_id}")
             staged[f"{sae_id}{MIRROR_END}"] = _record(

@@ -88,8 +88,20 @@ def check_features_folder(folder: Path) -> None:
 
 
 def sides(catalogue: Catalogue) -> tuple[int, ...]:
-    """0, the positive side, and 1, the negative one, where there is a mirror; whether any latent fired on it does not matter."""
-    return (0, 1) if catalogue.architecture in SIGNED_ARCHITECTURES else (0,)
+    """
+    0, the positive side, and 1, the negative one, where there is a mirror; whether any latent fired on it does not matter.
+
+    Raises:
+        ConfigError: latents fired on their negative sides, and there is no mirror that these would be features of.
+    """
+    if catalogue.architecture in SIGNED_ARCHITECTURES:
+        return (0, 1)
+    if catalogue.fires_negatively:
+        raise ConfigError(
+            f"the codes of {catalogue.architecture!r} are negative too, and features of both sides are those of a mirror, which there is for "
+            f"{' and '.join(SIGNED_ARCHITECTURES)} alone."
+        )
+    return (0,)
 
 
 def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]]:

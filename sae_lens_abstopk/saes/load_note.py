@@ -34,8 +34,11 @@ sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 def needed_import(architecture: str) -> str | None:
     """The module that has to be imported before SAELens knows ``architecture``; None where it knows it by itself."""
     registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
-    modules = {found[0].__module__.partition(".")[0] for found in registered if found is not None}
-    return min(modules - {"sae_lens"}, default=None)
+    modules = {found[0].__module__ for found in registered if found is not None}
+    ours = __name__.partition(".")[0]
+    if any(module.startswith(f"{ours}.") for module in modules):
+        return ours
+    return min((module for module in modules if module.partition(".")[0] != "sae_lens"), default=None)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:

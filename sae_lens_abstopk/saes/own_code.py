@@ -10,10 +10,18 @@ VARIABLE = "ABSTOPK_IMPORT"
 """Environment variable that names modules, separated by commas, which register architectures of their own."""
 
 
+OURS = ("sae_lens", "sae_lens_abstopk")
+
+
+def is_own(sae: object) -> bool:
+    """Whether the class of an SAE is neither SAELens's nor of this package."""
+    return type(sae).__module__.partition(".")[0] not in OURS
+
+
 def is_ours(owner: object, method: str) -> bool:
     """Whether ``owner`` has a method from SAELens or from this package, or none of that name."""
     found = getattr(owner, method, None)
-    return found is None or found.__module__.partition(".")[0] in ("sae_lens", "sae_lens_abstopk")
+    return found is None or found.__module__.partition(".")[0] in OURS
 
 
 def import_architectures() -> None:

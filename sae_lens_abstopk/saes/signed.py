@@ -1,6 +1,6 @@
 """The signed SAEs for inference, and the refusal of all others."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from sae_lens import SAE, AbsTopKSAE, JumpReLUSAE
@@ -29,6 +29,16 @@ def open_poles(sae: SAE[Any]) -> torch.Tensor:
     return has_pole & sae.threshold.isfinite() if isinstance(sae, JumpReLUSAE) else has_pole
 
 
+def _changed(sae: SAE[Any]) -> list[str]:
+    """Methods of a subclass elsewhere by which it codes in another way."""
+    return [method for method in ("encode", "decode", "get_activation_fn") if not is_ours(sae, method)]
+
+
+def is_signed(sae: SAE[Any]) -> TypeGuard[SignedSAE]:
+    """Whether ``sae`` is signed and codes as one of :data:`SIGNED_ARCHITECTURES`."""
+    return isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE) and not _changed(sae)
+
+
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
     """
     Refuse what is not a signed SAE for inference.
@@ -37,8 +47,7 @@ def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
         ConfigError: ``sae`` has non-negative codes, is one in training, or a subclass elsewhere that codes in another way.
     """
     if isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE):
-        changed = [method for method in ("encode", "decode", "get_activation_fn") if not is_ours(sae, method)]
-        if changed:
+        if changed := _changed(sae):
             raise ConfigError(
                 f"{what} goes by how abstopk and signed_jumprelu code, and {type(sae).__name__} changes {' and '.join(changed)}; "
                 "it cannot be taken for one of them."

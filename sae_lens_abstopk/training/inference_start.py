@@ -12,25 +12,24 @@ from sae_lens.saes.sae import TrainingSAEConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import open_poles
 
-TRAINED_AS = {
-    "abstopk": ("sparse_abstopk", "abstopk"),
-    "topk": ("sparse_topk", "topk"),
-    "signed_jumprelu": ("batch_abstopk", "matryoshka_batch_abstopk"),
-    "jumprelu": ("sparse_batchtopk", "batchtopk", "matryoshka_batchtopk"),
-}
-"""By architecture for inference, those that are trained and then saved as it."""
 WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
 
 
-def is_for_inference(folder: Path) -> bool:
-    """Whether the SAE in ``folder`` is one for inference that a training SAE can start from, and no checkpoint of one."""
+def is_for_inference(folder: Path, cfg: TrainingSAEConfig) -> bool:
+    """Whether the SAE in ``folder`` is one for inference of another class than that of ``cfg``, and no checkpoint."""
     written = json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
-    return "decoder_init_norm" not in written and written.get("architecture") in TRAINED_AS
+    return "decoder_init_norm" not in written and written.get("architecture") != cfg.architecture()
 
 
-def require_same_function(folder: Path, cfg: TrainingSAEConfig, *, where: str) -> None:
+def require_same_function(folder: Path, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:
     """
     Refuse an SAE whose weights would be another function in one of config ``cfg``; k alone may differ.
+
+    Args:
+        folder: Of the SAE.
+        cfg: In training; what it is saved as is what it can start from.
+        where: What errors call the folder.
+        section: Where the config has the keys of the SAE.
 
     Raises:
         ConfigError: naming what differs.
@@ -39,32 +38,39 @@ def require_same_function(folder: Path, cfg: TrainingSAEConfig, *, where: str) -
         sae: Any = SAE.load_from_disk(folder)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another one.") from error
-    architecture = sae.cfg.architecture()
-    if cfg.architecture() not in TRAINED_AS[architecture]:
-        first = TRAINED_AS[architecture][0].replace("sparse_abstopk", "abstopk")  # as a config file calls it
+    saved_as = cfg.get_inference_config_class().architecture()
+    if sae.cfg.architecture() != saved_as:
         raise ConfigError(
-            f"{where} holds an SAE for inference with architecture {architecture}, from which {first} starts, and this run has "
-            f"{cfg.architecture()}."
+            f"{where} holds an SAE with architecture {sae.cfg.architecture()}, but this run has {cfg.architecture()}, which is saved as "
+            f"{saved_as}. Name an SAE or a checkpoint (RUN/checkpoints/TOKENS) of such a run."
         )
     for key in ("d_in", "d_sae", "normalize_activations", "apply_b_dec_to_input"):
         there, here = getattr(sae.cfg, key), getattr(cfg, key)
         if there != here:
             raise ConfigError(
-                f"{where} holds an SAE with {key} {there}, but this run has {here}; set sae.{key} to that."
+                f"{where} holds an SAE with {key} {there}, but this run has {here}; set {section}.{key} to that."
             )
-    rescaled = (
-        getattr(sae.cfg, "rescale_acts_by_decoder_norm", False),
-        getattr(cfg, "rescale_acts_by_decoder_norm", False),
-    )
-    if rescaled[0] != rescaled[1] and not torch.allclose(
-        norms := sae.W_dec.norm(dim=1), torch.ones_like(norms), atol=1e-2
-    ):
+    key = "rescale_acts_by_decoder_norm"
+    there, here = getattr(sae.cfg, key, False), getattr(cfg, key, False)
+    if there != here and not _of_norm_1(sae.W_dec):
         raise ConfigError(
-            f"{where} holds an SAE whose decoder vectors are not of norm 1, so that rescale_acts_by_decoder_norm={rescaled[1]} would "
-            f"select others; set sae.rescale_acts_by_decoder_norm to {rescaled[0]}."
+            f"{where} holds an SAE whose decoder vectors are not of norm 1, so that {key}={here} would select others; set "
+            f"{section}.{key} to {there}."
         )
+    for key, vectors in (("unit_norm_encoder", sae.W_enc.T), ("unit_norm_decoder", sae.W_dec)):
+        if getattr(cfg, key, False) and not _of_norm_1(vectors):
+            raise ConfigError(
+                f"{where} holds an SAE whose {key.rpartition('_')[2]} vectors are not of norm 1 (saving folds the scale of "
+                f"activations and decoder norms into them); set {section}.{key} to false, or name a checkpoint (RUN/checkpoints/TOKENS)."
+            )
     if hasattr(sae, "threshold"):
-        _require_one_threshold(sae, cfg, where=where)
+        _require_one_threshold(sae, cfg, where=where, section=section)
+
+
+def _of_norm_1(vectors: torch.Tensor) -> bool:
+    """To within what 16 bits leave of it."""
+    norms = vectors.detach().float().norm(dim=1)
+    return torch.allclose(norms, torch.ones_like(norms), atol=1e-2)
 
 
 def start_from(sae: TrainingSAE[Any], folder: Path) -> None:
@@ -73,18 +79,17 @@ def start_from(sae: TrainingSAE[Any], folder: Path) -> None:
     with torch.no_grad():
         for name in WEIGHTS:
             getattr(sae, name).copy_(weights[name])
+        if hasattr(sae, "topk_threshold") and "threshold" in weights:
+            sae.topk_threshold.fill_(weights["threshold"][0])  # type: ignore[operator]
 
 
-def _require_one_threshold(sae: Any, cfg: TrainingSAEConfig, *, where: str) -> None:
+def _require_one_threshold(sae: Any, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:
     """A selection over a batch has one threshold for all poles that are open, which are those of the first latents."""
     is_open = open_poles(sae)
-    thresholds = (
-        torch.stack([sae.threshold, getattr(sae, "negative_threshold", sae.threshold)])[is_open].detach().float()
-    )
-    if not torch.allclose(thresholds, thresholds[0].expand_as(thresholds), rtol=1e-2):
+    if n_closed := int((~is_open[0]).sum()):
         raise ConfigError(
-            f"{where} holds an SAE whose latents have thresholds of their own ({thresholds.min():.3g} to {thresholds.max():.3g}), and "
-            f"{cfg.architecture()} has one for all; name one that was trained as {cfg.architecture()}."
+            f"{where} holds an SAE of which {n_closed} latents never fire on their positive side, and {cfg.architecture()} closes none; "
+            "name another SAE."
         )
     n_signed: int = getattr(cfg, "n_signed", 0)
     wanted = torch.ones_like(is_open)
@@ -92,5 +97,13 @@ def _require_one_threshold(sae: Any, cfg: TrainingSAEConfig, *, where: str) -> N
     if not torch.equal(is_open, wanted):
         raise ConfigError(
             f"{where} holds an SAE of which {int(is_open.all(0).sum())} latents are signed, and this run signs the first "
-            f"{n_signed}; set sae.signed_share to the same latents, or name another SAE."
+            f"{n_signed}; set {section}.signed_share to the same latents, or name another SAE."
+        )
+    thresholds = (
+        torch.stack([sae.threshold, getattr(sae, "negative_threshold", sae.threshold)])[is_open].detach().float()
+    )
+    if not torch.allclose(thresholds, thresholds[0].expand_as(thresholds), rtol=1e-2):
+        raise ConfigError(
+            f"{where} holds an SAE whose latents have thresholds of their own ({thresholds.min():.3g} to {thresholds.max():.3g}), and "
+            f"{cfg.architecture()} has one for all; name one that was trained as {cfg.architecture()}."
         )

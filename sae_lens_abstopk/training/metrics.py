@@ -11,6 +11,9 @@ from sae_lens_abstopk.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 
+OF_POLES = ("dead_poles", "two_sidedness")
+"""Metrics of signed SAEs that a row has of every SAE."""
+
 
 @torch.no_grad()
 def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict[str, float]:
@@ -47,7 +50,7 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
         row["sparsity_coefficient"] = trainer.coefficient_schedulers[coefficient].value
     row |= {f"losses/{name}": _mean_over_ranks(value) for name, value in output.losses.items()}
     return row | {
-        f"metrics/{name}": _mean_over_ranks(value) for name, value in output.metrics.items() if name not in row
+        f"metrics/{name}": _mean_over_ranks(value) for name, value in output.metrics.items() if name not in OF_POLES
     }
 
 

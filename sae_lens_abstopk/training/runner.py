@@ -22,6 +22,7 @@ from sae_lens_abstopk.model.language_model import check_activations, check_hook,
 from sae_lens_abstopk.model.text import load_text
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
+from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
 from sae_lens_abstopk.terminal_text import PrintableConsole
@@ -221,6 +222,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         folder = self.folder(name)
         with all_at_once(folder, last=SAE_WEIGHTS_FILENAME) as staging:
             self.save_final_sae(self.saes[name], str(staging), self.trainers[name].log_feature_sparsity)
+            write_load_note(staging, self.saes[name].cfg.get_inference_config_class().architecture())
             if (folder / "README.md").exists():  # somebody's own
                 (staging / "README.md").unlink(missing_ok=True)
 

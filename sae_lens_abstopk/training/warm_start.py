@@ -15,7 +15,7 @@ from sae_lens.constants import (
 from sae_lens.saes.sae import TrainingSAEConfig
 from safetensors import SafetensorError, safe_open
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.config.training_config import TrainingConfig, section_of
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.checkpoint import MANIFEST, damage
 from sae_lens_abstopk.training.inference_start import is_for_inference, require_same_function
@@ -48,7 +48,7 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     parts = {name: sae_folder(folder, name) for name in cfg.all_saes}
     found = {name: part for name, part in parts.items() if part.is_dir()}
     for name, part in found.items():
-        _require_start(part, cfg.all_saes[name])
+        _require_start(part, cfg.all_saes[name], section_of(name))
     return found
 
 
@@ -60,7 +60,7 @@ def take_scales(trainers: Mapping[str, SAETrainer[Any, Any]], starts: Mapping[st
             trainers[name].activation_scaler.load(path)
 
 
-def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
+def _require_start(folder: Path, sae: TrainingSAEConfig, section: str) -> None:
     where, path = f"from_pretrained_path={str(folder)!r}", folder / SAE_CFG_FILENAME
     if not path.is_file():
         raise ConfigError(
@@ -72,8 +72,8 @@ def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
             pass
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
-    if is_for_inference(folder):
-        require_same_function(folder, sae, where=where)
+    if is_for_inference(folder, sae):
+        require_same_function(folder, sae, where=where, section=section)
         return
     if "decoder_init_norm" in written and written["architecture"] == SAELENS_NAMES.get(sae.architecture()):
         written["architecture"] = sae.architecture()

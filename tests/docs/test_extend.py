@@ -56,7 +56,11 @@ def test_the_architecture_of_the_page(
     assert control.count_nonzero(-1).tolist() == [saved.cfg.k] * len(x)
     with pytest.raises(ConfigError, match="SoftAbsTopKSAE changes get_activation_fn"):
         mirror(saved)
-    assert invoke("publish", "runs/soft", "--repo", "someone/soft", "--dry-run", "--out", "release").exit_code == 0
+    assert "sae.k " in invoke("configs", "--keys").output
+    assert (
+        invoke("publish", "runs/soft", "--repo", "someone/soft", "--measure", "--dry-run", "--out", "release").exit_code
+        == 0
+    )
     card = (folder / "release" / "README.md").read_text()
     assert (
         "With the Python module `my_sae`, which registers their architecture (soft):\n\n```python\nimport my_sae"

@@ -107,11 +107,17 @@ def test_the_classes_of_saedashboard_read_every_file_and_write_it_as_it_is(folde
         assert NeuronpediaDashboardBatch(**content).to_dict() == content
 
 
-def test_what_cannot_be_written_is_refused_with_the_remedy(exploration: Exploration, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_refused_with_the_remedy(
+    exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match="sae='mine' was not explored; use one of signed, topk"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES, sae="mine")
     with pytest.raises(ConfigError, match="the hook 'hook' names no layer"):
         write_neuronpedia(exploration, tmp_path / "out", **NAMES | {"layer": None})
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(exploration.saes["signed"], "architecture", "mine")
+        with pytest.raises(ConfigError, match="the codes of 'mine' are negative too"):
+            write_neuronpedia(exploration, tmp_path / "mine", **NAMES)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not an empty folder"):
         write_neuronpedia(exploration, tmp_path, **NAMES)

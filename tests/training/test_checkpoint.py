@@ -382,8 +382,8 @@ def test_a_finished_sae_starts_a_run_as_the_function_that_it_was(
     saved, x = SAE.load_from_disk(first.output), torch.randn(64, 32)
     again = run_of(raw_config, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
     trained: Any = again.sae
-    if hasattr(trained, "topk_threshold"):
-        assert trained.topk_threshold == 0, "of the new k and the new text"
+    if architecture == "batch_abstopk":
+        assert trained.topk_threshold == 0, "the first batch sets it"
         trained.topk_threshold.fill_(saved.threshold[0])
     torch.testing.assert_close(trained.eval().encode(x), saved.encode(x))
     torch.testing.assert_close(trained(x), saved(x))
@@ -397,6 +397,8 @@ def test_a_finished_sae_of_another_function_starts_no_run(raw_config: dict[str, 
     own = SAE.load_from_disk(tmp_path / "quarter")
     own.threshold.data = torch.rand(64) + 0.5
     own.save_model(tmp_path / "own thresholds")
+    own.threshold.data[0] = torch.inf
+    own.save_model(tmp_path / "closed")
     scaled = AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, rescale_acts_by_decoder_norm=False))
     scaled.W_dec.data *= 3
     scaled.save_inference_model(tmp_path / "scaled")
@@ -409,15 +411,33 @@ def test_a_finished_sae_of_another_function_starts_no_run(raw_config: dict[str, 
         (
             "quarter",
             per_token,
-            "architecture signed_jumprelu, from which batch_abstopk starts, and this run has sparse_abs",
+            "signed_jumprelu, but this run has sparse_abstopk, which is saved as abstopk",
         ),
         ("quarter", of_batch, "of which 16 latents are signed, and this run signs the first 64; set sae.signed_share"),
         ("quarter", of_batch | {"d_sae": 96}, "an SAE with d_sae 64, but this run has 96; set sae.d_sae to that"),
         ("quarter", of_batch | {"normalize_activations": "expected_average_only_in"}, "set sae.normalize_activations"),
         ("own thresholds", of_batch | {"signed_share": 0.25}, "whose latents have thresholds of their own"),
+        (
+            "closed",
+            of_batch | {"signed_share": 0.25},
+            "1 latents never fire on their positive side, and batch_abstopk closes none",
+        ),
+        ("quarter", of_batch | {"signed_share": 0.25, "unit_norm_encoder": True}, "set sae.unit_norm_encoder to false"),
         ("scaled", per_token, "decoder vectors are not of norm 1, .* set sae.rescale_acts_by_decoder_norm to False"),
         ("torn", per_token, "holds an SAE that cannot be read"),
         ("empty", per_token, r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run .* or a finished SAE"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             TrainingRun(build_config(raw_config | {"sae": sae, "from_pretrained_path": str(tmp_path / name)}))
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "standard", "gated"])
+def test_a_finished_sae_with_thresholds_or_gates_of_its_own_starts_one_of_its_kind(
+    raw_config: dict[str, Any], tmp_path: Path, architecture: str
+) -> None:
+    raw_config["sae"] = {"architecture": architecture, "d_in": 32, "d_sae": 64}
+    first = run_of(raw_config)
+    first.run()
+    again = run_of(raw_config, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
+    x = torch.randn(64, 32)
+    torch.testing.assert_close(again.sae.eval()(x), SAE.load_from_disk(first.output)(x))

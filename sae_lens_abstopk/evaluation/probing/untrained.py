@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.heads import with_flat_heads
-from sae_lens_abstopk.saes.own_code import is_ours
+from sae_lens_abstopk.saes.own_code import is_own
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.sparse import pole_limits
 
@@ -76,16 +76,17 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
             for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
                 if hasattr(fresh, name):
                     getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
-    if not is_ours(sae, "encode"):
+    if is_own(sae):
         _warn_if_unlike(sae, fresh, x)
     return fresh
 
 
 def _gate(sae: SAE[Any]) -> str | None:
     """The parameter that decides what is on; None where k does."""
-    if (known := _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())) or is_ours(sae, "encode"):
+    known = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
+    if known is not None or not is_own(sae):
         return known
-    return next((name for name in ("threshold", "b_gate") if hasattr(sae, name)), None)
+    return next((name for name, _ in sae.named_parameters() if name in ("threshold", "b_gate")), None)
 
 
 def _warn_if_unlike(sae: SAE[Any], fresh: SAE[Any], x: torch.Tensor) -> None:

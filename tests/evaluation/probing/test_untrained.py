@@ -166,3 +166,32 @@ def test_an_untrained_matching_pursuit_comes_nearer_to_what_it_reads() -> None:
     fresh = untrained_sae(sae, x, seed=1)
     assert (fresh(x) - x).norm() < (x - x.mean(0)).norm()
     assert l0(fresh, x) <= 8
+
+
+class OwnConfig(JumpReLUSAEConfig):
+    @classmethod
+    def architecture(cls) -> str:
+        return "own"
+
+
+class Own(JumpReLUSAE):
+    """Of an architecture elsewhere, with the parameter that decides."""
+
+
+class Odd(Own):
+    """Decides by something that nobody knows of."""
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        codes = super().encode(x)
+        return codes if self.threshold.min() != self.threshold.max() else codes * (torch.arange(128) < 2)
+
+
+def test_an_architecture_elsewhere_is_matched_by_its_threshold_or_warned_of() -> None:
+    x = torch.randn(512, 32)
+    own = Own(OwnConfig(**SIZES))
+    own.threshold.data.uniform_(2, 4)
+    assert l0(untrained_sae(own, x), x) == pytest.approx(l0(own, x), rel=0.02)
+    odd = Odd(OwnConfig(**SIZES))
+    odd.threshold.data.uniform_(2, 4)
+    with pytest.warns(UserWarning, match=r"the untrained 'own' SAE has .* so the two are not to be compared"):
+        untrained_sae(odd, x)
