@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
 from sae_lens_abstopk.evaluation.results import DoseRecord, SteeringRecord
-from sae_lens_abstopk.figures.style import GREY, Mark, legend_below, mark_of, panels
+from sae_lens_abstopk.figures.style import GREY, Mark, fitted, legend_below, mark_of, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,8 @@ def dose_response_figure(merged: MergedResults) -> "Figure | None":
             _line(axes, [dose.strength for dose in doses], [dose.log_odds for dose in doses], look)
         axes.axhline(record.baseline_log_odds, color=GREY, linewidth=0.8, linestyle=":")
         a, b = task.record.poles
-        axes.set_xlabel(f"← {a}   strength   {b} →")
-        axes.set_ylabel(f"log-odds of {b}")
+        axes.set_xlabel(fitted(f"← {a}   strength   {b} →"))
+        axes.set_ylabel(fitted(f"log-odds of {b}"))
 
     return _grid(merged, draw)
 
@@ -58,7 +58,7 @@ def effect_cost_figure(merged: MergedResults) -> "Figure | None":
                 )
         axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xlabel("cost on neutral text, nats per token")
-        axes.set_ylabel(f"change of the log-odds of {task.record.poles[1]}")
+        axes.set_ylabel(fitted(f"change of the log-odds of {task.record.poles[1]}"))
 
     return _grid(merged, draw)
 
@@ -76,7 +76,7 @@ def _grid(merged: MergedResults, draw: "Callable[[Axes, MergedTask, SteeringReco
                 axes.set_axis_off()
                 continue
             draw(axes, task, task.steering[name])
-            axes.set_title(f"{task.name}, {name}, latent {task.steering[name].latent}")
+            axes.set_title(fitted(f"{task.name}, {name}, latent {task.steering[name].latent}"))
     legend_below(drawn, list(grid.flat))
     return drawn
 

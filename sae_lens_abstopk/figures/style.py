@@ -1,6 +1,7 @@
 """How figures for papers look: matplotlib, a palette that is told apart by every common kind of colour vision, real text."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,8 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5
 """Inches of one panel: one column of a two-column paper."""
 _LEGEND_ROW = 0.17
+_CHARACTERS = 44
+"""Of a title or the name of an axis that fit beside a panel, at the size of the text."""
 _STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -80,6 +83,11 @@ def panels(rows: int, columns: int, *, height: float = PANEL_HEIGHT) -> "tuple[F
     made = Figure(figsize=(PANEL_WIDTH * columns, height * rows), layout="constrained")
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False)
+
+
+def fitted(name: str) -> str:
+    """A title or the name of an axis on as many lines as a panel has room for; names of SAEs are broken where they have to be."""
+    return textwrap.fill(name, _CHARACTERS, break_on_hyphens=False)
 
 
 def marks(merged: MergedResults) -> Mapping[str, Mark]:

@@ -98,6 +98,16 @@ def test_the_curves_of_steering_are_the_doses_at_neutral_cost() -> None:
     assert y == pytest.approx([dose.log_odds - record.baseline_log_odds for dose in towards_b])
 
 
+@pytest.mark.parametrize("draw", [dose_response_figure, effect_cost_figure])
+def test_long_names_of_saes_do_not_run_into_each_other(draw: Any) -> None:
+    name = "layer15_expansion8_k57_matryoshka_batch_abstopk_with_unit_norm_encoder_seed0"
+    tasks = {"gender": ("he", "she"), "unsteered": ("a", "b"), "tense": ("was", "is")}
+    figure = drawn(draw, results_document(saes={name: None}, tasks=tasks))
+    figure.draw_without_rendering()
+    first, second = (axes.title.get_window_extent() for axes in figure.axes if axes.get_title())
+    assert first.x1 < second.x0
+
+
 def test_two_sidedness_is_a_share_of_live_latents() -> None:
     document = results_document(saes={"a": None})
     (stairs,) = axes_of(drawn(two_sidedness_figure, document)).patches
