@@ -74,7 +74,7 @@ keys: setup ## renew the comments of the training configs, from the docstrings o
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
 
-check: lint docs test test-interop test-browser ## what CI runs
+check: lint docs test test-interop test-browser ## before every merge
 
 # of the locked versions alone, nothing left out silently: what PyPI does not answer for fails as a vulnerability does
 check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit); asks PyPI over the network, so not in check

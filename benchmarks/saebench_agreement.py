@@ -11,8 +11,6 @@ through the mirror, both on the texts of two tasks.
 
 import argparse
 import json
-import shlex
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -38,6 +36,7 @@ from sae_lens_abstopk.provenance import commit, environment
 
 TOKENS = 10_240
 TASKS = ("gender", "size")
+PARTS = ("core", "probing", "tpp")
 
 
 class Pair(NamedTuple):
@@ -117,7 +116,7 @@ def core(source: Path) -> dict[str, Any]:
     }
 
 
-def labelled(source: Path, evaluation: str, *, as_is: bool = False) -> dict[str, Any]:
+def on_tasks(source: Path, evaluation: str, *, as_is: bool = False) -> dict[str, Any]:
     """One of SAEBench's evaluations on the texts of two tasks."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
@@ -129,7 +128,7 @@ def labelled(source: Path, evaluation: str, *, as_is: bool = False) -> dict[str,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sae", type=Path)
-    parser.add_argument("--parts", nargs="+", default=["core", "probing", "tpp"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     document: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {"parts": {}}
@@ -153,13 +152,11 @@ def main() -> None:
             found = core(arguments.sae)
         elif part == "probing":
             found = {
-                "mirror": labelled(arguments.sae, "sparse_probing"),
-                "as it is": labelled(arguments.sae, "sparse_probing", as_is=True),
+                "mirror": on_tasks(arguments.sae, "sparse_probing"),
+                "as it is": on_tasks(arguments.sae, "sparse_probing", as_is=True),
             }
-        elif part == "tpp":
-            found = {"mirror": labelled(arguments.sae, "tpp")}
         else:
-            sys.exit(f"--parts {shlex.quote(part)} is none of core, probing, tpp.")
+            found = {"mirror": on_tasks(arguments.sae, "tpp")}
         at = datetime.now(UTC).isoformat(timespec="seconds")
         document["parts"][part] = {"created": at, "commit": commit(), **found}
         arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

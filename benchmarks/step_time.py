@@ -54,28 +54,29 @@ from sae_lens_abstopk.saes import (
 )
 from sae_lens_abstopk.training.trainers import use_fused_adam
 
-Size = tuple[int, int, int, int]
-SIZES: list[Size] = [(576, 9216, 57, 4096), (768, 24576, 76, 4096), (2304, 36864, 230, 4096)]
-CURVES: dict[str, list[Size]] = {
-    "d_sae": [(576, f, 57, 4096) for f in (2304, 4608, 9216, 18432)],
-    "k": [(576, 9216, k, 4096) for k in (14, 29, 57, 115)],
-    "tokens": [(576, 9216, 57, b) for b in (1024, 2048, 4096, 8192)],
-}
-SAELENS, OURS = "sae_lens abstopk", "abstopk"
-AUTOCAST = "sae_lens abstopk, bfloat16 autocast"
-PEERS = ("sparsify", "dictionary_learning")
-SIGNED_FRACTION = 0.25  # the presets' default: so many times D of the latents are signed
-TOKENS_OF_INFERENCE = (128, 512, 1024, 4096)
-WARM_UP = 1
 
-
-class Shape(NamedTuple):
-    """Sizes by name."""
+class Size(NamedTuple):
+    """What decides the time of a step; D, F, K and B in the tables."""
 
     d_in: int
     d_sae: int
     k: int
     tokens: int
+    """Of a batch."""
+
+
+SIZES = [Size(576, 9216, 57, 4096), Size(768, 24576, 76, 4096), Size(2304, 36864, 230, 4096)]
+CURVES = {
+    "d_sae": [Size(576, f, 57, 4096) for f in (2304, 4608, 9216, 18432)],
+    "k": [Size(576, 9216, k, 4096) for k in (14, 29, 57, 115)],
+    "tokens": [Size(576, 9216, 57, b) for b in (1024, 2048, 4096, 8192)],
+}
+SAELENS, OURS = "sae_lens abstopk", "abstopk"
+AUTOCAST = "sae_lens abstopk, bfloat16 autocast"
+PEERS = ("sparsify", "dictionary_learning")
+SIGNED_EXPANSION_FACTOR = 0.25  # as in the presets
+TOKENS_OF_INFERENCE = (128, 512, 1024, 4096)
+WARM_UP = 1
 
 
 def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
@@ -103,7 +104,7 @@ def options() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
             AbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, selection_dtype="float32")
         ),
         "batch_abstopk, D / 4 signed": lambda d, f, k: BatchAbsTopKTrainingSAE(
-            BatchAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, signed_share=SIGNED_FRACTION * d / f)
+            BatchAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, signed_share=SIGNED_EXPANSION_FACTOR * d / f)
         ),
         "sparse_batchtopk": lambda d, f, k: SparseBatchTopKTrainingSAE(
             SparseBatchTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)
@@ -289,7 +290,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.memory_of or args.time_of:
         name, *numbers = args.memory_of or args.time_of
-        size: Size = tuple(map(int, numbers))  # type: ignore[assignment]
+        size = Size(*map(int, numbers))
         print(
             peak_memory(name, size, args.dead) if args.memory_of else median_time(name, size, args.repeats, args.dead)
         )
@@ -298,7 +299,7 @@ def main() -> None:
     if args.curves:
         once = functools.cache(lambda size: step_times(size, 3, [SAELENS, OURS], args.dead))
         record["curves"] = {
-            varied: [{varied: getattr(Shape(*size), varied), **once(size)} for size in sizes]
+            varied: [{varied: getattr(size, varied), **once(size)} for size in sizes]
             for varied, sizes in CURVES.items()
         }
         print(json.dumps(record["curves"], indent=1))

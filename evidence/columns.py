@@ -50,8 +50,8 @@ def stability(lines: Sequence[Line]) -> list[float]:
     )
 
 
-def density(task: Mapping[str, Any]) -> float:
-    """Of the latent of best coverage; without a sign that is a tie at 0.5 of many latents, so there is none."""
+def best_density(task: Mapping[str, Any]) -> float:
+    """Density of the latent of best coverage; NaN at 0.5 or less, where latents without a sign tie and which was taken says nothing."""
     return value([task.get("best_density")]) if value(task["best_coverage"]) > 0.5 else float("nan")
 
 
@@ -80,7 +80,7 @@ PROBING: Columns = {
         once(over_tasks(lambda task: value(task.get("coverage_controls", {}).get("untrained SAE", [None])))),
         ".3f",
     ),
-    "density": (over_tasks(density), ".0%"),
+    "density": (over_tasks(best_density), ".0%"),
 }
 PROBES: Columns = {method: (auroc(method), ".3f") for method in ("5-sparse", "16-sparse", "logistic regression")}
 COLUMNS: Columns = {**RECONSTRUCTION, **PROBING, **PROBES}

@@ -5,9 +5,10 @@ from math import isnan
 from statistics import mean
 from typing import Any
 
-from evidence.columns import Line, by_variant, density, value
+from evidence.columns import Line, best_density, by_variant, value
 from evidence.random_directions import MATCHED
 from sae_lens_abstopk.evaluation.intervals import mean_estimate
+from sae_lens_abstopk.evaluation.reports.steering_tables import OF_A_LATENT
 
 CONCEPT_PAIRS = (("abstopk", "topk"), ("batch_abstopk", "batchtopk"), ("mixed_32nd", "batchtopk"))
 SAME_CONCEPT = {
@@ -37,7 +38,7 @@ def task_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
             covered, best = (
                 mean(value(found_task[which]) for found_task in tasks) for which in ("coverage", "best_coverage")
             )
-            densities = [share for share in map(density, tasks) if not isnan(share)]
+            densities = [share for share in map(best_density, tasks) if not isnan(share)]
             told = f" ({mean(densities):.0%})" if densities else ""
             cells.append(f"{one:.3f}, {covered:.2f}, {best:.2f}{told}")
         dense = value(found[shown[0]][0]["tasks"][task]["auroc"]["difference in means"])
@@ -49,7 +50,7 @@ def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study
     """
     By how much one SAE probes better than another, mean over the tasks with a 95 % interval that resamples concepts.
 
-    Of each SAE a task has the mean of its seeds. ``controls`` are recorded random directions. Best coverage is compared with
+    Of each SAE a task has the mean of its seeds. ``controls`` are recorded SAEs with fresh weights (random_directions.py). Best coverage is compared with
     these alone: without a sign it is at most 0.5.
     """
     found = by_variant(lines, **study["main"])
@@ -73,15 +74,16 @@ def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study
     for one, other in CONCEPT_PAIRS:
         if one in found and other in found:
             both = [
-                (_by_concept(found[one], of), _by_concept(found[other], of))
+                (_by_task(found[one], of), _by_task(found[other], of))
                 for of in (_auroc("single latent"), _auroc("5-sparse"))
             ]
             row(f"{one} - {other}", *both, None)
     first = [line for line in found.get("abstopk", []) if line["seed"] == 0]
+    # None: of controls that were recorded before they noted their SAE, which may be any
     weights = {None, *(line["sae"].get("weights_sha256") for line in first if "sae" in line)}
     matched = [line for line in controls if line["name"].startswith(MATCHED) and line.get("trained_sha256") in weights]
     if first and matched:
-        ours = _by_concept(first, lambda task: value(task["best_coverage"]))
+        ours = _by_task(first, lambda task: value(task["best_coverage"]))
         theirs = {
             task: mean(value(line["best_coverage"][task]) for line in matched) for task in matched[0]["best_coverage"]
         }
@@ -95,7 +97,7 @@ def _auroc(method: str) -> Callable[[Mapping[str, Any]], float]:
     return lambda task: value(task["auroc"][method])
 
 
-def _by_concept(lines: Sequence[Line], of: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
+def _by_task(lines: Sequence[Line], of: Callable[[Mapping[str, Any]], float]) -> dict[str, float]:
     """The mean of the runs, by task that all of them have."""
     return {
         task: mean(of(line["tasks"][task]) for line in lines)
@@ -119,7 +121,7 @@ def steering_table(lines: Sequence[Line]) -> str:
 
     for line in steered:
         rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
-    for way in (name for name in steered[0]["steering"][tasks[0]]["interventions"] if name not in ("latent", "clamp")):
+    for way in (name for name in steered[0]["steering"][tasks[0]]["interventions"] if name not in OF_A_LATENT):
         cells = (effect(steered[0], task, way) for task in tasks)
         rows.append(f"| {way.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])

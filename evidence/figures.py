@@ -10,10 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from evidence.columns import COLUMNS, Line, by_variant, value
 from evidence.runs import HERE
 from evidence.tables import fvu_by_width
+from sae_lens_abstopk.evaluation.reports.steering_tables import OF_A_LATENT
 from sae_lens_abstopk.figures.style import paper_style
 
 COLUMNS_OF_TASKS = 3
-MEANS, SHOWN_ONCE = "difference_in_means", ("latent", "clamp")
+MEANS = "difference_in_means"
 PICTURES = HERE.parent / "docs" / "pictures"
 COLOURS = {
     "mixed_8th": "#D55E00",
@@ -88,7 +89,7 @@ def draw_steering(lines: Sequence[Line]) -> None:
     if not steered:
         return
     # a row a latent, and below them what needs no latent, as it came out beside the first SAE
-    others = [way for way in next(iter(steered[0]["steering"].values()))["interventions"] if way not in SHOWN_ONCE]
+    others = [way for way in next(iter(steered[0]["steering"].values()))["interventions"] if way not in OF_A_LATENT]
     rows = [(f"latent of {line['variant']}", line, "latent") for line in steered]
     rows = [*rows, *((way.replace("_", " "), steered[0], way) for way in others)][::-1]
     with paper_style():

@@ -48,6 +48,7 @@ class SharedPasses:
 def n_rows_lacking(cfg: TrainingConfig, cache: ActivationCache | None = None) -> int:
     """Rows that the activation cache of a run has yet to get: for its tokens, and what is left in its buffer at the end."""
     cache = cache or ActivationCache.of_run(cfg)
+    # a buffer and a block at most are left; twice the buffer is safely more, whatever the block
     return max(0, cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size - cache.n_rows)
 
 

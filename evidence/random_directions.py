@@ -5,7 +5,8 @@
 SAEs with fresh weights, otherwise like AbsTopK's of the study, are probed as that is. In some latent j fires on as many tokens
 as the trained latent j, so that there are as many latents of each density to choose the best from. In the others k is
 larger, and with it the density of all latents; with k = F each fires on every token. `results/random_directions.json` is
-what the page shows.
+what the page shows. These are whole SAEs, the controls of the page, and not the random directions of steering, which are
+vectors that are added to the model.
 """
 
 import json
@@ -23,7 +24,7 @@ from abstopk_cli.app import pairs
 from evidence.arguments import add_local, overrides_of, parsed, plain_errors, study_parser
 from evidence.columns import spread
 from evidence.fill import fill
-from evidence.record import numbers, require_text, rounded
+from evidence.record import numbers, require_text_of_record, rounded
 from evidence.runs import HERE, Run, config_of, digest_of, read_study, train_run, tuned_rates, weights_digest
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import TrainingStopped
@@ -42,10 +43,10 @@ RECORD = HERE / "results" / "random_directions.json"
 SHARES = (0.0125, 0.05, 0.25, 0.5, 1.0)
 """Latents that are on in a token, of all."""
 SAMPLE_BATCHES, MATCH_BATCHES = 2, 16
-"""Batches of the language model whose mean the SAEs are centred on, and on which firings are matched."""
+"""Batches that the SAEs of larger k are centred on, and that matched ones are centred and matched on."""
 MATCHED, DRAWS = "matched", range(3)
 CHUNK = 1024
-HIGH = 0.7
+HIGH = 0.7  # the coverage above which docs/evidence.md counts tasks
 
 
 def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
@@ -103,11 +104,11 @@ def random_lines() -> list[dict[str, Any]]:
 
 
 def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Best coverage, how many tasks have it above 0.7, and its density, by how often latents fire."""
+    """Best coverage, how many tasks have it above :data:`HIGH`, and its density, by how often latents fire."""
     if not lines:
         return "Nothing is recorded yet."
     rows = [
-        "| how often latents fire | draws | best coverage | tasks above 0.7 | density |",
+        f"| how often latents fire | draws | best coverage | tasks above {HIGH} | density |",
         "|---|---|---|---|---|",
     ]
     of_densities = [line for line in lines if not line["name"].startswith(MATCHED)]
@@ -131,7 +132,7 @@ def main() -> None:
     add_local(parser)
     args = parsed(parser)
     study, text = read_study(), digest_of(args.text)
-    require_text(RECORD, [line.get("text_sha256") for line in random_lines()], text)
+    require_text_of_record(RECORD, [line.get("text_sha256") for line in random_lines()], text)
     run = Run(**study["main"], variant="abstopk", seed=0)
     with plain_errors(parser):
         cfg = config_of(run, study, overrides_of(args), args.work, rates=tuned_rates())

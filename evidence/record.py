@@ -78,7 +78,7 @@ def record(*new: dict[str, Any]) -> None:
         lines |= {line["name"]: line for line in new}
 
 
-def require_text(path: Path, of: Collection[str | None], text_sha256: str) -> None:
+def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: str) -> None:
     """End the command where what is recorded at ``path``, ``of`` that text, is of other text; None is of text that was not noted."""
     if other := sorted({known for known in of if known is not None} - {text_sha256}):
         raise SystemExit(

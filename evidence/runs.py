@@ -144,7 +144,7 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
 
     Of one that diverged, now or before, that is ``"diverged"``, with what was seen and at which step.
     """
-    record = record_of(cfg)
+    record = run_file(cfg)
     require_same_run(record.parent, cfg)
     if not record.is_file():
         start, code = time.perf_counter(), commit()
@@ -180,12 +180,12 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
 
 def metrics_of(cfg: TrainingConfig) -> list[dict[str, str]]:
     """The rows that a run has logged."""
-    with (record_of(cfg).parent / METRICS_FILENAME).open() as file:
+    with (run_file(cfg).parent / METRICS_FILENAME).open() as file:
         return list(csv.DictReader(file))
 
 
-def record_of(cfg: TrainingConfig) -> Path:
-    """The file that says that a run is done, and how."""
+def run_file(cfg: TrainingConfig) -> Path:
+    """``run.json`` of a run: there once it is done, with how it was trained."""
     assert cfg.output_path is not None
     return Path(cfg.output_path) / "run.json"
 

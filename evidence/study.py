@@ -43,7 +43,7 @@ from evidence.runs import (
     digest_of,
     is_steered,
     read_study,
-    record_of,
+    run_file,
     runs_of,
     settings_of,
     train_run,
@@ -106,11 +106,11 @@ def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, A
     """Train what is not done yet of the runs of one layer, and record them all; those that diverged are not evaluated."""
     trained = in_processes(train_run, list(configs.values()), args.jobs)
     facts = {run: {**of, "settings": settings_of(run, study)} for run, of in zip(configs, trained, strict=True)}
-    lost = {run: of for run, of in facts.items() if "diverged" in of}
-    for run, of in lost.items():
+    diverged = {run: of for run, of in facts.items() if "diverged" in of}
+    for run, of in diverged.items():
         print(f"{run.name} diverged and is left out: {of['diverged']}", flush=True)
-    record(*(head_of(run, of) for run, of in lost.items()))
-    whole = {run: cfg for run, cfg in configs.items() if run not in lost}
+    record(*(head_of(run, of) for run, of in diverged.items()))
+    whole = {run: cfg for run, cfg in configs.items() if run not in diverged}
     if whole:
         probing = evaluated(whole, "probing", args)
         files = local_of(load_suite(HERE / "probing.yaml"), args)
@@ -124,7 +124,7 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
         run
         for run, cfg in configs.items()
         if run.name in lines
-        and record_of(cfg).is_file()
+        and run_file(cfg).is_file()
         and weights_sha256(cfg.output_path or "") == lines[run.name]["sae"]["weights_sha256"]
     ]
     matched = {}
@@ -180,22 +180,22 @@ def main() -> None:
         if is_recorded(lines.get(run.name), lr=cfg.lr, text_sha256=text, settings=settings_of(run, study))
     }
     left = [run for run in configs if run not in done][: args.limit]
-    lost = {run for run in done if has_diverged(lines[run.name])}
+    diverged = {run for run in done if has_diverged(lines[run.name])}
     unsteered = [
         run
         for run in configs
-        if is_steered(run, study) and run not in lost and not (run in done and "steering" in lines[run.name])
+        if is_steered(run, study) and run not in diverged and not (run in done and "steering" in lines[run.name])
     ]
-    untrained = [configs[run] for run in left if not record_of(configs[run]).is_file()]
+    untrained = [configs[run] for run in left if not run_file(configs[run]).is_file()]
     console.print(f"{len(configs)} runs, {len(done)} of them recorded; {len(left)} to be done now", markup=False)
     if args.dry_run:
         for run in configs:
-            console.print(run.name, "diverged" if run in lost else "recorded" if run in done else "", markup=False)
+            console.print(run.name, "diverged" if run in diverged else "recorded" if run in done else "", markup=False)
     # every mistake before any work
     with plain_errors(parser):
         for cfg in configs.values():
-            require_text(cfg, text)
-            require_same_run(record_of(cfg).parent, cfg)
+            require_text_of_run(cfg, text)
+            require_same_run(run_file(cfg).parent, cfg)
         if left or unsteered:
             require_tasks([load_suite(HERE / f"{name}.yaml") for name in ("probing", "steering")], args)
         require_room(untrained)
@@ -222,14 +222,14 @@ def main() -> None:
                     now[run.name]["steering"] = steering
 
 
-def require_text(cfg: TrainingConfig, text: str) -> None:
+def require_text_of_run(cfg: TrainingConfig, text: str) -> None:
     """
     Refuse a folder whose run is of other text.
 
     Raises:
         ConfigError: naming both.
     """
-    record = record_of(cfg)
+    record = run_file(cfg)
     if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["text_sha256"] != text:
         raise ConfigError(
             f"{cfg.output_path} was trained on other text than {cfg.dataset_path}; name another folder by --work."

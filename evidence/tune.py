@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from evidence.arguments import add_jobs, overrides_of, parsed, plain_errors, study_parser
 from evidence.fill import fill
 from evidence.processes import in_processes
-from evidence.record import locked, require_text
-from evidence.runs import TUNING, Run, config_of, digest_of, metrics_of, one_thread, read_study, record_of, train_run
+from evidence.record import locked, require_text_of_record
+from evidence.runs import TUNING, Run, config_of, digest_of, metrics_of, one_thread, read_study, run_file, train_run
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import write_whole
@@ -58,7 +58,7 @@ def point_at(lr: float | None, variant: str, study: Mapping[str, Any], common: l
 def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]]:
     """The recorded points of the main place, which alone can be compared; of other text than this, they end the command."""
     known = json.loads(TUNING.read_text(encoding="utf-8")) if TUNING.is_file() else {}
-    require_text(TUNING, [known.get("text_sha256")], text_sha256)
+    require_text_of_record(TUNING, [known.get("text_sha256")], text_sha256)
     return [point for point in known.get("points", []) if study["main"].items() <= point.items()]
 
 
@@ -91,7 +91,7 @@ def best(points: Sequence[Mapping[str, Any]], rates: Sequence[float], usual: flo
 
 def record_point(point: dict[str, Any], study: Mapping[str, Any], text_sha256: str, usual: float) -> None:
     """Put a point into the record, beside those that other commands have put there meanwhile."""
-    with locked(TUNING), one_thread():
+    with locked(TUNING), one_thread():  # as the runs had, of which environment() notes how many
         same = (point["variant"], point["lr"])
         others = [one for one in points_of(study, text_sha256) if (one["variant"], one["lr"]) != same]
         points = [*others, point]
@@ -128,7 +128,7 @@ def main() -> None:
             for variant in variants
             for lr in still_to_try(fvu_by_rate(points_of(study, text), variant), rates, usual)
         ]:
-            fill([point.cfg for point in left if not record_of(point.cfg).is_file()])
+            fill([point.cfg for point in left if not run_file(point.cfg).is_file()])
             for number, found in enumerate(in_processes(measure, left, args.jobs), 1):
                 print(f"[{number}/{len(left)}]", found, flush=True)
                 record_point(found, study, text, usual)

@@ -79,7 +79,9 @@ def changed(config: dict[str, Any], changes: dict[str, Any], folder: Path) -> di
 
 
 @pytest.mark.parametrize("case", CONFIGS)
-def test_a_config_that_cannot_be_meant(case: str, desk: Path, raw_config: dict[str, Any]) -> None:
+def test_a_config_that_cannot_be_meant_is_refused_in_a_sentence(
+    case: str, desk: Path, raw_config: dict[str, Any]
+) -> None:
     changes, sentence = CONFIGS[case]
     (desk / "bad.yaml").write_text(yaml.safe_dump(changed(raw_config, changes, desk)))
     refused(["train", str(desk / "bad.yaml")], sentence, desk)
@@ -166,7 +168,7 @@ def suite_with(task: Any, **suite: Any) -> Arrange:
 SUITE = [*EVALUATE, "--suite", "{dir}/suite.yaml"]
 FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "no such config": (nothing, ["train", "{dir}/none.yaml"], r"none\.yaml"),
-    "config is a folder": (nothing, ["train", "{dir}/empty_folder"], "empty_folder"),
+    "config is a folder": (nothing, ["train", "{dir}/empty_folder"], "is neither a .yaml file nor a preset"),
     "config is empty": (text_of("", "c.yaml"), ["train", "{dir}/c.yaml"], "the top level must be a mapping"),
     "config is a list": (text_of("- 1", "c.yaml"), ["train", "{dir}/c.yaml"], "the top level must be a mapping"),
     "config is no YAML": (text_of("a: [1", "c.yaml"), ["train", "{dir}/c.yaml"], r"c\.yaml.*line"),
@@ -183,7 +185,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     ),
     "override without a value": (nothing, ["train", "{dir}/good.yaml", "lr"], "'lr'.*KEY=VALUE|key=value"),
     "override of nothing": (nothing, ["train", "{dir}/good.yaml", "lrr=1"], "unknown key 'lrr'"),
-    "override that is no YAML": (nothing, ["train", "{dir}/good.yaml", "lr=[1"], "lr"),
+    "override that is no YAML": (nothing, ["train", "{dir}/good.yaml", "lr=[1"], "lr=.* has the wrong type"),
     "text is empty": (text_of(""), TRAIN_ON, r"text\.jsonl' is empty"),
     "text is binary": (text_of(bytes(range(256))), TRAIN_ON, r"text\.jsonl' cannot be read: JSON"),
     "text is no UTF-8": (
@@ -240,7 +242,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
         "bad_model' could not be loaded .*config file",
     ),
     "no such SAE": (nothing, ["inspect", "{dir}/none"], "none: no such folder"),
-    "SAE is a file": (nothing, ["inspect", "{dir}/a_file"], "a_file"),
+    "SAE is a file": (nothing, ["inspect", "{dir}/a_file"], "a_file: no such folder"),
     "SAE with torn weights": (truncated, MEASURE, "could not be loaded as an SAE: .*header"),
     "SAE with pickled weights": (pickled, MEASURE, "could not be loaded as an SAE: .*header"),
     "SAE without a decoder": (weights(lambda state: state.pop("W_dec")), MEASURE, "W_dec"),
@@ -259,11 +261,15 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     ),
     "SAE without a model": (
         config_of_sae(lambda cfg: cfg["metadata"].pop("model_name")),
-        ["inspect", "{dir}/sae"],
-        "give --text",
+        ["inspect", "{dir}/sae", "--text", "{dir}/good.jsonl"],
+        "lack model_name; give --model NAME",
     ),
     "mirror of a non-negative SAE": (nothing, ["mirror", "{dir}/sae", "--out", "{dir}/out"], "topk"),
-    "mirror over a file": (nothing, ["mirror", "{dir}/sae", "--out", "{dir}/a_file"], "a_file|topk"),
+    "mirror over a file": (
+        nothing,
+        ["mirror", "{dir}/sae", "--out", "{dir}/a_file"],
+        "a_file is not an empty folder; give another with --out",
+    ),
     "three SAEs to explore": (
         nothing,
         ["explore", "{dir}/sae", "{dir}/sae", "{dir}/sae", "--out", "{dir}/out"],
@@ -286,7 +292,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "no such results": (nothing, ["report", "{dir}/none.json"], "no such results file"),
     "results are no JSON": (text_of("{", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
     "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a .yaml file nor one of"),
-    "no such sweep": (nothing, ["sweep", "none"], "none"),
+    "no such sweep": (nothing, ["sweep", "none"], "'none' is neither a .yaml file nor one of paper"),
     "no such preset": (nothing, ["configs", "gpt3"], "did you mean 'gpt2'"),
     "publishing to no name": (nothing, ["publish", "{dir}/sae", "--repo", "a b/c", "--dry-run"], "a b/c"),
     "publishing without a token": (nothing, ["publish", "{dir}/sae", "--repo", "user/name"], "HF_HUB_OFFLINE is set"),
@@ -366,7 +372,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_file_or_argument_that_will_not_do(case: str, desk: Path) -> None:
+def test_a_file_or_argument_that_will_not_do_is_refused_in_a_sentence(case: str, desk: Path) -> None:
     arrange, arguments, sentence = FILES[case]
     arrange(desk)
     refused([argument.replace("{dir}", str(desk)) for argument in arguments], sentence, desk)

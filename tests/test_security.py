@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import load_file
@@ -35,8 +34,8 @@ from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.sweep import load_sweep
 from tests.evaluation.results_document import results_document
 from tests.test_cli import invoke
+from tests.training.runs import QUIET
 
-QUIET = Console(quiet=True)
 HOSTILE = "<script>alert(1)</script>"
 KEYS = {
     "HF_TOKEN": "hf_canaryCanaryCanaryCanaryCanary",

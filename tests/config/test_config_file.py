@@ -540,7 +540,9 @@ def test_a_step_that_an_older_torch_gets_wrong_on_a_gpu_is_refused(
         require_safe_kernels(cfg)
 
 
-def test_thresholds_of_an_sae_in_half_precision_are_not_and_can_follow_a_target(raw_config: dict[str, Any]) -> None:
+def test_an_sae_in_half_precision_has_thresholds_in_single_precision_and_may_have_a_target_l0(
+    raw_config: dict[str, Any],
+) -> None:
     jumprelu = {"architecture": "jumprelu", "dtype": "bfloat16", "d_in": 32, "d_sae": 64}
     cfg = build_config(raw_config | {"sae": jumprelu, "target_l0": {"sae": 5.0}})
     sae: Any = new_sae(cfg.sae, 0)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from rich.console import Console
 from sae_lens import TopKSAE, TopKSAEConfig
 from transformers import AutoModelForCausalLM
 
@@ -23,8 +22,7 @@ from sae_lens_abstopk.evaluation.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import task_names
 from sae_lens_abstopk.yaml_files import data_folder
-
-QUIET = Console(quiet=True)
+from tests.training.runs import QUIET
 
 
 @torch.no_grad()

@@ -52,7 +52,7 @@ def test_an_sae_with_which_the_model_overflows_is_left_out_with_a_warning(monkey
         assert steered_on(LatentScales((3,), (2.0,), (9,), n_tokens=99), monkeypatch) == {}
 
 
-def test_what_was_chosen_of_what_fires_is_steered_by_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
     choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0)), list[Intervention]()
     scales = LatentScales((3, 5, 6), (4.0, 2.0, float("nan")), (9, 9, 0), n_tokens=99)
 

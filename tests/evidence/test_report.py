@@ -53,9 +53,9 @@ def test_a_pair_of_seeds_counts_once_and_a_tie_has_no_density() -> None:
     first = {"name": "seed0", "stability": {"seed1": 0.5, "seed2": 0.7}}
     second = {"name": "seed1", "stability": {"seed0": 0.5}}
     assert sorted(columns.stability([first, second, {"name": "seed2", "stability": {}}])) == [0.5, 0.7]
-    assert columns.density({"best_coverage": [0.6, 0.5, 0.7], "best_density": 0.3}) == 0.3
-    assert isnan(columns.density({"best_coverage": [0.5, 0.5, 0.5], "best_density": 0.3}))
-    assert isnan(columns.density({"best_coverage": [0.6, 0.5, 0.7]}))
+    assert columns.best_density({"best_coverage": [0.6, 0.5, 0.7], "best_density": 0.3}) == 0.3
+    assert isnan(columns.best_density({"best_coverage": [0.5, 0.5, 0.5], "best_density": 0.3}))
+    assert isnan(columns.best_density({"best_coverage": [0.6, 0.5, 0.7]}))
 
 
 def test_variants_are_compared_seed_by_seed() -> None:

@@ -250,7 +250,7 @@ def test_bytes_of_one_character_are_shown_as_one(tokenizer: Any) -> None:
     ids = tokenizer(text)["input_ids"]
     pieces = TokenText(tokenizer).pieces(ids)
     assert "".join(piece for piece, _ in pieces) == text
-    assert ("猫" in [piece.strip() for piece, _ in pieces]) or any("猫" in piece for piece, _ in pieces)
+    assert any("猫" in piece for piece, _ in pieces)
     assert [i for _, there in pieces for i in there] == list(range(len(ids)))
 
 

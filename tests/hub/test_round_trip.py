@@ -351,7 +351,7 @@ def test_a_mistake_is_answered_in_one_sentence(
 
 
 @pytest.mark.usefixtures("hub")
-def test_an_unknown_sae_or_a_repository_of_others_is_named(tmp_path: Path) -> None:
+def test_an_unknown_sae_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     publish({"one": saved(tmp_path)}, REPO)
     with pytest.raises(ConfigError, match="has no SAE 'three'; it has one"):
         pull(REPO, "three")

@@ -281,7 +281,7 @@ def test_in_evaluation_mode_hooks_see_the_codes_that_are_used(signed: bool) -> N
     assert not torch.allclose(codes, nothing)
 
 
-def test_the_loss_of_a_batchtopk_in_training_is_that_of_what_it_saves(tmp_path: Path) -> None:
+def test_a_batchtopk_in_evaluation_mode_reconstructs_as_what_it_saves(tmp_path: Path) -> None:
     sae = SparseBatchTopKTrainingSAE(SparseBatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
     train_a_little(sae, steps=5)
     sae.eval()
@@ -289,7 +289,7 @@ def test_the_loss_of_a_batchtopk_in_training_is_that_of_what_it_saves(tmp_path: 
     torch.testing.assert_close(SAE.load_from_disk(tmp_path)(tokens(50)), sae(tokens(50)))
 
 
-def test_the_loss_of_saelens_own_batchtopk_in_training_is_that_of_what_it_saves(tmp_path: Path) -> None:
+def test_saelens_own_batchtopk_is_measured_as_what_it_saves(tmp_path: Path) -> None:
     sae = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5))
     train_a_little(sae, steps=5)
     sae.eval()

@@ -9,7 +9,7 @@ import torch
 from sae_lens_abstopk.training.runner import TrainingRun
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
+def rows_without_speed(folder: Path) -> list[dict[str, str]]:
     """The rows of a run's metrics, but for the speed, which is the clock's."""
     with (folder / "metrics.csv").open() as file:
         return [
@@ -33,7 +33,7 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
             trainer.n_frac_active_samples,
         ]
         state[f"{name} saved"] = (run.folder(name) / "sae_weights.safetensors").read_bytes()
-        state[f"{name} metrics"] = rows(run.folder(name))
+        state[f"{name} metrics"] = rows_without_speed(run.folder(name))
     state["controllers"] = {name: controller.state() for name, controller in run.controllers.items()}
     state["losses"] = run.watch.state()
     assert run.activations_store.generator is not None

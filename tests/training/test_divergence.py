@@ -18,7 +18,7 @@ from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.divergence import LASTING, STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.test_cli import invoke
-from tests.training.exactness import rows
+from tests.training.exactness import rows_without_speed
 
 
 def feed(watch: DivergenceWatch, losses: list[float], start: int = 1) -> None:
@@ -153,7 +153,7 @@ def test_the_command_that_a_diverged_run_prints_goes_on_at_the_lower_rate(
     output = Path(raw_config["output_path"])
     written = load_config(output / "config.yaml")
     assert (written.lr, written.lr_end) == pytest.approx((1.1e-4, 0.11 * lr_end.get("lr_end", 1e-4)))
-    assert float(rows(output)[-1]["learning_rate"]) < 1.1e-4
+    assert float(rows_without_speed(output)[-1]["learning_rate"]) < 1.1e-4
 
 
 def test_weights_that_are_no_numbers_are_not_saved(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,7 @@ from sae_lens_abstopk.training.activations import (
 from sae_lens_abstopk.training.loggers import COLUMNS
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.trainers import new_trainer
-from tests.training.runs import one_epoch
-
-QUIET = Console(quiet=True)
+from tests.training.runs import QUIET, one_epoch
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -27,11 +27,9 @@ from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.loggers import Loggers
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking import MlflowLogger, WandbLogger, wandb_run
+from tests.training.runs import QUIET
 
-QUIET = Console(quiet=True)
 
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict[str, Any], tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/runs.db"
     raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": uri, "mlflow_experiment": "signed"}
@@ -79,7 +77,6 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
     assert sum(parts.values()) == pytest.approx(ours["loss"])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +91,6 @@ def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
     assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path) -> None:
     cfg = TrackingConfig(mlflow_tracking_uri=f"sqlite:///{tmp_path}/runs.db")
     for error, status in ((TrainingStopped("diverged"), "FAILED"), (Interrupted("SIGTERM"), "KILLED")):
@@ -105,7 +101,6 @@ def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path
         assert MlflowClient(tracking_uri=cfg.mlflow_tracking_uri).get_run(run_id).info.status == status
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("first_run", ["there", "deleted", "elsewhere"])
 def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
     raw_config: dict[str, Any], tmp_path: Path, first_run: str
@@ -269,7 +264,6 @@ def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own
     assert [sae.cfg.metadata.label for sae in saes.values()] == ["sae", "abstopk", "plain"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_server_that_is_not_there_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": "http://127.0.0.1:9"}

@@ -491,11 +491,14 @@ def test_numbers_on_several_texts_say_which_is_whose() -> None:
 def test_legends_of_a_large_comparison_name_every_variant_once(page: Callable[..., Page]) -> None:
     groups = {f"v{variant} seed {seed}": f"v{variant}" for variant in range(10) for seed in (0, 1)}
     document = results_document(saes=dict(groups), tasks={"gender": ("he", "she"), "tense": ("past", "present")})
+    met = set()
     for figure in page(document).figures:
-        if figure["layout"]["xaxis"]["title"].get("text") in ("pole coverage on test", "symmetry"):
+        if (title := figure["layout"]["xaxis"]["title"].get("text")) in ("pole coverage on test", "symmetry"):
+            met.add(title)
             legend = [trace for trace in figure["data"] if trace["showlegend"] and trace["name"].startswith("v")]
             assert [trace["name"] for trace in legend] == [f"v{variant}" for variant in range(10)]
             assert len({trace["marker"]["color"] for trace in legend}) == 10
+    assert met == {"pole coverage on test", "symmetry"}
 
 
 def test_tables_of_many_rows_are_left_to_the_files() -> None:

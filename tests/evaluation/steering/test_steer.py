@@ -253,7 +253,7 @@ def test_an_edit_that_fails_in_the_model_leaves_nothing(models: Callable[[str], 
     assert not _SITES
 
 
-def test_an_sae_computes_in_its_own_type_where_the_model_runs_in_autocast(models: Callable[[str], Any]) -> None:
+def test_an_edit_runs_outside_the_autocast_of_the_model(models: Callable[[str], Any]) -> None:
     model, seen = models("proxy"), []
 
     def look(activations: torch.Tensor) -> torch.Tensor:
