@@ -12,6 +12,7 @@ from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END
+from sae_lens_abstopk.saes.signed import require_sae
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter
 
@@ -94,6 +95,7 @@ def merge_antipodal(
         ConfigError: another kind of SAE, weights that are not finite, a threshold out of range, a ``topk`` one without
             activations, or activations of another shape or on which none of its latents fires.
     """
+    require_sae(sae, "merge_antipodal")
     if not isinstance(sae, StandardSAE | JumpReLUSAE | TopKSAE) or sae.cfg.architecture() not in (
         "standard",
         "jumprelu",
@@ -105,6 +107,8 @@ def merge_antipodal(
         )
     if activations is not None and (len(activations) == 0 or activations[0].numel() != sae.cfg.d_in):
         raise ConfigError(f"activations have the shape {list(activations.shape)}; this SAE needs [n, {sae.cfg.d_in}].")
+    if activations is not None and not activations.isfinite().all():
+        raise ConfigError("activations hold values that are NaN or infinite; leave those rows out.")
     old = _threshold_form(sae, activations)
     first, second, cosine = _disjoint(old.W_dec, threshold)
     alone = torch.ones(sae.cfg.d_sae, dtype=torch.bool)

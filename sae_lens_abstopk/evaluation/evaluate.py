@@ -96,7 +96,8 @@ def evaluate(
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
             ``out`` has results of other SAEs, tasks, model, text or seed, or another process evaluates into it.
     """
-    if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else one_or_more(saes))):
+    saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
+    if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
         raise ConfigError(
             "evaluate needs folders or RELEASE:SAE_ID, which its results name, and was given an SAE in memory; save it by "
             "save_model(FOLDER), or save_inference_model(FOLDER) where it is one in training, and give the folder."

@@ -250,7 +250,8 @@ def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
     if sae.cfg.metadata.model_name:
         return None
     cfg = getattr(model, "cfg", None)  # which what wraps a model of transformers has not
-    return (model.model.config.name_or_path if cfg is None else cfg.model_name) or "unnamed model"
+    config = getattr(getattr(model, "model", model), "config", None)
+    return (getattr(config, "name_or_path", None) if cfg is None else cfg.model_name) or "unnamed model"
 
 
 def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
@@ -94,6 +95,7 @@ class Catalogue:
             IndexError: there is none of this number.
             ConfigError: the decoder has too few rows for the neighbours asked for, or one that is not finite.
         """
+        index = operator.index(index)  # of a tensor too, which would be no key below
         if not 0 <= index < self.d_sae:
             raise IndexError(f"latent {index} is not one of the {self.d_sae} of {self.name}, 0 to {self.d_sae - 1}.")
         counts = self.collected.pole_counts[:, index]

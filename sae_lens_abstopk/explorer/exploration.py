@@ -69,8 +69,13 @@ class Exploration:
         The 99th percentile of the codes' magnitude, to within 5 %; a strength of 1 adds it under ``steer(..., scale=found.scale)``.
 
         Raises:
-            ConfigError: there is no such SAE or latent, or the latent did not fire.
+            ConfigError: there is no such SAE or latent, the latent did not fire, or several SAEs were explored and none is named.
         """
+        if sae is None and len(self.saes) > 1:
+            raise ConfigError(
+                f"{len(self.saes)} SAEs were explored ({', '.join(self.saes)}); say whose scale it is: found.scale(LATENT, sae=NAME), and "
+                "for steer, scale=lambda latent: found.scale(latent, sae=NAME)."
+            )
         scale = self.latent(latent, sae=sae).latent.scale
         if not scale > 0:
             raise ConfigError(

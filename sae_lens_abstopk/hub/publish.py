@@ -12,6 +12,7 @@ from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.evaluation.results import Results
 from sae_lens_abstopk.files import lack_of_space, require_empty
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
@@ -26,7 +27,7 @@ from sae_lens_abstopk.hub.model_card import model_card
 from sae_lens_abstopk.hub.plot import PLOT_FILENAME
 from sae_lens_abstopk.hub.remote import Remote, require_login
 from sae_lens_abstopk.hub.requests import ask, require_repo_id
-from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of_file, with_measured
+from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of, results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
@@ -54,7 +55,7 @@ def publish(
     private: bool = False,
     revision: str = "main",
     with_mirror: bool = False,
-    results: str | Path | Sequence[str | Path] | None = None,
+    results: str | Path | Results | Sequence[str | Path | Results] | None = None,
     measure: bool = False,
     model_name: str | None = None,
     text: str | None = None,
@@ -79,7 +80,7 @@ def publish(
         private: Make it a private one; else a new one is what the settings of the user or organisation make it.
         revision: Branch; made where there is none.
         with_mirror: Also publish the mirror of each signed one, as ``<id>_mirror``.
-        results: One or several results files for the card; an SAE's are told by the hash of its weights, else by its id, or by
+        results: One or several results files, or what :func:`evaluate` returned, for the card; an SAE's are told by the hash of its weights, else by its id, or by
             the label in its metadata where the file records no hash. By default the ``results.json`` in the folder of an SAE
             or the one above, if it is of these weights.
         measure: Read some text now, for the canonical sign gauge, and for reconstruction and contexts where there are none; of
@@ -100,6 +101,10 @@ def publish(
             weights that are replaced would stay; nothing was sent.
         HubError: the Hub, or the way to it, said no; the release is there whole or not at all.
     """
+    if not isinstance(saes, Mapping):
+        raise ConfigError(f"saes={saes!r} must say by which id each is to be published: {{ID: FOLDER}}.")
+    if not isinstance(poles or {}, Mapping):
+        raise ConfigError(f"poles is a {type(poles).__name__}; give them by SAE id: poles={{ID: activity}}.")
     _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run_folder=dry_run_folder)
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
     if measure and len(folders) < len(saes):
@@ -112,7 +117,8 @@ def publish(
     _require_room(saes, with_mirror=with_mirror)
     known = {} if results else results_beside(folders)
     for path in one_or_more(results or ()):
-        known |= results_by_id(results_of_file(Path(path)), saes)
+        measured_there = results_of(path) if isinstance(path, Results) else results_of_file(Path(path))
+        known |= results_by_id(measured_there, saes)
     if measure:
         if dry_run_folder is None:  # what the Hub refuses is told before anything is measured
             require_login(repo_id)

@@ -1,5 +1,8 @@
 """Language models in bfloat16 autocast, where that is faster."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import torch
 
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
@@ -20,10 +23,16 @@ def bfloat16_autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled and autocast_pays(device))
 
 
-def casts_shared() -> torch.autocast:
+@contextmanager
+def casts_shared() -> Iterator[None]:
     """
     A context, or decorator, in which the weights of a model that runs in autocast are cast once, not at every pass.
 
-    An autocast context forgets what it cast when the outermost one ends. Weights must not change inside this one.
+    An autocast context forgets what it cast when the outermost one ends. Weights must not change inside this one. One of the
+    caller's is off in here, but for passes that turn it on: SAEs compute in their own type.
     """
-    return torch.autocast("cpu", enabled=False)  # the memory of casts is one for all kinds of devices
+    kinds = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    with ExitStack() as stack:
+        for kind in kinds:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield

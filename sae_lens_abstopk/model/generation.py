@@ -15,6 +15,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
+from sae_lens_abstopk.one_or_more import one_or_more
 
 # what a model may set by default in its generation_config.json, and what would change the scores that are sampled from
 PLAIN_SCORES: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "num_beams": 1}
@@ -105,11 +106,12 @@ class TextModel:
         Raises:
             ConfigError: a text has no tokens.
         """
+        texts = one_or_more(texts)
         if self.chat if chat is None else chat:
             texts = [chat_prompt(self.tokenizer, text) for text in texts]
             rows = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         else:
-            rows = self.tokenizer(list(texts), add_special_tokens=self._prepend_bos is None)["input_ids"]
+            rows = self.tokenizer(texts, add_special_tokens=self._prepend_bos is None)["input_ids"]
             if self._prepend_bos:
                 rows = [[self.tokenizer.bos_token_id, *row] for row in rows]
         if not all(rows):

@@ -9,12 +9,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from sae_lens import TrainingSAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import lack_of_space
+from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.read_positions import CHUNK_BYTES, READS, Fallbacks, TextReader
 from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, text_batches
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.codec import Codec
 
 # in place of the name of an SAE, which may be anything
@@ -109,10 +112,16 @@ class Representations:
         return self.folder / f"{'x' if name is _X else f'codes_{known.index(name)}'}_{read}.npy"
 
     def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
-        return np.load(self._path(name, read), mmap_mode=mode)
+        path = self._path(name, read)
+        if not path.is_file():
+            raise ConfigError(
+                "the files of these representations are gone, as they are in a `with` block once it ends; use them inside it."
+            )
+        return np.load(path, mmap_mode=mode)
 
 
 @torch.no_grad()
+@casts_shared()
 def represent(
     passes: ModelPasses,
     tokenizer: Any,
@@ -145,8 +154,15 @@ def represent(
 
     Raises:
         ConfigError: an unknown read position, a marker that is missing, SAEs that cannot share a pass, an SAE that
-            gives no finite codes, or too little room on the disk.
+            gives no finite codes or is in training mode, or too little room on the disk.
     """
+    texts = one_or_more(texts)
+    for name, sae in saes.items():
+        if isinstance(sae, TrainingSAE) and sae.training:
+            raise ConfigError(
+                f"SAE {name!r} is in training mode, in which the codes of a text may depend on the others; take what "
+                "save_inference_model(FOLDER) saves of it."
+            )
     rules = rules or ReadingRules.of_saes(saes, tokenizer)
     _check(texts, reads, markers)
     d_in, d_sae = _widths(passes, tokenizer, saes, texts, rules)

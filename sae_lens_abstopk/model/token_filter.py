@@ -43,6 +43,13 @@ class TokenFilter:
     max_norm: float | None = None
     """Largest norm of an activation that is kept."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.seqpos_slice, list | tuple):
+            raise ConfigError(
+                f"seqpos_slice={self.seqpos_slice!r} must be a tuple of what slice takes, such as (1, None)."
+            )
+        object.__setattr__(self, "special_tokens", tuple(self.special_tokens))
+
     @classmethod
     def of_sae(cls, sae: SAE[Any], tokenizer: Any) -> Self:
         """The filter of the :class:`TokenSelection` and of the norm limit in the metadata of ``sae``."""

@@ -43,6 +43,10 @@ def flipped_latents(energy: torch.Tensor, d_sae: int) -> torch.Tensor:
     Raises:
         ConfigError: ``energy`` has another shape, or is negative or not finite.
     """
+    if not isinstance(energy, torch.Tensor):
+        raise ConfigError(
+            f"energy is a {type(energy).__name__}; give a tensor [2, {d_sae}], such as measure_poles(FOLDER).energy."
+        )
     if tuple(energy.shape) != (2, d_sae):
         raise ConfigError(
             f"energy has the shape {list(energy.shape)}; this SAE needs [2, {d_sae}], positive row first."

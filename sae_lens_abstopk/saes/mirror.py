@@ -10,6 +10,7 @@ from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
 from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles
 from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.sparsity import k_of
 
 METADATA_KEY = "mirror"
 MIRROR_END = "_mirror"
@@ -85,7 +86,7 @@ def mirror(
     if kept is not None:
         metadata[METADATA_KEY] |= {"dead_share": dead_share, "dropped_share_of_firings": dropped}
     if isinstance(signed, AbsTopKSAE):
-        k = min(signed.cfg.k, width)
+        k = min(k_of(signed), width)
         return derive(TopKSAE, TopKSAEConfig, signed, weights, d_sae=width, metadata=metadata, k=k)
     return derive(JumpReLUSAE, JumpReLUSAEConfig, signed, weights, d_sae=width, metadata=metadata)
 
@@ -162,6 +163,10 @@ def _kept_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> t
         raise ConfigError(
             f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], such "
             "as measure_poles(FOLDER).counts, or from the pole_activity.safetensors beside a published SAE."
+        )
+    if not isinstance(counts, torch.Tensor):
+        raise ConfigError(
+            f"pole_counts is a {type(counts).__name__}; give a tensor [2, {d_sae}], such as measure_poles(FOLDER).counts."
         )
     if tuple(counts.shape) != (2, d_sae):
         raise ConfigError(f"pole_counts has the shape {list(counts.shape)}; this SAE needs [2, {d_sae}].")

@@ -39,6 +39,17 @@ def is_signed(sae: SAE[Any]) -> TypeGuard[SignedSAE]:
     return isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE) and not _changed(sae)
 
 
+def require_sae(sae: object, what: str) -> None:
+    """
+    Refuse what is no SAE in memory, such as the folder of one.
+
+    Raises:
+        ConfigError: always then.
+    """
+    if not isinstance(sae, SAE):
+        raise ConfigError(f"{what} needs an SAE in memory, and was given {sae!r}; load it: SAE.load_from_disk(FOLDER).")
+
+
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
     """
     Refuse what is not a signed SAE for inference.
@@ -46,6 +57,7 @@ def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
     Raises:
         ConfigError: ``sae`` has non-negative codes, is one in training, or a subclass elsewhere that codes in another way.
     """
+    require_sae(sae, what)
     if isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE):
         if changed := _changed(sae):
             raise ConfigError(

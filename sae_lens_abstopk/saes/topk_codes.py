@@ -8,6 +8,8 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.saes.signed import require_sae
+from sae_lens_abstopk.saes.sparsity import k_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token, sparse_decode
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
@@ -46,8 +48,9 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
         x: Activations [..., d_in].
 
     Raises:
-        ConfigError: ``sae`` is of another architecture.
+        ConfigError: ``sae`` is of another architecture, or its k was changed in one of two places.
     """
+    require_sae(sae, "encode_topk")
     architecture = sae.cfg.architecture()
     if architecture not in SUPPORTED:
         raise ConfigError(
@@ -63,7 +66,7 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
         encoder = encoder_of(sae, signed=SUPPORTED[architecture], half_precision=half_precision)
         norms = encoder.scale
         if architecture in PER_TOKEN:
-            found = _padded(select_per_token(encoder, flat, sae.cfg.k).scaled(norms))
+            found = _padded(select_per_token(encoder, flat, k_of(sae)).scaled(norms))
         elif architecture in THRESHOLD:
             positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
             found = _passing(encoder, lambda u_bF: (u_bF <= positive) & (-u_bF <= negative), flat)

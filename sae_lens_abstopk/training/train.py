@@ -25,7 +25,8 @@ class TrainingResult:
     """
     The SAEs in their training form and in evaluation mode, scale folded into the weights.
 
-    In evaluation mode one that selects over the batch codes each token alone, by its threshold. For :func:`evaluate` and
+    In evaluation mode one of this package that selects over the batch codes each token alone, by its threshold; SAELens's own
+    ``batchtopk`` goes on selecting over what it is given. For :func:`evaluate` and
     :func:`explore` give ``folders``, which hold the same SAEs for inference.
     """
 
@@ -51,7 +52,12 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
             cannot be written. The text says where the last good state is.
         KeyboardInterrupt: by Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
-    with ranks_started(cfg):
+    if not isinstance(cfg, TrainingConfig):
+        raise ConfigError(
+            f"train needs a TrainingConfig, and was given a {type(cfg).__name__}; make one by load_config(PRESET_OR_FILE), or by "
+            "TrainingConfig(...), which takes the arguments of SAELens's LanguageModelSAERunnerConfig."
+        )
+    with torch.inference_mode(False), ranks_started(cfg):
         try:
             run = TrainingRun(cfg, console=console)
             run.run()

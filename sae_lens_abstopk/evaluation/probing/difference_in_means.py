@@ -68,15 +68,14 @@ class DifferenceInMeansFitter:
                 pole that is neither 0 nor 1.
         """
         x = torch.as_tensor(x)
-        if self._sums is None:
-            self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=x.device)
-        if x.ndim != 2 or x.shape[-1] != self._sums.shape[-1]:
-            raise ConfigError(f"x has shape {tuple(x.shape)}; activations of this fit are [n, {self._sums.shape[-1]}].")
+        d_in = None if self._sums is None else self._sums.shape[-1]
+        if x.ndim != 2 or x.shape[-1] != (d_in or x.shape[-1]):
+            raise ConfigError(f"x has shape {tuple(x.shape)}; activations of this fit are [n, {d_in or 'd_in'}].")
         if not bool(x.isfinite().all()):
             raise ConfigError(
                 "x has values that are NaN or infinite, which would make every score NaN; leave those rows out."
             )
-        poles = torch.as_tensor(pole, device=self._sums.device)
+        poles = torch.as_tensor(pole, device=x.device if self._sums is None else self._sums.device)
         if poles.ndim and poles.shape != x.shape[:1]:
             raise ConfigError(
                 f"pole has shape {tuple(poles.shape)}; give [{len(x)}], one for each activation, or one number."
@@ -84,6 +83,8 @@ class DifferenceInMeansFitter:
         poles = poles.expand(len(x))
         if not bool(((poles == 0) | (poles == 1)).all()):
             raise ConfigError(f"poles must be 0 (A) or 1 (B); found {sorted(set(poles.tolist()) - {0, 1})[:5]}.")
+        if self._sums is None:
+            self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=x.device)
         for which in (0, 1):
             chosen = x[(poles == which).to(x.device)]
             self._sums[which] += chosen.to(self._sums).sum(0)

@@ -97,7 +97,9 @@ class TaskProber:
         groups: Sequence[Hashable] | None = None,
         seed: int = 0,
     ) -> None:
-        kept = (rows[~np.isin(rows, representations.left_out)] for rows in (split.train, split.val, split.test))
+        if groups is not None:  # of a Series, by place and not by label; of a tensor, numbers that equal each other
+            groups = groups.tolist() if hasattr(groups, "tolist") else list(groups)  # type: ignore[attr-defined]
+        kept = (rows[~np.isin(rows, representations.left_out)] for rows in map(np.asarray, split))
         data = Labelled(np.asarray(labels, dtype=np.int64), TaskSplit(*kept), groups, seed)
         data.check(representations.n)
         self._representations, self._data = representations, data

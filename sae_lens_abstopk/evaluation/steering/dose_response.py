@@ -10,7 +10,7 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter, require_part
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steering_summary import (
     InterventionSummary,
@@ -56,8 +56,16 @@ class DoseResponse:
     summaries: tuple[InterventionSummary, ...]
 
     def summary(self, intervention: str) -> InterventionSummary:
-        """The summary of one intervention by its name."""
-        return {summary.intervention.name: summary for summary in self.summaries}[intervention]
+        """
+        The summary of one intervention by its name.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        found = {summary.intervention.name: summary for summary in self.summaries}
+        if intervention not in found:
+            raise ConfigError(f"there is no intervention {intervention!r}; there are {', '.join(found)}.")
+        return found[intervention]
 
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
@@ -117,6 +125,7 @@ def dose_response(
     names = [intervention.name for intervention in interventions]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"interventions must have different names, and be at least one; got {names}.")
+    require_part(part)
     require_all_heads(sae, "steering")
     find_place(model, sae.cfg.metadata.hook_name)
     options = options or DoseOptions()

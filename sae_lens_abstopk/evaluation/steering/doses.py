@@ -179,3 +179,16 @@ def first_tokens(
             "words that differ in their first token."
         )
     return found[0], found[1]
+
+
+def require_part(part: object) -> None:
+    """
+    Refuse what is no steering part of a task.
+
+    Raises:
+        ConfigError: always then.
+    """
+    if not isinstance(part, TaskSteering):
+        raise ConfigError(
+            f"part={part!r} must be the steering part of a task: load_task(NAME).steering, where it has one."
+        )

@@ -1,5 +1,6 @@
 """What is compared in a dose-response: a latent, the same latent clamped, and directions added at equal norm."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,7 +44,7 @@ def equal_norm_interventions(
     sae: SAE[Any],
     *,
     latent: int,
-    scale: float,
+    scale: float | Callable[[int], float],
     orientation: Literal[1, -1] = 1,
     difference_in_means: torch.Tensor | None = None,
     n_random: int = 3,
@@ -58,7 +59,7 @@ def equal_norm_interventions(
     Args:
         sae: The SAE.
         latent: j.
-        scale: s of the latent, as :class:`LatentScales` gives it.
+        scale: s of the latent, or :class:`LatentScales`, which give it.
         orientation: 1 where positive codes are pole B, else -1.
         difference_in_means: mean(B) - mean(A) at the hook, [d_in]; left out where None.
         n_random: Random directions, isotropic.
@@ -68,6 +69,7 @@ def equal_norm_interventions(
         ConfigError: ``sae`` has no such latent.
     """
     latent = checked_latent(latent, sae)
+    scale = scale(latent) if callable(scale) else scale
     norm = scale * written_by(sae, latent).norm().item()
     found = [
         Intervention("latent", "add", scale, latent, orientation),

@@ -10,8 +10,9 @@ from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
-from sae_lens_abstopk.evaluation.steering.doses import LogOdds
+from sae_lens_abstopk.evaluation.steering.doses import LogOdds, require_part
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.steer import checked_latent
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
@@ -67,6 +68,8 @@ def choose_latent(
     Raises:
         ConfigError: there is no candidate, one has no scale, or no candidate gives finite log-odds.
     """
+    candidates = [checked_latent(latent, sae) for latent in candidates]
+    require_part(part)
     if not candidates:
         raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
     prompts = split_prompts(part.prompts, seed=seed).val

@@ -16,6 +16,7 @@ from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 
@@ -117,7 +118,7 @@ def latent_scale(
     """
     require_all_heads(sae, "the scale to steer by")
     require_codes(sae)
-    fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in latents])
+    fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in one_or_more(latents)])
 
     def look(activations: torch.Tensor) -> torch.Tensor:
         codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.W_dec.device))

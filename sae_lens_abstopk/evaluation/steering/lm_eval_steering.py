@@ -1,6 +1,7 @@
 """Steering written to the file that lm-evaluation-harness's own ``steered`` model type reads."""
 
-from pathlib import Path
+import math
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
 
 def export_for_lm_eval(
     path: str | Path,
-    model: nn.Module | str,
+    model: nn.Module | str | Path,
     sae: SAE[Any],
     intervention: Intervention,
     strength: float,
@@ -54,6 +55,9 @@ def export_for_lm_eval(
         )
     if intervention.latent is not None or intervention.by_gain:
         require_constant(sae)
+    if not math.isfinite(strength):
+        raise ConfigError(f"strength={strength} must be a finite number.")
+    model = str(model) if isinstance(model, PurePath) else model
     loaded: Any = model
     if isinstance(model, str):
         with torch.device("meta"):

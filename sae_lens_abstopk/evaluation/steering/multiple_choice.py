@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +15,7 @@ from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
+from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.yaml_files import data_folder
 
 TASK_FILE = "abstopk_multiple_choice.yaml"
@@ -55,7 +56,7 @@ def require_lm_eval() -> Any:
 
 
 def multiple_choice(
-    pretrained: str | nn.Module,
+    pretrained: str | Path | nn.Module,
     *,
     tokenizer: Any = None,
     questions: str | Path | None = None,
@@ -80,6 +81,7 @@ def multiple_choice(
         ConfigError: lm_eval is not installed, a file is missing, or a question in it lacks what it needs.
     """
     lm_eval = require_lm_eval()
+    pretrained = str(pretrained) if isinstance(pretrained, Path) else pretrained
     if questions is not None:
         require_questions(Path(questions))
     task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
@@ -98,10 +100,23 @@ def multiple_choice(
     if steering:
         arguments["steer_path"] = str(steering)
     make = lm_eval.api.registry.get_model("steered" if steering else "hf")
-    with nullcontext() if isinstance(pretrained, str) else _warnings_off():
-        model = make(pretrained=pretrained, **arguments)
     alone = lm_eval.tasks.TaskManager(include_defaults=False)  # its own tasks are 14,000 files, read anew at each call
-    found = lm_eval.simple_evaluate(model=model, tasks=[task], task_manager=alone, limit=limit, bootstrap_iters=0)
+    with ExitStack() as as_it_was:
+        if not isinstance(pretrained, str):
+            as_it_was.enter_context(in_evaluation_mode(pretrained))
+            as_it_was.enter_context(_warnings_off())
+        model = make(pretrained=pretrained, **arguments)
+        found = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[task],
+            task_manager=alone,
+            limit=limit,
+            bootstrap_iters=0,
+            # nothing is drawn, and the numbers that the caller draws next stay theirs
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,
+        )
     (samples,) = found["samples"].values()
     right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample for each filter
     return MultipleChoiceScore(tuple(right[question] for question in sorted(right)))

@@ -1,6 +1,7 @@
 """Steering with one latent of an SAE, or with a direction: the operators, and the context that applies them."""
 
 import math
+import numbers
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -16,7 +17,9 @@ from sae_lens_abstopk.evaluation.weight_processing import warn_of_other_weights
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.saes.batch_selection import BatchSelectionSAE
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
+from sae_lens_abstopk.saes.signed import require_sae
 
 Operator = Literal["add", "clamp", "ablate"]
 Pole = Literal["positive", "negative"]
@@ -59,6 +62,8 @@ def steer(
 
     On CUDA transformers compiles the decoding with a static cache, and compiled code does not call the hooks of steering: give
     ``generate`` ``disable_compile=True`` where ``cache_implementation="static"`` is set.
+
+    What is returned opens once; call ``steer`` again for another ``with``.
 
     Args:
         model: A transformers model, SAELens's proxy of one, HookedSAETransformer or TransformerBridge.
@@ -110,6 +115,7 @@ def steering_edit(
     With ``by_gain`` a direction is added times the activation's gain, as a latent of ``sae`` is.
     """
     if sae is not None:
+        require_sae(sae, "steering")
         require_all_heads(sae, "steering")
     if operator not in get_args(Operator):
         raise ConfigError(f"operator={operator!r} must be one of {', '.join(get_args(Operator))}.")
@@ -216,7 +222,13 @@ def checked_latent(latent: int, sae: SAE[Any]) -> int:
     Raises:
         ConfigError: ``sae`` has no such latent.
     """
-    if isinstance(latent, bool) or int(latent) != latent or not 0 <= latent < sae.cfg.d_sae:
+    try:
+        whole = not isinstance(latent, bool) and int(latent) == latent
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(
+            f"latent={latent!r} must be one whole number; for several latents, nest as many steer(...)."
+        ) from None
+    if not whole or not 0 <= latent < sae.cfg.d_sae:
         raise ConfigError(f"latent={latent} is not in this SAE, which has latents 0 to {sae.cfg.d_sae - 1}.")
     return int(latent)
 
@@ -233,7 +245,14 @@ def require_codes(sae: SAE[Any]) -> None:
         require_measurable(sae, where="this SAE")
         return
     require_scale(sae, where="this SAE")
-    if isinstance(sae, BatchTopKTrainingSAE) and sae.training:
+    if not isinstance(sae, BatchTopKTrainingSAE):
+        return
+    if not isinstance(sae, BatchSelectionSAE) or sae.topk_threshold == 0:
+        raise ConfigError(
+            "this SAE selects over whatever batch it is given; save it by save_inference_model(FOLDER), and take "
+            "SAE.load_from_disk(FOLDER)."
+        )
+    if sae.training:
         raise ConfigError("this SAE selects over the batch while it is in training mode; call sae.eval() first.")
 
 
@@ -260,6 +279,8 @@ def _scale_of(scale: Scale | None, latent: int | None) -> float:
         if latent is None:
             raise ConfigError("a direction has no scale of its own; give scale=NUMBER, the norm added at strength 1.")
         return scale(latent)
+    if not isinstance(scale, numbers.Real):
+        raise ConfigError(f"scale={scale!r} must be a number, or called with a latent, as LatentScales.")
     if not math.isfinite(scale) or scale <= 0:
         raise ConfigError(f"scale={scale} must be a finite number above 0; the sign belongs to the strength.")
     return scale

@@ -51,12 +51,14 @@ def file_rows(path: Path) -> list[Row]:
         raise ConfigError(f"{path}: files of rows end in {', '.join(ENDINGS)}.")
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
-    csv.field_size_limit(LONGEST_FIELD)
+    limit_before = csv.field_size_limit(LONGEST_FIELD)
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows = list(_parsed(text, path.suffix))
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read as {path.suffix[1:]}: {error}.") from None
+    finally:
+        csv.field_size_limit(limit_before)
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, Mapping) or None in row:
             raise ConfigError(f"{path}, row {number}: not a row of named columns; check the header and the separators.")

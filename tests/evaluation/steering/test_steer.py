@@ -494,6 +494,7 @@ def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_th
     ):
         cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, normalize_activations=normalisation)
         sae = BatchAbsTopKTrainingSAE(cfg).train(mode)
+        sae.topk_threshold.fill_(0.1)  # as after a step
         with pytest.raises(ConfigError, match=sentence):
             steer(models("gpt2"), sae, latent=1, strength=1.0, hook_name="transformer.h.3")
         with pytest.raises(ConfigError, match=sentence):
