@@ -82,11 +82,15 @@ def neuronpedia(
         from sae_lens_abstopk.explorer.site import CHECKPOINT
         from sae_lens_abstopk.folder_lock import LOCK, run_folder_lock
         from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
+        from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
         from sae_lens_abstopk.training.progress import passes_bar
 
         check_features_folder(out)
-        # a hook without a layer is refused before the pass
-        layer = layer_of(str(load_sae(sae).cfg.metadata.hook_name)) if layer is None else layer
+        # what would be refused after the pass is refused before it
+        loaded = load_sae(sae)
+        if isinstance(loaded, SignedSAE):
+            require_signed(loaded, "neuronpedia")
+        layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
         with run_folder_lock(out, key="out"):
             with passes_bar(console, "collecting") as on_progress:
                 found = run_explore(

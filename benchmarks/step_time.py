@@ -305,7 +305,11 @@ def main() -> None:
         print(json.dumps(record["curves"], indent=1))
     elif args.inference:
         record["times"] = [
-            {"d_sae": size[1], "tokens": tokens, "seconds": inference_times((*size[:3], tokens), args.repeats)}
+            {
+                "d_sae": size.d_sae,
+                "tokens": tokens,
+                "seconds": inference_times(size._replace(tokens=tokens), args.repeats),
+            }
             for size in SIZES
             for tokens in TOKENS_OF_INFERENCE
         ]

@@ -39,7 +39,6 @@ from sae_lens_abstopk.evaluation.steering.doses import require_part
 from sae_lens_abstopk.evaluation.steering.steer import require_codes, steering_edit
 from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.representations import represent
 from sae_lens_abstopk.model.token_filter import TokenFilter
 
@@ -86,10 +85,13 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: steering_edit(signed(), latent=1, strength=1.0, scale={1: 2.0}),  # type: ignore[arg-type]
         r"scale={1: 2.0} must be a number, or called with a latent",
     ),
-    "SAELens's batchtopk in evaluation mode": (lambda: require_codes(of_saelens()), "selects over whatever batch"),
+    "SAELens's batchtopk in evaluation mode": (
+        lambda: require_codes(of_saelens()),
+        "selects over the batch .* save it by",
+    ),
     "a batch architecture before its first step": (
         lambda: require_codes(over_batch().eval()),
-        "selects over whatever batch",
+        "selects over the batch .* save it by",
     ),
     "k changed in the config alone": (
         lambda: encode_topk(with_other_k(), torch.ones(1, 8)),
@@ -113,14 +115,14 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
     "folders without ids": (lambda: publish(["runs/a"], "someone/name"), r"must say by which id .* \{ID: FOLDER\}"),  # type: ignore[arg-type]
     "activity without an id": (
         lambda: publish({"a": "runs/a"}, "someone/name", poles=pole_activity),
-        r"poles is a SimpleNamespace; give them by SAE id",
+        r"poles must be by SAE id what measure_poles gives",
     ),
     "a task as its steering part": (lambda: require_part(load_task("gender")), "must be the steering part of a task"),
     "a slice of positions": (lambda: TokenFilter(seqpos_slice=slice(1, None)), r"must be a tuple of what slice takes"),  # type: ignore[arg-type]
     "whose scale": (lambda: two_explored().scale(3), r"2 SAEs were explored \(a, b\); say whose scale"),
     "an SAE in training to represent with": (
         lambda: represent(nothing, nothing, {"a": over_batch()}, ["a text"]),  # type: ignore[dict-item]
-        "SAE 'a' is in training mode",
+        "SAE 'a' selects over the batch that it is given",
     ),
 }
 
@@ -156,11 +158,11 @@ def test_reading_a_file_of_rows_leaves_the_limit_of_csv(tmp_path: Path) -> None:
     assert csv.field_size_limit() == before
 
 
-def test_an_autocast_of_the_caller_is_off_where_saes_compute() -> None:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        with casts_shared():
-            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+def test_a_scale_may_be_a_tensor_and_special_tokens_one_number() -> None:
+    x, sae = torch.ones(2, 8), signed()
+    edits = [steering_edit(sae, latent=1, strength=1.0, scale=scale)(x) for scale in (2.5, torch.tensor(2.5))]  # type: ignore[arg-type]
+    assert torch.equal(*edits)
+    assert TokenFilter(special_tokens=5) == TokenFilter([None], (5,))  # type: ignore[arg-type]
 
 
 def test_steer_says_what_is_wrong_before_the_model_is_looked_at() -> None:

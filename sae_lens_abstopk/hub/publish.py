@@ -103,8 +103,10 @@ def publish(
     """
     if not isinstance(saes, Mapping):
         raise ConfigError(f"saes={saes!r} must say by which id each is to be published: {{ID: FOLDER}}.")
-    if not isinstance(poles or {}, Mapping):
-        raise ConfigError(f"poles is a {type(poles).__name__}; give them by SAE id: poles={{ID: activity}}.")
+    if poles is not None and not (
+        isinstance(poles, Mapping) and all(isinstance(it, PoleActivity) for it in poles.values())
+    ):
+        raise ConfigError("poles must be by SAE id what measure_poles gives: poles={ID: measure_poles(FOLDER)}.")
     _require_publishable(saes, repo_id, with_mirror=with_mirror, dry_run_folder=dry_run_folder)
     folders = {sae_id: Path(source) for sae_id, source in saes.items() if not isinstance(source, SAE)}
     if measure and len(folders) < len(saes):

@@ -54,7 +54,7 @@ def write_neuronpedia(
         on_progress: Called with (features written, features in all).
 
     Raises:
-        ConfigError: the folder is not empty, the SAE was not explored, or no layer is known.
+        ConfigError: the folder is not empty, the SAE was not explored, no layer is known, or see :func:`sides`.
     """
     name = sae or next(iter(exploration.saes))
     if name not in exploration.saes:
@@ -62,8 +62,8 @@ def write_neuronpedia(
     catalogue = exploration.saes[name]
     check_features_folder(folder)
     number = layer if layer is not None else layer_of(exploration.about.hook)
-    folder.mkdir(parents=True, exist_ok=True)
     n_features, written = len(sides(catalogue)) * len(catalogue), 0
+    folder.mkdir(parents=True, exist_ok=True)
     head = {"model_id": model_id, "layer": number, "sae_set": sae_set, "sae_id_suffix": suffix}
     paths: list[Path] = []
     made = features(catalogue, exploration.about)

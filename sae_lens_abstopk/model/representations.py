@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from sae_lens import TrainingSAE
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.files import lack_of_space
@@ -18,6 +17,7 @@ from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.read_positions import CHUNK_BYTES, READS, Fallbacks, TextReader
 from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, text_batches
 from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.saes.batch_selection import selects_over_batch
 from sae_lens_abstopk.saes.codec import Codec
 
 # in place of the name of an SAE, which may be anything
@@ -154,14 +154,14 @@ def represent(
 
     Raises:
         ConfigError: an unknown read position, a marker that is missing, SAEs that cannot share a pass, an SAE that
-            gives no finite codes or is in training mode, or too little room on the disk.
+            gives no finite codes or selects over a batch, or too little room on the disk.
     """
     texts = one_or_more(texts)
     for name, sae in saes.items():
-        if isinstance(sae, TrainingSAE) and sae.training:
+        if selects_over_batch(sae):
             raise ConfigError(
-                f"SAE {name!r} is in training mode, in which the codes of a text may depend on the others; take what "
-                "save_inference_model(FOLDER) saves of it."
+                f"SAE {name!r} selects over the batch that it is given, so that the codes of a text would depend on the others; take "
+                "what save_inference_model(FOLDER) saves of it."
             )
     rules = rules or ReadingRules.of_saes(saes, tokenizer)
     _check(texts, reads, markers)

@@ -8,6 +8,7 @@ from sae_lens import SAE
 from sae_lens.util import get_special_token_ids
 
 from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.one_or_more import one_or_more
 
 
 class TokenSelection(NamedTuple):
@@ -48,7 +49,9 @@ class TokenFilter:
             raise ConfigError(
                 f"seqpos_slice={self.seqpos_slice!r} must be a tuple of what slice takes, such as (1, None)."
             )
-        object.__setattr__(self, "special_tokens", tuple(self.special_tokens))
+        given = () if self.special_tokens is None else one_or_more(self.special_tokens)
+        object.__setattr__(self, "special_tokens", tuple(int(token) for token in given))
+        object.__setattr__(self, "seqpos_slice", tuple(self.seqpos_slice))
 
     @classmethod
     def of_sae(cls, sae: SAE[Any], tokenizer: Any) -> Self:

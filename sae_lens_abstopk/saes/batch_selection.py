@@ -85,3 +85,10 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
             self.update_topk_threshold(output.feature_acts._values())
         output.metrics["topk_threshold"] = self.topk_threshold
         return output
+
+
+def selects_over_batch(sae: object) -> bool:
+    """Whether the codes that an SAE gives a token depend, as it is now, on the other tokens that it is given."""
+    if not isinstance(sae, BatchTopKTrainingSAE):
+        return False
+    return sae.training or not isinstance(sae, BatchSelectionSAE) or bool(sae.topk_threshold == 0)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
+from sae_lens_abstopk.saes.own_code import OURS
+
 STOCK = """\
 # {architecture} SAE
 
@@ -34,11 +36,12 @@ sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 def needed_import(architecture: str) -> str | None:
     """The module that has to be imported before SAELens knows ``architecture``; None where it knows it by itself."""
     registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
-    modules = {found[0].__module__ for found in registered if found is not None}
+    modules = [kind.__module__ for found in registered if found is not None for kind in found]
+    packages = {module.partition(".")[0] for module in modules}
     ours = __name__.partition(".")[0]
-    if any(module.startswith(f"{ours}.") for module in modules):
-        return ours
-    return min((module for module in modules if module.partition(".")[0] != "sae_lens"), default=None)
+    # one that names one of our classes registers it itself, and it first is what loads the SAE
+    foreign = [module for module in modules if module.partition(".")[0] not in OURS]
+    return next(iter(foreign), ours if ours in packages else None)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:

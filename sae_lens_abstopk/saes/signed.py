@@ -1,5 +1,6 @@
 """The signed SAEs for inference, and the refusal of all others."""
 
+from pathlib import PurePath
 from typing import Any, TypeGuard
 
 import torch
@@ -46,8 +47,9 @@ def require_sae(sae: object, what: str) -> None:
     Raises:
         ConfigError: always then.
     """
-    if not isinstance(sae, SAE):
-        raise ConfigError(f"{what} needs an SAE in memory, and was given {sae!r}; load it: SAE.load_from_disk(FOLDER).")
+    if not hasattr(sae, "cfg"):  # torch.compile hands on what an SAE has
+        told = repr(sae) if isinstance(sae, str | PurePath) else f"a {type(sae).__name__}"
+        raise ConfigError(f"{what} needs an SAE in memory, and was given {told}; load it: SAE.load_from_disk(FOLDER).")
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:

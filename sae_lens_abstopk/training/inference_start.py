@@ -12,13 +12,13 @@ from sae_lens.saes.sae import TrainingSAEConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import open_poles
 
-WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec")
+THRESHOLDS = {"threshold", "negative_threshold"}
+"""Parameters of an SAE for inference that one which selects over a batch has as one number, ``topk_threshold``."""
 
 
-def is_for_inference(folder: Path, cfg: TrainingSAEConfig) -> bool:
-    """Whether the SAE in ``folder`` is one for inference of another class than that of ``cfg``, and no checkpoint."""
-    written = json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
-    return "decoder_init_norm" not in written and written.get("architecture") != cfg.architecture()
+def is_for_inference(folder: Path) -> bool:
+    """Whether the SAE in ``folder`` is one for inference, and no checkpoint of one in training."""
+    return "decoder_init_norm" not in json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
 
 
 def require_same_function(folder: Path, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:
@@ -63,7 +63,7 @@ def require_same_function(folder: Path, cfg: TrainingSAEConfig, *, where: str, s
                 f"{where} holds an SAE whose {key.rpartition('_')[2]} vectors are not of norm 1 (saving folds the scale of "
                 f"activations and decoder norms into them); set {section}.{key} to false, or name a checkpoint (RUN/checkpoints/TOKENS)."
             )
-    if hasattr(sae, "threshold"):
+    if hasattr(sae, "threshold") and hasattr(cfg, "topk_threshold_lr"):
         _require_one_threshold(sae, cfg, where=where, section=section)
 
 
@@ -74,13 +74,25 @@ def _of_norm_1(vectors: torch.Tensor) -> bool:
 
 
 def start_from(sae: TrainingSAE[Any], folder: Path) -> None:
-    """Give ``sae`` the weights of the SAE for inference in ``folder``."""
-    weights = SAE.load_from_disk(folder).state_dict()
+    """
+    Give ``sae`` the weights of the SAE for inference in ``folder``.
+
+    Raises:
+        ConfigError: the two do not have the same parameters.
+    """
+    weights, trained = SAE.load_from_disk(folder).state_dict(), dict(sae.named_parameters())
+    threshold = getattr(sae, "topk_threshold", None)
+    there = weights.keys() - (set() if threshold is None else THRESHOLDS)
+    if there != trained.keys():
+        raise ConfigError(
+            f"from_pretrained_path={str(folder)!r} holds an SAE with the weights {', '.join(sorted(there))}, and "
+            f"{sae.cfg.architecture()} trains {', '.join(sorted(trained))}; start from a checkpoint (RUN/checkpoints/TOKENS) of such a run."
+        )
     with torch.no_grad():
-        for name in WEIGHTS:
-            getattr(sae, name).copy_(weights[name])
-        if hasattr(sae, "topk_threshold") and "threshold" in weights:
-            sae.topk_threshold.fill_(weights["threshold"][0])  # type: ignore[operator]
+        for name, weight in trained.items():
+            weight.copy_(weights[name])
+        if threshold is not None and "threshold" in weights:
+            threshold.fill_(weights["threshold"][0])
 
 
 def _require_one_threshold(sae: Any, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:

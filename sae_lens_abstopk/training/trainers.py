@@ -40,7 +40,7 @@ def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None 
     torch.manual_seed(seed)
     sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
     if weights_of is not None:
-        if is_for_inference(Path(weights_of), cfg):
+        if is_for_inference(Path(weights_of)):
             start_from(sae, Path(weights_of))
         else:
             sae.load_weights_from_checkpoint(weights_of)

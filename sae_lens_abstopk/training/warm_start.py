@@ -72,7 +72,7 @@ def _require_start(folder: Path, sae: TrainingSAEConfig, section: str) -> None:
             pass
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
-    if is_for_inference(folder, sae):
+    if is_for_inference(folder):
         require_same_function(folder, sae, where=where, section=section)
         return
     if "decoder_init_norm" in written and written["architecture"] == SAELENS_NAMES.get(sae.architecture()):

@@ -295,3 +295,14 @@ def test_an_unknown_sae_or_position_is_refused() -> None:
             stored.codes("sea", "last")
         with pytest.raises(ConfigError, match="read='mean' was not computed; use one of last"):
             stored.x("mean")
+
+
+def test_one_text_is_a_text_and_an_autocast_of_the_caller_changes_no_row(passes: ModelPasses, tokenizer: Any) -> None:
+    made = saes(prepend_bos=False)
+    with represent(passes, tokenizer, made, TEXTS[0]) as found:
+        assert found.n == 1
+        plain = np.array(found.codes("signed", "last"))
+    with torch.autocast("cpu", dtype=torch.bfloat16), represent(passes, tokenizer, made, TEXTS[0]) as found:
+        np.testing.assert_array_equal(found.codes("signed", "last"), plain)
+    with pytest.raises(ConfigError, match="the files of these representations are gone"):
+        found.codes("signed", "last")

@@ -15,6 +15,7 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import checked_latent
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.one_or_more import one_or_more
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def choose_latent(
     Raises:
         ConfigError: there is no candidate, one has no scale, or no candidate gives finite log-odds.
     """
-    candidates = [checked_latent(latent, sae) for latent in candidates]
+    candidates = [checked_latent(latent, sae) for latent in one_or_more(candidates)]
     require_part(part)
     if not candidates:
         raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")

@@ -1,8 +1,9 @@
 """Accuracy on multiple-choice questions, steered or not, by lm-evaluation-harness."""
 
 import logging
+import random
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -102,17 +103,18 @@ def multiple_choice(
     make = lm_eval.api.registry.get_model("steered" if steering else "hf")
     alone = lm_eval.tasks.TaskManager(include_defaults=False)  # its own tasks are 14,000 files, read anew at each call
     with ExitStack() as as_it_was:
+        as_it_was.callback(random.setstate, random.getstate())  # it draws names for the task
         if not isinstance(pretrained, str):
             as_it_was.enter_context(in_evaluation_mode(pretrained))
-            as_it_was.enter_context(_warnings_off())
-        model = make(pretrained=pretrained, **arguments)
+        with nullcontext() if isinstance(pretrained, str) else _warnings_off():
+            model = make(pretrained=pretrained, **arguments)
         found = lm_eval.simple_evaluate(
             model=model,
             tasks=[task],
             task_manager=alone,
             limit=limit,
             bootstrap_iters=0,
-            # nothing is drawn, and the numbers that the caller draws next stay theirs
+            # else these are set, and what the caller draws next would be the same each time
             random_seed=None,
             numpy_random_seed=None,
             torch_random_seed=None,

@@ -1,14 +1,13 @@
 """Steering with one latent of an SAE, or with a direction: the operators, and the context that applies them."""
 
 import math
-import numbers
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
-from sae_lens import SAE, BatchTopKTrainingSAE, TrainingSAE
+from sae_lens import SAE, TrainingSAE
 from torch import nn
 
 from sae_lens_abstopk.errors import ConfigError
@@ -17,7 +16,7 @@ from sae_lens_abstopk.evaluation.weight_processing import warn_of_other_weights
 from sae_lens_abstopk.model.activation_edits import Edit, intervene
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.saes.batch_selection import BatchSelectionSAE
+from sae_lens_abstopk.saes.batch_selection import BatchSelectionSAE, selects_over_batch
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 from sae_lens_abstopk.saes.signed import require_sae
 
@@ -225,9 +224,7 @@ def checked_latent(latent: int, sae: SAE[Any]) -> int:
     try:
         whole = not isinstance(latent, bool) and int(latent) == latent
     except (TypeError, ValueError, OverflowError):
-        raise ConfigError(
-            f"latent={latent!r} must be one whole number; for several latents, nest as many steer(...)."
-        ) from None
+        raise ConfigError(f"latent={latent!r} must be one whole number.") from None
     if not whole or not 0 <= latent < sae.cfg.d_sae:
         raise ConfigError(f"latent={latent} is not in this SAE, which has latents 0 to {sae.cfg.d_sae - 1}.")
     return int(latent)
@@ -245,15 +242,11 @@ def require_codes(sae: SAE[Any]) -> None:
         require_measurable(sae, where="this SAE")
         return
     require_scale(sae, where="this SAE")
-    if not isinstance(sae, BatchTopKTrainingSAE):
-        return
-    if not isinstance(sae, BatchSelectionSAE) or sae.topk_threshold == 0:
-        raise ConfigError(
-            "this SAE selects over whatever batch it is given; save it by save_inference_model(FOLDER), and take "
-            "SAE.load_from_disk(FOLDER)."
-        )
-    if sae.training:
-        raise ConfigError("this SAE selects over the batch while it is in training mode; call sae.eval() first.")
+    if selects_over_batch(sae):
+        remedy = "save it by save_inference_model(FOLDER), and take SAE.load_from_disk(FOLDER)"
+        if isinstance(sae, BatchSelectionSAE) and sae.topk_threshold != 0:
+            remedy = "call sae.eval() first"
+        raise ConfigError(f"this SAE selects over the batch that it is given; {remedy}.")
 
 
 def _steerable(latent: int, sae: SAE[Any]) -> int:
@@ -279,8 +272,10 @@ def _scale_of(scale: Scale | None, latent: int | None) -> float:
         if latent is None:
             raise ConfigError("a direction has no scale of its own; give scale=NUMBER, the norm added at strength 1.")
         return scale(latent)
-    if not isinstance(scale, numbers.Real):
-        raise ConfigError(f"scale={scale!r} must be a number, or called with a latent, as LatentScales.")
+    try:
+        scale = float(scale)  # of a tensor too
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"scale={scale!r} must be a number, or called with a latent, as LatentScales.") from None
     if not math.isfinite(scale) or scale <= 0:
         raise ConfigError(f"scale={scale} must be a finite number above 0; the sign belongs to the strength.")
     return scale

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sae_lens import StandardSAE, StandardSAEConfig
@@ -349,3 +350,15 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     assert of_plain.codes.best_coverage.coverage.value <= 0.5
     permuted = of_signed.scores()["single latent, permuted"].auroc
     assert permuted.low < 0.5 < permuted.high
+
+
+def test_groups_and_parts_go_by_place_whatever_holds_them(found: TaskProbes) -> None:
+    given = planted()
+    shuffled = pd.Series(given.groups, index=np.random.default_rng(0).permutation(len(given.groups)))
+    numbers = torch.tensor([int(group.split()[1]) for group in given.groups])
+    split = TaskSplit(*(part.tolist() for part in given.split))
+    for groups in (shuffled, numbers):
+        with given.stored() as stored:
+            probes = TaskProber(stored, given.labels, split, groups=groups).probe("signed")  # type: ignore[arg-type]
+        assert probes.codes.single.score.auroc == found.codes.single.score.auroc
+        assert probes.n_test_groups == found.n_test_groups
