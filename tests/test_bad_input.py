@@ -292,6 +292,16 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "no such results": (nothing, ["report", "{dir}/none.json"], "no such results file"),
     "results are no JSON": (text_of("{", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
     "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a .yaml file nor one of"),
+    "variant of a file": (
+        nothing,
+        ["train", "{dir}/good.yaml/topk"],
+        "variants are of the presets .* configs gemma-2-2b/topk",
+    ),
+    "variant of a preset with companions": (
+        nothing,
+        ["configs", "quickstart/jumprelu"],
+        "so no variant can be laid over it",
+    ),
     "no such sweep": (nothing, ["sweep", "none"], "'none' is neither a .yaml file nor one of paper"),
     "no such preset": (nothing, ["configs", "gpt3"], "did you mean 'gpt2'"),
     "publishing to no name": (nothing, ["publish", "{dir}/sae", "--repo", "a b/c", "--dry-run"], "a b/c"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
-from sae_lens_abstopk.saes.own_code import OURS
+from sae_lens_abstopk.saes.own_code import is_foreign
 
 STOCK = """\
 # {architecture} SAE
@@ -37,11 +37,10 @@ def needed_import(architecture: str) -> str | None:
     """The module that has to be imported before SAELens knows ``architecture``; None where it knows it by itself."""
     registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
     modules = [kind.__module__ for found in registered if found is not None for kind in found]
-    packages = {module.partition(".")[0] for module in modules}
     ours = __name__.partition(".")[0]
-    # one that names one of our classes registers it itself, and it first is what loads the SAE
-    foreign = [module for module in modules if module.partition(".")[0] not in OURS]
-    return next(iter(foreign), ours if ours in packages else None)
+    # a module elsewhere may register one of our classes, and the first of them is of the class that loads the SAE
+    foreign = filter(is_foreign, modules)
+    return next(foreign, ours if any(module.startswith(f"{ours}.") for module in modules) else None)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:

@@ -10,18 +10,15 @@ VARIABLE = "ABSTOPK_IMPORT"
 """Environment variable that names modules, separated by commas, which register architectures of their own."""
 
 
-OURS = ("sae_lens", "sae_lens_abstopk")
+def is_foreign(module: str) -> bool:
+    """Whether a module is neither SAELens's nor of this package."""
+    return module.partition(".")[0] not in ("sae_lens", "sae_lens_abstopk")
 
 
-def is_own(sae: object) -> bool:
-    """Whether the class of an SAE is neither SAELens's nor of this package."""
-    return type(sae).__module__.partition(".")[0] not in OURS
-
-
-def is_ours(owner: object, method: str) -> bool:
-    """Whether ``owner`` has a method from SAELens or from this package, or none of that name."""
+def has_foreign(owner: object, method: str) -> bool:
+    """Whether ``owner`` has a method of this name from a module elsewhere."""
     found = getattr(owner, method, None)
-    return found is None or found.__module__.partition(".")[0] in OURS
+    return found is not None and is_foreign(found.__module__)
 
 
 def import_architectures() -> None:
@@ -31,15 +28,14 @@ def import_architectures() -> None:
     Raises:
         ConfigError: one cannot be imported.
     """
-    for name in filter(None, (part.strip() for part in os.environ.get(VARIABLE, "").split(","))):
-        if name in sys.modules:
-            continue
+    named = os.environ.get(VARIABLE, "")
+    for name in filter(None, (part.strip() for part in named.split(","))):
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())
         try:
             importlib.import_module(name)
         except Exception as error:
             raise ConfigError(
-                f"{VARIABLE}={os.environ[VARIABLE]!r}: {name!r} could not be imported ({type(error).__name__}: {error}); name "
+                f"{VARIABLE}={named!r}: {name!r} could not be imported ({type(error).__name__}: {error}); name "
                 "modules of installed packages, of PYTHONPATH or of this folder."
             ) from error

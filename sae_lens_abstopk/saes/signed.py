@@ -7,7 +7,7 @@ import torch
 from sae_lens import SAE, AbsTopKSAE, JumpReLUSAE
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.own_code import is_ours
+from sae_lens_abstopk.saes.own_code import has_foreign
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
 
 SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
@@ -24,7 +24,7 @@ def open_poles(sae: SAE[Any]) -> torch.Tensor:
     """Which poles may fire, the positive ones first: bool [2, d_sae]."""
     if isinstance(sae, SignedJumpReLUSAE) and sae.cfg.pole_thresholds:
         return torch.stack([sae.threshold.detach(), sae.negative_threshold.detach()]).isfinite()
-    has_pole = torch.tensor([True, isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE)], device=sae.W_dec.device)
+    has_pole = torch.tensor([True, isinstance(sae, SignedSAE)], device=sae.W_dec.device)
     has_pole = has_pole[:, None].expand(2, sae.cfg.d_sae)
     # the closed poles of a signed SAE are latents of its mirror
     return has_pole & sae.threshold.isfinite() if isinstance(sae, JumpReLUSAE) else has_pole
@@ -32,12 +32,12 @@ def open_poles(sae: SAE[Any]) -> torch.Tensor:
 
 def _changed(sae: SAE[Any]) -> list[str]:
     """Methods of a subclass elsewhere by which it codes in another way."""
-    return [method for method in ("encode", "decode", "get_activation_fn") if not is_ours(sae, method)]
+    return [method for method in ("encode", "decode", "get_activation_fn") if has_foreign(sae, method)]
 
 
 def is_signed(sae: SAE[Any]) -> TypeGuard[SignedSAE]:
     """Whether ``sae`` is signed and codes as one of :data:`SIGNED_ARCHITECTURES`."""
-    return isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE) and not _changed(sae)
+    return isinstance(sae, SignedSAE) and not _changed(sae)
 
 
 def require_sae(sae: object, what: str) -> None:
@@ -60,7 +60,7 @@ def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
         ConfigError: ``sae`` has non-negative codes, is one in training, or a subclass elsewhere that codes in another way.
     """
     require_sae(sae, what)
-    if isinstance(sae, AbsTopKSAE | SignedJumpReLUSAE):
+    if isinstance(sae, SignedSAE):
         if changed := _changed(sae):
             raise ConfigError(
                 f"{what} goes by how abstopk and signed_jumprelu code, and {type(sae).__name__} changes {' and '.join(changed)}; "

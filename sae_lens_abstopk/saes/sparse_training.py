@@ -13,7 +13,7 @@ from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
 from typing_extensions import override
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.own_code import is_ours
+from sae_lens_abstopk.saes.own_code import has_foreign
 from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, sparse_training_step
 from sae_lens_abstopk.saes.topk_codes import encoder_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
@@ -132,8 +132,8 @@ class SparseTrainingSAE(TopKTrainingSAE):
             return False
         on_codes = (self.hook_sae_acts_pre, self.hook_sae_acts_post)
         hooked = any(point._forward_hooks or point._backward_hooks for point in on_codes)
-        same_loss = self.mse_loss_fn is mse_loss and all(is_ours(self, method) for method in COMPUTED_OTHERWISE)
-        same_choice = is_ours(self, "get_activation_fn") or not is_ours(self, "select")
+        same_loss = self.mse_loss_fn is mse_loss and not any(has_foreign(self, method) for method in COMPUTED_OTHERWISE)
+        same_choice = not has_foreign(self, "get_activation_fn") or has_foreign(self, "select")
         return same_loss and same_choice and not hooked
 
     def _require_saved_as_trained(self) -> None:
@@ -143,16 +143,16 @@ class SparseTrainingSAE(TopKTrainingSAE):
         Raises:
             ConfigError: always then; names what to override.
         """
-        if is_ours(self, "get_activation_fn"):
+        if not has_foreign(self, "get_activation_fn"):
             return
         own, config = type(self).__name__, type(self.cfg).__name__
-        if is_ours(self.cfg, "get_inference_config_class"):
+        if not has_foreign(self.cfg, "get_inference_config_class"):
             raise ConfigError(
                 f"{own} has an activation of its own, but its config would save it as "
                 f"{self.cfg.get_inference_config_class().architecture()!r}, whose codes are others; let "
                 f"{config}.get_inference_config_class return the config of an SAE whose encode gives the codes of {own}."
             )
-        if hasattr(self, "over_threshold") and is_ours(self, "over_threshold"):
+        if hasattr(self, "over_threshold") and not has_foreign(self, "over_threshold"):
             raise ConfigError(
                 f"{own} has an activation of its own, but in evaluation mode codes by the threshold of {self.cfg.architecture()!r}'s "
                 "base class; override over_threshold(hidden_pre) too."

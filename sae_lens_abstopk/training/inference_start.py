@@ -21,23 +21,35 @@ def is_for_inference(folder: Path) -> bool:
     return "decoder_init_norm" not in json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
 
 
-def require_same_function(folder: Path, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:
+def start_from(trained: TrainingSAE[Any], folder: Path, *, section: str) -> None:
     """
-    Refuse an SAE whose weights would be another function in one of config ``cfg``; k alone may differ.
-
-    Args:
-        folder: Of the SAE.
-        cfg: In training; what it is saved as is what it can start from.
-        where: What errors call the folder.
-        section: Where the config has the keys of the SAE.
+    Give an SAE in training, whose keys a config has in ``section``, the weights of the finished one in ``folder``.
 
     Raises:
-        ConfigError: naming what differs.
+        ConfigError: that cannot be read, or its weights would be another function here; k alone may differ.
     """
+    where = f"from_pretrained_path={str(folder)!r}"
     try:
         sae: Any = SAE.load_from_disk(folder)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another one.") from error
+    _require_same_function(sae, trained.cfg, where=where, section=section)
+    weights, here = sae.state_dict(), dict(trained.named_parameters())
+    threshold = getattr(trained, "topk_threshold", None)
+    there = weights.keys() - (set() if threshold is None else THRESHOLDS)
+    if there != here.keys():
+        raise ConfigError(
+            f"{where} holds an SAE with the weights {', '.join(sorted(there))}, and {trained.cfg.architecture()} trains "
+            f"{', '.join(sorted(here))}; start from a checkpoint (RUN/checkpoints/TOKENS) of such a run."
+        )
+    with torch.no_grad():
+        for name, weight in here.items():
+            weight.copy_(weights[name])
+        if threshold is not None and "threshold" in weights:
+            threshold.fill_(weights["threshold"][0])
+
+
+def _require_same_function(sae: Any, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:
     saved_as = cfg.get_inference_config_class().architecture()
     if sae.cfg.architecture() != saved_as:
         raise ConfigError(
@@ -71,28 +83,6 @@ def _of_norm_1(vectors: torch.Tensor) -> bool:
     """To within what 16 bits leave of it."""
     norms = vectors.detach().float().norm(dim=1)
     return torch.allclose(norms, torch.ones_like(norms), atol=1e-2)
-
-
-def start_from(sae: TrainingSAE[Any], folder: Path) -> None:
-    """
-    Give ``sae`` the weights of the SAE for inference in ``folder``.
-
-    Raises:
-        ConfigError: the two do not have the same parameters.
-    """
-    weights, trained = SAE.load_from_disk(folder).state_dict(), dict(sae.named_parameters())
-    threshold = getattr(sae, "topk_threshold", None)
-    there = weights.keys() - (set() if threshold is None else THRESHOLDS)
-    if there != trained.keys():
-        raise ConfigError(
-            f"from_pretrained_path={str(folder)!r} holds an SAE with the weights {', '.join(sorted(there))}, and "
-            f"{sae.cfg.architecture()} trains {', '.join(sorted(trained))}; start from a checkpoint (RUN/checkpoints/TOKENS) of such a run."
-        )
-    with torch.no_grad():
-        for name, weight in trained.items():
-            weight.copy_(weights[name])
-        if threshold is not None and "threshold" in weights:
-            threshold.fill_(weights["threshold"][0])
 
 
 def _require_one_threshold(sae: Any, cfg: TrainingSAEConfig, *, where: str, section: str) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from sae_lens_abstopk.config.checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.config.config_file import checked_again
-from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.config.training_config import TrainingConfig, section_of
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
@@ -113,7 +113,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if cfg.perf_log_freq and cfg.held_out_every is not None:
             load_text(cfg, "held_out")  # too little text is told of before the model is loaded
         self.saes: dict[str, TrainingSAE[Any]] = {
-            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
+            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name), section=section_of(name)).to(cfg.device)
             for name, sae_cfg in cfg.all_saes.items()
         }
         require_room(cfg, self.saes)

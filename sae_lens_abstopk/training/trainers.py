@@ -28,7 +28,9 @@ def new_trainer(cfg: TrainingConfig, sae: TrainingSAE[Any], data: DataProvider) 
     return use_fused_adam(trainer)
 
 
-def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None = None) -> TrainingSAE[Any]:
+def new_sae(
+    cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None = None, section: str = "sae"
+) -> TrainingSAE[Any]:
     """
     An SAE with a config of its own, which training changes where it folds a scale into the weights.
 
@@ -36,12 +38,16 @@ def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None 
         cfg: Its config, which stays as it is.
         seed: Of the weights; one seed gives the same ones to every architecture of the same shape.
         weights_of: A checkpoint or a finished SAE whose weights it starts from instead.
+        section: Where the config of the run has its keys, for errors.
+
+    Raises:
+        ConfigError: the finished SAE will not do (:func:`~.inference_start.start_from`).
     """
     torch.manual_seed(seed)
     sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
     if weights_of is not None:
         if is_for_inference(Path(weights_of)):
-            start_from(sae, Path(weights_of))
+            start_from(sae, Path(weights_of), section=section)
         else:
             sae.load_weights_from_checkpoint(weights_of)
         # what that run counted is no part of this one, and its k may have been another

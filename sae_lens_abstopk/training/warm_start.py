@@ -15,10 +15,10 @@ from sae_lens.constants import (
 from sae_lens.saes.sae import TrainingSAEConfig
 from safetensors import SafetensorError, safe_open
 
-from sae_lens_abstopk.config.training_config import TrainingConfig, section_of
+from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.training.checkpoint import MANIFEST, damage
-from sae_lens_abstopk.training.inference_start import is_for_inference, require_same_function
+from sae_lens_abstopk.training.inference_start import is_for_inference
 from sae_lens_abstopk.training.run_folder import sae_folder
 
 MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
@@ -34,8 +34,8 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     The first SAE does, and of the companions those that the checkpoint has one of the same name for.
 
     Raises:
-        ConfigError: there is no SAE in the folder, one that no run of this config could have written on its way or at its end, or
-            the files are not what a run has written.
+        ConfigError: there is no SAE in the folder, a checkpoint that no run of this config could have written, or the files are
+            not what a run has written. (Of a finished SAE, see :func:`~.inference_start.start_from`.)
     """
     if cfg.from_pretrained_path is None:
         return {}
@@ -48,7 +48,7 @@ def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     parts = {name: sae_folder(folder, name) for name in cfg.all_saes}
     found = {name: part for name, part in parts.items() if part.is_dir()}
     for name, part in found.items():
-        _require_start(part, cfg.all_saes[name], section_of(name))
+        _require_start(part, cfg.all_saes[name])
     return found
 
 
@@ -60,7 +60,7 @@ def take_scales(trainers: Mapping[str, SAETrainer[Any, Any]], starts: Mapping[st
             trainers[name].activation_scaler.load(path)
 
 
-def _require_start(folder: Path, sae: TrainingSAEConfig, section: str) -> None:
+def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
     where, path = f"from_pretrained_path={str(folder)!r}", folder / SAE_CFG_FILENAME
     if not path.is_file():
         raise ConfigError(
@@ -73,9 +73,8 @@ def _require_start(folder: Path, sae: TrainingSAEConfig, section: str) -> None:
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
     if is_for_inference(folder):
-        require_same_function(folder, sae, where=where, section=section)
-        return
-    if "decoder_init_norm" in written and written["architecture"] == SAELENS_NAMES.get(sae.architecture()):
+        return  # looked at once it is read
+    if written["architecture"] == SAELENS_NAMES.get(sae.architecture()):
         written["architecture"] = sae.architecture()
     shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
     meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}

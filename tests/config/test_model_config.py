@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from huggingface_hub.errors import GatedRepoError
+from transformers import PreTrainedConfig
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.config import model_config
@@ -75,3 +76,9 @@ def test_a_short_name_of_transformer_lens_stands_for_the_name_on_the_hub(
 
 def test_a_folder_is_its_own_name(tiny_llama: Path) -> None:
     assert name_on_hub(str(tiny_llama)) == str(tiny_llama)
+
+
+def test_a_config_without_sizes_is_no_attribute_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_config, "read_model_config", lambda *_: PreTrainedConfig())
+    with pytest.raises(ConfigError, match=r"\(PreTrainedConfig\) without num_hidden_layers and hidden_size"):
+        model_shape("some/model", "AutoModelForCausalLM")

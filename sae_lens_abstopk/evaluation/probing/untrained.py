@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.heads import with_flat_heads
-from sae_lens_abstopk.saes.own_code import is_own
+from sae_lens_abstopk.saes.own_code import is_foreign
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.sparse import pole_limits
 
@@ -76,7 +76,7 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
             for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
                 if hasattr(fresh, name):
                     getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
-    if is_own(sae):
+    if is_foreign(type(sae).__module__):
         _warn_if_unlike(sae, fresh, x)
     return fresh
 
@@ -84,7 +84,7 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
 def _gate(sae: SAE[Any]) -> str | None:
     """The parameter that decides what is on; None where k does."""
     known = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
-    if known is not None or not is_own(sae):
+    if known is not None or not is_foreign(type(sae).__module__):
         return known
     return next((name for name, _ in sae.named_parameters() if name in ("threshold", "b_gate")), None)
 

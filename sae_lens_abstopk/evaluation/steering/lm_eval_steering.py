@@ -1,7 +1,7 @@
 """Steering written to the file that lm-evaluation-harness's own ``steered`` model type reads."""
 
 import math
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ def export_for_lm_eval(
         require_constant(sae)
     if not math.isfinite(strength):
         raise ConfigError(f"strength={strength} must be a finite number.")
-    model = str(model) if isinstance(model, PurePath) else model
+    model = str(model) if isinstance(model, Path) else model
     loaded: Any = model
     if isinstance(model, str):
         with torch.device("meta"):
