@@ -169,10 +169,10 @@ def test_a_latent_that_is_not_there_is_named(exploration: Exploration) -> None:
 
 
 def test_the_scale_that_steering_takes_is_the_one_that_is_shown(exploration: Exploration) -> None:
-    assert exploration.scale(PLANTED) == exploration.latent(PLANTED).latent.scale > 0
+    assert exploration.scale(PLANTED, sae="signed") == exploration.latent(PLANTED).latent.scale > 0
     assert exploration.scale(3, sae="topk") == exploration.latent(3, sae="topk").latent.scale
     with pytest.raises(ConfigError, match=f"latent {QUIET} did not fire"):
-        exploration.scale(QUIET)
+        exploration.scale(QUIET, sae="signed")
 
 
 def test_the_server_serves_the_folder_and_says_when_a_port_is_taken(site: Path) -> None:

@@ -490,7 +490,7 @@ def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_th
 ) -> None:
     for normalisation, mode, sentence in (
         ("expected_average_only_in", False, "trained on rescaled activations"),
-        ("none", True, r"selects over the batch while it is in training mode; call sae\.eval\(\) first"),
+        ("none", True, r"selects over the batch that it is given; call sae\.eval\(\) first"),
     ):
         cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, normalize_activations=normalisation)
         sae = BatchAbsTopKTrainingSAE(cfg).train(mode)
