@@ -83,7 +83,21 @@ PROBING: Columns = {
     "density": (over_tasks(best_density), ".0%"),
 }
 PROBES: Columns = {method: (auroc(method), ".3f") for method in ("5-sparse", "16-sparse", "logistic regression")}
+ONE_TASK: Columns = {
+    "difference in means": (once(auroc("difference in means")), ".3f"),
+    **{name: PROBING[name] for name in ("one latent", "pair", "coverage", "best coverage")},
+}
 COLUMNS: Columns = {**RECONSTRUCTION, **PROBING, **PROBES}
+
+
+def by_examples(lines: Iterable[Line], task: str) -> dict[int, list[Line]]:
+    """The runs that measured a task, less what they say of others, by the number of its test texts."""
+    found: dict[int, list[Line]] = {}
+    for line in lines:
+        if task in line["tasks"]:
+            of_task = line["tasks"][task]
+            found.setdefault(of_task["texts"][-1], []).append({**line, "tasks": {task: of_task}})
+    return found
 
 
 def without_tasks(line: Line, tasks: Iterable[str]) -> Line:

@@ -29,6 +29,7 @@ from evidence.tables import (
     recipe_table,
     summary,
     tuning_table,
+    uneven_tables,
     variant_table,
     whole_table,
     width_table,
@@ -50,7 +51,7 @@ NOT_OURS = dict.fromkeys(
 def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[str, str]]:
     """What stands between the marks of a page, by page and mark."""
     left_out = differing_tasks(lines)
-    lines = comparable(lines)
+    lines, with_uneven = comparable(lines), lines
     controls = [without_tasks(line, left_out) for line in random_lines()]
     main = by_variant(lines, **study["main"])
     return {
@@ -72,6 +73,7 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
             "probing": whole_table(lines, study, PROBING),
             "probes": whole_table(lines, study, PROBES),
             "tasks": task_table(lines, study),
+            "uneven": uneven_tables(with_uneven, study, left_out),
             "random": random_table(controls),
             "behaviour": behaviour_table(lines),
             "tuning": tuning_table(),
@@ -120,7 +122,10 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
         told += f" Diverged: {', '.join(f'`{name}` ({how})' for name, how in lost.items())}."
     if left_out:
         named = ", ".join(f"`{name}`" for name in left_out)
-        told += f" All tables leave out {named}, which {'was' if len(left_out) == 1 else 'were'} not measured on the same examples in every run."
+        told += (
+            f" All tables but [some](evidence-tables.md#what-was-measured-on-two-sets-of-texts) leave out {named}, not measured on "
+            "the same examples in every run."
+        )
     return told
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from evidence.columns import COLUMNS, Columns, Line, by_place, by_variant, spread
+from evidence.columns import COLUMNS, ONE_TASK, Columns, Line, by_examples, by_place, by_variant, spread
 from evidence.runs import TUNING, chosen_rates
 
 PAIRS = (
@@ -92,6 +92,17 @@ def whole_table(lines: Sequence[Line], study: Mapping[str, Any], columns: Column
         for (layer, k), found in by_place(lines, study).items()
     ]
     return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def uneven_tables(lines: Sequence[Line], study: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    """Tasks that were not measured on the same examples in every run: a table for each set of examples, layer and k."""
+    parts = [
+        f"**{task}, {n_texts} test texts, layer {layer}, k = {k}**\n\n{variant_table(found, study, ONE_TASK)}"
+        for task in tasks
+        for n_texts, of_examples in sorted(by_examples(lines, task).items())
+        for (layer, k), found in by_place(of_examples, study).items()
+    ]
+    return "\n\n".join(parts) or "There is none."
 
 
 def place_table(

@@ -91,16 +91,33 @@ def test_variants_are_compared_seed_by_seed() -> None:
 def test_a_task_that_was_not_measured_on_the_same_texts_is_in_no_mean() -> None:
     def line(name: str, seed: int, n_texts: int, auroc: float) -> dict[str, Any]:
         tasks = {
-            "tense": {"texts": [9, 9, 9], "groups": 3, "auroc": {"single latent": [0.8, None, None]}},
-            "number": {"texts": [9, 9, n_texts], "groups": 3, "auroc": {"single latent": [auroc, None, None]}},
+            task: {
+                "texts": [9, 9, n],
+                "groups": 3,
+                "auroc": {
+                    "single latent": [found, 0.1, 0.9],
+                    "pair": [0.9, 0.1, 0.9],
+                    "difference in means": [1, 0.1, 1],
+                },
+                "coverage": [0.5, 0.1, 0.9],
+                "best_coverage": [0.5, 0.1, 0.9],
+            }
+            for task, n, found in (("tense", 9, 0.8), ("number", n_texts, auroc))
         }
-        return {"name": name, **SMALL["main"], "variant": "topk", "seed": seed, "tasks": tasks}
+        training = {"lr": runs.chosen_rates(SMALL)["mixed"]}
+        return {"name": name, **SMALL["main"], "variant": "mixed", "seed": seed, "tasks": tasks, "training": training}
 
     same, differ = ([line("a", 0, 9, 0.6), line("b", 1, n_texts, 1.0)] for n_texts in (9, 8))
     one_latent = columns.PROBING["one latent"][0]
     assert one_latent(report.comparable(same)) == pytest.approx([0.7, 0.9])
     assert one_latent(report.comparable(differ)) == pytest.approx([0.8, 0.8])
-    assert "`number`, which was not measured on the same" in report.count(differ, SMALL, record.differing_tasks(differ))
+    uneven = record.differing_tasks(differ)
+    assert "leave out `number`, not measured on the same" in report.count(differ, SMALL, uneven)
+    told = tables.uneven_tables(differ, SMALL, uneven)
+    for n_texts, one in ((8, "1.000"), (9, "0.600")):
+        assert f"**number, {n_texts} test texts, layer 2, k = 4**" in told
+        assert f"| mixed | 1 | 1.000 | {one} | 0.900 | 0.500 | 0.500 |" in told
+    assert told.count("test texts") == 2
 
 
 def test_a_recipe_holds_where_it_is_no_worse_and_its_latents_live() -> None:
