@@ -46,7 +46,7 @@ test: setup ## all tests but those in a browser or of other tools, the slow ones
 	$(RUN) pytest $(PARALLEL) -m "not browser and not interop" --ignore $(TIMED)
 	$(RUN) pytest --noconftest $(TIMED)
 
-test-fast: setup ## the tests that take seconds
+test-fast: setup ## the tests that take seconds each
 	$(RUN) pytest $(PARALLEL) -m "not slow and not interop"
 
 test-browser: setup ## the explorer's pages in a Chromium, which has to be installed (apt-get install chromium)

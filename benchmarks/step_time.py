@@ -16,7 +16,9 @@ of several numbers of tokens, and ``--profile`` says where our step at the large
 """
 
 import argparse
+import ctypes
 import functools
+import gc
 import json
 import os
 import statistics
@@ -29,7 +31,16 @@ from typing import Any, NamedTuple
 
 import torch
 from recording import command, environment, write_record
-from sae_lens import AbsTopKSAE, AbsTopKSAEConfig, SAETrainer, TopKTrainingSAE, TopKTrainingSAEConfig, TrainingSAE
+from sae_lens import (
+    AbsTopKSAE,
+    AbsTopKSAEConfig,
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    SAETrainer,
+    TopKTrainingSAE,
+    TopKTrainingSAEConfig,
+    TrainingSAE,
+)
 from sae_lens import (
     AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE,
 )
@@ -100,6 +111,7 @@ def options() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
             # its backward pass raises where codes are rescaled, which is the default
             TopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, use_sparse_activations=True, rescale_acts_by_decoder_norm=False)
         ),
+        "sae_lens batchtopk": lambda d, f, k: BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)),
         "abstopk, selection in float32": lambda d, f, k: AbsTopKTrainingSAE(
             AbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, selection_dtype="float32")
         ),
@@ -236,10 +248,17 @@ def peak_memory(name: str, size: Size, dead: float) -> int:
     """
     trainer = make_trainer(name, size)
     take_step(trainer, torch.randn(8, size[0]))  # parameters and optimiser state are there after this
+    trim()
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is in use
     before = resident("VmRSS")
     take_step(trainer, torch.randn(size[3], size[0]), dead)
     return resident("VmHWM") - before
+
+
+def trim() -> None:
+    """Give what was freed back to Linux: else it stays resident, and what takes its place later counts as there before."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def resident(field: str) -> int:
@@ -249,7 +268,7 @@ def resident(field: str) -> int:
 
 
 def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one size; at the largest, a step of SAELens's takes most of a minute, and TopK is left out."""
+    """Everything about one size; at the largest, a step of SAELens's takes half a minute, and TopK is left out."""
     first, largest = size == SIZES[0], size == SIZES[-1]
     names = [name for name in saes() if not largest or "topk" not in name.replace("abstopk", "")]
     measured = [*names, *options()] if first else names

@@ -41,7 +41,7 @@ README = HERE.parent / "README.md"
 FAQ = HERE.parent / "docs" / "faq.md"
 
 # sentences of the FAQ, with minutes of training at each {}, by who trained a variant
-OURS = "beside a second run: {} to {} minutes (median {})"
+OURS = "beside other work: {} to {} minutes (median {})"
 NOT_OURS = dict.fromkeys(
     ("jumprelu", "gated", "sae_lens_abstopk"),
     "SAELens's own JumpReLU, Gated and AbsTopK take {} to {} minutes (median {})",

@@ -80,5 +80,5 @@ def test_it_prints_both_rows_two_sided_latents_and_how_to_load(quickstart: tuple
 
 @pytest.mark.slow
 def test_it_takes_minutes(quickstart: tuple[Path, str, float]) -> None:
-    # README.md says 5 to 13 on two cores; the rest is room for a machine that is busy
+    # README.md says 7 to 13 on two cores; the rest is room for a machine that is busy
     assert quickstart[2] < 2 * 13 * 60
