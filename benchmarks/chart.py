@@ -76,6 +76,12 @@ def share_of(step: dict[str, Any], words: tuple[str, ...]) -> str:
     return f"{100 * seconds / step['seconds']:.0f}"
 
 
+def overheads(seconds: dict[str, list[float]]) -> list[float]:
+    """By how many percent a batch of the pipeline takes longer than the bare pass right after it."""
+    pipeline, bare = seconds["pipeline"], seconds["bare language model to the hook"]
+    return [100 * (ours / alone - 1) for ours, alone in zip(pipeline, bare, strict=True)]
+
+
 def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
     """Sentences that tell a recorded number, with what stands at each {}, by page."""
     steps, profile, whole, scaling = (
@@ -107,7 +113,10 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
             ),
             "and {} % on dense products": (share_of(profile, ("::addmm", "::mm")),),
             "Ours is {} times as fast as SAELens's": (f"{whole['ours_over_sae_lens']:.1f}",),
-            "takes {} % more time": (f"{100 * whole['pipeline']['overhead']:.0f}",),
+            "takes {} % more time per batch (pairs of batches: {} to {} %)": (
+                f"{round(100 * whole['pipeline']['overhead'])}",
+                *span(overheads(whole["pipeline"]["seconds_per_batch"])),
+            ),
         },
         CLONE / "docs" / "distributed.md": {
             "two processes train {} times as fast as one that has two threads": (
