@@ -77,7 +77,7 @@ def share_of(step: dict[str, Any], words: tuple[str, ...]) -> str:
 
 
 def overheads(seconds: dict[str, list[float]]) -> list[float]:
-    """By how many percent a batch of the pipeline takes longer than the bare pass right after it."""
+    """By how many percent eight batches of the pipeline take longer than the bare passes right after them."""
     pipeline, bare = seconds["pipeline"], seconds["bare language model to the hook"]
     return [100 * (ours / alone - 1) for ours, alone in zip(pipeline, bare, strict=True)]
 
@@ -113,7 +113,7 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
             ),
             "and {} % on dense products": (share_of(profile, ("::addmm", "::mm")),),
             "Ours is {} times as fast as SAELens's": (f"{whole['ours_over_sae_lens']:.1f}",),
-            "takes {} % more time per batch (pairs of batches: {} to {} %)": (
+            "takes {} % more time per batch in the median (pairs of eight batches each: {} to {} %)": (
                 f"{round(100 * whole['pipeline']['overhead'])}",
                 *span(overheads(whole["pipeline"]["seconds_per_batch"])),
             ),

@@ -90,13 +90,18 @@ ONE_TASK: Columns = {
 COLUMNS: Columns = {**RECONSTRUCTION, **PROBING, **PROBES}
 
 
-def by_examples(lines: Iterable[Line], task: str) -> dict[int, list[Line]]:
-    """The runs that measured a task, less what they say of others, by the number of its test texts."""
-    found: dict[int, list[Line]] = {}
+def examples_of(task: Mapping[str, Any]) -> tuple[int, ...]:
+    """How many texts train, val and test had, and groups of test: what tells one set of examples from another."""
+    return (*task["texts"], task["groups"])
+
+
+def by_examples(lines: Iterable[Line], task: str) -> dict[tuple[int, ...], list[Line]]:
+    """The runs that measured a task, less what they say of others, by what it was measured on."""
+    found: dict[tuple[int, ...], list[Line]] = {}
     for line in lines:
         if task in line["tasks"]:
             of_task = line["tasks"][task]
-            found.setdefault(of_task["texts"][-1], []).append({**line, "tasks": {task: of_task}})
+            found.setdefault(examples_of(of_task), []).append({**line, "tasks": {task: of_task}})
     return found
 
 

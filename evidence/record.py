@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from evidence.columns import examples_of
 from evidence.runs import HERE, Run
 from sae_lens_abstopk.evaluation.results import Interval, Results
 from sae_lens_abstopk.files import write_whole
@@ -92,7 +93,7 @@ def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
     found: dict[str, set[tuple[Any, ...]]] = {}
     for line in lines:
         for name, task in line["tasks"].items():
-            found.setdefault(name, set()).add((*task["texts"], task["groups"]))
+            found.setdefault(name, set()).add(examples_of(task))
     return [name for name, examples in found.items() if len(examples) > 1]
 
 

@@ -123,8 +123,8 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
     if left_out:
         named = ", ".join(f"`{name}`" for name in left_out)
         told += (
-            f" All tables but [some](evidence-tables.md#what-was-measured-on-two-sets-of-texts) leave out {named}, not measured on "
-            "the same examples in every run."
+            f" Not measured on the same examples in every run: {named}; it is in [tables of its "
+            "own](evidence-tables.md#what-was-measured-on-two-sets-of-texts) alone."
         )
     return told
 

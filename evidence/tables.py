@@ -99,7 +99,7 @@ def uneven_tables(lines: Sequence[Line], study: Mapping[str, Any], tasks: Sequen
     parts = [
         f"**{task}, {n_texts} test texts, layer {layer}, k = {k}**\n\n{variant_table(found, study, ONE_TASK)}"
         for task in tasks
-        for n_texts, of_examples in sorted(by_examples(lines, task).items())
+        for (*_, n_texts, _), of_examples in sorted(by_examples(lines, task).items())
         for (layer, k), found in by_place(of_examples, study).items()
     ]
     return "\n\n".join(parts) or "There is none."

@@ -3,7 +3,6 @@
 import copy
 import logging
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self, TypeVar, cast
@@ -226,9 +225,9 @@ class FilteredActivationsStore(ActivationsStore):
         if self.autocast_lm:
             while True:
                 with casts_shared():
-                    batches = deque(self._next_raw_batch() for _ in range(BATCHES_PER_CAST))
-                while batches:  # each is let go of before the next are made
-                    yield self._filtered(batches.popleft())
+                    batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST)]
+                while batches:  # let go of one by one, so that few are left when the next eight are made
+                    yield self._filtered(batches.pop(0))
         waiting = self._next_raw_batch()
         while True:
             launched = self._next_raw_batch()

@@ -112,7 +112,7 @@ def test_a_task_that_was_not_measured_on_the_same_texts_is_in_no_mean() -> None:
     assert one_latent(report.comparable(same)) == pytest.approx([0.7, 0.9])
     assert one_latent(report.comparable(differ)) == pytest.approx([0.8, 0.8])
     uneven = record.differing_tasks(differ)
-    assert "leave out `number`, not measured on the same" in report.count(differ, SMALL, uneven)
+    assert "Not measured on the same examples in every run: `number`;" in report.count(differ, SMALL, uneven)
     told = tables.uneven_tables(differ, SMALL, uneven)
     for n_texts, one in ((8, "1.000"), (9, "0.600")):
         assert f"**number, {n_texts} test texts, layer 2, k = 4**" in told

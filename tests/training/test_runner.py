@@ -597,6 +597,25 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
         torch.testing.assert_close(next(blocks), alone.get_filtered_llm_batch(), rtol=0, atol=0)
 
 
+def test_batches_of_one_cast_are_let_go_of_one_by_one(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.training.activations.autocast_pays", lambda _: True)
+    store = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET).activations_store
+    read, made = store._next_raw_batch, []
+
+    def watched() -> Any:
+        batch = read()
+        made.append(weakref.ref(batch[0]))
+        return batch
+
+    monkeypatch.setattr(store, "_next_raw_batch", watched)
+    blocks = store._iterate_filtered_activations()
+    for n_left in reversed(range(BATCHES_PER_CAST)):
+        next(blocks)
+        assert sum(batch() is not None for batch in made) <= n_left + 1
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))) or not (Path(get_path("include")) / "Python.h").is_file(),
