@@ -23,6 +23,7 @@ from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.representations import Representations, represent
 from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
+from tests.evaluation.same_numbers import assert_same
 from tests.evaluation.stored_arrays import stored_arrays
 
 PLANTED = 5
@@ -210,12 +211,12 @@ def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
 
 def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
     data = planted()
-    assert data.probe(untrained_name="noise") == found
+    assert_same(data.probe(untrained_name="noise"), found)
     with data.stored() as stored:
         prober = TaskProber(stored, data.labels, data.split, groups=data.groups)
         first, second = prober.probe("signed"), prober.probe("non-negative")
     assert second.activations is first.activations
-    assert first.activations == found.activations
+    assert_same(first.activations, found.activations)
 
 
 def test_permuted_poles_keep_the_balance_of_each_part() -> None:
@@ -250,7 +251,7 @@ def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
     with wild.stored() as stored:
         left_out = replace(stored, left_out=tuple(massive))
         seen = TaskProber(left_out, wild.labels, wild.split, groups=wild.groups).probe("signed")
-    assert seen == clean
+    assert_same(seen, clean)
     assert seen.n == tuple(len(rows) - 2 for rows in data.split)
 
 
@@ -261,7 +262,7 @@ def test_permuted_poles_are_probed_together_as_one_by_one_and_without_intervals(
         for number, together in enumerate(found.permuted_codes):
             shuffled = labelled.permuted(number)
             (alone,) = probe_codes(stored, [shuffled], "signed")
-            assert together == alone
+            assert_same(together, alone)
             assert np.isnan(together.single.score.auroc.low)
             (plain,) = probe_codes(stored, [replace(shuffled, resamples=1000)], "signed")
             assert plain.single.score.auroc.value == alone.single.score.auroc.value
@@ -273,7 +274,7 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
 ) -> None:
     monkeypatch.setattr("sae_lens_abstopk.model.representations.CHUNK_BYTES", 4 * 360 * 7)
     monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.latent_scores._SORTED_BYTES", 4 * 360 * 3)
-    assert planted().probe(untrained_name="noise") == found
+    assert_same(planted().probe(untrained_name="noise"), found)
 
 
 @pytest.mark.parametrize(
@@ -360,5 +361,5 @@ def test_groups_and_parts_go_by_place_whatever_holds_them(found: TaskProbes) -> 
     for groups in (shuffled, numbers):
         with given.stored() as stored:
             probes = TaskProber(stored, given.labels, split, groups=groups).probe("signed")  # type: ignore[arg-type]
-        assert probes.codes.single.score.auroc == found.codes.single.score.auroc
+        assert_same(probes.codes.single.score.auroc, found.codes.single.score.auroc)
         assert probes.n_test_groups == found.n_test_groups

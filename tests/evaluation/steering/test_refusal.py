@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerFast
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal, refusal_score, refuses
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel
+from tests.evaluation.same_numbers import assert_same
 from tests.evaluation.steerable import model_of, signed_sae
 
 
@@ -39,8 +40,8 @@ def test_answers_are_greedy_and_change_under_steering(
     texts = TextModel(model, tokenizer)
     harmful, harmless = ["He went", "They hated it"], ["A glacier forms"]
     found = measure_refusal(texts, harmful, harmless, max_new_tokens=4)
-    assert measure_refusal(texts, harmful, harmless, max_new_tokens=4) == found
+    assert_same(measure_refusal(texts, harmful, harmless, max_new_tokens=4), found)
     assert len(found.harmful_texts) == 2
-    assert found.harmful == refusal_score(found.harmful_texts)
+    assert_same(found.harmful, refusal_score(found.harmful_texts))
     with steer(model, signed_sae("transformer.h.3"), latent=5, strength=50.0):
         assert measure_refusal(texts, harmful, harmless, max_new_tokens=4).harmful_texts != found.harmful_texts

@@ -6,6 +6,7 @@ import pytest
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steering_summary import MatchedStrength, matched_strength, summarise
+from tests.evaluation.same_numbers import assert_same
 
 
 def dose(strength: float, log_odds: list[float], cost: float, score: list[float] | None = None) -> Dose:
@@ -70,7 +71,7 @@ def test_a_dose_that_breaks_the_model_is_dear_and_not_free() -> None:
         summarise(LATENT, BASELINE, [*MINUS, BASELINE, *plus], ((MINUS[1], True), (PLUS[1], True)), budget=1.5)
         for plus in (PLUS, broken)
     )
-    assert cut.towards_b.log_odds_area == whole.towards_b.log_odds_area
+    assert_same(cut.towards_b.log_odds_area, whole.towards_b.log_odds_area)
 
 
 def test_a_budget_that_no_dose_costs_gives_the_largest_and_says_so() -> None:
