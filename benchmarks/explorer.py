@@ -269,6 +269,8 @@ def main() -> None:
         print(json.dumps(collecting(quickstart_model(lambda _: None), arguments.one, arguments.tokens)))
         return
     machine, sizes = environment(), []
+    model = quickstart_model(lambda _: None)
+    text = told_text(Path(load_config("quickstart", [f"model_name={model}"]).dataset_path))
     for d_sae in arguments.sizes:
         one = [sys.executable, __file__, "--one", str(d_sae), "--tokens", str(arguments.tokens)]
         done = subprocess.run(one, check=True, stdout=subprocess.PIPE, text=True)
@@ -276,7 +278,7 @@ def main() -> None:
     document = {
         "command": command(),
         "environment": machine,
-        **told_text(Path(load_config("quickstart", []).dataset_path)),
+        **text,
         "collecting": sizes,
         "reading": [reading(d_sae) for d_sae in (9216, 16_384)],
     }
