@@ -16,9 +16,7 @@ of several numbers of tokens, and ``--profile`` says where our step at the large
 """
 
 import argparse
-import ctypes
 import functools
-import gc
 import json
 import os
 import statistics
@@ -30,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from peak_memory import peak_bytes
 from recording import command, environment, write_record
 from sae_lens import (
     AbsTopKSAE,
@@ -242,29 +241,13 @@ def in_fresh_process(flag: str, name: str, size: Size, dead: float, repeats: int
 
 def peak_memory(name: str, size: Size, dead: float) -> int:
     """
-    Bytes that a step needs at its peak above parameters and optimiser state; one process measures once.
+    Bytes that a step needs at its peak above parameters and optimiser state.
 
     SAELens's trainer lets go of the gradients after a step, so they are part of the peak.
     """
     trainer = make_trainer(name, size)
     take_step(trainer, torch.randn(8, size[0]))  # parameters and optimiser state are there after this
-    trim()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from what is in use
-    before = resident("VmRSS")
-    take_step(trainer, torch.randn(size[3], size[0]), dead)
-    return resident("VmHWM") - before
-
-
-def trim() -> None:
-    """Give what was freed back to Linux: else it stays resident, and what takes its place later counts as there before."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def resident(field: str) -> int:
-    """Resident bytes of this process: ``VmRSS`` now, ``VmHWM`` at the peak."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
+    return peak_bytes(lambda: take_step(trainer, torch.randn(size[3], size[0]), dead))
 
 
 def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any]:
