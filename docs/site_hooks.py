@@ -32,9 +32,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to what is taken from elsewhere lead to its page, and the pages on configuration and commands get what the code says."""
+    """Links to and from what is taken from elsewhere lead to a page, and the pages on configuration and commands get what the code says."""
     for name, source in TAKEN.items():
         markdown = markdown.replace(f"](../{source}", f"]({name}")
+    markdown = re.sub(r"\]\((?:\.\./)+docs/", "](", markdown)
     made = {"configuration.md": configuration_tables, "commands.md": command_help}.get(page.file.src_uri)
     return markdown + made() if made else markdown
 
