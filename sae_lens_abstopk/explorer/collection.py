@@ -30,7 +30,8 @@ from sae_lens_abstopk.provenance import code_digest, environment
 from sae_lens_abstopk.saes.codec import require_finite_codes
 
 SECONDS_BETWEEN_SAVES = 300.0
-VALUES_OF_WEIGHTS = 1024
+VALUES_OF_WEIGHTS = 256
+"""Looked at at the start, in the middle and at the end of each."""
 CHOSEN = {"SAEs", "settings", "text"}
 """What a pass is asked for by: where another is asked for, nobody expects to find this one."""
 
@@ -209,8 +210,10 @@ def _sampled_weights(model: nn.Module) -> str:
     for name, weight in chain(model.named_parameters(), model.named_buffers()):
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
         if not weight.is_meta:
+            # side by side: of weights that lie in a file, what is looked at is all that is read into memory
             flat = weight.detach().flatten()
-            digest.update(_bytes(flat[:: max(len(flat) // VALUES_OF_WEIGHTS, 1)]))
+            for start in (0, len(flat) // 2, max(len(flat) - VALUES_OF_WEIGHTS, 0)):
+                digest.update(_bytes(flat[start : start + VALUES_OF_WEIGHTS]))
     return digest.hexdigest()
 
 
