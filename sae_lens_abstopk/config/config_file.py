@@ -175,7 +175,8 @@ def dump_config(cfg: TrainingConfig) -> str:
     YAML that :func:`load_config` reads back into an equal config, with every key.
 
     The device of an SAE is left out: the run moves the SAE to its own ``device``, and SAELens notes that in the SAE's config.
-    Other devices that are the run's are null, so that they go with it where ``device`` alone is changed.
+    Other devices that are the run's are null, so that they go with it where ``device`` alone is changed; so is ``lr_end``
+    where it is lr / 10.
     """
     names = {value: key for key, value in OUR_NAMES.items()}
 
@@ -190,6 +191,8 @@ def dump_config(cfg: TrainingConfig) -> str:
     }
     plain["seqpos_slice"] = list(cfg.seqpos_slice)
     plain |= {key: None for key in ("llm_device", "act_store_device") if plain[key] == cfg.device}
+    if isinstance(cfg.lr, int | float) and cfg.lr_end == cfg.lr / 10:
+        plain["lr_end"] = None
     document = {
         **plain,
         "logger": {f.name: getattr(cfg.logger, f.name) for f in fields(cfg.logger)},

@@ -59,11 +59,11 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     path = folder / CONFIG_FILENAME
     if not path.is_file():
         return
-    then = flat_keys(read_yaml(path))
+    then = _values(read_yaml(path))
     lr_then = then.get("lr", TrainingConfig.lr)
     if "lr" in cfg.resume_allows_changes and cfg.lr_end is not None and cfg.lr_end == then.get("lr_end"):
         cfg.lr_end *= cfg.lr / lr_then if isinstance(lr_then, int | float) and lr_then else 1
-    now = flat_keys(yaml_value(dump_config(cfg)))
+    now = _values(yaml_value(dump_config(cfg)))
     # a key that the version which wrote it did not know
     then = {key: value for key, value in _defaults(cfg, then).items() if key in now} | then
     may_differ = HARMLESS | ({"lr", "lr_end"} if _only_scales(then, now, cfg) else frozenset())
@@ -85,6 +85,15 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
                 f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
                 "written; put the text back as it was, or start a new run in another folder."
             )
+
+
+def _values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config file by the keys of overrides; ``lr_end`` as a run has it where the file has null."""
+    values = flat_keys(document)
+    lr = values.get("lr", TrainingConfig.lr)
+    if values.get("lr_end") is None and isinstance(lr, int | float):
+        values["lr_end"] = lr / 10
+    return values
 
 
 def _require_changeable(keys: Sequence[str]) -> None:

@@ -313,6 +313,14 @@ def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[s
     assert again.to_dict() == cfg.to_dict()
 
 
+def test_the_end_of_the_schedule_goes_with_the_rate_unless_it_was_given(
+    tmp_path: Path, raw_config: dict[str, Any]
+) -> None:
+    for given, end in (({}, 2e-4), ({"lr_end": 5e-5}, 5e-5)):
+        (tmp_path / "config.yaml").write_text(dump_config(build_config(raw_config | {"lr": 1e-3} | given)))
+        assert load_config(tmp_path / "config.yaml", ["lr=0.002"]).lr_end == end
+
+
 def test_the_dictionary_of_a_config_reads_back_equal(raw_config: dict[str, Any]) -> None:
     raw_config["companions"] = {"jump": {"architecture": "standard"}, "batch": {"architecture": "batch_abstopk"}}
     raw_config["logger"] = {"log_to_mlflow": True}
