@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sae_lens_abstopk.provenance import commit
+from sae_lens_abstopk.provenance import commit, processor
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,11 +22,10 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 def environment() -> dict[str, Any]:
     """The machine and its load now, before anything is measured, the versions and the commit that is measured."""
-    flags = cpuinfo("flags").split()
     return {
         "python": platform.python_version(),
-        "processor": cpuinfo("model name") or platform.machine(),
-        "instructions": [name for name in INSTRUCTIONS if name in flags],
+        "processor": processor(),
+        "instructions": [name for name in INSTRUCTIONS if name in instructions()],
         "cores": os.cpu_count(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "threads": torch.get_num_threads(),
@@ -36,10 +35,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def cpuinfo(field: str) -> str:
-    """What Linux tells of the first core; empty elsewhere."""
+def instructions() -> list[str]:
+    """Extensions of the first core, where Linux tells them."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith(field) and ": " in line), "")
+    return next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
 
 
 def command() -> str:

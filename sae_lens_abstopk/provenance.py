@@ -5,7 +5,7 @@ import os
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
+from platform import machine, python_version
 
 import torch
 
@@ -29,6 +29,14 @@ def environment(device: torch.device | str | None = None) -> dict[str, str]:
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {"python": python_version(), "device": name, **{package: version_of(package) for package in PACKAGES}}
+
+
+def processor() -> str:
+    """The model of the CPU, by which rounding in bfloat16 differs; its kind alone where the system is not Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    named = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(named, "") or machine()
 
 
 def commit() -> str | None:

@@ -58,6 +58,12 @@ def test_a_clone_that_is_not_installed_has_no_version(monkeypatch: pytest.Monkey
     assert found["torch"][0].isdigit()
 
 
+def test_the_processor_is_that_of_the_machine() -> None:
+    told, info = provenance.processor(), Path("/proc/cpuinfo")
+    assert told
+    assert not info.is_file() or "model name" not in info.read_text() or f": {told}\n" in info.read_text()
+
+
 @pytest.mark.parametrize(("edited", "is_code"), [("study.yaml", True), ("results/runs.jsonl", False)])
 def test_results_that_are_written_or_committed_leave_the_code_what_it_was(
     edited: str, is_code: bool, clone: Path

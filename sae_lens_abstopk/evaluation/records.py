@@ -40,7 +40,7 @@ from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import PoleEffect
 from sae_lens_abstopk.evaluation.subjects import Subjects
 from sae_lens_abstopk.files import file_sha256, home_as_tilde
-from sae_lens_abstopk.provenance import commit, environment
+from sae_lens_abstopk.provenance import commit, environment, processor
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -53,7 +53,7 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
         if _is_abstopk(Path(sys.argv[0]))
         else "Python",
         "commit": commit(),
-        "environment": environment(subjects.device),
+        "environment": environment(subjects.device) | {"processor": processor()},
         "model": subjects.model_name,
         "hook": subjects.cfg.hook_name,
         "text": subjects.text_name,
