@@ -3,9 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isnan
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
+
+from sae_lens_abstopk.evaluation.reports.steering_tables import OF_A_LATENT
 
 Line = Mapping[str, Any]
+
+
+class Steered(NamedTuple):
+    """What steered, and beside which SAE that was measured."""
+
+    told: str
+    line: Line
+    way: str
+    """As the record names it."""
 
 
 def value(interval: Sequence[float | None]) -> float:
@@ -140,3 +151,41 @@ def by_place(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[tuple[int,
     places = {(line["layer"], line["k"]) for line in lines if line["expansion"] == main["expansion"]}
     ordered = sorted(places, key=lambda place: (place[0] != main["layer"], place[0], -place[1]))
     return {(layer, k): by_variant(lines, **{**main, "layer": layer, "k": k}) for layer, k in ordered}
+
+
+def steered_lines(lines: Iterable[Line], study: Mapping[str, Any]) -> list[Line]:
+    """The runs whose latents have steered, in the order of the study file."""
+    found = [line for line in lines if "steering" in line and line["variant"] in study["steered"]]
+    return sorted(found, key=lambda line: study["steered"].index(line["variant"]))
+
+
+def with_doses(lines: Sequence[Line]) -> list[Line]:
+    """Those of steered runs that have what was measured at each strength; early records do not."""
+    return [line for line in lines if all("doses" in way for way in ways_of(line).values())]
+
+
+def ways_of(line: Line) -> Mapping[str, Any]:
+    """What was measured of each way to steer, on the first task of a steered run; all its tasks have the same ways."""
+    return next(iter(line["steering"].values()))["interventions"]
+
+
+def what_steered(lines: Sequence[Line]) -> list[Steered]:
+    """
+    Of steered runs: the latents, and below them what needs no latent, as it came out beside the first run that has it.
+
+    An SAE that was trained again to be steered, and is not the one of the other tables to the last bit, has a star.
+    """
+    latents = [
+        Steered(f"latent of {line['variant']}{'' if _is_probed(line) else ' *'}", line, "latent") for line in lines
+    ]
+    others: dict[str, Steered] = {}
+    for line in lines:
+        for way in ways_of(line):
+            if way not in OF_A_LATENT:
+                others.setdefault(way, Steered(way.replace("_", " "), line, way))
+    return [*latents, *others.values()]
+
+
+def _is_probed(line: Line) -> bool:
+    """Whether the SAE that was steered is the one that the rest of its line is of."""
+    return line.get("steered_sae", {}).get("weights_sha256") == line["sae"]["weights_sha256"]

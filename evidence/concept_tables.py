@@ -5,10 +5,9 @@ from math import isnan
 from statistics import mean
 from typing import Any
 
-from evidence.columns import Line, best_density, by_variant, value
+from evidence.columns import Line, best_density, by_variant, steered_lines, value, what_steered, with_doses
 from evidence.random_directions import MATCHED
 from sae_lens_abstopk.evaluation.intervals import mean_estimate
-from sae_lens_abstopk.evaluation.reports.steering_tables import OF_A_LATENT
 
 CONCEPT_PAIRS = (("abstopk", "topk"), ("batch_abstopk", "batchtopk"), ("mixed_32nd", "batchtopk"))
 SAME_CONCEPT = {
@@ -106,9 +105,9 @@ def _by_task(lines: Sequence[Line], of: Callable[[Mapping[str, Any]], float]) ->
     }
 
 
-def steering_table(lines: Sequence[Line]) -> str:
+def steering_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """Effects at matched cost, both directions added up, concept by concept."""
-    steered = [line for line in lines if "steering" in line]
+    steered = steered_lines(lines, study)
     if not steered:
         return "Nothing is recorded yet."
     tasks = list(steered[0]["steering"])
@@ -119,15 +118,35 @@ def steering_table(lines: Sequence[Line]) -> str:
         sides = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
         return "-" if None in sides else f"{sum(sides):.2f}"
 
-    for line in steered:
-        rows.append(f"| latent of {line['variant']} | {' | '.join(effect(line, task, 'latent') for task in tasks)} |")
-    for way in (name for name in steered[0]["steering"][tasks[0]]["interventions"] if name not in OF_A_LATENT):
-        cells = (effect(steered[0], task, way) for task in tasks)
-        rows.append(f"| {way.replace('_', ' ')} | {' | '.join(cells)} |")
+    for told, line, way in what_steered(steered):
+        rows.append(f"| {told} | {' | '.join(effect(line, task, way) for task in tasks)} |")
     return "\n".join([*rows, "", "![Effect of steering at matched cost](pictures/evidence-steering.svg)"])
 
 
-def behaviour_table(lines: Sequence[Line]) -> str:
+def dose_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
+    """Change of the log-odds at each strength, and in brackets the rise of the loss on neutral text, concept by concept."""
+    steered = with_doses(steered_lines(lines, study))
+    parts = []
+    for task in steered[0]["steering"] if steered else ():
+        rows = []
+        for line in steered:
+            for way, one in line["steering"][task]["interventions"].items():
+                if way != "clamp":
+                    if not rows:
+                        strengths = [f"{strength:+g}" for strength, _, _ in one["doses"] if strength]
+                        rows = [f"| steered with | {' | '.join(strengths)} |", "|---" * (1 + len(strengths)) + "|"]
+                    told = f"latent of {line['variant']}" if way == "latent" else f"{way.replace('_', ' ')}, as long"
+                    cells = (
+                        "-" if None in (change, cost) else f"{change:+.2f} ({cost:.2f})"
+                        for strength, change, cost in one["doses"]
+                        if strength
+                    )
+                    rows.append(f"| {told} | {' | '.join(cells)} |")
+        parts.append("\n".join([f"**{task}**", "", *rows]))
+    return "\n\n".join(parts) or "Nothing is recorded yet."
+
+
+def behaviour_table(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """What steering refusal does to refusals and to general knowledge: share, with its 95 % interval."""
     measures = {
         "refused_harmful": "harmful refused",
@@ -135,15 +154,15 @@ def behaviour_table(lines: Sequence[Line]) -> str:
         "multiple_choice": "multiple choice correct",
     }
     rows = [f"| steered with | strength | {' | '.join(measures.values())} |", "|---" * (2 + len(measures)) + "|"]
-    steered = [line for line in lines if "behaviour" in line.get("steering", {}).get("refusal", {})]
-    for line in steered:
-        for way, doses in line["steering"]["refusal"]["behaviour"].items():
-            if way != "latent" and line is not steered[0]:
-                continue  # what needs no latent is much the same beside every SAE
-            told = f"latent of {line['variant']}" if way == "latent" else way.replace("_", " ")
-            for dose in doses:
-                shares = (dose[measure] for measure in measures)
-                rows.append(f"| {told} | {dose['strength']:+.2f} | {' | '.join(map(_share, shares))} |")
+    found: dict[str, list[Any]] = {}
+    for line in steered_lines(lines, study):
+        for way, doses in line["steering"].get("refusal", {}).get("behaviour", {}).items():
+            # what needs no latent is much the same beside every SAE
+            found.setdefault(f"latent of {line['variant']}" if way == "latent" else way.replace("_", " "), doses)
+    for told, doses in found.items():
+        for dose in doses:
+            shares = (dose[measure] for measure in measures)
+            rows.append(f"| {told} | {dose['strength']:+.2f} | {' | '.join(map(_share, shares))} |")
     return "\n".join(rows) if len(rows) > 2 else "Nothing is recorded yet."
 
 

@@ -7,10 +7,18 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from evidence.columns import COLUMNS, Line, by_variant, value
+from evidence.columns import (
+    COLUMNS,
+    Line,
+    by_variant,
+    steered_lines,
+    value,
+    ways_of,
+    what_steered,
+    with_doses,
+)
 from evidence.runs import HERE
 from evidence.tables import fvu_by_width
-from sae_lens_abstopk.evaluation.reports.steering_tables import OF_A_LATENT
 from sae_lens_abstopk.figures.style import paper_style
 
 COLUMNS_OF_TASKS = 3
@@ -71,7 +79,7 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
     found = by_variant(lines, **study["main"])
     with paper_style():
         figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
-        for variant in ("batchtopk", "batch_abstopk", "mixed_32nd"):
+        for variant in ("batchtopk", "abstopk", "batch_abstopk", "mixed_32nd"):
             tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
             if tasks:
                 covered = [value(task["coverage"]) for task in tasks]
@@ -83,15 +91,12 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
         save(figure, "evidence-coverage")
 
 
-def draw_steering(lines: Sequence[Line]) -> None:
+def draw_steering(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
     """Effect at matched cost of the latent, the difference in means and random directions."""
-    steered = [line for line in lines if "steering" in line]
+    steered = steered_lines(lines, study)
     if not steered:
         return
-    # a row a latent, and below them what needs no latent, as it came out beside the first SAE
-    others = [way for way in next(iter(steered[0]["steering"].values()))["interventions"] if way not in OF_A_LATENT]
-    rows = [(f"latent of {line['variant']}", line, "latent") for line in steered]
-    rows = [*rows, *((way.replace("_", " "), steered[0], way) for way in others)][::-1]
+    rows = what_steered(steered)[::-1]  # the first on top
     with paper_style():
         tasks = list(steered[0]["steering"])
         height = 0.16 * len(rows) + 0.55
@@ -114,6 +119,41 @@ def draw_steering(lines: Sequence[Line]) -> None:
             fontsize="small",
         )
         save(figure, "evidence-steering")
+
+
+def draw_doses(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """Effect at each strength of a latent and of directions of its norm: a row an SAE, a column a concept."""
+    steered = [line for line in with_doses(steered_lines(lines, study)) if "random_0" in ways_of(line)]
+    if not steered:
+        return
+    with paper_style():
+        tasks = list(steered[0]["steering"])
+        figure, axes = plt.subplots(
+            len(steered),
+            len(tasks),
+            figsize=(7.2, 1.5 * len(steered) + 0.4),
+            layout="constrained",
+            squeeze=False,
+            sharex=True,
+            sharey="col",
+        )
+        for line, row in zip(steered, axes, strict=True):
+            for task, axis in zip(tasks, row, strict=True):
+                for way, one in line["steering"][task]["interventions"].items():
+                    if way != "clamp":
+                        colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
+                        strengths, changes, _ = zip(*one["doses"], strict=True)
+                        axis.plot(strengths, changes, "o-", color=colour, ms=2, lw=1, label=way.replace("_", " "))
+                axis.axhline(0, color="#767676", lw=0.4)
+                axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+                if line is steered[0]:
+                    axis.set(title=task)
+            row[0].set(ylabel=line["variant"])
+        figure.supxlabel("strength, in units of the latent's own strong codes", fontsize="small")
+        figure.supylabel("change of the log-odds of the poles' words", fontsize="small")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
+        save(figure, "evidence-doses")
 
 
 def add_legend(axis: Any) -> None:

@@ -138,13 +138,24 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: It
 
 
 def steered_numbers(record: Any) -> dict[str, Any]:
-    """Effects of each intervention at matched cost, and what steering refusal does besides."""
+    """
+    Effects of each intervention at matched cost and at each dose, and what steering refusal does besides.
+
+    A dose is [strength, change of the log-odds, rise of the NLL of neutral text].
+    """
     sides = {"towards_a", "towards_b"}
     numbers_of = {"strength", "reached", "log_odds", "generated_cost", "neutral_cost"}
-    found = {
-        name: one.model_dump(mode="json", include={"symmetry": True, **dict.fromkeys(sides, numbers_of)})
-        for name, one in record.interventions.items()
-    }
+    found = {}
+    for name, one in record.interventions.items():
+        found[name] = one.model_dump(mode="json", include={"symmetry": True, **dict.fromkeys(sides, numbers_of)})
+        found[name]["doses"] = [
+            [
+                dose.strength,
+                rounded(dose.log_odds - record.baseline_log_odds),
+                rounded(dose.neutral_nll - record.baseline_neutral_nll),
+            ]
+            for dose in one.doses
+        ]
     behaviour = {name: [one.model_dump(mode="json") for one in both] for name, both in record.behaviour.items()}
     return {
         "latent": record.latent,

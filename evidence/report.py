@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.filling import filled, retold
 from benchmarks.tables import span
-from evidence.columns import PROBES, PROBING, RECONSTRUCTION, Line, by_variant, without_tasks
-from evidence.concept_tables import behaviour_table, paired_concepts_table, steering_table, task_table
-from evidence.figures import draw_coverage, draw_dots, draw_steering, draw_widths
+from evidence.columns import PROBES, PROBING, RECONSTRUCTION, Line, by_variant, steered_lines, without_tasks
+from evidence.concept_tables import behaviour_table, dose_table, paired_concepts_table, steering_table, task_table
+from evidence.figures import draw_coverage, draw_doses, draw_dots, draw_steering, draw_widths
 from evidence.random_directions import random_lines, random_table
 from evidence.record import RECORD, differing_tasks, diverged, recorded
 from evidence.runs import HERE, chosen_rates, read_study, runs_of
@@ -62,7 +62,7 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
             "widths": width_table(lines, study),
             "probing": variant_table({name: main[name] for name in PROBED if name in main}, study, PROBING),
             "differences": paired_concepts_table(lines, controls, study),
-            "steering": steering_table(lines),
+            "steering": steering_table(lines, study),
             "count": count(lines, study, left_out),
         },
         TABLES: {
@@ -75,7 +75,8 @@ def parts(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[st
             "tasks": task_table(lines, study),
             "uneven": uneven_tables(with_uneven, study, left_out),
             "random": random_table(controls),
-            "behaviour": behaviour_table(lines),
+            "doses": dose_table(lines, study),
+            "behaviour": behaviour_table(lines, study),
             "tuning": tuning_table(),
         },
         README: {"study": summary(lines, study)},
@@ -118,6 +119,7 @@ def count(lines: Sequence[Line], study: Mapping[str, Any], left_out: Sequence[st
     seen = {line["variant"] for line in lines} | {run.variant for run in runs_of(study) if run.name in lost}
     missing = [f"`{name}`" for name in study["variants"] if name not in seen]
     told += f"; none yet for {', '.join(missing)}." if missing else "."
+    told += f" {len(steered_lines(kept, study))} of {len(study['steered'])} SAEs have steered."
     if lost:
         told += f" Diverged: {', '.join(f'`{name}` ({how})' for name, how in lost.items())}."
     if left_out:
@@ -150,7 +152,8 @@ def main() -> None:
     draw_dots(lines, study, ("FVU", "recovered, mean", "two-sided"), "evidence-reconstruction")
     draw_dots(lines, study, ("one latent", "pair", "best coverage"), "evidence-probing")
     draw_coverage(lines, study)
-    draw_steering(lines)
+    draw_steering(lines, study)
+    draw_doses(lines, study)
 
 
 if __name__ == "__main__":

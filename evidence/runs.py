@@ -21,7 +21,7 @@ from sae_lens_abstopk.config.config_file import load_config
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.files import write_whole
-from sae_lens_abstopk.provenance import commit, environment
+from sae_lens_abstopk.provenance import commit, environment, processor
 from sae_lens_abstopk.training.comparison import variants_as_overrides
 from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.resume import is_finished, resume_if_started
@@ -72,7 +72,7 @@ def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
 
 def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
     """Whether this is one of the runs whose latents steer."""
-    return run.place == study["main"] and run.seed == 0
+    return run.place == study["main"] and run.seed == 0 and run.variant in study["steered"]
 
 
 def shared_config(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
             }
         facts = {
             "commit": code,
-            "environment": environment(cfg.device),
+            "environment": environment(cfg.device) | {"processor": processor()},
             "text_sha256": digest_of(cfg.dataset_path),
             "seconds": round(time.perf_counter() - start),
             "resumed": cfg.resume_from_checkpoint is not None,

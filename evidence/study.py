@@ -81,18 +81,31 @@ def require_tasks(suites: Sequence[Suite], args: argparse.Namespace) -> None:
         tasks_of_suite(suite, local=local_of(suite, args))
 
 
-def evaluated(configs: Mapping[Run, TrainingConfig], suite: str, args: argparse.Namespace) -> Results:
-    """Results of a suite of this folder on trained SAEs of one layer."""
+def evaluated(configs: Mapping[Run, TrainingConfig], suite: Suite, args: argparse.Namespace) -> Results:
+    """Results of a suite on trained SAEs of one layer."""
     folders = {run.name: str(cfg.output_path) for run, cfg in configs.items()}
-    asked = load_suite(HERE / f"{suite}.yaml")
     return evaluate(
         folders,
-        suite=asked,
-        out=args.work / "evaluations" / f"{suite}_{next(iter(folders))}_{weights_digest(folders.values())}",
+        suite=suite,
+        out=args.work / "evaluations" / f"{suite.name}_{next(iter(folders))}_{weights_digest(folders.values())}",
         model_name=str(args.model),
-        local=local_of(asked, args),
+        local=local_of(suite, args),
         groups={},  # seeds are matched once all are there (record_stability)
     )
+
+
+def suite_named(name: str) -> Suite:
+    """A suite of this folder."""
+    return load_suite(HERE / f"{name}.yaml")
+
+
+def steering_suite(run: Run, study: Mapping[str, Any]) -> Suite:
+    """How the latents of a run steer: beside random directions, or without."""
+    suite = suite_named("steering")
+    assert suite.steering is not None
+    if run.variant in study["with_random_directions"]:
+        return suite
+    return suite.model_copy(update={"steering": suite.steering.model_copy(update={"random_directions": 0})})
 
 
 def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
@@ -112,9 +125,9 @@ def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, A
     record(*(head_of(run, of) for run, of in diverged.items()))
     whole = {run: cfg for run, cfg in configs.items() if run not in diverged}
     if whole:
-        probing = evaluated(whole, "probing", args)
-        files = local_of(load_suite(HERE / "probing.yaml"), args)
-        record(*(line_of(run, facts[run], probing, files) for run in whole))
+        suite = suite_named("probing")
+        probing = evaluated(whole, suite, args)
+        record(*(line_of(run, facts[run], probing, local_of(suite, args)) for run in whole))
 
 
 def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
@@ -197,7 +210,7 @@ def main() -> None:
             require_text_of_run(cfg, text)
             require_same_run(run_file(cfg).parent, cfg)
         if left or unsteered:
-            require_tasks([load_suite(HERE / f"{name}.yaml") for name in ("probing", "steering")], args)
+            require_tasks([suite_named("probing"), suite_named("steering")], args)
         require_room(untrained)
         if args.dry_run:
             return
@@ -213,13 +226,12 @@ def main() -> None:
                 if "diverged" in (facts := train_run(configs[run])):  # where its folder is gone
                     console.print(f"{run.name} diverged, trained again: {facts['diverged']}; not steered", markup=False)
                     continue
-                if weights_sha256(configs[run].output_path or "") != recorded()[run.name]["sae"]["weights_sha256"]:
-                    train_and_probe(alone, study, args)  # trained again by another machine: one line is of one SAE
-                    record_stability(every)
-                found = evaluated(alone, "steering", args).steering
-                steering = {name: steered_numbers(of[run.name]) for name, of in found.items()}
+                found = evaluated(alone, steering_suite(run, study), args)
+                steering = {name: steered_numbers(of[run.name]) for name, of in found.steering.items()}
+                # trained again, by another machine or later code, it may be another SAE than the one that was probed
+                steered = {"weights_sha256": found.saes[run.name].weights_sha256, "training_commit": facts["commit"]}
                 with changed_lines() as now:
-                    now[run.name]["steering"] = steering
+                    now[run.name] |= {"steering": steering, "steered_sae": steered}
 
 
 def require_text_of_run(cfg: TrainingConfig, text: str) -> None:

@@ -26,6 +26,7 @@ PAIRS = (
     ("mixed_8th", "sae_lens_abstopk"),
     ("mixed_8th", "batchtopk_2F"),
     ("mixed_32nd", "mixed_8th"),
+    ("mixed_32nd", "batch_abstopk"),
     ("mixed_32nd", "batchtopk"),
     ("mixed_32nd", "abstopk"),
     ("mixed_32nd", "topk"),
@@ -39,9 +40,11 @@ PAIRS = (
 MAIN_PAIRS = (
     ("abstopk", "topk"),
     ("batch_abstopk", "batchtopk"),
+    ("mixed_32nd", "batch_abstopk"),
     ("mixed_32nd", "batchtopk"),
     ("mixed_32nd", "batchtopk_2F"),
     ("mixed_32nd", "topk"),
+    ("mixed_32nd", "topk_2F"),
     ("mixed_32nd", "sae_lens_abstopk"),
 )
 """Those that answer the question; the others are in the tables alone."""

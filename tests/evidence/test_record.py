@@ -104,6 +104,13 @@ def test_steering_keeps_its_directions_apart() -> None:
     assert (found["latent"], found["baseline_log_odds"]) == (record.latent, rounded(record.baseline_log_odds))
     for name, one in record.interventions.items():
         assert found["interventions"][name]["symmetry"]["value"] == one.symmetry.value
+        first, kept = one.doses[0], found["interventions"][name]["doses"]
+        assert len(kept) == len(one.doses)
+        assert kept[0] == [
+            first.strength,
+            rounded(first.log_odds - record.baseline_log_odds),
+            rounded(first.neutral_nll - record.baseline_neutral_nll),
+        ]
         for side in ("towards_a", "towards_b"):
             shown, effect = found["interventions"][name][side], getattr(one, side)
             assert (shown["strength"], shown["reached"]) == (effect.strength, effect.reached)

@@ -231,3 +231,21 @@ def test_what_the_readme_says_a_sign_buys_is_what_the_record_says() -> None:
         f"at matched density {min(untrained):.2f} to {max(untrained):.2f})",
     ):
         assert told in text
+
+
+def test_doses_are_told_of_each_sae_that_has_them_with_what_they_cost() -> None:
+    def line(variant: str, *doses: list[float | None]) -> dict[str, Any]:
+        ways = {"latent": {"doses": [*doses]}, "clamp": {"doses": []}, "random_0": {"doses": [*doses]}}
+        ways = ways if doses else {"latent": {}}
+        return {"variant": variant, "steering": {"tense": {"interventions": ways}}}
+
+    lines = [line("topk_2F", [-2.0, -1.5, 0.25], [0.0, 0.0, 0.0], [2.0, None, 0.5]), line("mixed")]
+    assert concept_tables.dose_table(lines, SMALL).splitlines() == [
+        "**tense**",
+        "",
+        "| steered with | -2 | +2 |",
+        "|---|---|---|",
+        "| latent of topk_2F | -1.50 (0.25) | - |",
+        "| random 0, as long | -1.50 (0.25) | - |",
+    ]
+    assert concept_tables.dose_table(lines[1:], SMALL) == "Nothing is recorded yet."

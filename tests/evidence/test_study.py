@@ -14,6 +14,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from safetensors.torch import load_file, save_file
 
 from evidence import (
+    columns,
     figures,
     random_directions,
     record,
@@ -27,6 +28,7 @@ from evidence import (
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.provenance import processor
 from sae_lens_abstopk.training.divergence import DivergedError
 from tests.evaluation.task_files import CONCEPT
 from tests.saes.test_mirror import inputs, signed
@@ -42,6 +44,8 @@ SMALL = {
         "topk_2F": {"architecture": "sparse_topk", "times_wider": 2},
         "standard": {"architecture": "standard", "l1_coefficient": 1.0},
     },
+    "steered": ["mixed", "topk_2F"],
+    "with_random_directions": ["mixed"],
     "runs": [
         {"layer": 2, "expansions": [2], "seeds": [0, 1], "variants": ["mixed", "topk_2F"]},
         {"layer": 2, "expansions": [8], "seeds": [0]},
@@ -56,7 +60,8 @@ def test_the_runs_of_the_study_are_told_apart_and_can_be_made(texts: Path, tiny_
     assert {run.layer for run in asked} == {8, 15, 22}
     assert set(whole["tuned"]) <= whole["variants"].keys()
     steered = [run.variant for run in asked if runs.is_steered(run, whole)]
-    assert sorted(steered) == sorted(whole["variants"])
+    assert sorted(steered) == sorted(whole["steered"])
+    assert set(whole["with_random_directions"]) <= set(whole["steered"])
     for variant in whole["variants"]:
         run = runs.Run(15, 8, 29, variant, 1)
         common = [f"model_name={tiny_models['llama-3.1-8b']}", f"dataset_path={texts}"]
@@ -200,24 +205,36 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert set(mixed["tasks"]) == {"gender", "tense"}
     assert topk["tasks"]["gender"]["coverage"][0] <= 0.5
     assert 0 < mixed["tasks"]["gender"]["best_density"] <= 1
-    assert set(mixed["steering"]["temperature"]["interventions"]) >= {"latent", "difference_in_means"}
+    ways = {"latent", "clamp", "difference_in_means"}
+    assert set(mixed["steering"]["temperature"]["interventions"]) == {*ways, "random_0"}
+    assert set(topk["steering"]["temperature"]["interventions"]) == ways
     assert mixed["training"]["tokens"] == 2048
     assert mixed["training"]["dead_window_tokens"] == 200 * 64
     assert {line["training"]["environment"]["device"] for line in lines.values()} == {"CPU, 1 threads"}
+    assert {line["training"]["environment"]["processor"] for line in lines.values()} == {processor()}
     for line, variant in ((mixed, "mixed"), (topk, "topk_2F")):  # whether or not both seeds were evaluated together
         other = lines[f"layer2_x2_k4_{variant}_seed1"]
         assert line["stability"] == {other["name"]: other["stability"][line["name"]]}
         assert 0 < line["stability"][other["name"]] < 1
 
-    # a line whose SAE was another, trained elsewhere, is not mixed with the steering of this one
-    without = {key: of for key, of in mixed.items() if key != "steering"}
+    # the SAE of the line was another, trained elsewhere: the line says so, and what was measured of that one is kept
+    without = {key: of for key, of in mixed.items() if key not in ("steering", "steered_sae")}
     record.record({**without, "sae": {**mixed["sae"], "weights_sha256": "another"}, "reconstruction": {"fvu": 9.0}})
     monkeypatch.setattr("sys.argv", ["study", *arguments, "--only", "x2_k4_mixed_seed0", "--jobs", "1"])
     study.main()
     again = record.recorded()["layer2_x2_k4_mixed_seed0"]
-    kept = ("sae", "reconstruction", "stability")
-    assert {key: again[key] for key in kept} == {key: mixed[key] for key in kept}
-    assert "steering" in again
+    assert (again["sae"]["weights_sha256"], again["reconstruction"]) == ("another", {"fvu": 9.0})
+    assert (
+        again["steered_sae"]
+        == mixed["steered_sae"]
+        == {
+            "weights_sha256": mixed["sae"]["weights_sha256"],
+            "training_commit": mixed["training"]["commit"],
+        }
+    )
+    assert again["steering"] == mixed["steering"]
+    assert [columns.what_steered([line])[0].told for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
+    record.record(mixed)
 
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
     trained = tmp_path / "work" / "saes"
