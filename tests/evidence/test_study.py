@@ -314,7 +314,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
         f"| topk_2F{mark} | 2 | {mean(lines[name]['reconstruction']['fvu'] for name in lines if 'topk' in name):.4f} ("
         in written
     )
-    assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 5
+    assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 6
 
 
 @pytest.mark.slow
