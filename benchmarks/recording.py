@@ -22,10 +22,11 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 def environment() -> dict[str, Any]:
     """The machine and its load now, before anything is measured, the versions and the commit that is measured."""
+    known = instructions()
     return {
         "python": platform.python_version(),
         "processor": processor(),
-        "instructions": [name for name in INSTRUCTIONS if name in instructions()],
+        "instructions": [name for name in INSTRUCTIONS if name in known],
         "cores": os.cpu_count(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "threads": torch.get_num_threads(),
