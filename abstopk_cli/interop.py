@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from abstopk_cli.app import Model, NewFolder, Text, app, errors_as_sentences, refuse_without
+from abstopk_cli.app import Device, Model, NewFolder, Text, app, errors_as_sentences, refuse_without
 
 
 @app.command()
@@ -29,6 +29,7 @@ def saebench(
     ] = False,
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     tokens: Annotated[int, typer.Option(help="Tokens for core.", min=1)] = 51_200,
     seed: Annotated[int, typer.Option(help="SAEBench's seed.", min=0, max=2**32 - 1)] = 42,
 ) -> None:
@@ -49,6 +50,7 @@ def saebench(
             tasks=task or (),
             n_tokens=tokens,
             seed=seed,
+            device=device,
             on_eval=lambda name: console.print(f"{name} ..."),
         )
         table = Table("evaluation", "metric", "value")
@@ -73,6 +75,7 @@ def neuronpedia(
     layer: Annotated[int | None, typer.Option(help="Layer, if the hook name has none.", show_default=False)] = None,
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
 ) -> None:
     """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
@@ -94,7 +97,13 @@ def neuronpedia(
         with run_folder_lock(out, key="out"):
             with passes_bar(console, "collecting") as on_progress:
                 found = run_explore(
-                    sae, model=model, text=text, n_tokens=tokens, checkpoint=out / CHECKPOINT, on_progress=on_progress
+                    sae,
+                    model=model,
+                    text=text,
+                    n_tokens=tokens,
+                    checkpoint=out / CHECKPOINT,
+                    device=device,
+                    on_progress=on_progress,
                 )
             with passes_bar(console, "writing") as on_progress:
                 files = write_neuronpedia(

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from abstopk_cli.app import Model, NewFolder, Text, app, errors_as_sentences, named_folders, refuse_without
+from abstopk_cli.app import Device, Model, NewFolder, Text, app, errors_as_sentences, named_folders, refuse_without
 
 
 @app.command()
 def mirror(
+    context: typer.Context,
     sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
     out: NewFolder,
     prune_dead_poles: Annotated[
@@ -18,6 +19,7 @@ def mirror(
     ] = False,
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     tokens: Annotated[
         int | None, typer.Option(help="Tokens to count firings on, 51,200 by default.", min=1, show_default=False)
     ] = None,
@@ -27,6 +29,8 @@ def mirror(
         from sae_lens_abstopk.mirror_folder import mirror_folder
         from sae_lens_abstopk.training.progress import passes_bar
 
+        if not prune_dead_poles:
+            refuse_without("--prune-dead-poles", "device", context=context)
         with passes_bar(console, "counting firings") as on_progress:
             made = mirror_folder(
                 sae,
@@ -35,6 +39,7 @@ def mirror(
                 model_name=model,
                 text=text,
                 n_tokens=tokens,
+                device=device,
                 on_progress=on_progress,
             )
         record = made.cfg.metadata["mirror"]
@@ -110,6 +115,7 @@ def publish(
     ] = False,
     model: Model = None,
     text: Text = None,
+    device: Device = "auto",
     tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
     base_model: Annotated[
         str | None, typer.Option(help="Hub id of the model, if the SAE records a local folder.", show_default=False)
@@ -138,7 +144,7 @@ def publish(
         if not dry_run:
             refuse_without("--dry-run", "out", context=context)
         if not measure:
-            refuse_without("--measure", "model", "text", "tokens", context=context)
+            refuse_without("--measure", "model", "text", "device", "tokens", context=context)
         folders = named_folders(saes)
         folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
         with passes_bar(console, "measuring") if measure else nullcontext() as on_progress:
@@ -153,6 +159,7 @@ def publish(
                 model_name=model,
                 text=text,
                 n_tokens=tokens,
+                device=device,
                 license=license,
                 base_model=base_model,
                 overwrite=overwrite,

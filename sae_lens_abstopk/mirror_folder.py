@@ -26,6 +26,7 @@ def mirror_folder(
     model_name: str | None = None,
     text: str | None = None,
     n_tokens: int | None = None,
+    device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TopKSAE | JumpReLUSAE:
     """
@@ -33,7 +34,7 @@ def mirror_folder(
 
     To prune, the firings are measured as ``model_name``, ``text`` and ``n_tokens`` say (see ``measure_poles``). Where none
     of these is given they come from the ``pole_activity.safetensors`` beside the weights; without such a file they are
-    measured on the text of the run. The run's ``config.yaml`` goes along, so that ``abstopk inspect`` finds model and
+    measured on the text of the run. The model runs on ``device``. The run's ``config.yaml`` goes along, so that ``abstopk inspect`` finds model and
     text.
 
     Raises:
@@ -53,7 +54,7 @@ def mirror_folder(
     if prune_dead_poles and not measure and (source / POLE_ACTIVITY_FILENAME).is_file():
         counts = PoleActivity.load(source).counts
     elif prune_dead_poles:
-        counts = measure_poles(source, **measure, on_progress=on_progress).counts
+        counts = measure_poles(source, **measure, device=device, on_progress=on_progress).counts
     mirrored = mirror(sae, prune_dead_poles=prune_dead_poles, pole_counts=counts)
     mirrored.save_model(out)
     write_load_note(out, mirrored.cfg.architecture())

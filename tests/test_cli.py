@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -176,6 +177,39 @@ def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, mo
 def test_the_name_of_every_key_can_be_searched_for() -> None:
     narrow = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["configs", "--keys"]).output
     assert all(f"{key} " in narrow for key in key_docs())
+
+
+MEASURING = {
+    "inspect": (),
+    "eval": ("--suite", "quick", "--out", "out"),
+    "explore": ("--out", "out"),
+    "mirror": ("--out", "out", "--prune-dead-poles"),
+    "publish": ("--repo", "me/mine", "--measure", "--dry-run", "--out", "out"),
+    "neuronpedia": ("--out", "out", "--model-id", "tiny", "--set", "mine"),
+    "saebench": ("--out", "out", "--evals", "core"),
+}
+
+
+@pytest.mark.parametrize("command", MEASURING)
+def test_every_command_that_runs_a_model_takes_a_device_and_refuses_one_that_is_not_there(
+    command: str, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
+    done = invoke(command, str(folders[0]), *MEASURING[command], "--device", "cuda:1")
+    assert done.exit_code == 2
+    assert "device='cuda:1' needs CUDA, which torch does not find here" in " ".join(done.output.split())
+
+
+def test_a_device_is_refused_where_nothing_is_measured(tmp_path: Path) -> None:
+    for arguments, needed in (
+        (("mirror", "sae", "--out", str(tmp_path / "m")), "--prune-dead-poles"),
+        (("publish", "sae", "--repo", "me/mine"), "--measure"),
+    ):
+        done = invoke(*arguments, "--device", "cpu")
+        assert done.exit_code == 2
+        assert f"--device would be ignored without {needed}" in done.output
 
 
 @pytest.mark.usefixtures("default_signals")

@@ -19,6 +19,7 @@ def measure_poles(
     model_name: str | None = None,
     text: str | None = None,
     n_tokens: int = 51_200,
+    device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> PoleActivity:
     """
@@ -29,12 +30,13 @@ def measure_poles(
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text.
         n_tokens: Tokens to read, rounded up to whole batches.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         on_progress: Called with (batches done, batches in all).
 
     Raises:
         ConfigError: the SAE cannot be loaded, model or text are unknown, or the model overflows.
     """
-    subjects = open_subjects(folder, model_name=model_name, text=text)
+    subjects = open_subjects(folder, model_name=model_name, text=text, device=device)
     (sae,) = subjects.saes.values()
     batches, passes = subjects.batches(n_tokens), subjects.passes
     sums = PoleActivitySums(sae.cfg.d_sae)

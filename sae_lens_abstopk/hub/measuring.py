@@ -24,6 +24,7 @@ def measure(
     model_name: str | None = None,
     text: str | None = None,
     n_tokens: int = 51_200,
+    device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
     """
@@ -49,6 +50,7 @@ def measure(
             model_name=model_name,
             text=text,
             n_tokens=n_tokens,
+            device=device,
             on_progress=on_progress,
         )
         results |= found
@@ -62,9 +64,10 @@ def _measured_together(
     model_name: str | None,
     text: str | None,
     n_tokens: int,
+    device: str,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
-    subjects = open_subjects(folders, model_name=model_name, text=text)
+    subjects = open_subjects(folders, model_name=model_name, text=text, device=device)
     sums = {sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if is_signed(sae)}
 
     def observe(sae_id: str, codes: torch.Tensor, *_: torch.Tensor) -> None:

@@ -60,6 +60,7 @@ def publish(
     model_name: str | None = None,
     text: str | None = None,
     n_tokens: int = 51_200,
+    device: str = "auto",
     poles: Mapping[str, PoleActivity] | None = None,
     license: str | None = None,
     base_model: str | None = None,
@@ -85,9 +86,10 @@ def publish(
             or the one above, if it is of these weights.
         measure: Read some text now, for the canonical sign gauge, and for reconstruction and contexts where there are none; of
             folders alone.
-        model_name: Model to measure with instead of the one recorded; with ``measure`` alone, as the next two.
+        model_name: Model to measure with instead of the one recorded; with ``measure`` alone, as the next three.
         text: Dataset or file to measure on instead of the run's held-out text.
         n_tokens: Tokens to measure on.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         poles: Pole activity by SAE id, for the canonical sign gauge; one in the folder of an SAE is found.
         license: Licence of the weights, as the Hub spells it.
         base_model: Hub id of the model, where the metadata name a folder; the folder's name is kept as ``model_weights``
@@ -128,7 +130,7 @@ def publish(
             named = ModelCardData(license=license, base_model=base_model, library_name="saelens")
             _require_valid_card(f"---\n{named.to_yaml()}\n---\n", repo_id)
         measured, activity = measure_saes(
-            folders, model_name=model_name, text=text, n_tokens=n_tokens, on_progress=on_progress
+            folders, model_name=model_name, text=text, n_tokens=n_tokens, device=device, on_progress=on_progress
         )
         known, poles = with_measured(known, measured), activity | dict(poles or {})
     with TemporaryDirectory(prefix="abstopk-publish-") as temporary:

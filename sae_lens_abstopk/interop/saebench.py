@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from sae_lens import SAE
 
+from sae_lens_abstopk.config.checks import require_devices
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.sae_loading import load_sae
@@ -67,6 +68,7 @@ def run_saebench(
     tasks: str | Path | Sequence[str | Path] = (),
     n_tokens: int = 51_200,
     seed: int = 42,
+    device: str = "auto",
     on_eval: Callable[[str], None] | None = None,
 ) -> list[SaeBenchResult]:
     """
@@ -86,6 +88,7 @@ def run_saebench(
         tasks: One or several tasks whose texts replace SAEBench's data sets in sparse probing and TPP.
         n_tokens: Tokens for ``core``.
         seed: SAEBench's seed.
+        device: For the SAE and the model; ``"auto"`` takes CUDA where there is one, else the CPU.
         on_eval: Called with the name of each evaluation before it runs.
 
     Raises:
@@ -111,6 +114,7 @@ def run_saebench(
         own=own,
         n_tokens=n_tokens,
         seed=seed,
+        device=device,
     )
     out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -185,10 +189,12 @@ def _open(
     own: tuple[ClassSet, ...],
     n_tokens: int,
     seed: int,
+    device: str = "auto",
 ) -> BenchInput:
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
-    cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text)
+    cfg = evaluation_config(Path(source), sae, model_name=model_name, text=text, device=device)
+    require_devices(cfg)
     if reads_text:
         load_text(cfg, "all" if text else "held_out")  # what cannot be read is told before anything runs
     name = _name(source, sae)
