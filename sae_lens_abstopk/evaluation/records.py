@@ -161,6 +161,7 @@ def sae_task_record(probes: TaskProbes, W_dec: torch.Tensor) -> SAETaskRecord:
             name: ProbeRecord(
                 read=score.read,
                 auroc=Interval.of(score.auroc),
+                accuracy=Interval.of(score.accuracy),
                 train_auroc=score.train_auroc,
                 val_auroc=score.val_auroc,
             )

@@ -86,6 +86,9 @@ class ProbeRecord(Record):
 
     read: str = Field(description="Read position, chosen on val.")
     auroc: Interval
+    accuracy: Interval | None = Field(
+        default=None, description="At the threshold that is right most often on train; null in files that lack it."
+    )
     train_auroc: Number
     val_auroc: Number
 

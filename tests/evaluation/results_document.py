@@ -135,6 +135,7 @@ def _task(poles: tuple[str, str], saes: dict[str, str | None], draw: np.random.G
         return ProbeRecord(
             read="mean",
             auroc=_interval(value, 0.04),
+            accuracy=_interval(value - 0.05, 0.05),
             train_auroc=value + 0.01,
             val_auroc=value,
         )

@@ -125,7 +125,7 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
 
 
 def score(number: float) -> ProbeScore:
-    return ProbeScore(f"read {number}", number + 0.1, number + 0.2, estimate(number + 0.3))
+    return ProbeScore(f"read {number}", number + 0.1, number + 0.2, estimate(number + 0.3), estimate(number + 0.4))
 
 
 def code_probes(number: int) -> CodeProbes:
@@ -164,7 +164,8 @@ def test_each_number_of_a_probed_task_has_its_own_field() -> None:
         mean = sum(both) / len(both)
         assert record.read == " or ".join(score(number).read for number in both)
         assert (record.train_auroc, record.val_auroc) == pytest.approx((mean + 0.1, mean + 0.2))
-        assert record.auroc.value == pytest.approx(mean + 0.3)
+        assert record.accuracy is not None
+        assert (record.auroc.value, record.accuracy.value) == pytest.approx((mean + 0.3, mean + 0.4))
     assert found.latent.model_dump() == {
         "latent": 2,
         "orientation": -1,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap
+from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 
@@ -83,7 +83,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well one method tells the poles apart; everything but the last field is from train and val."""
+    """How well one method tells the poles apart; everything but the last two fields is from train and val."""
 
     read: str
     """Read position, chosen on val."""
@@ -92,6 +92,8 @@ class ProbeScore:
     """What the read position was chosen by."""
     auroc: Estimate
     """On test."""
+    accuracy: Estimate
+    """On test, at the threshold that is right most often on train."""
 
 
 def spread(values: Sequence[float]) -> Estimate:
@@ -107,6 +109,7 @@ def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
         train_auroc=float(np.mean([score.train_auroc for score in scores])),
         val_auroc=float(np.mean([score.val_auroc for score in scores])),
         auroc=spread([score.auroc.value for score in scores]),
+        accuracy=spread([score.accuracy.value for score in scores]),
     )
 
 
@@ -126,10 +129,29 @@ def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple
     split = data.split
     on_val = [auroc(candidate.score(split.val), data.of(split.val)) for candidate in candidates]
     best = int(np.argmax(on_val))
-    candidate = candidates[best]
+    candidate, labels = candidates[best], data.of(split.test)
+    on_train, on_test = candidate.score(split.train), candidate.score(split.test)
+    correct = (on_test > accuracy_threshold(on_train, data.of(split.train))) == (labels == 1)
     return candidate, ProbeScore(
         read=candidate.read,
-        train_auroc=auroc(candidate.score(split.train), data.of(split.train)),
+        train_auroc=auroc(on_train, data.of(split.train)),
         val_auroc=on_val[best],
-        auroc=data.on_test(ResampledAUROC(candidate.score(split.test), data.of(split.test))),
+        auroc=data.on_test(ResampledAUROC(on_test, labels)),
+        accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
     )
+
+
+def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]) -> float:
+    """
+    The threshold on ``scores`` [n] above which calling B is right most often, the lowest of equals.
+
+    It lies half-way between two scores, or is -inf or inf where it is best to call everything B or A.
+    """
+    order = np.argsort(scores, kind="stable")
+    ranked, is_b = scores[order].astype(np.float64), labels[order] == 1
+    # right answers with the threshold below all scores, then above each of them in turn
+    right = np.r_[0, np.cumsum(np.where(is_b, -1, 1))] + is_b.sum()
+    between = np.r_[True, ranked[1:] != ranked[:-1], True]  # equal scores are on one side
+    best = int(np.argmax(np.where(between, right, -1)))
+    edges = np.r_[-np.inf, (ranked[1:] + ranked[:-1]) / 2, np.inf]
+    return float(edges[best])

@@ -78,7 +78,7 @@ class TaskProber:
     Args:
         representations: Of the texts, by :func:`~.representations.represent`.
         labels: 0 (pole A) or 1 (pole B) of each text.
-        split: Rows of ``train``, ``val`` and ``test``. Latents and weights come from train; read positions
+        split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
             and penalties from val; test is measured on, once. Texts that the representations leave out are taken from
             all three.
         groups: Template or document of each text: parts must not share one, and intervals resample them.

@@ -1,6 +1,6 @@
-"""Tables about tasks: texts, AUROC of probes with their controls, pole coverage."""
+"""Tables about tasks: texts, AUROC of probes with their controls, accuracy, pole coverage."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sae_lens_abstopk.evaluation.probing.method_names import (
     BEST_COVERAGE,
@@ -19,7 +19,7 @@ def tasks_table(merged: MergedResults) -> ReportTable:
     """One row a task: what it consists of."""
     return ReportTable(
         title="Tasks",
-        columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "majority", "sha256"),
+        columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "sha256"),
         rows=tuple(
             (
                 task.name,
@@ -28,13 +28,12 @@ def tasks_table(merged: MergedResults) -> ReportTable:
                 task.record.licence,
                 " / ".join(f"{count:,}" for count in task.record.texts),
                 str(task.record.test_groups),
-                number(task.record.majority),
                 task.record.digest[:12],
             )
             for task in merged.tasks
         ),
-        note="texts: in train, val and test, which share no group (template or document). majority: accuracy of always "
-        f"naming the larger pole of test. sha256: of the texts.{''.join(map(_read_otherwise, merged.tasks))}",
+        note="texts: in train, val and test, which share no group (template or document). sha256: of the "
+        f"texts.{''.join(map(_read_otherwise, merged.tasks))}",
         labels=5,
     )
 
@@ -53,9 +52,7 @@ def _read_otherwise(task: MergedTask) -> str:
 def codes_table(merged: MergedResults) -> ReportTable:
     """AUROC of the probes on codes, one row a task and SAE."""
     methods = _methods(merged)
-    chosen = [SINGLE, PAIR, *(name for name in methods if name.endswith("-sparse"))]
-    # the largest k shows what the codes hold together; the smaller ones are in the plots and in the file
-    chosen = [name for name in (*chosen[:2], *chosen[-1:]) if name in methods]
+    chosen = _shown(methods)
     controls = [name for name in (SINGLE + PERMUTED, SINGLE + UNTRAINED) if name in methods]
     columns = list(dict.fromkeys((*chosen, *controls)))
     rows = tuple(
@@ -103,6 +100,23 @@ def activation_probes(task: MergedTask) -> Iterator[tuple[str, dict[str, ProbeRe
         yield from ((f"{task.name}, {sae}", probes) for sae, probes in found.items())
 
 
+def accuracy_table(merged: MergedResults) -> ReportTable:
+    """Accuracy of the probes, one row a task and SAE."""
+    shown = [*_shown(_methods(merged)), *ON_ACTIVATIONS]
+    rows = (
+        (task.name, sae, *(_accuracy(found.probes, name) for name in shown), number(task.record.majority))
+        for task in merged.tasks
+        for sae, found in task.saes.items()
+    )
+    return ReportTable(
+        title="Probes: accuracy on test",
+        columns=("task", "SAE", *shown, "majority"),
+        rows=tuple(row for row in rows if any(cell != "-" for cell in row[2:-1])),
+        note="Each at the threshold on its score that is right most often on train. majority: of always naming the larger pole.",
+        labels=2,
+    )
+
+
 def coverage_table(merged: MergedResults) -> ReportTable:
     """Pole coverage, one row a task and SAE."""
     controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
@@ -142,6 +156,17 @@ def coverage_table(merged: MergedResults) -> ReportTable:
         "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
         labels=2,
     )
+
+
+def _shown(methods: Sequence[str]) -> list[str]:
+    """Of the methods on codes: the largest k shows what they hold together; the smaller ones are in the plots and in the file."""
+    chosen = [SINGLE, PAIR, *(name for name in methods if name.endswith("-sparse"))]
+    return [name for name in (*chosen[:2], *chosen[-1:]) if name in methods]
+
+
+def _accuracy(probes: Mapping[str, ProbeRecord], name: str) -> str:
+    found = probes[name].accuracy if name in probes else None
+    return "-" if found is None else str(found)
 
 
 def _methods(merged: MergedResults) -> list[str]:

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.evaluation.probing.code_probes import Side, probe_codes
-from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
+from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, accuracy_threshold
 from sae_lens_abstopk.evaluation.probing.probe_task import PERMUTATIONS, TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
@@ -89,6 +89,7 @@ def test_every_method_tells_the_poles_apart_and_no_control_does(found: TaskProbe
             assert score.auroc.low - 0.05 < 0.5 < score.auroc.high + 0.05, name
         else:
             assert score.auroc.value > 0.99, name
+            assert score.accuracy.value > 0.97, name
     assert len(found.scores()) == 8 + 8 + 6
     assert (found.n, found.n_test_groups, found.majority) == ((360, 120, 120), 12, 0.5)
 
@@ -142,6 +143,10 @@ def test_numbers_on_each_part_are_scikit_learns() -> None:
     z, score = -data.codes["signed"][:, PLANTED], found.codes.single.score
     for part, value in zip(data.split, (score.train_auroc, score.val_auroc, score.auroc.value), strict=True):
         assert value == pytest.approx(roc_auc_score(data.labels[part], z[part]))
+    right = lambda part, t: ((z[part] > t) == data.labels[part]).mean()  # noqa: E731
+    threshold = max([-np.inf, *np.sort(z[train])], key=lambda t: right(train, t))
+    above = z[train][z[train] > threshold]
+    assert score.accuracy.value == right(test, (threshold + above.min()) / 2)
     mean, spread = data.x[train].mean(0), data.x[train].std(0)
     theirs = LogisticRegression(C=found.activations.dense.C, tol=1e-6)
     theirs.fit((data.x[train] - mean) / spread, data.labels[train])
@@ -296,6 +301,21 @@ def test_mistakes_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> N
         TaskProber(stored, asked["labels"], asked["split"], groups=asked["groups"]).probe(
             asked["sae_name"], untrained_name=asked.get("untrained_name")
         )
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "threshold"),
+    [
+        ([1, 2, 3, 4], [0, 0, 1, 1], 2.5),
+        ([4, 1, 3, 2], [1, 0, 1, 0], 2.5),
+        ([0, 0, 0, 5], [0, 1, 0, 1], 2.5),
+        ([1, 2], [1, 1], -np.inf),
+        ([1, 2], [0, 0], np.inf),
+        ([3, 3], [0, 1], -np.inf),
+    ],
+)
+def test_thresholds_lie_half_way_and_never_inside_a_tie(scores: list[int], labels: list[int], threshold: float) -> None:
+    assert accuracy_threshold(np.array(scores, dtype=np.float32), np.array(labels)) == threshold
 
 
 HOOK = "model.layers.2"

@@ -130,6 +130,9 @@ def test_the_numbers_of_the_markdown_are_those_of_the_document() -> None:
     assert cells[-2] == f"{permuted.value:.3f} ({permuted.low:.3f} to {permuted.high:.3f})", "a range, not an interval"
     cells = row(section(shown, "Probes on activations: AUROC on test"), "tense")
     assert cells[1:3] == [str(probes[of].auroc) for of in ("difference in means", "logistic regression")]
+    cells = row(section(shown, "Probes: accuracy on test"), "tense", "topk")
+    assert cells[2:4] == [str(probes[name].accuracy) for name in ("single latent", "pair")]
+    assert cells[-2:] == [str(probes["logistic regression"].accuracy), "0.500"]
     covered = document.tasks["tense"].saes["topk"]
     cells = row(section(shown, "Pole coverage on test"), "tense", "topk")
     assert cells[2:5] == [str(each.coverage) for each in (covered.latent, covered.best_coverage, covered.pair)]
