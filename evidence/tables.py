@@ -232,7 +232,10 @@ def tuning_table() -> str:
 def summary(lines: Sequence[Line], study: Mapping[str, Any]) -> str:
     """The main result for the README: FVU of the summarised variants at the main layer, the least first."""
     main, rates = study["main"], chosen_rates(study)
-    found, narrow = (by_variant(lines, **{**main, "expansion": expansion}) for expansion in (main["expansion"], 1))
+    found, narrow, twice = (
+        by_variant(lines, **{**main, "expansion": expansion}) for expansion in (main["expansion"], 1, 2)
+    )
+    narrow |= {f"{name}_2F": seeds for name, seeds in twice.items() if name in narrow}
     fvu = {name: mean(COLUMNS["FVU"][0](found[name])) for name in SUMMARISED if name in found}
     if not fvu:
         return "Nothing is recorded yet."
