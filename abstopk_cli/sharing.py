@@ -173,6 +173,12 @@ def publish(
             console.print(f"{repo} at {done.commit}: {len(done.changed)} files in one commit", soft_wrap=True)
         else:
             console.print(f"{repo} at {done.commit} has all of this already", soft_wrap=True)
+        if done.as_trained:
+            console.print(
+                f"{', '.join(done.as_trained)}: which side of a latent is positive is as training left it, another with every seed; "
+                "--measure makes it the side with more energy",
+                soft_wrap=True,
+            )
 
 
 @app.command()

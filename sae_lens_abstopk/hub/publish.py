@@ -46,6 +46,8 @@ class Published:
     """Paths that this commit wrote; none where all was there already."""
     files: dict[str, PublishedFile]
     """Every file of these SAEs, the card and the manifest, by path."""
+    as_trained: tuple[str, ...]
+    """Signed SAEs whose positive sides are as training left them, by id, without mirrors."""
 
 
 def publish(
@@ -140,7 +142,7 @@ def publish(
         if dry_run_folder is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
             shutil.copytree(folder, dry_run_folder, dirs_exist_ok=True)
-            return Published(repo_id, revision, None, tuple(paths), _files(staged, folder))
+            return Published(repo_id, revision, None, tuple(paths), _files(staged, folder), staged.as_trained)
         remote = Remote.find(repo_id, revision, private=private)
         before = _manifest_at(remote)
         staged = _with_earlier_results(staged, before)
@@ -163,7 +165,7 @@ def publish(
         if changed or gone:
             message = f"Publish {', '.join(staged.saes)}"
             commit = remote.commit_files({path: paths[path] for path in changed}, gone, message)
-        return Published(repo_id, revision, commit, tuple(changed), _files(staged, folder))
+        return Published(repo_id, revision, commit, tuple(changed), _files(staged, folder), staged.as_trained)
 
 
 def _require_publishable(

@@ -31,7 +31,7 @@ from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
 from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.poles import pole_statistics
-from sae_lens_abstopk.saes.signed import is_signed, signed_latents
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES, is_signed, signed_latents
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # of the metadata, what the card and the manifest repeat
@@ -67,6 +67,15 @@ class Staged(NamedTuple):
     """By SAE id."""
     paths: dict[str, Path]
     """Files by path in the repository."""
+
+    @property
+    def as_trained(self) -> tuple[str, ...]:
+        """Signed SAEs that no activity was known of, so that their signs are as training left them, by id."""
+        return tuple(
+            sae_id
+            for sae_id, sae in self.saes.items()
+            if sae.architecture in SIGNED_ARCHITECTURES and sae.gauge == "as trained"
+        )
 
 
 def stage(

@@ -277,6 +277,7 @@ def test_a_dry_run_writes_the_release_and_asks_nothing_of_the_hub(hub: HubServer
     assert re.search(r"someone/signed-saes  \d+\.\d kB", done.output)
     assert re.search(r"sae_weights\.safetensors  \d\.\d kB", done.output)
     assert "nothing was sent" in done.output
+    assert "signed_jumprelu: which side of a latent is positive is as training left it" in done.output
     assert SAE.load_from_disk(tmp_path / "release" / "signed_jumprelu_mirror").cfg.architecture() == "jumprelu"
     again = invoke("publish", str(folder), "--repo", REPO, "--dry-run", "--out", str(tmp_path / "release"))
     assert again.exit_code == 2
