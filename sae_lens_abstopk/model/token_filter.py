@@ -10,6 +10,9 @@ from sae_lens.util import get_special_token_ids
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.one_or_more import one_or_more
 
+# multiples of the median norm that an ordinary token does not have
+MASSIVE = 20
+
 
 class TokenSelection(NamedTuple):
     """Which tokens an SAE was trained on, as far as its metadata tell without a tokenizer; its norm limit apart."""
@@ -127,3 +130,16 @@ def require_finite(x: torch.Tensor, hook_name: str) -> None:
             f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or infinite, as "
             "in float16, which overflows; load the model in bfloat16 or float32."
         )
+
+
+def told_of_massive_norms(x: torch.Tensor) -> str | None:
+    """A sentence on massive activations among ``x`` [n, d_in], which are meant to be left out; None where there are none."""
+    norms = x.float().norm(dim=1)
+    massive = int((norms > MASSIVE * norms.median()).sum())
+    if not massive:
+        return None
+    return (
+        f"{massive:,} of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the median. Such "
+        "tokens dominate the loss and FVU, and win most of the latents of a batch; leave them out as the presets do: "
+        "seqpos_slice=[1,null] exclude_special_tokens=true max_norm_multiple=10"
+    )

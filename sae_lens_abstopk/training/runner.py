@@ -20,6 +20,7 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.text import load_text
+from sae_lens_abstopk.model.token_filter import told_of_massive_norms
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.load_note import write_load_note
@@ -263,6 +264,8 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             while first.n_training_steps < cfg.total_training_steps:
                 batch = next(self.batches).to(cfg.device)
                 step = first.n_training_steps + 1
+                if step == 1 and (massive := told_of_massive_norms(batch)):
+                    self._say(massive)
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)
                 logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0

@@ -164,6 +164,25 @@ def test_a_folder_with_a_run_in_it_is_not_written_over(raw_config: dict[str, Any
     assert (folder / "metrics.csv").read_text() == "precious"
 
 
+@pytest.mark.parametrize(("of_position_0", "told"), [(1.0, ""), (100.0, "of the first 64 activations are massive")])
+def test_a_run_that_trains_on_massive_activations_says_so_once(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, of_position_0: float, told: str
+) -> None:
+    output, check = io.StringIO(), runner_module.check_activations
+
+    def with_hook(model: Any, cfg: Any) -> None:
+        scale = torch.ones(cfg.context_size, 1)
+        scale[0] = of_position_0
+        model.model.get_input_embeddings().register_forward_hook(lambda _, __, out: out * scale[: out.shape[1]])
+        check(model, cfg)
+
+    monkeypatch.setattr(runner_module, "check_activations", with_hook)
+    raw_config |= {"max_norm_multiple": None, "seqpos_slice": [None], "perf_log_freq": 0}
+    train(build_config(raw_config), console=Console(file=output, width=500))
+    said = [line for line in output.getvalue().splitlines() if "massive" in line]
+    assert (told in said[0] and len(said) == 1) if told else not said
+
+
 def test_a_run_makes_one_store_and_is_freed_when_it_is_done(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
