@@ -113,7 +113,7 @@ def _footnote(inspection: Inspection) -> str:
     saved = ", ".join(f"{name} as {sae.architecture}" for name, sae in inspection.results.saes.items())
     return (
         f"{found.n_tokens:,} kept tokens of {text}{loss_tokens}. Saved: {saved}. recov.: Loss Recovered against zero and "
-        "mean ablation. dead: latents that fired on neither side in these tokens. dead poles: share of live latents "
+        "mean ablation. dead: latents that fired on neither side in these tokens (more would find fewer). dead poles: share of live latents "
         "whose weaker side holds under 1 % of their firings. weaker side: share of a latent's firings that it holds, mean over live latents, "
         "at most 0.5."
     )

@@ -17,6 +17,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     rows = []
     models, hooks = {sae.model for sae in merged.saes}, {sae.hook for sae in merged.saes}
     texts = {sae.measured_on for sae in merged.saes}
+    lengths = {sae.record.training.get("training_tokens") for sae in merged.saes}
     for sae in merged.saes:
         found = sae.reconstruction
         if found is None:
@@ -29,6 +30,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
                 sae.model if len(models) > 1 else "-",
                 sae.hook if len(hooks) > 1 else "-",
                 sae.measured_on if len(texts) > 1 else "-",
+                _count(sae.record.training.get("training_tokens")) if len(lengths) > 1 else "-",
                 f"{sae.record.d_sae:,}",
                 number(found.l0, 1),
                 number(found.fvu, 4),
@@ -47,12 +49,12 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     return ReportTable(
         title="By SAE",
         columns=(
-            *("SAE", "saved as", "model", "hook", "text", "latents", "L0", "FVU", "nMSE", "cosine"),
+            *("SAE", "saved as", "model", "hook", "text", "training tokens", "latents", "L0", "FVU", "nMSE", "cosine"),
             *("recovered, zero", "recovered, mean", "KL", "dead", "dead poles", "two-sidedness"),
         ),
         rows=tuple(rows),
         note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
-        "tokens. dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
+        "tokens (more would find fewer). dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
         "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites. "
         "Neither is shown of an SAE that fires on one side only.",
         labels=2,
@@ -67,6 +69,10 @@ def _loss_note(predicted: Sequence[int]) -> str:
         f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} predicted tokens{few}. KL: "
         "nats a predicted token. "
     )
+
+
+def _count(n: int | None) -> str:
+    return "unknown" if n is None else f"{n:,}"
 
 
 def _counts(counts: Sequence[int]) -> str:
