@@ -1,5 +1,6 @@
 """The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
 
+import math
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields
@@ -64,6 +65,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             keys that differ from `sae`).
         target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae` or that
             of a companion); its L0 or L1 coefficient is only where the correction starts. The thresholds of JumpReLU are scaled too.
+        lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name (`sae` or that of a companion); 1 by default.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
@@ -94,6 +96,7 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     activation_cache: str | None = None
     companions: dict[str, TrainingSAEConfig] = field(default_factory=dict)
     target_l0: dict[str, float] = field(default_factory=dict)
+    lr_multiples: dict[str, float] = field(default_factory=dict)
     perf_log_freq: int = 1000
     perf_tokens: int = 16_384
     checkpoint_freq: int = 5000
@@ -158,9 +161,13 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             )
         if all(isinstance(sae, SignedTrainingSAEConfig) for sae in self.all_saes.values()):
             require_default(self, "b_dec_init_method", "sae.b_dec_init_method is what a signed SAE is centred by")
+        for key in ("target_l0", "lr_multiples"):
+            for name in getattr(self, key).keys() - self.all_saes:
+                raise ConfigError(f"{key} names {name!r}, which is not trained; SAEs: {', '.join(self.all_saes)}.")
+        for name, multiple in self.lr_multiples.items():
+            if not 0 < multiple < math.inf:
+                raise ConfigError(f"lr_multiples.{name}={multiple!r} must be above 0 and finite.")
         for name, target in self.target_l0.items():
-            if name not in self.all_saes:
-                raise ConfigError(f"target_l0 names {name!r}, which is not trained; SAEs: {', '.join(self.all_saes)}.")
             sae = self.all_saes[name]
             if sparsity_coefficient(sae) is None:
                 raise ConfigError(

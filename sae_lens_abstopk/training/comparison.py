@@ -1,6 +1,7 @@
 """Comparisons: several variants trained in one pass over the same activations, for several k and seeds."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,7 +24,7 @@ from sae_lens_abstopk.yaml_files import data_folder, read_yaml, shipped_file, ya
 FILE_KEYS = {"config", "k", "seeds", "variants", "suite"}
 OF_ALL_VARIANTS = {"k", "k_fraction", "target_l0"}
 """Keys of an SAE that a variant has no value of its own for."""
-VARIANT_KEYS = {"times_wider"}
+VARIANT_KEYS = {"times_wider", "lr_multiple"}
 """Keys of a variant that are not keys of its SAE."""
 SIZE_KEYS = ("d_in", "d_sae", "expansion_factor")
 """What the variants take from the SAE of the config."""
@@ -31,6 +32,7 @@ ELSEWHERE = {
     "seed": "change seeds in {path}",
     "companions": "change variants in {path}",
     "target_l0": "change k in {path}, which is the target too",
+    "lr_multiples": "change variants.NAME.lr_multiple in {path}",
     "resume_allows_changes": "all runs of it have the same settings; for others take another folder (--out)",
     "output_path": "name the folder of all runs with --out",
 }
@@ -118,7 +120,7 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     config = named_config(raw["config"], path)
     # an SAE that is not signed beside that of the config, whatever it is, gives b_dec_init_method an effect
     unsigned = "companions={unsigned: {architecture: standard}}"
-    base = load_config(config, [*overrides, unsigned, "target_l0={}"])
+    base = load_config(config, [*overrides, unsigned, "target_l0={}", "lr_multiples={}"])
     if base.from_pretrained_path is not None:
         raise ConfigError(
             f"{path}: from_pretrained_path={base.from_pretrained_path!r} holds the weights of one variant, and the others would "
@@ -185,7 +187,8 @@ def variants_as_overrides(
     Changes to the config ``base`` that make it train ``variants`` at an L0 of ``k``, all in one pass.
 
     Args:
-        variants: SAE keys of each variant, by name; ``times_wider`` multiplies the base's ``d_sae``.
+        variants: SAE keys of each variant, by name; ``times_wider`` multiplies the base's ``d_sae``,
+            ``lr_multiple`` its ``lr``.
         base: Gives ``d_in`` and ``d_sae``.
         k: See :func:`load_comparison`.
         where: What errors name as the place.
@@ -193,12 +196,15 @@ def variants_as_overrides(
     Raises:
         ConfigError: a variant is not understood.
     """
-    saes, targets = {}, {}
+    saes, targets, rates = {}, {}, {}
     for name, options in variants.items():
-        wider = options.get("times_wider", 1)
-        if isinstance(wider, bool) or not isinstance(wider, int | float) or wider <= 0:
-            raise ConfigError(f"{where}: variants.{name}.times_wider={wider!r} must be a number above 0.")
-        section = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * wider)}
+        for key in VARIANT_KEYS & options.keys():
+            factor = options[key]
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+                raise ConfigError(f"{where}: variants.{name}.{key}={factor!r} must be a number above 0.")
+        if "lr_multiple" in options:
+            rates[name] = options["lr_multiple"]
+        section = {"d_in": base.sae.d_in, "d_sae": round(base.sae.d_sae * options.get("times_wider", 1))}
         section |= {key: value for key, value in options.items() if key not in VARIANT_KEYS}
         if given := OF_ALL_VARIANTS & options.keys():
             raise ConfigError(
@@ -227,11 +233,15 @@ def variants_as_overrides(
         saes[name] = section
     first, *others = saes
     companions = {name: {"remove": sorted(saes[first]), **saes[name]} for name in others}
-    named = {"sae" if name == first else name: target for name, target in targets.items()}
+
+    def by_sae(values: Mapping[str, float]) -> str:
+        return json.dumps({"sae" if name == first else name: value for name, value in values.items()})
+
     return [
         f"sae={json.dumps(saes[first])}",
         f"companions={json.dumps(companions)}",
-        f"target_l0={json.dumps(named)}",
+        f"target_l0={by_sae(targets)}",
+        f"lr_multiples={by_sae(rates)}",
         # each signed SAE has its own
         *(["b_dec_init_method=mean"] if all("b_dec_init_method" in section for section in saes.values()) else []),
     ]

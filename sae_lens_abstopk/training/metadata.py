@@ -11,7 +11,7 @@ from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import sae_folder
 
-OWN = ("training_architecture", "training_architecture_details", "label", "variant")
+OWN = ("training_architecture", "training_architecture_details", "label", "variant", "lr")
 """Metadata that each SAE has for itself."""
 
 
@@ -31,13 +31,13 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_n
     common.held_out_every = cfg.held_out_every
     common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
     common.train_batch_size_tokens = cfg.train_batch_size_tokens
-    common.lr = cfg.lr
     common.seed = cfg.seed
     for name, sae in saes.items():
         for key, value in common.items():
             if key not in OWN:
                 sae.cfg.metadata[key] = value
         sae.cfg.metadata.label = name
+        sae.cfg.metadata.lr = cfg.lr * cfg.lr_multiples.get(name, 1)
     architecture = saes["sae"].cfg.architecture().removeprefix("sparse_")
     # a companion may have the name of the architecture
     common.label = common.variant or ("sae" if architecture in saes else architecture)

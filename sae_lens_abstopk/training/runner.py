@@ -179,7 +179,9 @@ class TrainingRun(LanguageModelSAETrainingRunner):
 
     def _prepare(self) -> None:
         cfg = self.cfg
-        self.trainers = {name: new_trainer(self.cfg, sae, self.activations_store) for name, sae in self.saes.items()}
+        self.trainers = {
+            name: new_trainer(self.cfg, name, sae, self.activations_store) for name, sae in self.saes.items()
+        }
         self.controllers = {
             name: L0Controller(self.trainers[name], target, cfg.total_training_steps)
             for name, target in cfg.target_l0.items()

@@ -1,6 +1,7 @@
 """An SAE and its trainer, new, as a run makes them."""
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from sae_lens_abstopk.training.distributed import RankTrainer
 from sae_lens_abstopk.training.inference_start import is_for_inference, start_from
 
 
-def new_trainer(cfg: TrainingConfig, sae: TrainingSAE[Any], data: DataProvider) -> SAETrainer[Any, Any]:
-    """The trainer of one SAE of a run: SAELens's, or that of one of several ranks."""
+def new_trainer(cfg: TrainingConfig, name: str, sae: TrainingSAE[Any], data: DataProvider) -> SAETrainer[Any, Any]:
+    """The trainer of the SAE ``name`` of a run: SAELens's, or that of one of several ranks."""
     kind = SAETrainer if n_ranks() == 1 else RankTrainer
-    trainer = kind(cfg=cfg.to_sae_trainer_config(), sae=sae, data_provider=data)
+    of_run, multiple = cfg.to_sae_trainer_config(), cfg.lr_multiples.get(name, 1)
+    own = replace(of_run, lr=of_run.lr * multiple, lr_end=of_run.lr_end and of_run.lr_end * multiple)
+    trainer = kind(cfg=own, sae=sae, data_provider=data)
     if cfg.compile_sae:
         compiled = torch.compile(sae.training_forward_pass, mode=cfg.sae_compilation_mode)
         sae.training_forward_pass = compiled  # type: ignore[method-assign]

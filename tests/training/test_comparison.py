@@ -120,6 +120,7 @@ def test_a_bad_comparison_is_refused_before_anything_is_trained(
         ("companions={}", "change variants in "),
         ("companions.topk.k=3", "change variants in "),
         ("target_l0.standard=7", "change k in "),
+        ("lr_multiples.standard=2", r"change variants\.NAME\.lr_multiple in "),
         ("output_path=elsewhere", "--out"),
         ("resume_allows_changes=[lr]", "all runs of it have the same settings"),
     ],
@@ -136,6 +137,12 @@ def test_the_size_of_all_variants_can_be_overridden(raw_config: dict[str, Any], 
         comparison = load_comparison(written(raw_config, tmp_path), [override, "lr=1e-4"], out=tmp_path / "runs")
         assert comparison.runs[0].config.sae.d_sae == d_sae
         assert comparison.runs[0].config.lr == 1e-4
+
+
+def test_a_variant_may_have_a_multiple_of_the_rate(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    variants = {"signed": {"lr_multiple": 0.5}, "relu": {"architecture": "standard", "lr_multiple": 2}, "topk": {}}
+    (run, *_) = load_comparison(written(raw_config, tmp_path, variants=variants), ["lr=1e-4"], out=tmp_path / "r").runs
+    assert (run.config.lr, run.config.lr_multiples) == (1e-4, {"sae": 0.5, "relu": 2})
 
 
 def test_all_variants_are_centred_in_one_way(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -254,17 +261,19 @@ def test_in_training_the_coefficient_moves_towards_the_target(
 
 
 @pytest.mark.parametrize(
-    ("target", "message"),
+    ("key", "of_saes", "message"),
     [
-        ({"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
-        ({"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
+        ("target_l0", {"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
+        ("target_l0", {"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
+        ("lr_multiples", {"nobody": 3.0}, "lr_multiples names 'nobody', which is not trained; SAEs: sae"),
+        ("lr_multiples", {"sae": 0.0}, r"lr_multiples\.sae=0\.0 must be above 0 and finite"),
     ],
 )
-def test_a_target_that_cannot_be_steered_to_is_refused(
-    raw_config: dict[str, Any], target: dict[str, float], message: str
+def test_a_target_or_a_rate_that_no_sae_can_have_is_refused(
+    raw_config: dict[str, Any], key: str, of_saes: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_config(raw_config | {"target_l0": target})
+        build_config(raw_config | {key: of_saes})
 
 
 def test_a_warm_up_that_never_ends_leaves_the_coefficient_that_was_reached(

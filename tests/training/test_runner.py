@@ -104,6 +104,25 @@ def test_companions_see_the_same_activations_as_a_run_of_their_own(raw_config: d
     assert rows(together.folders["topk"])[0]["fvu"] != rows(together.folders["sae"])[0]["fvu"]
 
 
+@pytest.mark.parametrize("schedule", [{}, {"lr_decay_steps": 3, "lr_end": 2e-4}])
+def test_an_sae_with_a_multiple_of_the_rate_trains_as_one_alone_at_that_rate(
+    raw_config: dict[str, Any], tmp_path: Path, schedule: dict[str, Any]
+) -> None:
+    companions = {"topk": {"architecture": "topk"}, "faster": {"architecture": "topk"}}
+    raw_config |= {"companions": companions, "lr_multiples": {"faster": 2.0}, "perf_log_freq": 0} | schedule
+    together = train(build_config(raw_config), console=QUIET)
+    alone = raw_config | {"companions": {}, "lr_multiples": {}, "output_path": str(tmp_path / "alone"), "lr": 2e-3}
+    alone |= {key: 2 * value for key, value in schedule.items() if key == "lr_end"}
+    alone["sae"] = {**raw_config["sae"], "architecture": "topk"}
+    single = train(build_config(alone), console=QUIET)
+    assert torch.equal(together.saes["faster"].W_dec, single.saes["sae"].W_dec)
+    assert not torch.equal(together.saes["topk"].W_dec, together.saes["faster"].W_dec)
+    told = {name: sae.cfg.metadata.lr for name, sae in together.saes.items()}
+    assert told == {"sae": 1e-3, "topk": 1e-3, "faster": 2e-3}
+    table = rows(together.folders["faster"])
+    assert [row["learning_rate"] for row in table] == [row["learning_rate"] for row in rows(single.folders["sae"])]
+
+
 @pytest.mark.parametrize("normalisation", ["expected_average_only_in", "covariance_whitening"])
 def test_the_saved_weights_do_on_raw_activations_what_the_last_measurement_says(
     raw_config: dict[str, Any], normalisation: str
