@@ -11,7 +11,6 @@ from abstopk_cli.app import Device, Model, NewFolder, Text, app, errors_as_sente
 
 @app.command()
 def mirror(
-    context: typer.Context,
     sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
     out: NewFolder,
     prune_dead_poles: Annotated[
@@ -19,7 +18,9 @@ def mirror(
     ] = False,
     model: Model = None,
     text: Text = None,
-    device: Device = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="Where the model runs, auto by default.", show_default=False)
+    ] = None,
     tokens: Annotated[
         int | None, typer.Option(help="Tokens to count firings on, 51,200 by default.", min=1, show_default=False)
     ] = None,
@@ -29,8 +30,6 @@ def mirror(
         from sae_lens_abstopk.mirror_folder import mirror_folder
         from sae_lens_abstopk.training.progress import passes_bar
 
-        if not prune_dead_poles:
-            refuse_without("--prune-dead-poles", "device", context=context)
         with passes_bar(console, "counting firings") as on_progress:
             made = mirror_folder(
                 sae,

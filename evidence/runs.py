@@ -119,6 +119,7 @@ def config_of(
     if rate := rate_of(run.variant, study, rates):
         overrides.append(f"lr={rate}")
     options = study["variants"][run.variant]
+    assert "lr_multiple" not in options, "rates come from tune.py"
     base = load_config(source, overrides)
     overrides.append(f"output_path={work / 'saes' / f'{run.name}_lr{base.lr:g}'}")
     return load_config(

@@ -89,7 +89,7 @@ def evaluation_config(
         if not {"sae", "hook_name"} <= raw.keys():  # of another tool
             continue
         # what no evaluation reads may be refused by now, where the run is an older one
-        unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger", "target_l0"}
+        unread = {*WITHOUT_EFFECT, "b_dec_init_method", "dtype", "logger", "lr_multiples", "target_l0"}
         raw = {key: value for key, value in raw.items() if key not in unread}
         raw |= {"resume_from_checkpoint": None, "shuffle": False, "perf_log_freq": 0}
         # only its width is looked at, and its architecture may be one that is registered nowhere by now

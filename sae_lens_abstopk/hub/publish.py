@@ -118,8 +118,8 @@ def publish(
         raise ConfigError(
             f"measure=True needs folders, and {in_memory} is in memory; save it and give the folder, or poles=."
         )
-    if not measure and (model_name is not None or text is not None):
-        raise ConfigError("model_name and text say what is measured on; add measure=True, or leave them out.")
+    if not measure and (model_name is not None or text is not None or device != "auto"):
+        raise ConfigError("model_name, text and device say what is measured on; add measure=True, or leave them out.")
     _require_room(saes, with_mirror=with_mirror)
     known = {} if results else results_beside(folders)
     for path in one_or_more(results or ()):

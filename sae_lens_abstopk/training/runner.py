@@ -239,13 +239,15 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         loggers: list[MetricLogger] = [CsvLogger(self.folder(name) / METRICS_FILENAME)]
         if not self.console.is_terminal:
             loggers.append(ConsoleLogger(self.console, self.label(name), self.cfg.total_training_steps))
+        own = self.trainers[name].cfg
+        config = self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}, "lr_multiples": {}}
         loggers += open_trackers(
             self.cfg.logger,
             self.label(name),
             self.folder(name),
             several=len(self.saes) > 1,
             first_step=self.trainers[name].n_training_steps + 1,
-            config=self.cfg.to_dict() | {"sae": self.saes[name].cfg.to_dict(), "companions": {}},
+            config=config | {"lr": own.lr, "lr_end": own.lr_end},
             warn=self._say,
         )
         return Loggers(loggers, self._say)
@@ -266,7 +268,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
             while first.n_training_steps < cfg.total_training_steps:
                 batch = next(self.batches).to(cfg.device)
                 step = first.n_training_steps + 1
-                if step == 1 and (massive := told_of_massive_norms(batch)):
+                if step == 1 and (massive := told_of_massive_norms(batch, cfg)):
                     self._say(massive)
                 last = step == cfg.total_training_steps
                 measures = self._measures_loss(step, last)

@@ -57,8 +57,10 @@ def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], text
 
 def test_the_paper_sweep_covers_its_models_layers_and_variants() -> None:
     runs = load_sweep("paper")
-    assert len(runs) == 4 * 2 * (8 + 2)
+    assert len(runs) == 4 * 2 * 8
     layers = {run.config(Path("x")).hook_name for run in runs if run.source == "qwen3-4b/topk"}
     assert layers == {"model.layers.18", "model.layers.20"}
-    widths = [run.config(Path("x")).sae.d_sae for run in runs if run.source == "gpt2/batchtopk"]
-    assert sorted(widths) == [16 * 768, 16 * 768, 32 * 768, 32 * 768], "BatchTopK with F and with 2F latents"
+    wide = load_sweep("paper-2F")
+    assert len(wide) == 4 * 2 * 2
+    widths = {run.config(Path("x")).sae.d_sae for run in (*runs, *wide) if run.source == "gpt2/batchtopk"}
+    assert widths == {16 * 768, 32 * 768}, "BatchTopK with F and with 2F latents"

@@ -162,7 +162,12 @@ def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
 def test_a_run_of_a_config_that_is_refused_today_can_still_be_measured(folders: list[Path], texts: Path) -> None:
     path = folders[0] / "config.yaml"
     written = yaml.safe_load(path.read_text())
-    refused = {"dtype": "bfloat16", "dead_feature_threshold": 1e-6, "target_l0": {"sae": 5.0}}
+    refused = {
+        "dtype": "bfloat16",
+        "dead_feature_threshold": 1e-6,
+        "target_l0": {"sae": 5.0},
+        "lr_multiples": {"topk": 2},
+    }
     path.write_text(yaml.safe_dump(written | refused))
     assert inspect_saes(folders, n_tokens=128).results.held_out
     # nor are cached activations read, which may have been deleted since

@@ -96,7 +96,7 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     an_sae("abstopk").save_model(folder)  # other weights
     with pytest.raises(ConfigError, match="measure=True needs folders, and mine is in memory"):
         publish({"mine": an_sae()}, REPO, measure=True, dry_run_folder="memory")
-    with pytest.raises(ConfigError, match="model_name and text say what is measured on; add measure=True"):
+    with pytest.raises(ConfigError, match="model_name, text and device say what is measured on; add measure=True"):
         publish({"layer3": folder}, REPO, text="other.jsonl", dry_run_folder="unmeasured")
     with monkeypatch.context() as small:
         small.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))

@@ -32,6 +32,7 @@ JUMPRELU = {"architecture": "jumprelu", "l0_coefficient": 1.0}
             "sae": {"architecture": "batch_abstopk"},
             "companions": {"relu": RELU, "jumprelu": JUMPRELU, "topk": {"architecture": "batchtopk"}},
             "target_l0": {"jumprelu": 8.0, "relu": 30.0},
+            "lr_multiples": {"relu": 2.0},
             "lr_scheduler_name": "cosineannealing",
             "lr_warm_up_steps": 4,
             "dead_feature_window": 2,

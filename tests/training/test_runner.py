@@ -104,7 +104,7 @@ def test_companions_see_the_same_activations_as_a_run_of_their_own(raw_config: d
     assert rows(together.folders["topk"])[0]["fvu"] != rows(together.folders["sae"])[0]["fvu"]
 
 
-@pytest.mark.parametrize("schedule", [{}, {"lr_decay_steps": 3, "lr_end": 2e-4}])
+@pytest.mark.parametrize("schedule", [{}, {"lr_scheduler_name": "cosineannealing", "lr_end": 2e-4}])
 def test_an_sae_with_a_multiple_of_the_rate_trains_as_one_alone_at_that_rate(
     raw_config: dict[str, Any], tmp_path: Path, schedule: dict[str, Any]
 ) -> None:
@@ -200,6 +200,9 @@ def test_a_run_that_trains_on_massive_activations_says_so_once(
     train(build_config(raw_config), console=Console(file=output, width=500))
     said = [line for line in output.getvalue().splitlines() if "massive" in line]
     assert (told in said[0] and len(said) == 1) if told else not said
+    if told:
+        lacking = "max_norm_multiple=10 'seqpos_slice=[1,null]' exclude_special_tokens=true"
+        assert said[0].endswith(f"leave them out as the presets do: {lacking}")
 
 
 def test_a_run_makes_one_store_and_is_freed_when_it_is_done(

@@ -23,6 +23,7 @@ from sae_lens_abstopk.evaluation.results import (
 T = TypeVar("T")
 OF_K = re.compile(r" k=[\d.e+]+$")
 """What `abstopk compare` puts at the end of a group."""
+ACCURACY = {"probes": {"__all__": {"accuracy"}}}
 SAME_FOR_SEEDS = ("lr", "training_tokens", "train_batch_size_tokens")
 """What is the same for SAEs that are seeds of one variant."""
 
@@ -185,7 +186,8 @@ def _conflict(results: Sequence[Results], name: str) -> bool:
         for task, record in document.tasks.items():
             identity = (*_task_identity(document, record), task)
             if name in record.saes:
-                measured[("probing", *identity)] = record.saes[name].model_dump_json()
+                # some files lack the accuracy of the same probes
+                measured[("probing", *identity)] = record.saes[name].model_dump_json(exclude=ACCURACY)
             if name in document.steering.get(task, {}):
                 measured[("steering", *identity)] = document.steering[task][name].model_dump_json()
         if any(found.setdefault(key, value) != value for key, value in measured.items()):
@@ -254,9 +256,12 @@ def _merged_tasks(
             known = records.setdefault(name, record)
             if known.pca is None and record.pca is not None:
                 records[name] = known.model_copy(update={"pca": record.pca})
-            saes.setdefault(name, {}).update({of_saes[sae]: found for sae, found in record.saes.items()})
-            found = document.steering.get(task, {})
-            steering.setdefault(name, {}).update({of_saes[sae]: measured for sae, measured in found.items()})
+            of_task = saes.setdefault(name, {})
+            for sae, found in record.saes.items():
+                if of_saes[sae] not in of_task or any(probe.accuracy is not None for probe in found.probes.values()):
+                    of_task[of_saes[sae]] = found
+            steered = document.steering.get(task, {})
+            steering.setdefault(name, {}).update({of_saes[sae]: measured for sae, measured in steered.items()})
     for name, record in records.items():
         yield MergedTask(name=name, record=record, saes=saes[name], steering=steering[name])
 

@@ -17,7 +17,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
     rows = []
     models, hooks = {sae.model for sae in merged.saes}, {sae.hook for sae in merged.saes}
     texts = {sae.measured_on for sae in merged.saes}
-    lengths = {sae.record.training.get("training_tokens") for sae in merged.saes}
+    lengths = {_trained_on(sae) for sae in merged.saes if sae.reconstruction}
     for sae in merged.saes:
         found = sae.reconstruction
         if found is None:
@@ -30,7 +30,7 @@ def reconstruction_table(merged: MergedResults) -> ReportTable:
                 sae.model if len(models) > 1 else "-",
                 sae.hook if len(hooks) > 1 else "-",
                 sae.measured_on if len(texts) > 1 else "-",
-                _count(sae.record.training.get("training_tokens")) if len(lengths) > 1 else "-",
+                _trained_on(sae) if len(lengths) > 1 else "-",
                 f"{sae.record.d_sae:,}",
                 number(found.l0, 1),
                 number(found.fvu, 4),
@@ -71,8 +71,10 @@ def _loss_note(predicted: Sequence[int]) -> str:
     )
 
 
-def _count(n: int | None) -> str:
-    return "unknown" if n is None else f"{n:,}"
+def _trained_on(sae: MergedSAE) -> str:
+    """Tokens; what the metadata of an SAE from elsewhere hold may be no number."""
+    n = sae.record.training.get("training_tokens")
+    return f"{n:,}" if isinstance(n, int) else "unknown" if n is None else str(n)
 
 
 def _counts(counts: Sequence[int]) -> str:

@@ -19,7 +19,7 @@ def tasks_table(merged: MergedResults) -> ReportTable:
     """One row a task: what it consists of."""
     return ReportTable(
         title="Tasks",
-        columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "sha256"),
+        columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "majority", "sha256"),
         rows=tuple(
             (
                 task.name,
@@ -28,12 +28,13 @@ def tasks_table(merged: MergedResults) -> ReportTable:
                 task.record.licence,
                 " / ".join(f"{count:,}" for count in task.record.texts),
                 str(task.record.test_groups),
+                number(task.record.majority),
                 task.record.digest[:12],
             )
             for task in merged.tasks
         ),
-        note="texts: in train, val and test, which share no group (template or document). sha256: of the "
-        f"texts.{''.join(map(_read_otherwise, merged.tasks))}",
+        note="texts: in train, val and test, which share no group (template or document). majority: accuracy of always "
+        f"naming the larger pole of test. sha256: of the texts.{''.join(map(_read_otherwise, merged.tasks))}",
         labels=5,
     )
 
@@ -104,15 +105,15 @@ def accuracy_table(merged: MergedResults) -> ReportTable:
     """Accuracy of the probes, one row a task and SAE."""
     shown = [*_shown(_methods(merged)), *ON_ACTIVATIONS]
     rows = (
-        (task.name, sae, *(_accuracy(found.probes, name) for name in shown), number(task.record.majority))
+        (task.name, sae, *(_accuracy(found.probes, name) for name in shown))
         for task in merged.tasks
         for sae, found in task.saes.items()
     )
     return ReportTable(
         title="Probes: accuracy on test",
-        columns=("task", "SAE", *shown, "majority"),
-        rows=tuple(row for row in rows if any(cell != "-" for cell in row[2:-1])),
-        note="Each at the threshold on its score that is right most often on train. majority: of always naming the larger pole.",
+        columns=("task", "SAE", *shown),
+        rows=tuple(row for row in rows if any(cell != "-" for cell in row[2:])),
+        note="Each at the threshold on its score that is right most often on train; to be compared with the majority of the task.",
         labels=2,
     )
 
