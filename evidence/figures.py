@@ -143,7 +143,8 @@ def draw_doses(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
                     if way != "clamp":
                         colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
                         strengths, changes, _ = zip(*one["doses"], strict=True)
-                        axis.plot(strengths, changes, "o-", color=colour, ms=2, lw=1, label=way.replace("_", " "))
+                        dots = "-" if way.startswith("random") else "o-"  # a dot is as many bytes as a line
+                        axis.plot(strengths, changes, dots, color=colour, ms=2, lw=1, label=way.replace("_", " "))
                 axis.axhline(0, color="#767676", lw=0.4)
                 axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
                 if line is steered[0]:

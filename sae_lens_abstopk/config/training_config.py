@@ -241,10 +241,10 @@ def require_sae_name(name: str, *, where: str) -> None:
     Raises:
         ConfigError: no folder in the run can have it.
     """
-    folder = re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", str(name)) and not WINDOWS_DEVICES.fullmatch(
-        str(name).partition(".")[0]
-    )
-    if not folder or str(name).casefold() in RESERVED_NAMES:
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: the name {name!r} is no text; put it in quotes.")
+    folder = re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", name) and not WINDOWS_DEVICES.fullmatch(name.partition(".")[0])
+    if not folder or name.casefold() in RESERVED_NAMES:
         raise ConfigError(
             f"{where}: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
             f"'_', a letter or digit first, no '.' at the end, and none of {', '.join(RESERVED_NAMES)}, or a device of Windows."

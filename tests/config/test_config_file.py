@@ -175,6 +175,8 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
         ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
         ("companions", {"Checkpoints": {}}, "the name 'Checkpoints' cannot be that of a folder"),
+        ("companions", {1: {"architecture": "topk"}}, "companions: the name 1 is no text; put it in quotes"),
+        ("companions", {None: {"architecture": "topk"}}, "companions: the name None is no text; put it in quotes"),
         ("companions", {"TopK": {}, "topk": {}}, "'TopK' and 'topk' differ only in case"),
         ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
