@@ -7,12 +7,8 @@ import torch
 from sae_lens import SAE
 from sae_lens.util import get_special_token_ids
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.one_or_more import one_or_more
-
-# multiples of the median norm that an ordinary token does not have
-MASSIVE = 20
 
 
 class TokenSelection(NamedTuple):
@@ -131,25 +127,3 @@ def require_finite(x: torch.Tensor, hook_name: str) -> None:
             f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or infinite, as "
             "in float16, which overflows; load the model in bfloat16 or float32."
         )
-
-
-def told_of_massive_norms(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
-    """
-    A sentence on massive activations among ``x`` [n, d_in], the first that a run trains on.
-
-    None where there are none, or the config leaves out all that a preset would.
-    """
-    remedies = {
-        "max_norm_multiple=10": cfg.max_norm_multiple is None or cfg.max_norm_multiple > MASSIVE,
-        "'seqpos_slice=[1,null]'": tuple(cfg.seqpos_slice) == (None,) and not cfg.use_cached_activations,
-        "exclude_special_tokens=true": cfg.exclude_special_tokens is False and not cfg.use_cached_activations,
-    }
-    norms = x.float().norm(dim=1)
-    massive = int((norms > MASSIVE * norms.median()).sum())
-    if not massive or not any(remedies.values()):
-        return None
-    return (
-        f"{massive:,} of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the median. Such "
-        "tokens dominate the loss and FVU, and win most of the latents of a batch; leave them out as the presets do: "
-        + " ".join(remedy for remedy, helps in remedies.items() if helps)
-    )

@@ -20,7 +20,6 @@ from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.model.token_filter import told_of_massive_norms
 from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.load_note import write_load_note
@@ -37,6 +36,7 @@ from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
 from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
+from sae_lens_abstopk.training.massive_activations import told_of_massive_norms
 from sae_lens_abstopk.training.metadata import keep_variants, note_run
 from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
 from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
