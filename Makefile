@@ -69,7 +69,7 @@ lint: setup ## ruff, ruff format, the order of imports between parts, pyright
 	$(RUN) pyright
 
 keys: setup ## renew the comments of the training configs, from the docstrings of their keys
-	$(RUN) python -m sae_lens_abstopk.config.keys training_configs/*.yaml training_configs/variants/*.yaml
+	$(RUN) python -m sae_lens_abstopk.training.config.keys training_configs/*.yaml training_configs/variants/*.yaml
 
 docs: setup ## the documentation site, in build/docs; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict
@@ -83,30 +83,30 @@ check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit
 	@$(RUN) pip-audit --strict --no-deps --disable-pip --progress-spinner off -r build/requirements.txt || \
 	  { echo "check-deps: a vulnerability, or no answer from PyPI's advisories for what is named above (network?)" >&2; exit 1; }
 
-.venv-peers/.synced: benchmarks/peers.txt
+.venv-peers/.synced: experiments/speed/peers.txt
 	$(UV) venv --quiet --clear .venv-peers
-	$(UV) pip install --quiet --python .venv-peers/bin/python -r benchmarks/peers.txt
+	$(UV) pip install --quiet --python .venv-peers/bin/python -r experiments/speed/peers.txt
 	@touch $@
 
 # copied only when all is measured, so that the records are of one session
 bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside the records (RECORD=1 makes them the records)
-	$(RUN) python benchmarks/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
-	$(RUN) python benchmarks/step_time.py --curves --out build/bench/curves.json
-	$(RUN) python benchmarks/step_time.py --inference --out build/bench/inference.json
-	$(RUN) python benchmarks/step_time.py --profile --out build/bench/profile.json
-	$(RUN) python benchmarks/end_to_end.py --out build/bench/end_to_end.json
-	$(RUN) python benchmarks/scaling.py --out build/bench/scaling.json
-	$(RUN) python benchmarks/beside.py build/bench
-	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../benchmarks/results)
-	$(if $(RECORD),$(RUN) python -m benchmarks.chart)
+	$(RUN) python experiments/speed/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
+	$(RUN) python experiments/speed/step_time.py --curves --out build/bench/curves.json
+	$(RUN) python experiments/speed/step_time.py --inference --out build/bench/inference.json
+	$(RUN) python experiments/speed/step_time.py --profile --out build/bench/profile.json
+	$(RUN) python experiments/speed/end_to_end.py --out build/bench/end_to_end.json
+	$(RUN) python experiments/speed/scaling.py --out build/bench/scaling.json
+	$(RUN) python experiments/speed/beside.py build/bench
+	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../experiments/speed/results)
+	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
 bench-explorer: setup ## the same for the explorer: collecting, and reading in a Chromium, which has to be installed
 	@mkdir -p build/bench-explorer
-	@cp benchmarks/results/explorer.json build/bench-explorer  # what a long text took stays in it
-	$(RUN) python benchmarks/explorer.py --tokens 102400 --out build/bench-explorer/explorer.json
-	$(RUN) python benchmarks/beside.py build/bench-explorer
-	$(if $(RECORD),cp build/bench-explorer/explorer.json benchmarks/results)
-	$(if $(RECORD),$(RUN) python -m benchmarks.chart)
+	@cp experiments/speed/results/explorer.json build/bench-explorer  # what a long text took stays in it
+	$(RUN) python experiments/speed/explorer.py --tokens 102400 --out build/bench-explorer/explorer.json
+	$(RUN) python experiments/speed/beside.py build/bench-explorer
+	$(if $(RECORD),cp build/bench-explorer/explorer.json experiments/speed/results)
+	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
 # TEXT is a folder of .txt and .json files, WORK one for what is made of it, MODEL the language model's; JOBS SAEs are trained at
 # a time; LOCAL has one --local TASK=PATH for each public set to be read from files; the record was made with all seven:
@@ -121,12 +121,12 @@ evidence: setup ## the study of docs/evidence.md, days of work that may be stopp
 	@if test -f $(CORPUS); then \
 	  echo "$(CORPUS) is there, and $(TEXT) is not read again; after a change to the text, name another WORK (or delete $(CORPUS)" \
 	    "where nothing has been trained on it)"; \
-	else mkdir -p $(WORK); $(RUN) python -m evidence.corpus "$(TEXT)" --out $(CORPUS); fi
-	$(RUN) python -m evidence.study $(STUDY) $(strip $(LOCAL)) $(strip $(ARGS)) --dry-run
-	$(RUN) python -m evidence.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
-	$(RUN) python -m evidence.study $(STUDY) $(strip $(LOCAL)) $(if $(JOBS),--jobs $(JOBS)) $(strip $(ARGS))
-	$(RUN) python -m evidence.random_directions $(STUDY) $(strip $(LOCAL))
-	$(RUN) python -m evidence.report
+	else mkdir -p $(WORK); $(RUN) python -m experiments.study.corpus "$(TEXT)" --out $(CORPUS); fi
+	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(strip $(ARGS)) --dry-run
+	$(RUN) python -m experiments.study.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
+	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(if $(JOBS),--jobs $(JOBS)) $(strip $(ARGS))
+	$(RUN) python -m experiments.study.random_directions $(STUDY) $(strip $(LOCAL))
+	$(RUN) python -m experiments.study.report
 
 build: setup ## wheel and source distribution, in dist/
 	$(UV) build

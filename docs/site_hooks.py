@@ -11,9 +11,9 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 RELEASE = "evals/releases/smollm2-135m-instruct"
 TAKEN = {
-    "benchmarks.md": "benchmarks/README.md",
-    "results/curves.svg": "benchmarks/results/curves.svg",
-    "log.md": "LOG.md",
+    "benchmarks.md": "experiments/speed/README.md",
+    "results/curves.svg": "experiments/speed/results/curves.svg",
+    "log.md": "experiments/LOG.md",
     "tasks.md": "evals/README.md",
     "releases.md": f"{RELEASE}/README.md",
     "layer15_k57/two_sidedness.svg": f"{RELEASE}/layer15_k57/two_sidedness.svg",
@@ -49,7 +49,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def configuration_tables() -> str:
     """Every key of a config, as `abstopk configs --keys` lists them."""
-    from sae_lens_abstopk.config.keys import key_docs
+    from sae_lens_abstopk.training.config.keys import key_docs
 
     lines: list[str] = []
     docs = list(key_docs().values())
@@ -67,7 +67,7 @@ def command_help() -> str:
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
-    from abstopk_cli import app
+    from sae_lens_abstopk.cli import app
 
     command = get_command(app)
     return "\n" + get_docs_for_click(obj=command, ctx=command.context_class(command), name="abstopk", indent=1)

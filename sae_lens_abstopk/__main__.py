@@ -1,5 +1,5 @@
 """``python -m sae_lens_abstopk`` is the command ``abstopk``."""
 
-from abstopk_cli import app
+from sae_lens_abstopk.cli import app
 
 app()

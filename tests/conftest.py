@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from sae_lens_abstopk import train
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.training.config.config_file import build_config
 
 torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
 # the same examples every time: whether a test passes is not to depend on luck

@@ -28,10 +28,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SHIPPED = """
 import sae_lens_abstopk
-from abstopk_cli import app
-from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.evaluation.suite.suite import load_suite
 from sae_lens_abstopk.explorer.site import environment
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.system.yaml_files import data_folder
 from typer.testing import CliRunner
 
 print(sae_lens_abstopk.load_config("quickstart", ["sae.d_in=576"]).dataset_path)

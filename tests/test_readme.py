@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from abstopk_cli import app
-from benchmarks import chart
+from experiments.speed import chart
 from sae_lens_abstopk import load_config
-from sae_lens_abstopk.evaluation.results import read_results
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.model.language_model import check_hook
 from tests.conftest import small_run
 
@@ -40,7 +40,7 @@ def test_its_numbers_are_those_of_the_recorded_run() -> None:
 
 def test_tables_and_numbers_of_speed_and_memory_are_the_recorded_ones() -> None:
     for path, text in chart.pages().items():
-        assert path.read_text() == text, f"{path.name} is stale: python -m benchmarks.chart"
+        assert path.read_text() == text, f"{path.name} is stale: python -m experiments.speed.chart"
 
 
 def test_the_commands_run(

@@ -16,24 +16,24 @@ from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
-from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
-from sae_lens_abstopk.evaluation.sae_loading import load_sae
-from sae_lens_abstopk.evaluation.subject_config import evaluation_config
-from sae_lens_abstopk.evaluation.subjects import open_subjects
-from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
+from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
+from sae_lens_abstopk.evaluation.suite.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
-from sae_lens_abstopk.files import inside
 from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
 from sae_lens_abstopk.model.language_model import check_hook, load_language_model
-from sae_lens_abstopk.training.activation_cache import MANIFEST, ActivationCache
-from sae_lens_abstopk.training.checkpoint import damage
-from sae_lens_abstopk.training.comparison import load_comparison
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.system.files import inside
+from sae_lens_abstopk.training.checkpoints.checkpoint import damage
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.sweep import load_sweep
+from sae_lens_abstopk.training.source.activation_cache import MANIFEST, ActivationCache
+from sae_lens_abstopk.training.sweeps.comparison import load_comparison
+from sae_lens_abstopk.training.sweeps.sweep import load_sweep
+from tests.cli.test_cli import invoke
 from tests.evaluation.results_document import results_document
-from tests.test_cli import invoke
 from tests.training.runs import QUIET
 
 HOSTILE = "<script>alert(1)</script>"

@@ -19,7 +19,7 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, flo
     """Folder that the quickstart ran in, what it printed, and the seconds it took with the model on disk."""
     folder = tmp_path_factory.mktemp("quickstart")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    fetch = "from sae_lens_abstopk.quickstart_model import quickstart_model; quickstart_model(print)"
+    fetch = "from sae_lens_abstopk.model.quickstart_model import quickstart_model; quickstart_model(print)"
     subprocess.run([sys.executable, "-c", fetch], check=True, env=environment, cwd=folder)
     started = time.perf_counter()
     done = subprocess.run(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 ANTIPODAL = -0.7
 # pairs that are listed at most, the most opposed ones

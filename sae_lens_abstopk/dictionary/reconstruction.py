@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.ranks import n_ranks, summed
 from sae_lens_abstopk.saes.codec import Codec
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import n_ranks, summed
 
 CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 

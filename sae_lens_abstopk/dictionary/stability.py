@@ -8,8 +8,8 @@ from sae_lens import SAE
 from scipy.optimize import linear_sum_assignment
 
 from sae_lens_abstopk.dictionary.geometry import unit_rows
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import signed_latents
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from sae_lens_abstopk.explorer.labels import CLOSED, TopToken, label_of, top_tok
 from sae_lens_abstopk.explorer.latents import Effect, Judgement, Latent, Neighbour, Pole, ShownContext
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.explorer.steered import SteeredText
-from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.saes.signed import open_poles
+from sae_lens_abstopk.text.token_text import TokenText
 
 # of the sampled contexts, those at these quantiles of the sample's strength are shown
 SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)

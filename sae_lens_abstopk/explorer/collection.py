@@ -19,15 +19,15 @@ from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.group_top import GroupTop
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
-from sae_lens_abstopk.evaluation.records import config_facts
+from sae_lens_abstopk.evaluation.results.records import config_facts
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms, LogHistograms
-from sae_lens_abstopk.files import why_not_written
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.provenance import code_digest, environment
 from sae_lens_abstopk.saes.codec import require_finite_codes
+from sae_lens_abstopk.system.files import why_not_written
+from sae_lens_abstopk.system.provenance import code_digest, environment
 
 SECONDS_BETWEEN_SAVES = 300.0
 VALUES_OF_WEIGHTS = 256

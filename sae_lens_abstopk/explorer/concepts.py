@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE, is_control
-from sae_lens_abstopk.evaluation.records import weights_sha256
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
-from sae_lens_abstopk.evaluation.results import Interval, Results, SAETaskRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.schema import Interval, Results, SAETaskRecord, SteeringRecord
 from sae_lens_abstopk.explorer.data_files import short
+from sae_lens_abstopk.system.errors import ConfigError
 
 T = TypeVar("T")
 BEST_SINGLE, BEST_COVERAGE, STEERED = "best single latent", "best pole coverage", "steered"

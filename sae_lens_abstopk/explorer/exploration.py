@@ -11,12 +11,9 @@ from rich.console import Console
 from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.results import Results
-from sae_lens_abstopk.evaluation.sae_loading import Source
-from sae_lens_abstopk.evaluation.subject_config import WEIGHTS
-from sae_lens_abstopk.evaluation.subjects import Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.weight_processing import PROCESSING
+from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.subjects.subject_config import WEIGHTS
+from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
@@ -29,11 +26,14 @@ from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenSelection
-from sae_lens_abstopk.model.token_text import TokenText
-from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.model.weight_processing import PROCESSING
 from sae_lens_abstopk.saes.heads import read_by, require_all_heads
-from sae_lens_abstopk.terminal_text import PrintableConsole
-from sae_lens_abstopk.training.progress import PassProgress, stages_bar
+from sae_lens_abstopk.saes.loading import Source
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.progress import PassProgress, stages_bar
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.text.token_text import TokenText
 
 NEIGHBOURS = 6
 

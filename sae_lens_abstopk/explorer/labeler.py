@@ -17,8 +17,8 @@ import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.latents import Judgement, Latent, ShownContext
+from sae_lens_abstopk.system.errors import ConfigError
 
 RELATIONS = ("opposites", "related", "unrelated", "one-sided")
 KEY = "OPENAI_API_KEY"

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 class _Private(SimpleHTTPRequestHandler):

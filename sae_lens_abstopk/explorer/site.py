@@ -14,14 +14,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.data_files import Strings, short, write_data
 from sae_lens_abstopk.explorer.latents import Effect, Latent, Neighbour, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
-from sae_lens_abstopk.folder_lock import HOLDER, LOCK
 from sae_lens_abstopk.saes.poles import pole_statistics
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
 
 SHARD = 128
 # what the pass is taken up from; the pages do not need it

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from sae_lens_abstopk.config.model_config import name_on_hub
 from sae_lens_abstopk.explorer.latents import Provenance
-from sae_lens_abstopk.files import home_as_tilde
 from sae_lens_abstopk.model.hook_places import RESIDUAL
+from sae_lens_abstopk.model.model_shape import name_on_hub
+from sae_lens_abstopk.system.files import home_as_tilde
 
 # of the residual stream this place alone is no layer's output
 EMBEDDED = "blocks.0.hook_resid_pre"

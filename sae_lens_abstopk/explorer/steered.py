@@ -9,7 +9,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch
 from sae_lens_abstopk.model.token_filter import TokenSelection
-from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.text.token_text import TokenText
 
 STRENGTHS = (-4.0, -2.0, 0.0, 2.0, 4.0)
 NEW_TOKENS = 24

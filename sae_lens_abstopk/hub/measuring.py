@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from sae_lens_abstopk.evaluation.examples import CONTEXTS
-from sae_lens_abstopk.evaluation.sae_loading import load_sae
-from sae_lens_abstopk.evaluation.subjects import open_subjects, weights_of
-from sae_lens_abstopk.evaluation.text_results import read_text, text_results
+from sae_lens_abstopk.evaluation.results.examples import CONTEXTS
+from sae_lens_abstopk.evaluation.results.text_results import read_text, text_results
+from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects, weights_of
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.saes.heads import read_by
+from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
 from sae_lens_abstopk.saes.signed import is_signed
 

@@ -11,9 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from sae_lens import SAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.results import Results
-from sae_lens_abstopk.files import lack_of_space, require_empty
+from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,
@@ -29,9 +27,11 @@ from sae_lens_abstopk.hub.remote import Remote, require_login
 from sae_lens_abstopk.hub.requests import ask, require_repo_id
 from sae_lens_abstopk.hub.results import results_beside, results_by_id, results_of, results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
-from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import lack_of_space, require_empty
+from sae_lens_abstopk.system.one_or_more import one_or_more
 
 
 @dataclass(frozen=True)

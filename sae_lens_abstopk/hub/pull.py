@@ -8,10 +8,10 @@ from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from sae_lens import SAE
 
-from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.evaluation.sae_loading import load_as_saved
 from sae_lens_abstopk.hub.manifest import MANIFEST_FILENAME, Manifest, PublishedSAE, published_file
 from sae_lens_abstopk.hub.requests import ask, require_repo_id, status_of
+from sae_lens_abstopk.saes.loading import load_as_saved
+from sae_lens_abstopk.system.errors import ConfigError, HubError
 
 
 @dataclass(frozen=True)

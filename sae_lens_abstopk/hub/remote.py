@@ -8,9 +8,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash
 
-from sae_lens_abstopk.errors import ConfigError, HubError
-from sae_lens_abstopk.files import file_sha256
 from sae_lens_abstopk.hub.requests import ask, status_of
+from sae_lens_abstopk.system.errors import ConfigError, HubError
+from sae_lens_abstopk.system.files import file_sha256
 
 SHA256_DIGITS = 64
 # of the thousand that the Hub takes in one request

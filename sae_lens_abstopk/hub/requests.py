@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
-from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError, HubError, caused_by, causes
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError, HubError, caused_by, causes
 
 _logger = logging.getLogger(__name__)
 T = TypeVar("T")

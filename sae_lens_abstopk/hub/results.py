@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation import results as evaluated
-from sae_lens_abstopk.evaluation.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, SINGLE, UNTRAINED
-from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.sae_loading import load_as_saved
+from sae_lens_abstopk.evaluation.results import schema as evaluated
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.suite.evaluate import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
+from sae_lens_abstopk.saes.loading import load_as_saved
+from sae_lens_abstopk.system.errors import ConfigError
 
 # name in abstopk.json: heading in the card, format
 RESULT_NAMES = {

@@ -13,10 +13,9 @@ from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.measurable import require_scale
-from sae_lens_abstopk.evaluation.sae_loading import load_as_saved, require_finite
-from sae_lens_abstopk.evaluation.subjects import without_path
+from sae_lens_abstopk.equivalents.gauge import canonical_gauge, flipped_latents
+from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
+from sae_lens_abstopk.evaluation.subjects.subjects import without_path
 from sae_lens_abstopk.hub.manifest import (
     CARD_FILENAME,
     MANIFEST_FILENAME,
@@ -27,11 +26,12 @@ from sae_lens_abstopk.hub.manifest import (
 from sae_lens_abstopk.hub.plot import PLOT_BINS, PLOT_FILENAME, two_sidedness_svg
 from sae_lens_abstopk.hub.results import results_in_gauge
 from sae_lens_abstopk.saes.derive import derive
-from sae_lens_abstopk.saes.gauge import canonical_gauge, flipped_latents
-from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
+from sae_lens_abstopk.saes.loading import load_as_saved, require_finite
+from sae_lens_abstopk.saes.measurable import require_scale
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.poles import pole_statistics
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES, is_signed, signed_latents
+from sae_lens_abstopk.system.errors import ConfigError
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 # of the metadata, what the card and the manifest repeat

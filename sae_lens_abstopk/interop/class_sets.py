@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.system.errors import ConfigError
 
 Classes = dict[str, list[str]]
 

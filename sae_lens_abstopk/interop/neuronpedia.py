@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from sae_lens.util import extract_layer_from_tlens_hook_name
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Effect, Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.site import CHECKPOINT, UNFINISHED
-from sae_lens_abstopk.files import require_empty
-from sae_lens_abstopk.folder_lock import HOLDER, LOCK
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import require_empty
+from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
 
 FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"

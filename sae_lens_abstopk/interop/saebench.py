@@ -12,23 +12,23 @@ from typing import Any, NamedTuple
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.config.checks import require_devices
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.sae_loading import load_sae
-from sae_lens_abstopk.evaluation.subject_config import evaluation_config
+from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInput
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_language_model
-from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.heads import require_all_heads
-from sae_lens_abstopk.saes.mirror import MIRROR_END, mirror
+from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.saes.signed import SignedSAE
-from sae_lens_abstopk.training.activations import saelens_notes_off
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.text.documents import load_text
+from sae_lens_abstopk.training.config.checks import require_devices
+from sae_lens_abstopk.training.source.lm_source import saelens_notes_off
 
 DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 MISREAD = ("core", "tpp", "absorption", "autointerp", "unlearning", "mdl")

@@ -12,11 +12,11 @@ from unittest.mock import patch
 from sae_lens import SAE, ActivationsStore
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.evaluation.subjects.measured_tokens import LOGITS_OF_A_PASS
 from sae_lens_abstopk.interop.class_sets import ClassSet, joined
 from sae_lens_abstopk.interop.saebench_session import bench_module
-from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.training.measured_tokens import LOGITS_OF_A_PASS
+from sae_lens_abstopk.text.documents import load_text
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 DTYPE = "float32"
 # codes that SAEBench holds at one time: 512 MiB of float32

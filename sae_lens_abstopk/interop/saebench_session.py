@@ -11,8 +11,8 @@ from unittest.mock import patch
 import torch
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.interop.class_sets import ClassSet
+from sae_lens_abstopk.system.errors import ConfigError
 
 VERSION = "0.6"
 # where SAEBench and sae-probes load a HookedTransformer by name

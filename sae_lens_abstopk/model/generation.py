@@ -11,11 +11,11 @@ from torch.nn.functional import cross_entropy
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.hook_places import transformers_model, without_adapter
-from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.one_or_more import one_or_more
 
 # what a model may set by default in its generation_config.json, and what would change the scores that are sampled from
 PLAIN_SCORES: dict[str, Any] = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "num_beams": 1}

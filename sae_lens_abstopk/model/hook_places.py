@@ -10,7 +10,7 @@ from torch import nn
 from transformer_lens import HookedTransformer
 from transformer_lens.model_bridge import TransformerBridge
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 # where the residual stream after a layer is called what
 LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")

@@ -16,13 +16,13 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sae_lens_abstopk.config.model_config import model_shape, name_on_hub, read_model_config, why_no_model
-from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import TRANSPORT_ERRORS, ConfigError
 from sae_lens_abstopk.model.autocast import autocast_pays
 from sae_lens_abstopk.model.generation import require_chat_template
 from sae_lens_abstopk.model.hook_places import LAYER_MODULE, OTHER_TOWERS, layer_names, require_in_stream
 from sae_lens_abstopk.model.model_passes import of_head
+from sae_lens_abstopk.model.model_shape import model_shape, name_on_hub, read_model_config, why_no_model
+from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS, ConfigError
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 # embeddings of positions in GPT-2, GPT-Neo, OPT and their like
 POSITION_TABLE = re.compile(r"(^|\.)(wpe|embed_positions)$")

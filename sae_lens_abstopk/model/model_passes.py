@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.functional import kl_div, log_softmax, nll_loss
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 # predictions scored at one time: 128 MiB of float32
 SCORED_ENTRIES = 2**25

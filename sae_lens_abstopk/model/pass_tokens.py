@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformer_lens import HookedTransformer
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 @dataclass(frozen=True)

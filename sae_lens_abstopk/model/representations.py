@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.files import lack_of_space
 from sae_lens_abstopk.model.autocast import casts_shared
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.read_positions import CHUNK_BYTES, READS, Fallbacks, TextReader
 from sae_lens_abstopk.model.text_batches import Marker, ReadingRules, text_batches
-from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.batch_selection import selects_over_batch
 from sae_lens_abstopk.saes.codec import Codec
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import lack_of_space
+from sae_lens_abstopk.system.one_or_more import one_or_more
 
 # in place of the name of an SAE, which may be anything
 _X = None

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.model.language_model import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite
+from sae_lens_abstopk.system.errors import ConfigError
 
 # texts that are tokenised and sorted together: enough for little padding, few enough to forget
 WINDOW = 2048

@@ -9,12 +9,12 @@ from sae_lens import SAEConfig
 from torch import nn
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.ranks import least
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
 from sae_lens_abstopk.sparse import pole_limits
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import least
 
 
 class BatchAbsTopK(nn.Module):

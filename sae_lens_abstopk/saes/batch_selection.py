@@ -10,10 +10,10 @@ from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.ranks import n_ranks
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig, require_k_in_range
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_over_batch, select_over_ranks
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import n_ranks
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 from sae_lens import TrainingSAE
 
-from sae_lens_abstopk.ranks import averaged
+from sae_lens_abstopk.system.ranks import averaged
 
 BDecInitMethod = Literal["mean", "geometric_median", "zeros"]
 # steps towards a geometric median at most; it is reached when one is shorter than this share of its own norm

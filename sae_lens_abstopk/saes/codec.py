@@ -7,8 +7,8 @@ import torch
 from sae_lens import SAE, BatchTopKTrainingSAE
 from sae_lens.training.activation_scaler import ActivationScaler
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionSAE
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 class Codec(Protocol):

@@ -8,9 +8,9 @@ from itertools import pairwise
 from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 @dataclass(kw_only=True)

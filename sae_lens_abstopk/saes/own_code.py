@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 VARIABLE = "ABSTOPK_IMPORT"
 """Environment variable that names modules, separated by commas, which register architectures of their own."""

@@ -9,8 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.saes.gauge import flipped_latents
+from sae_lens_abstopk.equivalents.gauge import flipped_latents
+from sae_lens_abstopk.system.errors import ConfigError
 
 POLE_ACTIVITY_FILENAME = "pole_activity.safetensors"
 

@@ -6,9 +6,9 @@ from typing import Any, TypeGuard
 import torch
 from sae_lens import SAE, AbsTopKSAE, JumpReLUSAE
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.own_code import has_foreign
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
+from sae_lens_abstopk.system.errors import ConfigError
 
 SignedSAE = AbsTopKSAE | SignedJumpReLUSAE
 SIGNED_ARCHITECTURES = ("abstopk", "signed_jumprelu")

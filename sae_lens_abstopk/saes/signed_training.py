@@ -11,7 +11,6 @@ from sae_lens import AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
 from typing_extensions import override
 
-from sae_lens_abstopk.ranks import summed
 from sae_lens_abstopk.saes.centring import BDecInitMethod, initialize_b_dec
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.poles import PoleStatistics, pole_counts, pole_statistics
@@ -21,6 +20,7 @@ from sae_lens_abstopk.saes.sparse_training import (
     require_choice,
     require_count,
 )
+from sae_lens_abstopk.system.ranks import summed
 
 
 @dataclass(kw_only=True)

@@ -12,12 +12,12 @@ from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput, mse_loss
 from typing_extensions import override
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.own_code import has_foreign
 from sae_lens_abstopk.saes.sparse_step import dead_latent_loss, sparse_training_step
 from sae_lens_abstopk.saes.topk_codes import encoder_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
+from sae_lens_abstopk.system.errors import ConfigError
 
 SparseBackend = Literal["sparse", "dense"]
 SelectionDtype = Literal["auto", "float32", "bfloat16"]

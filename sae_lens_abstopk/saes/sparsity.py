@@ -5,7 +5,7 @@ from typing import Any
 from sae_lens import SAE
 from sae_lens.saes.sae import TrainingSAEConfig
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> str | None:

@@ -4,7 +4,7 @@ from typing import Self
 
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 # Positive floats sort as their bits do. Sign, exponent and 12 bits of mantissa place a value to 1 part in 4,096.
 DROPPED_BITS = 11

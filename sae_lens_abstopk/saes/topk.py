@@ -9,10 +9,10 @@ from sae_lens.saes.batchtopk_sae import BatchTopK
 from sae_lens.saes.topk_sae import TopK
 from typing_extensions import override
 
-from sae_lens_abstopk.ranks import least, n_ranks
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
+from sae_lens_abstopk.system.ranks import least, n_ranks
 
 
 @dataclass(kw_only=True)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import require_sae
 from sae_lens_abstopk.saes.sparsity import k_of
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token, sparse_decode
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
+from sae_lens_abstopk.system.errors import ConfigError
 
 PER_TOKEN = {"abstopk": True, "sparse_abstopk": True, "topk": False, "sparse_topk": False}
 """Architectures that keep k latents per token, and whether these are signed."""

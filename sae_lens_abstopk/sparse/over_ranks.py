@@ -2,9 +2,9 @@
 
 import torch
 
-from sae_lens_abstopk.ranks import any_rank, n_ranks, nth_highest
 from sae_lens_abstopk.sparse.codes import SparseCodes
 from sae_lens_abstopk.sparse.selection import EncoderWeights, Pool, best_offers, codes_of, find_candidates
+from sae_lens_abstopk.system.ranks import any_rank, n_ranks, nth_highest
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, even_offsets,
 CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 # Tokens that are looked at first, to learn how high a score has to be.
 PROBED_TOKENS = 64
-# For fewer tokens, to round the weights takes longer than it saves (`benchmarks/step_time.py --inference`).
+# For fewer tokens, to round the weights takes longer than it saves (`experiments/speed/step_time.py --inference`).
 LEAST_TOKENS = 768
 # Of the probed tokens, the share whose k-th score may lie below the limit for candidates; tokens like them are computed again.
 BELOW_LIMIT = 0.02

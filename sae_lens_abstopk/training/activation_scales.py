@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from sae_lens import SAETrainer
 
-from sae_lens_abstopk.ranks import gathered
+from sae_lens_abstopk.system.ranks import gathered
 
 ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 """Values of ``normalize_activations`` that need statistics of the activations."""

@@ -16,9 +16,9 @@ from sae_lens.saes.sae import TrainingSAEConfig, TrainStepInput, TrainStepOutput
 from torch.nn.parallel import DistributedDataParallel
 from typing_extensions import override
 
-from sae_lens_abstopk.config.training_config import TrainingConfig, section_of
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.ranks import OtherRankError, barrier, n_ranks, summed, this_rank
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import OtherRankError, barrier, n_ranks, summed, this_rank
+from sae_lens_abstopk.training.config.training_config import TrainingConfig, section_of
 
 # a rank that waits longer than this for the others ends with an error; the first measures held-out text alone
 TIMEOUT = timedelta(hours=2)

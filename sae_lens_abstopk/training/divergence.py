@@ -6,8 +6,8 @@ from statistics import median
 
 import torch
 
-from sae_lens_abstopk.errors import TrainingStopped
-from sae_lens_abstopk.ranks import averaged
+from sae_lens_abstopk.system.errors import TrainingStopped
+from sae_lens_abstopk.system.ranks import averaged
 
 # losses that the running median is of
 WINDOW = 100

@@ -6,14 +6,14 @@ from typing import Any
 
 from sae_lens import SAETrainer, TrainingSAE
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
+from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
-from sae_lens_abstopk.training.measured_tokens import token_batches
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 
 class HeldOutLoss:

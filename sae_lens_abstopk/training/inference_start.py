@@ -9,8 +9,8 @@ from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import SAE_CFG_FILENAME
 from sae_lens.saes.sae import TrainingSAEConfig
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.signed import open_poles
+from sae_lens_abstopk.system.errors import ConfigError
 
 THRESHOLDS = {"threshold", "negative_threshold"}
 """Parameters of an SAE for inference that one which selects over a batch has as one number, ``topk_threshold``."""

@@ -8,7 +8,7 @@ from typing import Any
 from sae_lens import TrainingSAE
 from sae_lens.constants import SAE_CFG_FILENAME
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import sae_folder
 
 OWN = ("training_architecture", "training_architecture_details", "label", "variant", "lr")

@@ -7,9 +7,9 @@ from sae_lens import SAETrainer
 from sae_lens.saes.sae import TrainStepOutput
 
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, ReconstructionSums
-from sae_lens_abstopk.ranks import averaged, n_ranks, summed
 from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
 
 OF_POLES = ("dead_poles", "two_sidedness")
 """Metrics of signed SAEs that a row has of every SAE."""

@@ -3,9 +3,9 @@
 import copy
 from pathlib import Path
 
-from sae_lens_abstopk.config.config_file import dump_config
-from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.files import write_whole
+from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.training.config.config_file import dump_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 CHECKPOINTS = "checkpoints"
 CONFIG_FILENAME = "config.yaml"

@@ -12,41 +12,41 @@ from sae_lens import LanguageModelSAETrainingRunner, SAETrainer, TrainingSAE
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from typing_extensions import override
 
-from sae_lens_abstopk.config.checks import require_devices, require_safe_kernels
-from sae_lens_abstopk.config.config_file import checked_again
-from sae_lens_abstopk.config.training_config import TrainingConfig, section_of
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.folder_lock import require_free, run_locks
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
-from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.ranks import OtherRankError, any_rank, barrier, this_rank, together
 from sae_lens_abstopk.saes.centring import initialize_b_dec
 from sae_lens_abstopk.saes.load_note import write_load_note
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
-from sae_lens_abstopk.terminal_text import PrintableConsole
-from sae_lens_abstopk.training.activation_cache import ActivationCache
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.folder_lock import require_free, run_locks
+from sae_lens_abstopk.system.progress import TrainingProgress, passes_bar
+from sae_lens_abstopk.system.ranks import OtherRankError, any_rank, barrier, this_rank, together
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
-from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
-from sae_lens_abstopk.training.batch_stream import BatchStream, NoBatchError
-from sae_lens_abstopk.training.checkpoint import all_at_once
+from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
+from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
+from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
+from sae_lens_abstopk.training.config.checks import require_devices, require_safe_kernels
+from sae_lens_abstopk.training.config.config_file import checked_again
+from sae_lens_abstopk.training.config.training_config import TrainingConfig, section_of
 from sae_lens_abstopk.training.distributed import of_this_rank
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
 from sae_lens_abstopk.training.interruption import Interrupted, StopSignals
-from sae_lens_abstopk.training.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
-from sae_lens_abstopk.training.massive_activations import told_of_massive_norms
 from sae_lens_abstopk.training.metadata import keep_variants, note_run
 from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
-from sae_lens_abstopk.training.progress import TrainingProgress, passes_bar
-from sae_lens_abstopk.training.resume import checkpoint_to_resume, refuse_to_overwrite
-from sae_lens_abstopk.training.run_checkpoints import RunCheckpoints, require_room
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, sae_folder, write_config
+from sae_lens_abstopk.training.source.activation_cache import ActivationCache
+from sae_lens_abstopk.training.source.batch_stream import BatchStream, NoBatchError
+from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.training.source.massive_activations import told_of_massive_norms
 from sae_lens_abstopk.training.target_l0 import L0Controller
-from sae_lens_abstopk.training.tracking import open_trackers, wandb_run
+from sae_lens_abstopk.training.tracking.loggers import ConsoleLogger, CsvLogger, Loggers, MetricLogger
+from sae_lens_abstopk.training.tracking.trackers import open_trackers, wandb_run
 from sae_lens_abstopk.training.trainers import new_sae, new_trainer
-from sae_lens_abstopk.training.training_state import TrainingState
 from sae_lens_abstopk.training.warm_start import take_scales, warm_starts
 
 

@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 from sae_lens import TrainingSAE
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError, TrainingStopped, causes
+from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped, causes
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.runner import TrainingRun
 

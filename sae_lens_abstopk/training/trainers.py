@@ -11,10 +11,10 @@ from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.sae import TrainingSAEConfig
 from sae_lens.training.types import DataProvider
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.ranks import n_ranks
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.system.ranks import n_ranks
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import RankTrainer
 from sae_lens_abstopk.training.inference_start import is_for_inference, start_from
 

@@ -15,9 +15,9 @@ from sae_lens.constants import (
 from sae_lens.saes.sae import TrainingSAEConfig
 from safetensors import SafetensorError, safe_open
 
-from sae_lens_abstopk.config.training_config import TrainingConfig
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.training.checkpoint import MANIFEST, damage
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.training.checkpoints.checkpoint import MANIFEST, damage
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.inference_start import is_for_inference
 from sae_lens_abstopk.training.run_folder import sae_folder
 

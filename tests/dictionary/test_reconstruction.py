@@ -14,13 +14,13 @@ from sae_lens.saes.sae import SAEMetadata
 from sae_lens.training.activation_scaler import ActivationScaler
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.model import model_passes
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts, pole_statistics
+from sae_lens_abstopk.training.config.config_file import build_config
 from tests.conftest import VOCABULARY
 from tests.saes.test_signed_saes import with_random_weights
 

@@ -15,8 +15,8 @@ from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 from sae_lens_abstopk import ConfigError, mirror
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
 from sae_lens_abstopk.saes.own_code import VARIABLE
+from tests.cli.test_cli import invoke
 from tests.docs.test_pages import blocks, run_command
-from tests.test_cli import invoke
 
 ARCHITECTURE, COMMANDS, ACTIVATIONS = (text for _, text in blocks("extend"))
 

@@ -12,8 +12,8 @@ from sae_lens.saes.sae import SAEMetadata
 from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from tests.cli.test_cli import invoke
 from tests.saes.test_signed_saes import with_random_weights
-from tests.test_cli import invoke
 
 PAGE = (Path(__file__).parents[2] / "docs" / "in-your-tool.md").read_text()
 

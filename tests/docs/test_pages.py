@@ -12,10 +12,10 @@ import yaml
 from rich.console import Console
 
 from sae_lens_abstopk import evaluate, load_config, train
-from sae_lens_abstopk.evaluation.suite import load_suite
+from sae_lens_abstopk.evaluation.suite.suite import load_suite
+from tests.cli.test_cli import invoke
 from tests.conftest import small_run
 from tests.evaluation.task_files import CONCEPT
-from tests.test_cli import invoke
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.train import train
 from tests.conftest import six_steps
 from tests.evaluation.task_files import CONCEPT

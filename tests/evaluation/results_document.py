@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sae_lens_abstopk.evaluation.results import (
+from sae_lens_abstopk.evaluation.results.schema import (
     BehaviourRecord,
     DoseRecord,
     GeometryRecord,

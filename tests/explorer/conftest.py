@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.evaluation.results_document import results_document

@@ -13,7 +13,7 @@ from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.text.token_text import TokenText
 
 WORDS = ("<s>", " he", " she", " <script>alert(1)</script>", "&amp;", "\n", " river", " <img src=x onerror=alert(2)>")
 D_SAE = 300

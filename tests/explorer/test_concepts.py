@@ -7,15 +7,15 @@ import pytest
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, explore, train
-from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.explorer.concepts import BEST_COVERAGE, BEST_SINGLE, STEERED, load_concepts
 from sae_lens_abstopk.explorer.exploration import Exploration
+from sae_lens_abstopk.training.config.config_file import build_config
+from tests.cli.test_cli import invoke
 from tests.evaluation.results_document import results_document
 from tests.explorer.planted import PLANTED
 from tests.explorer.test_site import data
-from tests.test_cli import invoke
 
 
 def test_latents_are_listed_once_with_all_that_they_were_chosen_as(evaluated: Exploration) -> None:

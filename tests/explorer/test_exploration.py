@@ -14,17 +14,17 @@ from sae_lens.load_model import load_model
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from abstopk_cli import app
 from sae_lens_abstopk import ConfigError, explore
-from sae_lens_abstopk.evaluation.inspection import inspect_saes
-from sae_lens_abstopk.evaluation.sae_loading import load_sae
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
-from sae_lens_abstopk.folder_lock import run_folder_lock
-from sae_lens_abstopk.model.token_text import TokenText
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.system.folder_lock import run_folder_lock
+from sae_lens_abstopk.text.token_text import TokenText
 from tests.evaluation.results_document import results_document
 
 
@@ -180,7 +180,7 @@ def test_a_folder_of_the_name_of_an_sae_in_memory_is_not_its_own(
 def test_mistakes_are_answered_before_anything_runs(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.load_language_model", None)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.subjects.load_language_model", None)
     with pytest.raises(ConfigError, match=r"nowhere\.txt.*no such file"):
         explore(folders[0], text=str(tmp_path / "nowhere.txt"))
     with pytest.raises(ConfigError, match="3 SAEs were given"):

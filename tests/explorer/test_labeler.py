@@ -12,8 +12,8 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from abstopk_cli import app
 from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labeler import RELATIONS, Labeler, planted
 from tests.explorer.planted import PLANTED, QUIET

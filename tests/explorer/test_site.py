@@ -17,10 +17,10 @@ from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.labels import label_of, signs, top_tokens
 from sae_lens_abstopk.explorer.serve import server
-from sae_lens_abstopk.model.token_text import TokenText
 from sae_lens_abstopk.saes.poles import pole_statistics
+from sae_lens_abstopk.text.token_text import TokenText
+from tests.cli.test_cli import invoke
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET
-from tests.test_cli import invoke
 
 UNSEEN = [
     ("a\u200bb\u202e\x07\u2028", "a⟨U+200B⟩b⟨U+202E⟩⟨U+0007⟩⟨U+2028⟩"),

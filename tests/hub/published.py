@@ -5,7 +5,7 @@ from typing import Any
 
 from sae_lens.saes.sae import SAEMetadata
 
-from tests.saes.test_mirror import signed
+from tests.equivalents.test_mirror import signed
 
 REPO = "someone/signed-saes"
 

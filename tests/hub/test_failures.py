@@ -12,9 +12,9 @@ from sae_lens import SAE
 from sae_lens_abstopk import ConfigError, HubError, publish, pull
 from sae_lens_abstopk.hub.manifest import Manifest
 from sae_lens_abstopk.hub.remote import Remote
+from tests.cli.test_cli import invoke
 from tests.hub.published import REPO, saved
 from tests.hub.server import READER, Fault, HubServer
-from tests.test_cli import invoke
 
 COMMIT, PREUPLOAD, BATCH, CDN = r"/commit/main$", r"/preupload/main$", r"objects/batch$", r"/cdn/"
 AGAIN = r"Run the same command again; it sends only what is missing\.$"

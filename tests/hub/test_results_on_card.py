@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError, publish
-from sae_lens_abstopk.evaluation.records import weights_sha256
-from sae_lens_abstopk.evaluation.results import ExampleRecord, Interval, read_results
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.schema import ExampleRecord, Interval, read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
 from sae_lens_abstopk.hub.results import results_of_file, with_measured
 from sae_lens_abstopk.hub.staging import stage
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from tests.cli.test_cli import invoke
+from tests.equivalents.test_mirror import F
 from tests.evaluation.results_document import results_document
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import HubServer
-from tests.saes.test_mirror import F
-from tests.test_cli import invoke
 
 
 def results_file(path: Path, name: str, *, weights: Path | None = None, predicted: int = 50_000) -> Path:

@@ -16,14 +16,14 @@ from sae_lens import SAE, JumpReLUSAE, TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, publish, pull, train
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.hub.manifest import Manifest
-from sae_lens_abstopk.saes.mirror import mirror
 from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.training.config.config_file import build_config
+from tests.cli.test_cli import invoke
+from tests.equivalents.test_mirror import F, inputs, poles_of, signed
 from tests.hub.published import REPO, an_sae, saved
 from tests.hub.server import READER, WRITER, HubServer
-from tests.saes.test_mirror import F, inputs, poles_of, signed
-from tests.test_cli import invoke
 
 
 def activity(sae: Any) -> PoleActivity:

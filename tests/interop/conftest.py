@@ -10,7 +10,7 @@ from sae_lens.saes.sae import SAEMetadata
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.model.text import open_dataset
+from sae_lens_abstopk.text.documents import open_dataset
 
 HOOK, LAYER, D, F, L0 = "model.layers.2", 2, 32, 64, 6
 CONTEXT = 32

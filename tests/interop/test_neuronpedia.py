@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.interop.neuronpedia import sides, write_neuronpedia
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.system.errors import ConfigError
+from tests.cli.test_cli import invoke
 from tests.explorer.planted import D_SAE, PLANTED, QUIET, planted_exploration
-from tests.test_cli import invoke
 
 NAMES: dict[str, Any] = {"model_id": "planted-model", "sae_set": "res-abstopk", "layer": 3, "suffix": "small"}
 

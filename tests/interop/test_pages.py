@@ -14,8 +14,8 @@ from sae_lens import SAE
 from transformers import AutoModelForCausalLM
 
 from sae_lens_abstopk.interop.saebench import run_saebench
+from tests.cli.test_cli import invoke
 from tests.interop.conftest import HOOK
-from tests.test_cli import invoke
 
 pytestmark = pytest.mark.interop
 DOCS = Path(__file__).parents[2] / "docs"

@@ -9,12 +9,12 @@ import torch
 from sae_lens import SAE, ActivationsStore
 
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
+from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.interop import saebench_runners
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.saes.mirror import mirror
 from tests.interop.conftest import CONTEXT, F
 
 pytestmark = pytest.mark.interop

@@ -10,12 +10,12 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.interop.saebench_session import saebench_session
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.saes.mirror import mirror
+from sae_lens_abstopk.system.errors import ConfigError
 from tests.interop.conftest import F
 
 pytestmark = pytest.mark.interop

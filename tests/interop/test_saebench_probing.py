@@ -8,6 +8,7 @@ import torch
 from sae_lens import SAE
 from sklearn.linear_model import LogisticRegression
 
+from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
@@ -16,7 +17,6 @@ from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.saes.mirror import mirror
 from tests.interop.conftest import LAYER, F
 
 pytestmark = pytest.mark.interop

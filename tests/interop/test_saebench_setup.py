@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
 from sae_lens_abstopk.evaluation.tasks.task import load_task
 from sae_lens_abstopk.interop.class_sets import class_set, joined
 from sae_lens_abstopk.interop.saebench import HINDRANCES, MISREAD, _moved, _open, result_pattern, run_saebench
 from sae_lens_abstopk.interop.saebench_runners import RUNNERS
+from sae_lens_abstopk.system.errors import ConfigError
+from tests.cli.test_cli import invoke
 from tests.interop.conftest import F
-from tests.test_cli import invoke
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 import torch
 
-from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.text import load_text
-from sae_lens_abstopk.training.activations import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.text.documents import load_text
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, saelens_notes_off
 
 CPU = torch.device("cpu")
 

@@ -13,15 +13,15 @@ from transformers import AutoModelForCausalLM, OPTConfig, T5Config
 from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config import model_config
-from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.model import language_model
+from sae_lens_abstopk.model import model_shape as model_config
 from sae_lens_abstopk.model.hook_places import transformers_model
 from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
-from tests.config.test_config_file import changed
 from tests.conftest import VOCABULARY
+from tests.training.config.test_config_file import changed
 
 
 @pytest.mark.parametrize(

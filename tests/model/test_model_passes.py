@@ -15,10 +15,10 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config.config_file import build_config
 from sae_lens_abstopk.model.language_model import load_bridge, load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses, layers_up_to
 from sae_lens_abstopk.saes.codec import ScaledCodec
+from sae_lens_abstopk.training.config.config_file import build_config
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import HOOKS, tiny_gemma4
 

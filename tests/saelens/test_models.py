@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.text import open_dataset
 from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.text.documents import open_dataset
 from tests.evaluation.steerable import logits_of, model_of, random_tokens
 from tests.saelens.test_sae_methods import INFERENCE, inference_sae
 

@@ -17,7 +17,7 @@ from sae_lens import (
 from sae_lens.llm_sae_training_runner import _parse_cfg_args, _run_cli
 
 from sae_lens_abstopk import BatchAbsTopKTrainingSAEConfig
-from sae_lens_abstopk.model.text import open_dataset
+from sae_lens_abstopk.text.documents import open_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 HOOK = "model.layers.2"

@@ -11,7 +11,6 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 from sae_lens.saes.abstopk_sae import AbsTopK
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes import (
     AbsTopKTrainingSAE,
     MatryoshkaBatchAbsTopKTrainingSAE,
@@ -22,6 +21,7 @@ from sae_lens_abstopk.saes import (
     SparseTopKTrainingSAEConfig,
 )
 from sae_lens_abstopk.sparse import select_per_token
+from sae_lens_abstopk.system.errors import ConfigError
 from tests.saes.test_signed_saes import per_batch, per_token, step, tokens, with_random_weights
 
 OPTIONS = [

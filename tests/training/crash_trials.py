@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.training import checkpoint, run_checkpoints
 from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.checkpoints import checkpoint, run_checkpoints
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.exactness import differences, final_state
 

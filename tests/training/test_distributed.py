@@ -10,8 +10,6 @@ from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config.config_file import build_config, build_sae_config
-from sae_lens_abstopk.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
     select_over_batch,
@@ -20,7 +18,9 @@ from sae_lens_abstopk.sparse import (
     selection,
 )
 from sae_lens_abstopk.sparse.selection import best_offers
+from sae_lens_abstopk.system.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.training import distributed
+from sae_lens_abstopk.training.config.config_file import build_config, build_sae_config
 from sae_lens_abstopk.training.distributed import RankTrainer, require_one_process, require_shareable
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.trainers import use_fused_adam

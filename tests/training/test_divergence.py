@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.config.config_file import build_config, load_config
-from sae_lens_abstopk.config.training_config import TrainingConfig
 from sae_lens_abstopk.training import divergence
 from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.config.config_file import build_config, load_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.divergence import LASTING, STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.runner import TrainingRun
-from tests.test_cli import invoke
+from tests.cli.test_cli import invoke
 from tests.training.exactness import rows_without_speed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 
 ROOT = Path(__file__).parents[2]

@@ -19,15 +19,16 @@ import yaml
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
-from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.ranks import OtherRankError, barrier, this_rank
-from sae_lens_abstopk.training import held_out_loss, run_checkpoints
+from sae_lens_abstopk.system.ranks import OtherRankError, barrier, this_rank
+from sae_lens_abstopk.training import held_out_loss
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.activations import FilteredActivationsStore, NonFiniteActivationsError
-from sae_lens_abstopk.training.checkpoint import CheckpointError
+from sae_lens_abstopk.training.checkpoints import run_checkpoints
+from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, NonFiniteActivationsError
 from tests.training.exactness import differences, final_state, rows_without_speed
 from tests.training.rank_processes import SECONDS, forked, on_ranks
 from tests.training.runs import one_epoch, signals_in

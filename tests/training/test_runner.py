@@ -29,20 +29,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
-from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.evaluation.inspection import inspect_saes
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.evaluation.subjects import measured_tokens
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.model.text import load_text, require_same_tokenizer
-from sae_lens_abstopk.training import measured_tokens
+from sae_lens_abstopk.text.documents import load_text, require_same_tokenizer
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.activations import (
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.source.lm_source import (
     BATCHES_PER_CAST,
     FilteredActivationsStore,
     NonFiniteActivationsError,
     saelens_notes_off,
 )
-from sae_lens_abstopk.training.loggers import COLUMNS
-from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.tracking.loggers import COLUMNS
 from sae_lens_abstopk.training.trainers import new_trainer
 from tests.training.runs import QUIET, one_epoch
 
@@ -582,7 +582,9 @@ def test_token_ids_of_another_tokenizer_are_refused(
     (folder / "sae_lens.json").write_text(json.dumps({"tokenizer_name": str(tmp_path / "other")}))
     with pytest.raises(ConfigError, match=r"was tokenised by the tokenizer of '.*other' \(sae_lens\.json\)"):
         TrainingRun(build_config(raw), console=QUIET)
-    monkeypatch.setattr("sae_lens_abstopk.model.text.hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json"))
+    monkeypatch.setattr(
+        "sae_lens_abstopk.text.documents.hf_hub_download", lambda *_, **__: str(folder / "sae_lens.json")
+    )
     with pytest.raises(ConfigError, match=r"dataset_path='me/tokens' was tokenised by the tokenizer of '.*other'"):
         require_same_tokenizer(tokenizer, build_config(raw | {"dataset_path": "me/tokens"}))
 
@@ -610,7 +612,7 @@ def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
 def test_a_model_in_autocast_is_cast_once_for_several_batches(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.activations.autocast_pays", lambda _: True)
+    monkeypatch.setattr("sae_lens_abstopk.training.source.lm_source.autocast_pays", lambda _: True)
     run = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET)
     weights = {parameter.data_ptr() for parameter in run.model.parameters() if parameter.ndim == 2}
 
@@ -641,7 +643,7 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
 def test_batches_of_one_cast_are_let_go_of_one_by_one(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.activations.autocast_pays", lambda _: True)
+    monkeypatch.setattr("sae_lens_abstopk.training.source.lm_source.autocast_pays", lambda _: True)
     store = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET).activations_store
     read, made = store._next_raw_batch, []
 

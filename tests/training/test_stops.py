@@ -18,15 +18,15 @@ import torch
 from rich.console import Console
 
 from sae_lens_abstopk import ConfigError, train
-from sae_lens_abstopk.config.config_file import build_config
-from sae_lens_abstopk.errors import TrainingStopped
-from sae_lens_abstopk.terminal_text import PrintableConsole
+from sae_lens_abstopk.system.errors import TrainingStopped
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.training import held_out_loss, interruption
 from sae_lens_abstopk.training import runner as runner_module
-from sae_lens_abstopk.training.batch_stream import NoBatchError
-from sae_lens_abstopk.training.checkpoint import damage
+from sae_lens_abstopk.training.checkpoints.checkpoint import damage
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.divergence import DivergedError
-from tests.test_cli import invoke
+from sae_lens_abstopk.training.source.batch_stream import NoBatchError
+from tests.cli.test_cli import invoke
 from tests.training.exactness import differences
 from tests.training.runs import run_of, signals_in, state_of
 

@@ -19,7 +19,7 @@ from sae_lens_abstopk import (
     BatchAbsTopKTrainingSAEConfig,
     ConfigError,
 )
-from sae_lens_abstopk.config.config_file import build_config
+from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.trainers import new_sae
 from tests.training.runs import QUIET, begin, run_of

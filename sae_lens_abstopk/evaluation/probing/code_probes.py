@@ -7,7 +7,6 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic
 from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, score_latents
 from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pair_fires, pole_coverage, single_fires
@@ -18,6 +17,7 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
     Rows,
     choose_and_test,
 )
+from sae_lens_abstopk.evaluation.results.intervals import Estimate, Statistic
 from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from sklearn.decomposition import PCA
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 class ConceptPCA(NamedTuple):

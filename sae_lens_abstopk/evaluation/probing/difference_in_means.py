@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)

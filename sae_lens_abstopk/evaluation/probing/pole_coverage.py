@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.intervals import Statistic
+from sae_lens_abstopk.evaluation.results.intervals import Statistic
 
 Booleans = npt.NDArray[np.bool_]
 

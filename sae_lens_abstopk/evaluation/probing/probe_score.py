@@ -7,10 +7,10 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.intervals import Estimate, Statistic, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
+from sae_lens_abstopk.evaluation.results.intervals import Estimate, Statistic, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
+from sae_lens_abstopk.system.errors import ConfigError
 
 Rows = npt.NDArray[np.int64]
 T = TypeVar("T")

@@ -11,7 +11,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.intervals import Estimate
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
 from sae_lens_abstopk.evaluation.probing.method_names import (
@@ -23,6 +22,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
     UNTRAINED,
 )
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
+from sae_lens_abstopk.evaluation.results.intervals import Estimate
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
 

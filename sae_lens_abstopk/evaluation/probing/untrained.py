@@ -8,11 +8,11 @@ import torch
 from sae_lens import SAE
 from torch.nn.functional import normalize
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.heads import with_flat_heads
 from sae_lens_abstopk.saes.own_code import is_foreign
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.sparse import pole_limits
+from sae_lens_abstopk.system.errors import ConfigError
 
 # codes that are in memory at once, in bytes
 _CHUNK_BYTES = 64 * 2**20

@@ -19,7 +19,7 @@ from sae_lens_abstopk.evaluation.reports.report_sections import PROBING, RECONST
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, provenance
 from sae_lens_abstopk.evaluation.reports.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
-from sae_lens_abstopk.files import write_whole
+from sae_lens_abstopk.system.files import write_whole
 
 
 @dataclass(frozen=True)

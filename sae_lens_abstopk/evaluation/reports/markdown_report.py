@@ -6,7 +6,7 @@ from itertools import chain
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results.schema import Results
 
 # what could start markup; an underscore can only at the edge of a word
 _MARKUP = re.compile(r"[\\`*|~]|(?<=\])\(|(?<!\w)_|_(?!\w)")

@@ -7,8 +7,7 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import TypeVar
 
-from sae_lens_abstopk.errors import ConfigError
-from sae_lens_abstopk.evaluation.results import (
+from sae_lens_abstopk.evaluation.results.schema import (
     GeometryRecord,
     ReconstructionRecord,
     Results,
@@ -19,6 +18,7 @@ from sae_lens_abstopk.evaluation.results import (
     TaskRecord,
     read_results,
 )
+from sae_lens_abstopk.system.errors import ConfigError
 
 T = TypeVar("T")
 OF_K = re.compile(r" k=[\d.e+]+$")

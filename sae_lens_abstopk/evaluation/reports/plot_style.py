@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import plotly.graph_objects as go
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.results import Interval
+from sae_lens_abstopk.evaluation.results.schema import Interval
 
 # every colour has a contrast of at least 3 on white and on the dark page; blue and orange are kept for the poles
 POLE_COLOURS = ("#d9730d", "#3b82d6")

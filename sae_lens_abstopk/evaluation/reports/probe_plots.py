@@ -29,7 +29,7 @@ from sae_lens_abstopk.evaluation.reports.plot_style import (
     variant_colours,
 )
 from sae_lens_abstopk.evaluation.reports.task_tables import activation_probes
-from sae_lens_abstopk.evaluation.results import ProbeRecord
+from sae_lens_abstopk.evaluation.results.schema import ProbeRecord
 
 _CONTROLS = {PERMUTED: Look(GREY, "circle-open"), UNTRAINED: Look(GREY, "x-thin-open")}
 _ON_X = Look("#4f7fa8", "hexagram")

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE
 from sae_lens_abstopk.evaluation.reports.plot_style import GREY, Plot, figure, looks, whole_label
-from sae_lens_abstopk.evaluation.results import ReconstructionRecord
+from sae_lens_abstopk.evaluation.results.schema import ReconstructionRecord
 
 
 def reconstruction_plots(merged: MergedResults) -> list[Plot]:

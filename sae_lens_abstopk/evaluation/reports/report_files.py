@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, read_merged
-from sae_lens_abstopk.files import write_whole
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import write_whole
 
 REPORT_FILENAMES = ("report.md", "report.html", "report.csv")
 

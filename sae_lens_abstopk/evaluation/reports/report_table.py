@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sae_lens_abstopk.evaluation.results import Results
+from sae_lens_abstopk.evaluation.results.schema import Results
 
 
 @dataclass(frozen=True)

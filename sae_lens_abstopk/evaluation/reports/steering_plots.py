@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation.reports.plot_style import (
     variant_colours,
 )
 from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
-from sae_lens_abstopk.evaluation.results import DoseRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.schema import DoseRecord, SteeringRecord
 
 _LINES = {
     "latent": ("#8b6fd6", "solid", "circle"),

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
-from sae_lens_abstopk.evaluation.results import Interval, InterventionRecord, PoleEffectRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.schema import Interval, InterventionRecord, PoleEffectRecord, SteeringRecord
 
 RANDOM = "random"
 """What the names of the control directions start with."""

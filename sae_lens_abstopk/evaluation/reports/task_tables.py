@@ -12,7 +12,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
 )
 from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
-from sae_lens_abstopk.evaluation.results import Interval, LatentRecord, PairRecord, ProbeRecord
+from sae_lens_abstopk.evaluation.results.schema import Interval, LatentRecord, PairRecord, ProbeRecord
 
 
 def tasks_table(merged: MergedResults) -> ReportTable:

@@ -9,7 +9,6 @@ import numpy as np
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter, require_part
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steering_summary import (
@@ -17,11 +16,12 @@ from sae_lens_abstopk.evaluation.steering.steering_summary import (
     matched_strength,
     summarise,
 )
-from sae_lens_abstopk.evaluation.suite import DoseOptions
+from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.heads import require_all_heads
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 class PromptSplit(NamedTuple):

@@ -8,16 +8,16 @@ from typing import Any
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import steering_filter
-from sae_lens_abstopk.evaluation.suite import DoseOptions
+from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel, answer_ids
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection
+from sae_lens_abstopk.system.errors import ConfigError
 
 # what a continuation is tokenised after: few tokenizers join it with what follows
 ANCHOR = "\n"

@@ -8,14 +8,14 @@ from typing import Any, Literal
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
 from sae_lens_abstopk.evaluation.steering.doses import LogOdds, require_part
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.steer import checked_latent
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.one_or_more import one_or_more
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.one_or_more import one_or_more
 
 
 @dataclass(frozen=True)

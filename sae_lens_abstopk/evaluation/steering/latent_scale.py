@@ -10,15 +10,15 @@ import torch
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.steer import checked_latent, require_codes, steering_filter
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
 from sae_lens_abstopk.model.token_filter import TokenFilter
-from sae_lens_abstopk.one_or_more import one_or_more
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.one_or_more import one_or_more
 
 # of abs(z) over firings
 QUANTILE = 0.99

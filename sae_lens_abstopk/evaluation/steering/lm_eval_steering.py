@@ -9,11 +9,11 @@ from sae_lens import SAE
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from sae_lens_abstopk.config.model_config import read_model_config
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.model.hook_places import find_place, transformers_model
+from sae_lens_abstopk.model.model_shape import read_model_config
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 def export_for_lm_eval(

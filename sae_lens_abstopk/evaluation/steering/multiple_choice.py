@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 from torch import nn
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.yaml_files import data_folder
 
 TASK_FILE = "abstopk_multiple_choice.yaml"
 # requests at once

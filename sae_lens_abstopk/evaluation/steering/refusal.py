@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from sae_lens_abstopk.evaluation.intervals import Estimate, mean_estimate
+from sae_lens_abstopk.evaluation.results.intervals import Estimate, mean_estimate
 from sae_lens_abstopk.evaluation.tasks.text_scorers import plain
 from sae_lens_abstopk.model.generation import TextModel
 

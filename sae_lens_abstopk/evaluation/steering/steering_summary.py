@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression, root_scalar
 
-from sae_lens_abstopk.evaluation.intervals import Estimate, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.intervals import Estimate, bootstrap, mean_estimate
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from sae_lens_abstopk.errors import ConfigError, did_you_mean
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.yaml_files import data_folder
 
 SPLITS = ("train", "val", "test")
 # 60/20/20 by group: three folds train, one validates, one tests

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task_schema import Local, Rows, RowSource, SteeringSection, TaskFile, Template
-from sae_lens_abstopk.yaml_files import read_yaml
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.yaml_files import read_yaml
 
 
 def read_task_file(path: Path) -> TaskFile:

@@ -11,9 +11,9 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task_schema import RowSource
-from sae_lens_abstopk.model.text import open_dataset
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.text.documents import open_dataset
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".conllu")
 SLOT = re.compile(r"\{([^{}\[\]]+)(?:\[([^{}\[\]]+)\])?\}")

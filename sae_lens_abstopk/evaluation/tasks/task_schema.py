@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sae_lens_abstopk.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
 
 Split = Literal["train", "val", "test"]
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Example, Scorer, Task, TaskSteering, make_task
 from sae_lens_abstopk.evaluation.tasks.task_file import merged
 from sae_lens_abstopk.evaluation.tasks.task_rows import (
@@ -22,7 +21,8 @@ from sae_lens_abstopk.evaluation.tasks.task_rows import (
 )
 from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, SteeringSection, TaskFile, Template
 from sae_lens_abstopk.evaluation.tasks.task_templates import expand, filler_names
-from sae_lens_abstopk.files import inside
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import inside
 
 # share of texts in both poles from which leaving them out is told of: a task of what is left is an easier one
 MANY_IN_BOTH = 0.05

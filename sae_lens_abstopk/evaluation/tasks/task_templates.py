@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.(\d+))?(?:~(\d+))?\}")
 BRACES = re.compile(r"\{([^{}]*)\}")

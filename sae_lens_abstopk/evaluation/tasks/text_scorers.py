@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache, lru_cache
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Scorer
+from sae_lens_abstopk.system.errors import ConfigError
 
 # of scripts without spaces between words: Thai and Lao, Burmese, Khmer, kana, Chinese characters
 UNSPACED = (

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError
 
 PICKLED = (".pt", ".pth", ".bin")
 

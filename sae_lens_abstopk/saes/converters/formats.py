@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from sae_lens import AbsTopKSAE
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.converters.checkpoint import PICKLED, read_tensors
 from sae_lens_abstopk.saes.converters.reference import convert_reference
 from sae_lens_abstopk.saes.converters.sparsify import convert_sparsify
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE
+from sae_lens_abstopk.system.errors import ConfigError
 
 
 def convert(

@@ -15,10 +15,10 @@ import torch
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.util import dtype_to_str
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.converters.checkpoint import read_settings, read_tensors, require_shapes, setting
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.threshold import ThresholdFitter
+from sae_lens_abstopk.system.errors import ConfigError
 
 SAE_NAME = "batchabsolutek"
 BLOCK = 512

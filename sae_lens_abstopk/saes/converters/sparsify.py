@@ -16,8 +16,8 @@ from sae_lens.constants import SPARSIFY_WEIGHTS_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 from sae_lens.util import dtype_to_str
 
-from sae_lens_abstopk.errors import ConfigError
 from sae_lens_abstopk.saes.converters.checkpoint import read_settings, read_tensors, require_shapes, setting
+from sae_lens_abstopk.system.errors import ConfigError
 
 SETTINGS_FILENAME = "cfg.json"
 # options of later versions that change what the SAE computes

@@ -15,8 +15,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from abstopk_cli import app
-from sae_lens_abstopk.errors import ConfigError
+from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
@@ -24,7 +23,8 @@ from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.reports.plot_style import looks
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
-from sae_lens_abstopk.evaluation.results import Interval, Results
+from sae_lens_abstopk.evaluation.results.schema import Interval, Results
+from sae_lens_abstopk.system.errors import ConfigError
 from tests.evaluation.results_document import results_document
 
 HOSTILE = "<script>alert(1)</script>"

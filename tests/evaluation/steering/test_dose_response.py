@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, LogOdds, first
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
-from sae_lens_abstopk.evaluation.suite import DoseOptions
+from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, TaskSteering
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch

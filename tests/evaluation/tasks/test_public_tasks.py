@@ -8,8 +8,8 @@ import pytest
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Example, load_task
-from sae_lens_abstopk.model import text as model_text
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.system.yaml_files import data_folder
+from sae_lens_abstopk.text import documents as model_text
 from tests.evaluation.task_files import CSV, rows_file, texts_of, written
 
 EVALS = data_folder("evals")

@@ -10,11 +10,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 
-from sae_lens_abstopk.evaluation.suite_tasks import drawn
+from sae_lens_abstopk.evaluation.suite.suite_tasks import drawn
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task, load_task, make_task, task_names
 from sae_lens_abstopk.evaluation.tasks.task_file import check_task
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
-from sae_lens_abstopk.yaml_files import data_folder
+from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.evaluation.task_files import texts_of
 
 EVALS = data_folder("evals")

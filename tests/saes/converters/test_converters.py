@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.saes.converters import convert
-from tests.test_cli import invoke
+from tests.cli.test_cli import invoke
 
 D, F, K = 8, 32, 5
 

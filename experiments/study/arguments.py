@@ -1,0 +1,73 @@
+"""Arguments that the commands of the study share."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from experiments.study.processes import default_jobs
+from sae_lens_abstopk.model.quickstart_model import quickstart_model
+from sae_lens_abstopk.system.errors import ConfigError, HubError, TrainingStopped
+
+
+def study_parser(about: str | None) -> argparse.ArgumentParser:
+    """A parser of the text, the folder and the model of the study; ``about`` is the docstring of the command."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
+    parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
+    return parser
+
+
+def add_local(parser: argparse.ArgumentParser) -> None:
+    """Let public tasks be read from files."""
+    parser.add_argument(
+        "--local",
+        action="append",
+        default=[],
+        metavar="TASK=PATH",
+        help="file or folder of a public task, as evals/tasks/public/ says, in place of the Hub's examples; the record has "
+        "all seven from files: public/sst2, public/ud_tense, public/ud_number, public/english_french (one folder with the "
+        ".conllu files of UD_English-PUD and UD_French-PUD), public/winogender, public/moods and public/facts",
+    )
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Let several SAEs be trained at a time."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=default_jobs(),
+        help="SAEs trained at a time, each on one core: by default one a core, eight at most, or one on a GPU",
+    )
+
+
+@contextmanager
+def plain_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """End the command with the text alone of an error that says what to do, and without one where it was stopped."""
+    try:
+        yield
+    except (ConfigError, HubError, TrainingStopped) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; the same command goes on from here\n")
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Arguments with the folder of the model; a corpus that is not there, or no model, ends the command."""
+    args = parser.parse_args()
+    for name in ("jobs", "together"):
+        if getattr(args, name, 1) < 1:
+            parser.error(f"--{name} must be at least 1.")
+    if not args.text.is_file():
+        parser.error(
+            f"{args.text} is not there; python -m experiments.study.corpus makes a corpus of a folder of texts."
+        )
+    with plain_errors(parser):
+        args.model = args.model or quickstart_model(print)
+    return args
+
+
+def overrides_of(args: argparse.Namespace) -> list[str]:
+    """Overrides of every run: text and model."""
+    return [f"dataset_path={args.text}", f"model_name={args.model}"]

@@ -1,0 +1,170 @@
+"""Figures of the study, drawn from its recorded runs."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+from experiments.study.columns import (
+    COLUMNS,
+    Line,
+    by_variant,
+    steered_lines,
+    value,
+    ways_of,
+    what_steered,
+    with_doses,
+)
+from experiments.study.runs import ROOT
+from experiments.study.tables import fvu_by_width
+from sae_lens_abstopk.evaluation.figures.style import paper_style
+
+COLUMNS_OF_TASKS = 3
+MEANS = "difference_in_means"
+PICTURES = ROOT / "docs" / "pictures"
+COLOURS = {
+    "mixed_8th": "#D55E00",
+    "mixed_32nd": "#E69F00",
+    "mixed_64th": "#A6761D",
+    "batch_abstopk": "#0072B2",
+    "abstopk": "#56B4E9",
+    "batchtopk": "#009E73",
+    "topk": "#8FBC8F",
+    "batchtopk_2F": "#767676",
+    "topk_2F": "#B0B0B0",
+}
+
+
+def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """FVU against the number of latents, at the main layer and k."""
+    layer, k = study["main"]["layer"], study["main"]["k"]
+    found = fvu_by_width(lines, layer=layer, k=k)
+    with paper_style():
+        figure, axis = plt.subplots(figsize=(4.8, 2.8), layout="constrained")
+        for variant in (name for name in COLOURS if name in found):
+            widths = sorted(found[variant])
+            points = [mean(found[variant][width]) for width in widths]
+            axis.plot(widths, points, marker="o", color=COLOURS[variant], label=variant)
+        ticks = sorted({width for by_width in found.values() for width in by_width})
+        axis.set(xscale="log", xlabel="latents", ylabel="FVU", title=f"layer {layer}, k = {k}")
+        axis.set_xticks(ticks, [f"{width:,}" for width in ticks])
+        axis.minorticks_off()
+        if found:
+            axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        save(figure, "evidence-widths")
+
+
+def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence[str], name: str) -> None:
+    """Every recorded run at the main place, one panel a column of the table, one row a variant."""
+    found = by_variant(lines, **study["main"])
+    shown = [variant for variant in study["variants"] if variant in found][::-1]
+    with paper_style():
+        figure, axes = plt.subplots(1, len(columns), figsize=(6.8, 0.24 * len(shown) + 0.8), layout="constrained")
+        for axis, column in zip(axes, columns, strict=True):
+            of = COLUMNS[column][0]
+            for row, variant in enumerate(shown):
+                numbers = of(found[variant])
+                axis.plot(numbers, [row] * len(numbers), "o", color=COLOURS.get(variant, "#1b1d20"))
+            axis.set(title=column)
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.set_yticks(range(len(shown)), shown if axis is axes[0] else [""] * len(shown))
+            axis.grid(axis="y", alpha=0.25)
+        save(figure, name)
+
+
+def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """AUROC of the best latent of each task against its pole coverage."""
+    found = by_variant(lines, **study["main"])
+    with paper_style():
+        figure, axis = plt.subplots(figsize=(3.4, 2.6), layout="constrained")
+        for variant in ("batchtopk", "abstopk", "batch_abstopk", "mixed_32nd"):
+            tasks = [task for line in found.get(variant, []) for task in line["tasks"].values()]
+            if tasks:
+                covered = [value(task["coverage"]) for task in tasks]
+                scores = [value(task["auroc"]["single latent"]) for task in tasks]
+                axis.plot(covered, scores, "o", ms=3, alpha=0.6, color=COLOURS[variant], label=variant)
+        axis.axvline(0.5, color="#767676", lw=0.6)
+        axis.set(xlabel="pole coverage of the best latent", ylabel="its AUROC")
+        add_legend(axis)
+        save(figure, "evidence-coverage")
+
+
+def draw_steering(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """Effect at matched cost of the latent, the difference in means and random directions."""
+    steered = steered_lines(lines, study)
+    if not steered:
+        return
+    rows = what_steered(steered)[::-1]  # the first on top
+    with paper_style():
+        tasks = list(steered[0]["steering"])
+        height = 0.16 * len(rows) + 0.55
+        figure, axes = plt.subplots(
+            -(-len(tasks) // COLUMNS_OF_TASKS), COLUMNS_OF_TASKS, layout="constrained", squeeze=False, sharex=True
+        )
+        figure.set_size_inches(6.8, height * len(axes) + 0.2)
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            for row, (_, line, way) in enumerate(rows):
+                one = line["steering"][task]["interventions"][way]
+                effects = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
+                if None not in effects:
+                    colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
+                    axis.plot([-effects[0], effects[1]], [row, row], "o-", color=colour, ms=3, lw=1)
+            axis.axvline(0, color="#767676", lw=0.6)
+            axis.set(title=task)
+            axis.set_yticks(range(len(rows)), [told for told, _, _ in rows] if axis in axes[:, 0] else [""] * len(rows))
+        figure.supxlabel(
+            "change of the log-odds of the poles' words: towards A to the left, towards B to the right",
+            fontsize="small",
+        )
+        save(figure, "evidence-steering")
+
+
+def draw_doses(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
+    """Effect at each strength of a latent and of directions of its norm: a row an SAE, a column a concept."""
+    steered = [line for line in with_doses(steered_lines(lines, study)) if "random_0" in ways_of(line)]
+    if not steered:
+        return
+    with paper_style():
+        tasks = list(steered[0]["steering"])
+        figure, axes = plt.subplots(
+            len(steered),
+            len(tasks),
+            figsize=(7.2, 1.5 * len(steered) + 0.4),
+            layout="constrained",
+            squeeze=False,
+            sharex=True,
+            sharey="col",
+        )
+        for line, row in zip(steered, axes, strict=True):
+            for task, axis in zip(tasks, row, strict=True):
+                for way, one in line["steering"][task]["interventions"].items():
+                    if way != "clamp":
+                        colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
+                        strengths, changes, _ = zip(*one["doses"], strict=True)
+                        dots = "-" if way.startswith("random") else "o-"  # a dot is as many bytes as a line
+                        axis.plot(strengths, changes, dots, color=colour, ms=2, lw=1, label=way.replace("_", " "))
+                axis.axhline(0, color="#767676", lw=0.4)
+                axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+                if line is steered[0]:
+                    axis.set(title=task)
+            row[0].set(ylabel=line["variant"])
+        figure.supxlabel("strength, in units of the latent's own strong codes", fontsize="small")
+        figure.supylabel("change of the log-odds of the poles' words", fontsize="small")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize="small")
+        save(figure, "evidence-doses")
+
+
+def add_legend(axis: Any) -> None:
+    """Where anything was drawn."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
+
+
+def save(figure: Any, name: str) -> None:
+    """As SVG, the same bytes for the same numbers."""
+    PICTURES.mkdir(exist_ok=True)
+    figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,175 @@
+"""The record of the study, `results/runs.jsonl`: a line an SAE, or a run that diverged before there was one."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from experiments.study.columns import examples_of
+from experiments.study.runs import HERE, Run
+from sae_lens_abstopk.evaluation.results.schema import Interval, Results
+from sae_lens_abstopk.system.files import write_whole
+
+RECORD = HERE / "results" / "runs.jsonl"
+METHODS = (
+    "single latent",
+    "pair",
+    "1-sparse",
+    "2-sparse",
+    "5-sparse",
+    "16-sparse",
+    "difference in means",
+    "logistic regression",
+    "single latent, permuted",
+    "16-sparse, permuted",
+)
+
+
+def all_lines() -> dict[str, dict[str, Any]]:
+    """Lines of the record by name of the run, those of runs that diverged among them."""
+    if not RECORD.is_file():
+        return {}
+    lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
+    return {line["name"]: line for line in lines}
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Lines of the SAEs that were measured."""
+    return {name: line for name, line in all_lines().items() if not has_diverged(line)}
+
+
+def diverged() -> dict[str, str]:
+    """What was seen of each run that diverged, and at which step."""
+    return {name: line["training"]["diverged"] for name, line in all_lines().items() if has_diverged(line)}
+
+
+def has_diverged(line: Mapping[str, Any]) -> bool:
+    """Whether a line is of a run that left no SAE."""
+    return "diverged" in line.get("training", {})
+
+
+def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
+    """Whether there is a line of a run that was trained like this."""
+    return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other commands from the folder of a record, which is made if missing, between reading and writing it."""
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.parent / ".lock"):
+        yield
+
+
+@contextmanager
+def changed_lines() -> Iterator[dict[str, dict[str, Any]]]:
+    """All lines by name; what is made of them is written, and no other command writes meanwhile."""
+    with locked(RECORD):
+        lines = all_lines()
+        yield lines
+        write_whole(RECORD, "".join(json.dumps(lines[name]) + "\n" for name in sorted(lines)))
+
+
+def record(*new: dict[str, Any]) -> None:
+    """Put lines into the record, each in place of an older one of the same name."""
+    with changed_lines() as lines:
+        lines |= {line["name"]: line for line in new}
+
+
+def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: str) -> None:
+    """End the command where what is recorded at ``path``, ``of`` that text, is of other text; None is of text that was not noted."""
+    if other := sorted({known for known in of if known is not None} - {text_sha256}):
+        raise SystemExit(
+            f"{path} is of other text ({', '.join(other)}) than this ({text_sha256}), and no table mixes them; move it away to "
+            "measure on this."
+        )
+
+
+def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Tasks of which lines were measured on different examples, so that no mean over lines may have them, in their order."""
+    found: dict[str, set[tuple[Any, ...]]] = {}
+    for line in lines:
+        for name, task in line["tasks"].items():
+            found.setdefault(name, set()).add(examples_of(task))
+    return [name for name, examples in found.items() if len(examples) > 1]
+
+
+def head_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is recorded of a run that left no SAE; ``facts`` are of its training."""
+    return {"name": run.name, **run.place, "variant": run.variant, "seed": run.seed, "training": dict(facts)}
+
+
+def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: Iterable[str] = ()) -> dict[str, Any]:
+    """What is recorded of a run, but for its steering and its stability; ``from_files`` are the tasks not read from the Hub."""
+    tasks = {}
+    for name, task in probing.tasks.items():
+        found = task.saes[run.name]
+        tasks[name] = {
+            "digest": task.digest[:12],
+            "texts": task.texts,
+            "groups": task.test_groups,
+            "auroc": {method: numbers(found.probes[method].auroc) for method in METHODS if method in found.probes},
+            "coverage": numbers(found.latent.coverage),
+            "best_coverage": numbers(found.best_coverage.coverage),
+            "coverage_controls": {name: numbers(of) for name, of in found.coverage_controls.items()},
+            "best_coverage_latent": found.best_coverage.latent,
+            "density": rounded(found.latent.density),
+            "best_density": rounded(found.best_coverage.density),
+            "latent": found.latent.latent,
+            "cosine": rounded(found.latent.direction_cosine),
+        }
+    return {
+        **head_of(run, facts),
+        "evaluation": {
+            "commit": probing.commit,
+            "text": probing.text,
+            "held_out": probing.held_out,
+            "from_files": sorted(from_files),
+        },
+        "sae": probing.saes[run.name].model_dump(include={"architecture", "d_sae", "weights_sha256"}),
+        "reconstruction": probing.reconstruction[run.name].model_dump(mode="json"),
+        "geometry": probing.geometry[run.name].model_dump(mode="json"),
+        "stability": {},
+        "tasks": tasks,
+    }
+
+
+def steered_numbers(record: Any) -> dict[str, Any]:
+    """
+    Effects of each intervention at matched cost and at each dose, and what steering refusal does besides.
+
+    A dose is [strength, change of the log-odds, rise of the NLL of neutral text].
+    """
+    sides = {"towards_a", "towards_b"}
+    numbers_of = {"strength", "reached", "log_odds", "generated_cost", "neutral_cost"}
+    found = {}
+    for name, one in record.interventions.items():
+        found[name] = one.model_dump(mode="json", include={"symmetry": True, **dict.fromkeys(sides, numbers_of)})
+        found[name]["doses"] = [
+            [
+                dose.strength,
+                rounded(dose.log_odds - record.baseline_log_odds),
+                rounded(dose.neutral_nll - record.baseline_neutral_nll),
+            ]
+            for dose in one.doses
+        ]
+    behaviour = {name: [one.model_dump(mode="json") for one in both] for name, both in record.behaviour.items()}
+    return {
+        "latent": record.latent,
+        "baseline_log_odds": rounded(record.baseline_log_odds),
+        "interventions": found,
+        "behaviour": behaviour,
+    }
+
+
+def numbers(interval: Interval) -> list[float | None]:
+    """Value, low and high."""
+    return [rounded(interval.value), rounded(interval.low), rounded(interval.high)]
+
+
+def rounded(value: float | None) -> float | None:
+    """To four digits; none where it is not defined."""
+    return None if value is None or value != value else round(value, 4)

@@ -1,0 +1,208 @@
+"""The SAEs of the study: which there are (`study.yaml`), their configs, and how one of them is trained."""
+
+import csv
+import gzip
+import hashlib
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.system.files import write_whole
+from sae_lens_abstopk.system.provenance import commit, environment, processor
+from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.checkpoints.same_run import require_same_run
+from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.divergence import DivergedError
+from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_root
+from sae_lens_abstopk.training.sweeps.comparison import variants_as_overrides
+from sae_lens_abstopk.training.train import train
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+TUNING = HERE / "results" / "tuning.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One SAE of the study."""
+
+    layer: int
+    expansion: int
+    """d_sae over d_in; a variant with ``times_wider`` has as many times more."""
+    k: int
+    variant: str
+    seed: int
+
+    @property
+    def place(self) -> dict[str, int]:
+        """What runs that are compared with each other share."""
+        return {"layer": self.layer, "expansion": self.expansion, "k": self.k}
+
+    @property
+    def name(self) -> str:
+        """Also the name of its folder."""
+        return f"layer{self.layer}_x{self.expansion}_k{self.k}_{self.variant}_seed{self.seed}"
+
+
+def read_study() -> dict[str, Any]:
+    """The study file."""
+    return yaml.safe_load((HERE / "study.yaml").read_text(encoding="utf-8"))
+
+
+def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
+    """The runs of a study file, in its order."""
+    for entry in study["runs"]:
+        variants = entry.get("variants") or study["variants"]
+        expansions = entry.get("expansions", [study["main"]["expansion"]])
+        axes = (expansions, entry.get("k", study["k"]), variants, entry["seeds"])
+        for expansion, k, variant, seed in itertools.product(*axes):
+            yield Run(entry["layer"], expansion, k, variant, seed)
+
+
+def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
+    """Whether this is one of the runs whose latents steer."""
+    return run.place == study["main"] and run.seed == 0 and run.variant in study["steered"]
+
+
+def shared_config(study: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config file of a study says, as YAML has it."""
+    return yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
+
+
+def settings_of(run: Run, study: Mapping[str, Any]) -> str:
+    """Digest of what the study file and its config say of a run, but for its name, its learning rate and when it stops."""
+    shared = shared_config(study)
+    del shared["lr"], shared["divergence_factor"]
+    told = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def tuned_rates() -> dict[str, float]:
+    """The learning rate that tune.py chose for each variant, of those that it has tried."""
+    return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
+
+
+def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
+    """The rate in ``rates`` of a variant, or of the one that it is derived from; None leaves config.yaml's."""
+    return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
+
+
+def chosen_rates(study: Mapping[str, Any]) -> dict[str, float]:
+    """The learning rate that the runs of each variant are to have now: the tuned one, or config.yaml's."""
+    usual, tuned = float(shared_config(study)["lr"]), tuned_rates()
+    return {variant: rate_of(variant, study, tuned) or usual for variant in study["variants"]}
+
+
+def config_of(
+    run: Run, study: Mapping[str, Any], common: list[str], work: Path, *, rates: Mapping[str, float]
+) -> TrainingConfig:
+    """The checked config of a run with the overrides ``common``, at its :func:`rate_of` in ``rates``."""
+    source = str(HERE / study["config"])
+    overrides = [
+        *common,
+        f"layer={run.layer}",
+        f"sae.expansion_factor={run.expansion}",
+        f"seed={run.seed}",
+        f"activation_cache={work / 'activations' / f'layer{run.layer}'}",
+    ]
+    if rate := rate_of(run.variant, study, rates):
+        overrides.append(f"lr={rate}")
+    options = study["variants"][run.variant]
+    assert "lr_multiple" not in options, "rates come from tune.py"
+    base = load_config(source, overrides)
+    overrides.append(f"output_path={work / 'saes' / f'{run.name}_lr{base.lr:g}'}")
+    return load_config(
+        source, [*overrides, *variants_as_overrides({run.variant: options}, base, run.k, where=run.name)]
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep to one core: an SAE of the study's size trains faster on one beside another than on two alone, and threads change bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
+def train_run(cfg: TrainingConfig) -> dict[str, Any]:
+    """
+    Train a run that is not done yet; what is known of it.
+
+    Of one that diverged, now or before, that is ``"diverged"``, with what was seen and at which step.
+    """
+    record = run_file(cfg)
+    require_same_run(record.parent, cfg)
+    if not record.is_file():
+        start, code = time.perf_counter(), commit()
+        resume_if_started(cfg)
+        end: dict[str, Any] = {}
+        try:
+            if not is_finished(cfg):
+                train(cfg, console=Console(quiet=True))
+        except DivergedError as error:  # whose own text is what to do about it
+            end = {"diverged": str(error.__context__ or error)}
+        else:
+            last = metrics_of(cfg)[-1]
+            # of the last steps of training, so many of them as dead_feature_window says
+            end = {
+                "dead_latents": int(last["dead_latents"]),
+                "dead_window_tokens": cfg.dead_feature_window * cfg.train_batch_size_tokens,
+            }
+        facts = {
+            "commit": code,
+            "environment": environment(cfg.device) | {"processor": processor()},
+            "text_sha256": digest_of(cfg.dataset_path),
+            "seconds": round(time.perf_counter() - start),
+            "resumed": cfg.resume_from_checkpoint is not None,
+            "tokens": cfg.total_training_steps * cfg.train_batch_size_tokens,
+            "lr": cfg.lr,
+            "batch": cfg.train_batch_size_tokens,
+            **end,
+        }
+        write_whole(record, json.dumps(facts, indent=1) + "\n")
+    shutil.rmtree(checkpoint_root(cfg), ignore_errors=True)
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def metrics_of(cfg: TrainingConfig) -> list[dict[str, str]]:
+    """The rows that a run has logged."""
+    with (run_file(cfg).parent / METRICS_FILENAME).open() as file:
+        return list(csv.DictReader(file))
+
+
+def run_file(cfg: TrainingConfig) -> Path:
+    """``run.json`` of a run: there once it is done, with how it was trained."""
+    assert cfg.output_path is not None
+    return Path(cfg.output_path) / "run.json"
+
+
+def weights_digest(folders: Iterable[str | Path]) -> str:
+    """What tells results of these SAEs from those of others with their names."""
+    return hashlib.sha256("".join(str(weights_sha256(folder)) for folder in folders).encode()).hexdigest()[:8]
+
+
+def digest_of(text: str | Path) -> str:
+    """
+    The first twelve digits of the SHA-256 of the text of a corpus: runs on different text are not of one study.
+
+    Of the text as it is unpacked, since what a gzip file says besides (its own name) and how it packs differ.
+    """
+    opened = gzip.open if Path(text).suffix == ".gz" else open
+    with opened(text, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

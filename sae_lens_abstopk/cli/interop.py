@@ -1,0 +1,125 @@
+"""Subcommands that run other projects' tools on signed SAEs, or write their formats."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, errors_as_sentences, refuse_without
+
+
+@app.command()
+def saebench(
+    context: typer.Context,
+    sae: Annotated[str, typer.Argument(help="SAE folder, or RELEASE:SAE_ID.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
+    evals: Annotated[
+        str,
+        typer.Option(help="Comma-separated: core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption."),
+    ] = "core,sparse_probing,tpp",
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Task whose texts replace SAEBench's in sparse_probing and tpp; may be repeated.", show_default=False
+        ),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Run without the mirror; refused for evaluations that misread signed codes.")
+    ] = False,
+    model: Model = None,
+    text: Text = None,
+    device: Device = "auto",
+    tokens: Annotated[int, typer.Option(help="Tokens for core.", min=1)] = 51_200,
+    seed: Annotated[int, typer.Option(help="SAEBench's seed.", min=0, max=2**32 - 1)] = 42,
+) -> None:
+    """Run SAEBench on a signed SAE through its mirror; results are written in SAEBench's own format."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.interop.saebench import run_saebench
+
+        names = [name.strip() for name in evals.split(",") if name.strip()]
+        if "core" not in names:
+            refuse_without("core in --evals", "tokens", "text", context=context)
+        found = run_saebench(
+            sae,
+            out=out,
+            evals=names,
+            as_is=as_is,
+            model_name=model,
+            text=text,
+            tasks=task or (),
+            n_tokens=tokens,
+            seed=seed,
+            device=device,
+            on_eval=lambda name: console.print(f"{name} ..."),
+        )
+        table = Table("evaluation", "metric", "value")
+        for result in found:
+            for group in result.metrics.values():
+                for name, value in group.items():
+                    table.add_row(result.evaluation, name, f"{value:.4g}")
+        console.print(table)
+        for result in found:
+            console.print(str(result.file), soft_wrap=True)
+
+
+@app.command()
+def neuronpedia(
+    sae: Annotated[str, typer.Argument(help="SAE folder or RELEASE:SAE_ID.")],
+    out: NewFolder,
+    model_id: Annotated[str, typer.Option(help="Neuronpedia's id of the model.", show_default=False)],
+    sae_set: Annotated[str, typer.Option("--set", help="Name of the set of SAEs.", show_default=False)],
+    suffix: Annotated[
+        str | None, typer.Option(help="Suffix that tells apart SAEs of the same set and layer.", show_default=False)
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="Layer, if the hook name has none.", show_default=False)] = None,
+    model: Model = None,
+    text: Text = None,
+    device: Device = "auto",
+    tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
+) -> None:
+    """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.explorer.site import CHECKPOINT
+        from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
+        from sae_lens_abstopk.saes.loading import load_sae
+        from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
+        from sae_lens_abstopk.system.folder_lock import LOCK, run_folder_lock
+        from sae_lens_abstopk.system.progress import passes_bar
+
+        check_features_folder(out)
+        # what would be refused after the pass is refused before it
+        loaded = load_sae(sae)
+        if isinstance(loaded, SignedSAE):
+            require_signed(loaded, "neuronpedia")
+        layer = layer_of(str(loaded.cfg.metadata.hook_name)) if layer is None else layer
+        with run_folder_lock(out, key="out"):
+            with passes_bar(console, "collecting") as on_progress:
+                found = run_explore(
+                    sae,
+                    model=model,
+                    text=text,
+                    n_tokens=tokens,
+                    checkpoint=out / CHECKPOINT,
+                    device=device,
+                    on_progress=on_progress,
+                )
+            with passes_bar(console, "writing") as on_progress:
+                files = write_neuronpedia(
+                    found,
+                    out,
+                    model_id=model_id,
+                    sae_set=sae_set,
+                    layer=layer,
+                    suffix=suffix,
+                    on_progress=on_progress,
+                )
+            (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
+        (out / LOCK).unlink(missing_ok=True)
+        (explored,) = found.saes.values()
+        poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
+        console.print(
+            f"{out}: {len(files)} files; feature j is {poles if len(sides(explored)) == 2 else 'latent j'}",
+            soft_wrap=True,
+        )

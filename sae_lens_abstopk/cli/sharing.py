@@ -1,0 +1,206 @@
+"""Subcommands that publish, fetch and convert."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sae_lens_abstopk.cli.app import (
+    Device,
+    Model,
+    NewFolder,
+    Text,
+    app,
+    errors_as_sentences,
+    named_folders,
+    refuse_without,
+)
+
+
+@app.command()
+def mirror(
+    sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
+    out: NewFolder,
+    prune_dead_poles: Annotated[
+        bool, typer.Option("--prune-dead-poles", help="Leave out poles with under 1 % of a latent's firings.")
+    ] = False,
+    model: Model = None,
+    text: Text = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the model runs, auto by default.", show_default=False)
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens to count firings on, 51,200 by default.", min=1, show_default=False)
+    ] = None,
+) -> None:
+    """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, with non-negative codes."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.equivalents.mirror_folder import mirror_folder
+        from sae_lens_abstopk.system.progress import passes_bar
+
+        with passes_bar(console, "counting firings") as on_progress:
+            made = mirror_folder(
+                sae,
+                out,
+                prune_dead_poles=prune_dead_poles,
+                model_name=model,
+                text=text,
+                n_tokens=tokens,
+                device=device,
+                on_progress=on_progress,
+            )
+        record = made.cfg.metadata["mirror"]
+        console.print(
+            f"{out}: {made.cfg.architecture()}, {made.cfg.d_sae:,} latents for the {2 * record['d_sae']:,} poles of "
+            f"{record['architecture']}; loads with SAELens alone",
+            soft_wrap=True,
+        )
+        if prune_dead_poles:
+            dropped = record["dropped_share_of_firings"]
+            console.print(f"the poles left out held {dropped:.4%} of all firings", soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."
+        ),
+    ],
+    out: NewFolder,
+    activations: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with one tensor \\[n, d_in] of activations, to estimate a missing threshold.", show_default=False
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model name to record in the metadata.", show_default=False)] = None,
+    hook: Annotated[str | None, typer.Option(help="Hook name to record in the metadata.", show_default=False)] = None,
+) -> None:
+    """Convert a signed SAE of another project into SAELens's format."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.saes.converters import convert as run_convert
+        from sae_lens_abstopk.saes.load_note import write_load_note
+        from sae_lens_abstopk.system.files import require_empty
+
+        require_empty(out)
+        sae = run_convert(source, activations=activations, model_name=model, hook_name=hook)
+        sae.save_model(out)
+        write_load_note(out, sae.cfg.architecture())
+        console.print(
+            f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions", soft_wrap=True
+        )
+
+
+@app.command()
+def publish(
+    context: typer.Context,
+    saes: Annotated[
+        list[str],
+        typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id defaults to the folder's name."),
+    ],
+    repo: Annotated[str, typer.Option("--repo", help="Repository, USER/NAME; created if missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    revision: Annotated[str, typer.Option(help="Branch to publish to; created if missing.")] = "main",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
+    ] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Results file of `abstopk eval`, for the card, once or several times; results.json beside the SAE by default.",
+            show_default=False,
+        ),
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Measure on text now: the sign gauge, and reconstruction and contexts where there are none.",
+        ),
+    ] = False,
+    model: Model = None,
+    text: Text = None,
+    device: Device = "auto",
+    tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
+    base_model: Annotated[
+        str | None, typer.Option(help="Hub id of the model, if the SAE records a local folder.", show_default=False)
+    ] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).", show_default=False),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files in the repository that differ.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write the release to a folder and show it, without contacting the Hub.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the dry run; NAME-release by default.", show_default=False),
+    ] = None,
+) -> None:
+    """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.hub import publish as run_publish
+        from sae_lens_abstopk.hub.show import files_tree
+        from sae_lens_abstopk.system.progress import passes_bar
+
+        if not dry_run:
+            refuse_without("--dry-run", "out", context=context)
+        if not measure:
+            refuse_without("--measure", "model", "text", "device", "tokens", context=context)
+        folders = named_folders(saes)
+        folder = (out or Path(f"{repo.rpartition('/')[2]}-release")) if dry_run else None
+        with passes_bar(console, "measuring") if measure else nullcontext() as on_progress:
+            done = run_publish(
+                folders,
+                repo,
+                private=private,
+                revision=revision,
+                with_mirror=mirror,
+                results=results,
+                measure=measure,
+                model_name=model,
+                text=text,
+                n_tokens=tokens,
+                device=device,
+                license=license,
+                base_model=base_model,
+                overwrite=overwrite,
+                dry_run_folder=folder,
+                on_progress=on_progress,
+            )
+        console.print(files_tree(repo, done.files))
+        if folder is not None:
+            console.print(f"{folder}: written; nothing was sent", soft_wrap=True)
+        elif done.changed:
+            console.print(f"{repo} at {done.commit}: {len(done.changed)} files in one commit", soft_wrap=True)
+        else:
+            console.print(f"{repo} at {done.commit} has all of this already", soft_wrap=True)
+        if done.as_trained:
+            console.print(
+                f"{', '.join(done.as_trained)}: which side of a latent is positive is as training left it, another with every seed; "
+                "--measure makes it the side with more energy",
+                soft_wrap=True,
+            )
+
+
+@app.command()
+def pull(
+    repo: Annotated[str, typer.Argument(help="Repository, USER/NAME.")],
+    sae_id: Annotated[str, typer.Argument(help="Id of the SAE in the repository.")],
+    revision: Annotated[str, typer.Option(help="Branch or commit.")] = "main",
+) -> None:
+    """Download a published SAE, check the hash of every file, and show the numbers of its card."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.hub import pull as run_pull
+        from sae_lens_abstopk.hub.show import pulled_table
+
+        pulled = run_pull(repo, sae_id, revision=revision)
+        console.print(pulled_table(pulled))
+        console.print(f"{len(pulled.record.files)} files match the hashes of {repo} at {pulled.commit}", soft_wrap=True)
+        console.print(str(pulled.folder), soft_wrap=True)

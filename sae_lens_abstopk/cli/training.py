@@ -1,0 +1,210 @@
+"""Subcommands that train."""
+
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+from typing_extensions import override
+
+from sae_lens_abstopk.cli.app import Out, Overrides, app, config_error, errors_as_sentences, pairs
+
+
+class Launcher(StrEnum):
+    """Where the runs of a sweep are trained."""
+
+    local = "local"
+    print = "print"
+    submitit = "submitit"
+
+
+class ResumableCommand(TyperCommand):
+    """A command whose ``--resume`` may stand alone or before a path; typer itself knows no such option."""
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for i, argument in enumerate(args):
+            following = args[i + 1] if i + 1 < len(args) else "--"
+            if argument == "--resume" and (following.startswith("-") or _is_override(following)):
+                args = [*args[:i], "--resume=newest", *args[i + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+def _is_override(argument: str) -> bool:
+    """KEY=VALUE; a folder may have a "=" in its name too."""
+    return "=" in argument and not Path(argument).exists()
+
+
+@app.command(cls=ResumableCommand)
+def train(
+    config: Annotated[
+        str, typer.Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")
+    ],
+    overrides: Overrides = None,
+    out: Out = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[PATH]",
+            help="Resume from the newest complete checkpoint in the run folder (start fresh if there is none), or from the one at PATH.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_changes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS",
+            help="With --resume: config keys whose values may differ from those the run started with; only lr so far.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and print the full config without training.")
+    ] = False,
+) -> None:
+    """Train the SAEs of a config and write a run folder."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.system.yaml_files import yaml_text
+        from sae_lens_abstopk.training.checkpoints.resume import is_finished
+        from sae_lens_abstopk.training.config.config_file import dump_config, load_config
+        from sae_lens_abstopk.training.train import train as run_training
+
+        changes = list(overrides or ())
+        if out is not None:
+            if any(change.startswith("output_path=") for change in changes):
+                raise config_error("--out and output_path= both name the run folder; give one of them.")
+            changes.append(f"output_path={yaml_text(str(out))}")
+        cfg = load_config(config, changes)
+        if cfg.output_path is None:
+            name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml$", "", config)).strip("-.")
+            cfg.output_path = str(Path("runs") / name)
+        if allow_changes is not None and resume is None:
+            raise config_error("--allow-changes lists keys that may differ when a run is resumed; give --resume too.")
+        if allow_changes is not None:
+            cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
+        if resume is not None:
+            cfg.resume_from_checkpoint = resume
+            if is_finished(cfg):
+                console.print(f"the run in {cfg.output_path} is finished", soft_wrap=True)
+                return
+        if dry_run:
+            sys.stdout.write(dump_config(cfg))
+            return
+        result = run_training(cfg, console=console)
+        for name, folder in result.folders.items():
+            console.print(f"{name}: {folder}", soft_wrap=True)
+
+
+@app.command()
+def configs(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Preset to show, merged and with its comments, or a YAML file.", show_default=False),
+    ] = None,
+    keys: Annotated[bool, typer.Option("--keys", help="List every key with its meaning, type and default.")] = False,
+) -> None:
+    """List the presets, or show one of them."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.training.config.keys import keys_table
+        from sae_lens_abstopk.training.config.preset_listing import preset_text, presets_table
+
+        if keys and name is not None:
+            raise config_error("--keys lists the keys of every config, and a name shows one config; give one of them.")
+        if keys:
+            console.print(keys_table())
+        elif name is None:
+            console.print(presets_table())
+        else:
+            sys.stdout.write(preset_text(name))
+
+
+@app.command()
+def quickstart(overrides: Overrides = None, out: Out = None) -> None:
+    """Fetch a small real model, train a signed and a BatchTopK SAE in one pass, and inspect both."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.workflows.quickstart import quickstart as run_quickstart
+
+        run_quickstart(list(overrides or ()), out=out, console=console)
+
+
+@app.command()
+def sweep(
+    file: Annotated[str, typer.Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+    launcher: Annotated[
+        Launcher,
+        typer.Option(
+            help="local: train here, one run after another. print: one command per line, to start elsewhere. submitit: one "
+            "Slurm job per run (pip install 'sae-lens-abstopk\\[slurm]')."
+        ),
+    ] = Launcher.local,
+    cluster: Annotated[
+        str | None, typer.Option(help="With submitit: slurm, local or debug.", show_default=False)
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--job",
+            metavar="KEY=VALUE",
+            help="With submitit: a job parameter, such as gpus_per_node=1 or timeout_min=600; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Train every combination in a sweep file; finished runs are skipped and interrupted ones resumed."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.training.sweeps.sweep import load_sweep, run_sweep, unfinished
+
+        runs = load_sweep(file, list(overrides or ()))
+        if launcher is not Launcher.submitit and (cluster or parameters):
+            raise config_error("--cluster and --job are for --launcher submitit.")
+        if launcher is Launcher.local or dry_run:
+            run_sweep(runs, out, console=console, dry_run=dry_run)
+        elif launcher is Launcher.print:
+            for run in unfinished(runs, out):
+                sys.stdout.write(run.command(out) + "\n")
+        else:
+            from sae_lens_abstopk.system.yaml_files import yaml_value
+            from sae_lens_abstopk.training.sweeps.sweep_jobs import submit_sweep
+
+            given = pairs(parameters or [], "--job", "KEY=VALUE")
+            values = {key: yaml_value(value) for key, value in given.items()}
+            submit_sweep(runs, out, console=console, cluster=cluster, parameters=values)
+
+
+@app.command()
+def compare(
+    file: Annotated[str, typer.Argument(help="A comparison file, or one of training_configs/comparisons.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Config overrides, e.g. lr=1e-3 sae.d_sae=4096; k, seeds and variants come from the file.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the results.")] = Path(
+        "runs/comparison"
+    ),
+    suite: Annotated[str | None, typer.Option(help="Suite to use instead of the file's.", show_default=False)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+) -> None:
+    """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.cli.evaluation import show_results
+        from sae_lens_abstopk.evaluation.suite.suite import load_suite
+        from sae_lens_abstopk.training.sweeps.comparison import load_comparison, run_comparison
+        from sae_lens_abstopk.workflows.compare import compare as run_and_evaluate
+
+        if dry_run:
+            comparison = load_comparison(file, list(overrides or ()), out=out)
+            load_suite(suite or comparison.suite)
+            run_comparison(comparison, console=console, dry_run=True)
+            return
+        results = run_and_evaluate(file, list(overrides or ()), out=out, suite=suite, console=console)
+        show_results(results, out / "results", console)

@@ -1,0 +1,52 @@
+"""Pole activity of an SAE on the text of its run or on other text."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
+from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.saes.codec import require_finite_codes
+from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+
+
+@torch.no_grad()
+@casts_shared()
+def measure_poles(
+    folder: str | Path,
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    n_tokens: int = 51_200,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> PoleActivity:
+    """
+    Firings and energy of both poles of the latents of one SAE, on held-out text where its run kept some back.
+
+    Args:
+        folder: SAE folder; run settings come from the ``config.yaml`` in it or in the folder above it.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+        n_tokens: Tokens to read, rounded up to whole batches.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+        on_progress: Called with (batches done, batches in all).
+
+    Raises:
+        ConfigError: the SAE cannot be loaded, model or text are unknown, or the model overflows.
+    """
+    subjects = open_subjects(folder, model_name=model_name, text=text, device=device)
+    (sae,) = subjects.saes.values()
+    batches, passes = subjects.batches(n_tokens), subjects.passes
+    sums = PoleActivitySums(sae.cfg.d_sae)
+    for done, tokens in enumerate(batches, 1):
+        activations = passes.activations(tokens)
+        _, x = subjects.token_filter.mask_and_rows(tokens, activations, passes.hook_name)
+        codes = sae.encode(x)
+        require_finite_codes(codes, f"the SAE in {folder}")
+        sums.update(codes)
+        if on_progress is not None:
+            on_progress(done, len(batches))
+    subjects.token_filter.require_any(sums.result.n_tokens)
+    return sums.result

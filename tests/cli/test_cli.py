@@ -1,0 +1,243 @@
+"""The command as a user types it, in a process of its own where that matters."""
+
+import errno
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.cli.app import COMMANDS, HOME, errors_as_sentences, named, named_folders
+from sae_lens_abstopk.evaluation.inspection import printed as inspection_report
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes as inspection
+from sae_lens_abstopk.training.config.keys import key_docs
+from sae_lens_abstopk.training.config.presets import read_raw
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments))
+
+
+def test_the_version_is_told() -> None:
+    done = invoke("--version")
+    assert done.exit_code == 0
+    assert re.match(r"sae-lens-abstopk \d+\.\d+\.\d+, sae-lens \d", done.output)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["tarin"]])
+def test_help_and_mistyped_commands_wait_for_neither_torch_nor_saelens(arguments: list[str]) -> None:
+    program = "import sys; from typer.testing import CliRunner; from abstopk_cli import app; "
+    program += f"done = CliRunner().invoke(app, {arguments}); print(done.output, *sorted({{'torch', 'sae_lens'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert re.search(r"Usage: .*", done.stdout)
+    assert done.stdout.split()[-1] not in ("torch", "sae_lens")
+
+
+def test_help_names_every_command() -> None:
+    done = invoke("--help")
+    assert done.exit_code == 0
+    places = [done.output.index(f"│ {command} ") for command in COMMANDS]
+    assert places == sorted(places)
+
+
+def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = invoke("configs")
+    assert listing.exit_code == 0
+    assert "EleutherAI/pythia-70m" in listing.output
+    shown = invoke("configs", "pythia-70m/topk")
+    assert yaml.safe_load(shown.output)["sae"]["architecture"] == "sparse_topk"
+    keys = invoke("configs", "--keys")
+    assert "max_norm_multiple" in keys.output
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "list[int]" in invoke("configs", "--keys").output, "a type is no markup"
+
+
+def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    del raw_config["output_path"]
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    # a name that is a date in YAML, and would end in a comment
+    output = tmp_path / "2026-10-01 #2"
+    done = invoke("train", str(tmp_path / "c.yaml"), "sae.k=3", "--out", str(output))
+    assert done.exit_code == 0, done.output
+    assert "sae: " in done.output
+    assert yaml.safe_load((output / "config.yaml").read_text())["sae"]["k"] == 3
+    shown = invoke("inspect", str(output), "--tokens", "200", "--latents", "1", "--json", str(tmp_path / "n.json"))
+    assert shown.exit_code == 0, shown.output
+    assert "latent " in shown.output
+    assert (tmp_path / "n.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "pythia-70n"], "did you mean 'pythia-70m'?"),
+        (["train", "pythia-70m", "sae.kk=3"], "unknown key 'kk'"),
+        (["train", "pythia-70m", "sae.k=0"], "sae.k=0 must lie between 1 and d_sae=8192"),
+        (["train", "pythia-70m", "k=3"], "unknown key 'k'; did you mean 'sae.k'?"),
+        (["train", "pythia-70m", "lr="], "lr= is empty; give a value of type float"),
+        (["train", "pythia-70m", "logger=wandb"], "such as logger.log_to_wandb=true on the command line"),
+        (["train", "pythia-70m", "--allow-changes", "lr"], "give --resume too"),
+        (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "set layer=N"),
+        (["sweep", "paper", "layer=3", "--dry-run"], "would replace layer, which the grid of"),
+        (["sweep", "paper", "hook_name=a.1", "--dry-run"], "would replace layer, which the grid of"),
+        (["sweep", "paper", "output_path=x", "--dry-run"], "name the folder of all runs of"),
+        (
+            ["train", "gpt2", "layer=3", "output_path=x", "--out", "y"],
+            "--out and output_path= both name the run folder",
+        ),
+        (["configs", "gpt2", "--keys"], "--keys lists the keys of every config"),
+        (["inspect", "/nowhere"], "no such folder"),
+        (["sweep", "nothing"], "one of paper"),
+        (["configs", "gpt3"], "did you mean 'gpt2'?"),
+        (["quickstart", "lr=-1"], "lr=-1.0 must be above 0"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
+    done = invoke(*arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_a_config_is_shown_whole_and_a_hook_without_a_layer_leaves_the_layer_out() -> None:
+    hook = "hook_name=blocks.12.hook_resid_post"
+    shown = invoke("train", "gemma-2-2b", "model_class_name=TransformerBridge", hook, "lr=1e-4", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    config = yaml.safe_load(shown.output)
+    assert (config["hook_name"], config["lr"], config["sae"]["d_sae"]) == ("blocks.12.hook_resid_post", 1e-4, 16 * 2304)
+
+
+def test_in_a_process_of_its_own_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sae_lens_abstopk", "train", "pythia-70m", "sae.k=[]"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: pythia-70m: sae.k=[] has the wrong type")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [r"C:\[a]", ":key:", "[red]x"])
+def test_a_mistake_is_told_as_it_was_typed(name: str) -> None:
+    told = invoke("configs", name)
+    assert told.exit_code == 2
+    assert told.stderr.startswith(f"error: config {name!r} is neither"), told.stderr
+
+
+def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.yaml").write_text("lr: 1e-3  # 猫\n", encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    app(["configs", str(tmp_path / "c.yaml")], standalone_mode=False)
+    sys.stdout.flush()
+    assert written.getvalue().decode("latin-1").split() == ["lr:", "1e-3", "#", r"\u732b"]
+
+
+def test_a_tilde_that_a_shell_leaves_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "r.json").write_text("{")
+    for argument in ("~/r.json", "--json=~/none/n.json"):
+        done = invoke("inspect", "~/sae", argument)
+        assert str(tmp_path) in done.stderr
+        assert "~" not in done.stderr
+    assert "a~/b" in invoke("configs", "a~/b").stderr
+    assert [HOME.sub("H", path) for path in (r"~\runs", "~", "~x", r"a~\b")] == [r"H\runs", "H", "~x", r"a~\b"]
+
+
+def test_what_configs_shows_is_a_config(tmp_path: Path) -> None:
+    for name in ("quickstart", "pythia-70m/batch_abstopk", "gpt2/topk"):
+        shown = tmp_path / "shown.yaml"
+        shown.write_text(invoke("configs", name).output)
+        assert read_raw(shown)[0] == read_raw(name)[0]
+    path = tmp_path / "mine.yaml"
+    path.write_text("lr: 1e-3  # my own\n")
+    assert invoke("configs", str(path)).output == path.read_text()
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1e-3").mkdir()
+    assert named(["lr=1e-3"], "SAE") == ["lr=1e-3"]
+    assert named(["mine=lr=1e-3"], "SAE") == {"mine": "lr=1e-3"}
+    assert named_folders(["lr=1e-3", "mine=lr=1e-3"]) == {name: Path("lr=1e-3") for name in ("lr=1e-3", "mine")}
+
+
+def test_the_name_of_every_key_can_be_searched_for() -> None:
+    narrow = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["configs", "--keys"]).output
+    assert all(f"{key} " in narrow for key in key_docs())
+
+
+MEASURING = {
+    "inspect": (),
+    "eval": ("--suite", "quick", "--out", "out"),
+    "explore": ("--out", "out"),
+    "mirror": ("--out", "out", "--prune-dead-poles"),
+    "publish": ("--repo", "me/mine", "--measure", "--dry-run", "--out", "out"),
+    "neuronpedia": ("--out", "out", "--model-id", "tiny", "--set", "mine"),
+    "saebench": ("--out", "out", "--evals", "core"),
+}
+
+
+@pytest.mark.parametrize("command", MEASURING)
+def test_every_command_that_runs_a_model_takes_a_device_and_refuses_one_that_is_not_there(
+    command: str, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
+    done = invoke(command, str(folders[0]), *MEASURING[command], "--device", "cuda:1")
+    assert done.exit_code == 2
+    assert "device='cuda:1' needs CUDA, which torch does not find here" in " ".join(done.output.split())
+
+
+def test_a_device_is_refused_where_nothing_is_measured(tmp_path: Path) -> None:
+    for arguments, said in (
+        (
+            ("mirror", "sae", "--out", str(tmp_path / "m")),
+            "device='cpu': firings are measured only to leave out dead poles",
+        ),
+        (("publish", "sae", "--repo", "me/mine"), "--device would be ignored without --measure"),
+    ):
+        done = invoke(*arguments, "--device", "cpu")
+        assert done.exit_code == 2
+        assert said in done.output
+
+
+@pytest.mark.usefixtures("default_signals")
+def test_sigterm_ends_a_command_by_an_exception_that_removes_what_is_temporary() -> None:
+    def is_sent_it() -> None:
+        with errors_as_sentences():
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as ended:
+        is_sent_it()
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_was_measured_is_shown_where_its_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = SimpleNamespace(results=SimpleNamespace(write=full))
+    monkeypatch.setattr(inspection, "inspect_saes", lambda *_, **__: found)
+    monkeypatch.setattr(inspection_report, "print_inspection", lambda _, console, **__: console.print("numbers"))
+    done = invoke("inspect", str(tmp_path), "--json", str(tmp_path / "n.json"))
+    assert done.stdout == "numbers\n"
+    assert "No space left on device" in done.stderr

@@ -1,0 +1,119 @@
+"""One gauge for every SAE, and the energies that decide it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sae_lens import TopKSAE, TopKSAEConfig
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.equivalents.gauge import canonical_gauge
+from sae_lens_abstopk.equivalents.mirror import mirror, unmirror
+from sae_lens_abstopk.saes.pole_activity import PoleActivity, PoleActivitySums
+from sae_lens_abstopk.saes.signed import signed_latents
+from tests.equivalents.test_mirror import ARCHITECTURES, F, inputs, signed
+
+
+def activity(sae: Any, *, seed: int = 3) -> PoleActivity:
+    return PoleActivitySums(F).update(sae.encode(inputs(torch.float32, 200, seed=seed))).result
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_stronger_pole_becomes_positive_and_reconstructions_stay_equal_to_the_bit(
+    architecture: str, dtype: str
+) -> None:
+    sae = signed(architecture, dtype=dtype)
+    before, x = activity(sae), inputs(sae.dtype)
+    assert (before.energy[1] > before.energy[0]).any()
+    fixed = canonical_gauge(sae, before.energy)
+    assert torch.equal(fixed(x), sae(x))
+    after = activity(fixed)
+    assert (after.energy[0] >= after.energy[1]).all()
+    assert torch.equal(after.counts, before.in_canonical_gauge().counts)
+    assert torch.equal(after.energy, before.in_canonical_gauge().energy)
+    again = canonical_gauge(fixed, after.energy)
+    assert all(torch.equal(weight, fixed.state_dict()[name]) for name, weight in again.state_dict().items())
+
+
+def test_the_sae_that_is_given_stays_as_it_is() -> None:
+    sae = signed()
+    weight = sae.W_enc.clone()
+    flipped = canonical_gauge(sae, torch.stack([torch.zeros(F), torch.ones(F)]))
+    assert torch.equal(flipped.W_enc, -weight)
+    assert torch.equal(sae.W_enc, weight)
+
+
+def test_an_sae_that_moved_by_a_way_of_torch_is_where_its_weights_are() -> None:
+    sae = signed("signed_jumprelu pole_thresholds")
+    sae.device = torch.device("meta")  # as nn.Module.cuda leaves it where it was
+    mirrored = mirror(canonical_gauge(sae, torch.ones(2, F)))
+    mirrored.device = torch.device("meta")
+    assert {weight.device.type for weight in unmirror(mirrored).parameters()} == {"cpu"}
+    whole = signed()
+    whole.device = torch.device("meta")
+    assert signed_latents(whole).device.type == "cpu"
+
+
+def test_latents_without_energy_stay_as_they_are() -> None:
+    sae = signed()
+    assert torch.equal(canonical_gauge(sae, torch.zeros(2, F)).W_enc, sae.W_enc)
+
+
+def test_two_saes_that_differ_in_gauge_alone_become_the_same() -> None:
+    sae = signed("signed_jumprelu")
+    flipped = canonical_gauge(sae, torch.stack([torch.zeros(F), torch.arange(F) % 2.0]))
+    assert not torch.equal(sae.W_enc, flipped.W_enc)
+    one, other = (canonical_gauge(s, activity(s).energy) for s in (sae, flipped))
+    for name, weight in one.state_dict().items():
+        assert torch.equal(weight, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("energy", "sentence"),
+    [
+        (torch.ones(F), r"shape \[24\]; this SAE needs \[2, 24\]"),
+        (torch.full((2, F), torch.nan), "must be finite"),
+        (torch.full((2, F), -1.0), "at least 0"),
+    ],
+)
+def test_energies_of_another_kind_are_refused(energy: torch.Tensor, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        canonical_gauge(signed(), energy)
+
+
+def test_a_non_negative_sae_has_no_gauge() -> None:
+    with pytest.raises(ConfigError, match="needs a signed SAE for inference"):
+        canonical_gauge(TopKSAE(TopKSAEConfig(d_in=8, d_sae=F, k=2)), torch.ones(2, F))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_activity_adds_up_over_batches_of_any_shape(sizes: list[int]) -> None:
+    codes = torch.randn(sum(sizes), 5, generator=torch.Generator().manual_seed(0)).round(decimals=1)
+    whole = PoleActivitySums(5).update(codes).result
+    parts = PoleActivitySums(5)
+    for part in codes.split(sizes):
+        parts.update(part[None])
+    assert torch.equal(parts.result.counts, whole.counts)
+    torch.testing.assert_close(parts.result.energy, whole.energy)
+    torch.testing.assert_close(whole.energy.sum(0), codes.double().square().sum(0), rtol=1e-6, atol=1e-6)
+    assert parts.result.n_tokens == len(codes)
+
+
+def test_activity_is_saved_beside_the_weights_and_prunes_a_mirror(tmp_path: Path) -> None:
+    sae = signed("signed_jumprelu")
+    measured = activity(sae)
+    measured.save(tmp_path)
+    loaded = PoleActivity.load(tmp_path)
+    assert torch.equal(loaded.counts, measured.counts)
+    assert torch.equal(loaded.energy, measured.energy)
+    assert loaded.n_tokens == 200
+    mirror(sae, prune_dead_poles=True, pole_counts=loaded.counts)
+    (tmp_path / "pole_activity.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(ConfigError, match="is damaged"):
+        PoleActivity.load(tmp_path)
+    with pytest.raises(ConfigError, match=r"does not exist; measure_poles\(\)"):
+        PoleActivity.load(tmp_path / "nowhere")

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC
+from sae_lens_abstopk.evaluation.results.intervals import bootstrap, mean_estimate
+
+
+def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    found = mean_estimate(values, resamples=4000)
+    half = 1.96 * values.std() / 20
+    assert found.value == pytest.approx(values.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.08)
+    assert found.n_units == 400
+
+
+def test_copies_of_a_text_in_one_group_are_no_evidence() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    once = mean_estimate(values)
+    copied = np.repeat(values, 20)
+    by_group = mean_estimate(copied, groups=[f"template {i}" for i in np.repeat(np.arange(50), 20)])
+    assert (by_group.low, by_group.high) == pytest.approx((once.low, once.high))
+    by_row = mean_estimate(copied)
+    assert by_row.high - by_row.low < (once.high - once.low) / 3
+
+
+@pytest.mark.parametrize("n", [6, 60])
+def test_intervals_cover_the_truth_about_as_often_as_they_say(n: int) -> None:
+    generator = np.random.default_rng(1)
+    hits = 0
+    for seed in range(300):
+        found = mean_estimate(generator.normal(size=n), resamples=300, seed=seed)
+        hits += found.low <= 0 <= found.high
+    assert 0.90 <= hits / 300 <= 0.98
+
+
+def test_a_seed_draws_the_same_resamples_again_and_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, labels = np.random.default_rng(0).normal(size=(2, 100))
+    statistic = ResampledAUROC(scores, (labels > 0).astype(int))
+    found = bootstrap(statistic, 100, seed=3)
+    assert found == bootstrap(statistic, 100, seed=3)
+    assert found != bootstrap(statistic, 100, seed=4)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.results.intervals._CHUNK_BYTES", 8 * 100 * 7)
+    assert found == bootstrap(statistic, 100, seed=3)
+
+
+def test_resamples_without_a_value_are_left_out_until_they_are_half() -> None:
+    def seldom(share: float):
+        generator = np.random.default_rng(0)
+        return lambda weights: np.where(generator.random(len(weights)) < share, np.nan, weights[:, 0])
+
+    some, most = bootstrap(seldom(0.3), 5), bootstrap(seldom(0.7), 5)
+    assert (some.low, some.high) == (0, 4)
+    assert np.isnan([most.low, most.high]).all()
+
+
+def test_resamples_that_agree_give_no_interval() -> None:
+    perfect = mean_estimate([1.0] * 24)
+    assert perfect.value == 1
+    assert np.isnan([perfect.low, perfect.high]).all()
+    assert str(perfect) == "1.000"
+
+
+def test_one_group_gives_no_interval() -> None:
+    alone = mean_estimate([0.0, 1.0], groups=["a", "a"])
+    assert alone.value == 0.5
+    assert np.isnan([alone.low, alone.high]).all()
+
+
+def test_groups_must_fit_the_rows() -> None:
+    with pytest.raises(ValueError, match="one group a row"):
+        mean_estimate([1.0, 2.0], groups=["a"])

@@ -1,0 +1,117 @@
+"""Results files: written, read back, and refused with a reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sae_lens_abstopk.evaluation.results.intervals import Estimate
+from sae_lens_abstopk.evaluation.results.schema import Interval, Results, read_results, schema
+from sae_lens_abstopk.system.errors import ConfigError
+from tests.evaluation.results_document import results_document
+
+SCHEMA = Path(__file__).parents[3] / "evals" / "results.schema.json"
+
+
+def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
+    written = results_document()
+    written.write(tmp_path / "results.json")
+    assert read_results(tmp_path / "results.json") == written
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_results_from_before_they_said_which_tokens_they_are_about_are_read(tmp_path: Path) -> None:
+    results_document().write(tmp_path / "results.json")
+    raw = json.loads((tmp_path / "results.json").read_text())
+    del raw["kept_tokens"]
+    probe = next(iter(raw["tasks"]["gender"]["saes"]["topk"]["probes"].values()))
+    del probe["accuracy"]  # which some did not say either
+    (tmp_path / "results.json").write_text(json.dumps(raw))
+    found = read_results(tmp_path / "results.json")
+    assert found.kept_tokens is None
+    written = results_document().tasks
+    next(iter(written["gender"].saes["topk"].probes.values())).accuracy = None
+    assert found.tasks == written
+
+
+def test_a_number_that_is_not_defined_is_null_in_the_file_and_nan_in_python(tmp_path: Path) -> None:
+    written = results_document()
+    written.reconstruction["topk"].fvu = float("nan")
+    written.steering["gender"]["topk"].interventions["latent"].doses[0].generated_nll = float("inf")
+    written.write(tmp_path / "results.json")
+    raw = json.loads((tmp_path / "results.json").read_text())
+    assert raw["reconstruction"]["topk"]["fvu"] is None
+    found = read_results(tmp_path / "results.json")
+    assert found.reconstruction["topk"].fvu != found.reconstruction["topk"].fvu
+    assert found.reconstruction["topk"].l0 == written.reconstruction["topk"].l0
+
+
+def test_an_interval_without_a_value_is_null() -> None:
+    assert Interval.of(Estimate(float("nan"), float("nan"), 1.0, 3)) == Interval(
+        value=None, low=None, high=1.0, n_units=3
+    )
+    assert str(Interval.of(Estimate(0.5, float("nan"), float("nan"), 1))) == "0.500"
+    assert str(Interval.of(Estimate(0.5, 0.25, 0.75, 9))) == "0.500 [0.250, 0.750]"
+
+
+def test_the_published_schema_is_current() -> None:
+    assert SCHEMA.read_text(encoding="utf-8") == schema(), (
+        'write it again: python -c "from sae_lens_abstopk.evaluation import results; print(results.schema(), end=str())"'
+    )
+
+
+def test_every_key_of_the_document_is_described_in_the_readme() -> None:
+    readme = (SCHEMA.parent / "README.md").read_text(encoding="utf-8")
+    described = readme.split("## A results file")[1].split("\n## ")[0]
+    assert [key for key in Results.model_fields if f"`{key}`" not in described] == ["schema_version"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"{", "is no results file of this version: the document: invalid json"),
+        (b"\xff\xfe\x00binary", "is not a text file; give a results file"),
+        (b'{"schema_version": 2}', "is no results file of this version: schema_version: input should be 1"),
+        (b'{"saes": {"a": {"colour": 1}}}', "write it again with `abstopk eval`"),
+        (b"[]", "the document"),
+    ],
+)
+def test_what_is_no_results_file_is_refused(content: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        read_results(path)
+    assert str(path) in str(error.value)
+    assert sentence in str(error.value)
+
+
+def test_an_unknown_key_is_named(tmp_path: Path) -> None:
+    raw = json.loads(results_document().model_dump_json())
+    raw["saes"]["topk"]["colour"] = "blue"
+    (tmp_path / "r.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match=r"saes\.topk\.colour: extra inputs are not permitted"):
+        read_results(tmp_path / "r.json")
+
+
+def test_measurements_of_what_is_not_listed_are_refused(tmp_path: Path) -> None:
+    document = results_document()
+    del document.saes["topk"]
+    document.write(tmp_path / "r.json")
+    with pytest.raises(
+        ConfigError,
+        match=r"r\.json is inconsistent: reconstruction has the SAE 'topk', which is not among its `saes` \(batch_abstopk",
+    ):
+        read_results(tmp_path / "r.json")
+    document = results_document()
+    del document.tasks["gender"]
+    document.write(tmp_path / "r.json")
+    with pytest.raises(
+        ConfigError, match=r"steering has the task 'gender', which is not among its `tasks` \(sentiment, tense"
+    ):
+        read_results(tmp_path / "r.json")
+
+
+def test_a_missing_file_is_answered_with_the_command_that_writes_one(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ConfigError, match="no such results file; `abstopk eval` writes one"):
+            read_results(path)

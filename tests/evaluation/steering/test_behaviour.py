@@ -1,0 +1,94 @@
+"""Refusals and questions under steering: what is asked, under which edit, and that the two poles are told apart."""
+
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from sae_lens_abstopk.evaluation.results.intervals import Estimate, mean_estimate
+from sae_lens_abstopk.evaluation.results.schema import Interval
+from sae_lens_abstopk.evaluation.steering import behaviour
+from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore
+from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
+from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.evaluation.suite.suite import BehaviourOptions
+from sae_lens_abstopk.evaluation.tasks.task import Example, make_task
+from sae_lens_abstopk.model.generation import TextModel
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from tests.evaluation.steerable import HOOKS, model_of, signed_sae
+
+
+def of_questions(*values: int) -> Interval:
+    return Interval.of(mean_estimate(values, seed=3))
+
+
+@pytest.mark.parametrize("instructions", [1, 24])
+def test_refusals_and_questions_are_measured_under_each_intervention_at_its_strengths(
+    instructions: int,
+    tiny_models: dict[str, Path],
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, chat, hook = model_of("gpt2", tiny_models), deepcopy(tokenizer), HOOKS["gpt2"]
+    chat.chat_template = "{% for m in messages %}{{ m.content }}: {% endfor %}"
+    model.tokenizer = chat
+    sae, everywhere = signed_sae(hook), TokenFilter()
+    cfg = SimpleNamespace(hook_name=hook, autocast_lm=False, model_name="gpt2", model_from_pretrained_kwargs={})
+    subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, cfg=cfg, token_filter=everywhere)
+    examples = [Example(f"{'AB'[pole]}, text {i}", pole, f"{pole}{i}") for i in range(10) for pole in (0, 1)]
+    task = make_task("refusal", ("harmful", "harmless"), examples)
+    matched = {
+        "towards_a": SimpleNamespace(strength=-2.0, reached=True),
+        "towards_b": SimpleNamespace(strength=3.0, reached=False),
+    }
+    latents = (Intervention("latent", "add", 20.0, 5), Intervention("clamp", "clamp", 20.0, 5))
+    response: Any = SimpleNamespace(summaries=[SimpleNamespace(intervention=each, **matched) for each in latents])
+    asked, logits, questions = [], [], []
+
+    def measured(text_model: TextModel, harmful: list[str], harmless: list[str], **options: Any) -> RefusalScores:
+        of_harmful, of_harmless = options.pop("groups")
+        asked.append((set(zip(harmful, of_harmful, strict=True)), set(zip(harmless, of_harmless, strict=True))))
+        assert options == {"max_new_tokens": 7, "seed": 3}
+        logits.append(text_model.next_logits(text_model.encode(["The river"])))
+        return RefusalScores(Estimate(0.75, 0.7, 0.8, 2), Estimate(0.25, 0.2, 0.3, 2), ("No.",))
+
+    def answered(*, steering: Path | None, limit: int, **_: Any) -> MultipleChoiceScore:
+        (steered,) = torch.load(steering).values() if steering else [None]
+        questions.append((steered and steered["steering_coefficient"], limit))
+        return MultipleChoiceScore((1.0, 1.0, 0.0, 0.0, 0.0) if steering is None else (1.0, 0.0, 0.0, 1.0, 1.0))
+
+    monkeypatch.setattr(behaviour, "measure_refusal", measured)
+    monkeypatch.setattr(behaviour, "multiple_choice", answered)
+    options = BehaviourOptions(instructions=instructions, max_new_tokens=7, questions=5)
+    given: dict[str, Any] = {"seed": 3, "on_progress": lambda *_: None}
+    found, unsteered = measure_behaviour(subjects, task, "mine", response, options, **given)
+    of_test = [examples[row] for row in task.split(3).test]
+    for pole, texts in enumerate(asked[0]):
+        test = {(each.text, each.group) for each in of_test if each.pole == pole}
+        assert texts <= test
+        assert len(texts) == min(instructions, len(test))
+    assert asked == asked[:1] * 3
+    assert questions == [(None, 5), (-2.0, 5), (3.0, 5)]
+    text_model = TextModel(model, chat=True)
+    for strength, seen in zip((0.0, -2.0, 3.0), logits, strict=True):
+        with steer(model, sae, latent=5, strength=strength, scale=20.0, token_filter=everywhere):
+            assert torch.equal(text_model.next_logits(text_model.encode(["The river"])), seen)
+    assert not any(torch.equal(logits[0], steered) for steered in logits[1:])
+    assert {name: [one.strength for one in records] for name, records in found.items()} == {
+        "unsteered": [0.0],
+        "latent": [-2.0, 3.0],
+    }
+    assert [one.reached for one in found["latent"]] == [True, False]
+    everything = [one for records in found.values() for one in records]
+    for one in everything:
+        assert (one.refused_harmful.value, one.refused_harmless.value) == (0.75, 0.25)
+    shares = (of_questions(1, 1, 0, 0, 0), None), *[(of_questions(1, 0, 0, 1, 1), of_questions(0, -1, 0, 1, 1))] * 2
+    assert shares == tuple((one.multiple_choice, one.multiple_choice_change) for one in everything)
+    again, _ = measure_behaviour(subjects, task, "mine", response, options, unsteered=unsteered, **given)
+    assert (again, questions[3:]) == (found, questions[1:3])

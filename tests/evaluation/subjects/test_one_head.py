@@ -1,0 +1,66 @@
+"""SAEs of one attention head: trained, measured and inspected at that head; what takes a hook whole refuses them."""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
+from sae_lens_abstopk.evaluation.steering.steer import steer
+from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
+from sae_lens_abstopk.explorer.exploration import explore
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.training.config.config_file import build_config
+
+ALONE = r"reads only head 1 of blocks\.2\.attn\.hook_z, but .* is for all heads together"
+
+
+@pytest.fixture
+def raw_config(raw_config: dict[str, Any]) -> dict[str, Any]:
+    raw_config |= {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_z", "hook_head_index": 1}
+    raw_config["sae"] |= {"d_in": 16}
+    return raw_config
+
+
+@pytest.fixture
+def folder(raw_config: dict[str, Any]) -> Path:
+    return train(build_config(raw_config), console=Console(quiet=True)).folders["sae"]
+
+
+def test_a_run_measures_its_loss_and_can_be_inspected(folder: Path) -> None:
+    with (folder / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    (found,) = inspect_saes([folder], n_tokens=256).on_text.reconstruction.values()
+    loss = found.loss
+    assert loss is not None
+    assert loss.zero == pytest.approx(float(last["loss_recovered_zero"]), abs=1e-4)
+    assert loss.ce_zero != loss.ce_clean
+
+
+def test_heads_are_not_measured_as_one(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    cfg = tmp_path / "other" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace('"hook_head_index": 1', '"hook_head_index": 0'))
+    with pytest.raises(ConfigError, match=r"read different hooks \(head 0 of blocks.2.attn.hook_z, head 1 of"):
+        inspect_saes([folder, tmp_path / "other"])
+    with pytest.raises(ConfigError, match=r"read different hooks \(head 0 of blocks.2.attn.hook_z, head 1 of"):
+        explore([folder, tmp_path / "other"])
+
+
+def test_steering_is_refused(folder: Path, raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sae, model = load_sae(folder), load_language_model(build_config(raw_config))
+    with pytest.raises(ConfigError, match=ALONE):
+        steer(model, sae, latent=1, strength=1.0)
+    with pytest.raises(ConfigError, match=ALONE):
+        latent_scale(model, sae, [torch.ones(1, 4, dtype=torch.int64)], latents=[1])
+    with pytest.raises(ConfigError, match=ALONE):
+        explore(folder, prompts=["The old"])
+    with pytest.raises(ConfigError, match=ALONE):
+        evaluate([folder], suite="full", out=tmp_path / "out")

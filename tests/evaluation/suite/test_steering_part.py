@@ -1,0 +1,86 @@
+"""What a suite passes on to steering, and what it leaves out."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.evaluation.steering.interventions import Intervention
+from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
+from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
+from sae_lens_abstopk.evaluation.suite import steering_part
+from sae_lens_abstopk.evaluation.suite.steering_part import steer_on_task
+from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions
+from sae_lens_abstopk.model.token_filter import TokenFilter
+from tests.evaluation.steerable import topk_sae
+
+
+def steered_on(
+    scales: LatentScales, monkeypatch: pytest.MonkeyPatch, *, name: str = "size", n_random: int = 0
+) -> dict[str, Any]:
+    """``steer_on_task`` by the task ``name`` with one SAE, the best of whose candidates have these scales."""
+
+    def measured(*_: Any, latents: list[int], **__: Any) -> LatentScales:
+        assert latents == list(scales.latents)
+        return scales
+
+    monkeypatch.setattr(steering_part, "latent_scale", measured)
+    cfg = SimpleNamespace(autocast_lm=False)
+    subjects: Any = SimpleNamespace(
+        saes={"mine": topk_sae()}, model=None, cfg=cfg, token_filter=TokenFilter(), batches=lambda _: []
+    )
+    task: Any = SimpleNamespace(steering="part")
+    probed: Any = SimpleNamespace(candidates={"mine": [*scales.latents, 7]}, direction=[1.0] * 32)
+    options = SteeringOptions(tasks=(name,), random_directions=n_random, candidates=len(scales.latents))
+    return steer_on_task(subjects, name, task, probed, options, seed=4, on_progress=lambda *_: None)
+
+
+def test_an_sae_none_of_whose_candidates_fires_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = LatentScales((3, 5), (float("nan"),) * 2, (0, 0), n_tokens=16_384)
+    with pytest.warns(UserWarning, match=r"mine is left out of steering by size: none of its 2 .* in 16,384 tokens"):
+        assert steered_on(nothing, monkeypatch) == {}
+
+
+def test_an_sae_with_which_the_model_overflows_is_left_out_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflows(*_: Any, **__: Any) -> None:
+        raise ConfigError("the model overflows")
+
+    monkeypatch.setattr(steering_part, "choose_latent", overflows)
+    with pytest.warns(UserWarning, match="mine is left out of steering by size: the model overflows"):
+        assert steered_on(LatentScales((3,), (2.0,), (9,), n_tokens=99), monkeypatch) == {}
+
+
+def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice, given = LatentChoice(5, -1, 2.0, (3, 5), (0.1, -1.0)), list[Intervention]()
+    scales = LatentScales((3, 5, 6), (4.0, 2.0, float("nan")), (9, 9, 0), n_tokens=99)
+
+    def chosen(*of: Any, seed: int, **_: Any) -> LatentChoice:
+        assert (of[2:], seed) == (("part", [3, 5], scales), 4)
+        return choice
+
+    def measured(*of: Any, seed: int, options: SteeringOptions, **_: Any) -> None:
+        assert (of[2], seed, options.candidates) == ("part", 4, 3)
+        given.extend(of[3])
+
+    monkeypatch.setattr(steering_part, "choose_latent", chosen)
+    monkeypatch.setattr(steering_part, "dose_response", measured)
+    monkeypatch.setattr(steering_part, "steering_record", lambda _, chosen, __: chosen)
+    assert steered_on(scales, monkeypatch) == {"mine": choice}
+    latent, clamp, means = given
+    assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
+    assert (means.orientation, means.direction is None) == (1, False)
+    assert torch.equal(torch.as_tensor(means.direction), torch.ones(32))
+
+
+def test_each_task_has_random_directions_of_its_own_which_the_seed_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(steering_part, "choose_latent", lambda *_, **__: LatentChoice(5, 1, 2.0, (5,), (0.1,)))
+    monkeypatch.setattr(steering_part, "dose_response", lambda *of, **_: given.append(of[3][-1].direction))
+    monkeypatch.setattr(steering_part, "steering_record", lambda *_: None)
+    for name in ("size", "gender", "size"):
+        steered_on(LatentScales((5,), (2.0,), (9,), n_tokens=99), monkeypatch, name=name, n_random=1)
+    size, gender, again = given
+    assert torch.equal(size, again)
+    assert abs(torch.nn.functional.cosine_similarity(size, gender, dim=0)) < 0.6

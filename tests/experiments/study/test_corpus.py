@@ -1,0 +1,81 @@
+"""The corpus of the study: whole documents are held out, and every part of the text is there once."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.study.corpus import HELD_OUT_EVERY, SECTION, cut, main, make_corpus
+from experiments.study.runs import digest_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    novels = tmp_path / "novels"
+    novels.mkdir()
+    for i in range(30):
+        (novels / f"{i}.txt").write_text("\n\n".join(f"Novel {i}, paragraph {j}. " + "word " * 60 for j in range(30)))
+    stories = tmp_path / "stories"
+    stories.mkdir()
+    (stories / "stories.json").write_text(json.dumps([f"Story {i}. " + "then " * 100 for i in range(100)]))
+    (stories / "numbers.json").write_text("[1, 2]")
+    return tmp_path
+
+
+def document(row: dict[str, str]) -> str:
+    """What a section of the folder above comes from."""
+    return row["text"].strip().split(",")[0].split(".")[0]
+
+
+def test_no_document_is_in_both_parts(folder: Path) -> None:
+    rows = make_corpus(folder, seed=0)
+    held_out = {document(row) for i, row in enumerate(rows) if i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1}
+    training = {document(row) for i, row in enumerate(rows) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1}
+    assert len(rows) % HELD_OUT_EVERY == 0
+    assert len(held_out) >= 2
+    assert not held_out & training
+
+
+def test_sections_are_shuffled_over_sources_by_the_seed(folder: Path) -> None:
+    rows = make_corpus(folder, seed=0)
+    assert rows == make_corpus(folder, seed=0)
+    assert rows != make_corpus(folder, seed=1)
+    sources = [row["source"] for row in rows[: len(rows) // 2]]
+    assert 0.1 < sources.count("stories") / len(sources) < 0.5
+
+
+def test_a_corpus_is_the_same_wherever_it_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, plain = (folder / name for name in ("corpus.jsonl.gz", "again.jsonl.gz", "plain.jsonl"))
+    for path in (first, second):
+        monkeypatch.setattr("sys.argv", ["corpus", str(folder), "--out", str(path)])
+        main()
+    assert first.read_bytes() == second.read_bytes()
+    # and known as the text that it holds, however it is packed
+    plain.write_bytes(gzip.decompress(first.read_bytes()))
+    second.write_bytes(gzip.compress(plain.read_bytes(), compresslevel=1))
+    assert first.read_bytes() != second.read_bytes()
+    assert (
+        digest_of(first) == digest_of(second) == digest_of(plain) == hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
+    )
+
+
+def test_pieces_end_with_a_line_or_a_word_and_add_up() -> None:
+    text = "A line.\n" * 1000 + "word " * 2000 + "x" * 5000
+    pieces = list(cut(text, SECTION))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= SECTION
+    assert all(piece.endswith(("\n", " ")) for piece in pieces[:8])
+
+
+def test_a_folder_without_text_and_a_file_that_is_not_utf_8_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"holds no \.txt file"):
+        make_corpus(tmp_path, seed=0)
+    (tmp_path / "latin.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(SystemExit, match=r"latin\.txt cannot be read .*write it in UTF-8"):
+        make_corpus(tmp_path, seed=0)
+    (tmp_path / "latin.txt").unlink()
+    (tmp_path / "one.txt").write_text("A line.\n" * 100)
+    with pytest.raises(SystemExit, match="too little text: of 1 documents 1 are held out"):
+        make_corpus(tmp_path, seed=0)

@@ -1,0 +1,103 @@
+"""Where numbers come from."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import sae_lens_abstopk
+from sae_lens_abstopk.system import provenance
+
+COMMIT = (("add", "."), ("commit", "-qm", "a message"))
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package of a clone with one commit, as if the code were run from there."""
+    package = tmp_path / "sae_lens_abstopk"
+    package.mkdir()
+    (package / "code.py").write_text("1\n")
+    (tmp_path / "evidence" / "results").mkdir(parents=True)
+    (tmp_path / "evidence" / "study.yaml").write_text("1\n")
+    (tmp_path / "evidence" / "results" / "runs.jsonl").write_text("1\n")
+    for name in [name for name in os.environ if name.startswith("GIT_")]:  # in a hook of git, those of the user's clone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for command in (("init", "-q"), ("config", "user.name", "a"), ("config", "user.email", "a@b.c"), *COMMIT):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    return package
+
+
+def test_the_code_that_is_told_of_is_this_package() -> None:
+    assert Path(sae_lens_abstopk.__file__).resolve().parent == provenance.PACKAGE
+
+
+def test_of_a_clone_the_commit_is_known_and_whether_the_package_was_edited(clone: Path) -> None:
+    commit = provenance.commit()
+    assert commit
+    (clone / "code.py").write_text("2\n")
+    assert provenance.commit() == f"{commit}-dirty"
+
+
+@pytest.mark.usefixtures("clone")
+def test_in_a_hook_of_another_repository_the_commit_is_that_of_the_clone(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = provenance.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path_factory.mktemp("other")))
+    assert provenance.commit() == commit
+
+
+def test_a_clone_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package", "torch"))
+    found = provenance.environment("cpu")
+    assert found["no-such-package"] == "unknown"
+    assert found["torch"][0].isdigit()
+
+
+def test_the_processor_is_that_of_the_machine() -> None:
+    told, info = provenance.processor(), Path("/proc/cpuinfo")
+    assert told
+    assert not info.is_file() or "model name" not in info.read_text() or f": {told}\n" in info.read_text()
+
+
+@pytest.mark.parametrize(("edited", "is_code"), [("study.yaml", True), ("results/runs.jsonl", False)])
+def test_results_that_are_written_or_committed_leave_the_code_what_it_was(
+    edited: str, is_code: bool, clone: Path
+) -> None:
+    commit, evidence = provenance.commit(), clone.parent / "evidence"
+    (evidence / edited).unlink()
+    assert (provenance.commit() == f"{commit}-dirty") is is_code
+    for command in COMMIT:
+        subprocess.run(["git", "-C", str(clone.parent), *command], check=True)
+    assert (provenance.commit() == commit) is not is_code
+
+
+def test_outside_a_clone_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "sae_lens_abstopk")
+    assert provenance.commit() is None
+
+
+def test_the_code_is_the_one_that_was_imported(clone: Path) -> None:
+    before = provenance.code_digest()
+    (clone / "code.py").write_text("2\n")
+    assert provenance.code_digest() == before == provenance.digest_of_code(Path(sae_lens_abstopk.__file__).parent)
+
+
+def test_each_edit_of_the_code_is_told_from_the_others(tmp_path: Path) -> None:
+    found = []
+    for content in ("1\n", "2\n", "1\n"):
+        (tmp_path / "code.py").write_text(content)
+        found.append(provenance.digest_of_code(tmp_path))
+    (tmp_path / "code.py").rename(tmp_path / "other.py")
+    assert found[0] == found[2]
+    assert len({*found, provenance.digest_of_code(tmp_path)}) == 3
+
+
+@pytest.mark.usefixtures("clone")
+def test_where_git_is_not_installed_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert provenance.commit() is None

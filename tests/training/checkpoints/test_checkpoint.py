@@ -1,0 +1,239 @@
+"""Checkpoint folders are whole or not there."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import stat
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import SafetensorError
+
+from sae_lens_abstopk import (
+    ConfigError,
+)
+from sae_lens_abstopk.system.errors import TrainingStopped
+from sae_lens_abstopk.system.files import lack_of_space
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.checkpoints import checkpoint as checkpoint_module
+from sae_lens_abstopk.training.checkpoints.checkpoint import (
+    CheckpointError,
+    all_at_once,
+    checkpoint_step,
+    checkpoints,
+    damage,
+    keep_newest,
+    new_checkpoint,
+    newest_checkpoint,
+)
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import checkpoint_bytes
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.runner import TrainingRun
+from tests.training.runs import QUIET
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def write(folder: Path, step: int = 1, text: str = "numbers") -> None:
+    with new_checkpoint(folder, step=step) as partial:
+        (partial / "state.json").write_text(text)
+        (partial / "topk").mkdir()
+        (partial / "topk" / "weights").write_text("more")
+
+
+def test_a_checkpoint_is_listed_with_sizes_and_hashes(tmp_path: Path) -> None:
+    write(tmp_path / "320", step=5)
+    manifest = json.loads((tmp_path / "320" / "checkpoint.json").read_text())
+    assert set(manifest["files"]) == {"state.json", "topk/weights"}
+    assert manifest["files"]["topk/weights"]["bytes"] == 4
+    assert damage(tmp_path / "320") is None
+    assert checkpoint_step(tmp_path / "320") == 5
+
+
+def test_a_file_that_the_disk_does_not_give_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    write(tmp_path / "320")
+    monkeypatch.setattr(checkpoint_module, "file_sha256", fails)
+    found = newest_checkpoint(tmp_path)
+    assert found.torn[tmp_path / "320"] == "state.json cannot be read (Input/output error)"
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda folder: (folder / "state.json").unlink(), "state.json is missing"),
+        (lambda folder: (folder / "state.json").write_text("numb"), "state.json has 4 bytes in place of 7"),
+        (lambda folder: (folder / "topk" / "weights").write_text("less"), "topk/weights is not what was written"),
+        (lambda folder: (folder / "checkpoint.json").unlink(), "it has no checkpoint.json"),
+        (lambda folder: (folder / "checkpoint.json").write_text('{"files": ['), "its checkpoint.json cannot be read"),
+        (lambda folder: (folder / "checkpoint.json").write_text("[]"), "its checkpoint.json cannot be read"),
+    ],
+)
+def test_damage_is_found_and_the_one_before_is_taken(tmp_path: Path, harm: Any, problem: str) -> None:
+    for tokens in (64, 128, 1024):
+        write(tmp_path / str(tokens))
+    harm(tmp_path / "1024")
+    found = newest_checkpoint(tmp_path)
+    assert found.folder == tmp_path / "128"
+    assert list(found.torn) == [tmp_path / "1024"]
+    assert found.torn[tmp_path / "1024"].startswith(problem)
+
+
+def test_what_ends_the_writing_leaves_the_old_one_and_from_some_point_on_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = []
+    for fails_at in range(12):
+        root, syncs = tmp_path / str(fails_at), iter(range(fails_at))
+        write(root / "64")
+
+        def dies(_: int, syncs: Iterator[int] = syncs) -> None:
+            if next(syncs, None) is None:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+            patched.setattr(os, "fsync", dies)
+            write(root / "128")
+        found = newest_checkpoint(root)
+        assert found.folder is not None
+        assert found.torn == {}
+        assert not list(root.glob(".partial-*"))
+        newest.append(int(found.folder.name))
+    assert newest == sorted(newest)
+    assert set(newest) == {64, 128}
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_what_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "64")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "sync", full)
+    with pytest.raises(CheckpointError, match=r"128 could not be written \(No space left on device\); earlier ones"):
+        write(tmp_path / "128")
+    assert [path.name for path in tmp_path.iterdir()] == ["64"]
+    assert damage(tmp_path / "64") is None
+
+
+def test_the_newest_are_kept_and_those_of_a_later_step_are_not_counted(tmp_path: Path) -> None:
+    for tokens in (64, 128, 192, 1024):
+        write(tmp_path / str(tokens))
+    keep_newest(tmp_path / "192", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1024", "128", "192"]
+
+
+def test_files_move_together_and_the_last_one_last(tmp_path: Path) -> None:
+    (tmp_path / ".partial-files").mkdir()  # of a process that was killed
+    with all_at_once(tmp_path, last="a") as staging:
+        for name in ("a", "b"):
+            (staging / name).write_text(name)
+        assert not (tmp_path / "b").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a").stat().st_ctime_ns >= (tmp_path / "b").stat().st_ctime_ns
+
+
+def test_final_files_that_cannot_be_moved_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = iter([None, OSError(5, "Input/output error")])
+
+    def sync(_: Path) -> None:
+        error = next(synced)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(checkpoint_module, "sync", sync)
+    kept = r"\(Input/output error\); the last of them are kept in .*unmoved-1\. Mend .*, a last"
+    with pytest.raises(TrainingStopped, match=kept), all_at_once(tmp_path, last="a") as staging:
+        _ = [(staging / name).write_text(name) for name in ("a", "b")]
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "b",
+        "unmoved-1",
+        "unmoved-1/a",
+    ]
+    with (
+        pytest.raises(TrainingStopped, match=r"could not be written \(I/O error\)\. Free"),
+        all_at_once(tmp_path, last="a"),
+    ):
+        raise SafetensorError("I/O error")
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_file_system_that_syncs_no_folders_takes_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def sync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with contextlib.nullcontext() if number == errno.EINVAL else pytest.raises(CheckpointError, match="refused"):
+        write(tmp_path / "64")
+
+
+def test_room_is_asked_for_before_the_run_and_before_each_checkpoint(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = build_config(raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0})
+    free = 10**12
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, free))
+    run = TrainingRun(cfg, console=QUIET)
+
+    def fills_up(*_: Any, **__: Any) -> None:
+        nonlocal free
+        free = 1000
+
+    monkeypatch.setattr("sae_lens_abstopk.training.checkpoints.run_checkpoints.keep_newest", fills_up)
+    with pytest.raises(
+        CheckpointError, match=r"a checkpoint needs 1\.\d MB and the disk of .* has 1\.0 kB free; the last one"
+    ):
+        run.run()
+    assert [path.name for path in (run.output / "checkpoints").iterdir()] == ["128"]
+    assert damage(run.output / "checkpoints" / "128") is None
+    monkeypatch.setattr(runner_module, "load_language_model", None)  # reading weights would fail
+    with pytest.raises(ConfigError, match=r"has 1\.0 kB free; free some, lower checkpoints_kept=3, or set check"):
+        TrainingRun(build_config(raw_config | {"checkpoint_freq": 2, "output_path": f"{cfg.output_path}2"}))
+    assert not Path(f"{cfg.output_path}2").exists()
+    assert lack_of_space(run.output, 1000) is None
+
+
+def test_room_is_asked_for_all_that_the_run_leaves_and_the_oldest_makes_room_for_the_newest(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 1000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, room))
+    with pytest.raises(
+        ConfigError, match=r"what the run saves needs 17\.\d kB .*; free some, or choose another output_path"
+    ):
+        TrainingRun(build_config(raw_config), console=QUIET)  # checkpoint_freq=0
+    with pytest.raises(
+        ConfigError, match=r"what the run saves needs 1\.\d MB .* save_final_checkpoint=false to save no"
+    ):
+        TrainingRun(build_config(raw_config | {"save_final_checkpoint": True}), console=QUIET)
+    often = raw_config | {"checkpoint_freq": 1, "perf_log_freq": 0}
+    room = 4 * 2**20  # more than one takes
+    with pytest.raises(ConfigError, match=r"what the run saves needs 4\.\d MB"):
+        TrainingRun(build_config(often), console=QUIET)
+    room = 10**9
+    run = TrainingRun(build_config(often), console=QUIET)
+    root = run.output / "checkpoints"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, 10**9 * (len(checkpoints(root)) < 2)))
+    run.run()
+    assert sorted(path.name for path in root.iterdir()) == ["256", "320"]
+
+
+def test_the_room_that_is_asked_for_is_what_a_checkpoint_takes(raw_config: dict[str, Any]) -> None:
+    wide = {"sae": raw_config["sae"] | {"d_sae": 8192}, "companions": {"topk": {"architecture": "topk"}}}
+    run = TrainingRun(build_config(raw_config | wide | {"checkpoint_freq": 4, "perf_log_freq": 0}), console=QUIET)
+    run.run()
+    taken = sum(path.stat().st_size for path in (run.output / "checkpoints").rglob("*") if path.is_file())
+    assert taken <= checkpoint_bytes(run.cfg, run.saes) <= taken + 2**21

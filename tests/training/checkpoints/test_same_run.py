@@ -1,0 +1,202 @@
+"""What may be different in a run that goes on: what no step depends on, and the scale of the learning rate."""
+
+import copy
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.system.provenance import code_digest, environment
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.checkpoints.same_run import require_same_run
+from sae_lens_abstopk.training.checkpoints.training_state import environment_changes
+from sae_lens_abstopk.training.config.config_file import build_config, load_config
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.run_folder import write_config
+from tests.cli.test_cli import invoke
+from tests.training.exactness import rows_without_speed
+from tests.training.runs import begin, run_of
+
+
+def test_another_config_is_refused_by_its_keys_unless_they_are_harmless(stopped: dict[str, Any]) -> None:
+    changed = stopped | {"lr": 0.5, "sae": stopped["sae"] | {"k": 5}, "companions": {"topk": {"architecture": "topk"}}}
+    with pytest.raises(ConfigError, match="of a run with other settings") as refused:
+        run_of(changed)
+    for sentence in ("lr is 0.001 there, 0.5 here", "sae.k is 4 there, 5 here", "companions.topk.k is 'not set' there"):
+        assert sentence in str(refused.value)
+    harmless = {"checkpoint_freq": 3, "checkpoints_kept": 1, "logger": {"wandb_log_frequency": 2}, "verbose": True}
+    assert run_of(stopped, **harmless).resumed is not None
+    shutil.rmtree(Path(stopped["output_path"]) / "checkpoints")
+    with pytest.raises(ConfigError, match=r"lr is 0\.001 there, 0\.5 here"):
+        run_of(changed)
+
+
+def test_a_folder_without_a_key_that_was_added_later_is_of_the_same_run(stopped: dict[str, Any]) -> None:
+    config = Path(stopped["output_path"]) / "config.yaml"
+    document = yaml.safe_load(config.read_text())
+    del document["checkpoint_freq"], document["shuffle"], document["sae"]["unit_norm_encoder"]
+    config.write_text(yaml.safe_dump(document))
+    assert run_of(stopped).resumed is not None
+    with pytest.raises(ConfigError, match=r"sae\.unit_norm_encoder is False there, True here"):
+        run_of(stopped, sae=stopped["sae"] | {"unit_norm_encoder": True})
+
+
+def test_an_end_of_the_schedule_is_the_same_whether_it_is_written_or_left_to_the_rate(stopped: dict[str, Any]) -> None:
+    config = Path(stopped["output_path"]) / "config.yaml"
+    document = yaml.safe_load(config.read_text())
+    assert document["lr_end"] is None
+    config.write_text(yaml.safe_dump(document | {"lr_end": 1e-4}))
+    assert run_of(stopped).resumed is not None
+    config.write_text(yaml.safe_dump(document | {"lr_end": 2e-4}))
+    with pytest.raises(ConfigError, match=r"lr_end is 0\.0002 there, 0\.0001 here"):
+        run_of(stopped)
+
+
+def test_a_config_that_was_edited_by_hand_is_read_as_any_other(stopped: dict[str, Any]) -> None:
+    config = Path(stopped["output_path"]) / "config.yaml"
+    whole = config.read_text()
+    config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: 1e-3\n"))
+    assert config.read_text() != whole
+    assert run_of(stopped).resumed is not None
+    config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: fast\n"))
+    with pytest.raises(ConfigError, match=r"lr is 'fast' there, 0\.001 here"):
+        run_of(stopped, resume_allows_changes=["lr"])
+    config.write_text("")
+    with pytest.raises(ConfigError, match=r"config\.yaml: the top level must be a mapping"):
+        run_of(stopped)
+
+
+def test_a_companion_without_a_key_that_was_added_later_is_the_same(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw = raw_config | {"companions": {"topk": {"architecture": "topk"}}}
+    write_config(tmp_path, build_config(raw))
+    config = tmp_path / "config.yaml"
+    document = yaml.safe_load(config.read_text())
+    del document["companions"]["topk"]["aux_loss_coefficient"]
+    config.write_text(yaml.safe_dump(document))
+    require_same_run(tmp_path, build_config(raw))
+    raw["companions"]["topk"] |= {"aux_loss_coefficient": 0.5}
+    with pytest.raises(ConfigError, match=r"companions\.topk\.aux_loss_coefficient is 1\.0 there, 0\.5 here"):
+        require_same_run(tmp_path, build_config(raw))
+
+
+def test_another_version_of_what_orders_the_text_is_announced(tmp_path: Path) -> None:
+    now = environment()
+    then = {name: version for name, version in now.items() if name != "numpy"} | {"datasets": "3.1.0"}
+    (tmp_path / "state.json").write_text(json.dumps({"environment": then | {"code": "abc"}}))
+    assert environment_changes(tmp_path) == [
+        f"datasets 3.1.0 then, {now['datasets']} now",
+        f"code abc then, {code_digest()} now",
+    ]
+
+
+def test_what_was_computed_on_is_noted_and_not_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert environment("cpu")["device"].startswith("CPU, ")
+    assert environment("cuda:1")["device"] == "GPU 1"
+
+
+def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_lens_abstopk.training.checkpoints.training_state.environment", lambda _: {"torch": "0.1"})
+    said = io.StringIO()
+    begin(run_of(stopped, Console(file=said)))
+    assert "not be those of an uninterrupted run to the last bit: torch" in said.getvalue()
+
+
+def test_the_device_that_the_saes_were_moved_to_is_no_setting(stopped: dict[str, Any]) -> None:
+    raw = stopped | {"companions": {"topk": {"architecture": "topk"}}, "output_path": stopped["output_path"] + "2"}
+    cfg = build_config(raw | {"resume_from_checkpoint": None})
+    for sae in cfg.all_saes.values():
+        sae.device = "cuda:0"  # as SAELens notes it when an SAE is moved
+    folder = Path(raw["output_path"])
+    folder.mkdir()
+    write_config(folder, cfg)
+    document = yaml.safe_load((folder / "config.yaml").read_text())
+    assert "device" not in document["sae"]
+    assert "device" not in document["companions"]["topk"]
+    require_same_run(folder, build_config(raw))
+
+
+def test_a_run_goes_on_on_another_device_and_says_so(raw_config: dict[str, Any]) -> None:
+    raw, said = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, io.StringIO()
+    run = run_of(raw, device="cpu:0")
+    run.run()
+    (run.output / "sae_weights.safetensors").unlink()
+    run_of(raw | {"resume_from_checkpoint": "newest"}, Console(file=said, width=300)).run()
+    assert "going on after step 4" in said.getvalue()
+    assert "to the last bit: device=cpu:0 then, cpu now" in said.getvalue()
+
+
+def test_a_rank_with_a_gpu_of_its_own_goes_on_with_the_run_of_all(
+    stopped: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_own_device(cfg: TrainingConfig) -> TrainingConfig:
+        own = copy.copy(cfg)
+        own.llm_device = "cpu:0"
+        return own
+
+    monkeypatch.setattr(runner_module, "of_this_rank", with_own_device)
+    run = run_of(stopped)
+    assert (run.cfg.llm_device, run.written_cfg.llm_device) == ("cpu:0", "cpu")
+    run.run()
+    assert load_config(run.output / "config.yaml").llm_device == "cpu"
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosineannealing"])
+def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
+    raw_config: dict[str, Any], tmp_path: Path, schedule: str
+) -> None:
+    raw = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0, "lr_scheduler_name": schedule}
+    raw |= {"lr_warm_up_steps": 3, "lr_decay_steps": 1, "training_tokens": 64 * 8}
+    run_of(raw).run()
+    output = Path(raw["output_path"])
+    before = [float(row["learning_rate"]) for row in rows_without_speed(output)]
+    for changed in (output, output / "checkpoints" / "384", output / "checkpoints" / "256"):
+        (changed / "sae_weights.safetensors").unlink()
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    refused = invoke("train", str(config), "lr=0.0002", "--resume")
+    assert refused.exit_code == 2
+    assert "lr may be changed with --allow-changes lr" in refused.stderr
+    done = invoke("train", str(config), "lr=0.0002", "--resume", "--allow-changes", "lr")
+    assert done.exit_code == 0, done.output
+    assert "lr is 0.0002 from here on, 0.001 up to here" in done.output
+    after = [float(row["learning_rate"]) for row in rows_without_speed(output)]
+    assert after[:2] == before[:2]
+    assert after[2:] == pytest.approx([0.2 * lr for lr in before[2:]], rel=1e-5)
+    written = load_config(output / "config.yaml")
+    assert (written.lr, written.resume_allows_changes) == (0.0002, ["lr"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"lr": 0.5, "lr_end": 0.5, "resume_allows_changes": ["lr"]}, "lr is 0.001 there, 0.5 here; lr_end is 0.0001"),
+        ({"lr": 0.5, "seed": 3, "resume_allows_changes": ["lr"]}, "other settings: seed is 42 there, 3 here"),
+        ({"resume_allows_changes": ["seed"]}, "names 'seed'; of the keys that affect the steps, only lr can change"),
+    ],
+)
+def test_no_more_than_the_scale_of_the_learning_rate_can_change(
+    stopped: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        run_of(stopped, **changes)
+    assert sentence in str(refused.value)
+
+
+def test_another_text_under_the_same_name_is_refused(stopped: dict[str, Any], tmp_path: Path) -> None:
+    text = tmp_path / "text.jsonl"
+    shutil.copy(stopped["dataset_path"], text)
+    raw = stopped | {"dataset_path": str(text), "resume_from_checkpoint": None, "output_path": str(tmp_path / "other")}
+    run_of(raw).run()
+    (tmp_path / "other" / "sae_weights.safetensors").unlink()
+    text.write_text(text.read_text() + '{"text": "One more."}\n')
+    with pytest.raises(ConfigError, match="has other files, or other sizes of them, than when"):
+        run_of(raw | {"resume_from_checkpoint": "newest"})

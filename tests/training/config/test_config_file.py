@@ -1,0 +1,631 @@
+"""Config files: what is accepted, what is refused and in which words, and that the comments are current."""
+
+import contextlib
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import sae_lens
+import torch
+import yaml
+from sae_lens import LanguageModelSAETrainingRunner
+from sae_lens.training.optim import get_lr_scheduler
+from torch.torch_version import TorchVersion
+
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config, train
+from sae_lens_abstopk.system.yaml_files import data_folder, yaml_text, yaml_value
+from sae_lens_abstopk.training import runner
+from sae_lens_abstopk.training.config.checks import SCHEDULERS, require_devices, require_safe_kernels
+from sae_lens_abstopk.training.config.config_file import build_config, checked_again, dump_config
+from sae_lens_abstopk.training.config.keys import annotate, key_docs
+from sae_lens_abstopk.training.config.presets import preset_names, variant_names
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.run_folder import write_config
+from sae_lens_abstopk.training.source.lm_source import saelens_notes_off
+from sae_lens_abstopk.training.trainers import new_sae
+
+CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
+    data_folder("training_configs").glob("variants/*.yaml")
+)
+
+NESTED = {"architecture": "matryoshka_batchtopk", "d_in": 32, "d_sae": 64, "k": 4}
+"""SAELens's own nested SAE, without its prefixes."""
+
+STANDARD = {"architecture": "standard", "d_in": 32}
+"""SAELens's ReLU SAE, without the number of its latents."""
+
+SIGNED = {"architecture": "batch_abstopk", "d_in": 32, "k": 4, "signed_expansion_factor": 0.25}
+"""Few signed latents, without the number of all."""
+
+QUADRATIC = {"architecture": "jumprelu", "d_in": 32, "d_sae": 64, "jumprelu_sparsity_loss_mode": "quadratic"}
+"""JumpReLU whose loss aims at an L0, without the L0."""
+
+
+def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    *sections, last = key.split(".")
+    at = raw
+    for section in sections:
+        at = at.setdefault(section, {})
+    at[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("learning_rate", 1e-3, "unknown key 'learning_rate'"),
+        ("train_batch_size", 64, "did you mean 'train_batch_size_tokens'?"),
+        ("sae.topk", 4, "unknown key 'topk' of the architecture abstopk"),
+        ("logger.log_wandb", True, "did you mean 'log_to_wandb'?"),
+        ("sae.architecture", "abstop", "did you mean 'abstopk'?"),
+        ("sae.architecture", "vanilla", "use one of abstopk, batch_abstopk, batchtopk, "),
+        ("sae", 3, "sae=3 must be a section"),
+        ("lr", "fast", "lr='fast' has the wrong type"),
+        ("lr", True, "lr=True has the wrong type"),
+        ("context_size", 12.5, "context_size=12.5 has the wrong type"),
+        ("seqpos_slice", "all", "seqpos_slice='all' has the wrong type"),
+        ("streaming", "yes please", "streaming='yes please' has the wrong type"),
+        ("lr", 0, "lr=0.0 must be above 0"),
+        ("adam_beta2", 1.0, "adam_beta2=1.0 must be at least 0 and below 1"),
+        ("lr_scheduler_name", "linear", "use one of constant, cosineannealing"),
+        ("model_class_name", "HookedGPT", "use one of AutoModelForCausalLM, TransformerBridge, HookedTransformer"),
+        ("dtype", "float8", "dtype='float8' is not known"),
+        ("device", "gpu", "device='gpu' is no torch device"),
+        ("llm_device", "gpu", "llm_device='gpu' is no torch device"),
+        ("act_store_device", "mps", "act_store_device='mps' has no float64"),
+        ("model_name", "", "model_name is missing"),
+        ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
+        ("held_out_every", 1, "held_out_every=1 must be at least 2"),
+        ("train_batch_size_tokens", 1000, "exceeds training_tokens=384"),
+        ("activations_mixing_fraction", 1.5, "must lie in [0, 1]"),
+        ("lr_warm_up_steps", 7, "exceed the run's 6 steps"),
+        ("b_dec_init_method", "median", "use one of mean, geometric_median, zeros"),
+        ("b_dec_init_method", "zeros", "has no effect here; leave it out: sae.b_dec_init_method is"),
+        ("autocast", True, "has no effect here; leave it out: SAEs on the sparse kernels train in float32"),
+        ("n_batches_in_buffer", 2, "exceeds the mixing buffer of 62 tokens"),
+        ("n_batches_in_buffer", 2, "raise n_batches_in_buffer to at least 3"),
+        ("layer", 3, "layer=3 has no effect"),
+        ("training_steps", 5, "give training_tokens or training_steps, not both"),
+        ("hook_name", "model.layers.{layer}", "set layer=N"),
+        ("seqpos_slice", [40, None], "results in an empty range"),
+        ("sae.k", 0, "sae.k=0 must lie between 1 and d_sae=64"),
+        ("sae.k", 65, "sae.k=65 must lie between 1 and d_sae=64"),
+        ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
+        ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
+        ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
+        ("sae.signed_expansion_factor", 0.25, "has no effect, as this architecture has no signed_share; leave it out"),
+        (
+            "sae",
+            SIGNED | {"d_sae": 64, "signed_share": 0.5},
+            "sae: give signed_share or signed_expansion_factor, not both",
+        ),
+        (
+            "sae",
+            SIGNED | {"d_sae": 64, "signed_expansion_factor": 0},
+            "sae.signed_expansion_factor=0.0 must be above 0 and finite",
+        ),
+        ("sae", SIGNED, "sae.signed_expansion_factor is a multiple of d_in, and d_sae is missing"),
+        ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
+        ("sae.normalize_activations", "z", "has the wrong type"),
+        ("sae.use_sparse_activations", True, "has no effect here"),
+        ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq says"),
+        ("n_eval_batches", 20, "leave it out: perf_tokens says how many held-out tokens"),
+        ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
+        (
+            "logger.eval_every_n_wandb_logs",
+            5,
+            "logger.eval_every_n_wandb_logs=5 has no effect here; leave it out: perf_log_",
+        ),
+        ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window says after how many steps"),
+        ("dtype", "bfloat16", "dtype='bfloat16' has no effect here; leave it out: sae.dtype is that of the SAE"),
+        (
+            "logger.log_activations_store_to_wandb",
+            True,
+            "has no effect here; leave it out: checkpoints hold the position",
+        ),
+        ("logger.log_optimizer_state_to_wandb", True, "has no effect here; leave it out: the state of the optimiser"),
+        ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
+        ("device", "mps", "device='mps' has no float64, which thresholds and metrics are computed in; use cpu"),
+        ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
+        ("lr", float("nan"), "lr=nan must be above 0 and finite"),
+        ("lr_end", -1e-4, "lr_end=-0.0001 must be 0 or more and finite, or null for lr / 10"),
+        (
+            "sae",
+            NESTED | {"matryoshka_widths": [8], "normalize_activations": "layer_norm"},
+            "sae.normalize_activations='layer_norm' cannot be combined with the nested losses of matryoshka_batchtopk",
+        ),
+        (
+            "companions",
+            {"stock": {"architecture": "sae_lens_abstopk", "normalize_activations": "layer_norm"}},
+            "companions.stock.normalize_activations='layer_norm' cannot be combined with the dead-latent loss",
+        ),
+        ("seed", -1, "seed=-1 must be at least 0"),
+        ("cached_activations_path", "acts", "has no effect here; leave it out: it is read with use_cached_activations"),
+        ("llm_compilation_mode", "default", "has no effect here; leave it out: it is read with compile_llm: true"),
+        (
+            "companions",
+            {"aux": {"architecture": "topk"}},
+            "the name 'aux' cannot be that of a folder",
+        ),
+        (
+            "companions",
+            {"a.": {"architecture": "topk"}},
+            "the name 'a.' cannot be that of a folder",
+        ),
+        ("sae", STANDARD | {"d_sae": -5}, "sae.d_sae=-5 must be a whole number of at least 1"),
+        (
+            "companions",
+            {"plain": STANDARD | {"d_sae": 0}},
+            "companions.plain.d_sae=0 must be a whole number of at least 1",
+        ),
+        ("sae", NESTED, "sae.matryoshka_widths is missing; list the numbers of latents"),
+        (
+            "sae",
+            NESTED | {"matryoshka_widths": [8, 4]},
+            "sae.matryoshka_widths=[8, 4] must be whole numbers that increase",
+        ),
+        ("sae", QUADRATIC, "sae.target_l0=None must be above 0 and at most d_sae=64"),
+        ("sae", QUADRATIC | {"target_l0": 65.0}, "sae.target_l0=65.0 must be above 0 and at most d_sae=64"),
+        ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
+        ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
+        ("companions", {"Checkpoints": {}}, "the name 'Checkpoints' cannot be that of a folder"),
+        ("companions", {1: {"architecture": "topk"}}, "companions: the name 1 is no text; put it in quotes"),
+        ("companions", {None: {"architecture": "topk"}}, "companions: the name None is no text; put it in quotes"),
+        ("companions", {"TopK": {}, "topk": {}}, "'TopK' and 'topk' differ only in case"),
+        ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
+        ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
+        ("companions", {"topk": {"architecture": "topk", "k": 0}}, "companions.topk.k=0 must lie between"),
+        ("companions", {"topk": {"architecture": "topk", "d_in": 16}}, "companions.topk.d_in=16 differs"),
+        (
+            "companions",
+            {"topk": {"architecture": "topk", "normalize_activations": "layer_norm"}},
+            "companions.topk.normalize_activations='layer_norm' cannot be combined",
+        ),
+        (
+            "companions",
+            {"l1": {"architecture": "standard", "k": 4}},
+            "companions.l1.k is no key of the architecture standard, but of",
+        ),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_key_and_the_remedy(
+    raw_config: dict[str, Any], key: str, value: Any, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(changed(raw_config, key, value), where="my.yaml")
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith("my.yaml: ")
+
+
+@pytest.mark.parametrize("key", ["sae", "model_name", "hook_name", "dataset_path"])
+def test_a_missing_key_is_named(raw_config: dict[str, Any], key: str) -> None:
+    del raw_config[key]
+    with pytest.raises(ConfigError, match=key):
+        build_config(raw_config)
+
+
+def test_a_complete_config_is_read(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config)
+    assert isinstance(cfg.sae, AbsTopKTrainingSAEConfig)
+    assert (cfg.sae.k, cfg.sae.d_sae, cfg.lr, cfg.total_training_steps) == (4, 64, 1e-3, 6)
+    assert cfg.logger.log_to_wandb is False
+
+
+def test_shorthands_stand_for_saelens_keys(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"hook_name": "model.layers.{layer}", "layer": 3, "training_steps": 7}
+    raw_config["activation_cache"] = "cache-{layer}"
+    del raw_config["training_tokens"]
+    raw_config["sae"] = SIGNED | {"expansion_factor": 4, "k_fraction": 0.125}
+    del raw_config["sae"]["k"]
+    cfg = build_config(raw_config)
+    assert (cfg.hook_name, cfg.training_tokens, cfg.sae.d_sae, cfg.sae.k) == ("model.layers.3", 7 * 64, 128, 4)
+    assert cfg.sae.n_signed == 8
+    assert cfg.activation_cache == "cache-3"
+
+
+def test_the_width_comes_from_the_model_where_it_is_left_out(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["d_in"]
+    assert build_config(raw_config).sae.d_in == 32
+
+
+def test_a_missing_model_is_named_where_the_width_would_come_from_it(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["d_in"], raw_config["model_name"]
+    with pytest.raises(ConfigError, match="config: model_name is missing"):
+        build_config(raw_config)
+
+
+def test_an_sae_that_is_no_config_is_refused(raw_config: dict[str, Any]) -> None:
+    known = {key: value for key, value in raw_config.items() if key not in ("sae", "companions", "logger")}
+    sae = build_config(raw_config).sae
+    with pytest.raises(
+        ConfigError, match=r"^companions\.topk={'architecture': 'topk'} must be the training config of an SAE"
+    ):
+        TrainingConfig(**known, sae=sae, companions={"topk": {"architecture": "topk"}})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("key", ["token", "use_auth_token"])
+def test_a_token_is_refused_and_not_repeated(key: str, raw_config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"holds a {key}, .* set HF_TOKEN") as refused:
+        build_config(raw_config | {"model_from_pretrained_kwargs": {key: "hf_secret"}})
+    assert "hf_secret" not in str(refused.value)
+    assert build_config(raw_config | {"model_from_pretrained_kwargs": {key: True}})
+
+
+def test_a_tilde_is_the_home_folder(
+    raw_config: dict[str, Any], tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tiny_llama.parent))
+    monkeypatch.setenv("USERPROFILE", str(tiny_llama.parent))
+    del raw_config["sae"]["d_in"]
+    cfg = build_config(raw_config | {"model_name": f"~/{tiny_llama.name}", "output_path": "~/runs/x"})
+    assert (cfg.model_name, cfg.output_path) == (str(tiny_llama), str(tiny_llama.parent / "runs/x"))
+
+
+def test_numbers_may_be_written_like_in_python(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config).replace("lr: 0.001", "lr: 2e-3"))
+    assert load_config(path).lr == 2e-3
+
+
+def test_overrides_win_over_the_file(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config))
+    cfg = load_config(
+        path, ["sae.k=7", "lr=1e-2", "sae.expansion_factor=4", "seqpos_slice=[2, null]", "training_steps=3"]
+    )
+    assert (cfg.sae.k, cfg.lr, cfg.sae.d_sae, cfg.seqpos_slice, cfg.training_tokens) == (7, 1e-2, 128, (2, None), 192)
+    assert load_config(path, "sae.k=7").sae.k == 7
+
+
+@pytest.mark.parametrize("override", ["k", "=3", "lr.x=3"])
+def test_an_override_that_is_no_key_value_pair_is_refused(
+    tmp_path: Path, raw_config: dict[str, Any], override: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(raw_config))
+    with pytest.raises(ConfigError, match="override"):
+        load_config(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("pythia-70n", "did you mean 'pythia-70m'"),
+        ("pythia-70m/tpk", "did you mean 'topk'"),
+        ("nowhere.yaml", "no such file"),
+    ],
+)
+def test_an_unknown_preset_or_file_is_answered_with_the_known_ones(source: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load_config(source)
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] |= {"architecture": "batch_abstopk", "signed_share": 0.5}
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "jump": {"architecture": "standard"}}
+    cfg = build_config(raw_config)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    again = load_config(tmp_path / "config.yaml")
+    assert again.to_dict() == cfg.to_dict()
+
+
+def test_the_end_of_the_schedule_goes_with_the_rate_unless_it_was_given(
+    tmp_path: Path, raw_config: dict[str, Any]
+) -> None:
+    for given, end in (({}, 2e-4), ({"lr_end": 5e-5}, 5e-5)):
+        (tmp_path / "config.yaml").write_text(dump_config(build_config(raw_config | {"lr": 1e-3} | given)))
+        assert load_config(tmp_path / "config.yaml", ["lr=0.002"]).lr_end == end
+
+
+def test_the_dictionary_of_a_config_reads_back_equal(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"jump": {"architecture": "standard"}, "batch": {"architecture": "batch_abstopk"}}
+    raw_config["logger"] = {"log_to_mlflow": True}
+    cfg = build_config(raw_config)
+    again = TrainingConfig.from_dict(json.loads(json.dumps(cfg.to_dict())))
+    assert again.to_dict() == cfg.to_dict()
+    assert dump_config(again) == dump_config(cfg)
+
+
+def test_saelens_own_runner_refuses_a_config_with_keys_that_it_does_not_read(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config | {"dataset_path": str(Path(raw_config["dataset_path"]).parent), "streaming": False})
+    with pytest.raises(ConfigError, match=r"use sae_lens_abstopk\.train\(cfg\)"), saelens_notes_off():
+        LanguageModelSAETrainingRunner(cfg)
+
+
+def test_a_companion_takes_from_the_sae_what_its_architecture_has(raw_config: dict[str, Any]) -> None:
+    del raw_config["sae"]["k"]
+    raw_config["sae"] |= {
+        "architecture": "batch_abstopk",
+        "signed_expansion_factor": 0.5,
+        "unit_norm_encoder": True,
+        "k_fraction": 0.5,
+    }
+    raw_config["companions"] = {"topk": {"architecture": "topk"}, "relu": {"architecture": "standard"}}
+    cfg = build_config(raw_config)
+    topk, relu = cfg.companions.values()
+    assert (topk.d_sae, topk.k) == (cfg.sae.d_sae, cfg.sae.k)  # type: ignore[attr-defined]
+    assert relu.d_sae == cfg.sae.d_sae
+
+
+def test_what_a_companion_sets_takes_the_place_of_what_excludes_it(raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] = {"architecture": "abstopk", "d_in": 32, "expansion_factor": 4, "k_fraction": 0.25}
+    raw_config["companions"] = {"own": {"d_sae": 100, "k": 5}, "wide": {"expansion_factor": 8}}
+    own, wide = build_config(raw_config).companions.values()
+    assert (own.d_sae, own.k, wide.d_sae, wide.k) == (100, 5, 256, 8)  # type: ignore[attr-defined]
+    raw_config["companions"] = {"both": {"d_sae": 100, "expansion_factor": 8}}
+    with pytest.raises(ConfigError, match=r"companions\.both: give d_sae or expansion_factor, not both"):
+        build_config(raw_config)
+
+
+def test_the_aim_of_a_companion_is_its_own_or_the_k_of_the_sae(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"same": QUADRATIC, "own": QUADRATIC | {"target_l0": 6.0}}
+    aims = [sae.target_l0 for sae in build_config(raw_config).companions.values()]  # type: ignore[attr-defined]
+    assert aims == [4.0, 6.0]
+    raw_config |= {"sae": QUADRATIC | {"target_l0": 6.0}, "companions": {"own": {"k": 5}}}
+    assert build_config(raw_config).companions["own"].target_l0 == 5.0  # type: ignore[attr-defined]
+
+
+def test_a_gpu_that_the_machine_lacks_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    there = build_config(raw_config | {"device": "cuda:1"})
+    assert there.llm_device == "cuda:1"
+    require_devices(there)
+    with pytest.raises(ConfigError, match="llm_device='cuda:2' is none of the 2 GPUs of this machine; use cuda:0 to"):
+        require_devices(build_config(raw_config | {"llm_device": "cuda:2"}))
+
+
+def test_devices_that_are_that_of_the_run_go_with_it(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config | {"device": "cpu:0", "llm_device": "cpu", "act_store_device": "cpu:0"})
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    again = load_config(tmp_path / "config.yaml", ["device=auto"])
+    assert (cfg.act_store_device, again.act_store_device, again.llm_device) == ("cpu:0", again.device, "cpu")
+    assert build_config(raw_config | {"act_store_device": "with_model"}).act_store_device == "cpu"
+
+
+def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_config: dict[str, Any]) -> None:
+    rates = itertools.product(SCHEDULERS, (0, 1, 5, 6), (0, 1, 5), (0, 1, 5, 7), (0.0, 1e-4, 2e-3))
+    for name, warm_up, decay, cycles, lr_end in rates:
+        if warm_up + decay > 6:
+            continue
+        keys = {"lr_scheduler_name": name, "lr_warm_up_steps": warm_up, "lr_decay_steps": decay}
+        keys |= {"n_restart_cycles": cycles, "lr_end": lr_end}
+        refused = works = True
+        with contextlib.suppress(ConfigError):
+            build_config(raw_config | keys)
+            refused = False
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        try:
+            scheduler = get_lr_scheduler(name, optimizer, 6, 1e-3, warm_up, decay, lr_end, cycles)
+            for _ in range(6):
+                optimizer.step()
+                scheduler.step()
+        except (ValueError, ZeroDivisionError):
+            works = False
+        leaves_none = name != "constant" and warm_up + decay == 6
+        assert refused == (leaves_none or not works), keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"lr_warm_up_steps": 4, "lr_decay_steps": 2},
+            "leave none of the run's 6 steps for lr_scheduler_name='cosinean",
+        ),
+        (
+            {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 0},
+            "n_restart_cycles=0 must be at lea",
+        ),
+        ({"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7}, "at most the 6 steps between"),
+        (
+            {"lr_decay_steps": 2, "lr_end": 0.0},
+            "lr_end=0.0 must be above 0 and at most lr=0.001, as lr_decay_steps=2",
+        ),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_with_what_to_change(
+    raw_config: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build_config(raw_config | {"lr_scheduler_name": "cosineannealing"} | changes)
+    assert sentence in str(refused.value)
+
+
+def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
+    for sae in ({"sparse_backend": "dense"}, {"architecture": "topk"}):
+        assert build_config(raw_config | {"autocast": True, "sae": raw_config["sae"] | sae}).autocast
+
+
+def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
+    cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True, "held_out_every": None}
+    assert build_config(cached | {"seqpos_slice": [None]}).dtype == "bfloat16"
+    with pytest.raises(
+        ConfigError, match=r"seqpos_slice=\[1, None\] has no effect on activations that SAELens has cached"
+    ):
+        build_config(cached)
+    with pytest.raises(ConfigError, match="dtype='bfloat16' would round the token ids"):
+        build_config(cached | {"seqpos_slice": [None], "exclude_special_tokens": [256]})
+    with pytest.raises(ConfigError, match="held_out_every=20 cannot hold documents out of activations"):
+        build_config(cached | {"seqpos_slice": [None], "held_out_every": 20})
+
+
+def test_a_misspelt_key_of_the_sae_is_not_taken_for_one_of_its_companions(raw_config: dict[str, Any]) -> None:
+    raw_config["sae"]["uni_norm_encoder"] = True
+    raw_config["companions"] = {"topk": {"architecture": "topk"}}
+    with pytest.raises(ConfigError, match="unknown key 'uni_norm_encoder' of the architecture abstopk in sae"):
+        build_config(raw_config)
+
+
+def test_the_stock_abstopk_of_saelens_has_a_name_beside_ours(tmp_path: Path, raw_config: dict[str, Any]) -> None:
+    raw_config["sae"] |= {"architecture": "abstopk"}
+    raw_config["companions"] = {"stock": {"architecture": "sae_lens_abstopk"}}
+    cfg = build_config(raw_config)
+    (tmp_path / "config.yaml").write_text(dump_config(cfg))
+    for found in (cfg, load_config(tmp_path / "config.yaml")):
+        assert type(found.sae) is AbsTopKTrainingSAEConfig
+        assert type(found.companions["stock"]) is sae_lens.AbsTopKTrainingSAEConfig
+
+
+@pytest.mark.parametrize("variant", variant_names())
+@pytest.mark.parametrize("model", [name for name in preset_names() if name != "quickstart"])
+def test_every_preset_loads_with_every_variant(model: str, variant: str) -> None:
+    cfg = load_config(f"{model}/{variant}", ["device=cpu"])
+    assert cfg.sae.architecture().removeprefix("sparse_") == {"mixed": "batch_abstopk"}.get(variant, variant)
+    assert cfg.total_training_steps == 30_000
+    assert (cfg.lr, cfg.adam_beta1, cfg.adam_beta2) == (3e-4, 0.9, 0.99)
+    assert cfg.sae.d_sae == 16 * cfg.sae.d_in
+    assert (cfg.perf_log_freq, cfg.checkpoint_freq) == (1000, 5000)
+    k = load_config(model, ["device=cpu"]).sae.k
+    assert cfg.target_l0 == ({} if hasattr(cfg.sae, "k") else {"sae": k})
+    assert getattr(cfg.sae, "k", k) == k
+
+
+@pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda p: p.stem)
+def test_every_key_of_every_config_file_carries_its_current_comment(path: Path) -> None:
+    text = path.read_text()
+    assert annotate(text) == text, "run: make keys"
+    for line in text.splitlines():
+        if ":" in line and not line.startswith("#") and not line.endswith(":"):
+            assert "  # " in line, line
+
+
+def test_a_key_without_effect_may_stand_at_its_default_and_is_not_listed(raw_config: dict[str, Any]) -> None:
+    raw_config |= {"n_checkpoints": 0, "logger": {"eval_every_n_wandb_logs": 100}}
+    assert build_config(raw_config).n_checkpoints == 0
+    assert not {"n_checkpoints", "n_eval_batches", "logger.eval_every_n_wandb_logs"} & key_docs().keys()
+
+
+def test_a_logger_of_saelens_is_answered_with_the_one_to_use(raw_config: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"logger=LoggingConfig\(.* must be a TrackingConfig itself, from sae_lens_abstopk\."
+    ):
+        replace(build_config(raw_config), logger=sae_lens.LoggingConfig())
+
+
+def test_every_key_that_is_documented_has_a_meaning_of_its_own() -> None:
+    for doc in key_docs().values():
+        assert not doc.meaning.startswith("See "), doc.name
+        assert doc.type, doc.name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3e-4", 3e-4),
+        ("12:30", "12:30"),
+        ("1:30.5", "1:30.5"),
+        ("2026-10-01", "2026-10-01"),
+        ("2024-13-45", "2024-13-45"),
+    ],
+)
+def test_a_value_is_read_as_a_user_means_it(text: str, value: object) -> None:
+    assert yaml_value(text) == value
+    assert yaml_value(yaml_text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("version", "device", "tokens", "refused"),
+    [
+        ("2.9.1+cu128", "cuda", 16_384, True),
+        ("2.9.1+cu128", "cuda", 4_096, False),
+        ("2.9.1+cu128", "cpu", 16_384, False),
+        ("2.10.0", "cuda", 16_384, False),
+    ],
+)
+def test_a_step_that_an_older_torch_gets_wrong_on_a_gpu_is_refused(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, version: str, device: str, tokens: int, refused: bool
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    wide = {"architecture": "abstopk", "d_in": 4096, "d_sae": 65_536, "k": 410}
+    batch = {"train_batch_size_tokens": tokens, "training_tokens": 10 * tokens, "n_batches_in_buffer": tokens}
+    cfg = build_config(raw_config | {"sae": wide, "device": device} | batch)
+    with pytest.raises(ConfigError, match="install torch 2") if refused else contextlib.nullcontext():
+        require_safe_kernels(cfg)
+
+
+def test_an_sae_in_half_precision_has_thresholds_in_single_precision_and_may_have_a_target_l0(
+    raw_config: dict[str, Any],
+) -> None:
+    jumprelu = {"architecture": "jumprelu", "dtype": "bfloat16", "d_in": 32, "d_sae": 64}
+    cfg = build_config(raw_config | {"sae": jumprelu, "target_l0": {"sae": 5.0}})
+    sae: Any = new_sae(cfg.sae, 0)
+    assert (sae.W_dec.dtype, sae.threshold.dtype) == (torch.bfloat16, torch.float32)
+
+
+def test_overrides_may_be_a_mapping_or_what_wandb_calls_its_config(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    changes = {"sae.k": np.int64(7), "lr": np.float64(1e-5), "output_path": "a: b", "exclude_special_tokens": [3]}
+    listed = ["sae.k=7", "lr=0.00001", "output_path='a: b'", "exclude_special_tokens=[3]"]
+    for given in (changes, SimpleNamespace(items=changes.items)):
+        assert load_config(tmp_path / "c.yaml", given) == load_config(tmp_path / "c.yaml", listed)  # type: ignore[arg-type]
+    sections = {"sae": {"k": 7}, "logger": {"wandb_project": "mine"}}
+    listed = ["sae.k=7", "logger.wandb_project=mine"]
+    assert load_config(tmp_path / "c.yaml", sections) == load_config(tmp_path / "c.yaml", listed)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["training_tokens=640", "training_steps=3"], "give both training_tokens and training_steps"),
+        (["sae.d_sae=64", "sae.expansion_factor=4"], r"give both sae\.d_sae and sae\.expansion_factor"),
+        (["layer=1", "hook_name=model.layers.2"], r"give layer and hook_name=model\.layers\.2, which has no {layer}"),
+    ],
+)
+def test_overrides_that_say_the_same_twice_are_refused(
+    raw_config: dict[str, Any], tmp_path: Path, overrides: list[str], sentence: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
+    for given in (overrides, overrides[::-1]):
+        with pytest.raises(ConfigError, match=sentence if given is overrides else "the overrides give"):
+            load_config(tmp_path / "c.yaml", given)
+
+
+def test_texts_that_look_like_numbers_stay_texts(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw_config |= {"output_path": str(tmp_path / "1e5"), "model_from_pretrained_kwargs": {"revision": "123e4567"}}
+    raw_config["logger"] |= {"run_name": "3e-4"}
+    raw_config["companions"] = {"1e-3": {"k": 3}}
+    cfg = build_config(raw_config)
+    assert checked_again(cfg) == cfg
+    write_config(tmp_path, cfg)
+    assert load_config(tmp_path / "config.yaml") == cfg
+
+
+def test_values_as_python_has_them_are_those_of_a_file(raw_config: dict[str, Any]) -> None:
+    cfg: Any = build_config(raw_config)
+    plain = checked_again(cfg)
+    assert plain == cfg
+    cfg.lr, cfg.seed, cfg.output_path = np.float64(cfg.lr), np.int64(cfg.seed), Path(cfg.output_path)
+    cfg.device, cfg.sae.k = torch.device(cfg.device), np.int32(cfg.sae.k)
+    cfg.model_from_pretrained_kwargs = {"dtype": torch.bfloat16}
+    again = checked_again(cfg)
+    plain.model_from_pretrained_kwargs = {"dtype": "bfloat16"}
+    assert again == plain
+    assert [type(value) for value in (again.lr, again.seed, again.output_path, again.device)] == [float, int, str, str]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda cfg: setattr(cfg.sae, "k", 65), "sae.k=65 must lie between 1 and d_sae=64"),
+        (lambda cfg: setattr(cfg, "training_tokens", "10000"), "training_tokens='10000' has the wrong type"),
+        (lambda cfg: setattr(cfg, "device", "cdua"), "device='cdua'"),
+        (lambda cfg: setattr(cfg, "seed", {1}), "seed={1} has the wrong type"),
+        (lambda cfg: setattr(cfg, "lr", object), "the config holds <class 'object'>, which no config file can"),
+    ],
+)
+def test_what_is_set_after_a_config_was_made_is_checked_before_the_model_is_loaded(
+    raw_config: dict[str, Any], change: Callable[[Any], None], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = build_config(raw_config)
+    change(cfg)
+    monkeypatch.setattr(runner, "load_language_model", pytest.fail)
+    with pytest.raises(ConfigError) as refused:
+        train(cfg)
+    assert sentence in str(refused.value)

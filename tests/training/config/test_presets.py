@@ -1,0 +1,66 @@
+"""Each preset against a tiny randomly initialised model of the same class: hook found, right width, two steps run."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, load_config, train
+from sae_lens_abstopk.training.config.presets import preset_names, variant_names
+from sae_lens_abstopk.training.sweeps.sweep import load_sweep
+from tests.conftest import small_run
+
+MODELS = [name for name in preset_names() if name != "quickstart"]
+
+
+# the hook and the width are the model's, whatever the variant
+@pytest.mark.parametrize(
+    ("model", "variant"), [*((model, "") for model in MODELS), (MODELS[0], "/abstopk"), (MODELS[0], "/batch_abstopk")]
+)
+def test_a_preset_trains_on_a_model_of_its_class(
+    model: str, variant: str, tiny_models: dict[str, Path], texts: Path, tmp_path: Path
+) -> None:
+    overrides = [*small_run(tiny_models[model], texts), f"output_path={tmp_path / 'run'}", "sae.k=4"]
+    result = train(load_config(f"{model}{variant}", overrides), console=Console(quiet=True))
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert last["step"] == "2"
+    assert last.pop("sparsity_coefficient") == "", "k decides the L0"
+    assert all(math.isfinite(float(value)) for value in last.values())
+    assert result.saes["sae"].cfg.d_in == 32
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_preset_signs_a_quarter_of_its_dimensions_and_the_papers_variants_all(model: str) -> None:
+    sae, narrow = load_config(model).sae, load_config(model, "sae.expansion_factor=8").sae
+    assert isinstance(sae, BatchAbsTopKTrainingSAEConfig)
+    assert isinstance(narrow, BatchAbsTopKTrainingSAEConfig)
+    assert sae.n_signed == narrow.n_signed == sae.d_in / 4
+    assert sae == load_config(f"{model}/mixed").sae
+    everything = load_config(f"{model}/batch_abstopk").sae
+    assert isinstance(everything, BatchAbsTopKTrainingSAEConfig)
+    assert everything.signed_share == 1
+    assert isinstance(load_config(f"{model}/abstopk").sae, AbsTopKTrainingSAEConfig)
+
+
+@pytest.mark.parametrize("variant", [name for name in variant_names() if "abstopk" not in name])
+def test_another_variant_trains(variant: str, tiny_models: dict[str, Path], texts: Path, tmp_path: Path) -> None:
+    overrides = [*small_run(tiny_models["pythia-70m"], texts), f"output_path={tmp_path / 'run'}"]
+    overrides += ["sae.k=4" if variant in ("topk", "batchtopk", "mixed") else "target_l0.sae=4"]
+    result = train(load_config(f"pythia-70m/{variant}", overrides), console=Console(quiet=True))
+    own_kernels = {"mixed": "batch_abstopk", "topk": "sparse_topk", "batchtopk": "sparse_batchtopk"}
+    assert result.saes["sae"].cfg.architecture() == own_kernels.get(variant, variant)
+    assert (tmp_path / "run" / "sae_weights.safetensors").is_file()
+
+
+def test_the_paper_sweep_covers_its_models_layers_and_variants() -> None:
+    runs = load_sweep("paper")
+    assert len(runs) == 4 * 2 * 8
+    layers = {run.config(Path("x")).hook_name for run in runs if run.source == "qwen3-4b/topk"}
+    assert layers == {"model.layers.18", "model.layers.20"}
+    wide = load_sweep("paper-2F")
+    assert len(wide) == 4 * 2 * 2
+    widths = {run.config(Path("x")).sae.d_sae for run in (*runs, *wide) if run.source == "gpt2/batchtopk"}
+    assert widths == {16 * 768, 32 * 768}, "BatchTopK with F and with 2F latents"

@@ -1,0 +1,325 @@
+"""Activations on disk: the same for the run that fills them, for those that read them, and after an interruption."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from copy import copy
+from itertools import islice
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.source import activation_cache
+from sae_lens_abstopk.training.source.activation_cache import (
+    DEFINING_KEYS,
+    ActivationCache,
+    CacheNotWrittenError,
+    activation_facts,
+)
+from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore
+from tests.training.checkpoints.test_checkpoint import Usage
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activation_cache, "SHARD_BYTES", 48)  # of what is numbered below, three blocks
+
+
+def train(raw: dict[str, Any], output: Path, **changes: Any) -> TrainingRun:
+    cfg = build_config(raw | {"output_path": str(output), "perf_log_freq": 0} | changes)
+    run = TrainingRun(cfg, console=Console(quiet=True))
+    run.run()
+    return run
+
+
+def weights(run: TrainingRun) -> torch.Tensor:
+    return run.sae.W_dec.detach()
+
+
+def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = raw_config | {"activation_cache": str(tmp_path / "cache"), "max_norm_multiple": 1.2}
+    filling = train(raw, tmp_path / "a")
+    shards = sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors"))
+    assert len(shards) > 1
+    monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
+    reading = train(raw, tmp_path / "b")
+    assert torch.equal(weights(filling), weights(reading))
+    assert reading.max_norm == filling.max_norm
+    assert sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors")) == shards
+
+
+def test_a_longer_run_goes_on_where_the_cache_ends(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    raw = raw_config | {"max_norm_multiple": 1.2}
+    train(raw, tmp_path / "short", activation_cache=str(tmp_path / "cache"))
+    extended = train(raw, tmp_path / "a", activation_cache=str(tmp_path / "cache"), training_tokens=1280)
+    whole = train(raw, tmp_path / "b", activation_cache=str(tmp_path / "other"), training_tokens=1280)
+    assert torch.equal(weights(extended), weights(whole))
+
+
+def test_what_is_read_from_disk_goes_to_the_device_of_what_is_computed_before_it_is_widened(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache")).activations_store
+    store.n_blocks, store.device = 0, torch.device("meta")
+    widened, float_ = [], torch.Tensor.float
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: widened.append(self.device) or float_(self))
+    batch = next(store.get_data_loader())
+    assert (batch.device, batch.dtype) == (store.device, torch.float32)
+    assert set(widened) == {store.device}
+    store.close()
+
+
+def test_without_a_cache_the_run_is_the_same_but_for_the_rounding(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    cached = train(raw_config, tmp_path / "a", activation_cache=str(tmp_path / "cache"))
+    plain = train(raw_config, tmp_path / "b")
+    torch.testing.assert_close(weights(cached), weights(plain), rtol=0.02, atol=0.02)
+    assert not torch.equal(weights(cached), weights(plain))
+
+
+def test_unshuffled_text_is_one_cache_for_every_seed(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    train(raw_config, tmp_path / "a", activation_cache=cache, shuffle=False, seed=1)
+    n_shards = len(list((tmp_path / "cache").glob("*.safetensors")))
+    train(raw_config, tmp_path / "b", activation_cache=cache, shuffle=False, seed=2)
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == n_shards
+    with pytest.raises(ConfigError, match="holds other activations"):
+        train(raw_config, tmp_path / "c", activation_cache=cache, shuffle=True, seed=2)
+
+
+OTHERWISE: dict[str, Any] = {
+    "model_name": "copy",
+    "model_class_name": "TransformerBridge",
+    "model_from_pretrained_kwargs": {"revision": "old"},
+    "hook_name": "model.layers.3",
+    "hook_head_index": 0,
+    "dataset_path": "copy.jsonl",
+    "dataset_name": "english",
+    "split": "test",
+    "column_name": "number",
+    "shuffle": False,
+    "streaming": False,
+    "held_out_every": 7,
+    "context_size": 16,
+    "prepend_bos": False,
+    "sequence_separator_token": "eos",
+    "disable_concat_sequences": True,
+    "use_chat_formatting": True,
+    "seqpos_slice": [2, None],
+    "exclude_special_tokens": True,
+    "store_batch_size_prompts": 8,
+    "max_norm_multiple": 3.0,
+    "autocast_lm": True,
+    "model_kwargs": {"output_attentions": True},
+    "cached_activations_path": "elsewhere",
+    "is_dataset_tokenized": True,
+    "use_cached_activations": True,
+    "dtype": "bfloat16",
+    "seed": 7,
+}
+"""A value of each key that decides the activations or their order, unlike that of the run of six steps."""
+
+
+def test_a_run_of_other_activations_has_other_facts(raw_config: dict[str, Any]) -> None:
+    cfg = build_config(raw_config)
+    facts = activation_facts(cfg)
+    assert OTHERWISE.keys() == {*DEFINING_KEYS, "seed"}
+    for key, value in OTHERWISE.items():
+        other = copy(cfg)
+        setattr(other, key, value)
+        assert activation_facts(other)[key] != facts[key], key
+
+
+def numbered(n: int, start: int = 0) -> Iterator[torch.Tensor]:
+    for i in range(start, n):
+        yield torch.full((i % 3 + 1, 4), float(i))
+
+
+def numbers(blocks: Iterator[torch.Tensor]) -> list[int]:
+    return [int(block[0, 0]) for block in blocks]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> ActivationCache:
+    cache = ActivationCache(tmp_path / "cache", {"seed": 1})
+    cache.begin(max_norm=None, skipped_batches=0)
+    return cache
+
+
+@pytest.mark.parametrize("start", [0, 2, 4, 7, 9])
+def test_blocks_can_start_anywhere(cache: ActivationCache, start: int) -> None:
+    list(islice(cache.blocks(lambda n: numbered(20, n)), 5))
+    assert numbers(islice(cache.blocks(lambda n: numbered(20, n), start=start), 4)) == list(range(start, start + 4))
+
+
+def test_what_was_written_before_a_crash_is_kept(cache: ActivationCache) -> None:
+    def dies(n: int) -> Iterator[torch.Tensor]:
+        yield from numbered(7, n)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(cache.blocks(dies))
+    (cache.folder / "activations-00009.safetensors.partial").write_bytes(b"half")
+    again = ActivationCache(cache.folder, {"seed": 1})
+    assert [len(shard.rows) for shard in again.manifest.shards] == [3, 3, 1]
+    assert numbers(again.blocks(lambda n: numbered(9, n))) == list(range(9))
+
+
+def test_a_cache_that_does_not_note_what_it_is_of_is_refused(cache: ActivationCache) -> None:
+    with pytest.raises(
+        ConfigError, match=r"holds other activations: layer is 'not noted' there, 3 here\. Name another"
+    ):
+        ActivationCache(cache.folder, {"seed": 1, "layer": 3})
+
+
+def test_room_for_what_a_cache_lacks_is_asked_for_before_it_is_begun(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    train(raw_config, tmp_path / "a", activation_cache=str(folder))
+    whole = folder.rename(tmp_path / "whole")
+    needed = 2 * 32 * (384 + 16 * 31)  # bytes x d_in x (training tokens + mixing buffer)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed - 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(runner_module, "load_language_model", None)  # reading weights would fail
+        with pytest.raises(
+            ConfigError, match=r"activation_cache needs 56\.3 kB and the disk of .* has 56\.3 kB free; free some"
+        ):
+            train(raw_config, tmp_path / "b", activation_cache=str(folder))
+    assert not folder.exists()
+    train(raw_config, tmp_path / "b", activation_cache=str(whole))  # what is there needs no room
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, needed))
+    train(raw_config, tmp_path / "c", activation_cache=str(folder))
+
+
+@pytest.mark.parametrize("error", [SafetensorError("I/O error: no space left"), OSError(28, "no space left")])
+def test_a_shard_that_cannot_be_written_stops_the_run_with_a_sentence_and_is_tried_once(
+    cache: ActivationCache, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    list(cache.blocks(lambda n: numbered(3, n)))
+    tries = []
+
+    def full(_: Any, path: Path) -> None:
+        tries.append(path)
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(activation_cache, "save_file", full)
+    with pytest.raises(
+        CacheNotWrittenError, match=r"could not be written \(.*no space left\); its earlier content is intact"
+    ):
+        list(cache.blocks(lambda n: numbered(20, n)))
+    assert len(tries) == 1
+    assert not list(cache.folder.glob("*.partial"))
+    # what is left at the end of a run is no reason for it to fail
+    with pytest.warns(UserWarning, match="could not be written"):
+        list(cache.blocks(lambda n: numbered(5, n)))
+    assert numbers(ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(3, n))) == [0, 1, 2]
+
+
+def test_two_processes_do_not_fill_one_cache(cache: ActivationCache) -> None:
+    with FileLock(cache.folder / ".lock"), pytest.raises(ConfigError, match="filled by another process"):
+        list(ActivationCache(cache.folder, {"seed": 1}).blocks(numbered))
+
+
+def test_what_another_process_added_is_read(cache: ActivationCache) -> None:
+    other = ActivationCache(cache.folder, {"seed": 1})
+    list(other.blocks(lambda n: numbered(4, n)))
+    assert numbers(cache.blocks(lambda n: numbered(6, n))) == list(range(6))
+
+
+def test_a_model_that_was_trained_on_is_another_one(
+    raw_config: dict[str, Any], tmp_path: Path, tiny_llama: Path
+) -> None:
+    model = shutil.copytree(tiny_llama, tmp_path / "model")
+    raw = raw_config | {"model_name": str(model), "activation_cache": str(tmp_path / "cache")}
+    train(raw, tmp_path / "a")
+    assert not ActivationCache.of_run(build_config(raw)).is_new
+    weights = model / "model.safetensors"
+    shutil.copyfile(weights, tmp_path / "copy")
+    shutil.copyfile(tmp_path / "copy", weights)
+    assert not ActivationCache.of_run(build_config(raw)).is_new, "a copy is the same"
+    tensors = load_file(weights)
+    save_file({name: tensor + 1e-3 for name, tensor in tensors.items()}, weights, {"format": "pt"})
+    with pytest.raises(ConfigError, match="holds other activations: model files is"):
+        ActivationCache.of_run(build_config(raw))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "is not what was written"),
+        (Path.unlink, "cannot be read"),
+    ],
+)
+def test_a_damaged_shard_is_refused(cache: ActivationCache, damage: Any, problem: str) -> None:
+    list(cache.blocks(lambda n: numbered(9, n)))
+    damage(cache.folder / "activations-00001.safetensors")
+    blocks = ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(12, n))
+    assert numbers(islice(blocks, 3)) == [0, 1, 2]
+    with pytest.raises(
+        ConfigError, match=rf"activations-00001\.safetensors {problem}.*; delete .*, and the next run fills"
+    ):
+        next(blocks)
+
+
+def test_a_cache_that_is_read_in_one_thread_and_closed_in_another_is_let_go(cache: ActivationCache) -> None:
+    blocks: Any = cache.blocks(lambda n: numbered(20, n))
+    thread = Thread(target=next, args=(blocks,))
+    thread.start()
+    thread.join()
+    blocks.close()
+    with FileLock(cache.folder / ".lock", timeout=0):
+        pass
+
+
+def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) -> None:
+    list(cache.blocks(lambda n: numbered(4, n)))
+    with pytest.raises(ConfigError, match=r"holds other activations: seed is 1 there, 2 here\. Name another folder"):
+        ActivationCache(cache.folder, {"seed": 2})
+    whole = json.loads((cache.folder / "activations.json").read_text())
+    for content in (
+        "{",
+        "[]",
+        json.dumps({"shards": [{}], "defined_by": {}}),
+        json.dumps(whole | {"shards": [whole["shards"][0] | {"rows": 3}]}),
+    ):
+        (cache.folder / "activations.json").write_text(content)
+        with pytest.raises(ConfigError, match="no manifest of an activation cache"):
+            ActivationCache(cache.folder, {"seed": 1})
+    with pytest.raises(ConfigError, match=r"no activations\.json\); name a new or empty folder"):
+        ActivationCache(tmp_path, {"seed": 1})
+
+
+def test_of_two_that_begin_a_cache_the_second_takes_what_the_first_decided(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    cfg = build_config(raw_config | {"activation_cache": str(tmp_path / "cache")})
+    first, second, third = (ActivationCache.of_run(cfg) for _ in range(3))
+    first.begin(max_norm=1.0, skipped_batches=4)
+    second.begin(max_norm=2.0, skipped_batches=8)
+    assert (second.manifest.max_norm, second.manifest.skipped_batches) == (1.0, 4)
+    with first._filling(), pytest.raises(ConfigError, match="is being filled by another process"):
+        third.begin(max_norm=3.0, skipped_batches=0)
+    assert ActivationCache.of_run(cfg).manifest.max_norm == 1.0
+
+
+def test_half_precision_is_widened_before_it_is_scaled(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = train(raw_config, tmp_path / "a").activations_store
+    monkeypatch.setattr(FilteredActivationsStore, "_filtered", lambda _, batch: batch[0].bfloat16())
+    assert next(store.get_data_loader()).dtype == torch.float32
+    store.close()

@@ -1,0 +1,464 @@
+import gc
+import importlib.util
+import io
+import json
+import os
+import pickle
+import re
+import shlex
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.system.errors import TrainingStopped
+from sae_lens_abstopk.system.folder_lock import run_folder_lock
+from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.config.presets import apply_override
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.sweeps import many_runs, sweep_jobs
+from sae_lens_abstopk.training.sweeps.many_runs import train_unfinished
+from sae_lens_abstopk.training.sweeps.sweep import load_sweep, run_sweep, unfinished
+from sae_lens_abstopk.training.sweeps.sweep_jobs import SweepJob, submit_sweep
+from tests.cli.test_cli import invoke
+
+
+def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    del raw_config["output_path"]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config | {"training_tokens": 128, "perf_log_freq": 0}))
+    sweep = {"runs": [{"config": str(tmp_path / "base.yaml"), "grid": {"sae.k": [2, 3], "seed": [0]}}]}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    runs = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-2"])
+    assert [run.overrides for run in runs] == [("sae.k=2", "seed=0", "lr=1e-2"), ("sae.k=3", "seed=0", "lr=1e-2")]
+    output = tmp_path / "runs"
+    run_sweep(runs, output, console=Console(quiet=True))
+    weights = sorted(output.glob("*/sae_weights.safetensors"))
+    assert len(weights) == 2
+    before = [path.stat().st_mtime_ns for path in weights]
+    run_sweep(runs, output, console=Console(quiet=True))
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    # what is finished with other settings is not done: nothing starts, nothing is lost
+    other = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-3"])
+    for again in (lambda: run_sweep(other, output, console=Console(quiet=True)), lambda: unfinished(other, output)):
+        with pytest.raises(
+            ConfigError, match=r"base_sae\.k-2_seed-0 is of a run with other settings: lr is 0\.01 there"
+        ):
+            again()
+    assert [path.stat().st_mtime_ns for path in weights] == before
+
+
+def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) -> str:
+    """A sweep of short runs, by default two."""
+    raw = {key: value for key, value in raw_config.items() if key != "output_path"}
+    (folder / "base.yaml").write_text(yaml.safe_dump(raw | {"perf_log_freq": 0, "checkpoint_freq": 2}))
+    sweep = {"runs": [{"config": str(folder / "base.yaml"), "grid": {"sae.k": list(ks)}}]}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    return str(folder / "sweep.yaml")
+
+
+def stop_in(output: Path) -> None:
+    """Leave of a finished run what an interrupted one would have left."""
+    (output / "sae_weights.safetensors").unlink()
+    (output / "cfg.json").unlink()
+
+
+def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    runs, output, said = load_sweep(swept(raw_config, tmp_path)), tmp_path / "runs", io.StringIO()
+    run_sweep(runs, output, console=Console(quiet=True))
+    stopped = output / "base_sae.k-3"
+    whole = (stopped / "sae_weights.safetensors").read_bytes()
+    stop_in(stopped)
+    run_sweep(runs, output, console=Console(file=said, width=200))
+    assert "[1/2] base_sae.k-2  done" in said.getvalue()
+    assert f"going on after step 4 from {stopped / 'checkpoints' / '256'}" in said.getvalue()
+    assert (stopped / "sae_weights.safetensors").read_bytes() == whole
+
+
+class StoppingTrain:
+    """Trains, but for the run at k = 2, which fails, by default as a diverging one does."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.begun: list[str] = []
+        self.error = error or TrainingStopped("the loss is [nan]: the run has diverged")
+
+    def __call__(self, cfg: TrainingConfig, *, console: Console) -> Any:
+        self.begun.append(Path(cfg.output_path or "").name)
+        if cfg.sae.k == 2:  # type: ignore[attr-defined]
+            raise self.error
+        return train(cfg, console=console)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "the loss is [nan]: the run has diverged"),
+        (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory"),
+        (ConnectionError("the Hub is gone"), "ConnectionError: the Hub is gone"),
+        (ConfigError("dataset_path is empty"), "dataset_path is empty"),
+        (TypeError("no such argument"), "TypeError: no such argument"),
+    ],
+)
+def test_a_run_that_fails_takes_no_other_with_it(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, said: str
+) -> None:
+    monkeypatch.setattr(many_runs, "train", stopping := StoppingTrain(error))
+    arguments = ["sweep", swept(raw_config, tmp_path, (2, 3)), "-o", str(tmp_path / "runs")]
+    done = invoke(*arguments)
+    assert done.exit_code == 1
+    assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
+    assert f"base_sae.k-2 stopped: {said}" in done.output
+    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError), (
+        "where nobody foresaw it"
+    )
+    assert "1 of 2 runs stopped early: base_sae.k-2. The reason for each is printed above" in done.stderr
+    assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
+    assert invoke(*arguments).exit_code == 1
+    assert stopping.begun[2:] == ["base_sae.k-2"]
+
+
+def test_what_another_process_trains_meanwhile_is_passed_over(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, begun = tmp_path / "runs", []
+
+    def with_another(cfg: TrainingConfig, *, console: Console) -> None:  # noqa: ARG001
+        begun.append(Path(cfg.output_path or "").name)
+        with run_folder_lock(output / begun[-1]):
+            for folder in (output / "base_sae.k-2", output / "base_sae.k-3"):
+                folder.mkdir(exist_ok=True)
+                (folder / "sae_weights.safetensors").touch()
+
+    monkeypatch.setattr(many_runs, "train", with_another)
+    with run_folder_lock(output / "base_sae.k-5"):
+        done = invoke("sweep", swept(raw_config, tmp_path, (2, 3, 5)), "-o", str(output))
+    assert done.exit_code == 0, done.output
+    assert begun == ["base_sae.k-2", "base_sae.k-5"]
+    assert "[2/3] base_sae.k-3  done" in done.output
+    assert re.search(r"base_sae\.k-5 is passed over: .* is being written by process \d+", done.output)
+
+
+def test_models_that_cannot_be_had_are_all_named_before_a_run_is_trained(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = {"there": build_config(raw_config)}
+    for name in ("empty", "hollow"):
+        (tmp_path / name).mkdir()
+        changes = {"model_name": str(tmp_path / name), "output_path": str(tmp_path / f"run {name}")}
+        configs[name] = build_config(raw_config | changes)
+    monkeypatch.setattr(many_runs, "train", None)
+    with pytest.raises(ConfigError, match=r"(?s)empty' is a local path without .*hollow' is a local path without"):
+        train_unfinished(configs, console=Console(quiet=True))
+    train_unfinished(configs, console=Console(quiet=True), dry_run=True)
+
+
+def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: Callable[..., None]
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise CheckpointError("no room")
+
+    stop_after(1)
+    monkeypatch.setattr(RunCheckpoints, "save", no_room)
+    output = tmp_path / "runs"
+    with pytest.raises(CheckpointError, match="no room"):
+        run_sweep(load_sweep(swept(raw_config, tmp_path)), output, console=Console(quiet=True))
+    assert [path.name for path in output.iterdir()] == ["base_sae.k-2"]
+
+
+def test_each_run_of_a_sweep_has_a_folder_of_its_own_under_the_checkpoint_path(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoints = tmp_path / "the checkpoints"
+    arguments = [swept(raw_config, tmp_path), f"checkpoint_path={checkpoints}", "-o", str(tmp_path / "runs")]
+    printed = invoke("sweep", *arguments, "--launcher", "print").output.splitlines()
+    for command in printed:
+        assert invoke(*shlex.split(command)[1:]).exit_code == 0
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["base_sae.k-2", "base_sae.k-3"]
+    done = invoke("sweep", *arguments)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("done") == 2
+
+
+def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sweep, output = swept(raw_config, tmp_path), tmp_path / "the runs"
+    printed = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
+    assert printed.exit_code == 0, printed.output
+    first, second = printed.output.splitlines()
+    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --out ")
+    for _ in range(2):
+        assert invoke(*shlex.split(first)[1:]).exit_code == 0
+    assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
+    again = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
+    assert again.output.splitlines() == [second]
+
+
+@pytest.fixture
+def logs_left_open(recwarn: pytest.WarningsRecorder) -> Iterator[None]:
+    """Submitit's debug jobs do not close their logs, which is not to be the next test's fault."""
+    yield
+    gc.collect()
+    recwarn.clear()
+
+
+OPEN_LOGS = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@OPEN_LOGS
+@pytest.mark.usefixtures("logs_left_open")
+@pytest.mark.parametrize(("cluster", "ks"), [("debug", (2, 3)), pytest.param("local", (2,), marks=pytest.mark.slow)])
+def test_submitit_runs_one_job_a_run(
+    raw_config: dict[str, Any], tmp_path: Path, cluster: str, ks: tuple[int, ...]
+) -> None:
+    output = tmp_path / "runs"
+    arguments = ["sweep", swept(raw_config, tmp_path, ks), "-o", str(output), "--launcher", "submitit"]
+    done = invoke(*arguments, "--cluster", cluster, "--job", "timeout_min=5", "--job", "mem_gb=0.5")
+    assert done.exit_code == 0, done.output
+    assert f"[1/{len(ks)}] base_sae.k-2  job " in done.output
+    assert len(list(output.glob("*/sae_weights.safetensors"))) == len(ks)
+    assert len({line.rpartition(" ")[2] for line in done.output.splitlines() if "  job " in line}) == len(ks)
+    assert "job" not in invoke(*arguments, "--cluster", cluster).output
+
+
+def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    job = SweepJob(load_sweep(swept(raw_config, tmp_path))[0], tmp_path)
+    assert job.checkpoint().function == job
+    assert pickle.loads(pickle.dumps(job)) == job
+
+
+def test_a_job_is_queued_again_when_its_progress_is_saved(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from submitit.core.utils import DelayedSubmission
+    from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE, LocalJobEnvironment
+
+    signals, step_metrics = {3: signal.SIGTERM, 5: signal.SIGUSR2}, runner_module.step_metrics
+
+    def send(trainer: Any, *args: Any) -> Any:
+        if (number := signals.pop(trainer.n_training_steps, None)) is not None:
+            os.kill(os.getpid(), number)
+        return step_metrics(trainer, *args)
+
+    monkeypatch.setattr(runner_module, "step_metrics", send)
+    jobs, output = tmp_path / "jobs", tmp_path / "runs"
+    jobs.mkdir()
+    for name, value in {"EXECUTOR": "local", "LOCAL_JOB_ID": "1", "FOLDER": str(jobs)}.items():
+        monkeypatch.setenv(f"SUBMITIT_{name}", value)
+    delayed = DelayedSubmission(SweepJob(load_sweep(swept(raw_config, tmp_path, (2,)))[0], output))
+    delayed.set_timeout(60, 3)
+    environment = LocalJobEnvironment()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2)}
+    try:
+        environment._handle_signals(environment.paths, delayed)
+        with pytest.raises(SystemExit) as ended:
+            delayed.result()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended.value.code == LOCAL_REQUEUE_RETURN_CODE
+    assert (output / "base_sae.k-2" / "checkpoints" / str(5 * 64)).is_dir()
+    DelayedSubmission.load(environment.paths.submitted_pickle).result()
+    assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses --cluster or a --job parameter"),
+        (
+            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"],
+            "submitit refuses --cluster or a --job parameter",
+        ),
+        (
+            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout_min=soon"],
+            "submitit refuses --cluster or a --job parameter",
+        ),
+        (["--launcher", "submitit"], "there is no Slurm on this machine"),
+        (["--cluster", "local"], "--cluster and --job are for --launcher submitit"),
+        (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form KEY=VALUE"),
+    ],
+)
+def test_what_a_launcher_does_not_take_is_one_sentence(
+    raw_config: dict[str, Any], tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    done = invoke("sweep", swept(raw_config, tmp_path), "-o", str(tmp_path / "runs"), *arguments)
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_activation_cache_that_does_not_serve_every_run_is_refused_before_one_is_trained(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def configs(**changes: Any) -> dict[str, TrainingConfig]:
+        own = {f"seed {seed}": {"seed": seed, "output_path": str(tmp_path / f"run {seed}")} for seed in (0, 1)}
+        raw = raw_config | {"activation_cache": str(cache)} | changes
+        return {name: build_config(raw | keys) for name, keys in own.items()}
+
+    quiet = Console(quiet=True)
+    with pytest.raises(
+        ConfigError,
+        match=r"both seed 0 and seed 1, which differ in seed\. Give each .* of its own, or set shuffle=false",
+    ):
+        train_unfinished(configs(), console=quiet)
+    train_unfinished(configs(shuffle=False), console=quiet, dry_run=True)
+    cache.mkdir()
+    (cache / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"^seed 0: activation_cache=.* is not an activation cache"):
+        train_unfinished(configs(shuffle=False), console=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_runs_that_are_started_at_once_are_not_to_fill_one_cache(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    arguments = ["sweep", swept(raw_config, tmp_path), f"activation_cache={tmp_path / 'cache'}"]
+    arguments += ["-o", str(tmp_path / "runs")]
+    for launcher in (["print"], ["submitit", "--cluster", "debug"]):
+        refused = invoke(*arguments, "--launcher", *launcher)
+        assert refused.exit_code == 2
+        assert "only one of base_sae.k-2 and base_sae.k-3 can do at a time" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    train(load_sweep(*arguments[1:2], arguments[2:3])[0].config(tmp_path / "elsewhere"), console=Console(quiet=True))
+    assert len(invoke(*arguments, "--launcher", "print").output.splitlines()) == 2
+
+
+@OPEN_LOGS
+@pytest.mark.usefixtures("logs_left_open")
+def test_all_jobs_of_this_machine_are_waited_for(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_jobs, "train", stopping := StoppingTrain())
+    arguments = ["sweep", swept(raw_config, tmp_path), "-o", str(tmp_path / "runs")]
+    failed = invoke(*arguments, "--launcher", "submitit", "--cluster", "debug")
+    assert failed.exit_code == 1
+    assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
+    assert "the job of base_sae.k-2 failed: the loss is [nan]" in failed.output
+    assert "1 of 2 runs stopped early: base_sae.k-2" in failed.stderr
+
+
+@OPEN_LOGS
+@pytest.mark.usefixtures("logs_left_open")
+def test_a_job_that_fails_ends_the_command_with_its_log(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sweep, output = swept(raw_config, tmp_path), tmp_path / "runs"
+    (output / "base_sae.k-2").mkdir(parents=True)
+    (output / "base_sae.k-2" / "metrics.csv").write_text("step\n1\n")
+    failed = invoke("sweep", sweep, "-o", str(output), "--launcher", "submitit", "--cluster", "debug")
+    assert failed.exit_code in (1, 2)
+    assert "already holds a run (metrics.csv)" in failed.stderr
+
+
+def test_without_submitit_the_extra_is_named(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "submitit" else found(name))
+    with pytest.raises(ConfigError, match=r"pip install 'sae-lens-abstopk\[slurm\]'"):
+        submit_sweep(load_sweep(swept(raw_config, tmp_path)), tmp_path, console=Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"run": []}, "a sweep has the keys runs"),
+        ({"runs": []}, r"a sweep has the keys runs \(a list, not empty\)"),
+        ({"runs": [{"config": "gpt2", "variants": []}]}, r"variants=\[\] must be a list of names.* not empty"),
+        ({"runs": [{"config": "gpt2"}], "grid": {"sae.k": []}}, r"grid={'sae.k': \[\]} must map keys .* none empty"),
+        ({"runs": [{"grid": {}}]}, r"runs\[0\] must have config"),
+        ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\[0\]: grid=.* must map keys to lists of values"),
+        ({"runs": [{"config": "gpt2", "grid": {"sae.architecture": "topk"}}]}, "must map keys to lists of values"),
+        ({"runs": [{"config": "gpt2", "grid": None}]}, "grid=None must map keys to lists of values"),
+        ({"runs": [{"config": "gpt2", "variants": "topk"}]}, "variants='topk' must be a list of names"),
+        ({"runs": [{"config": {"lr": 1e-3}}]}, "config={'lr': 0.001} must be the name of a preset or the path of a"),
+        ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\[0\] must have config and may have variants and grid"),
+    ],
+)
+def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any, sentence: str) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=sentence):
+        load_sweep(str(tmp_path / "s.yaml"))
+
+
+def test_a_config_is_looked_for_beside_the_file_that_names_it(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    swept(raw_config, tmp_path)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"runs": [{"config": "base.yaml"}]}))
+    (run,) = load_sweep(str(tmp_path / "sweep.yaml"))
+    assert (run.name, run.source) == ("base", str(tmp_path / "base.yaml"))
+
+
+def test_a_section_is_not_to_replace_a_key_of_the_grid(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"runs": [{"config": "gpt2"}], "grid": {"sae.k": [3]}}))
+    with pytest.raises(ConfigError, match=r"would replace sae\.k, which the grid of"):
+        load_sweep(str(tmp_path / "s.yaml"), ["sae={k: 4}"])
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    first, second = str(tmp_path / "a" / "config.yaml"), str(tmp_path / "b" / "config.yaml")
+    sweep = tmp_path / "s.yaml"
+    for runs, refused in (
+        ([{"config": first}, {"config": second}], True),
+        ([{"config": first, "grid": {"seed": [0, 0]}}], True),
+        ([{"config": first, "grid": {"split": ["train", "Train"]}}], True),
+        ([{"config": first, "grid": {"seed": [0]}}, {"config": second, "grid": {"seed": [1]}}], False),
+    ):
+        sweep.write_text(yaml.safe_dump({"runs": runs}))
+        if refused:
+            with pytest.raises(
+                ConfigError, match=r"would share the folder 'config.*'\. Give the config files different names"
+            ):
+                load_sweep(str(sweep))
+        else:
+            assert [run.name for run in load_sweep(str(sweep))] == ["config_seed-0", "config_seed-1"]
+
+
+GRID_VALUES: list[Any] = [
+    None,
+    True,
+    3,
+    2.5,
+    3e-5,
+    "plain",
+    "null",
+    "7",
+    "true",
+    "1e-3",
+    "a: b",
+    "",
+    [2, None],
+    ["a"],
+    {},
+]
+
+
+@pytest.mark.parametrize("value", GRID_VALUES, ids=repr)
+def test_a_value_of_a_grid_is_read_back_as_it_is_written_in_the_file(tmp_path: Path, value: Any) -> None:
+    (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": [value]}}]}))
+    (run,) = load_sweep(str(tmp_path / "s.yaml"))
+    raw: dict[str, Any] = {}
+    apply_override(raw, run.overrides[0])
+    assert raw == {"key": value}
+    assert type(raw["key"]) is type(value)
+    assert run.name == f"gpt2_key-{value}".replace(":", "_")
+
+
+def test_the_name_of_a_folder_is_one_that_every_file_system_takes(tmp_path: Path) -> None:
+    values = ['a\\b:c*?"<>|\n', "猫" * 90, "猫" * 91]
+    (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": values}}]}))
+    odd, *long = [run.name for run in load_sweep(str(tmp_path / "s.yaml"))]
+    assert odd == "gpt2_key-a_b_c_______"
+    assert len(set(long)) == 2
+    for name in long:
+        assert re.fullmatch(r"gpt2_key-猫+-[0-9a-f]{8}", name)
+        assert len(name.encode()) <= 200
+
+
+def test_an_unknown_sweep_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="one of paper"):
+        load_sweep("papers")

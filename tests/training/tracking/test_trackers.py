@@ -1,0 +1,344 @@
+"""MLflow and TensorBoard by their own readers, on real runs of a tiny model."""
+
+import importlib.util
+import io
+import os
+import re
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import wandb
+import yaml
+from mlflow import MlflowClient
+from rich.console import Console
+from sae_lens import SAETrainer
+from sae_lens.saes.sae import TrainStepOutput
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sae_lens_abstopk import ConfigError, train
+from sae_lens_abstopk.system.errors import TrainingStopped
+from sae_lens_abstopk.training import runner
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
+from sae_lens_abstopk.training.interruption import Interrupted
+from sae_lens_abstopk.training.metrics import step_metrics
+from sae_lens_abstopk.training.tracking.loggers import Loggers
+from sae_lens_abstopk.training.tracking.trackers import MlflowLogger, WandbLogger, wandb_run
+from tests.training.runs import QUIET
+
+
+def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": uri, "mlflow_experiment": "signed"}
+    raw_config["companions"] = {"plain": {"architecture": "topk", "k": 5}}
+    MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
+    train(build_config(raw_config), console=QUIET)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("signed")
+    assert experiment is not None
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert set(runs) == {"run/abstopk", "run/plain"}, "the run as its folder"
+    for label, k in (("abstopk", "4"), ("plain", "5")):
+        run = runs[f"run/{label}"]
+        assert run.info.status == "FINISHED"
+        assert run.data.params["sae.k"] == k
+        assert run.data.params["sae.metadata.label"] == label
+        assert run.data.params["hook_name"] == "model.layers.2"
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "fvu")] == [1, 2, 3, 4, 5, 6]
+        files = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert {"sae_weights.safetensors", "cfg.json", "metrics.csv"} <= files
+    assert "config.yaml" in {file.path for file in client.list_artifacts(runs["run/abstopk"].info.run_id)}
+
+
+def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[dict[str, float], dict[str, Any]]] = []
+
+    def both(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict[str, float]:
+        ours = step_metrics(trainer, output)
+        steps.append((ours, trainer.build_train_step_log_dict(output, trainer.n_training_samples)))
+        return ours
+
+    monkeypatch.setattr(runner, "step_metrics", both)
+    train(build_config(raw_config | {"dead_feature_window": 1}), console=QUIET)
+    page = (Path(__file__).parents[3] / "docs" / "train.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+/\w+)` \| (1 - )?`(\w+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 7
+    ours, theirs = steps[-1]
+    assert ours["dead_latents"] > 0
+    for name, complement, key in rows:
+        assert theirs[name] == pytest.approx(1 - ours[key] if complement else ours[key], rel=1e-4), name
+    parts = {name: value for name, value in ours.items() if name.startswith("losses/")}
+    assert parts == pytest.approx({name: theirs[name] for name in parts})
+    assert sum(parts.values()) == pytest.approx(ours["loss"])
+
+
+def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    made = MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
+    found, answers = MlflowClient.get_experiment_by_name, [None]
+    monkeypatch.setattr(
+        MlflowClient, "get_experiment_by_name", lambda self, name: answers.pop() if answers else found(self, name)
+    )
+    cfg = TrackingConfig(mlflow_tracking_uri=uri, mlflow_experiment="signed")
+    MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
+    assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
+
+
+def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path) -> None:
+    cfg = TrackingConfig(mlflow_tracking_uri=f"sqlite:///{tmp_path}/runs.db")
+    for error, status in ((TrainingStopped("diverged"), "FAILED"), (Interrupted("SIGTERM"), "KILLED")):
+        logger = MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
+        with pytest.raises(type(error)), closing(Loggers([logger], pytest.fail)):
+            raise error
+        run_id = (tmp_path / ".mlflow-id").read_text()
+        assert MlflowClient(tracking_uri=cfg.mlflow_tracking_uri).get_run(run_id).info.status == status
+
+
+@pytest.mark.parametrize("first_run", ["there", "deleted", "elsewhere"])
+def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
+    raw_config: dict[str, Any], tmp_path: Path, first_run: str
+) -> None:
+    uris = [
+        f"sqlite:///{tmp_path}/runs.db",
+        f"sqlite:///{tmp_path}/{'others' if first_run == 'elsewhere' else 'runs'}.db",
+    ]
+    logger = raw_config["logger"] | {"log_to_mlflow": True, "mlflow_experiment": "signed"}
+    for uri in uris:
+        client = MlflowClient(tracking_uri=uri)
+        if client.get_experiment_by_name("signed") is None:
+            client.create_experiment("signed", artifact_location=str(tmp_path / "files"))
+    raw, folder = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, Path(raw_config["output_path"])
+    train(build_config(raw | {"logger": logger | {"mlflow_tracking_uri": uris[0]}}), console=QUIET)
+    (folder / "sae_weights.safetensors").unlink()
+    if first_run == "deleted":
+        client.delete_run((folder / ".mlflow-id").read_text())
+    goes_on = {"resume_from_checkpoint": "newest", "logger": logger | {"mlflow_tracking_uri": uris[1]}}
+    train(build_config(raw | goes_on), console=QUIET)
+    experiment = client.get_experiment_by_name("signed")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.info.run_id) == ("FINISHED", (folder / ".mlflow-id").read_text())
+    steps = [m.step for m in client.get_metric_history(run.info.run_id, "fvu")]
+    assert sorted(steps) == ([1, 2, 3, 4, 5, 5, 6, 6] if first_run == "there" else [5, 6])
+    assert run.data.params["sae.k"] == "4"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_reads_the_curves_and_the_config(raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"log_to_tensorboard": True}
+    train(build_config(raw_config), console=QUIET)
+    events = EventAccumulator(str(Path(raw_config["output_path"]) / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("fvu")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("loss_recovered_zero")] == [3, 6]
+    (config,) = events.Tensors("config/text_summary")
+    assert b"sae.k: 4" in config.tensor_proto.string_val[0]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tensorboard_does_not_show_what_a_run_went_back_from(raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"log_to_tensorboard": True}
+    raw, folder = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}, Path(raw_config["output_path"])
+    train(build_config(raw), console=QUIET)
+    (folder / "sae_weights.safetensors").unlink()
+    train(build_config(raw | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("fvu")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.fixture
+def wandb_calls(wandb_folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:  # noqa: ARG001  # sets where
+    """W&B on this machine alone; what the runs were opened with."""
+    calls: list[dict[str, Any]] = []
+    original = wandb.init
+
+    def noted(**kwargs: Any) -> Any:
+        calls.append(kwargs)
+        return original(**kwargs)
+
+    monkeypatch.setattr(wandb, "init", noted)
+    return calls
+
+
+@pytest.mark.parametrize("run_id", [None, "mine"])
+def test_a_run_that_goes_on_does_so_in_its_wandb_run(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]], run_id: str | None
+) -> None:
+    raw_config["logger"] |= {"log_to_wandb": True, "wandb_id": run_id}
+    raw, folder = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}, Path(raw_config["output_path"])
+    train(build_config(raw), console=QUIET)
+    (folder / "sae_weights.safetensors").unlink()
+    train(build_config(raw | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    first, second = wandb_calls
+    assert (first["id"], first["resume"]) == (run_id, None)
+    assert (second["id"], second["resume"]) == ((folder / ".wandb-id").read_text(), "allow")
+    assert run_id in (None, second["id"])
+
+
+def test_a_run_that_is_given_no_name_is_called_like_its_folder(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts: list[str] = []
+    logger_of = WandbLogger.__init__
+
+    def noted(self: WandbLogger, *args: Any, artifact: str, prefix: str) -> None:
+        artifacts.append(artifact)
+        logger_of(self, *args, artifact=artifact, prefix=prefix)
+
+    monkeypatch.setattr(WandbLogger, "__init__", noted)
+    raw_config["logger"] |= {"log_to_wandb": True}
+    train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+    assert wandb_calls[0]["name"] == "run"
+    assert artifacts == ["sae_run_abstopk_llama-3.1-8b_model.layers.2"]
+    config = yaml.safe_load((Path(raw_config["output_path"]) / "config.yaml").read_text())
+    assert config["logger"]["run_name"] is None, "another run of this config is not called like this one"
+
+
+def test_a_wandb_run_of_the_caller_takes_the_config_and_stays_open(
+    raw_config: dict[str, Any], wandb_calls: list[dict[str, Any]]
+) -> None:
+    raw_config["logger"] |= {"log_to_wandb": True}
+    with wandb.init(config={"lr": 0.5}) as run:
+        train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+        assert wandb.run is run
+        assert run.config["lr"] == raw_config["lr"]
+        assert run.step == 6
+    assert len(wandb_calls) == 1
+
+
+def test_wandb_is_told_whether_the_run_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(wandb, "init", lambda **_: SimpleNamespace(id="a"))
+    monkeypatch.setattr(wandb, "finish", lambda exit_code: codes.append(exit_code))
+    arguments: dict[str, Any] = {"goes_on": False, "warn": pytest.fail}
+    with pytest.raises(TrainingStopped), wandb_run(TrackingConfig(), tmp_path, {}, **arguments):
+        raise TrainingStopped("diverged")
+    with wandb_run(TrackingConfig(), tmp_path, {}, **arguments):
+        (tmp_path / "sae_weights.safetensors").touch()
+    assert codes == [1, 0]
+
+
+def test_wandb_without_a_key_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(**_: Any) -> None:
+        raise wandb.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    def died(**_: Any) -> None:
+        raise ConnectionResetError("its process has died")
+
+    monkeypatch.setattr(wandb, "init", refuses)
+    monkeypatch.setattr(wandb, "finish", died)
+    raw_config["logger"] |= {"log_to_wandb": True}
+    raw_config["companions"] = {"plain": {"architecture": "topk"}}
+    out = io.StringIO()
+    train(build_config(raw_config), console=Console(file=out, width=200))
+    first, last = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert first.startswith("warning: Weights & Biases failed (UsageError: No API key configured.")
+    assert last.startswith("warning: Weights & Biases failed (ConnectionResetError: its process has died)")
+    assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("given", "then"), [(None, "4"), ("0", "0")])
+def test_mlflow_gives_a_request_up_in_half_a_minute_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, then: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", str(given))
+    if given is None:
+        monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    monkeypatch.setattr(MlflowClient, "__init__", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        MlflowLogger(TrackingConfig(), "a", tmp_path, {}, goes_on=False)
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == then
+
+
+def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own(raw_config: dict[str, Any]) -> None:
+    raw_config["companions"] = {"abstopk": {"k": 5}, "plain": {"architecture": "topk"}}
+    saes = train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET).saes
+    assert [sae.cfg.metadata.label for sae in saes.values()] == ["sae", "abstopk", "plain"]
+
+
+def test_a_server_that_is_not_there_stops_no_run(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": "http://127.0.0.1:9"}
+    out = io.StringIO()
+    train(build_config(raw_config), console=Console(file=out, width=200))
+    (warning,) = [line for line in out.getvalue().splitlines() if line.startswith("warning")]
+    assert "MlflowLogger failed" in warning
+    assert "the run goes on without it" in warning
+    assert (Path(raw_config["output_path"]) / "sae_weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("who", ["me:secret", "secret"])
+def test_a_password_is_refused_and_not_repeated(who: str, raw_config: dict[str, Any]) -> None:
+    raw_config["logger"] |= {"mlflow_tracking_uri": f"https://{who}@mlflow.example.org"}
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        build_config(raw_config)
+    assert "secret" not in str(refused.value)
+    raw_config["logger"] |= {"mlflow_tracking_uri": "https://mlflow.example.org"}
+    assert build_config(raw_config).logger.mlflow_tracking_uri == "https://mlflow.example.org"
+
+
+@pytest.mark.parametrize("name", ["logger.mlflow_tracking_uri", "MLFLOW_TRACKING_URI"])
+def test_a_folder_for_mlflow_is_refused_before_anything_runs_save_where_it_is_allowed(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    raw_config["logger"] |= {"log_to_mlflow": True}
+    if "." in name:
+        raw_config["logger"] |= {"mlflow_tracking_uri": str(tmp_path / "mlruns")}
+    else:
+        monkeypatch.setenv(name, f"file://{tmp_path}/mlruns")
+    with pytest.raises(
+        ConfigError, match=rf"{name}='.*mlruns' is a folder.*sqlite:///runs\.db, or set .*MLFLOW_ALLOW_FILE_STORE=true"
+    ):
+        train(build_config(raw_config), console=QUIET)
+    assert not Path(raw_config["output_path"]).exists()
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    build_config(raw_config).logger.require_packages()
+
+
+def test_the_name_of_an_artifact_is_one_that_wandb_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged = []
+    monkeypatch.setattr(wandb, "log_artifact", lambda artifact, **_: logged.append(artifact.name))
+    monkeypatch.setattr(wandb, "define_metric", lambda *_, **__: None)
+    (tmp_path / "sae_weights.safetensors").touch()
+    WandbLogger(TrackingConfig(), tmp_path, artifact="sae_modèle/b_x.y-z").close()
+    assert logged == ["sae_mod_le_b_x.y-z"]
+
+
+@pytest.mark.parametrize("package", ["mlflow", "tensorboard"])
+def test_a_package_that_is_missing_is_named_before_anything_runs(
+    package: str, raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    raw_config["logger"] |= {f"log_to_{package}": True}
+    with pytest.raises(ConfigError, match=rf"log_to_{package}=true needs {package}: pip install"):
+        train(build_config(raw_config), console=QUIET)
+    assert not Path(raw_config["output_path"]).exists()
+
+
+@pytest.mark.usefixtures("wandb_calls")
+def test_two_trainings_in_one_wandb_run_keep_all_rows(
+    raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw_config["logger"] |= {"log_to_wandb": True}
+    logged: list[dict[str, Any]] = []
+    with wandb.init():
+        monkeypatch.setattr(
+            wandb, "log", lambda row: logged.append(row)
+        )  # W&B's own step, which only rises, is not named
+        defined: dict[str, str] = {}
+        monkeypatch.setattr(wandb, "define_metric", lambda name, step_metric: defined.update({name: step_metric}))
+        for name in ("a", "b"):
+            train(build_config(raw_config | {"output_path": str(tmp_path / name)}), console=QUIET)
+    assert [row["step"] for row in logged] == [1, 2, 3, 4, 5, 6] * 2
+    names = {name for row in logged for name in row} - {"step"}
+    assert {re.sub(r"^(losses|metrics)/.*", r"\1/*", name) for name in names} <= defined.keys()
+    assert set(defined.values()) == {"step"}
