@@ -12,8 +12,8 @@ from experiments.speed import chart
 from sae_lens_abstopk import load_config
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.results.schema import read_results
-from sae_lens_abstopk.model.language_model import check_hook
 from tests.conftest import small_run
+from tests.specs import check_hook
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -13,17 +13,16 @@ import torch
 import yaml
 from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
+from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
-from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
 from sae_lens_abstopk.hub.manifest import Manifest, PublishedFile, PublishedSAE
-from sae_lens_abstopk.model.language_model import check_hook, load_language_model
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.system.files import inside
 from sae_lens_abstopk.training.checkpoints.checkpoint import damage
@@ -34,6 +33,7 @@ from sae_lens_abstopk.training.sweeps.comparison import load_comparison
 from sae_lens_abstopk.training.sweeps.sweep import load_sweep
 from tests.cli.test_cli import invoke
 from tests.evaluation.results_document import results_document
+from tests.specs import check_hook, model_of
 from tests.training.runs import QUIET
 
 HOSTILE = "<script>alert(1)</script>"
@@ -141,7 +141,7 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     read = json.loads((model / "tokenizer_config.json").read_text())
     read |= {"tokenizer_class": "Words", "auto_map": {"AutoTokenizer": [None, "words.Words"]}}
     (model / "tokenizer_config.json").write_text(json.dumps(read))
-    loaded = load_language_model(build_config(raw_config | trusted))
+    loaded = model_of(build_config(raw_config | trusted))
     assert loaded.hook_dict
     assert type(loaded.tokenizer).__name__ == "Words", "that of the tokenizer too"
     with pytest.raises(

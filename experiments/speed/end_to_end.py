@@ -31,11 +31,12 @@ from sae_lens import (
 from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
+from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 
 SETTINGS: dict[str, Any] = {
     "context_size": 128,
@@ -103,7 +104,7 @@ def pipeline(model: Path, repeats: int) -> dict[str, Any]:
         cfg = our_config(model, 10**9, folder)
         language_model = load_language_model(cfg)
         with saelens_notes_off():
-            store = FilteredActivationsStore.for_training(language_model, cfg, load_text(cfg, "train"))
+            store = LanguageModelSource.for_training(language_model, cfg, load_text(cfg, "train"))
         layers: Any = AutoModelForCausalLM.from_pretrained(model).eval().model
         layers.layers = layers.layers[:16]
         refill = (

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
-from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 
 # passes kept for the layers that have not asked for them yet; the buffer of a layer takes some tens of them at a time
 PASSES_KEPT = 64
@@ -96,7 +97,7 @@ def fill(configs: Sequence[TrainingConfig]) -> None:
     with saelens_notes_off():
         model: Any = load_language_model(left[0], hook_names)
         model.run_with_cache = SharedPasses(model.run_with_cache, hook_names)
-        stores = [FilteredActivationsStore.for_training(model, cfg, load_text(cfg, "train")) for cfg in left]
+        stores = [LanguageModelSource.for_training(model, cfg, load_text(cfg, "train")) for cfg in left]
     try:
         while not all(is_filled(cfg, store.cache) for cfg, store in zip(left, stores, strict=True)):
             for store in stores:  # in turn, so that none is far ahead

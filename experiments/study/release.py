@@ -20,8 +20,8 @@ from sae_lens_abstopk.cli.app import named_folders
 from sae_lens_abstopk.evaluation.suite.evaluate import RESULTS_FILENAME, evaluate
 from sae_lens_abstopk.hub import publish
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
+from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 RELEASES = ROOT / "evals" / "releases"
 NAME = "smollm2-135m-instruct"

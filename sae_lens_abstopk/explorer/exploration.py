@@ -12,7 +12,7 @@ from sae_lens import SAE
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.subjects.subject_config import WEIGHTS
+from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
@@ -185,16 +185,16 @@ def explore(
             scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
             on_steered = on_steered or (partial(show, "steering") if show else None)
             steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
-    kwargs = subjects.cfg.model_from_pretrained_kwargs or {}
+    kwargs = subjects.model_spec.load_options
     about = Provenance(
         model=subjects.model_name,
-        model_source=subjects.cfg.model_name,
-        hook=subjects.cfg.hook_name,
+        model_source=subjects.model_spec.model_name,
+        hook=subjects.model_spec.hook_name,
         text=subjects.text_name,
         held_out=subjects.held_out,
         tokens_read=sum(batch.numel() for batch in batches),
-        context_size=subjects.cfg.context_size,
-        model_class=subjects.cfg.model_class_name,
+        context_size=subjects.text_spec.context_size,
+        model_class=subjects.model_spec.model_class_name,
         loaded_with={key: kwargs[key] for key in sorted((PROCESSING | WEIGHTS) & kwargs.keys())},
         all_heads=first.cfg.metadata.hook_head_index is None,
     )

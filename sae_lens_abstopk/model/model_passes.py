@@ -1,4 +1,4 @@
-"""Forward passes that an evaluation needs: clean, up to the hook, and with another activation at the hook."""
+"""Forward passes around a hook: clean, up to the hook, and with another activation at the hook."""
 
 import re
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
+from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 # predictions scored at one time: 128 MiB of float32
 SCORED_ENTRIES = 2**25
@@ -47,12 +47,12 @@ class ModelPasses:
     Runs one model around one hook.
 
     Where the hook is the output of a layer of a transformers model, :meth:`losses_with` does not run that layer and
-    those below it again, as their result is replaced anyhow; ``skip_below=False`` runs everything, for comparison. So do
-    models whose layers give a tuple (GPT-Neo, Bloom, Falcon, MPT) or keys and values to others (Gemma 3n and 4).
-    With ``d_in``, activations of another width are refused (ConfigError).
+    those below it again, since their result is replaced; ``skip_below=False`` runs everything, for comparison. Models
+    whose layers return a tuple (GPT-Neo, Bloom, Falcon, MPT) or pass keys and values on (Gemma 3n and 4) always run
+    everything. Activations of another width than ``d_in``, if given, are refused (ConfigError).
 
-    Of a hook with heads, [batch, context, heads, d_head], all are read and replaced as one activation, or with
-    ``head_index`` that one alone: the others then stay as they are. A head that the hook lacks is refused (ConfigError).
+    The heads of a hook [batch, context, heads, d_head] are read and replaced as one activation, or with ``head_index``
+    one of them only. A head that the hook lacks is refused (ConfigError).
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class ModelPasses:
         self.skip_below = skip_below
 
     @classmethod
-    def of_run(cls, model: HookedRootModule, cfg: TrainingConfig) -> Self:
-        """Passes around what the SAEs of a run read."""
-        return cls(model, cfg.hook_name, autocast=cfg.autocast_lm, d_in=cfg.sae.d_in, head_index=cfg.hook_head_index)
+    def of_spec(cls, model: HookedRootModule, spec: ModelSpec, *, d_in: int) -> Self:
+        """Return passes of ``model`` around the hook of ``spec``."""
+        return cls(model, spec.hook_name, autocast=spec.autocast_lm, d_in=d_in, head_index=spec.hook_head_index)
 
     @torch.no_grad()
     def clean(self, tokens: torch.Tensor, *, keep_logits: bool = False) -> CleanPass:
-        """Losses and activations of token ids [batch, context]; the logits too where :meth:`replaced` needs them."""
+        """Run token ids [batch, context]; ``keep_logits`` for :meth:`replaced`."""
         seen: list[torch.Tensor] = []
 
         def look(activations: torch.Tensor, hook: Any) -> None:  # noqa: ARG001  # TransformerLens names it
@@ -88,7 +88,7 @@ class ModelPasses:
 
     @torch.no_grad()
     def activations(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Activations [batch, context, d_in] alone; the layers above the hook are not run."""
+        """Return activations [batch, context, d_in]; the layers above the hook do not run."""
         with in_evaluation_mode(self.model), bfloat16_autocast(tokens.device, enabled=self.autocast):
             _, cache = self.model.run_with_cache(
                 tokens,
@@ -99,7 +99,7 @@ class ModelPasses:
         return self._read(cache[self.hook_name])
 
     def losses_with(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
-        """Losses, as in :class:`CleanPass`, with ``activations`` [batch, context, d_in] in place of the hook's."""
+        """Return the losses with ``activations`` [batch, context, d_in] in place of the hook's."""
         return self.replaced(tokens, activations).losses
 
     @torch.no_grad()
@@ -107,9 +107,9 @@ class ModelPasses:
         self, tokens: torch.Tensor, activations: torch.Tensor, *, clean_logits: torch.Tensor | None = None
     ) -> ReplacedPass:
         """
-        A pass with ``activations`` [batch, context, d_in] in place of the hook's.
+        Run a pass with ``activations`` [batch, context, d_in] in place of the hook's.
 
-        With the ``clean_logits`` of these tokens, also how far the predictions moved from them.
+        ``clean_logits`` of the same tokens add the divergence of the predictions from them.
         """
 
         def replace(original: torch.Tensor, hook: Any) -> torch.Tensor:  # noqa: ARG001  # TransformerLens names it
@@ -125,7 +125,7 @@ class ModelPasses:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the activations at the hook are; of a model on several devices, a pass over two tokens tells."""
+        """Device of the activations at the hook; a pass over two tokens finds it for a model on several devices."""
         devices = {weight.device for weight in self.model.parameters()}
         return devices.pop() if len(devices) == 1 else self._of_two_tokens().device
 
@@ -134,7 +134,7 @@ class ModelPasses:
 
     @cached_property
     def _skippable(self) -> list[nn.Module]:
-        """Layers that need not run where the hook is replaced; none where a layer does not give a tensor alone."""
+        """Layers that need not run where the hook is replaced."""
         layers = layers_up_to(self.model, self.hook_name) if self.skip_below else []
         if not layers or _shares_keys(self.model):
             return []
@@ -147,12 +147,11 @@ class ModelPasses:
         return layers if isinstance(given[0], torch.Tensor) else []
 
     def _read(self, hooked: torch.Tensor) -> torch.Tensor:
-        """[batch, context, d_in] of what is at the hook."""
-        activations = of_head(hooked, self.head_index, self.hook_name).flatten(2)
+        activations = select_head(hooked, self.head_index, self.hook_name).flatten(2)
         if self.d_in not in (None, activations.shape[-1]):
             raise ConfigError(
-                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the model "
-                "and the hook that it was trained on."
+                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the "
+                "model and the hook that it was trained on."
             )
         return activations
 
@@ -161,9 +160,9 @@ class ModelPasses:
             return self.model.run_with_hooks(tokens, return_type="logits", fwd_hooks=[(self.hook_name, hook)])
 
 
-def of_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch.Tensor:
+def select_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch.Tensor:
     """
-    [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; all of it where ``head`` is None.
+    Return head ``head`` [batch, context, d_head] of ``hooked`` [batch, context, heads, d_head]; all if it is None.
 
     Raises:
         ConfigError: there is no such head.
@@ -178,7 +177,7 @@ def of_head(hooked: torch.Tensor, head: int | None, hook_name: str) -> torch.Ten
 
 
 def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | None = None) -> ReplacedPass:
-    """Losses of logits [batch, context, vocabulary], and their divergence from those of the clean pass."""
+    """Score logits [batch, context, vocabulary], also against those of a clean pass."""
     losses, divergences = [], []
     # float32 log-probabilities of some predictions at a time: those of a whole batch can outgrow the model
     n = max(SCORED_ENTRIES // logits.shape[-1], 1)
@@ -196,7 +195,7 @@ def _scores(logits: torch.Tensor, tokens: torch.Tensor, clean: torch.Tensor | No
 
 
 def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
-    """The layers of a transformers model up to the one whose output is ``hook_name``; empty for any other hook."""
+    """Return the layers up to the one whose output is ``hook_name``; an empty list for any other hook."""
     match = re.fullmatch(r"(.+)\.(\d+)", hook_name)
     if not isinstance(model, HookedProxyLM) or match is None:
         return []
@@ -207,13 +206,13 @@ def layers_up_to(model: HookedRootModule, hook_name: str) -> list[nn.Module]:
 
 
 def _shares_keys(model: Any) -> bool:
-    """Whether layers read keys and values that lower ones leave for them, as in Gemma 3n and Gemma 4."""
+    """Return whether layers read keys and values of lower ones, as in Gemma 3n and Gemma 4."""
     return bool(getattr(model.model.config.get_text_config(), "num_kv_shared_layers", 0))
 
 
 @contextmanager
 def _skipped(layers: list[nn.Module], activations: torch.Tensor) -> Iterator[None]:
-    """Let ``layers`` hand their input on, and the last of them hand out ``activations``; their hooks still run."""
+    """Let ``layers`` pass their input on, and the last return ``activations``; their hooks still run."""
 
     def hand_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG001
         return hidden_states

@@ -1,4 +1,4 @@
-"""Which tokens a forward pass is about, also when a KV cache leaves it with the newest alone."""
+"""The tokens of a running forward pass, also with a KV cache, when only the newest is passed in."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -19,15 +19,15 @@ class PassTokens:
     """The tokens [batch, width] of one forward pass."""
 
     positions: torch.Tensor
-    """Place in the text, [batch or 1, width]; 0 is the first token that is no padding."""
+    """Place in the text, [batch or 1, width]; 0 is the first token after padding."""
     ids: torch.Tensor | None = None
     """Token ids [batch, width]; None where the model was given embeddings."""
     real: torch.Tensor | None = None
-    """False at padding, [batch, width]; None where nothing is."""
+    """False at padding, [batch, width]; None without padding."""
 
     def kept(self, token_filter: TokenFilter, activations: torch.Tensor, *, prompt: bool = True) -> torch.Tensor:
         """
-        Boolean [batch, width]: tokens that ``token_filter`` keeps and that are no padding.
+        Boolean [batch, width]: tokens that ``token_filter`` keeps and that are not padding.
 
         Of the filter's slice only the start counts: how long a text will be is not known while it is generated.
 
@@ -55,7 +55,7 @@ class PassTokens:
 
 
 class PassReader:
-    """Is told of each forward pass by a hook on ``entered`` (see :class:`HookPlace`) and knows the tokens of the last."""
+    """Records the tokens of each forward pass by a hook on ``entered`` (see :class:`HookPlace`)."""
 
     def __init__(self, model: nn.Module, entered: nn.Module) -> None:
         self.model, self.entered = model, entered
@@ -65,7 +65,7 @@ class PassReader:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """While this is open, :attr:`tokens` is current."""
+        """Keep :attr:`tokens` current while this is open."""
         if isinstance(self.model, HookedTransformer):
             handles = [
                 self.model.embed.register_forward_pre_hook(self._remember_ids),
@@ -88,16 +88,16 @@ class PassReader:
 
     def current(self) -> PassTokens:
         """
-        The tokens of the pass that is running, which is the last that called ``entered``.
+        Return the tokens of the running pass.
 
         Raises:
             ConfigError: ``entered`` was not called, or with neither ids nor embeddings.
         """
         if self.tokens is None:
             raise ConfigError(
-                f"the layers of this {type(self.model).__name__} run without a call of its {type(self.entered).__name__} that "
-                "says by input_ids or inputs_embeds which tokens they are about; call the model itself or its generate (models with an "
-                "encoder and a decoder are not supported)."
+                f"the layers of this {type(self.model).__name__} run without a call of its "
+                f"{type(self.entered).__name__} with input_ids or inputs_embeds, so their tokens are unknown; call the "
+                "model itself or its generate (models with an encoder and a decoder are not supported)."
             )
         return self.tokens
 
@@ -116,7 +116,7 @@ class PassReader:
 
 
 def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], PassTokens | None]:
-    """From the arguments of a transformers model's ``forward`` to the tokens of the pass."""
+    """Return a function from the arguments of a transformers ``forward`` to the tokens of the pass."""
     signature = inspect.signature(forward)
 
     def read(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PassTokens | None:
@@ -132,8 +132,8 @@ def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, 
             past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
         except ValueError:
             raise ConfigError(
-                "the cache of this model holds no keys (it has no attention layers), so the positions of new tokens are not known; "
-                "generate with use_cache=False."
+                "the cache of this model holds no keys (it has no attention layers), so the positions of new tokens are "
+                "unknown; generate with use_cache=False."
             ) from None
         return _from_mask(given.get("attention_mask"), past, whole.shape[1], ids, given.get("position_ids"))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from sae_lens import SAE
 
-from sae_lens_abstopk.model.language_model import most_positions
+from sae_lens_abstopk.model.check_hook import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite
 from sae_lens_abstopk.system.errors import ConfigError

@@ -1,4 +1,4 @@
-"""The exceptions that this package raises on purpose, and what their texts share."""
+"""The exceptions of this package, and helpers for their messages."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ TRANSPORT_ERRORS: tuple[type[Exception], ...] = tuple(
 
 
 class ConfigError(ValueError):
-    """A setting, file or model that cannot be used: what was wrong, where, what is allowed, what to do."""
+    """A setting, file or model that cannot be used; says what was wrong, where, what is allowed and what to do."""
 
 
 class FolderInUseError(ConfigError):
@@ -22,26 +22,32 @@ class FolderInUseError(ConfigError):
 
 
 class HubError(RuntimeError):
-    """The Hub, or the way to it, said no: what was being done, what came back, what to do."""
+    """The Hub refused a request or cannot be reached; says what was being done, the answer and what to do."""
 
 
 class TrainingStopped(RuntimeError):
-    """A run that stopped itself: what had become unusable, where the last good state is, what to do."""
+    """A training run cannot go on; says why, where the last good state is and what to do."""
+
+
+def require_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise a :class:`ConfigError` if ``value`` is not one of ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(choices)}.")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'topk'?"`` where a known word is close to ``word``, else nothing."""
+    """Return ``"; did you mean 'topk'?"`` if a known word is close to ``word``, else an empty text."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """``error``, and what it was raised from or in the handling of, back to the first."""
+    """Yield ``error`` and the chain of its causes and contexts."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def caused_by(error: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether one of the :func:`causes` of ``error`` is of ``kind``."""
+    """Return whether ``error``, or one of its causes, is of ``kind``."""
     return any(isinstance(cause, kind) for cause in causes(error))

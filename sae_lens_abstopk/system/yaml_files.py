@@ -56,17 +56,20 @@ def yaml_value(text: str) -> Any:
         return text
 
 
+def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested sections by dotted key, as overrides name them: ``sae.k``."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
 def yaml_text(value: Any) -> str:
-    """The value as Python writes it where :func:`yaml_value` reads that back equal, else as JSON, which is YAML."""
+    """Return a text that :func:`yaml_value` reads back as ``value``: as Python writes it where that works, else JSON."""
     value = value.item() if isinstance(value, np.generic) else value
     plain = str(value)
     read = yaml_value(plain)
-    same = type(read) is type(value) and read == value
-    return plain if same else json.dumps(value, ensure_ascii=False, default=_part_of_json)
-
-
-def _part_of_json(part: Any) -> Any:
-    return part.item() if isinstance(part, np.generic) else str(part)
+    return plain if type(read) is type(value) and read == value else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def yaml_document(content: Mapping[str, Any]) -> str:

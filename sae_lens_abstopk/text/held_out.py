@@ -1,4 +1,4 @@
-"""Which documents of a text are held out of training: by their number, or by what they say where numbers depend on order."""
+"""Hold documents of a text out of training: every n-th one, or by a hash of the document."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-# where SAELens looks for a document, conversations first if it is told that they are some
+# columns in which SAELens looks for a document
 CONVERSATIONS = ("conversation", "conversations", "messages")
 TOKENS = ("tokens", "input_ids")
 DOCUMENTS = (*TOKENS, "text", "problem")
@@ -16,16 +16,16 @@ def keep_part(
     dataset: Dataset | IterableDataset, n: int, *, held_out: bool, conversations: bool = False
 ) -> Dataset | IterableDataset:
     """
-    The one document in ``n`` that is held out, or all the others.
+    Keep the one document in ``n`` that is held out, or all the others.
 
-    Document i is held out if ``i % n == n - 1``. Streamed text of several shards has no such i: its shards are shuffled
-    and shared out among ranks before its documents are counted. There a hash of the content decides, so that one
-    document in about ``n`` is held out, the same ones in any order, and copies of a document are on one side.
+    Document i is held out if ``i % n == n - 1``. Streamed text of several shards has no such i, since shards are
+    shuffled and shared between ranks before documents are counted. There a hash of the document decides, so that the
+    same documents are held out in any order, and copies of a document are on one side.
 
     Args:
         dataset: Before it is shuffled or split.
         n: At least 2.
-        held_out: Which of the two parts.
+        held_out: Which of the two parts to keep.
         conversations: Whether documents are lists of messages.
     """
     if not isinstance(dataset, IterableDataset) or dataset.n_shards == 1:
@@ -34,11 +34,8 @@ def keep_part(
 
     def belongs(row: dict[str, Any]) -> bool:
         column = next((name for name in columns if name in row), None)
-        return (_number_of(row if column is None else row[column]) % n == n - 1) == held_out
+        document = json.dumps(row if column is None else row[column], default=str)
+        number = int.from_bytes(hashlib.sha256(document.encode()).digest())  # hash() differs between processes
+        return (number % n == n - 1) == held_out
 
     return dataset.filter(belongs)
-
-
-def _number_of(document: Any) -> int:
-    """A number of 256 bits that depends on the document alone, not on the process as ``hash`` does."""
-    return int.from_bytes(hashlib.sha256(json.dumps(document, default=str).encode()).digest())

@@ -1,4 +1,4 @@
-"""Which local files are read as text, and as what."""
+"""The local files of a text, and their formats."""
 
 import json
 import os
@@ -13,13 +13,11 @@ from sae_lens_abstopk.system.files import sampled_digest
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
 COMPRESSED = (".gz", ".zst")
-
-
 TextFiles = list[list[str | int]]
 
 
 def text_files(path: str) -> TextFiles:
-    """Name, size and a digest of each local file that is read for a dataset path; none for a Hub dataset."""
+    """Return name, size and a digest of each local file of a data set; an empty list for one on the Hub."""
     text = Path(path)
     if was_saved(text):
         states = {state.parent: json.loads(state.read_text(encoding="utf-8")) for state in text.rglob("state.json")}
@@ -30,7 +28,7 @@ def text_files(path: str) -> TextFiles:
 
 
 def same_text_files(then: Any, now: TextFiles, *, digests: bool = True) -> bool:
-    """Whether these are the files of then; ``digests``, which earlier versions did not note, count where there are two."""
+    """Compare two results of :func:`text_files`, by digest where both have one (earlier versions did not)."""
     if not isinstance(then, list) or len(then) != len(now):
         return False
     n = 3 if digests else 2
@@ -38,57 +36,50 @@ def same_text_files(then: Any, now: TextFiles, *, digests: bool = True) -> bool:
 
 
 def was_saved(path: Path) -> bool:
-    """Whether a folder is one that ``save_to_disk`` of datasets has written."""
+    """Return whether ``save_to_disk`` of datasets wrote the folder."""
     files = {file.name for file in path.iterdir()} if path.is_dir() else set()
     return "dataset_dict.json" in files or {"state.json", "dataset_info.json"} <= files
 
 
 def local_files(path: Path) -> tuple[str, list[str]]:
     """
-    The builder of datasets that reads a file or the files of a folder, and these.
+    Return the builder of datasets for a file or folder, and the files that it reads.
 
     Raises:
-        ConfigError: there is no text, or of several formats or splits.
+        ConfigError: there is no text, or text of several formats or splits.
     """
     by_builder: dict[str, list[str]] = {}
     for file in files_of(path):
         if builder := format_of(file):
             by_builder.setdefault(builder, []).append(str(file))
+    where = f"dataset_path={str(path)!r}"
     if not by_builder:
-        raise ConfigError(
-            f"dataset_path={str(path)!r} holds no text; known endings: {', '.join(FORMATS)} (also {' and '.join(COMPRESSED)})."
-        )
+        raise ConfigError(f"{where} holds no text; known endings: {', '.join(FORMATS)} (also .gz and .zst).")
     if len(by_builder) > 1:
-        raise ConfigError(
-            f"dataset_path={str(path)!r} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them."
-        )
+        raise ConfigError(f"{where} mixes formats ({', '.join(sorted(by_builder))}); give a folder with one of them.")
     ((builder, files),) = by_builder.items()
-    _require_one_split(path, files)
+    first = {str(split): file for file in reversed(files) for split in _splits_named_in(file, path)}
+    if len(set(first.values())) > 1:
+        raise ConfigError(
+            f"{where} has files of several splits ({', '.join(first.values())}); give those of one split."
+        )
     return builder, files
 
 
-def _require_one_split(path: Path, files: list[str]) -> None:
-    """Refuse a folder whose files have words in their names by which datasets knows several splits, as a copy of a Hub data set."""
-    first: dict[str, str] = {}
-    for file in files:
-        words = re.split(r"[^a-z]+", str(Path(file).relative_to(path)).lower())
-        for split, keywords in SPLIT_KEYWORDS.items():
-            if not set(words).isdisjoint(keywords):
-                first.setdefault(str(split), file)
-    if len(set(first.values())) > 1:
-        raise ConfigError(
-            f"dataset_path={str(path)!r} has files of several splits ({', '.join(first.values())}), and all would be read; give a "
-            "folder with those of one split."
-        )
+def _splits_named_in(file: str, folder: Path) -> list[Any]:
+    """Return the splits that datasets would recognise in the name of a file, as in a copy of a Hub data set."""
+    words = set(re.split(r"[^a-z]+", str(Path(file).relative_to(folder)).lower()))
+    return [split for split, keywords in SPLIT_KEYWORDS.items() if not words.isdisjoint(keywords)]
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or those of a folder; hidden ones are no text."""
+    """Return the file itself, or the visible files below a folder; links are followed, each folder once."""
     if path.is_file():
         return [path]
-    files, seen = [], set()
+    files: list[Path] = []
+    seen: set[str] = set()
     for folder, inner, names in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link led back here
+        if (real := os.path.realpath(folder)) in seen:
             inner.clear()
             continue
         seen.add(real)
@@ -98,5 +89,5 @@ def files_of(path: Path) -> list[Path]:
 
 
 def format_of(file: Path) -> str | None:
-    """The builder of datasets that reads a file; None for one that is no text."""
+    """Return the builder of datasets that reads a file; None if the file is not text."""
     return FORMATS.get(Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix)

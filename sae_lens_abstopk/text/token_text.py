@@ -1,4 +1,4 @@
-"""Token ids as the text that they stand for."""
+"""The text of token ids."""
 
 import re
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Any
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 PIECE = "\ufffd"
-# a character is four bytes at most, so as many byte tokens
+# most byte tokens that one character takes
 LONGEST = 4
-# how tokenizers that work on bytes write them: one character a byte, or <0xE2> where no other token will do
+# tokenizers that work on bytes write one character a byte, or <0xE2> where no other token will do
 BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 FALLBACK = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -18,7 +18,7 @@ class TokenText:
     """
     Text of single tokens, looked up once each.
 
-    A piece of a character that is no text by itself is shown by its bytes, as in ``\\xe2\\x80``.
+    A token that is part of a character is shown by its bytes, as in ``\\xe2\\x80``.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -29,7 +29,7 @@ class TokenText:
         return self._found(token)[0]
 
     def pieces(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
-        """Text of a run of tokens: a text and the indices of its tokens, several where they make up one character."""
+        """Return the texts in a run of tokens, each with the indices of the tokens that make it up."""
         found: list[tuple[str, range]] = []
         start = 0
         while start < len(tokens):
@@ -45,11 +45,11 @@ class TokenText:
         return found
 
     def joined(self, tokens: Sequence[int]) -> str:
-        """A run of tokens as one text."""
+        """Return a run of tokens as one text."""
         return "".join(text for text, _ in self.pieces(tokens))
 
     def _found(self, token: int) -> tuple[str, bool]:
-        """Text of a token, and whether it is text by itself."""
+        """Return the text of a token, and whether it is text by itself."""
         if token not in self._known:
             text, piece = self._decoded([token]), self._tokenizer.convert_ids_to_tokens(token)
             whole = PIECE not in text
@@ -66,7 +66,7 @@ class TokenText:
 
 
 def _bytes(piece: Any) -> bytes:
-    """The bytes of a token as its tokenizer writes it; none where it does not work on bytes."""
+    """Return the bytes of a token as its tokenizer writes it; empty if the tokenizer does not work on bytes."""
     if not isinstance(piece, str):
         return b""
     if fallback := FALLBACK.fullmatch(piece):

@@ -18,7 +18,8 @@ from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.ranks import OtherRankError, barrier, n_ranks, summed, this_rank
-from sae_lens_abstopk.training.config.training_config import TrainingConfig, section_of
+from sae_lens_abstopk.training.config.sae_checks import section_of
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 # a rank that waits longer than this for the others ends with an error; the first measures held-out text alone
 TIMEOUT = timedelta(hours=2)

@@ -8,8 +8,8 @@ from sae_lens import SAETrainer, TrainingSAE
 
 from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
 from sae_lens_abstopk.dictionary.reconstruction import Reconstruction, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.token_batches import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
@@ -35,7 +35,9 @@ class HeldOutLoss:
     def __init__(self, model: Any, cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
         self.model, self.cfg = model, cfg
         d_sae = max(sae.cfg.d_sae for sae in saes.values())
-        self.batches = token_batches(model, cfg, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True)
+        self.batches = token_batches(
+            model, cfg.model_spec, cfg.text_spec, cfg.perf_tokens, part="held_out", d_sae=d_sae, with_logits=True
+        )
         """Token ids, each [batch, context_size]."""
 
     def measure(self, trainers: Mapping[str, SAETrainer[Any, Any]]) -> dict[str, Reconstruction]:
@@ -49,7 +51,7 @@ class HeldOutLoss:
                 if isinstance(trainer.sae, SignedTrainingSAE):
                     stack.enter_context(trainer.sae.vectors_normalized())
             results = evaluate_reconstruction(
-                ModelPasses.of_run(self.model, self.cfg),
+                ModelPasses.of_spec(self.model, self.cfg.model_spec, d_in=self.cfg.sae.d_in),
                 codecs,
                 self.batches,
                 token_filter=TokenFilter.of_sae(trainers["sae"].sae, getattr(self.model, "tokenizer", None)),

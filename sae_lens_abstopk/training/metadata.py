@@ -15,20 +15,18 @@ OWN = ("training_architecture", "training_architecture_details", "label", "varia
 """Metadata that each SAE has for itself."""
 
 
-def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_norm: float | None) -> None:
+def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: Mapping[str, Any]) -> None:
     """
     Add to what SAELens notes about the first SAE, and note it in all of them.
 
     Args:
         saes: By name, ``"sae"`` first.
         cfg: Of the run.
-        max_norm: Norm above which tokens are left out.
+        source: The metadata of the activations.
     """
     common = saes["sae"].cfg.metadata
-    common.max_activation_norm = max_norm
-    common.dataset_name = cfg.dataset_name
-    common.split = cfg.split
-    common.held_out_every = cfg.held_out_every
+    for key, value in source.items():
+        common[key] = value
     common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
     common.train_batch_size_tokens = cfg.train_batch_size_tokens
     common.seed = cfg.seed

@@ -45,7 +45,7 @@ def compare(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
     # what the suite would stop at after the training is told before it
     cfg = comparison.runs[0].config
-    require_tokenizer(cfg)
+    require_tokenizer(cfg.model_spec, cfg.text_spec)
     check_suite(chosen, cfg.model_name, cfg.model_from_pretrained_kwargs)
     saes, groups = comparison.saes_and_groups()
     refuse_to_lose(out / "results", map(str, saes.values()), chosen)

@@ -16,13 +16,13 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.model import model_passes
-from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts, pole_statistics
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.conftest import VOCABULARY
 from tests.saes.test_signed_saes import with_random_weights
+from tests.specs import model_of
 
 HOOK = "model.layers.2"
 FOREIGN = {"llama-3.1-8b": "model.layers.3", "gpt2": "transformer.h.3", "gpt-neo": "transformer.h.3"}
@@ -35,7 +35,7 @@ def token_batches(n: int = 3) -> list[torch.Tensor]:
 
 @pytest.fixture
 def passes(raw_config: dict[str, Any]) -> ModelPasses:
-    return ModelPasses(load_language_model(build_config(raw_config)), HOOK)
+    return ModelPasses(model_of(build_config(raw_config)), HOOK)
 
 
 @pytest.fixture

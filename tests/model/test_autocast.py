@@ -7,11 +7,10 @@ import torch
 
 from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.generation import TextModel
-from sae_lens_abstopk.model.language_model import load_language_model
-from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.text.documents import load_text
+from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, saelens_notes_off
+from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
+from tests.specs import documents_of, model_of, passes_of
 
 CPU = torch.device("cpu")
 
@@ -40,12 +39,12 @@ def test_so_do_training_evaluation_and_generation(raw_config: dict[str, Any], fa
         seen.append(output.dtype)
 
     cfg = build_config(raw_config | {"autocast_lm": True})
-    model: Any = load_language_model(cfg)
+    model: Any = model_of(cfg)
     next(module for module in model.modules() if isinstance(module, torch.nn.Linear)).register_forward_hook(look)
     with saelens_notes_off():
-        store = FilteredActivationsStore.from_config(model, cfg, override_dataset=load_text(cfg, "train"))
+        store = LanguageModelSource.from_config(model, cfg, override_dataset=documents_of(cfg, "train"))
     store.get_activations(torch.arange(8).view(1, 8))
-    ModelPasses.of_run(model, cfg).clean(torch.arange(8).view(1, 8))
+    passes_of(model, cfg).clean(torch.arange(8).view(1, 8))
     text_model = TextModel(model, autocast=True)
     text_model.next_logits(text_model.encode(["a b"]))
     assert len(seen) >= 3

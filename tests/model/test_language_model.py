@@ -16,11 +16,10 @@ from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import language_model
 from sae_lens_abstopk.model import model_shape as model_config
 from sae_lens_abstopk.model.hook_places import transformers_model
-from sae_lens_abstopk.model.language_model import check_activations, check_hook, load_language_model
-from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.conftest import VOCABULARY
+from tests.specs import check_activations, check_hook, model_of, passes_of
 from tests.training.config.test_config_file import changed
 
 
@@ -74,7 +73,7 @@ def test_a_hook_or_width_that_does_not_fit_is_refused_before_the_weights_are_rea
 def test_models_load_in_each_class_with_the_hook(raw_config: dict[str, Any], hook: str, model_class: str) -> None:
     cfg = build_config(raw_config | {"hook_name": hook, "model_class_name": model_class})
     check_hook(cfg)
-    model = load_language_model(cfg)
+    model = model_of(cfg)
     _, cache = model.run_with_cache(
         model.to_tokens("a b c", prepend_bos=False, truncate=False, move_to_device=False, padding_side=None),
         names_filter=[hook],
@@ -107,7 +106,7 @@ def test_a_hook_that_the_loaded_model_lacks_or_has_another_width_is_refused(
 
 def test_a_hook_that_is_not_reached_is_refused(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = build_config(raw_config)
-    model = load_language_model(cfg)
+    model = model_of(cfg)
     monkeypatch.setattr(model, "run_with_cache", lambda *_, **__: (None, {}))
     with pytest.raises(
         ConfigError, match="but a forward pass does not reach it with the model's settings; name another one"
@@ -121,7 +120,7 @@ def test_the_width_of_one_head_or_of_all_is_what_counts(
 ) -> None:
     hook = {"model_class_name": "TransformerBridge", "hook_name": "blocks.2.attn.hook_q", "hook_head_index": head}
     cfg = build_config(raw_config | hook | {"sae": raw_config["sae"] | {"d_in": width}})
-    check_activations(load_language_model(cfg), cfg)
+    check_activations(model_of(cfg), cfg)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +134,7 @@ def test_a_head_that_is_not_there_is_refused(raw_config: dict[str, Any], hook: s
     place = {"model_class_name": "TransformerBridge", "hook_name": hook, "hook_head_index": head}
     cfg = build_config(raw_config | place)
     with pytest.raises(ConfigError, match=sentence):
-        check_activations(load_language_model(cfg), cfg)
+        check_activations(model_of(cfg), cfg)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -153,7 +152,7 @@ def test_a_checkpoint_of_16_bits_runs_in_autocast_on_a_cpu(
     }
     cfg = build_config(raw_config | changes)
     tokens = torch.arange(20).view(2, 10)
-    assert ModelPasses.of_run(load_language_model(cfg), cfg).clean(tokens).losses.isfinite().all()
+    assert passes_of(model_of(cfg), cfg).clean(tokens).losses.isfinite().all()
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -166,12 +165,12 @@ def test_a_checkpoint_of_16_bits_is_widened_on_a_cpu_that_is_slow_in_them(
     found = []
     for options in ({}, {"dtype": torch.bfloat16}):
         cfg = build_config(raw_config | {"model_name": str(folder), "model_from_pretrained_kwargs": options})
-        found.append(next(load_language_model(cfg).parameters()).dtype)
+        found.append(next(model_of(cfg).parameters()).dtype)
     assert found == [torch.bfloat16 if fast else torch.float32, torch.bfloat16]
 
 
 def test_a_pass_keeps_no_keys_and_values(raw_config: dict[str, Any]) -> None:
-    model: Any = load_language_model(build_config(raw_config))
+    model: Any = model_of(build_config(raw_config))
     assert model.model(torch.arange(8).view(1, 8)).past_key_values is None
 
 
@@ -190,7 +189,7 @@ def test_attention_that_is_capped_is_capped(
         changes["model_from_pretrained_kwargs"] = {"attn_implementation": asked}
     if model_class == "TransformerBridge":
         changes["hook_name"] = "blocks.2.hook_resid_post"
-    model = transformers_model(load_language_model(build_config(raw_config | changes)))
+    model = transformers_model(model_of(build_config(raw_config | changes)))
     assert isinstance(model, Gemma2PreTrainedModel)
     assert model.config._attn_implementation == (asked or "eager")
 
@@ -221,7 +220,7 @@ def test_a_package_that_a_checkpoint_needs_is_named(
 
     monkeypatch.setattr(language_model, "load_transformers_model", missing)
     with pytest.raises(ConfigError, match="ImportError: Using `bitsandbytes` requires"):
-        load_language_model(build_config(raw_config))
+        model_of(build_config(raw_config))
 
 
 def test_hooked_transformer_layers_are_checked(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +253,7 @@ def test_a_short_name_of_transformer_lens_is_loaded_by_its_name_on_the_hub(
     monkeypatch.setattr(language_model, "require_tokenizer", lambda _: None)
     monkeypatch.setattr(language_model, "load_model", lambda kind, name, **_: loaded.append((kind, name)) or Module())
     of_lens = {"model_name": "pythia-160m", "model_class_name": "HookedTransformer"}
-    load_language_model(build_config(raw_config | of_lens))
+    model_of(build_config(raw_config | of_lens))
     assert loaded == [("HookedTransformer", "pythia-160m")]
 
 
@@ -272,7 +271,7 @@ def test_a_folder_without_tokenizer_files_is_refused_before_the_weights_are_read
     with pytest.raises(
         ConfigError, match=r"has no tokenizer files that can be read.* AutoTokenizer\.from_pretrained\(BASE"
     ):
-        load_language_model(cfg)
+        model_of(cfg)
 
 
 def test_a_tokenizer_without_chat_template_is_refused_for_chat_turns_before_the_weights_are_read(
@@ -280,7 +279,7 @@ def test_a_tokenizer_without_chat_template_is_refused_for_chat_turns_before_the_
 ) -> None:
     monkeypatch.setattr(language_model, "load_transformers_model", None)
     with pytest.raises(ConfigError, match="the tokenizer has no chat template"):
-        load_language_model(build_config(raw_config | {"use_chat_formatting": True}))
+        model_of(build_config(raw_config | {"use_chat_formatting": True}))
 
 
 def test_a_model_that_is_no_causal_one_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from sae_lens.training.activation_scaler import ActivationScaler
 from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.model.language_model import load_bridge, load_language_model
+from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses, layers_up_to
 from sae_lens_abstopk.saes.codec import ScaledCodec
 from sae_lens_abstopk.training.config.config_file import build_config
 from tests.conftest import VOCABULARY
 from tests.evaluation.steerable import HOOKS, tiny_gemma4
+from tests.specs import model_of
 
 HOOK_Z = "blocks.3.attn.hook_z"
 
@@ -78,7 +79,7 @@ def test_an_sae_in_training_takes_activations_of_another_device() -> None:
 @pytest.mark.parametrize("hook", ["blocks.3.hook_resid_post", "blocks.3.attn.hook_z"])
 def test_a_bridge_and_hooks_with_heads_work_too(raw_config: dict[str, Any], hook: str) -> None:
     cfg = build_config(raw_config | {"model_class_name": "TransformerBridge", "hook_name": hook})
-    passes = ModelPasses(load_language_model(cfg), hook)
+    passes = ModelPasses(model_of(cfg), hook)
     clean = passes.clean(tokens())
     assert clean.activations.shape == (3, 12, 32)
     torch.testing.assert_close(passes.losses_with(tokens(), clean.activations), clean.losses)

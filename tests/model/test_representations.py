@@ -15,7 +15,7 @@ from sae_lens.saes.sae import SAEMetadata
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.model.language_model import most_positions
+from sae_lens_abstopk.model.check_hook import most_positions
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.representations import represent
 from sae_lens_abstopk.model.text_batches import ReadingRules

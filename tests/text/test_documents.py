@@ -13,10 +13,11 @@ from huggingface_hub.errors import GatedRepoError
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS
 from sae_lens_abstopk.text import documents as text
-from sae_lens_abstopk.text.documents import TextPart, load_text
+from sae_lens_abstopk.text.documents import TextPart
 from sae_lens_abstopk.text.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from tests.specs import documents_of
 
 CHAT = {"use_chat_formatting": True}
 TOKENIZED = {"is_dataset_tokenized": True}
@@ -34,7 +35,7 @@ def test_parts_are_disjoint_whole_and_independent_of_the_seed(
     path.write_text("".join(json.dumps({"text": f"document {i}"}) + "\n" for i in range(50)))
     options = {"dataset_path": str(path), "held_out_every": 5, "streaming": streaming}
     parts = {
-        (part, seed): [row["text"] for row in load_text(config(raw_config, seed=seed, **options), part)]
+        (part, seed): [row["text"] for row in documents_of(config(raw_config, seed=seed, **options), part)]
         for part in ("train", "held_out")
         for seed in (0, 1)
     }
@@ -42,7 +43,7 @@ def test_parts_are_disjoint_whole_and_independent_of_the_seed(
     assert parts["held_out", 0] == [f"document {i}" for i in range(4, 50, 5)] == parts["held_out", 1]
     assert set(parts["train", 0]) == set(parts["train", 1])
     assert parts["train", 0] != parts["train", 1], "shuffled by the seed"
-    everything = [row["text"] for row in load_text(config(raw_config, **options), "all")]
+    everything = [row["text"] for row in documents_of(config(raw_config, **options), "all")]
     assert everything == [f"document {i}" for i in range(50)], "in the order of the file"
 
 
@@ -58,7 +59,7 @@ def test_parts_of_streamed_files_are_disjoint_and_whole_for_every_seed_and_rank(
     options = {"dataset_path": str(tmp_path), "held_out_every": 5, "is_dataset_tokenized": column == "input_ids"}
 
     def read(part: TextPart, seed: int) -> list[str]:
-        return [str(row[column]) for row in load_text(config(raw_config, seed=seed, **options), part)]
+        return [str(row[column]) for row in documents_of(config(raw_config, seed=seed, **options), part)]
 
     everything = sorted(read("all", 0))
     held_out = read("held_out", 0)
@@ -82,7 +83,7 @@ def test_which_streamed_documents_are_held_out_is_decided_by_their_content(
         rows = [{"text": f"document {i}", "from": file} for i in range(200)]
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     cfg = config(raw_config, dataset_path=str(tmp_path), held_out_every=5)
-    found = [row["text"] for row in load_text(cfg, "held_out")]
+    found = [row["text"] for row in documents_of(cfg, "held_out")]
     assert found[: len(found) // 2] == found[len(found) // 2 :], "copies are on one side"
     assert 25 <= len(set(found)) <= 55
     assert found[:3] == ["document 1", "document 4", "document 7"], "the same in every process and version"
@@ -94,12 +95,12 @@ def test_text_files_are_documents_and_compressed_ones_are_read(raw_config: dict[
     for i in range(3):
         (folder / f"{i}.txt").write_text(f"book {i}\n\nsecond paragraph")
     cfg = config(raw_config, dataset_path=str(folder), held_out_every=None, shuffle=False)
-    assert [row["text"] for row in load_text(cfg, "train")] == [f"book {i}\n\nsecond paragraph" for i in range(3)]
+    assert [row["text"] for row in documents_of(cfg, "train")] == [f"book {i}\n\nsecond paragraph" for i in range(3)]
     content = b'{"body": "hello"}\n'
     for name, compress in (("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstandard.compress)):
         (tmp_path / name).write_bytes(compress(content))
         cfg = config(raw_config, dataset_path=str(tmp_path / name), column_name="body", held_out_every=None)
-        assert [row for row in load_text(cfg, "train")] == [{"text": "hello"}]
+        assert [row for row in documents_of(cfg, "train")] == [{"text": "hello"}]
 
 
 @pytest.mark.parametrize("name", ["a [1]", "what?", "x*", "[a-b] 猫 {c}"])
@@ -109,7 +110,7 @@ def test_a_path_is_no_pattern(raw_config: dict[str, Any], tmp_path: Path, name: 
         (folder / f"{name}.txt").write_text(folder.name, encoding="utf-8")
     for path in (tmp_path / name, tmp_path / name / f"{name}.txt"):
         cfg = config(raw_config, dataset_path=str(path), held_out_every=None)
-        assert list(load_text(cfg, "train")) == [{"text": name}]
+        assert list(documents_of(cfg, "train")) == [{"text": name}]
 
 
 def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
@@ -177,14 +178,14 @@ def test_text_that_cannot_be_used_is_refused(
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(ConfigError) as refused:
-        load_text(config(raw_config, dataset_path=str(tmp_path / name), **changes), "held_out")
+        documents_of(config(raw_config, dataset_path=str(tmp_path / name), **changes), "held_out")
     assert sentence in str(refused.value)
 
 
 def test_a_document_that_is_null_is_empty_text(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": null}\n{"text": "x"}\n{"text": null}\n')
     cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl"), held_out_every=None, shuffle=False)
-    assert [row["text"] for row in load_text(cfg, "train")] == ["", "x", ""]
+    assert [row["text"] for row in documents_of(cfg, "train")] == ["", "x", ""]
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -193,21 +194,21 @@ def test_a_later_document_that_is_no_text_is_named(raw_config: dict[str, Any], t
     options = {"dataset_path": str(tmp_path / "a.jsonl"), "held_out_every": None, "shuffle": False}
     # the second as datasets had it before it read a column of mixed types
     with pytest.raises(ConfigError, match=r"a.jsonl' (holds int, not text: 3\.$|cannot be read)"):
-        list(load_text(config(raw_config, streaming=streaming, **options), "train"))
+        list(documents_of(config(raw_config, streaming=streaming, **options), "train"))
 
 
 def test_a_compressed_file_that_is_cut_off_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "x"}\n')[:-9])
     with pytest.raises(ConfigError, match=r"a\.jsonl\.gz' cannot be read: Compressed file ended"):
-        load_text(config(raw_config, dataset_path=str(path)), "train")
+        documents_of(config(raw_config, dataset_path=str(path)), "train")
 
 
 def test_a_folder_of_mixed_formats_is_refused(raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     (tmp_path / "b.jsonl").write_text('{"text": "x"}\n')
     with pytest.raises(ConfigError, match=r"mixes formats \(json, text\)"):
-        load_text(config(raw_config, dataset_path=str(tmp_path)), "train")
+        documents_of(config(raw_config, dataset_path=str(tmp_path)), "train")
 
 
 @pytest.mark.parametrize("names", [("train-0.jsonl", "test-0.jsonl"), ("Train/a.jsonl", "validation/a.jsonl")])
@@ -216,9 +217,9 @@ def test_a_folder_of_several_splits_is_refused(raw_config: dict[str, Any], tmp_p
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text('{"text": "x"}\n' * 20)
     with pytest.raises(ConfigError, match="has files of several splits"):
-        load_text(config(raw_config, dataset_path=str(tmp_path)), "train")
+        documents_of(config(raw_config, dataset_path=str(tmp_path)), "train")
     (tmp_path / names[1]).unlink()
-    assert len(list(load_text(config(raw_config, dataset_path=str(tmp_path)), "all"))) == 40
+    assert len(list(documents_of(config(raw_config, dataset_path=str(tmp_path)), "all"))) == 40
 
 
 def test_files_of_other_columns_are_refused_with_their_names(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -226,12 +227,12 @@ def test_files_of_other_columns_are_refused_with_their_names(raw_config: dict[st
     (tmp_path / "b.jsonl").write_text('{"content": "y"}\n' * 20)
     cfg = config(raw_config, dataset_path=str(tmp_path), streaming=False)
     with pytest.raises(ConfigError, match=r"with other columns than its first \(.*content"):
-        load_text(cfg, "train")
+        documents_of(cfg, "train")
 
 
 def test_a_dataset_that_is_nowhere_is_refused(raw_config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="check the name and the connection"):
-        load_text(config(raw_config, dataset_path="nobody/no-such-text"), "train")
+        documents_of(config(raw_config, dataset_path="nobody/no-such-text"), "train")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_text_whose_first_document_cannot_be_fetched_is_refused(
 
     monkeypatch.setattr(text, "load_dataset", lambda *_, **__: IterableDataset.from_generator(fails))
     with pytest.raises(ConfigError, match=f"dataset_path='some/text' cannot be read: {error}"):
-        load_text(config(raw_config, dataset_path="some/text"), "train")
+        documents_of(config(raw_config, dataset_path="some/text"), "train")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +268,7 @@ def test_a_dataset_that_cannot_be_opened_is_refused_with_the_reason(
 
     monkeypatch.setattr(text, "load_dataset", fail)
     with pytest.raises(ConfigError, match=sentence):
-        load_text(config(raw_config, dataset_path="some/text"), "train")
+        documents_of(config(raw_config, dataset_path="some/text"), "train")
 
 
 def test_a_gated_dataset_asks_for_its_terms_and_the_token(
@@ -278,7 +279,7 @@ def test_a_gated_dataset_asks_for_its_terms_and_the_token(
 
     monkeypatch.setattr(text, "load_dataset", refuse)
     with pytest.raises(ConfigError, match=r"is gated on the Hugging Face Hub; accept its terms .* set HF_TOKEN"):
-        load_text(config(raw_config, dataset_path="some/text"), "train")
+        documents_of(config(raw_config, dataset_path="some/text"), "train")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_the_column_of_turns_or_token_ids_can_be_named(
 ) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     cfg = config(raw_config, dataset_path=str(tmp_path / "a.jsonl"), column_name="ids", held_out_every=None, **changes)
-    assert list(load_text(cfg, "train")) == [{read: row["ids"]}]
+    assert list(documents_of(cfg, "train")) == [{read: row["ids"]}]
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -302,8 +303,8 @@ def test_a_folder_of_save_to_disk_is_read(raw_config: dict[str, Any], tmp_path: 
     saved.save_to_disk(tmp_path / "one")
     DatasetDict({"train": saved, "test": saved.select([3])}).save_to_disk(tmp_path / "several")
     cfg = config(raw_config, dataset_path=str(tmp_path / "one"), streaming=streaming, **TOKENIZED)
-    assert [row["input_ids"][0] for row in load_text(cfg, "held_out")] == [19, 39]
+    assert [row["input_ids"][0] for row in documents_of(cfg, "held_out")] == [19, 39]
     changes = {"dataset_path": str(tmp_path / "several"), "streaming": streaming, **TOKENIZED}
-    assert list(load_text(config(raw_config, split="test", **changes), "all")) == [{"input_ids": [3] * 32}]
+    assert list(documents_of(config(raw_config, split="test", **changes), "all")) == [{"input_ids": [3] * 32}]
     with pytest.raises(ConfigError, match=r"split='dev' is not in .*, which has train, test"):
-        load_text(config(raw_config, split="dev", **changes), "all")
+        documents_of(config(raw_config, split="dev", **changes), "all")

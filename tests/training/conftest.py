@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from tests.conftest import six_steps
 from tests.training.runs import run_of, signals_in
 
@@ -17,7 +17,7 @@ OFTEN: dict[str, Any] = {"checkpoint_freq": 2, "perf_log_freq": 0}
 @pytest.fixture
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Send signals, as :func:`signals_in` has them, while the numbers of a step are being taken."""
-    return lambda *args, **options: monkeypatch.setattr(runner_module, "step_metrics", signals_in(*args, **options))
+    return lambda *args, **options: monkeypatch.setattr(loop_module, "step_metrics", signals_in(*args, **options))
 
 
 @pytest.fixture(scope="session")

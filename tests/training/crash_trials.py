@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints import checkpoint, run_checkpoints
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
@@ -29,7 +29,7 @@ STARTED, WRITING = b"s", b"w"
 
 def live(raw: dict[str, Any], *, tell: int, state: Path) -> None:
     """Train to the end, telling the parent when the steps begin and with every file of a checkpoint."""
-    step, sync, save = runner_module.estimate_scales, checkpoint.sync, run_checkpoints.save_state
+    step, sync, save = loop_module.estimate_scales, checkpoint.sync, run_checkpoints.save_state
 
     def started(*args: Any, **options: Any) -> None:
         os.write(tell, STARTED)
@@ -43,7 +43,7 @@ def live(raw: dict[str, Any], *, tell: int, state: Path) -> None:
         os.write(tell, WRITING)
         save(*args, **options)
 
-    runner_module.estimate_scales = started
+    loop_module.estimate_scales = started
     checkpoint.sync, run_checkpoints.save_state = writing, saving
     run = TrainingRun(build_config(raw), console=Console(quiet=True))
     run.run()

@@ -37,7 +37,11 @@ def final_state(run: TrainingRun) -> dict[str, Any]:
     state["controllers"] = {name: controller.state() for name, controller in run.controllers.items()}
     state["losses"] = run.watch.state()
     assert run.activations_store.generator is not None
-    state["text"] = [run.activations_store.n_blocks, run.max_norm, run.activations_store.generator.get_state()]
+    state["text"] = [
+        run.activations_store.n_blocks,
+        run.activations_store.max_norm,
+        run.activations_store.generator.get_state(),
+    ]
     state["random"] = torch.get_rng_state()
     return state
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
 from tests.training.exactness import final_state
 
 QUIET = Console(quiet=True)
-step_metrics = runner_module.step_metrics
+step_metrics = loop_module.step_metrics
 
 
 def run_of(raw: dict[str, Any], console: Console = QUIET, **changes: Any) -> TrainingRun:

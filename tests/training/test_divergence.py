@@ -12,7 +12,7 @@ from rich.console import Console
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.training import divergence
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.config.config_file import build_config, load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.divergence import LASTING, STEPS_BETWEEN, WINDOW, DivergedError, DivergenceWatch
@@ -89,14 +89,14 @@ def test_a_watch_that_takes_up_the_state_of_another_judges_alike(losses: list[fl
 
 def harm_after(step: int, weight: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Multiply a weight after a step, as a bad update would."""
-    original = runner_module.step_metrics
+    original = loop_module.step_metrics
 
     def harmful(trainer: Any, *args: Any) -> Any:
         if trainer.n_training_steps == step:
             getattr(trainer.sae, weight).data.mul_(factor)
         return original(trainer, *args)
 
-    monkeypatch.setattr(runner_module, "step_metrics", harmful)
+    monkeypatch.setattr(loop_module, "step_metrics", harmful)
 
 
 def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lower(

@@ -21,14 +21,15 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk.system.ranks import OtherRankError, barrier, this_rank
 from sae_lens_abstopk.training import held_out_loss
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints import run_checkpoints
 from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.distributed import ranks_started
 from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, NonFiniteActivationsError
+from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError
+from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 from tests.training.exactness import differences, final_state, rows_without_speed
 from tests.training.rank_processes import SECONDS, forked, on_ranks
 from tests.training.runs import one_epoch, signals_in
@@ -66,7 +67,7 @@ def stopping(raw: dict[str, Any], *, rank: int, step: int) -> Callable[[], Any]:
 
     def work() -> Any:
         if this_rank() == rank:
-            runner_module.step_metrics = signals_in(step)
+            loop_module.step_metrics = signals_in(step)
         return state_of(raw)
 
     return work
@@ -151,14 +152,14 @@ def test_activations_that_are_not_finite_on_one_rank_stop_all_with_a_checkpoint(
     raw |= {"training_tokens": 64 * 40}
 
     def work() -> Any:
-        original = FilteredActivationsStore._filtered
+        original = LanguageModelSource._filtered
 
-        def spoiled(store: FilteredActivationsStore, batch: Any) -> Any:
+        def spoiled(store: LanguageModelSource, batch: Any) -> Any:
             if this_rank() == 1 and store.n_llm_batches == 15:
                 batch[0][3] = float("nan")
             return original(store, batch)
 
-        FilteredActivationsStore._filtered = spoiled  # type: ignore[method-assign]
+        LanguageModelSource._filtered = spoiled  # type: ignore[method-assign]
         return state_of(raw)
 
     ends = on_ranks(2, work, tmp_path / "a")

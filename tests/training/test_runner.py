@@ -30,20 +30,18 @@ from transformers import PreTrainedTokenizerFast
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, BatchAbsTopKTrainingSAEConfig, ConfigError, train
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
-from sae_lens_abstopk.evaluation.subjects import measured_tokens
+from sae_lens_abstopk.model import token_batches
 from sae_lens_abstopk.model.model_passes import ModelPasses
-from sae_lens_abstopk.text.documents import load_text, require_same_tokenizer
+from sae_lens_abstopk.model.text_store import saelens_notes_off
+from sae_lens_abstopk.text.documents import require_same_tokenizer
 from sae_lens_abstopk.training import runner as runner_module
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
-from sae_lens_abstopk.training.source.lm_source import (
-    BATCHES_PER_CAST,
-    FilteredActivationsStore,
-    NonFiniteActivationsError,
-    saelens_notes_off,
-)
+from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError
+from sae_lens_abstopk.training.source.language_model_source import BATCHES_PER_CAST, LanguageModelSource
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS
 from sae_lens_abstopk.training.trainers import new_trainer
+from tests.specs import documents_of
 from tests.training.runs import QUIET, one_epoch
 
 
@@ -259,7 +257,7 @@ def test_a_loss_is_measured_in_passes_of_bounded_logits(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = TrainingRun(build_config(raw_config), console=QUIET)
-    monkeypatch.setattr(measured_tokens, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
+    monkeypatch.setattr(token_batches, "LOGITS_OF_A_PASS", 3 * 32 * len(whole.model.tokenizer))
     split = TrainingRun(build_config(raw_config), console=QUIET)
     assert [len(batch) for batch in whole.held_out_loss.batches] == [4, 4]
     assert [len(batch) for batch in split.held_out_loss.batches] == [3, 1, 3, 1]
@@ -405,11 +403,14 @@ def test_special_tokens_are_left_out_of_cached_activations_that_have_their_ids(
 def test_massive_tokens_are_left_out(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     run = TrainingRun(build_config(raw_config | {"max_norm_multiple": 1.05}), console=QUIET)
     norms = torch.cat([next(run.activations_store).norm(dim=-1) for _ in range(4)])
-    assert run.max_norm is not None
-    assert norms.max() <= run.max_norm
+    assert run.activations_store.max_norm is not None
+    assert norms.max() <= run.activations_store.max_norm
     everything = TrainingRun(build_config(raw_config), console=QUIET)
-    assert run.max_norm == pytest.approx(1.05 * everything.activations_store.median_norm())
-    assert torch.cat([next(everything.activations_store).norm(dim=-1) for _ in range(4)]).max() > run.max_norm
+    assert run.activations_store.max_norm == pytest.approx(1.05 * everything.activations_store.median_norm())
+    assert (
+        torch.cat([next(everything.activations_store).norm(dim=-1) for _ in range(4)]).max()
+        > run.activations_store.max_norm
+    )
     few_massive = torch.ones(100, 4)
     few_massive[0] = 1e4
     monkeypatch.setattr(run.activations_store, "get_filtered_llm_batch", lambda: few_massive)
@@ -601,8 +602,8 @@ def test_a_later_row_that_is_too_short_is_told_of(raw_config: dict[str, Any], tm
 def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
     run = TrainingRun(build_config(raw_config), console=QUIET)
     with saelens_notes_off():
-        text = load_text(run.cfg, "train")
-        store, other = (FilteredActivationsStore.for_training(run.model, run.cfg, text) for _ in range(2))
+        text = documents_of(run.cfg, "train")
+        store, other = (LanguageModelSource.for_training(run.model, run.cfg, text) for _ in range(2))
     store.device = torch.device("meta")  # each sequence would be made there
     for _ in range(3):
         assert torch.equal(store.get_batch_tokens(), other.get_batch_tokens())
@@ -612,7 +613,7 @@ def test_text_is_put_together_on_the_host(raw_config: dict[str, Any]) -> None:
 def test_a_model_in_autocast_is_cast_once_for_several_batches(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.source.lm_source.autocast_pays", lambda _: True)
+    monkeypatch.setattr("sae_lens_abstopk.model.text_store.autocast_pays", lambda _: True)
     run = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET)
     weights = {parameter.data_ptr() for parameter in run.model.parameters() if parameter.ndim == 2}
 
@@ -633,8 +634,8 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
     assert counts[0] > 0
     assert counts == [counts[0], counts[0], 2 * counts[0]]
     with saelens_notes_off():
-        text = load_text(run.cfg, "train")
-        alone, again = (FilteredActivationsStore.for_training(run.model, run.cfg, text) for _ in range(2))
+        text = documents_of(run.cfg, "train")
+        alone, again = (LanguageModelSource.for_training(run.model, run.cfg, text) for _ in range(2))
     blocks = again._iterate_filtered_activations()
     for _ in together:
         torch.testing.assert_close(next(blocks), alone.get_filtered_llm_batch(), rtol=0, atol=0)
@@ -643,7 +644,7 @@ def test_a_model_in_autocast_is_cast_once_for_several_batches(
 def test_batches_of_one_cast_are_let_go_of_one_by_one(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sae_lens_abstopk.training.source.lm_source.autocast_pays", lambda _: True)
+    monkeypatch.setattr("sae_lens_abstopk.model.text_store.autocast_pays", lambda _: True)
     store = TrainingRun(build_config(raw_config | {"autocast_lm": True}), console=QUIET).activations_store
     read, made = store._next_raw_batch, []
 

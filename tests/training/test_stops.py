@@ -21,7 +21,7 @@ from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.training import held_out_loss, interruption
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import damage
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.divergence import DivergedError
@@ -82,7 +82,7 @@ def test_a_run_whose_output_goes_nowhere_is_stopped_like_any_other(
         screen.number = number
         return send(trainer, *args)
 
-    monkeypatch.setattr(runner_module, "step_metrics", fails)
+    monkeypatch.setattr(loop_module, "step_metrics", fails)
     monkeypatch.setattr(os, "dup2", lambda *_: None)  # by rich, of nothing over the output of the tests
     with pytest.raises(KeyboardInterrupt):
         run.run()
@@ -124,7 +124,7 @@ def test_signals_before_the_first_step_leave_nothing_to_save(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = run_of(raw_config)
-    monkeypatch.setattr(runner_module, "estimate_scales", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(loop_module, "estimate_scales", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert not (run.output / "checkpoints").exists()
@@ -178,7 +178,7 @@ def test_text_that_is_moved_away_meanwhile_can_be_put_back(
         copied.unlink(missing_ok=True)
         return send(trainer, *args)
 
-    monkeypatch.setattr(runner_module, "step_metrics", moves)
+    monkeypatch.setattr(loop_module, "step_metrics", moves)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     shutil.copyfile(texts, copied)
@@ -201,7 +201,7 @@ def test_a_measurement_that_fails_loses_no_step(
 
 def test_a_run_that_took_no_step_left_none(raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(runner_module.TrainingRun, "_step", lambda *_, **__: 1 / 0)
+        patched.setattr(loop_module.TrainingLoop, "_step", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_of(raw_config).run()
     assert (Path(raw_config["output_path"]) / "metrics.csv").read_text() == ""
@@ -222,7 +222,7 @@ def test_a_run_that_was_stopped_is_freed(
         runs.append(weakref.ref(self))
         raise kind(ConfigError("too little text")) if kind is NoBatchError else kind
 
-    monkeypatch.setattr(runner_module.TrainingRun, "_step", stopped)
+    monkeypatch.setattr(loop_module.TrainingLoop, "_step", stopped)
     try:
         train(build_config(raw_config), console=Console(quiet=True))
     except (torch.OutOfMemoryError, TrainingStopped, ConfigError) as error:

@@ -55,7 +55,7 @@ def run_facts(subjects: Subjects) -> dict[str, Any]:
         "commit": commit(),
         "environment": environment(subjects.device) | {"processor": processor()},
         "model": subjects.model_name,
-        "hook": subjects.cfg.hook_name,
+        "hook": subjects.model_spec.hook_name,
         "text": subjects.text_name,
         "held_out": subjects.held_out,
         "kept_tokens": str(subjects.rules),

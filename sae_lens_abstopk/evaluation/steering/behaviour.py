@@ -87,8 +87,8 @@ def measure_behaviour(
     harmful, harmless = _instructions(task, options.instructions, seed)
     instructions = [example.text for example in harmful], [example.text for example in harmless]
     groups = [example.group for example in harmful], [example.group for example in harmless]
-    sae, hook = subjects.saes[sae_name], str(subjects.cfg.hook_name)
-    text_model = TextModel(subjects.model, chat=True, autocast=subjects.cfg.autocast_lm)
+    sae, hook = subjects.saes[sae_name], str(subjects.model_spec.hook_name)
+    text_model = TextModel(subjects.model, chat=True, autocast=subjects.model_spec.autocast_lm)
     added = [
         each
         for each in response.summaries
@@ -145,9 +145,9 @@ def _asked(subjects: Subjects) -> dict[str, Any]:
     if isinstance(model, HookedProxyLM):
         return {"pretrained": model.model, "tokenizer": model.tokenizer}
     return {
-        "pretrained": name_on_hub(subjects.cfg.model_name),
+        "pretrained": name_on_hub(subjects.model_spec.model_name),
         "device": str(next(model.parameters()).device),
-        "model_kwargs": subjects.cfg.model_from_pretrained_kwargs,
+        "model_kwargs": subjects.model_spec.load_options,
     }
 
 

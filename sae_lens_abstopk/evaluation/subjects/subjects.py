@@ -1,9 +1,9 @@
-"""SAEs with the model and the text that they are evaluated on."""
+"""SAEs with the model and the text on which they are evaluated."""
 
 import re
 from collections.abc import Mapping, Sequence
-from copy import copy, deepcopy
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
@@ -12,26 +12,25 @@ from sae_lens import SAE
 from torch import nn
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
-from sae_lens_abstopk.evaluation.subjects.subject_config import (
-    WEIGHTS,
-    evaluation_config,
-    explaining_options,
-    was_held_out,
-)
+from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS, explaining_options, specs_of_sae, was_held_out
+from sae_lens_abstopk.model.check_hook import check_activations
+from sae_lens_abstopk.model.devices import require_device, resolve_device
 from sae_lens_abstopk.model.hook_places import find_place, residual_layer
-from sae_lens_abstopk.model.language_model import check_activations, load_language_model
+from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.model_passes import ModelPasses
+from sae_lens_abstopk.model.model_shape import model_files
+from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.model.text_batches import ReadingRules, shared_selection
+from sae_lens_abstopk.model.token_batches import token_batches
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.model.weight_processing import processing_of, recorded_options, warn_of_other_weights
 from sae_lens_abstopk.saes.heads import read_by
 from sae_lens_abstopk.saes.loading import Source, is_release, load_sae, origin_of
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.one_or_more import one_or_more
-from sae_lens_abstopk.text.documents import TextPart, load_text
-from sae_lens_abstopk.training.config.checks import require_devices, resolve_device
-from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.text.documents import load_text
+from sae_lens_abstopk.text.text_files import text_files
+from sae_lens_abstopk.text.text_spec import TextPart, TextSpec
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
@@ -42,50 +41,55 @@ class LoadedSAEs:
 
     saes: dict[str, SAE[Any]]
     sources: dict[str, str]
-    """Folder, or release and id, of each SAE; what errors call one that was in memory."""
-    cfg: TrainingConfig
-    """Of the model, the hook and the text."""
+    """Folder, or release and id, of each SAE; for one in memory its name in errors."""
+    model_spec: ModelSpec
+    text_spec: TextSpec
     part: TextPart
-    """Which part of the text is read."""
+    """The part of the text that is read."""
     held_out: bool
-    """Whether it is known that the text was kept from every SAE in training."""
+    """Whether the text is known to be held out from the training of every SAE."""
 
     @property
     def model_name(self) -> str:
         """Without the path of a local folder."""
-        return without_path(self.cfg.model_name)
+        return without_path(self.model_spec.model_name)
 
     @property
     def text_name(self) -> str:
-        """Without the path of a local file; with what else tells it from others of that name, as ``--text`` takes it."""
-        cfg = self.cfg
-        options = {"name": cfg.dataset_name, "split": cfg.split, "column": cfg.column_name}
+        """Without the path of a local file; with its options, as ``--text`` takes them."""
+        text = self.text_spec
+        options = {"name": text.dataset_name, "split": text.split, "column": text.column_name}
         usual = {"name": None, "split": "train", "column": "text"}
         named = [f"{key}={value}" for key, value in options.items() if value != usual[key]]
-        return ",".join([without_path(cfg.dataset_path), *named])
+        return ",".join([without_path(text.dataset_path), *named])
 
     def with_model(self, model: HookedRootModule | None = None) -> "Subjects":
         """
-        The same with ``model``, or with the one of ``cfg``, which is loaded; SAEs that are not where it has the hook are copied there.
+        Return the same with ``model``, or with a model that is loaded; SAEs are copied to the device of the hook.
 
         Raises:
-            ConfigError: the model cannot be loaded, is of a class that is not read here, lacks the hook, or is on a device
-                that metrics cannot be computed on.
+            ConfigError: the model cannot be loaded, is of a class that is not read here, lacks the hook, or is on a
+                device on which metrics cannot be computed.
         """
-        cfg = self.cfg
+        spec, d_in = self.model_spec, self.d_in
         if model is None:
-            model = load_language_model(cfg)
+            model = load_language_model(spec, self.text_spec)
         else:
-            cfg = _as_called_in(model, cfg)
+            spec = _spec_in_memory(model, spec, d_in)
             for sae in self.saes.values():
                 warn_of_other_weights(model, sae)
-        device = ModelPasses.of_run(model, cfg).device
+        device = ModelPasses.of_spec(model, spec, d_in=d_in).device
         resolve_device("the model's device", str(device))
         saes = {
             name: sae if sae.W_dec.device == device else deepcopy(sae).to(device) for name, sae in self.saes.items()
         }
         rules = ReadingRules.of_saes(saes, getattr(model, "tokenizer", None))
-        return Subjects(saes, self.sources, cfg, self.part, self.held_out, model, rules)
+        return Subjects(saes, self.sources, spec, self.text_spec, self.part, self.held_out, model, rules)
+
+    @property
+    def d_in(self) -> int:
+        """Width of the activations."""
+        return next(iter(self.saes.values())).cfg.d_in
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,16 @@ class Subjects(LoadedSAEs):
         """Which tokens every number is about."""
         return self.rules.token_filter
 
+    def activation_facts(self) -> dict[str, Any]:
+        """Return what decides the activations and their order, files of model and text included."""
+        facts = {"model": asdict(self.model_spec), "text": asdict(self.text_spec), "part": self.part}
+        files = {"model": model_files(self.model_spec.model_name), "text": text_files(self.text_spec.dataset_path)}
+        return facts | {"files": files}
+
     @property
     def passes(self) -> ModelPasses:
         """Passes of the model around the hook."""
-        return ModelPasses.of_run(self.model, self.cfg)
+        return ModelPasses.of_spec(self.model, self.model_spec, d_in=self.d_in)
 
     def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
         """
@@ -128,30 +138,35 @@ class Subjects(LoadedSAEs):
         if asked not in self._batches:
             d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
             self._batches[asked] = token_batches(
-                self.model, self.cfg, n_tokens, part=self.part, d_sae=d_sae, with_logits=with_logits
+                self.model,
+                self.model_spec,
+                self.text_spec,
+                n_tokens,
+                part=self.part,
+                d_sae=d_sae,
+                with_logits=with_logits,
             )
         return self._batches[asked]
 
 
-def _as_called_in(model: Any, cfg: TrainingConfig) -> TrainingConfig:
-    """``cfg`` with its hook under the name that a model in memory has for it, once three tokens have been run up to there."""
-    named = find_place(model, cfg.hook_name).name if isinstance(model, nn.Module) else cfg.hook_name
+def _spec_in_memory(model: Any, spec: ModelSpec, d_in: int) -> ModelSpec:
+    """Return ``spec`` with the name of its hook in a model in memory, after a pass over three tokens."""
+    named = find_place(model, spec.hook_name).name if isinstance(model, nn.Module) else spec.hook_name
     if not isinstance(model, HookedRootModule):
         raise ConfigError(
-            f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or what SAELens makes of a "
-            f"transformers model: HookedProxyLM(model, tokenizer, hook_names=[{named!r}]), from sae_lens.load_model."
+            f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or SAELens's proxy of "
+            f"a transformers model: HookedProxyLM(model, tokenizer, hook_names=[{named!r}]), from sae_lens.load_model."
         )
-    cfg = copy(cfg)
-    cfg.hook_name = named
-    check_activations(model, cfg)
-    return cfg
+    spec = replace(spec, hook_name=named)
+    check_activations(model, spec, d_in=d_in)
+    return spec
 
 
 def without_path(source: str) -> str:
-    """What the Hub may know by ``source``; of a local file or folder, also one that is gone or of another machine, its name."""
+    """Return ``source`` if the Hub may know it; else, as of a local file, also of another machine, its last part."""
     if _HUB_NAME.fullmatch(source) and not Path(source).exists():
         return source
-    return PureWindowsPath(source).name or source  # which knows both kinds of slashes
+    return PureWindowsPath(source).name or source  # understands both kinds of slashes
 
 
 def open_subjects(
@@ -162,7 +177,7 @@ def open_subjects(
     device: str = "auto",
 ) -> Subjects:
     """
-    Load SAEs and what they are evaluated on.
+    Load SAEs with their model and text.
 
     Args:
         sources: Folder, ``RELEASE:SAE_ID`` or SAE in memory; one or several, or by the names that they are to have.
@@ -184,13 +199,13 @@ def load_subject_saes(
     device: str = "auto",
 ) -> LoadedSAEs:
     """
-    Load SAEs and find out what they are evaluated on; the model is not loaded.
+    Load SAEs and find their model and text; the model is not loaded.
 
     Args:
         sources: One or several SAEs, as :func:`load_sae` takes them; by name if they are to be called other than their
             labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above it.
         model: Name or folder of the model to run instead of the one recorded, or the model itself.
-        text: Dataset or file to read instead of the run's held-out text (see :func:`~.subject_config.evaluation_config`).
+        text: Dataset or file to read instead of the run's held-out text (see :func:`~.sae_specs.specs_of_sae`).
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
 
     Raises:
@@ -211,7 +226,7 @@ def load_subject_saes(
     shared_selection(saes)
     model_name = model if isinstance(model, str) or model is None else _name_in_memory(model, loaded[0])
     origins = [origin_of(source) for source in listed]
-    cfg = evaluation_config(
+    specs = specs_of_sae(
         Path(origins[0]),
         loaded[0],
         model_name=model_name,
@@ -219,17 +234,18 @@ def load_subject_saes(
         device=device,
         is_loaded=not (model is None or isinstance(model, str)),
     )
-    require_devices(cfg)
+    require_device("device", specs.model.device)
     part: TextPart = "held_out" if text is None else "all"
     with explaining_options(text):
-        load_text(cfg, part)  # one that cannot be had is told of before the model is loaded
+        load_text(specs.text, part)  # an unreadable text is reported before the model is loaded
     return LoadedSAEs(
         saes,
         sources=dict(zip(names, origins, strict=True)),
-        cfg=cfg,
+        model_spec=specs.model,
+        text_spec=specs.text,
         part=part,
         held_out=text is None
-        and all(was_held_out(cfg, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
+        and all(was_held_out(specs.text, origin, sae) for origin, sae in zip(origins, loaded, strict=True)),
     )
 
 
@@ -244,17 +260,17 @@ def _names(sources: Sequence[Source], saes: Sequence[SAE[Any]]) -> list[str]:
 
 
 def _called(source: Source) -> str:
-    """What to call an SAE that has no label; the last part of the id of a release says too little."""
+    """Return a name for an SAE without a label."""
     if isinstance(source, SAE):
         return source.cfg.architecture()
     return str(source) if is_release(source) else Path(source).name
 
 
 def _name_in_memory(model: Any, sae: SAE[Any]) -> str | None:
-    """What a model in memory was loaded as, as far as it knows; None where ``sae`` says."""
+    """Return the name under which a model in memory was loaded; None if ``sae`` records it."""
     if sae.cfg.metadata.model_name:
         return None
-    cfg = getattr(model, "cfg", None)  # which what wraps a model of transformers has not
+    cfg = getattr(model, "cfg", None)  # SAELens's proxy has none
     config = getattr(getattr(model, "model", model), "config", None)
     return (getattr(config, "name_or_path", None) if cfg is None else cfg.model_name) or "unnamed model"
 
@@ -265,7 +281,7 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
 
     Args:
         saes: One at least.
-        same_model: Somebody has said which model they are of, whatever it is called in their metadata.
+        same_model: They are of one model, whatever it is called in their metadata.
 
     Raises:
         ConfigError: they read different hooks, have inputs of different widths, or are of different models.
@@ -278,13 +294,13 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
     weights = {repr(weights_of(sae)) for sae in saes}
     if len(weights) > 1:
         raise ConfigError(
-            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each by itself, and "
-            "combine the results with `abstopk report`."
+            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each by "
+            "itself, and combine the results with `abstopk report`."
         )
     if len(widths) > 1:
         raise ConfigError(
-            f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of different "
-            "models; give those of one model at a time."
+            f"the SAEs read activations of different widths ({', '.join(map(str, sorted(widths)))}), so they are of "
+            "different models; give those of one model at a time."
         )
     models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
     if len(models) > 1 and not same_model:
@@ -295,14 +311,14 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
 
 
 def weights_of(sae: SAE[Any]) -> dict[str, Any]:
-    """Which weights of its model an SAE was trained on, and what was done to them; their type aside."""
+    """Return which weights of its model an SAE was trained on, and their processing, without their type."""
     kwargs = recorded_options(sae)
     named = {key: kwargs[key] for key in sorted(WEIGHTS & kwargs.keys()) if kwargs[key] is not None}
     return {key: value for key, value in named.items() if key not in ("dtype", "torch_dtype")} | processing_of(sae)
 
 
 def _place(sae: SAE[Any]) -> str | int:
-    """The layer whose output an SAE reads, whatever that is called; what it reads where that is something else."""
+    """Return the layer whose output an SAE reads, or else the hook."""
     # of processed weights activations are no longer those of transformers
     layer = None if processing_of(sae) else residual_layer(str(sae.cfg.metadata.hook_name))
     return read_by(sae) if layer is None else layer

@@ -52,7 +52,6 @@ from sae_lens_abstopk.system.one_or_more import one_or_more
 from sae_lens_abstopk.system.progress import StageProgress, stages_bar
 from sae_lens_abstopk.system.provenance import code_digest, environment
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
-from sae_lens_abstopk.training.source.activation_cache import activation_facts
 
 RESULTS_FILENAME = "results.json"
 
@@ -221,7 +220,7 @@ class _Evaluation:
             self.out / "parts",
             {
                 # of every part, the text too: controls are centred, and steering is scaled, on plain text
-                "activations": activation_facts(subjects.cfg),
+                "activations": subjects.activation_facts(),
                 "part": subjects.part,
                 "seed": self.seed,
                 # in their order: settings come from the first

@@ -12,11 +12,10 @@ from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.evaluation.results.schema import StabilityRecord
+from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.yaml_files import read_yaml
+from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml
 from sae_lens_abstopk.training.checkpoints.same_run import HARMLESS
-from sae_lens_abstopk.training.config.presets import flat_keys
-from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 
 # latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384

@@ -20,7 +20,7 @@ from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite.probing_part import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
-from sae_lens_abstopk.model.generation import require_chat_template
+from sae_lens_abstopk.model.language_model import require_chat_template
 from sae_lens_abstopk.saes.heads import require_all_heads
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.progress import StageProgress
@@ -43,7 +43,7 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
         for name, sae in subjects.saes.items():
             try:
                 require_constant(sae)
-                steered_module(subjects.model, sae, hook_name=subjects.cfg.hook_name)
+                steered_module(subjects.model, sae, hook_name=subjects.model_spec.hook_name)
                 if len({weight.device for weight in subjects.model.parameters()}) > 1:
                     raise ConfigError("lm_eval steers a model on one device, and this one is on several.")
             except ConfigError as error:
@@ -87,7 +87,7 @@ def steer_on_task(
     assert part is not None  # checked before anything runs
     # random directions of its own, which are the same for every SAE
     seed_of_task = int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
-    shared = {"seed": seed, "autocast": subjects.cfg.autocast_lm, "token_filter": subjects.token_filter}
+    shared = {"seed": seed, "autocast": subjects.model_spec.autocast_lm, "token_filter": subjects.token_filter}
     found: dict[str, SteeringRecord] = {}
     unsteered = None
     batches = subjects.batches(SCALE_TOKENS)
@@ -98,7 +98,7 @@ def steer_on_task(
             batches,
             latents=probed.candidates[sae_name][: options.candidates],
             token_filter=subjects.token_filter,
-            autocast=subjects.cfg.autocast_lm,
+            autocast=subjects.model_spec.autocast_lm,
         )
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
         if not firing:  # a latent that the text never turns on has no scale to steer by

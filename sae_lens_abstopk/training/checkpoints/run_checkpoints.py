@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from sae_lens import TrainingSAE
 
+from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.system.ranks import any_rank, least, n_ranks, this_rank, together
@@ -36,8 +37,8 @@ from sae_lens_abstopk.training.checkpoints.training_state import (
 from sae_lens_abstopk.training.config.training_config import NEWEST, TrainingConfig
 from sae_lens_abstopk.training.distributed import command_prefix, note_on_ranks
 from sae_lens_abstopk.training.divergence import DivergedError
-from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME, checkpoint_root, sae_folder, write_config
-from sae_lens_abstopk.training.source.lm_source import StorePosition
+from sae_lens_abstopk.training.run_folder import checkpoint_root, sae_folder, write_config
+from sae_lens_abstopk.training.source.activation_source import SourcePosition
 from sae_lens_abstopk.training.source.stream_state import load_stream, ranks_of, save_stream
 
 
@@ -94,7 +95,7 @@ class RunCheckpoints:
         self._due = False
         self.n_bytes = checkpoint_bytes(cfg, {name: trainer.sae for name, trainer in state.trainers.items()})
 
-    def save_when_due(self, position: Callable[[], StorePosition]) -> None:
+    def save_when_due(self, position: Callable[[], SourcePosition]) -> None:
         """Save a checkpoint after every ``cfg.checkpoint_freq`` steps; one that falls on a loss that has leapt waits for it to come down."""
         frequency, step = self.cfg.checkpoint_freq, self.state.trainers["sae"].n_training_steps
         self._due |= frequency > 0 and step % frequency == 0
@@ -102,7 +103,7 @@ class RunCheckpoints:
             self.save(position())
             self._due = False
 
-    def save(self, position: StorePosition) -> Path:
+    def save(self, position: SourcePosition) -> Path:
         """
         Save a checkpoint between two steps, and delete those that are one too many.
 
@@ -142,7 +143,7 @@ class RunCheckpoints:
             keep_newest(folder, self.cfg.checkpoints_kept)
         return folder
 
-    def save_and_say(self, position: StorePosition, console: Console) -> None:
+    def save_and_say(self, position: SourcePosition, console: Console) -> None:
         """Save a checkpoint as the run stops, and say where it is."""
         step = self.state.trainers["sae"].n_training_steps
         if step == 0:
@@ -157,7 +158,7 @@ class RunCheckpoints:
             soft_wrap=True,
         )
 
-    def restore(self, folder: Path, console: Console) -> StorePosition:
+    def restore(self, folder: Path, console: Console) -> SourcePosition:
         """Bring the state and the metrics to where ``folder`` has them; returns where the text goes on."""
         load_state(folder, self.state)
         position = load_stream(folder, seed=self.cfg.seed)

@@ -1,4 +1,4 @@
-"""What every key of a training config means: read off the dataclasses, and written into the YAML files as comments."""
+"""The meaning of every key of a training config, from the docstrings, and the comments of the YAML files."""
 
 import re
 import sys
@@ -13,19 +13,20 @@ from rich.text import Text
 from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
 
 from sae_lens_abstopk.saes.own_code import import_architectures
-from sae_lens_abstopk.training.config import checks, tracking_config
-from sae_lens_abstopk.training.config.config_file import NOT_IN_FILES
+from sae_lens_abstopk.training.config import run_checks, tracking_config
+from sae_lens_abstopk.training.config.sae_section import NOT_IN_FILES
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
-# Keys that SAELens's docstrings leave out, and shorthands that exist in the files only.
+# keys that SAELens's docstrings leave out, and shorthands, which exist in files only
 EXTRA = {
     "layer": ("int", "none", "Layer that takes the place of {layer} in hook_name and activation_cache."),
     "training_steps": ("int", "none", "Optimiser steps, in place of training_tokens."),
     "companions": (
         "section",
         "{}",
-        "SAEs trained in the same pass over the same activations, by name; each gives the keys that differ from sae (those its architecture lacks are dropped).",
+        "SAEs trained in the same pass over the same activations, by name; each gives the keys that differ from sae "
+        "(those its architecture lacks are dropped).",
     ),
     "remove": ("list", "[]", "Keys of sae that are left at their defaults."),
     "sae": ("section", "required", "The SAE and its architecture."),
@@ -33,7 +34,8 @@ EXTRA = {
     "sae.architecture": (
         "str",
         "abstopk",
-        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that SAELens trains; a companion has that of sae by default.",
+        "abstopk, batch_abstopk, matryoshka_batch_abstopk, sparse_topk, sparse_batchtopk, or any architecture that "
+        "SAELens trains; a companion has that of sae by default.",
     ),
     "sae.k_fraction": ("float", "none", "k as a share of d_in, in place of k."),
     "sae.signed_expansion_factor": (
@@ -83,20 +85,20 @@ class KeyDoc:
 
     @property
     def comment(self) -> str:
-        """The comment behind the key in a YAML file."""
+        """The comment of the key in a YAML file."""
         default = "required" if self.default == "required" else f"default {self.default}"
         return f"# {self.type}, {default}. {self.meaning}"
 
 
 def key_docs() -> dict[str, KeyDoc]:
-    """Every key of a config file that has an effect, by dotted name, sorted."""
+    """Return every key of a config file that has an effect, by dotted name, sorted."""
     docs = {key: KeyDoc(key, *entry) for key, entry in EXTRA.items()}
     sae_classes = [config_class for _, config_class in SAE_TRAINING_CLASS_REGISTRY.values()]
     for prefix, classes in (("", [TrainingConfig]), ("sae.", sae_classes), ("logger.", [TrackingConfig])):
         for config_class in classes:
             for doc in _class_docs(config_class, prefix):
                 docs.setdefault(doc.name, doc)
-    without_effect = {*checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
+    without_effect = {*run_checks.WITHOUT_EFFECT, *(f"logger.{key}" for key in tracking_config.WITHOUT_EFFECT)}
     return {key: doc for key, doc in sorted(docs.items()) if key not in without_effect}
 
 
@@ -151,7 +153,7 @@ KEY_LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_][\w-]*):(?P<value>[^#]*?
 
 
 def annotate(text: str) -> str:
-    """A config file's text with the comment behind every key as :func:`key_docs` has it."""
+    """Return a config file's text with the comment of :func:`key_docs` behind every key."""
     docs = key_docs()
     path: list[str] = []
     lines = []
@@ -174,7 +176,7 @@ def _documented_name(path: list[str]) -> str:
 
 
 def keys_table() -> Table:
-    """All keys, for the terminal; their names stay whole, to be searched for."""
+    """Return a table of all keys for the terminal."""
     import_architectures()
     table = Table(Column("key", no_wrap=True), "type, default and meaning", box=None, pad_edge=False)
     for doc in key_docs().values():

@@ -1,4 +1,4 @@
-"""Presets for the terminal: a table of them, and the file behind one."""
+"""Show presets in the terminal: a table of them, or the file of one."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -14,7 +14,7 @@ from sae_lens_abstopk.training.config.presets import YAML, preset_names, read_ra
 
 
 def presets_table() -> Table:
-    """The presets and what they train."""
+    """Return a table of the presets and what they train."""
     architecture = Column("architecture", max_width=len("batch_abstopk"))  # leaves room for the model
     columns = ("preset", "model", "layer", architecture, "signed", "k")
     table = Table(*columns, caption=_how_to_combine(), caption_justify="left")
@@ -34,7 +34,7 @@ def presets_table() -> Table:
 
 
 def _signed(sae: Mapping[str, Any]) -> str:
-    """How many latents may fire on both sides."""
+    """Return the number of latents that may fire on both sides."""
     if (given := sae.get("signed_expansion_factor")) is None:
         return "all"
     times, parts = Fraction(given).limit_denominator(1000).as_integer_ratio()
@@ -46,8 +46,8 @@ def _how_to_combine() -> str:
 
 
 def preset_text(name: str) -> str:
-    """The file behind a preset, or what it comes to with a variant: a config file either way. That of a path is as it is."""
-    raw, _ = read_raw(name)  # refuses what does not exist
+    """Return the text of a config file: of a path, of a preset, or of a preset with a variant laid over it."""
+    raw, _ = read_raw(name)
     if Path(name).suffix in YAML:
         return Path(name).read_text(encoding="utf-8")
     model, _, variant = name.partition("/")

@@ -1,70 +1,73 @@
-"""Presets, their variants and ``key=value`` overrides: the mapping of a training config before it is checked."""
+"""Presets, variants and ``key=value`` overrides: the mapping of a training config before it is checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sae_lens_abstopk.model.run_record import with_dataset_beside
 from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, yaml_value
 
 YAML = (".yaml", ".yml")
 SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
-"""Multiples of ``d_in``, and what they stand for."""
-RIVALS = {target: shorthand for shorthand, target in SAE_SHORTHANDS.items()} | {"training_tokens": "training_steps"}
-"""What a shorthand stands for, and the shorthand: of the two the one that is given later holds."""
+"""Multiples of ``d_in``, and the keys that they stand for."""
+_STANDS_FOR = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
+CONFLICTS = _STANDS_FOR | {key: shorthand for shorthand, key in _STANDS_FOR.items()}
+"""Each shorthand and its key, both ways: of the two, the one that is given later holds."""
 
 
 def preset_names() -> list[str]:
-    """Presets that :func:`load_config` accepts by name; that of a model may be followed by ``/VARIANT``."""
+    """Return the presets that :func:`load_config` accepts by name."""
     return sorted(path.stem for path in data_folder("training_configs").glob("*.yaml"))
 
 
 def variant_names() -> list[str]:
-    """Variants that can follow the name of a model preset."""
+    """Return the variants that can follow the name of a preset."""
     return sorted(path.stem for path in (data_folder("training_configs") / "variants").glob("*.yaml"))
 
 
 def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
-    """The merged but unchecked mapping behind ``source``, and a name for it in errors."""
+    """
+    Read the mapping of a config file or preset, and a name for it in errors.
+
+    Raises:
+        ConfigError: there is no such file, preset or variant.
+    """
     path = Path(source)
     if path.suffix in YAML:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file. Presets: {', '.join(preset_names())}.")
-        return _beside(path.parent, read_yaml(path)), str(path)
+        return with_dataset_beside(path.parent, read_yaml(path)), str(path)
     if path.parent.suffix in YAML:
         raise ConfigError(
-            f"config {str(source)!r}: variants are of the presets of models; in a file of your own, change the keys that "
-            f"`abstopk configs {preset_names()[0]}/{path.name}` shows."
+            f"config {str(source)!r}: variants are for the presets of models; in a file of your own, change the keys "
+            f"that `abstopk configs {preset_names()[0]}/{path.name}` shows."
         )
     model, _, variant = str(source).partition("/")
-    if model not in preset_names():
-        raise ConfigError(
-            f"config {str(source)!r} is neither a .yaml file nor a preset{did_you_mean(model, preset_names())}; "
-            f"presets: {', '.join(preset_names())}."
-        )
+    for what, name, known in (("preset", model, preset_names()), ("variant", variant, variant_names())):
+        if name not in known and (name or what == "preset"):
+            raise ConfigError(
+                f"config {str(source)!r}: {name!r} is not a .yaml file or a {what}{did_you_mean(name, known)}; "
+                f"{what}s: {', '.join(known)}."
+            )
     folder = data_folder("training_configs")
     raw = read_yaml(folder / f"{model}.yaml")
     if variant and raw.get("companions"):
         raise ConfigError(
-            f"config {str(source)!r}: {model} trains companions, which take from sae what they do not give, so no variant can be laid "
-            "over it; set the keys of sae instead, or take the preset of a model."
+            f"config {str(source)!r}: {model} trains companions, so no variant can be laid over it; set the keys of sae "
+            "instead, or take the preset of a model."
         )
     if variant:
-        if variant not in variant_names():
-            raise ConfigError(
-                f"config {str(source)!r}: no variant {variant!r}{did_you_mean(variant, variant_names())}; "
-                f"variants: {', '.join(variant_names())}."
-            )
         merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
-    return _beside(folder, raw), str(source)
+    return with_dataset_beside(folder, raw), str(source)
 
 
 def named_config(config: Any, file: Path) -> str:
     """
-    What a sweep or comparison ``file`` names as ``config``: a preset, or a path, which is looked for beside the file first.
+    Return the ``config`` that a sweep or comparison ``file`` names: a preset, or a path, looked for beside the file first.
 
     Raises:
-        ConfigError: it is no name.
+        ConfigError: it is not a text.
     """
     if not isinstance(config, str):
         raise ConfigError(f"{file}: config={config!r} must be the name of a preset or the path of a .yaml file.")
@@ -74,86 +77,77 @@ def named_config(config: Any, file: Path) -> str:
 
 def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     """
-    Lay ``variant`` over ``raw``; a key of ``raw`` that excludes one of the variant's is dropped.
+    Lay ``variant`` over ``raw``; a key of ``raw`` that conflicts with one of the variant's is dropped.
 
-    The list ``remove`` of the variant takes keys of ``sae`` out that the new architecture does not have. A target ``k`` in its
-    ``target_l0`` is the k of ``raw``.
+    The list ``remove`` of the variant names keys of ``sae`` to drop. A target ``k`` in its ``target_l0`` is the k of ``raw``.
     """
-    k = raw.get("sae", {}).get("k")
-    removed = variant.get("remove") or []
+    sae = raw.get("sae", {})
+    k, removed = sae.get("k"), variant.get("remove") or []
     if not isinstance(removed, list) or not all(isinstance(key, str) for key in removed):
         raise ConfigError(f"remove={removed!r} must be a list of keys of sae.")
     for key in removed:
-        raw.get("sae", {}).pop(key, None)
+        sae.pop(key, None)
     for key, value in variant.items():
         if key == "remove":
             continue
-        _remove_rival(raw, key)
         if key == "target_l0":
             value = {name: k if target == "k" else target for name, target in value.items()}
         if isinstance(value, dict) and isinstance(raw.get(key), dict):
-            for changed in value:
-                _remove_rival(raw[key], changed)
-            raw[key] = {**raw[key], **value}
+            conflicting = {CONFLICTS.get(inner) for inner in value}
+            raw[key] = {name: each for name, each in raw[key].items() if name not in conflicting} | value
         else:
-            raw[key] = value
+            _set(raw, key, value)
 
 
-def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested sections by the keys that overrides name them with: ``sae.k``."""
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
+def apply_overrides(raw: dict[str, Any], changes: Iterable[str] | Mapping[str, Any]) -> None:
+    """
+    Set keys of ``raw``, dots for nesting; a key that conflicts with a changed one is dropped.
 
+    Args:
+        raw: Changed in place.
+        changes: Texts ``key=value``, whose values are YAML, or a mapping of keys to values; a mapping for ``sae`` or
+            ``logger`` changes these keys of the section only.
 
-def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set the key of a text ``key=value``; what excludes that key goes."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"override {override!r} must have the form key=value, e.g. sae.k=32.")
-    *sections, last = key.split(".")
-    at: Any = raw
-    for section in sections:
-        at = at.setdefault(section, {})
-        if not isinstance(at, dict):
-            raise ConfigError(f"override {override!r}: {section!r} is a value, not a section.")
-    at[last] = yaml_value(text)
-    _remove_rival(at, last)
-    if key == "hook_name" and "{layer}" not in text:
+    Raises:
+        ConfigError: a change is not understood, or two say the same.
+    """
+    values = _as_mapping(changes)
+    for key in values:
+        section, dot, last = key.rpartition(".")
+        if last in CONFLICTS and (other := f"{section}{dot}{CONFLICTS[last]}") in values:
+            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
+    hook = str(values.get("hook_name", "{layer}"))
+    if "layer" in values and "{layer}" not in hook:
+        raise ConfigError(f"the overrides give layer and hook_name={hook}, which has no {{layer}}; give one of them.")
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        at: Any = raw
+        for section in sections:
+            at = at.setdefault(section, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"override {key!r}: {section!r} is a value, not a section.")
+        _set(at, last, value)
+    if "{layer}" not in hook:
         raw.pop("layer", None)  # which was for the hook of the file
 
 
-def refuse_rivals(changes: Sequence[str]) -> None:
-    """
-    Refuse overrides that say the same twice, of which the later would win without a word.
-
-    Raises:
-        ConfigError: naming both.
-    """
-    values = {key: value for key, _, value in (change.partition("=") for change in changes)}
-    for key in values:
-        section, dot, last = key.rpartition(".")
-        if (other := f"{section}{dot}{rival(last)}") in values:
-            raise ConfigError(f"the overrides give both {key} and {other}, which stand for the same; give one of them.")
-    if "layer" in values and "{layer}" not in values.get("hook_name", "{layer}"):
-        raise ConfigError(
-            f"the overrides give layer and hook_name={values['hook_name']}, which has no {{layer}} in it; give one of them."
-        )
-
-
-def rival(key: str) -> str | None:
-    """What excludes ``key``: of a shorthand and what it stands for, the other one."""
-    return {**RIVALS, **{short: long for long, short in RIVALS.items()}}.get(key)
+def _as_mapping(changes: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if hasattr(changes, "items"):  # also wandb.config, which is not a Mapping
+        for key, value in changes.items():  # type: ignore[union-attr]
+            if key in ("sae", "logger") and isinstance(value, Mapping):
+                values |= {f"{key}.{inner}": each for inner, each in value.items()}
+            else:
+                values[key] = value
+        return values
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {change!r} must have the form key=value, e.g. sae.k=32.")
+        values[key] = yaml_value(text)
+    return values
 
 
-def _remove_rival(section: dict[str, Any], key: str) -> None:
-    section.pop(rival(key) or "", None)
-
-
-def _beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
-    """A relative ``dataset_path`` that exists beside the config file means that file."""
-    dataset = raw.get("dataset_path")
-    if isinstance(dataset, str) and dataset and (folder / dataset).exists():
-        raw["dataset_path"] = str((folder / dataset).resolve())
-    return raw
+def _set(section: dict[str, Any], key: str, value: Any) -> None:
+    section.pop(CONFLICTS.get(key, ""), None)
+    section[key] = value

@@ -1,8 +1,8 @@
-"""The section ``logger`` of a config: SAELens's with the places that this package adds, checked when it is made."""
+"""The section ``logger`` of a config: SAELens's, with MLflow and TensorBoard, checked when it is made."""
 
 import importlib.util
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,31 +10,21 @@ from sae_lens import LoggingConfig
 from typing_extensions import override
 
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.typed_values import require_types
+from sae_lens_abstopk.training.config.run_checks import require_default
 
 WITHOUT_EFFECT = {
     "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
     "log_activations_store_to_wandb": "checkpoints hold the position in the text and the mixing buffer (checkpoint_freq)",
     "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
 }
-"""Keys of SAELens's logger that its own loop reads and a run here does not, and what to set in their place."""
-
-
-def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
-    """
-    Refuse a value for a key that nothing here reads.
-
-    Raises:
-        ConfigError: it is not the default; with ``instead``, which says what to set in its place.
-    """
-    value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
-    if value != default:
-        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
+"""Keys of SAELens's logger that a run here does not read, and what to set instead."""
 
 
 @dataclass
 class TrackingConfig(LoggingConfig):
     """
-    SAELens's ``LoggingConfig`` with two places more.
+    SAELens's ``LoggingConfig`` with MLflow and TensorBoard.
 
     Args:
         log_to_wandb (bool): Log to Weights & Biases.
@@ -53,42 +43,41 @@ class TrackingConfig(LoggingConfig):
     log_to_tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        require_types(self, prefix="logger.")
         for key, instead in WITHOUT_EFFECT.items():
             require_default(self, key, instead, section="logger.")
         if self.wandb_log_frequency < 1:
             raise ConfigError(f"logger.wandb_log_frequency={self.wandb_log_frequency!r} must be at least 1.")
         uri = urlsplit(self.mlflow_tracking_uri or "")
-        # before the @ of a server may stand a token; the user of a database is no secret
+        # before the @ of a server may stand a token; the user of a database is not a secret
         if uri.password is not None or (uri.username is not None and uri.scheme in ("http", "https")):
             raise ConfigError(
-                "logger.mlflow_tracking_uri holds a user name, password or token (what stands before the @), which would be written "
-                "into the run folder and logged. Leave it out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-                "leave out the key and set MLFLOW_TRACKING_URI."
+                "logger.mlflow_tracking_uri holds a user name, password or token (before the @), which would be written "
+                "into the run folder and logged. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
             )
 
     @override
     def log(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: SAELens logs the final files while they are being written, :class:`.WandbLogger` when they are there."""
+        """Do nothing: SAELens logs the final files before they are whole; :class:`.WandbLogger` logs them after."""
 
     def require_packages(self) -> None:
         """
-        Refuse a place whose package is not installed, and a folder for MLflow where it takes none.
+        Refuse a tracker whose package is not installed, and a folder for an MLflow that takes none.
 
         Raises:
-            ConfigError: naming the key and what to do.
+            ConfigError: naming the key and the remedy.
         """
         for package in ("mlflow", "tensorboard"):
             if getattr(self, f"log_to_{package}") and importlib.util.find_spec(package) is None:
                 raise ConfigError(
-                    f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]', or set it to "
-                    "false."
+                    f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]'."
                 )
         uri = self.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         if self.log_to_mlflow and uri and _is_refused_folder(uri):
             key = "logger.mlflow_tracking_uri" if self.mlflow_tracking_uri else "MLFLOW_TRACKING_URI"
             raise ConfigError(
-                f"{key}={uri!r} is a folder, which the installed MLflow does not write to; give a server or a database such as "
-                "sqlite:///runs.db, or set the variable MLFLOW_ALLOW_FILE_STORE=true."
+                f"{key}={uri!r} is a folder, which the installed MLflow does not write to; give a server or a database "
+                "such as sqlite:///runs.db, or set the variable MLFLOW_ALLOW_FILE_STORE=true."
             )
 
 
@@ -97,6 +86,6 @@ def _is_refused_folder(uri: str) -> bool:
         return False
     from mlflow import environment_variables
 
-    # an MLflow that lacks it takes folders
+    # versions of MLflow without this variable take folders
     allowed = getattr(environment_variables, "MLFLOW_ALLOW_FILE_STORE", None)
     return allowed is not None and not allowed.get()

@@ -1,43 +1,35 @@
 """The training config: SAELens's runner config with the keys that this package adds, checked when it is made."""
 
-import math
 import os
-import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NoReturn, Self
 
 from sae_lens import LanguageModelSAERunnerConfig
 from sae_lens.saes.sae import TrainingSAEConfig
 from typing_extensions import override
 
-from sae_lens_abstopk.saes.signed_training import SignedTrainingSAEConfig
-from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
-from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.model.devices import resolve_device
+from sae_lens_abstopk.model.model_spec import ModelSpec
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.training.config.checks import (
-    check_ranges,
-    check_sae,
-    complete_widths,
-    resolve_device,
-)
-from sae_lens_abstopk.training.config.tracking_config import TrackingConfig, require_default
+from sae_lens_abstopk.system.typed_values import require_types
+from sae_lens_abstopk.text.text_spec import TextSpec
+from sae_lens_abstopk.training.config.run_checks import check_run
+from sae_lens_abstopk.training.config.sae_checks import check_saes, errors_in_section, section_of
+from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 
-RESERVED_NAMES = ("sae", "checkpoints", "tensorboard", "wandb")
-WINDOWS_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)\d", re.IGNORECASE)
-"""Names that no folder can have there, with any ending."""
 PATHS = (
     *("model_name", "dataset_path", "output_path", "checkpoint_path", "resume_from_checkpoint"),
     *("from_pretrained_path", "activation_cache", "cached_activations_path"),
 )
 """Keys whose values may be paths; a leading ~ in them is the home folder."""
 NEWEST = "newest"
-"""Value of ``resume_from_checkpoint`` that means the newest whole checkpoint of the run folder."""
+"""Value of ``resume_from_checkpoint`` for the newest whole checkpoint of the run folder."""
 
 
 @dataclass
 class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     """
-    SAELens's ``LanguageModelSAERunnerConfig`` with a few keys more; what is not listed here is documented there.
+    SAELens's ``LanguageModelSAERunnerConfig`` with a few more keys; keys that are not listed are documented there.
 
     Args:
         model_name (str): Hub id of the language model, or a local folder with its weights and tokenizer.
@@ -112,87 +104,55 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
 
     @override
     def __post_init__(self) -> None:
+        require_types(self)
         for key in PATHS:
-            if isinstance(path := getattr(self, key), str):
+            if (path := getattr(self, key)) is not None:
                 setattr(self, key, os.path.expanduser(path))
-        checkpoint_path = self.checkpoint_path
         self.device = resolve_device("device", self.device)
         if self.llm_device is not None:
             self.llm_device = resolve_device("llm_device", self.llm_device)
         if self.act_store_device not in (None, "with_model"):
             self.act_store_device = resolve_device("act_store_device", self.act_store_device)
-        if type(self.logger) is not TrackingConfig:  # a subclass would not outlive the copies that are made of it
-            raise ConfigError(
-                f"logger={type(self.logger).__name__}(...) must be a TrackingConfig itself, from sae_lens_abstopk.training.config.tracking_config; "
-                "it takes the same arguments, and log_to_wandb is False by default."
-            )
-        for name, sae in self.all_saes.items():
-            where = section_of(name)
-            if not isinstance(sae, TrainingSAEConfig):
-                raise ConfigError(
-                    f"{where}={sae!r} must be the training config of an SAE, such as AbsTopKTrainingSAEConfig(...); load_config() "
-                    "makes one of plain keys."
-                )
-        check_ranges(self)
-        folders: dict[str, str] = {}  # some file systems do not tell upper from lower case
-        for name in self.companions:
-            require_sae_name(name, where="companions")
-            if (other := folders.setdefault(name.casefold(), name)) != name:
-                raise ConfigError(
-                    f"companions: {other!r} and {name!r} differ only in case, and would share a folder on some systems; rename one."
-                )
-        for name, sae in self.all_saes.items():
-            where = section_of(name)
-            check_sae(sae, where=where)
-            complete_widths(sae, where=where)
-            if sae.reshape_activations == "hook_z" and not self.hook_name.endswith("_z"):
-                raise ConfigError(
-                    f"{where}.reshape_activations='hook_z' is for a hook whose name ends in _z, and no SAE of hook_name="
-                    f"{self.hook_name!r} could be loaded with it; leave it out."
-                )
-            if sae.d_in != self.sae.d_in:
-                raise ConfigError(
-                    f"companions.{name}.d_in={sae.d_in} differs from sae.d_in={self.sae.d_in}; all read one activation."
-                )
-        sparse = [sae for sae in self.all_saes.values() if isinstance(sae, SparseTrainingSAEConfig)]
-        if len(sparse) == len(self.all_saes) and all(sae.sparse_backend == "sparse" for sae in sparse):
-            require_default(
-                self, "autocast", "SAEs on the sparse kernels train in float32 (autocast_lm is for the language model)"
-            )
-        if all(isinstance(sae, SignedTrainingSAEConfig) for sae in self.all_saes.values()):
-            require_default(self, "b_dec_init_method", "sae.b_dec_init_method is what a signed SAE is centred by")
-        for key in ("target_l0", "lr_multiples"):
-            for name in getattr(self, key).keys() - self.all_saes:
-                raise ConfigError(f"{key} names {name!r}, which is not trained; SAEs: {', '.join(self.all_saes)}.")
-        for name, multiple in self.lr_multiples.items():
-            if not 0 < multiple < math.inf:
-                raise ConfigError(f"lr_multiples.{name}={multiple!r} must be above 0 and finite.")
-        for name, target in self.target_l0.items():
-            sae = self.all_saes[name]
-            if sparsity_coefficient(sae) is None:
-                raise ConfigError(
-                    f"target_l0.{name}: {sae.architecture()} has no sparsity coefficient to steer; its L0 is k."
-                )
-            if getattr(sae, "jumprelu_sparsity_loss_mode", None) == "quadratic":
-                raise ConfigError(
-                    f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own ({section_of(name)}.target_l0="
-                    f"{getattr(sae, 'target_l0', None)}), and the two would work against each other; leave one of them out."
-                )
-            if not 0 < target <= sae.d_sae:
-                raise ConfigError(f"target_l0.{name}={target!r} must be above 0 and at most d_sae={sae.d_sae}.")
-        run_name = self.logger.run_name
+        # SAELens appends a random id to the path, and names the run by its size: here each run has a folder of its own
+        checkpoint_path, run_name = self.checkpoint_path, self.logger.run_name
+        self.checkpoint_path = None
+        check_run(self, self.text_spec)
+        check_saes(self)
         super().__post_init__()
-        # SAELens appends a random id to the path and calls the run by its size, which a folder of its own makes superfluous
         self.checkpoint_path, self.logger.run_name = checkpoint_path, run_name
+        _ = self.model_spec  # which checks its keys
 
     @property
     def all_saes(self) -> dict[str, TrainingSAEConfig]:
         """The SAE configs that are trained in one pass: ``sae`` first, then the companions by name."""
         return {"sae": self.sae, **self.companions}
 
+    @property
+    def model_spec(self) -> ModelSpec:
+        """The language model and the hook."""
+        return ModelSpec.of_keys(vars(self), device=self.llm_device or self.device)
+
+    @property
+    def text_spec(self) -> TextSpec:
+        """The text and its filters."""
+        return TextSpec.of_keys(vars(self))
+
+    def checked_again(self) -> Self:
+        """
+        Return a copy that is checked, for values may have been set since the config was made.
+
+        Raises:
+            ConfigError: as making the config does.
+        """
+        saes: dict[str, Any] = {}
+        for name, sae in self.all_saes.items():
+            with errors_in_section(section_of(name)):
+                saes[name] = _copy_of_sae(sae)
+        return replace(self, sae=saes.pop("sae"), companions=saes, logger=replace(self.logger))
+
     @override
     def to_dict(self) -> dict[str, Any]:
-        # the companions hold metadata objects, which asdict would leave as they are and JSON cannot write
+        # asdict leaves the metadata of companions as objects, which JSON cannot write
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("companions", "sae", "logger")}
         return {
             **plain,
@@ -204,13 +164,12 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     @override
     @classmethod
     def from_dict(cls, cfg_dict: dict[str, Any]) -> Self:
-        """The config of what :meth:`to_dict` gives, also after a round trip through JSON."""
+        """Make a config of the result of :meth:`to_dict`, also after a round trip through JSON."""
+        companions = cfg_dict.get("companions", {})
         sections = {
             "seqpos_slice": tuple(cfg_dict["seqpos_slice"]),
             "sae": TrainingSAEConfig.from_dict(cfg_dict["sae"]),
-            "companions": {
-                name: TrainingSAEConfig.from_dict(sae) for name, sae in cfg_dict.get("companions", {}).items()
-            },
+            "companions": {name: TrainingSAEConfig.from_dict(sae) for name, sae in companions.items()},
             "logger": TrackingConfig(**cfg_dict["logger"]),
         }
         return cls(**cfg_dict | sections)
@@ -218,34 +177,20 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
     @override
     def get_training_sae_cfg_dict(self) -> NoReturn:
         """
-        Refuse SAELens's own runner, which asks for this and would pass over the keys that are added here.
+        Refuse SAELens's own runner, which asks for this and does not read the keys that are added here.
 
         Raises:
             ConfigError: always.
         """
         raise ConfigError(
-            "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, "
-            "checkpoint_freq and others); use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
+            "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, ...); "
+            "use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
         )
 
 
-def section_of(name: str) -> str:
-    """Where a config has the keys of the SAE ``name``."""
-    return "sae" if name == "sae" else f"companions.{name}"
-
-
-def require_sae_name(name: str, *, where: str) -> None:
-    """
-    Refuse what cannot be the name of an SAE beside others of a run.
-
-    Raises:
-        ConfigError: no folder in the run can have it.
-    """
-    if not isinstance(name, str):
-        raise ConfigError(f"{where}: the name {name!r} is no text; put it in quotes.")
-    folder = re.fullmatch(r"[A-Za-z0-9]([\w.-]*[\w-])?", name) and not WINDOWS_DEVICES.fullmatch(name.partition(".")[0])
-    if not folder or name.casefold() in RESERVED_NAMES:
-        raise ConfigError(
-            f"{where}: the name {name!r} cannot be that of a folder in the run; use letters, digits, '.', '-' and "
-            f"'_', a letter or digit first, no '.' at the end, and none of {', '.join(RESERVED_NAMES)}, or a device of Windows."
-        )
+def _copy_of_sae(sae: TrainingSAEConfig) -> TrainingSAEConfig:
+    if not isinstance(sae, TrainingSAEConfig):
+        return sae  # check_saes names it
+    copied = replace(sae)
+    copied.metadata = sae.metadata
+    return copied

@@ -1,4 +1,4 @@
-"""Activations of one hook on disk, filled by the first run that needs them and read by those after it."""
+"""Activations of one hook on disk: filled by the first run that needs them, read by later ones."""
 
 import json
 import warnings
@@ -13,12 +13,12 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sae_lens_abstopk.model.model_shape import model_files
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.files import (
     file_sha256,
     inside,
     lack_of_space,
-    sampled_digest,
     sync,
     why_not_written,
     write_whole,
@@ -31,43 +31,20 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 MANIFEST = "activations.json"
 # a shard is written once it has as many; it is read, and its hash computed, whole
 SHARD_BYTES = 64 * 2**20
-# what decides which activations come in which order
 DEFINING_KEYS = (
-    "model_name",
-    "model_class_name",
-    "model_from_pretrained_kwargs",
-    "hook_name",
-    "hook_head_index",
-    "dataset_path",
-    "dataset_name",
-    "split",
-    "column_name",
-    "shuffle",
-    "streaming",
-    "held_out_every",
-    "context_size",
-    "prepend_bos",
-    "sequence_separator_token",
-    "disable_concat_sequences",
-    "use_chat_formatting",
-    "seqpos_slice",
-    "exclude_special_tokens",
-    "store_batch_size_prompts",
-    "max_norm_multiple",
-    "autocast_lm",
-    "model_kwargs",
-    "cached_activations_path",
-    "is_dataset_tokenized",
-    "use_cached_activations",
-    "dtype",
+    *("model_name", "model_class_name", "model_from_pretrained_kwargs", "hook_name", "hook_head_index"),
+    *("dataset_path", "dataset_name", "split", "column_name", "shuffle", "streaming", "held_out_every"),
+    *("context_size", "prepend_bos", "sequence_separator_token", "disable_concat_sequences", "use_chat_formatting"),
+    *("seqpos_slice", "exclude_special_tokens", "store_batch_size_prompts", "max_norm_multiple", "autocast_lm"),
+    *("model_kwargs", "cached_activations_path", "is_dataset_tokenized", "use_cached_activations", "dtype"),
 )
-# keys of the manifest beside those of the config: name, size and digest of local files, which may change between two runs
+"""Keys of a config that decide which activations come in which order."""
+# keys of the manifest: name, size and digest of local files, which may change between two runs
 TEXT_FILES, MODEL_FILES = "text files", "model files"
-WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
 class CacheNotWrittenError(TrainingStopped):
-    """A shard could not be written; those before it are as they were."""
+    """A shard could not be written; earlier ones are intact."""
 
 
 class Shard(BaseModel):
@@ -80,13 +57,13 @@ class Shard(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a cache holds, as ``activations.json`` has it."""
+    """The content of a cache, in ``activations.json``."""
 
     defined_by: dict[str, Any]
     max_norm: float | None
-    """Above which tokens are left out."""
+    """Tokens of larger norm are left out."""
     skipped_batches: NonNegativeInt
-    """LM batches that were read to find it."""
+    """LM batches that were read to find ``max_norm``."""
     shards: list[Shard]
 
 
@@ -94,16 +71,16 @@ class ActivationCache:
     """
     Blocks of activations, one an LM batch, in bfloat16 safetensors shards.
 
-    A shard is written under another name, synced, renamed and only then entered in the manifest, so that an interrupted run
-    leaves whole shards, from which the next one goes on. Rows are rounded to bfloat16 for the run that computes them too: a
-    run sees the same activations whether the cache was empty or full.
+    A shard is written under another name, synced, renamed and then entered in the manifest, so that an interrupted run
+    leaves whole shards. Rows are rounded to bfloat16 for the run that computes them too: a run sees the same
+    activations whether the cache was empty or full.
 
     Args:
         folder: Made if missing.
-        defined_by: What the activations depend on; a folder that was filled otherwise is refused.
+        defined_by: The settings and files that decide the activations.
 
     Raises:
-        ConfigError: the folder holds other activations, or another process is filling it.
+        ConfigError: the folder holds other activations, or is not a cache.
     """
 
     def __init__(self, folder: Path, defined_by: dict[str, Any]) -> None:
@@ -111,7 +88,6 @@ class ActivationCache:
         # read in one thread and closed in another, where batches are made ahead
         self._lock = FileLock(folder / LOCK, thread_local=False)
         self._pending: list[torch.Tensor] = []
-        """Blocks of the shard that is not whole yet."""
         self.manifest = Manifest(defined_by=defined_by, max_norm=None, skipped_batches=0, shards=[])
         path = folder / MANIFEST
         if path.is_file():
@@ -124,44 +100,43 @@ class ActivationCache:
                 )
                 raise ConfigError(
                     f"activation_cache={str(folder)!r} holds other activations: {differences}. Name another folder, or "
-                    "delete that one."
+                    "delete it."
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
-                f"activation_cache={str(folder)!r} exists but is not an activation cache (no {MANIFEST}); name a new or empty folder."
+                f"activation_cache={str(folder)!r} is not an activation cache (no {MANIFEST}); name a new or empty folder."
             )
 
     @classmethod
     def of_run(cls, cfg: TrainingConfig) -> "ActivationCache":
-        """The cache that ``cfg.activation_cache`` names."""
+        """Open the cache that ``cfg.activation_cache`` names."""
         assert cfg.activation_cache is not None
         return cls(Path(cfg.activation_cache), activation_facts(cfg))
 
     @property
     def n_rows(self) -> int:
-        """Rows that are stored, and those that will be when reading stops."""
+        """Rows that are stored, or will be when reading stops."""
         return sum(sum(shard.rows) for shard in self.manifest.shards) + sum(len(block) for block in self._pending)
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing has been decided about its content yet."""
+        """Whether it has no manifest yet."""
         return not (self.folder / MANIFEST).is_file()
 
     def require_room(self, cfg: TrainingConfig) -> None:
         """
-        Refuse a run whose activations do not fit on the disk, beside those that are there already.
+        Refuse a run whose activations do not fit on the disk.
 
         Raises:
             ConfigError: with what is needed and what is free.
         """
-        positions = len(range(cfg.context_size)[slice(*cfg.seqpos_slice)])
-        rows = _rows_served(cfg) + cfg.n_batches_in_buffer * positions - self.n_rows
+        rows = _rows_served(cfg) + cfg.n_batches_in_buffer * cfg.text_spec.kept_positions - self.n_rows
         lack = lack_of_space(self.folder, rows * cfg.sae.d_in * torch.bfloat16.itemsize, "activation_cache")
         if rows > 0 and lack is not None:
             raise ConfigError(f"{lack}; free some, name a folder on another disk, or leave activation_cache out.")
 
     def lacks_rows(self, cfg: TrainingConfig) -> bool:
-        """Whether there are fewer rows than a run trains on, so that it would fill the cache further."""
+        """Return whether there are fewer rows than a run trains on."""
         return self.n_rows < _rows_served(cfg)
 
     def begin(self, *, max_norm: float | None, skipped_batches: int) -> None:
@@ -179,30 +154,29 @@ class ActivationCache:
 
     def blocks(self, compute_from: Callable[[int], Iterator[torch.Tensor]], start: int = 0) -> Iterator[torch.Tensor]:
         """
-        Blocks [n, d_in], bfloat16, on the CPU: those on disk, then new ones, which are stored as they come.
+        Yield blocks [n, d_in], bfloat16, on the CPU: those on disk, then new ones, which are stored as they come.
 
         Args:
-            compute_from: Gives the blocks from a number of LM batches on.
-            start: Blocks to pass over.
+            compute_from: Returns the blocks after a number of LM batches.
+            start: Blocks to skip.
 
         Raises:
-            ConfigError: a shard is missing, or not what was written; or another process is filling the cache.
+            ConfigError: a shard is missing or damaged, or another process is filling the cache.
         """
         n_read = yield from self._stored(0, start)
         with self._filling():
-            yield from self._stored(n_read, start)  # what another process has added
+            yield from self._stored(n_read, start)  # another process may have added some
             n_seen = sum(len(shard.rows) for shard in self.manifest.shards)
             yield from self._computed(compute_from(n_seen), start - n_seen)
 
     @contextmanager
     def _filling(self) -> Iterator[None]:
-        """Keep other processes from filling the cache, and see what they have done."""
+        """Keep other processes from filling the cache, and read the manifest again."""
         try:
             acquire(self._lock)
         except Timeout:
             raise ConfigError(
-                f"activation_cache={str(self.folder)!r} is being filled by another process; wait for it, or name "
-                "another folder."
+                f"activation_cache={str(self.folder)!r} is being filled by another process; wait, or name another folder."
             ) from None
         try:
             if not self.is_new:
@@ -212,7 +186,7 @@ class ActivationCache:
             self._lock.release()
 
     def _stored(self, n_read: int, start: int) -> Generator[torch.Tensor, None, int]:
-        """The blocks of the shards after the first ``n_read``; returns how many shards there are."""
+        """Yield the blocks of the shards after the first ``n_read``; return the number of shards."""
         n_seen = sum(len(shard.rows) for shard in self.manifest.shards[:n_read])
         while n_read < len(self.manifest.shards):
             n_blocks, skip = len(self.manifest.shards[n_read].rows), max(0, start - n_seen)
@@ -261,11 +235,11 @@ class ActivationCache:
         try:
             if file_sha256(path) == shard.sha256:
                 return load_file(path)["activations"].split(shard.rows)
-            problem = "is not what was written (its SHA-256 differs)"
+            problem = "is damaged (its SHA-256 differs)"
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also rows that do not add up
             problem = f"cannot be read ({error})"
         raise ConfigError(
-            f"activation_cache: {path} {problem}; delete {self.folder}, and the next run fills it anew, or name another folder."
+            f"activation_cache: {path} {problem}; delete {self.folder}, which the next run fills again, or name another."
         )
 
     def _write_manifest(self) -> None:
@@ -273,7 +247,7 @@ class ActivationCache:
 
 
 def _rows_served(cfg: TrainingConfig) -> int:
-    """Rows that a run trains on, or estimates a scale from."""
+    """Return the number of rows that a run trains on or estimates a scale from."""
     batches = cfg.total_training_steps
     if any(sae.normalize_activations in ESTIMATED for sae in cfg.all_saes.values()):
         batches += cfg.n_batches_for_norm_estimate
@@ -281,7 +255,7 @@ def _rows_served(cfg: TrainingConfig) -> int:
 
 
 def activation_facts(cfg: TrainingConfig) -> dict[str, Any]:
-    """What the activations of ``cfg`` and their order depend on, files of model and text included, as JSON has it."""
+    """Return what decides the activations of ``cfg`` and their order, with files of model and text, as JSON values."""
     values = {key: getattr(cfg, key) for key in DEFINING_KEYS}
     values["seed"] = cfg.seed if cfg.shuffle else None  # the seed only orders the text
     values[TEXT_FILES] = text_files(cfg.dataset_path)
@@ -295,17 +269,10 @@ def _is_same(key: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bo
     return key in theirs and theirs[key] == ours[key]
 
 
-def model_files(model_name: str) -> list[tuple[str, int, str]]:
-    """Name, size and a digest of each file of weights of a model in a local folder; none of one on the Hub."""
-    folder = Path(model_name)
-    weights = [path for path in sorted(folder.glob("*")) if path.suffix in WEIGHTS] if model_name else []
-    return [(path.name, path.stat().st_size, sampled_digest(path)) for path in weights]
-
-
 def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         problem = f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}"
-    raise ConfigError(f"{path} is no manifest of an activation cache ({problem}); delete the folder.")
+    raise ConfigError(f"{path} is not a manifest of an activation cache ({problem}); delete the folder.")

@@ -1,4 +1,4 @@
-"""The batches of a run: read ahead where asked, stopped between two, and with a position to go on from."""
+"""The batches of a run: optionally read ahead, interruptible between two, with a position to resume from."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ from typing_extensions import override
 
 from sae_lens_abstopk.system.ranks import any_rank
 from sae_lens_abstopk.training.interruption import Interrupted
-from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore, StorePosition
+from sae_lens_abstopk.training.source.activation_source import ActivationSource, SourcePosition
 
 
 class NoBatchError(Exception):
-    """The next batch could not be had, for the reason ``error``. The state of the run is that between two steps."""
+    """There is no next batch because of ``error``; the run is between two steps."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
@@ -24,28 +24,28 @@ class NoBatchError(Exception):
 
 class BatchStream(Iterator[torch.Tensor]):
     """
-    Batches [train_batch_size_tokens, d_in] of a store.
+    Batches [n, d_in] of a source that nobody else reads.
 
     Args:
-        store: Read by nobody else.
+        source: Where they come from.
         prefetch: Batches that a thread makes ahead of their use; 0 for none.
         before_each: Called before a batch is taken; may raise, which leaves the position as it was.
 
-    Where one of several ranks is stopped, or has no batch, all of them stop before the same one.
+    If one of several ranks is stopped, or has no batch, all of them stop before the same one.
     """
 
     def __init__(
-        self, store: FilteredActivationsStore, *, prefetch: int = 0, before_each: Callable[[], None] = lambda: None
+        self, source: ActivationSource, *, prefetch: int = 0, before_each: Callable[[], None] = lambda: None
     ) -> None:
-        self._store = store
+        self._origin = source
         self._before_each = before_each
         self._ready: deque[torch.Tensor] = deque()
-        """Taken from the store and not used yet, in the order of their use."""
-        source = self._noted()
-        self._source = PrefetchingIterator(source, prefetch) if prefetch else source
+        """Taken from the source and not used yet."""
+        noted = self._noted()
+        self._source = PrefetchingIterator(noted, prefetch) if prefetch else noted
 
     def _noted(self) -> Iterator[torch.Tensor]:
-        for batch in self._store:
+        for batch in self._origin.batches():
             self._ready.append(batch)
             yield batch
 
@@ -68,13 +68,13 @@ class BatchStream(Iterator[torch.Tensor]):
         return batch
 
     def paused(self) -> AbstractContextManager[None]:
-        """In here no thread reads the store or runs the model."""
+        """Let no thread read the source while this is open."""
         return self._source.paused() if isinstance(self._source, PrefetchingIterator) else nullcontext()
 
-    def position(self) -> StorePosition:
-        """Where the next batch is."""
+    def position(self) -> SourcePosition:
+        """Return the position of the next batch."""
         with self.paused():
-            position = self._store.position()
+            position = self._origin.position()
             if self._ready:
                 waiting_batches = [*self._ready, *([position.served] if len(position.served) else [])]
                 # batches are served in float32, rows are held as the model or a cache gave them
@@ -85,4 +85,4 @@ class BatchStream(Iterator[torch.Tensor]):
         """Stop reading."""
         if isinstance(self._source, PrefetchingIterator):
             self._source.close()
-        self._store.close()
+        self._origin.close()

@@ -1,18 +1,18 @@
-"""What a run says of massive activations that it trains on."""
+"""Warn about massive activations among those that a run trains on."""
 
 import torch
 
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
-# multiples of the median norm that an ordinary token does not have
+# multiple of the median norm that an ordinary token does not reach
 MASSIVE = 20
 
 
-def told_of_massive_norms(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
+def massive_norms_warning(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
     """
-    A sentence on massive activations among ``x`` [n, d_in], the first that a run trains on.
+    Return a warning about massive activations among ``x`` [n, d_in], the first batch of a run.
 
-    None where there are none, or the config leaves out all that a preset would.
+    None if there are none, or the config leaves out all that a preset would.
     """
     remedies = {
         "max_norm_multiple=10": cfg.max_norm_multiple is None or cfg.max_norm_multiple > MASSIVE,
@@ -24,7 +24,7 @@ def told_of_massive_norms(x: torch.Tensor, cfg: TrainingConfig) -> str | None:
     if not massive or not any(remedies.values()):
         return None
     return (
-        f"{massive:,} of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the median. Such "
-        "tokens dominate the loss and FVU, and win most of the latents of a batch; leave them out as the presets do: "
-        + " ".join(remedy for remedy, helps in remedies.items() if helps)
+        f"{massive:,} of the first {len(x):,} activations are massive: their norm is more than {MASSIVE} times the "
+        "median. Such tokens dominate the loss and FVU, and win most latents of a batch; leave them out as the presets "
+        "do: " + " ".join(remedy for remedy, helps in remedies.items() if helps)
     )

@@ -1,4 +1,4 @@
-"""A shuffling buffer of fixed memory: the batches of SAELens's mixing buffer, without copying what stays."""
+"""A shuffling buffer of fixed memory, with the batches of SAELens's mixing buffer."""
 
 from collections.abc import Iterator
 
@@ -12,9 +12,9 @@ class MixingBuffer(Iterator[torch.Tensor]):
     """
     Batches [batch_size, d_in] drawn from a buffer that new activations fill up as batches leave it.
 
-    Yields what SAELens's ``mixing_buffer`` yields at the same random state. That one joins and permutes its storage
-    whole each time; here a row is written once, where a row that was served lay, and read once: only row numbers are
-    permuted. At most ``buffer_size`` and the largest block of activations are held.
+    Yields the batches of SAELens's ``mixing_buffer`` at the same random state. That one joins and permutes its whole
+    storage each time; here a row is written once, in the place of a row that was served, and read once: only row
+    numbers are permuted. At most ``buffer_size`` rows and the largest block of activations are held.
 
     Args:
         activations: Blocks [n, d_in], with any n.
@@ -62,13 +62,13 @@ class MixingBuffer(Iterator[torch.Tensor]):
         return self._rows[part]
 
     def rows(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows [n, d_in] that are to be served next, in their order, and those that wait to be mixed with others."""
+        """Return the rows [n, d_in] that come next, in their order, and those that wait to be mixed with others."""
         if self._rows is None:
             return torch.empty(0, 0), torch.empty(0, 0)
         return self._rows[self._served], self._rows[self._order]
 
     def refill(self, served: torch.Tensor, waiting: torch.Tensor) -> None:
-        """Put what :meth:`rows` gave into a new buffer."""
+        """Fill a new buffer with the result of :meth:`rows`."""
         order = torch.arange(len(served) + len(waiting), device=served.device)
         if len(order):
             self._rows = torch.cat([rows for rows in (served, waiting) if len(rows)])

@@ -1,4 +1,4 @@
-"""Where each rank's text, mixing buffer and random states are, as one file of a checkpoint a rank."""
+"""The position of each rank's source, and its random states, as one file of a checkpoint."""
 
 import json
 import random
@@ -11,12 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sae_lens_abstopk.system.ranks import n_ranks, this_rank
-from sae_lens_abstopk.training.source.lm_source import StorePosition
+from sae_lens_abstopk.training.source.activation_source import SourcePosition
 
 STREAMS = "stream*.safetensors"
 
 
-def save_stream(folder: Path, position: StorePosition) -> None:
+def save_stream(folder: Path, position: SourcePosition) -> None:
     """Write this rank's position and random states into a checkpoint."""
     tensors = {
         "served": position.served,
@@ -38,23 +38,23 @@ def save_stream(folder: Path, position: StorePosition) -> None:
 
 
 def ranks_of(folder: Path) -> int:
-    """How many ranks wrote a checkpoint."""
+    """Return how many ranks wrote a checkpoint."""
     return len(list(folder.glob(STREAMS)))
 
 
-def load_stream(folder: Path, *, seed: int) -> StorePosition:
+def load_stream(folder: Path, *, seed: int) -> SourcePosition:
     """
-    Take up this rank's random states; returns where its text goes on.
+    Restore this rank's random states, and return the position of its source.
 
-    A checkpoint of another number of ranks has no position that is this rank's: it passes over its share of the batches
-    that were read, and its mixing buffer starts empty.
+    In a checkpoint of another number of ranks no position is this rank's: it skips its share of the batches that were
+    read, and its mixing buffer starts empty.
     """
     if ranks_of(folder) != n_ranks():
         plains = [_plain(path) for path in folder.glob(STREAMS)]
         generator = torch.Generator().manual_seed(seed + this_rank())
         n_blocks = sum(plain["n_blocks"] for plain in plains) // n_ranks()
         nothing = torch.empty(0, 0)
-        return StorePosition(n_blocks, plains[0]["max_norm"], nothing, nothing, generator.get_state())
+        return SourcePosition(n_blocks, plains[0]["max_norm"], nothing, nothing, generator.get_state())
     path = folder / _filename(this_rank())
     plain = _plain(path)
     with safe_open(path, framework="pt") as file:
@@ -66,7 +66,7 @@ def load_stream(folder: Path, *, seed: int) -> StorePosition:
     for i in range(torch.cuda.device_count()):
         if f"cuda_random_{i}" in tensors:
             torch.cuda.set_rng_state(tensors[f"cuda_random_{i}"], i)
-    return StorePosition(
+    return SourcePosition(
         plain["n_blocks"], plain["max_norm"], tensors["served"], tensors["waiting"], tensors["generator"]
     )
 

@@ -14,9 +14,11 @@ from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file, yaml_text
-from sae_lens_abstopk.training.config.config_file import build_sae_config, load_config, sae_config_class
+from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.presets import named_config
-from sae_lens_abstopk.training.config.training_config import TrainingConfig, require_sae_name
+from sae_lens_abstopk.training.config.sae_checks import require_sae_name
+from sae_lens_abstopk.training.config.sae_section import build_sae_config, sae_config_class
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.run_folder import sae_folder, under_checkpoint_path
 from sae_lens_abstopk.training.sweeps.many_runs import train_unfinished

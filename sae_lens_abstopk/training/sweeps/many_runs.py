@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from sae_lens_abstopk.model.language_model import check_hook, require_tokenizer
+from sae_lens_abstopk.model.check_hook import check_hook
+from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
@@ -113,9 +114,9 @@ def _require_models(configs: Iterable[TrainingConfig]) -> None:
         read |= unread
         try:
             if hook in unread:
-                check_hook(cfg)
+                check_hook(cfg.model_spec, d_in=cfg.sae.d_in, context_size=cfg.context_size)
             if text in unread:
-                require_tokenizer(cfg)
+                require_tokenizer(cfg.model_spec, cfg.text_spec)
         except ConfigError as error:
             problems.append(str(error))
     if problems:

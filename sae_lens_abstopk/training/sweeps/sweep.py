@@ -15,7 +15,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file, yaml_text
 from sae_lens_abstopk.training.checkpoints.resume import is_finished
 from sae_lens_abstopk.training.config.config_file import load_config
-from sae_lens_abstopk.training.config.presets import named_config, rival
+from sae_lens_abstopk.training.config.presets import CONFLICTS, named_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.run_folder import under_checkpoint_path
@@ -114,7 +114,7 @@ def _refuse_overridden(grid: Mapping[str, Sequence[Any]], overrides: Sequence[st
         if inside := [name for name in grid if name.startswith(f"{whole}.")]:
             raise ConfigError(f"{override!r} would replace {inside[0]}, which the grid of {path} has; change the file.")
         section, dot, key = whole.rpartition(".")
-        for name in (key, rival(key)):
+        for name in (key, CONFLICTS.get(key)):
             if name is not None and (in_grid := f"{section}{dot}{name}") in grid:
                 raise ConfigError(
                     f"{override!r} would replace {in_grid}, which the grid of {path} has at {', '.join(map(str, grid[in_grid]))}; "

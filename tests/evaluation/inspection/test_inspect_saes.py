@@ -25,6 +25,7 @@ from sae_lens import (
 )
 from sae_lens.load_model import HookedProxyLM
 from sae_lens.saes.sae import SAEMetadata
+from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -36,18 +37,17 @@ from sae_lens_abstopk.evaluation.results.examples import code_text
 from sae_lens_abstopk.evaluation.results.records import weights_sha256
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
-from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes, open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import ReconstructionOptions, Suite
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from tests.evaluation.results_document import results_document
 from tests.evaluation.steerable import signed_sae
 from tests.saes.test_signed_saes import with_random_weights
+from tests.specs import documents_of
 
 
 def test_two_saes_are_measured_on_the_same_held_out_text(folders: list[Path]) -> None:
@@ -123,7 +123,7 @@ def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path]
         path.write_text(yaml.safe_dump(run | own))
         cfg = evaluation_config(folders[0], load_sae(folders[0]), text=str(text))
         assert getattr(cfg, key) == expected, (own, text)
-        assert next(iter(load_text(cfg, "all")))
+        assert next(iter(documents_of(cfg, "all")))
 
 
 def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[Path], tmp_path: Path) -> None:

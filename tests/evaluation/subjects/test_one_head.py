@@ -15,9 +15,9 @@ from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.suite.evaluate import evaluate
 from sae_lens_abstopk.explorer.exploration import explore
-from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.saes.loading import load_sae
 from sae_lens_abstopk.training.config.config_file import build_config
+from tests.specs import model_of
 
 ALONE = r"reads only head 1 of blocks\.2\.attn\.hook_z, but .* is for all heads together"
 
@@ -55,7 +55,7 @@ def test_heads_are_not_measured_as_one(folder: Path, tmp_path: Path) -> None:
 
 
 def test_steering_is_refused(folder: Path, raw_config: dict[str, Any], tmp_path: Path) -> None:
-    sae, model = load_sae(folder), load_language_model(build_config(raw_config))
+    sae, model = load_sae(folder), model_of(build_config(raw_config))
     with pytest.raises(ConfigError, match=ALONE):
         steer(model, sae, latent=1, strength=1.0)
     with pytest.raises(ConfigError, match=ALONE):

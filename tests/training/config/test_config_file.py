@@ -19,15 +19,15 @@ from sae_lens.training.optim import get_lr_scheduler
 from torch.torch_version import TorchVersion
 
 from sae_lens_abstopk import AbsTopKTrainingSAEConfig, ConfigError, load_config, train
+from sae_lens_abstopk.model.text_store import saelens_notes_off
 from sae_lens_abstopk.system.yaml_files import data_folder, yaml_text, yaml_value
 from sae_lens_abstopk.training import runner
-from sae_lens_abstopk.training.config.checks import SCHEDULERS, require_devices, require_safe_kernels
-from sae_lens_abstopk.training.config.config_file import build_config, checked_again, dump_config
+from sae_lens_abstopk.training.config.config_file import build_config, dump_config
 from sae_lens_abstopk.training.config.keys import annotate, key_docs
 from sae_lens_abstopk.training.config.presets import preset_names, variant_names
+from sae_lens_abstopk.training.config.run_checks import SCHEDULERS, require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import write_config
-from sae_lens_abstopk.training.source.lm_source import saelens_notes_off
 from sae_lens_abstopk.training.trainers import new_sae
 
 CONFIG_FILES = sorted(data_folder("training_configs").glob("*.yaml")) + sorted(
@@ -76,8 +76,8 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("lr_scheduler_name", "linear", "use one of constant, cosineannealing"),
         ("model_class_name", "HookedGPT", "use one of AutoModelForCausalLM, TransformerBridge, HookedTransformer"),
         ("dtype", "float8", "dtype='float8' is not known"),
-        ("device", "gpu", "device='gpu' is no torch device"),
-        ("llm_device", "gpu", "llm_device='gpu' is no torch device"),
+        ("device", "gpu", "device='gpu' is not a torch device"),
+        ("llm_device", "gpu", "llm_device='gpu' is not a torch device"),
         ("act_store_device", "mps", "act_store_device='mps' has no float64"),
         ("model_name", "", "model_name is missing"),
         ("max_norm_multiple", 0.5, "max_norm_multiple=0.5 must be above 1"),
@@ -99,7 +99,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.k", 2.5, "sae.k=2.5 has the wrong type"),
         ("sae.expansion_factor", 2, "give d_sae or expansion_factor, not both"),
         ("sae.k_fraction", 0.1, "give k or k_fraction, not both"),
-        ("sae.signed_expansion_factor", 0.25, "has no effect, as this architecture has no signed_share; leave it out"),
+        ("sae.signed_expansion_factor", 0.25, "has no effect: this architecture has no signed_share"),
         (
             "sae",
             SIGNED | {"d_sae": 64, "signed_share": 0.5},
@@ -114,15 +114,15 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
         ("sae.normalize_activations", "z", "has the wrong type"),
         ("sae.use_sparse_activations", True, "has no effect here"),
-        ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq says"),
-        ("n_eval_batches", 20, "leave it out: perf_tokens says how many held-out tokens"),
+        ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq"),
+        ("n_eval_batches", 20, "leave it out: perf_tokens"),
         ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
         (
             "logger.eval_every_n_wandb_logs",
             5,
             "logger.eval_every_n_wandb_logs=5 has no effect here; leave it out: perf_log_",
         ),
-        ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window says after how many steps"),
+        ("dead_feature_threshold", 1e-6, "leave it out: dead_feature_window"),
         ("dtype", "bfloat16", "dtype='bfloat16' has no effect here; leave it out: sae.dtype is that of the SAE"),
         (
             "logger.log_activations_store_to_wandb",
@@ -131,19 +131,19 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ),
         ("logger.log_optimizer_state_to_wandb", True, "has no effect here; leave it out: the state of the optimiser"),
         ("logger.wandb_log_frequency", 0, "logger.wandb_log_frequency=0 must be at least 1"),
-        ("device", "mps", "device='mps' has no float64, which thresholds and metrics are computed in; use cpu"),
+        ("device", "mps", "device='mps' has no float64"),
         ("sae.reshape_activations", "hook_z", "sae.reshape_activations='hook_z' is for a hook whose name ends in _z"),
         ("lr", float("nan"), "lr=nan must be above 0 and finite"),
         ("lr_end", -1e-4, "lr_end=-0.0001 must be 0 or more and finite, or null for lr / 10"),
         (
             "sae",
             NESTED | {"matryoshka_widths": [8], "normalize_activations": "layer_norm"},
-            "sae.normalize_activations='layer_norm' cannot be combined with the nested losses of matryoshka_batchtopk",
+            "sae.normalize_activations='layer_norm' cannot be combined with the losses of matryoshka_batchtopk",
         ),
         (
             "companions",
             {"stock": {"architecture": "sae_lens_abstopk", "normalize_activations": "layer_norm"}},
-            "companions.stock.normalize_activations='layer_norm' cannot be combined with the dead-latent loss",
+            "companions.stock.normalize_activations='layer_norm' cannot be combined with",
         ),
         ("seed", -1, "seed=-1 must be at least 0"),
         ("cached_activations_path", "acts", "has no effect here; leave it out: it is read with use_cached_activations"),
@@ -164,7 +164,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
             {"plain": STANDARD | {"d_sae": 0}},
             "companions.plain.d_sae=0 must be a whole number of at least 1",
         ),
-        ("sae", NESTED, "sae.matryoshka_widths is missing; list the numbers of latents"),
+        ("sae", NESTED, "sae.matryoshka_widths is missing"),
         (
             "sae",
             NESTED | {"matryoshka_widths": [8, 4]},
@@ -175,8 +175,8 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae", QUADRATIC | {"k": 5, "target_l0": 6.0}, "sae: give k or target_l0, not both"),
         ("companions", {"../up": {"architecture": "topk"}}, "the name '../up' cannot be that of a folder"),
         ("companions", {"Checkpoints": {}}, "the name 'Checkpoints' cannot be that of a folder"),
-        ("companions", {1: {"architecture": "topk"}}, "companions: the name 1 is no text; put it in quotes"),
-        ("companions", {None: {"architecture": "topk"}}, "companions: the name None is no text; put it in quotes"),
+        ("companions", {1: {"architecture": "topk"}}, "companions: the name 1 is not a text; put it in quotes"),
+        ("companions", {None: {"architecture": "topk"}}, "companions: the name None is not a text; put it in quotes"),
         ("companions", {"TopK": {}, "topk": {}}, "'TopK' and 'topk' differ only in case"),
         ("companions", {"checkpoints": {"architecture": "topk"}}, "none of sae, checkpoints, tensorboard, wandb"),
         ("companions", {"topk": 3}, "companions.topk=3 must be a section"),
@@ -190,7 +190,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         (
             "companions",
             {"l1": {"architecture": "standard", "k": 4}},
-            "companions.l1.k is no key of the architecture standard, but of",
+            "companions.l1.k is not a key of the architecture standard, but of",
         ),
     ],
 )
@@ -377,7 +377,9 @@ def test_a_gpu_that_the_machine_lacks_is_refused(raw_config: dict[str, Any], mon
     there = build_config(raw_config | {"device": "cuda:1"})
     assert there.llm_device == "cuda:1"
     require_devices(there)
-    with pytest.raises(ConfigError, match="llm_device='cuda:2' is none of the 2 GPUs of this machine; use cuda:0 to"):
+    with pytest.raises(
+        ConfigError, match="llm_device='cuda:2' is not one of the 2 GPUs of this machine; use cuda:0 to"
+    ):
         require_devices(build_config(raw_config | {"llm_device": "cuda:2"}))
 
 
@@ -423,10 +425,10 @@ def test_the_schedules_that_saelens_fails_on_are_those_that_are_refused(raw_conf
             {"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 0},
             "n_restart_cycles=0 must be at lea",
         ),
-        ({"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7}, "at most the 6 steps between"),
+        ({"lr_scheduler_name": "cosineannealingwarmrestarts", "n_restart_cycles": 7}, "at most 6 steps"),
         (
             {"lr_decay_steps": 2, "lr_end": 0.0},
-            "lr_end=0.0 must be above 0 and at most lr=0.001, as lr_decay_steps=2",
+            "lr_end=0.0 must be above 0 and at most lr=0.001, since lr_decay_steps=2",
         ),
     ],
 )
@@ -446,13 +448,11 @@ def test_a_dense_sae_may_train_in_autocast(raw_config: dict[str, Any]) -> None:
 def test_the_type_of_cached_activations_can_be_chosen(raw_config: dict[str, Any]) -> None:
     cached = raw_config | {"dtype": "bfloat16", "use_cached_activations": True, "held_out_every": None}
     assert build_config(cached | {"seqpos_slice": [None]}).dtype == "bfloat16"
-    with pytest.raises(
-        ConfigError, match=r"seqpos_slice=\[1, None\] has no effect on activations that SAELens has cached"
-    ):
+    with pytest.raises(ConfigError, match=r"seqpos_slice=\[1, None\] must be \[null\] with use_cached_activations"):
         build_config(cached)
-    with pytest.raises(ConfigError, match="dtype='bfloat16' would round the token ids"):
+    with pytest.raises(ConfigError, match="dtype='bfloat16' would round"):
         build_config(cached | {"seqpos_slice": [None], "exclude_special_tokens": [256]})
-    with pytest.raises(ConfigError, match="held_out_every=20 cannot hold documents out of activations"):
+    with pytest.raises(ConfigError, match="held_out_every=20 must be null with use_cached_activations"):
         build_config(cached | {"seqpos_slice": [None], "held_out_every": 20})
 
 
@@ -592,19 +592,19 @@ def test_texts_that_look_like_numbers_stay_texts(raw_config: dict[str, Any], tmp
     raw_config["logger"] |= {"run_name": "3e-4"}
     raw_config["companions"] = {"1e-3": {"k": 3}}
     cfg = build_config(raw_config)
-    assert checked_again(cfg) == cfg
+    assert cfg.checked_again() == cfg
     write_config(tmp_path, cfg)
     assert load_config(tmp_path / "config.yaml") == cfg
 
 
 def test_values_as_python_has_them_are_those_of_a_file(raw_config: dict[str, Any]) -> None:
     cfg: Any = build_config(raw_config)
-    plain = checked_again(cfg)
+    plain = cfg.checked_again()
     assert plain == cfg
     cfg.lr, cfg.seed, cfg.output_path = np.float64(cfg.lr), np.int64(cfg.seed), Path(cfg.output_path)
     cfg.device, cfg.sae.k = torch.device(cfg.device), np.int32(cfg.sae.k)
     cfg.model_from_pretrained_kwargs = {"dtype": torch.bfloat16}
-    again = checked_again(cfg)
+    again = cfg.checked_again()
     plain.model_from_pretrained_kwargs = {"dtype": "bfloat16"}
     assert again == plain
     assert [type(value) for value in (again.lr, again.seed, again.output_path, again.device)] == [float, int, str, str]
@@ -617,7 +617,7 @@ def test_values_as_python_has_them_are_those_of_a_file(raw_config: dict[str, Any
         (lambda cfg: setattr(cfg, "training_tokens", "10000"), "training_tokens='10000' has the wrong type"),
         (lambda cfg: setattr(cfg, "device", "cdua"), "device='cdua'"),
         (lambda cfg: setattr(cfg, "seed", {1}), "seed={1} has the wrong type"),
-        (lambda cfg: setattr(cfg, "lr", object), "the config holds <class 'object'>, which no config file can"),
+        (lambda cfg: setattr(cfg, "lr", object), "lr=<class 'object'> has the wrong type"),
     ],
 )
 def test_what_is_set_after_a_config_was_made_is_checked_before_the_model_is_loaded(

@@ -27,7 +27,7 @@ from sae_lens_abstopk.training.source.activation_cache import (
     CacheNotWrittenError,
     activation_facts,
 )
-from sae_lens_abstopk.training.source.lm_source import FilteredActivationsStore
+from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 from tests.training.checkpoints.test_checkpoint import Usage
 
 
@@ -320,6 +320,6 @@ def test_half_precision_is_widened_before_it_is_scaled(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = train(raw_config, tmp_path / "a").activations_store
-    monkeypatch.setattr(FilteredActivationsStore, "_filtered", lambda _, batch: batch[0].bfloat16())
+    monkeypatch.setattr(LanguageModelSource, "_filtered", lambda _, batch: batch[0].bfloat16())
     assert next(store.get_data_loader()).dtype == torch.float32
     store.close()

@@ -18,7 +18,7 @@ from rich.console import Console
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.folder_lock import run_folder_lock
-from sae_lens_abstopk.training import runner as runner_module
+from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.config.config_file import build_config
@@ -239,14 +239,14 @@ def test_a_job_is_queued_again_when_its_progress_is_saved(
     from submitit.core.utils import DelayedSubmission
     from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE, LocalJobEnvironment
 
-    signals, step_metrics = {3: signal.SIGTERM, 5: signal.SIGUSR2}, runner_module.step_metrics
+    signals, step_metrics = {3: signal.SIGTERM, 5: signal.SIGUSR2}, loop_module.step_metrics
 
     def send(trainer: Any, *args: Any) -> Any:
         if (number := signals.pop(trainer.n_training_steps, None)) is not None:
             os.kill(os.getpid(), number)
         return step_metrics(trainer, *args)
 
-    monkeypatch.setattr(runner_module, "step_metrics", send)
+    monkeypatch.setattr(loop_module, "step_metrics", send)
     jobs, output = tmp_path / "jobs", tmp_path / "runs"
     jobs.mkdir()
     for name, value in {"EXECUTOR": "local", "LOCAL_JOB_ID": "1", "FOLDER": str(jobs)}.items():

@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 
-from sae_lens_abstopk.evaluation.subjects import measured_tokens
-from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
-from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.model import token_batches
 from sae_lens_abstopk.training.config.config_file import build_config
+from tests.specs import model_of, tokens_of
 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_long_documents_are_read_from_their_beginnings_unless_that_is_too_little(
     raw_config: dict[str, Any], tmp_path: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measured_tokens, "LONGEST_DOCUMENT", 120)
+    monkeypatch.setattr(token_batches, "LONGEST_DOCUMENT", 120)
     text = tmp_path / "books.jsonl"
     books = ("ab " * 2000, "cd " * 2000)
     text.write_text("".join(json.dumps({"text": book}) + "\n" for book in books))
@@ -24,11 +23,11 @@ def test_long_documents_are_read_from_their_beginnings_unless_that_is_too_little
         raw_config
         | {"dataset_path": str(text), "streaming": streaming, "store_batch_size_prompts": 1, "context_size": 16}
     )
-    model = load_language_model(cfg)
+    model = model_of(cfg)
     tokenizer: Any = model.tokenizer
 
     def read(n_tokens: int) -> str:
-        batches = token_batches(model, cfg, n_tokens, part="all", d_sae=64, with_logits=True)
+        batches = tokens_of(model, cfg, n_tokens, part="all", d_sae=64, with_logits=True)
         assert sum(batch.numel() for batch in batches) >= n_tokens
         return "".join(tokenizer.decode(row) for batch in batches for row in batch)
 
@@ -42,12 +41,12 @@ def test_a_pass_has_bounded_codes_and_bounded_logits_if_there_are_any(
     raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = build_config(raw_config)
-    model: Any = load_language_model(cfg)
-    monkeypatch.setattr(measured_tokens, "CODES_OF_A_PASS", 3 * 32 * 64)
-    monkeypatch.setattr(measured_tokens, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
+    model: Any = model_of(cfg)
+    monkeypatch.setattr(token_batches, "CODES_OF_A_PASS", 3 * 32 * 64)
+    monkeypatch.setattr(token_batches, "LOGITS_OF_A_PASS", 2 * 32 * len(model.tokenizer))
 
     def sizes(d_sae: int, *, with_logits: bool) -> list[int]:
-        batches = token_batches(model, cfg, 128, part="all", d_sae=d_sae, with_logits=with_logits)
+        batches = tokens_of(model, cfg, 128, part="all", d_sae=d_sae, with_logits=with_logits)
         return [len(batch) for batch in batches]
 
     assert sizes(64, with_logits=False) == [3, 1]

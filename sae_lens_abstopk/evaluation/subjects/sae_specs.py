@@ -1,0 +1,214 @@
+"""The model and the text that an SAE is evaluated on: those of its run, or of its metadata."""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sae_lens import SAE
+from sae_lens.constants import SAE_CFG_FILENAME
+
+from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.model.run_record import CONFIG_FILENAME, run_configs
+from sae_lens_abstopk.model.weight_processing import PROCESSING
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.text.documents import first_document, open_dataset
+from sae_lens_abstopk.text.held_out import CONVERSATIONS, TOKENS
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+# keys that decide which documents a run holds out, and their text
+HELD_OUT_BY = (
+    *("dataset_path", "dataset_name", "split", "streaming", "column_name", "use_chat_formatting", "held_out_every"),
+)
+TEXT_OPTIONS = {"name": "dataset_name", "split": "split", "column": "column_name"}
+"""Options that may follow the path of a text, and the config keys that they set."""
+# options that only HookedTransformer knows, beside its processing of weights
+HOOKED_TRANSFORMER_OPTIONS = PROCESSING | {"checkpoint_index", "checkpoint_value", "n_devices"}
+WEIGHTS = {
+    *("dtype", "torch_dtype", "revision", "subfolder", "variant", "gguf_file"),
+    *("checkpoint_index", "checkpoint_value"),
+}
+"""Options that choose the weights of a model, and their type."""
+# options that the metadata of an SAE may set, which may be a stranger's
+FROM_METADATA = PROCESSING | WEIGHTS | {"attn_implementation", "quantization_config", "device_map", "n_devices"}
+
+
+class SAESpecs(NamedTuple):
+    """The model and the text of an SAE."""
+
+    model: ModelSpec
+    text: TextSpec
+    started_elsewhere: bool = False
+    """Whether its run started from the weights of another run, which may have trained on the held-out text."""
+
+
+def specs_of_sae(
+    folder: Path,
+    sae: SAE[Any],
+    *,
+    model_name: str | None = None,
+    text: str | None = None,
+    device: str = "auto",
+    is_loaded: bool = False,
+) -> SAESpecs:
+    """
+    Return the model and the text of an SAE: those of its run, or made from its metadata.
+
+    Args:
+        folder: Of the SAE; for a Hub release, which has no folder, its name.
+        sae: The SAE; the config of a run that reads another hook is not used.
+        model_name: Model to run instead of the one recorded.
+        text: Data set or file to read instead of the run's: ``PATH``, or
+            ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these. A column that is named is read as
+            plain text, as is the column ``text`` where the text lacks the one that the run read.
+        device: For the model, whatever the run had.
+        is_loaded: Whether the model is in memory, so that nothing decides how it is loaded.
+
+    Raises:
+        ConfigError: model, hook or text are unknown, or the metadata would run code that comes with the model.
+    """
+    metadata, other = sae.cfg.metadata, ""
+    for path, raw in run_configs(folder).items():
+        keys = _resolved(raw)
+        if model_name:
+            keys["model_name"] = model_name
+        if keys.get("use_cached_activations"):  # which are of all documents
+            keys["held_out_every"] = None
+        if text:
+            keys |= _text_instead(text, keys)
+        keys["shuffle"] = False
+        if metadata.hook_name in (None, keys["hook_name"]):
+            started_elsewhere = keys.get("from_pretrained_path") is not None
+            return SAESpecs(ModelSpec.of_keys(keys, device=device), TextSpec.of_keys(keys), started_elsewhere)
+        other = f" ({path} is of the hook {keys['hook_name']}, and the SAE reads {metadata.hook_name})"
+    if text is None:
+        raise ConfigError(
+            f"{folder} has no {CONFIG_FILENAME} that names its held-out text{other}; give --text FILE_OR_DATASET."
+        )
+    if not (model_name or metadata.model_name) or not metadata.hook_name:
+        lacking = "model_name; give --model NAME" if metadata.hook_name else "hook_name; add it to its cfg.json"
+        raise ConfigError(f"{folder}: the SAE's metadata lack {lacking}.")
+    options = _load_options(metadata.model_from_pretrained_kwargs or {}, folder, is_loaded=is_loaded)
+    model = ModelSpec(
+        model_name=model_name or metadata.model_name,
+        model_class_name=metadata.model_class_name or _model_class(metadata.hook_name, options),
+        model_from_pretrained_kwargs=options,
+        hook_name=metadata.hook_name,
+        hook_head_index=metadata.hook_head_index,
+        device=device,
+    )
+    keys = {
+        "context_size": metadata.context_size or 128,
+        "prepend_bos": metadata.prepend_bos is None or bool(metadata.prepend_bos),
+        "sequence_separator_token": metadata.get("sequence_separator_token", "bos"),
+        "seqpos_slice": tuple(metadata.seqpos_slice or (None,)),
+        "store_batch_size_prompts": 8,
+    }
+    return SAESpecs(model, TextSpec.of_keys(keys | _text_keys(text)))
+
+
+def was_held_out(text: TextSpec, source: str | Path, sae: SAE[Any]) -> bool:
+    """Return whether the run of ``sae`` is known to have held out the same documents as ``text`` does."""
+    try:
+        own = specs_of_sae(Path(source), sae)
+    except ConfigError:  # nothing says what it was trained on
+        return False
+    return not own.started_elsewhere and all(getattr(own.text, key) == getattr(text, key) for key in HELD_OUT_BY)
+
+
+def _resolved(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a config with its layer and its home folders in place."""
+    keys = dict(raw)
+    if keys.get("layer") is not None:
+        keys["hook_name"] = str(keys["hook_name"]).replace("{layer}", str(keys["layer"]))
+    for key in ("model_name", "dataset_path"):
+        keys[key] = os.path.expanduser(str(keys.get(key, "")))
+    return keys
+
+
+def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, Any]:
+    """Return the options of loading the model that the metadata of an SAE may decide."""
+    if not isinstance(recorded, Mapping):
+        raise ConfigError(f"{folder}: model_from_pretrained_kwargs={recorded!r} in the metadata must be a mapping.")
+    if is_loaded:
+        return {key: value for key, value in recorded.items() if key in PROCESSING}
+    runs_code = [key for key in ("trust_remote_code", "code_revision") if recorded.get(key)]
+    if "/" in str(recorded.get("attn_implementation")):  # a kernel on the Hub
+        runs_code.append("attn_implementation")
+    if runs_code:
+        raise ConfigError(
+            f"{folder}: the SAE's metadata set {', '.join(runs_code)}, which would run code from the Hub; an SAE does "
+            "not decide that. If you trust that code, load the model yourself and pass it to explore(model=...), or put "
+            f"the {CONFIG_FILENAME} of the SAE's run, with this in its model_from_pretrained_kwargs, beside "
+            f"{SAE_CFG_FILENAME}."
+        )
+    if ignored := sorted(key for key, value in recorded.items() if value and key not in FROM_METADATA):
+        warnings.warn(
+            f"{folder}: {', '.join(map(repr, ignored))} of the SAE's model_from_pretrained_kwargs are ignored; the "
+            f"{CONFIG_FILENAME} of its run, beside the SAE, can set them",
+            stacklevel=3,
+        )
+    return {key: value for key, value in recorded.items() if key in FROM_METADATA}
+
+
+def _text_instead(text: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys that replace the text of a run; read as the run's where its columns allow, else as plain text."""
+    keys: dict[str, Any] = {"dataset_name": None, "split": "train", **_text_keys(text)}
+    plain = {"column_name": "text", "use_chat_formatting": False, "is_dataset_tokenized": False}
+    if "column_name" in keys:
+        return plain | keys
+    changed = [key for key, value in plain.items() if run.get(key, value) != value]
+    if changed:
+        named = run.get("column_name", "text")
+        known = {"column_name": {named}, "use_chat_formatting": {*CONVERSATIONS}, "is_dataset_tokenized": {*TOKENS}}
+        path, options = keys["dataset_path"], {"name": keys["dataset_name"], "split": keys["split"]}
+        with explaining_options(text):
+            dataset = open_dataset(path, streaming=run.get("streaming", True), **options)
+            columns = first_document(dataset, path).keys()
+        keys |= {key: plain[key] for key in changed if not (known[key] | ({named} - {"text"})) & columns}
+    return keys
+
+
+def _text_keys(text: str) -> dict[str, Any]:
+    """
+    Return the config keys that a text and its options set; an existing path has no options.
+
+    Raises:
+        ConfigError: an option is unknown, or has no value.
+    """
+    text = os.path.expanduser(text)
+    path, *options = [text] if Path(text).exists() else re.split(r",(?=\w+=)", text)
+    keys = {"dataset_path": path}
+    for option in options:
+        name, _, value = option.partition("=")
+        if name not in TEXT_OPTIONS or not value:
+            raise ConfigError(
+                f"text={text!r}: {option!r} is not understood; the path of a text may be followed by "
+                f"{', '.join(f'{known}=VALUE' for known in TEXT_OPTIONS)}."
+            )
+        keys[TEXT_OPTIONS[name]] = value
+    return keys
+
+
+@contextmanager
+def explaining_options(text: str | None) -> Iterator[None]:
+    """Add to an error of opening ``text`` how its configuration, split and column are named."""
+    try:
+        yield
+    except ConfigError as error:
+        if text is None:
+            raise
+        raise ConfigError(
+            f"{error} Configuration, split and column of a text are named after its path: --text "
+            "PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN (text= in Python)."
+        ) from error
+
+
+def _model_class(hook_name: str, options: Mapping[str, Any]) -> str:
+    """Guess the class of the model from the hook of an SAE."""
+    if "hook_" not in hook_name:
+        return "AutoModelForCausalLM"
+    return "HookedTransformer" if HOOKED_TRANSFORMER_OPTIONS & options.keys() else "TransformerBridge"

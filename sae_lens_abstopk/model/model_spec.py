@@ -1,0 +1,64 @@
+"""A language model and a hook in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from sae_lens_abstopk.model.devices import resolve_device
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.typed_values import field_types, typed_value
+
+MODEL_CLASSES = ("AutoModelForCausalLM", "TransformerBridge", "HookedTransformer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """
+    The weights of a language model, how they are loaded, and the hook that is read.
+
+    Fields are keys of a training config.
+
+    Raises:
+        ConfigError: a value is missing or not allowed; names the key.
+    """
+
+    model_name: str
+    """Hub id, or a local folder."""
+    hook_name: str
+    model_class_name: str = "AutoModelForCausalLM"
+    model_from_pretrained_kwargs: Mapping[str, Any] | None = None
+    hook_head_index: int | None = None
+    """The one head of the hook that is read; None reads all."""
+    device: str = "auto"
+    autocast_lm: bool = False
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Passed to every forward pass."""
+
+    def __post_init__(self) -> None:
+        for key in ("model_name", "hook_name"):
+            if not getattr(self, key):
+                raise ConfigError(f"{key} is missing; the config has to name it.")
+        require_choice("model_class_name", self.model_class_name, MODEL_CLASSES)
+        if self.model_from_pretrained_kwargs is None:  # as SAELens loads it
+            centred = {"center_writing_weights": False} if self.model_class_name == "HookedTransformer" else {}
+            object.__setattr__(self, "model_from_pretrained_kwargs", centred)
+        object.__setattr__(self, "device", resolve_device("llm_device", self.device))
+        for key in ("token", "use_auth_token"):
+            if isinstance(self.load_options.get(key), str):
+                raise ConfigError(
+                    f"model_from_pretrained_kwargs holds a {key}, which would be written into the run folder and "
+                    "published; leave it out and set HF_TOKEN."
+                )
+
+    @classmethod
+    def of_keys(cls, keys: Mapping[str, Any], *, device: str) -> Self:
+        """Return the model of a training config, given its keys, on ``device``."""
+        types = field_types(cls)
+        known: dict[str, Any] = {key: typed_value(key, keys[key], types[key]) for key in types if key in keys}
+        known["device"] = device
+        return cls(**known)
+
+    @property
+    def load_options(self) -> Mapping[str, Any]:
+        """Options of ``from_pretrained``."""
+        return self.model_from_pretrained_kwargs or {}

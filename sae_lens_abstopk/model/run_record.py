@@ -1,0 +1,36 @@
+"""The record of a training run: the ``config.yaml`` in its folder."""
+
+from pathlib import Path
+from typing import Any
+
+from sae_lens.constants import SAE_CFG_FILENAME
+
+from sae_lens_abstopk.system.yaml_files import read_yaml
+
+CONFIG_FILENAME = "config.yaml"
+"""Name of the config in a run folder."""
+
+
+def run_configs(folder: Path) -> dict[Path, dict[str, Any]]:
+    """
+    Return the keys of the configs in the folder of an SAE and in the folder above it, nearest first.
+
+    Files without the keys ``sae`` and ``hook_name`` belong to other tools and are left out, as is everything beside a
+    folder that holds no SAE. A relative ``dataset_path`` that exists beside the file is resolved.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    for path in (folder / CONFIG_FILENAME, folder.parent / CONFIG_FILENAME):
+        if not (folder / SAE_CFG_FILENAME).is_file() or not path.is_file():
+            continue
+        raw = read_yaml(path)
+        if {"sae", "hook_name"} <= raw.keys():
+            found[path] = with_dataset_beside(path.parent, raw)
+    return found
+
+
+def with_dataset_beside(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """Resolve a relative ``dataset_path`` that exists in ``folder``, where the config file lies."""
+    dataset = raw.get("dataset_path")
+    if isinstance(dataset, str) and dataset and (folder / dataset).exists():
+        raw["dataset_path"] = str((folder / dataset).resolve())
+    return raw

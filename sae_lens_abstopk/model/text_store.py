@@ -1,0 +1,135 @@
+"""SAELens's activation store over the documents of a spec, tokenised on the host."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Self, cast
+
+import sae_lens
+import torch
+from jinja2 import TemplateError
+from sae_lens import ActivationsStore
+from sae_lens.training.activations_store import _get_input_token_device
+from sae_lens.util import get_special_token_ids
+from transformer_lens.HookedRootModule import HookedRootModule
+from typing_extensions import override
+
+from sae_lens_abstopk.model.autocast import autocast_pays
+from sae_lens_abstopk.model.model_spec import ModelSpec
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.text.documents import Text, require_same_tokenizer, text_errors
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+
+class TextStore(ActivationsStore):
+    """Contexts of a text, and their activations in a language model, in SAELens's order."""
+
+    dataset_path: str = ""
+    """Names the text in errors."""
+
+    @classmethod
+    def of_specs(
+        cls, model: HookedRootModule, model_spec: ModelSpec, text: TextSpec, documents: Text, **options: Any
+    ) -> Self:
+        """
+        Make a store over ``documents``.
+
+        Args:
+            model: The model of ``model_spec``, loaded.
+            model_spec: Its hook is read.
+            text: Decides how documents become contexts.
+            documents: Of ``text``.
+            options: Further arguments of SAELens's ``ActivationsStore``; by default those of a store that is only asked
+                for tokens.
+
+        Raises:
+            ConfigError: the text holds token ids of another tokenizer.
+        """
+        require_same_tokenizer(getattr(model, "tokenizer", None), text)
+        of_tokens = {"d_in": 1, "n_batches_in_buffer": 1, "total_training_tokens": 1, "train_batch_size_tokens": 1}
+        of_tokens |= {"normalize_activations": "none", "dtype": "float32", "device": torch.device("cpu")}
+        options = of_tokens | options
+        device: torch.device = options["device"]
+        special = text.exclude_special_tokens
+        ids = get_special_token_ids(cast(Any, model).tokenizer) if special is True else special
+        with saelens_notes_off():
+            store = cls(
+                model=model,
+                dataset=documents,
+                streaming=text.streaming,
+                hook_name=model_spec.hook_name,
+                hook_head_index=model_spec.hook_head_index,
+                context_size=text.context_size,
+                store_batch_size_prompts=text.store_batch_size_prompts,
+                prepend_bos=text.prepend_bos,
+                model_kwargs=dict(model_spec.model_kwargs),
+                autocast_lm=model_spec.autocast_lm and autocast_pays(_get_input_token_device(model)),
+                seqpos_slice=text.seqpos_slice,
+                exclude_special_tokens=None if ids is False else torch.tensor(ids, dtype=torch.long, device=device),
+                disable_concat_sequences=text.disable_concat_sequences,
+                sequence_separator_token=text.sequence_separator_token,
+                use_chat_formatting=text.use_chat_formatting,
+                **options,
+            )
+        store.dataset_path = text.dataset_path
+        return store
+
+    @override
+    def get_batch_tokens(
+        self, batch_size: int | None = None, raise_at_epoch_end: bool = False, move_to_model_device: bool = True
+    ) -> torch.Tensor:
+        tokens = super().get_batch_tokens(batch_size, raise_at_epoch_end, move_to_model_device=False)
+        return tokens.to(_get_input_token_device(self.model), non_blocking=True) if move_to_model_device else tokens
+
+    @override
+    def _iterate_raw_dataset(self) -> Generator[Any, None, None]:
+        with text_errors(self.dataset_path):
+            for row in super()._iterate_raw_dataset():
+                if self.is_dataset_tokenized and len(row) < self.context_size:
+                    raise ConfigError(
+                        f"dataset_path={self.dataset_path!r} has a row of {len(row)} tokens (row "
+                        f"{self.n_dataset_processed}), fewer than context_size={self.context_size}; lower context_size."
+                    )
+                if row or not self.use_chat_formatting:  # a conversation without turns is skipped, as empty text is
+                    yield row
+
+    @override
+    def _iterate_raw_dataset_tokens(self) -> Generator[torch.Tensor, None, None]:
+        tokenizer: Any = getattr(self.model, "tokenizer", None)
+        bos = None if tokenizer is None or self.use_chat_formatting else tokenizer.bos_token_id
+        try:
+            for tokens in super()._iterate_raw_dataset_tokens():
+                # SAELens removes the BOS of a tokenizer that says it adds one, which few do since transformers 5
+                yield tokens[1:] if bos is not None and len(tokens) and tokens[0] == bos else tokens
+        except (TemplateError, TypeError, ValueError) as error:
+            if isinstance(error, ConfigError) or not self.use_chat_formatting:
+                raise
+            raise ConfigError(
+                f"a conversation in dataset_path={self.dataset_path!r} does not fit the chat template of the model "
+                f"({error}); leave it out, or change its turns."
+            ) from error
+
+    @override
+    def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
+        # SAELens builds sequences on the device of the store, which waits for a GPU at every document: this gives it a
+        # copy of the store on the host, whose documents are read, and counted, by the original
+        on_host = copy.copy(self)
+        on_host.device, on_host.iterable_sequences = torch.device("cpu"), iter(())
+        on_host._iterate_raw_dataset = self._iterate_raw_dataset  # type: ignore[method-assign]
+        yield from ActivationsStore._iterate_tokenized_sequences(on_host)
+
+
+@contextmanager
+def saelens_notes_off() -> Iterator[None]:
+    """Silence SAELens's notes that a text is not tokenised, and that a model or data set was passed in."""
+    level = sae_lens.logger.level
+    sae_lens.logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Dataset is not tokenized")
+            warnings.filterwarnings("ignore", message="The training dataset contains fewer samples")
+            yield
+    finally:
+        sae_lens.logger.setLevel(level)

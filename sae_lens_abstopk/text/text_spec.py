@@ -1,0 +1,71 @@
+"""A text: which documents are read, and how they become contexts of tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.typed_values import field_types, typed_value
+
+TextPart = Literal["train", "held_out", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSpec:
+    """
+    The documents of a data set, and the tokens of them that are read. Fields are keys of a training config.
+
+    Raises:
+        ConfigError: a value is out of range; names the key.
+    """
+
+    dataset_path: str
+    """Hub id, or a local file or folder."""
+    dataset_name: str | None = None
+    """Configuration of a Hub data set."""
+    split: str = "train"
+    column_name: str = "text"
+    streaming: bool = True
+    use_chat_formatting: bool = False
+    """Documents are conversations, which the chat template of the model turns into text."""
+    is_dataset_tokenized: bool = False
+    """Documents are lists of token ids."""
+    held_out_every: int | None = 20
+    shuffle: bool = False
+    seed: int = 0
+    """Of the order of shuffled documents."""
+    context_size: int = 128
+    prepend_bos: bool = True
+    sequence_separator_token: int | Literal["bos", "eos", "sep"] | None = "bos"
+    disable_concat_sequences: bool = False
+    seqpos_slice: tuple[int | None, ...] = (None,)
+    """Positions of a context that are kept."""
+    exclude_special_tokens: bool | list[int] = False
+    max_norm_multiple: float | None = None
+    """Tokens whose activation norm exceeds this multiple of the median are left out of training."""
+    store_batch_size_prompts: int = 32
+    """Contexts that the language model runs at a time."""
+
+    def __post_init__(self) -> None:
+        if not self.dataset_path:
+            raise ConfigError("dataset_path is missing; give a Hub data set, or a local file or folder of text.")
+        for key, bound in {"context_size": 2, "store_batch_size_prompts": 1, "seed": 0}.items():
+            if getattr(self, key) < bound:
+                raise ConfigError(f"{key}={getattr(self, key)!r} must be at least {bound}.")
+        if self.held_out_every is not None and self.held_out_every < 2:
+            raise ConfigError(f"held_out_every={self.held_out_every!r} must be at least 2, or null (hold nothing out).")
+        if self.max_norm_multiple is not None and self.max_norm_multiple <= 1:
+            raise ConfigError(f"max_norm_multiple={self.max_norm_multiple!r} must be above 1, or null.")
+        if not 1 <= len(self.seqpos_slice) <= 3:
+            raise ConfigError(f"seqpos_slice={list(self.seqpos_slice)} must hold a stop, or start, stop and step.")
+
+    @classmethod
+    def of_keys(cls, keys: Mapping[str, Any]) -> Self:
+        """Return the text of a training config, given its keys."""
+        types = field_types(cls)
+        return cls(**{key: typed_value(key, keys[key], types[key]) for key in types if key in keys})
+
+    @property
+    def kept_positions(self) -> int:
+        """Number of positions of a context that are kept."""
+        return len(range(self.context_size)[slice(*self.seqpos_slice)])

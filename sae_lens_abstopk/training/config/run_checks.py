@@ -1,0 +1,170 @@
+"""Checks of the keys of a run: ranges, keys without effect, and keys that contradict each other."""
+
+import math
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from sae_lens.constants import DTYPE_MAP
+
+from sae_lens_abstopk.model.devices import require_device
+from sae_lens_abstopk.saes.centring import BDecInitMethod
+from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
+from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.text.text_spec import TextSpec
+
+if TYPE_CHECKING:
+    from sae_lens_abstopk.training.config.training_config import TrainingConfig
+
+SCHEDULERS = ("constant", "cosineannealing", "cosineannealingwarmrestarts")
+WITHOUT_EFFECT = {
+    "n_checkpoints": "checkpoint_freq sets the steps between checkpoints",
+    "dead_feature_threshold": "dead_feature_window sets the steps without firing after which a latent is dead",
+    "n_eval_batches": "perf_tokens sets how many held-out tokens are measured, perf_log_freq how often",
+    "dataset_trust_remote_code": "code that comes with a dataset is not run; name a copy of the dataset in Parquet",
+    "eval_batch_size_prompts": "store_batch_size_prompts is the batch of the language model there too",
+}
+"""Keys of SAELens that a run here does not read, and what to set instead."""
+AT_LEAST = {
+    **dict.fromkeys(("training_tokens", "train_batch_size_tokens", "n_batches_in_buffer", "dead_feature_window"), 1),
+    **dict.fromkeys(("feature_sampling_window", "perf_tokens", "checkpoints_kept", "n_batches_for_norm_estimate"), 1),
+    **dict.fromkeys(("perf_log_freq", "checkpoint_freq", "lr_warm_up_steps", "lr_decay_steps"), 0),
+}
+
+
+def require_default(cfg: Any, key: str, instead: str, *, section: str = "") -> None:
+    """
+    Refuse a value for a key that is not read.
+
+    Raises:
+        ConfigError: it is not the default; with ``instead``, which says what to set in its place.
+    """
+    value, default = getattr(cfg, key), next(field.default for field in fields(cfg) if field.name == key)
+    if value != default:
+        raise ConfigError(f"{section}{key}={value!r} has no effect here; leave it out: {instead}.")
+
+
+def check_run(cfg: "TrainingConfig", text: TextSpec) -> None:
+    """
+    Check the keys of a run; those of the text and the model are checked by their specs.
+
+    Raises:
+        ConfigError: naming the key, the value, the bound and the remedy.
+    """
+    for key, instead in WITHOUT_EFFECT.items():
+        require_default(cfg, key, instead)
+    for key, bound in AT_LEAST.items():
+        if getattr(cfg, key) < bound:
+            raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least {bound}.")
+    if not 0 < cfg.lr < math.inf:
+        raise ConfigError(f"lr={cfg.lr!r} must be above 0 and finite.")
+    if cfg.lr_end is not None and not 0 <= cfg.lr_end < math.inf:
+        raise ConfigError(f"lr_end={cfg.lr_end!r} must be 0 or more and finite, or null for lr / 10.")
+    for key in ("adam_beta1", "adam_beta2"):
+        if not 0 <= getattr(cfg, key) < 1:
+            raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least 0 and below 1.")
+    if not 0 <= cfg.activations_mixing_fraction <= 1:
+        raise ConfigError(f"activations_mixing_fraction={cfg.activations_mixing_fraction!r} must lie in [0, 1].")
+    if cfg.divergence_factor is not None and cfg.divergence_factor <= 1:
+        raise ConfigError(f"divergence_factor={cfg.divergence_factor!r} must be above 1, or null to stop only at NaN.")
+    require_choice("b_dec_init_method", cfg.b_dec_init_method, get_args(BDecInitMethod))
+    require_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
+    require_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
+    for what in ("sae", "llm"):
+        if not getattr(cfg, f"compile_{what}"):
+            require_default(cfg, f"{what}_compilation_mode", f"it is read with compile_{what}: true")
+    _check_cached_activations(cfg)
+    _check_lengths(cfg, text)
+    if cfg.lr_scheduler_name != "constant":
+        _check_annealing(cfg)
+
+
+def _check_lengths(cfg: "TrainingConfig", text: TextSpec) -> None:
+    batch, steps = cfg.train_batch_size_tokens, cfg.total_training_steps
+    if batch > cfg.training_tokens:
+        raise ConfigError(
+            f"train_batch_size_tokens={batch} exceeds training_tokens={cfg.training_tokens}: not one step would be taken."
+        )
+    if cfg.lr_warm_up_steps + cfg.lr_decay_steps > steps:
+        raise ConfigError(
+            f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} exceed the run's {steps} "
+            "steps (training_tokens / train_batch_size_tokens); lower them or train longer."
+        )
+    kept = text.kept_positions
+    buffer = cfg.n_batches_in_buffer * kept
+    if 0 < buffer < batch:
+        raise ConfigError(
+            f"train_batch_size_tokens={batch} exceeds the mixing buffer of {buffer} tokens (n_batches_in_buffer="
+            f"{cfg.n_batches_in_buffer} times {kept} positions of a context); raise n_batches_in_buffer to at least "
+            f"{-(-batch // kept)}."
+        )
+
+
+def _check_cached_activations(cfg: "TrainingConfig") -> None:
+    """Check the keys of activations that SAELens has cached, whose rows are of all documents and read whole."""
+    if not cfg.use_cached_activations:
+        require_default(
+            cfg, "dtype", "sae.dtype is that of the SAE, model_from_pretrained_kwargs has that of the model"
+        )
+        require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
+        return
+    instead = "with use_cached_activations; or use activation_cache, which takes it into account"
+    if cfg.held_out_every is not None:
+        raise ConfigError(f"held_out_every={cfg.held_out_every} must be null {instead}.")
+    if tuple(cfg.seqpos_slice) != (None,):
+        raise ConfigError(f"seqpos_slice={list(cfg.seqpos_slice)} must be [null] {instead}.")
+    if cfg.exclude_special_tokens and cfg.dtype in ("float16", "bfloat16"):
+        raise ConfigError(
+            f"dtype={cfg.dtype!r} would round the cached token ids, which exclude_special_tokens reads; use float32."
+        )
+
+
+def _check_annealing(cfg: "TrainingConfig") -> None:
+    """Check a cosine schedule, which SAELens only refuses when it is made, or steps later."""
+    name, steps = cfg.lr_scheduler_name, cfg.total_training_steps - cfg.lr_warm_up_steps - cfg.lr_decay_steps
+    if steps < 1:
+        raise ConfigError(
+            f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} leave none of the run's "
+            f"{cfg.total_training_steps} steps for lr_scheduler_name={name!r}; lower them, or use constant."
+        )
+    if name == "cosineannealingwarmrestarts" and not 1 <= cfg.n_restart_cycles <= steps:
+        raise ConfigError(f"n_restart_cycles={cfg.n_restart_cycles!r} must be at least 1 and at most {steps} steps.")
+    if cfg.lr_decay_steps and cfg.lr_end is not None and not 0 < cfg.lr_end <= cfg.lr:
+        raise ConfigError(
+            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, since lr_decay_steps={cfg.lr_decay_steps} "
+            "decay the rate from lr_end to 0; change it, or set lr_decay_steps to 0."
+        )
+
+
+def require_devices(cfg: "TrainingConfig") -> None:
+    """
+    Refuse a device that this machine lacks.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    for key in ("device", "llm_device", "act_store_device"):
+        require_device(key, str(getattr(cfg, key)))
+
+
+def require_safe_kernels(cfg: "TrainingConfig") -> None:
+    """
+    Refuse a sparse step whose gradient torch would get wrong.
+
+    Before 2.10, the backward of ``embedding_bag`` on CUDA counts threads in 32 bits (pytorch/pytorch#165095).
+
+    Raises:
+        ConfigError: naming the batch.
+    """
+    if torch.device(cfg.device).type != "cuda" or torch.__version__ >= "2.10":  # compared as versions, not as texts
+        return
+    for sae in cfg.all_saes.values():
+        if isinstance(sae, SparseTrainingSAEConfig) and sae.sparse_backend == "sparse":
+            entries = int(sae.k * cfg.train_batch_size_tokens)
+            threads = (entries // 10 + min(entries, sae.d_sae)) * 32 * -(-sae.d_in // 32)
+            if threads >= 2**31:
+                raise ConfigError(
+                    f"train_batch_size_tokens={cfg.train_batch_size_tokens} with k={sae.k:g}, d_sae={sae.d_sae} and "
+                    f"d_in={sae.d_in} is more than torch {torch.__version__} computes right on a GPU; install torch 2.10 "
+                    "or later, or lower the batch."
+                )

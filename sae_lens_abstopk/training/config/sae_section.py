@@ -1,0 +1,140 @@
+"""The section ``sae`` of a config file, and those of companions: architectures, shorthands, keys."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sae_lens.registry import SAE_TRAINING_CLASS_REGISTRY
+from sae_lens.saes.sae import TrainingSAEConfig
+
+import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
+from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
+from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.typed_values import field_types, typed_value
+from sae_lens_abstopk.training.config.presets import SAE_SHORTHANDS, merge_variant
+from sae_lens_abstopk.training.config.sae_checks import errors_in_section
+
+NOT_IN_FILES = frozenset({"hook_eval", "sae_lens_version", "sae_lens_training_version", "metadata"})
+"""Keys of SAELens's config that are deprecated, or record versions."""
+OUR_NAMES = {"abstopk": "sparse_abstopk", "sae_lens_abstopk": "abstopk"}
+"""Names in config files of architectures that are registered under another name; SAELens's own is a baseline."""
+
+
+def offered_architectures() -> list[str]:
+    """Return the names that a config file may give as ``sae.architecture``."""
+    return sorted({*OUR_NAMES, *SAE_TRAINING_CLASS_REGISTRY} - {OUR_NAMES["abstopk"]})
+
+
+def sae_config_class(architecture: str, *, where: str = "sae") -> type[TrainingSAEConfig]:
+    """
+    Return the config class of an architecture by its name in a config file.
+
+    Raises:
+        ConfigError: none of that name is registered, nor by a module that ``ABSTOPK_IMPORT`` names.
+    """
+    import_architectures()
+    offered = offered_architectures()
+    if architecture not in offered and architecture not in OUR_NAMES.values():
+        raise ConfigError(
+            f"{where}.architecture={architecture!r} is not known{did_you_mean(architecture, offered)}; "
+            f"use one of {', '.join(offered)}, or set {VARIABLE} to the module that registers it."
+        )
+    return SAE_TRAINING_CLASS_REGISTRY[OUR_NAMES.get(architecture, architecture)][1]
+
+
+def build_sae_config(raw: Mapping[str, Any], *, where: str = "sae") -> TrainingSAEConfig:
+    """
+    Build the SAE config of a section; errors name ``where.key``.
+
+    Raises:
+        ConfigError: a key or value is not understood.
+    """
+    raw = {key: value for key, value in raw.items() if key != "metadata"}
+    types = _key_types(raw, where)
+    name = str(raw.pop("architecture", "abstopk"))
+    config_class = sae_config_class(name, where=where)
+    require_known_keys(raw, types, where=where, of=f" of the architecture {name}")
+    values = {key: typed_value(f"{where}.{key}", value, types[key]) for key, value in raw.items()}
+    _resolve_shorthands(values, where, known=types)
+    if name == "jumprelu" and "k" in values:
+        if values.get("target_l0") is not None:
+            raise ConfigError(f"{where}: give k or target_l0, not both.")
+        values["target_l0"] = float(values.pop("k"))
+    for key in ("d_in", "d_sae"):
+        if key not in values:
+            raise ConfigError(f"{where}.{key} is missing; give it, or for d_sae an expansion_factor.")
+    with errors_in_section(where):
+        return config_class(**values)
+
+
+def companion_section(sae: Mapping[str, Any], changes: Any, name: str) -> dict[str, Any]:
+    """
+    Return the section ``sae`` with a companion's changes, without keys that the companion's architecture lacks.
+
+    Raises:
+        ConfigError: ``changes`` is not a section.
+    """
+    if not isinstance(changes, dict):
+        raise ConfigError(f"companions.{name}={changes!r} must be a section of keys that differ from sae.")
+    merged: dict[str, Any] = {"sae": dict(sae)}
+    merge_variant(merged, {"sae": {k: v for k, v in changes.items() if k != "remove"}, "remove": changes.get("remove")})
+    keys = {"architecture", *_key_types(merged["sae"], f"companions.{name}")}
+    keys -= {shorthand for shorthand, target in SAE_SHORTHANDS.items() if target not in keys}
+    if "target_l0" in changes:
+        keys -= {"k", "k_fraction"}
+    if {"k", "k_fraction"} & changes.keys():
+        keys -= {"target_l0"}
+    return {key: value for key, value in merged["sae"].items() if key in changes or key in keys}
+
+
+def require_known_keys(raw: Mapping[Any, Any], known: Iterable[str], *, where: str = "", of: str = "") -> None:
+    """
+    Refuse unknown keys of a section; for an SAE, say which architectures have the key.
+
+    Raises:
+        ConfigError: with the nearest known key.
+    """
+    known = set(known) - NOT_IN_FILES
+    for key in map(str, raw):
+        if key in known:
+            continue
+        owners = [name for name in offered_architectures() if key in field_types(sae_config_class(name))]
+        if of and owners:  # the key stayed when only the architecture was changed
+            raise ConfigError(f"{where}.{key} is not a key{of}, but of {', '.join(owners)}; {_remedy(key, where, of)}.")
+        of_sae = not where and (owners or key in SAE_SHORTHANDS)
+        meant = f"; did you mean 'sae.{key}'?" if of_sae else did_you_mean(key, known)
+        inside = f" in {where}" if where else ""
+        raise ConfigError(f"unknown key {key!r}{of}{inside}{meant}; `abstopk configs --keys` lists all.")
+
+
+def _remedy(key: str, where: str, of: str) -> str:
+    if where == "sae" and key == "k" and sparsity_coefficient(sae_config_class(of.rpartition(" ")[2])):
+        return "leave it out and set target_l0.sae (in a sweep, in an entry of its own)"
+    return "leave it out" + (", as the variants of a preset do (`abstopk configs`)" if where == "sae" else "")
+
+
+def _key_types(raw: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the types of the keys that a section may have, which its architecture decides."""
+    name = str(raw.get("architecture", "abstopk"))
+    types = field_types(sae_config_class(name, where=where)) | dict.fromkeys(SAE_SHORTHANDS, float)
+    aims_at_k = name == "jumprelu" and raw.get("jumprelu_sparsity_loss_mode") == "quadratic"
+    return types | ({"k": float} if aims_at_k else {})
+
+
+def _resolve_shorthands(values: dict[str, Any], where: str, *, known: Iterable[str]) -> None:
+    for shorthand, target in SAE_SHORTHANDS.items():
+        if shorthand not in values:
+            continue
+        share = values.pop(shorthand)
+        if target not in known:
+            raise ConfigError(f"{where}.{shorthand}={share} has no effect: this architecture has no {target}.")
+        if target in values:
+            raise ConfigError(f"{where}: give {target} or {shorthand}, not both.")
+        for size in ("d_in", "d_sae") if target == "signed_share" else ("d_in",):
+            if size not in values:
+                raise ConfigError(f"{where}.{shorthand} is a multiple of d_in, and {size} is missing; give it.")
+        if not 0 < share < math.inf:
+            raise ConfigError(f"{where}.{shorthand}={share!r} must be above 0 and finite.")
+        latents = max(1, round(share * values["d_in"]))
+        values[target] = latents / values["d_sae"] if target == "signed_share" else latents

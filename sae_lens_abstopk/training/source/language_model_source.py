@@ -1,0 +1,283 @@
+"""Activations of a language model on text: SAELens's store with filters, a cache on disk and a position to resume from."""
+
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Self, TypeVar
+
+import torch
+from datasets import Dataset, IterableDataset
+from sae_lens.training.prefetch import PrefetchingIterator
+from transformer_lens.HookedRootModule import HookedRootModule
+from typing_extensions import override
+
+from sae_lens_abstopk.model.autocast import casts_shared
+from sae_lens_abstopk.model.text_store import TextStore
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.ranks import averaged, n_ranks, this_rank
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.source.activation_cache import ActivationCache
+from sae_lens_abstopk.training.source.activation_source import NonFiniteActivationsError, SourcePosition
+from sae_lens_abstopk.training.source.mixing_buffer import MixingBuffer
+
+# batches of the language model whose norms give the median that `max_norm_multiple` multiplies
+NORM_CALIBRATION_BATCHES = 4
+# contexts that are tokenised ahead of their use
+READ_AHEAD = 256
+# batches for which a language model in autocast casts its weights once; all are held at once
+BATCHES_PER_CAST = 8
+
+T = TypeVar("T")
+RawBatch = tuple[torch.Tensor, torch.Tensor | None]
+"""Activations [n_tokens, d_in] of a batch of the language model, and token ids where these are needed."""
+
+
+class LanguageModelSource(TextStore):
+    """
+    An :class:`.ActivationSource` over SAELens's activation store.
+
+    Tokens whose activation norm exceeds ``max_norm`` are dropped: some models put a few tokens at a hundred times the
+    usual norm (a "massive activation", often on the first position), which then hold most of the variance.
+
+    It reads ahead: text is tokenised in a thread, on the host, and the language model gets its next batch before the
+    last one is filtered, so that a GPU does not wait for the host. Batches come from a buffer that is allocated once,
+    in SAELens's order.
+    """
+
+    max_norm: float | None = None
+    n_llm_batches: int = 0
+    n_blocks: int = 0
+    """Blocks that went into the buffer."""
+    cache: ActivationCache | None = None
+    generator: torch.Generator
+    """Shuffles the buffer."""
+    recorded: dict[str, Any]
+    _buffer: MixingBuffer | None = None
+    _blocks: Generator[torch.Tensor, None, None] | None = None
+    _reads_ahead: bool = False
+
+    @classmethod
+    def for_training(cls, model: HookedRootModule, cfg: TrainingConfig, documents: Dataset | IterableDataset) -> Self:
+        """
+        Make the source of a run; with ``max_norm_multiple`` the first batches are read for the median norm.
+
+        Raises:
+            ConfigError: the text, the tokenizer or a cache does not fit the config.
+        """
+        store = cls.of_specs(
+            model,
+            cfg.model_spec,
+            cfg.text_spec,
+            documents,
+            d_in=cfg.sae.d_in,
+            n_batches_in_buffer=cfg.n_batches_in_buffer,
+            total_training_tokens=cfg.training_tokens,
+            train_batch_size_tokens=cfg.train_batch_size_tokens // n_ranks(),
+            normalize_activations=cfg.sae.normalize_activations,
+            device=torch.device(str(cfg.act_store_device)),
+            dtype=cfg.dtype,
+            cached_activations_path=cfg.cached_activations_path if cfg.use_cached_activations else None,
+            activations_mixing_fraction=cfg.activations_mixing_fraction,
+        )
+        # its own generator, so that a thread which reads ahead and others that draw numbers do not depend on each other
+        store.generator = torch.Generator().manual_seed(cfg.seed + this_rank())
+        store.recorded = _metadata(cfg)
+        cached = store.cached_activation_dataset
+        if cached is not None and cfg.exclude_special_tokens and "token_ids" not in cached.column_names:
+            raise ConfigError(
+                f"cached_activations_path={cfg.cached_activations_path!r} holds no token_ids, which "
+                "exclude_special_tokens needs; cache the activations again, or set exclude_special_tokens to false."
+            )
+        _warn_missing_tokens(getattr(model, "tokenizer", None), cfg)
+        if cfg.activation_cache is not None:
+            store.cache = ActivationCache.of_run(cfg)
+            store.cache.require_room(cfg)
+        if store.cache is not None and not store.cache.is_new:
+            store.max_norm = store.cache.manifest.max_norm
+            return store
+        if cfg.max_norm_multiple is not None:
+            try:
+                store.max_norm = cfg.max_norm_multiple * store.median_norm()
+            except StopIteration:
+                raise store._too_little_text() from None
+        if store.cache is not None:
+            store.cache.begin(max_norm=store.max_norm, skipped_batches=store.n_llm_batches)
+            store.max_norm = store.cache.manifest.max_norm
+        return store
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the keys of SAELens's metadata, and a few more, that identify model, hook, text and filters."""
+        return self.recorded | {"max_activation_norm": self.max_norm}
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Yield batches [train_batch_size_tokens, d_in]; those of one rank are its share."""
+        return iter(self)
+
+    def median_norm(self) -> float:
+        """Return the median norm of the next few batches of the language model, the mean over ranks."""
+        norms = [self.get_filtered_llm_batch().float().norm(dim=-1) for _ in range(NORM_CALIBRATION_BATCHES)]
+        return averaged(torch.cat(norms).median()).item()
+
+    @override
+    def get_filtered_llm_batch(self, raise_on_epoch_end: bool = False) -> torch.Tensor:
+        return self._filtered(self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end))
+
+    def _filtered(self, batch: RawBatch) -> torch.Tensor:
+        activations, token_ids = batch
+        if token_ids is not None and self.exclude_special_tokens is not None:
+            activations = activations[~torch.isin(token_ids, self.exclude_special_tokens)]
+        self.n_llm_batches += 1
+        norms = activations.float().norm(dim=-1)
+        # NaN and infinity both make the sum of the norms non-finite: one number to wait for on a GPU
+        if not norms.sum().isfinite():
+            bad = int((~norms.isfinite()).sum())
+            raise NonFiniteActivationsError(
+                f"{bad} of {len(norms)} activations of {self.hook_name} are NaN or infinite in language-model batch "
+                f"{self.n_llm_batches}; run the model in a wider type (autocast_lm=false, or a float32 or bfloat16 "
+                "model) or leave that text out."
+            )
+        return activations if self.max_norm is None else activations[norms <= self.max_norm]
+
+    @override
+    def get_data_loader(self) -> Iterator[torch.Tensor]:
+        if not self._reads_ahead:
+            self._reads_ahead = True
+            self.iterable_sequences = self._read_ahead(self.iterable_sequences)
+        self._blocks = self._counted_blocks()
+        self._buffer = MixingBuffer(
+            self._blocks,
+            buffer_size=self.n_batches_in_buffer * self.training_context_size,
+            batch_size=self.train_batch_size_tokens,
+            mix_fraction=self.activations_mixing_fraction,
+            generator=self.generator,
+        )
+        # the buffer may hold half precision, which is too little to scale or to whiten in
+        return (batch.float() if batch.dtype.itemsize < 4 else batch for batch in self._buffer)
+
+    def close(self) -> None:
+        """Stop reading ahead, and write the rest of a cache; read on, the text starts again."""
+        for stream in (self._blocks, self.iterable_sequences):
+            if isinstance(stream, Generator):
+                stream.close()
+        self._dataloader = self._buffer = self._blocks = None
+        self._reads_ahead = False
+        self.iterable_sequences = self._iterate_tokenized_sequences()
+
+    def position(self) -> SourcePosition:
+        """Return the state between two batches."""
+        served, waiting = (torch.empty(0, 0),) * 2 if self._buffer is None else self._buffer.rows()
+        return SourcePosition(self.n_blocks, self.max_norm, served, waiting, self.generator.get_state())
+
+    def go_to(self, position: SourcePosition, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
+        """Read and tokenise the text of a new source up to ``position``; the language model does not run."""
+        if self.cache is None:
+            self._skip(position.n_blocks, on_progress)
+        self.n_blocks, self.max_norm = position.n_blocks, position.max_norm
+        self._dataloader = self.get_data_loader()
+        assert self._buffer is not None
+        self._buffer.refill(position.served.to(self.device), position.waiting.to(self.device))
+        self.generator.set_state(position.generator)
+
+    def _skip(self, n_batches: int, on_progress: Callable[[int, int], None] = lambda *_: None) -> None:
+        for i in range(n_batches):
+            self._into_next_epoch(self._skip_batch)
+            on_progress(i + 1, n_batches)
+        self.n_llm_batches += n_batches
+
+    def _skip_batch(self, raise_on_epoch_end: bool = False) -> None:
+        if self.cached_activation_dataset is None:
+            self.get_batch_tokens(raise_at_epoch_end=raise_on_epoch_end, move_to_model_device=False)
+        else:
+            self.get_raw_llm_batch(raise_on_epoch_end=raise_on_epoch_end)
+
+    def _counted_blocks(self) -> Generator[torch.Tensor, None, None]:
+        if self.cache is None:
+            blocks = self._iterate_filtered_activations()
+        else:
+            blocks = self.cache.blocks(self._blocks_from, start=self.n_blocks)
+        for block in blocks:
+            self.n_blocks += 1
+            yield block.to(self.device)  # a cache gives bfloat16 in the memory of the host
+
+    @override
+    def _iterate_filtered_activations(self) -> Generator[torch.Tensor, None, None]:
+        if self.autocast_lm:
+            while True:
+                with casts_shared():
+                    batches = [self._next_raw_batch() for _ in range(BATCHES_PER_CAST)]
+                while batches:  # freed one by one, so that few are left when the next eight are made
+                    yield self._filtered(batches.pop(0))
+        waiting = self._next_raw_batch()
+        while True:
+            launched = self._next_raw_batch()
+            yield self._filtered(waiting)
+            waiting = launched
+
+    def _next_raw_batch(self) -> RawBatch:
+        return self._into_next_epoch(self.get_raw_llm_batch)
+
+    def _into_next_epoch(self, read: Callable[[bool], T]) -> T:
+        """Call ``read``; at the end of the text, which it raises, again from the start of the text."""
+        try:
+            return read(True)
+        except StopIteration:
+            warnings.warn("All samples in the training dataset have been exhausted, beginning new epoch.", stacklevel=2)
+        try:
+            return read(False)
+        except StopIteration:
+            raise self._too_little_text() from None
+
+    def _too_little_text(self) -> ConfigError:
+        return ConfigError(
+            "the training text does not fill one batch of the language model; give more text, or lower "
+            f"store_batch_size_prompts={self.store_batch_size_prompts} or context_size={self.context_size}."
+        )
+
+    def _blocks_from(self, n_batches: int) -> Iterator[torch.Tensor]:
+        """Yield filtered blocks after the first ``n_batches``, which a cache has."""
+        assert self.cache is not None
+        for _ in range(self.cache.manifest.skipped_batches - self.n_llm_batches):
+            self.get_batch_tokens()
+        self._skip(n_batches)
+        return self._iterate_filtered_activations()
+
+    @override
+    def _iterate_tokenized_sequences(self) -> Generator[torch.Tensor, None, None]:
+        sequences = super()._iterate_tokenized_sequences()
+        yield from self._read_ahead(sequences) if self._reads_ahead else sequences
+
+    def _read_ahead(self, sequences: Iterator[torch.Tensor]) -> Generator[torch.Tensor, None, None]:
+        """Yield sequences that a thread tokenises."""
+        ahead = PrefetchingIterator(sequences, READ_AHEAD)
+        try:
+            yield from ahead
+        finally:
+            ahead.close()
+
+
+def _metadata(cfg: TrainingConfig) -> dict[str, Any]:
+    of_run = (
+        *("dataset_path", "hook_name", "model_name", "model_class_name", "hook_head_index", "context_size"),
+        *("seqpos_slice", "model_from_pretrained_kwargs", "prepend_bos", "exclude_special_tokens"),
+        *("sequence_separator_token", "disable_concat_sequences", "dataset_name", "split", "held_out_every"),
+    )
+    return {key: getattr(cfg, key) for key in of_run}
+
+
+def _warn_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
+    """Warn if ``prepend_bos`` or ``sequence_separator_token`` name a token that the tokenizer lacks: SAELens adds none."""
+    if tokenizer is None or cfg.is_dataset_tokenized or cfg.use_cached_activations:
+        return
+    effects: dict[str, str] = {}
+    if cfg.prepend_bos and tokenizer.bos_token_id is None:
+        effects["prepend_bos=false"] = "contexts begin without a BOS (prepend_bos=true)"
+    separator = None if cfg.disable_concat_sequences else cfg.sequence_separator_token
+    if isinstance(separator, str) and getattr(tokenizer, f"{separator}_token_id") is None:
+        effects["sequence_separator_token=eos, or the id of another token"] = (
+            f"documents are joined without a boundary (sequence_separator_token={separator!r})"
+        )
+    if effects:
+        warnings.warn(
+            f"the tokenizer of {cfg.model_name} lacks tokens that the config names, so {' and '.join(effects.values())}; "
+            f"set {' and '.join(effects)}.",
+            stacklevel=2,
+        )

@@ -1,0 +1,156 @@
+"""The steps of a run: SAEs that train in one pass over the batches of a source."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from traceback import clear_frames
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from sae_lens import SAETrainer
+
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.saes.centring import initialize_b_dec
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.progress import TrainingProgress
+from sae_lens_abstopk.system.ranks import OtherRankError, any_rank
+from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
+from sae_lens_abstopk.training.divergence import DivergenceWatch
+from sae_lens_abstopk.training.interruption import Interrupted
+from sae_lens_abstopk.training.metrics import held_out_metrics, step_metrics
+from sae_lens_abstopk.training.source.batch_stream import BatchStream, NoBatchError
+from sae_lens_abstopk.training.source.massive_activations import massive_norms_warning
+from sae_lens_abstopk.training.target_l0 import L0Controller
+from sae_lens_abstopk.training.tracking.loggers import Loggers
+
+Measure = Callable[[Mapping[str, SAETrainer[Any, Any]]], dict[str, Reconstruction]]
+"""Measures SAEs in training on held-out text, by name."""
+
+
+class StepResult(NamedTuple):
+    """The part of a step that is kept: the codes of a dense SAE may be gigabytes, beside the step of the next SAE."""
+
+    loss: torch.Tensor
+    metrics: dict[str, float]
+    """Empty unless the step logs."""
+
+
+@dataclass
+class TrainingLoop:
+    """Takes the steps of a run, with everything that happens between two of them."""
+
+    cfg: TrainingConfig
+    trainers: dict[str, SAETrainer[Any, Any]]
+    """By name of the SAE, ``"sae"`` first."""
+    controllers: dict[str, L0Controller]
+    watch: DivergenceWatch
+    checkpoints: RunCheckpoints
+    batches: BatchStream
+    loggers: Mapping[str, Loggers]
+    console: Console
+    measure: Measure | None
+    """On the first rank, if the run measures held-out text."""
+
+    def run(self) -> None:
+        """Take the steps that are left; when interrupted, save progress first."""
+        try:
+            self._steps()
+        except Interrupted:
+            self.checkpoints.save_and_say(self.batches.position(), self.console)
+            raise
+        except NoBatchError as stopped:
+            if self._first.n_training_steps:
+                self.checkpoints.save_and_say(self.batches.position(), self.console)
+            raise stopped.error from stopped.error.__cause__
+
+    @property
+    def _first(self) -> SAETrainer[Any, Any]:
+        return self.trainers["sae"]
+
+    def _steps(self) -> None:
+        cfg, first = self.cfg, self._first
+        estimate_scales(self.trainers.values(), self.batches, n_batches=cfg.n_batches_for_norm_estimate)
+        with TrainingProgress(self.console, cfg.total_training_steps * cfg.train_batch_size_tokens) as progress:
+            progress.advance_to(first.n_training_samples)
+            while first.n_training_steps < cfg.total_training_steps:
+                batch = next(self.batches).to(cfg.device)
+                step = first.n_training_steps + 1
+                last = step == cfg.total_training_steps
+                if step == 1 and (warning := massive_norms_warning(batch, cfg)):
+                    self.console.print(warning, markup=False, soft_wrap=True)
+                measures = bool(cfg.perf_log_freq and cfg.held_out_every) and (last or step % cfg.perf_log_freq == 0)
+                logs = measures or last or step == 1 or step % cfg.logger.wandb_log_frequency == 0
+                taken: dict[str, StepResult] = {}
+                for name in self.trainers:  # a comprehension would keep the run alive in the traceback of an error
+                    taken[name] = self._step(name, batch, logs=logs)
+                self.watch.note({self._variant(name): result.loss for name, result in taken.items()}, step)
+                progress.advance_to(first.n_training_samples)
+                held_out = self._measure_held_out() if measures else {}
+                if logs:
+                    self._log(taken, held_out, step, progress)
+                if not last:
+                    self.checkpoints.save_when_due(self.batches.position)
+                elif cfg.save_final_checkpoint:
+                    self.checkpoints.save(self.batches.position())
+        self.watch.look()
+        self._finish()
+
+    def _step(self, name: str, batch: torch.Tensor, *, logs: bool) -> StepResult:
+        trainer = self.trainers[name]
+        # signed SAEs centre themselves, so that they do it under SAELens's own runner too
+        if trainer.n_training_steps == 0 and not isinstance(trainer.sae, SignedTrainingSAE):
+            initialize_b_dec(trainer.sae, trainer.activation_scaler(batch), self.cfg.b_dec_init_method)
+        trainer.maybe_reset_sparsity()
+        output = trainer.step(batch)
+        if name in self.controllers:
+            self.controllers[name].update(output)
+        trainer.n_training_steps += 1
+        # a copy, since the next compiled step writes over a loss in its graph
+        return StepResult(output.loss.detach().clone(), step_metrics(trainer, output) if logs else {})
+
+    def _log(
+        self,
+        taken: Mapping[str, StepResult],
+        held_out: Mapping[str, Reconstruction],
+        step: int,
+        progress: TrainingProgress,
+    ) -> None:
+        for name, trainer in self.trainers.items():
+            metrics = taken[name].metrics | (held_out_metrics(held_out[name]) if name in held_out else {})
+            metrics["tokens_per_second"] = progress.tokens_per_second
+            self.loggers[name].log(metrics, step)
+            label = trainer.sae.cfg.metadata.label or name
+            progress.show(label, metrics, d_sae=trainer.sae.cfg.d_sae)
+
+    def _variant(self, name: str) -> str:
+        return self.trainers[name].sae.cfg.metadata.variant or name
+
+    def _measure_held_out(self) -> dict[str, Reconstruction]:
+        """Measure on the first rank; if that fails, all ranks save progress and stop."""
+        failed: Exception | None = None
+        results: dict[str, Reconstruction] = {}
+        try:
+            if self.measure is not None:
+                with self.batches.paused():  # a prefetching thread runs the same model
+                    results = self.measure(self.trainers)
+        except Exception as error:
+            clear_frames(error.__traceback__)  # what they hold on a GPU may leave no room to save
+            failed = error
+            if isinstance(error, ConfigError):
+                failed = ConfigError(f"held-out text: {error} Or go on without measuring it, with perf_log_freq=0.")
+        if any_rank(failed is not None):
+            self.checkpoints.save_and_say(self.batches.position(), self.console)
+            raise failed or OtherRankError("measuring Loss Recovered failed on rank 0; see its output for the reason.")
+        return results
+
+    def _finish(self) -> None:
+        """Bring the SAEs into the form in which they are saved."""
+        for name, trainer in self.trainers.items():
+            fold_scale(trainer)
+            trainer.set_final_sae_metadata()
+            if name in self.controllers:  # the config has the coefficient from which it started
+                trainer.sae.cfg.metadata.sparsity_coefficient = self.controllers[name].scheduler.value
+                trainer.sae.cfg.metadata.target_l0 = self.cfg.target_l0[name]
