@@ -39,8 +39,9 @@ class _Site:
         self._open.close()
         if self._pass_reader.n_passes and not self._n_calls:
             warnings.warn(
-                f"the model ran, and {self._name} was not called, so nothing was changed there; take another name of the place, or "
-                "turn the hook on where the model has an option for it (use_hook_mlp_in, use_attn_in, use_attn_result)",
+                f"the model ran, and {self._name} was not called, so nothing was changed there; take another name of "
+                "the place, or turn the hook on where the model has an option for it (use_hook_mlp_in, use_attn_in, "
+                "use_attn_result)",
                 stacklevel=3,
             )
 
@@ -90,8 +91,8 @@ def intervene(
         prompt: See :func:`steer`.
 
     Raises:
-        ConfigError: the model has no such hook, or is compiled; in a forward pass, where it is unknown which tokens that is
-            about.
+        ConfigError: the model has no such hook, or is compiled; in a forward pass, where it is unknown which tokens
+            that is about.
     """
     place = find_place(model, hook_name)
     site = _SITES.get(place.module)

@@ -34,7 +34,8 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
     longest = longest if model is None else most_positions(model)
     if longest is not None and context_size > longest:
         raise ConfigError(
-            f"context_size={context_size}, but {spec.model_name} knows {longest} positions; set context_size to that at most."
+            f"context_size={context_size}, but {spec.model_name} knows {longest} positions; set context_size to that "
+            "at most."
         )
     hook = spec.hook_name
     if model is not None and spec.model_class_name == "AutoModelForCausalLM":
@@ -44,8 +45,9 @@ def check_hook(spec: ModelSpec, *, d_in: int, context_size: int) -> None:
         layer = re.search(r"(^|\.)blocks\.(\d+)\.", hook)
         if layer is None or int(layer[2]) >= layers:
             raise ConfigError(
-                f"hook_name={hook!r} is not a hook of a block of {spec.model_name}, which has layers 0 to {layers - 1}; "
-                f"{spec.model_class_name} calls the residual stream after one 'blocks.{layers // 2}.hook_resid_post'."
+                f"hook_name={hook!r} is not a hook of a block of {spec.model_name}, which has layers 0 to "
+                f"{layers - 1}; {spec.model_class_name} calls the residual stream after one "
+                f"'blocks.{layers // 2}.hook_resid_post'."
             )
         reads_residual = "hook_resid" in hook
     if reads_residual and d_in != width:

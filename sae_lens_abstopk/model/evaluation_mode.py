@@ -1,4 +1,4 @@
-"""Models as they are used, not as they are trained: without dropout."""
+"""Run models in evaluation mode, without dropout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` and all in it into evaluation mode, and each part back into its own afterwards."""
+    """Put ``model`` and its parts into evaluation mode, and each part back into its own mode afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

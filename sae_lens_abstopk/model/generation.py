@@ -131,8 +131,8 @@ class TextModel:
 
         Args:
             batch: The texts.
-            counted: Which tokens are averaged over, [n, width]; by default all. The first of a text, which nothing predicts,
-                is never among them; a text of which nothing is left has 0.
+            counted: Which tokens are averaged over, [n, width]; by default all. The first of a text, which nothing
+                predicts, is never among them; a text of which nothing is left has 0.
         """
         first = batch.mask.cumsum(1) == 1
         counted = (batch.mask.bool() & ~first) if counted is None else counted.bool() & ~first
@@ -235,17 +235,22 @@ class TextModel:
 
 
 def chat_prompt(tokenizer: Any, text: str, answer: str | None = None) -> str:
-    """A user turn and the assistant's, begun or with ``answer``, as the chat template writes them, special tokens included."""
+    """
+    A user turn and the assistant's, begun or with ``answer``, as the chat template writes them, special tokens
+    included.
+    """
     turns = [{"role": "user", "content": text}]
     turns += [] if answer is None else [{"role": "assistant", "content": answer}]
-    # a template that makes models think aloud would have the thoughts measured, and one that tells the date would change by
-    # the day; others pass over these options
+    # a template that makes models think aloud would have the thoughts measured, and one that tells the date would
+    # change by the day; others pass over these options
     options = {"enable_thinking": False, "date_string": "26 Jul 2024", "tokenize": False}
     return tokenizer.apply_chat_template(turns, add_generation_prompt=answer is None, **options)
 
 
 def answer_ids(tokenizer: Any, answer: str) -> list[int]:
-    """Token ids of ``answer`` as they follow a chat prompt; none where the template writes a finished turn in another way."""
+    """
+    Token ids of ``answer`` as they follow a chat prompt; none where the template writes a finished turn in another way.
+    """
     texts = [chat_prompt(tokenizer, ""), chat_prompt(tokenizer, "", answer)]
     opened, whole = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return whole[len(opened) :] if whole[: len(opened)] == opened else []

@@ -1,4 +1,4 @@
-"""Where a hook name points to in a model: transformers, SAELens's proxy of it, HookedTransformer or TransformerBridge."""
+"""Find the module of a hook in a transformers model, SAELens's proxy of one, HookedTransformer or a bridge."""
 
 import difflib
 import re
@@ -12,27 +12,27 @@ from transformer_lens.model_bridge import TransformerBridge
 
 from sae_lens_abstopk.system.errors import ConfigError
 
-# where the residual stream after a layer is called what
+# hook names of the residual stream, by model family
 LAYER_MODULE = re.compile(r"(^|\.)(layers|h|blocks)\.\d+$")
 RESIDUAL = re.compile(r"blocks\.(\d+)\.hook_resid_(pre|post)")
-# the two parts of a layer, as transformers calls them; TransformerBridge has what they give under names of its own
+# the two parts of a layer in transformers; TransformerBridge has other names for their outputs
 LAYER_PART = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.(?:(mlp)|self_attn|attn|attention)$")
-# parts of a model that have layers and read no text
+# parts of a model with layers that do not read text
 OTHER_TOWERS = re.compile("vision|visual|audio")
 
 
 class HookPlace(NamedTuple):
-    """A module whose output is the activation of a hook, and the module that is told which tokens it belongs to."""
+    """The module whose output is the activation of a hook, and the module that receives the tokens."""
 
     name: str
-    """As the model calls it, which may differ from the name that was asked for."""
+    """The model's name of the hook, which may differ from the name that was given."""
     module: nn.Module
     entered: nn.Module
-    """Called once a forward pass before ``module``: the transformers base model, or the TransformerLens block."""
+    """Called once in a forward pass, before ``module``: the transformers base model, or the TransformerLens block."""
 
 
 def transformers_model(model: nn.Module) -> nn.Module | None:
-    """The transformers model in ``model``; None for a HookedTransformer, which has its own weights."""
+    """Return the transformers model inside ``model``; None for a HookedTransformer, which has its own weights."""
     if isinstance(model, HookedProxyLM):
         return model.model
     if isinstance(model, TransformerBridge):
@@ -42,18 +42,17 @@ def transformers_model(model: nn.Module) -> nn.Module | None:
 
 def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     """
-    The place of ``hook_name`` in ``model``.
+    Find ``hook_name`` in ``model``.
 
-    ``model.layers.15`` (transformers: the output of a layer) and ``blocks.15.hook_resid_post`` (TransformerLens) are the
-    same activation, as are ``blocks.16.hook_resid_pre`` and both; each is understood by every kind of model. A bridge also
-    understands what transformers calls the two parts of a layer (``model.layers.15.mlp``). Other hooks are looked up under
-    their own name only. In a model with adapters, as PEFT's, the names of the model inside count
-    too.
+    ``model.layers.15`` (transformers: the output of a layer), ``blocks.15.hook_resid_post`` (TransformerLens) and
+    ``blocks.16.hook_resid_pre`` are the same activation, and every kind of model understands all three. A bridge also
+    understands transformers' names of the two parts of a layer (``model.layers.15.mlp``). Other hooks are found under
+    their own name only. In a model with adapters, such as PEFT's, names of the inner model count too.
 
     Raises:
-        ConfigError: no name was given, or the model has no such place; names the nearest that it has. Or what is done there
-            would not reach what its name says (:func:`require_in_stream`), or what runs the place is compiled, so that a hook
-            which comes later would not be called.
+        ConfigError: no name was given, or the model has no such hook, which names the nearest; an edit there would not
+            reach the residual stream (:func:`require_in_stream`); or the module is compiled, so that a later hook would
+            not be called.
     """
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
@@ -78,11 +77,11 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
 
 
 def residual_layer(hook_name: str) -> int | None:
-    """The layer whose output is at a hook, -1 for what goes into the first; None where that is no output of a layer."""
+    """Return the layer whose output is at a hook, -1 for the input of the first; None if it is another activation."""
     if residual := RESIDUAL.fullmatch(hook_name):
-        # what goes into a layer is what comes out of the one below it
+        # the input of a layer is the output of the one below it
         return int(residual[1]) - (residual[2] == "pre")
-    # in TransformerLens blocks.3 is no hook
+    # in TransformerLens, blocks.3 is not a hook
     if LAYER_MODULE.search(hook_name) and not hook_name.startswith("blocks.") and not OTHER_TOWERS.search(hook_name):
         return int(hook_name.rpartition(".")[2])
     return None
@@ -90,9 +89,10 @@ def residual_layer(hook_name: str) -> int | None:
 
 def transformer_lens_name(hook_name: str) -> str | None:
     """
-    What TransformerLens calls the output of a layer, or of a part of one, that transformers calls ``hook_name``.
+    Return TransformerLens's name of a hook that transformers names ``hook_name``: the output of a layer or a part of
+    one.
 
-    None where that is no such name. Only a TransformerBridge has the parts.
+    None for other names. Only a TransformerBridge has the parts.
     """
     part = LAYER_PART.search(hook_name)
     if part and not OTHER_TOWERS.search(hook_name):
@@ -102,7 +102,7 @@ def transformer_lens_name(hook_name: str) -> str | None:
 
 
 def layer_names(hf: nn.Module) -> list[str]:
-    """Names of the decoder layers of a transformers model, bottom up; a vision tower's are not among them."""
+    """Return the names of the decoder layers of a transformers model, bottom up, without those of a vision tower."""
     stacks: dict[str, list[str]] = {}
     for name, _ in hf.named_modules():
         if LAYER_MODULE.search(name) and not OTHER_TOWERS.search(name):
@@ -136,34 +136,34 @@ def _in_transformer_lens(
 
 def require_in_stream(hook_name: str) -> None:
     """
-    Refuse a hook of a TransformerBridge that reads the residual stream where nothing can be put back into it.
+    Refuse a hook of a TransformerBridge that reads the residual stream beside it, where an edit does not reach it.
 
     Raises:
-        ConfigError: it is ``hook_resid_mid``, which a bridge has at the input of a norm, beside the stream.
+        ConfigError: it is ``hook_resid_mid``, which a bridge has at the input of a norm.
     """
     if hook_name.endswith("hook_resid_mid"):
         raise ConfigError(
-            f"hook_name={hook_name!r}: a TransformerBridge reads it at the input of a norm, so that what is put there reaches the MLP "
-            "alone and not the residual stream; take hook_resid_pre or hook_resid_post, or a HookedTransformer."
+            f"hook_name={hook_name!r}: a TransformerBridge reads it at the input of a norm, so an edit there reaches "
+            "only the MLP; take hook_resid_pre or hook_resid_post, or a HookedTransformer."
         )
 
 
 def without_adapter(hf: nn.Module) -> nn.Module:
-    """The transformers model that PEFT has put an adapter around; ``hf`` itself where there is none."""
+    """Return the transformers model inside a PEFT adapter, or ``hf`` itself."""
     unwrapped: Any = getattr(hf, "get_base_model", None)
     return hf if unwrapped is None else unwrapped()
 
 
 def _base_model(hf: nn.Module) -> nn.Module:
-    own: Any = without_adapter(hf)  # the base model of PEFT is an adapter's, which generate goes past
+    own: Any = without_adapter(hf)  # PEFT's base_model is the adapter, which generate() bypasses
     base = getattr(own, "base_model", own)
     if isinstance(inner := getattr(base, "decoder", None), nn.Module) and not own.config.is_encoder_decoder:
-        base = inner  # OPT goes past the model around it
+        base = inner  # OPT's layers run without a call of the model around them
     return base if isinstance(base, nn.Module) else own
 
 
 def _around(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
-    """A module and those that it is a part of."""
+    """Yield a module and the modules that contain it."""
     return (module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
 
 
@@ -173,8 +173,8 @@ def _refuse_compiled(modules: Iterable[nn.Module]) -> None:
         by_forward = hasattr(module.forward, "_torchdynamo_orig_callable")
         if compiled or (by_forward and not hasattr(module.forward, "_torchdynamo_disable")):
             raise ConfigError(
-                f"this {type(module).__name__} is compiled, and compiled code does not call hooks that come later, so "
-                "nothing would be read or steered there; give the model as it was before torch.compile."
+                f"this {type(module).__name__} is compiled, and compiled code does not call hooks that are added "
+                "later; give the model as it was before torch.compile."
             )
 
 
@@ -185,7 +185,7 @@ def _missing(model: nn.Module, hook_name: str, known: list[str], residual: list[
     remedy = ""
     if "hook_" in hook_name and not isinstance(model, TransformerBridge | HookedTransformer):
         remedy = (
-            "; for other hooks of TransformerLens wrap the model: TransformerBridge.boot_transformers(NAME, hf_model=model, "
-            "tokenizer=tokenizer)"
+            "; for other hooks of TransformerLens wrap the model: TransformerBridge.boot_transformers(NAME, "
+            "hf_model=model, tokenizer=tokenizer)"
         )
     return f"hook_name={hook_name!r} is not in this {type(model).__name__}{span}{nearest}{remedy}."

@@ -150,8 +150,8 @@ class ModelPasses:
         activations = select_head(hooked, self.head_index, self.hook_name).flatten(2)
         if self.d_in not in (None, activations.shape[-1]):
             raise ConfigError(
-                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give the "
-                "model and the hook that it was trained on."
+                f"{self.hook_name} of this model is {activations.shape[-1]} wide and the SAE reads {self.d_in}; give "
+                "the model and the hook that it was trained on."
             )
         return activations
 

@@ -83,8 +83,8 @@ def model_shape(model_name: str, model_class_name: str, load_options: Mapping[st
     layers, width = getattr(text, "num_hidden_layers", None), getattr(text, "hidden_size", None)
     if not isinstance(layers, int) or not isinstance(width, int):
         raise ConfigError(
-            f"model_name={model_name!r} has a config ({type(text).__name__}) without num_hidden_layers and hidden_size, "
-            "so it cannot be read here."
+            f"model_name={model_name!r} has a config ({type(text).__name__}) without num_hidden_layers and "
+            "hidden_size, so it cannot be read here."
         )
     return ModelShape(layers, width)
 
@@ -116,6 +116,6 @@ def why_no_model(model_name: str, error: Exception) -> str:
         )
     detail = f"{type(error).__name__}: {text.splitlines()[0][:200] if text else 'no detail'}"
     return (
-        f"{where} could not be loaded from a local folder, the cache or the Hugging Face Hub ({detail}); check the name "
-        "and the connection, or give the path of a local folder."
+        f"{where} could not be loaded from a local folder, the cache or the Hugging Face Hub ({detail}); check the "
+        "name and the connection, or give the path of a local folder."
     )

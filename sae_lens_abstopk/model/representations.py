@@ -1,4 +1,4 @@
-"""One row a text: activations and codes at chosen read positions, on disk, reduced as they stream."""
+"""Activations and codes of texts at chosen read positions, one row a text, on disk."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.system.one_or_more import one_or_more
 
-# in place of the name of an SAE, which may be anything
+# stands for the activations among the names of SAEs, which may be any text
 _X = None
 
 Rows = npt.NDArray[np.int64]
@@ -29,9 +29,9 @@ Rows = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class Representations:
     """
-    What :func:`represent` wrote: float32 rows in .npy files in a temporary folder, opened as memory maps.
+    The result of :func:`represent`: float32 rows in memory-mapped .npy files in a temporary folder.
 
-    A context manager: leaving it removes the files.
+    A context manager, which removes the files when it is left.
     """
 
     n: int
@@ -42,14 +42,14 @@ class Representations:
     d_sae: Mapping[str, int]
     """Width of each SAE, by name."""
     temporary: tempfile.TemporaryDirectory[str] = field(repr=False)
-    """What owns the files."""
+    """Owns the files."""
     fallbacks: Fallbacks = field(default_factory=Fallbacks)
     left_out: tuple[int, ...] = ()
-    """Texts that have their rows but are not to be probed: their marked token is cut off, or left out by the filter."""
+    """Texts that have rows but cannot be probed: their marked token is cut off, or left out by the filter."""
 
     @classmethod
     def _create(cls, n: int, reads: tuple[str, ...], d_in: int, d_sae: Mapping[str, int]) -> Self:
-        """Files of the right size."""
+        """Make the files."""
         made = cls(
             n, reads, d_in, d_sae, tempfile.TemporaryDirectory(prefix="representations-", ignore_cleanup_errors=True)
         )
@@ -57,7 +57,8 @@ class Representations:
             needed = 4 * n * len(reads) * (d_in + sum(d_sae.values()))
             if lack := lack_of_space(made.folder, needed, "writing the representations"):
                 raise ConfigError(
-                    f"{lack}; give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at once."
+                    f"{lack}; give a folder on a larger disk by TMPDIR=FOLDER, fewer read positions, or fewer SAEs at "
+                    "once."
                 )
             for name, width in {_X: d_in, **d_sae}.items():
                 for read in reads:
@@ -69,24 +70,24 @@ class Representations:
 
     @property
     def folder(self) -> Path:
-        """Where the files are."""
+        """The folder of the files."""
         return Path(self.temporary.name)
 
     def x(self, read: str, rows: Rows | None = None) -> npt.NDArray[np.float32]:
-        """Activations [n, d_in] (of ``rows`` alone, if given) at a read position."""
+        """Return activations [n, d_in], of ``rows`` only if given, at a read position."""
         stored = self._open(_X, read)
         return stored if rows is None else stored[rows]
 
     def codes(self, sae: str, read: str) -> npt.NDArray[np.float32]:
-        """Codes [n, d_sae] at a read position, as a memory map: take columns of it, not all."""
+        """Return codes [n, d_sae] at a read position, as a memory map that may be larger than memory."""
         return self._open(sae, read)
 
     def latents(self, sae: str, read: str, latents: Sequence[int], rows: Rows) -> npt.NDArray[np.float32]:
-        """Codes [len(rows), len(latents)]."""
+        """Return codes [len(rows), len(latents)]."""
         return self.codes(sae, read)[rows[:, None], np.asarray(latents)[None]]
 
     def chunks(self, sae: str, read: str, rows: Rows) -> Iterator[npt.NDArray[np.float32]]:
-        """Codes of ``rows`` in chunks of columns, from the first latent to the last, ``CHUNK_BYTES`` each at most."""
+        """Yield codes of ``rows`` in chunks of columns, in order, of at most ``CHUNK_BYTES``."""
         stored = self.codes(sae, read)
         width = max(1, CHUNK_BYTES // (4 * max(len(rows), 1)))
         for start in range(0, self.d_sae[sae], width):
@@ -108,14 +109,15 @@ class Representations:
             raise ConfigError(f"there is no SAE {name!r} here; there are {', '.join(self.d_sae) or 'none'}.")
         if read not in self.reads:
             raise ConfigError(f"read={read!r} was not computed; use one of {', '.join(self.reads)}.")
-        # by number: the name of an SAE may hold anything
+        # the name of an SAE may hold any character
         return self.folder / f"{'x' if name is _X else f'codes_{known.index(name)}'}_{read}.npy"
 
     def _open(self, name: str | None, read: str, *, mode: Any = "r") -> npt.NDArray[np.float32]:
         path = self._path(name, read)
         if not path.is_file():
             raise ConfigError(
-                "the files of these representations are gone, as they are in a `with` block once it ends; use them inside it."
+                "the files of these representations are gone, as they are in a `with` block once it ends; use them "
+                "inside it."
             )
         return np.load(path, mmap_mode=mode)
 
@@ -134,22 +136,21 @@ def represent(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Representations:
     """
-    Run ``texts`` through the model and the SAEs and keep, of each, one row a read position.
+    Run ``texts`` through the model and the SAEs, and keep one row for each text and read position.
 
     "last" is the last token, "marked" the last token of the marked word, "mean" the mean over tokens, of x and of the
     codes (not the code of the mean). Tokens that the SAEs were not trained on (:class:`ReadingRules`) are left out;
-    where that leaves nothing to read, :class:`Fallbacks` counts what was done. Memory does not depend on the number of
-    texts: rows go to a temporary folder as they come. (Where those live in memory, as on some machines, set TMPDIR to
-    one on disk.)
+    :class:`Fallbacks` counts texts of which nothing would be left. Rows go to a temporary folder (TMPDIR), so that
+    memory does not depend on the number of texts.
 
     Args:
         passes: The language model and the hook that all ``saes`` read.
         tokenizer: That of the model.
-        saes: Name to SAE; may be empty, for x alone (then ``rules`` must be given).
+        saes: Name to SAE; may be empty, for x only (then ``rules`` must be given).
         texts: Each becomes row i.
         reads: Of "last", "mean" and "marked".
         markers: For "marked": (first, end) characters of each text's word.
-        rules: By default those that the SAEs' metadata record.
+        rules: By default those in the SAEs' metadata.
         on_progress: Called with (texts done, texts in all).
 
     Raises:
@@ -160,8 +161,8 @@ def represent(
     for name, sae in saes.items():
         if selects_over_batch(sae):
             raise ConfigError(
-                f"SAE {name!r} selects over the batch that it is given, so that the codes of a text would depend on the others; take "
-                "what save_inference_model(FOLDER) saves of it."
+                f"SAE {name!r} selects over the batch that it is given, so that the codes of a text would depend on "
+                "the others; take what save_inference_model(FOLDER) saves of it."
             )
     rules = rules or ReadingRules.of_saes(saes, tokenizer)
     _check(texts, reads, markers)

@@ -1,4 +1,4 @@
-"""Texts through a language model in batches of like length, with the tokens that an SAE is to be read at."""
+"""Run texts through a language model in batches of similar length, and mark the tokens that an SAE reads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter, TokenSelection, require_finite
 from sae_lens_abstopk.system.errors import ConfigError
 
-# texts that are tokenised and sorted together: enough for little padding, few enough to forget
+# texts that are tokenised and sorted by length together
 WINDOW = 2048
 # tokens in one pass of the model, padding included
 BATCH_TOKENS = 2048
-# tokens of a text that are run, or what positions the model knows; the rest is cut off, and counted
+# longest text in tokens, unless the model knows fewer positions; the rest is cut off, and counted
 MAX_LENGTH = 512
 
 Marker = tuple[int, int] | None
@@ -24,23 +24,22 @@ Marker = tuple[int, int] | None
 
 @dataclass(frozen=True)
 class ReadingRules:
-    """How SAEs want their tokens: whether a BOS goes first, and which tokens they were trained on."""
+    """How texts are read for SAEs: whether a BOS goes first, and which tokens the SAEs were trained on."""
 
     prepend_bos: bool
-    """A BOS in front is context only: it is never read."""
+    """A BOS in front is only context; it is never read."""
     token_filter: TokenFilter
     """Positions of ``seqpos_slice`` count from the start of the text, BOS included."""
 
     @classmethod
     def of_saes(cls, saes: Mapping[str, Any], tokenizer: Any) -> Self:
         """
-        The rules that the metadata of all ``saes`` record; a BOS where they say nothing, as SAELens has it.
+        Return the rules in the metadata of all ``saes``; with a BOS where they say nothing, SAELens's default.
 
-        A norm limit is an estimate, which differs between seeds, and releases have none: that of the first that has one
-        is taken.
+        A norm limit is an estimate, which differs between seeds, and releases have none: the first one is taken.
 
         Raises:
-            ConfigError: one is no SAELens SAE, or they disagree.
+            ConfigError: one is not an SAE of SAELens, or they disagree.
         """
         selection = shared_selection(saes)
         filters = [TokenFilter.of_sae(sae, tokenizer) for sae in saes.values()]
@@ -53,10 +52,10 @@ class ReadingRules:
 
 def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
     """
-    Which tokens all ``saes`` were trained on.
+    Return which tokens all ``saes`` were trained on.
 
     Raises:
-        ConfigError: one is no SAELens SAE, they disagree, or there is none.
+        ConfigError: one is not an SAE of SAELens, or they disagree.
     """
     found: dict[str, TokenSelection] = {}
     for name, sae in saes.items():
@@ -71,17 +70,17 @@ def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
             for name, selection in found.items()
         )
         raise ConfigError(
-            f"only SAEs trained on the same selection of tokens can share a pass ({told or 'no SAE was given'}); give those of one selection "
-            "at a time."
+            f"only SAEs trained on the same selection of tokens can share a pass ({told or 'no SAE was given'}); give "
+            "those of one selection at a time."
         )
     return next(iter(found.values()))
 
 
 class TextBatch(NamedTuple):
-    """Some texts at the hook; b texts, padded on the right to t tokens."""
+    """Activations of b texts, padded on the right to t tokens."""
 
     rows: torch.Tensor
-    """Where the texts stand among all, int64 [b]."""
+    """Indices of the texts among all, int64 [b]."""
     activations: torch.Tensor
     """[b, t, d_in]."""
     real: torch.Tensor
@@ -111,9 +110,9 @@ def text_batches(
     markers: Sequence[Marker] | None = None,
 ) -> Iterator[TextBatch]:
     """
-    Activations of ``texts``, each once, in batches of at most ``BATCH_TOKENS`` tokens (or one text), padding included.
+    Yield activations of ``texts`` in batches of at most ``BATCH_TOKENS`` tokens (or one text), padding included.
 
-    Models are causal, so padding on the right changes nothing to its left.
+    Models are causal, so padding on the right changes nothing before it.
 
     Raises:
         ConfigError: a text has no token, or a marker covers none.
@@ -127,7 +126,7 @@ def text_batches(
             key=lambda tokens: len(tokens.ids),
         )
         while tokenised:
-            size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last is the longest: it decides how many fit
+            size = max(1, BATCH_TOKENS // len(tokenised[-1].ids))  # the last is the longest
             taken, tokenised = tokenised[-size:], tokenised[:-size]
             yield _run(passes, taken, rules, n_bos=len(bos))
 
@@ -135,13 +134,13 @@ def text_batches(
 def _run(passes: ModelPasses, taken: list[_Tokens], rules: ReadingRules, *, n_bos: int) -> TextBatch:
     device = next(passes.model.parameters()).device
     width = len(taken[-1].ids)
-    # any token will do as padding: nothing that is read looks at it
+    # any token does as padding, since no token that is read attends to it
     tokens = torch.tensor([text.ids + text.ids[:1] * (width - len(text.ids)) for text in taken], device=device)
     activations = passes.activations(tokens)
     lengths = torch.tensor([len(text.ids) for text in taken], device=device)
     position = torch.arange(width, device=device)
     real = (position < lengths[:, None]) & (position >= n_bos)
-    # a slice that counts from the end means the end of each text, not of the padding
+    # a slice from the end counts from the end of each text, not of the padding
     in_slice = torch.zeros_like(real)
     for row, length in zip(in_slice, lengths.tolist(), strict=True):
         row[:length][slice(*rules.token_filter.seqpos_slice)] = True
@@ -170,8 +169,8 @@ def _tokenise(
     spans = [None if markers is None else markers[row] for row in window]
     with_offsets = any(span is not None for span in spans)
     if with_offsets and not getattr(tokenizer, "is_fast", False):
-        raise ConfigError("marked tokens need a fast tokenizer, one that knows which characters a token covers.")
-    # the BOS is ours to add: tokenizers differ in whether they do it themselves
+        raise ConfigError("marked tokens need a fast tokenizer, which knows the characters of a token.")
+    # without special tokens: tokenizers differ in whether they add a BOS themselves
     encoded = tokenizer(
         [texts[row] for row in window], add_special_tokens=False, return_offsets_mapping=with_offsets, padding=False
     )

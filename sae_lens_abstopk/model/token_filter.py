@@ -1,4 +1,4 @@
-"""Which tokens an SAE was trained on, so that it is measured on the same kind."""
+"""The tokens that an SAE was trained on, so that it is measured on the same kind."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -12,7 +12,7 @@ from sae_lens_abstopk.system.one_or_more import one_or_more
 
 
 class TokenSelection(NamedTuple):
-    """Which tokens an SAE was trained on, as far as its metadata tell without a tokenizer; its norm limit apart."""
+    """The tokens that an SAE was trained on according to its metadata, without its norm limit."""
 
     prepend_bos: bool
     seqpos_slice: tuple[int | None, ...]
@@ -21,10 +21,10 @@ class TokenSelection(NamedTuple):
     @classmethod
     def of_sae(cls, sae: SAE[Any]) -> Self:
         """
-        What the metadata of ``sae`` record; a BOS where they say nothing, as SAELens has it.
+        Return the selection in the metadata of ``sae``.
 
-        Those of most releases say nothing else either. Special tokens are then left out, as SAELens's ``run_evals`` does,
-        and so is position 0, where a BOS stands.
+        Where they say nothing, as in most releases, there is a BOS (SAELens's default), which is left out as position
+        0, and special tokens are left out, as in SAELens's ``run_evals``.
         """
         metadata = sae.cfg.metadata
         bos = metadata.prepend_bos is None or bool(metadata.prepend_bos)
@@ -35,7 +35,7 @@ class TokenSelection(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenFilter:
-    """Keeps the tokens that training kept; at the others the model is left alone."""
+    """Keeps the tokens that training kept; at the others the model is not changed."""
 
     seqpos_slice: tuple[int | None, ...] = (None,)
     """Positions of a context, as ``slice`` takes them."""
@@ -55,7 +55,7 @@ class TokenFilter:
 
     @classmethod
     def of_sae(cls, sae: SAE[Any], tokenizer: Any) -> Self:
-        """The filter of the :class:`TokenSelection` and of the norm limit in the metadata of ``sae``."""
+        """Return the filter of the selection and the norm limit in the metadata of ``sae``."""
         _, seqpos_slice, special = TokenSelection.of_sae(sae)
         if isinstance(special, bool):
             special = tuple(sorted(get_special_token_ids(tokenizer))) if special else ()
@@ -69,9 +69,9 @@ class TokenFilter:
 
     def keep(self, tokens: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
         """
-        Boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in].
+        Return a boolean [batch, context] for tokens [batch, context] and activations [batch, context, d_in].
 
-        The norm limit leaves out none that is NaN or infinite: that says nothing of how large it is.
+        The norm limit keeps activations that are NaN or infinite, so that they are reported.
         """
         kept = torch.zeros_like(tokens, dtype=torch.bool)
         kept[:, slice(*self.seqpos_slice)] = True
@@ -82,7 +82,7 @@ class TokenFilter:
         return kept
 
     def within_norm(self, activations: torch.Tensor) -> torch.Tensor:
-        """Which activations [..., d_in] the norm limit leaves in, or says nothing of: those that are not finite."""
+        """Return which activations [..., d_in] the norm limit keeps; those that are not finite are kept."""
         assert self.max_norm is not None
         norms = activations.float().norm(dim=-1)
         return ~(norms > self.max_norm) | norms.isinf()
@@ -91,10 +91,10 @@ class TokenFilter:
         self, tokens: torch.Tensor, activations: torch.Tensor, hook_name: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Which tokens are kept, as :meth:`keep` says, on the device of ``activations``; and theirs, float32 [n, d_in].
+        Return the mask of :meth:`keep` on the device of ``activations``, and the kept rows, float32 [n, d_in].
 
         Raises:
-            ConfigError: one of those is NaN or infinite.
+            ConfigError: a kept row is NaN or infinite.
         """
         kept = self.keep(tokens, activations).to(activations.device)
         x = activations[kept].float()
@@ -106,12 +106,12 @@ class TokenFilter:
         Refuse a measurement on no tokens.
 
         Raises:
-            ConfigError: ``n_tokens``, that were kept of a whole text, are 0.
+            ConfigError: ``n_tokens``, the number of kept tokens of a text, is 0.
         """
         if n_tokens == 0:
             raise ConfigError(
-                f"no token of the text is kept ({self}), so nothing can be measured; is this the model that the SAE was trained "
-                "on, loaded in the same way, and the text longer than the positions that are left out?"
+                f"no token of the text is kept ({self}), so nothing can be measured; is this the model that the SAE "
+                "was trained on, loaded in the same way, and is the text longer than the positions that are left out?"
             )
 
 
@@ -124,6 +124,6 @@ def require_finite(x: torch.Tensor, hook_name: str) -> None:
     """
     if not x.isfinite().all():
         raise ConfigError(
-            f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or infinite, as "
-            "in float16, which overflows; load the model in bfloat16 or float32."
+            f"{int((~x.isfinite()).any(1).sum())} of {len(x)} activations of a batch at {hook_name} are NaN or "
+            "infinite, as in float16, which overflows; load the model in bfloat16 or float32."
         )

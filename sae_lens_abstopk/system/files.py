@@ -1,4 +1,4 @@
-"""Files and folders: told apart by their SHA-256, written whole or not at all, kept inside the folder they are meant for."""
+"""Files and folders: digests, atomic writes, free space, and paths that stay inside a folder."""
 
 import errno
 import hashlib
@@ -11,19 +11,19 @@ from rich.filesize import decimal
 
 from sae_lens_abstopk.system.errors import ConfigError
 
-# what file systems say that do not sync folders
+# errors of file systems that do not sync folders
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP)
 SAMPLES, SAMPLE_BYTES = 64, 2**14
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest; the file is read in pieces."""
+    """Return the SHA-256 of a file as hex digits; the file is read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sampled_digest(path: Path) -> str:
-    """Of parts of a large file, evenly apart: a copy has the same, a model that was trained on or a shuffled text another one."""
+    """Return a digest of parts of a large file, evenly apart; equal for a copy, different for other content."""
     digest, size = hashlib.sha256(), path.stat().st_size
     with path.open("rb") as file:
         for n in range(SAMPLES):
@@ -33,7 +33,7 @@ def sampled_digest(path: Path) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write ``path`` in UTF-8, synced; what ends the process on the way leaves what was there before."""
+    """Write ``path`` in UTF-8, synced, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -45,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or where the system can the names in a folder, are on the disk."""
+    """Wait until a file is on the disk, or the names in a folder where the system can do that."""
     is_folder, windows = path.is_dir(), os.name == "nt"
     if is_folder and windows:  # which opens no folders
         return
@@ -60,7 +60,9 @@ def sync(path: Path) -> None:
 
 
 def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str | None:
-    """What to say where the disk of ``folder``, which need not exist, has less than the ``n_bytes`` free that ``what`` needs."""
+    """
+    Explain that the disk of ``folder`` has less free than the ``n_bytes`` that ``what`` needs; None if it has enough.
+    """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
@@ -70,17 +72,17 @@ def lack_of_space(folder: Path, n_bytes: int, what: str = "a checkpoint") -> str
 
 
 def why_not_written(error: Exception) -> str:
-    """The reason in an exception that writing a file raised."""
+    """Return the reason in an exception of writing a file."""
     said = error.strerror if isinstance(error, OSError) else None
     return said or next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def require_empty(folder: Path) -> None:
     """
-    Refuse to write a folder among what is there.
+    Refuse an output folder that is not empty.
 
     Raises:
-        ConfigError: there is something in ``folder``, or it is a file.
+        ConfigError: ``folder`` has files in it, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is not an empty folder; give another with --out, or empty it.")
@@ -88,24 +90,24 @@ def require_empty(folder: Path) -> None:
 
 def inside(folder: Path, name: str, *, where: str) -> Path:
     """
-    The path of ``name`` in ``folder``.
+    Return the path of ``name`` in ``folder``.
 
     Args:
         folder: Need not exist.
-        name: Relative, as a file from elsewhere has it.
-        where: What names it, for errors.
+        name: Relative path from an untrusted file.
+        where: The place of ``name``, for errors.
 
     Raises:
         ConfigError: it is absolute, or ``..`` or a link leads out of the folder.
     """
     path = folder / name
     if leads_up(name) or not path.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"{where}: {name!r} leads out of {folder}; only what lies in that folder is read.")
+        raise ConfigError(f"{where}: {name!r} leads out of {folder}; only files in that folder are read.")
     return path
 
 
 def home_as_tilde(text: str) -> str:
-    """``text`` with ~ where the path of the user's home folder begins, for what others are to see."""
+    """Return ``text`` with ~ for the user's home folder, for text that others see."""
     home = os.path.expanduser("~").rstrip("/\\")
     return re.sub(rf"(?<![\w./\\~-]){re.escape(home)}(?=[/\\]|$)", "~", text) if os.path.isabs(home) else text
 

@@ -1,4 +1,4 @@
-"""One process to a run folder."""
+"""Locks that keep two processes from writing one run folder."""
 
 import errno
 import json
@@ -16,20 +16,20 @@ from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"
-# what a file system without locks says, such as NFS without its lock daemon
+# errors of a file system without locks, such as NFS without its lock daemon
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
 def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]:
     """
-    Keep other processes out of a folder of a run, which is made if missing, and removed again if nothing comes into it.
+    Keep other processes out of a run folder, which is made if missing, and removed again if it stays empty.
 
-    The operating system lets go of the lock when its process ends, however it ends. A file system that has no locks is
-    warned about.
+    The operating system releases the lock when its process ends, however it ends. On a file system without locks there
+    is a warning instead.
 
     Args:
-        folder: What a run writes to.
+        folder: A folder that a run writes to.
         key: The config key that names it, for errors.
 
     Raises:
@@ -57,7 +57,7 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         holder.unlink(missing_ok=True)
         lock.release()
         if is_new:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # it is not empty
                 if not [path for path in folder.iterdir() if path.name != LOCK]:
                     (folder / LOCK).unlink(missing_ok=True)
                     folder.rmdir()
@@ -77,15 +77,15 @@ def acquire(lock: FileLock) -> None:
         if error.errno not in NO_LOCKS:
             raise
         warnings.warn(
-            f"{lock.lock_file} cannot be locked ({error.strerror}), so nothing keeps another process out of this folder; start "
-            "none that writes to it.",
+            f"{lock.lock_file} cannot be locked ({error.strerror}), so nothing keeps another process out of this "
+            "folder; start none that writes to it.",
             stacklevel=2,
         )
 
 
 @contextmanager
 def run_locks(output: Path, checkpoint_path: str | None) -> Iterator[None]:
-    """:func:`run_folder_lock` of the run folder, and of the folder of its checkpoints where that is named too."""
+    """Lock the run folder, and the folder of its checkpoints if it is another."""
     named = checkpoint_path is not None and Path(checkpoint_path).resolve() != output.resolve()
     with (
         run_folder_lock(output),

@@ -1,4 +1,4 @@
-"""The progress bar of a run: MSE, FVU, L0, dead share, tokens per second, time left."""
+"""Progress bars: of a training run, of passes, and of the stages of an evaluation."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 SECONDS_BETWEEN_LINES = 60.0
 
 PassProgress = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
+"""Called with (done, in all)."""
 StageProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with (stage, done, in all)."""
 
 
 class TrainingProgress:
-    """A bar for the run and a line for each SAE, on a terminal; elsewhere it only keeps time."""
+    """A bar for the run and a line for each SAE on a terminal; elsewhere it only measures the speed."""
 
     def __init__(self, console: Console, total_tokens: int) -> None:
         self._bar = Progress(
@@ -66,7 +66,7 @@ class TrainingProgress:
 
 @contextmanager
 def passes_bar(console: Console, title: str) -> Iterator[PassProgress]:
-    """A bar that is told (done, in all), drawn on a terminal only; elsewhere a line a minute."""
+    """Show a bar on a terminal, elsewhere a line a minute."""
     bar = _passing_bar(console)
     task = bar.add_task(title, total=None)
     told = time.monotonic()
@@ -84,7 +84,7 @@ def passes_bar(console: Console, title: str) -> Iterator[PassProgress]:
 
 @contextmanager
 def stages_bar(console: Console) -> Iterator[StageProgress]:
-    """A bar for each stage that is told (what, done, in all), and a line as it ends; off a terminal, one a minute too."""
+    """Show a bar for each stage, and a line when it ends; without a terminal also a line a minute."""
     bar = _passing_bar(console)
     stages: dict[str, TaskID] = {}
     told = time.monotonic()
@@ -109,7 +109,7 @@ def stages_bar(console: Console) -> Iterator[StageProgress]:
 
 
 def _passing_bar(console: Console) -> Progress:
-    """Drawn on a terminal only, and gone when it is done."""
+    """Return a bar that is drawn on a terminal only, and removed when it is done."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

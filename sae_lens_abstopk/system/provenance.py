@@ -1,4 +1,4 @@
-"""Where numbers come from: the commit, the versions and the machine."""
+"""The origin of numbers: the commit, the versions and the machine."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from platform import machine, python_version
 import torch
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# what decides numbers, beside the package: not what is written about them, nor where they are recorded
+# files beside the package that decide numbers
 CODE_PATHS = (
     "experiments/*.py",
     "experiments/*/*.py",
@@ -24,7 +24,7 @@ PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers", "datasets",
 
 
 def version_of(package: str) -> str:
-    """Of an installed package; "unknown" of this one where it is a clone on the path that is not installed."""
+    """Return the version of an installed package, or ``"unknown"``."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -32,14 +32,14 @@ def version_of(package: str) -> str:
 
 
 def environment(device: torch.device | str | None = None) -> dict[str, str]:
-    """Versions, and what ``device`` is that numbers are computed on: by default a GPU where there is one."""
+    """Return versions, and the name of ``device``, by default a GPU where there is one."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {"python": python_version(), "device": name, **{package: version_of(package) for package in PACKAGES}}
 
 
 def processor() -> str:
-    """The model of the CPU, by which rounding in bfloat16 differs; its kind alone where the system is not Linux."""
+    """Return the model of the CPU, on which rounding in bfloat16 depends; outside Linux only its kind."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     named = (line.partition(": ")[2] for line in lines if line.startswith("model name"))
@@ -47,15 +47,15 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The last commit of a clone that this is run from to change its code, and ``-dirty`` where that was edited since."""
+    """Return the last commit of a clone that changed its code, with ``-dirty`` if the code was edited since."""
     known = _git("log", "-1", "--format=%h", "--", PACKAGE.name, *CODE_PATHS).decode().strip()
     return f"{known}-dirty" if known and _git("diff", "HEAD", "--", PACKAGE.name, *CODE_PATHS) else known or None
 
 
 def digest_of_code(package: Path) -> str:
-    """A digest of names and contents of all Python files of a package."""
+    """Return a digest of names and contents of all Python files of a package."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in package.rglob("*.py") if path.is_file()):  # an editor's lock is none
+    for path in sorted(path for path in package.rglob("*.py") if path.is_file()):  # not an editor's lock
         digest.update(repr((path.relative_to(package).as_posix(), path.read_bytes())).encode())
     return digest.hexdigest()[:12]
 
@@ -65,17 +65,17 @@ _DIGEST = digest_of_code(PACKAGE)
 
 
 def code_digest() -> str:
-    """Digest of the package's own code, which tells versions apart where there is no commit too."""
+    """Return a digest of the package's own code, which distinguishes versions without a commit."""
     return _DIGEST
 
 
 def _git(*command: str) -> bytes:
-    """What git says of the clone that this is run from; nothing elsewhere."""
+    """Run git in the clone that contains this package; return its output, empty outside a clone."""
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return b""
     try:
-        # without what git tells its hooks, which may be of another repository
+        # without the variables that git sets for hooks, which may be of another repository
         env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         return subprocess.run(["git", "-C", str(root), *command], capture_output=True, check=False, env=env).stdout
     except OSError:  # git is not installed

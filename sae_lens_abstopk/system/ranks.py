@@ -1,4 +1,4 @@
-"""Sums, means and selections over all processes of a run; with one process, the value itself and no communication."""
+"""Sums, means and selections over all processes of a run; with one process there is no communication."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,40 +12,40 @@ DIGIT_BITS = 16
 
 
 class OtherRankError(TrainingStopped):
-    """Another process of the run has failed or is gone, and this one ends with it."""
+    """Another process of the run failed or is gone, and this one ends with it."""
 
 
 def n_ranks() -> int:
-    """Processes that train together; 1 where torch.distributed has not been started."""
+    """Return the number of processes that train together; 1 where torch.distributed is not started."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def this_rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if n_ranks() > 1 else 0
 
 
 def summed(x: torch.Tensor) -> torch.Tensor:
-    """Sum over ranks, in place, and returned."""
+    """Sum ``x`` over ranks, in place, and return it."""
     if n_ranks() > 1:
         dist.all_reduce(x)
     return x
 
 
 def averaged(x: torch.Tensor) -> torch.Tensor:
-    """Mean over ranks, in place, and returned."""
+    """Average ``x`` over ranks, in place, and return it."""
     return summed(x).div_(n_ranks()) if n_ranks() > 1 else x
 
 
 def least(x: torch.Tensor) -> torch.Tensor:
-    """Smallest over ranks, in place, and returned."""
+    """Take the minimum of ``x`` over ranks, in place, and return it."""
     if n_ranks() > 1:
         dist.all_reduce(x, op=dist.ReduceOp.MIN)
     return x
 
 
 def gathered(x: torch.Tensor) -> torch.Tensor:
-    """Rows of all ranks, in the order of the ranks; each has as many."""
+    """Return the rows of all ranks, in their order; every rank has the same number."""
     if n_ranks() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(n_ranks())]
@@ -54,24 +54,24 @@ def gathered(x: torch.Tensor) -> torch.Tensor:
 
 
 def any_rank(here: bool) -> bool:
-    """Whether it is so on any rank; every rank has to ask, and waits for the others."""
+    """Return whether ``here`` is true on any rank; every rank has to call this, and waits for the others."""
     return bool(summed(torch.tensor(int(here)))) if n_ranks() > 1 else here
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait for every rank."""
     any_rank(False)
 
 
 def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
     """
-    The ``n``-th highest of the scores of all ranks; 0 where they have fewer. A scalar, the same on every rank.
+    Return the ``n``-th highest score over all ranks, a scalar; 0 if they have fewer scores.
 
-    Scores of no negative number sort as their bits do, so a histogram of 16 bits at a time, summed over the ranks, finds
-    the bits of the one that is asked for: two sums of 2^16 counts for float32, however many scores and ranks there are.
+    Non-negative floats sort like their bits, so a histogram of 16 bits at a time, summed over the ranks, finds the bits
+    of that score: two sums of 2^16 counts for float32, for any number of scores and ranks.
 
     Args:
-        scores: Those of this rank, any number of them: float32 or float64, none below 0.
+        scores: Scores of this rank, any number: float32 or float64, none below 0.
         n: Counted over all ranks.
     """
     width = 8 * scores.element_size()
@@ -84,7 +84,7 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
         counts = summed(bits.new_zeros(2**DIGIT_BITS).index_add_(0, digits, inside).int()).long()
         at_least = counts.flip(0).cumsum(0).flip(0)
         digit = ((at_least >= wanted).sum() - 1).clamp(min=0)
-        wanted = wanted - (at_least - counts).gather(0, digit[None])[0]  # to index by it would wait for a GPU
+        wanted = wanted - (at_least - counts).gather(0, digit[None])[0]  # indexing would wait for a GPU
         inside = inside * (digits == digit)
         found = (found << DIGIT_BITS) | digit
     return found.to(torch.int32 if width == 32 else torch.int64).view(scores.dtype)
@@ -93,10 +93,10 @@ def nth_highest(scores: torch.Tensor, n: int) -> torch.Tensor:
 @contextmanager
 def together(what: str) -> Iterator[None]:
     """
-    Leave when all ranks do, and by an exception if any of them does.
+    Leave this context when all ranks do, and by an exception if any of them does.
 
     Args:
-        what: What is being done, for the ranks that succeeded.
+        what: Names the work in the error of ranks that succeeded.
 
     Raises:
         OtherRankError: another rank left by an exception.

@@ -19,9 +19,11 @@ def printable(text: str) -> str:
 
 class PrintableConsole(Console):
     """
-    A console that sends a terminal no commands but its own, highlights nothing, and costs no run anything but its output.
+    A console that sends a terminal no commands but its own, highlights nothing, and costs no run anything but its
+    output.
 
-    Nobody may be reading any more: the ``tee`` behind a pipe gets a Ctrl-C too, a terminal is closed, the disk of a log is full.
+    Nobody may be reading any more: the ``tee`` behind a pipe gets a Ctrl-C too, a terminal is closed, the disk of a log
+    is full.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""YAML files, and the folders of data that ship with the package."""
+"""YAML files, and the data folders that ship with the package."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
 
 
 def data_folder(name: str) -> Path:
-    """``training_configs`` or ``evals``: beside the package in a clone, inside it in an install."""
+    """Return ``training_configs`` or ``evals``: beside the package in a clone, inside it in an install."""
     package = Path(__file__).resolve().parents[1]
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
@@ -23,10 +23,10 @@ def data_folder(name: str) -> Path:
 
 def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
     """
-    The file at ``source``, or the one of that name in ``folder``, whose files ship with the package.
+    Return the file at ``source``, or the one of that name in ``folder``, whose files ship with the package.
 
     Raises:
-        ConfigError: it is neither; names those that there are.
+        ConfigError: it is neither; names the shipped ones.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if str(source) in known:
@@ -38,7 +38,7 @@ def shipped_file(source: str | Path, folder: Path, *, what: str) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file whose top level is a mapping."""
+    """Read a YAML file whose top level is a mapping."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def yaml_value(text: str) -> Any:
-    """What ``text`` stands for in a YAML file; the text itself where it is not YAML."""
+    """Return the value of ``text`` in a YAML file; the text itself if it is not YAML."""
     try:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError):
@@ -65,7 +65,9 @@ def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def yaml_text(value: Any) -> str:
-    """Return a text that :func:`yaml_value` reads back as ``value``: as Python writes it where that works, else JSON."""
+    """
+    Return a text that :func:`yaml_value` reads back as ``value``: as Python writes it where that works, else JSON.
+    """
     value = value.item() if isinstance(value, np.generic) else value
     plain = str(value)
     read = yaml_value(plain)
@@ -74,9 +76,9 @@ def yaml_text(value: Any) -> str:
 
 def yaml_document(content: Mapping[str, Any]) -> str:
     """
-    A YAML file that :func:`read_yaml` reads back equal, in the order of ``content``.
+    Return a YAML file that :func:`read_yaml` reads back equal, in the order of ``content``.
 
-    Paths, tuples, NumPy numbers, and devices and types of torch are written as the plain values that they stand for.
+    Paths, tuples, NumPy numbers, and devices and types of torch are written as plain values.
 
     Raises:
         yaml.YAMLError: a value has no such form.
@@ -89,9 +91,9 @@ TAG = "tag:yaml.org,2002:"
 
 class _Loader(yaml.SafeLoader):
     """
-    YAML 1.1 reads ``3e-4`` as a string, ``12:30`` as 750 and a day as a date, and takes the last of two equal keys.
+    Reads ``3e-4`` as a number, and ``12:30`` and days as text; two equal keys are an error.
 
-    Here the first is a number, as everywhere else in Python, the next two are text, and the last is an error.
+    YAML 1.1 reads them as a string, as 750 and as a date, and takes the last of two equal keys.
     """
 
     @override
@@ -111,7 +113,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what :class:`_Loader` would read as a number."""
+    """Quotes texts that :class:`_Loader` would read as numbers."""
 
 
 for _each in (_Loader, _Dumper):

@@ -141,8 +141,8 @@ def _load_options(recorded: Any, folder: Path, *, is_loaded: bool) -> dict[str, 
     if runs_code:
         raise ConfigError(
             f"{folder}: the SAE's metadata set {', '.join(runs_code)}, which would run code from the Hub; an SAE does "
-            "not decide that. If you trust that code, load the model yourself and pass it to explore(model=...), or put "
-            f"the {CONFIG_FILENAME} of the SAE's run, with this in its model_from_pretrained_kwargs, beside "
+            "not decide that. If you trust that code, load the model yourself and pass it to explore(model=...), or "
+            f"put the {CONFIG_FILENAME} of the SAE's run, with this in its model_from_pretrained_kwargs, beside "
             f"{SAE_CFG_FILENAME}."
         )
     if ignored := sorted(key for key, value in recorded.items() if value and key not in FROM_METADATA):

@@ -130,7 +130,8 @@ class Subjects(LoadedSAEs):
 
     def batches(self, n_tokens: int, *, with_logits: bool = False) -> list[torch.Tensor]:
         """
-        Token ids [batch, context] of ``n_tokens`` tokens or more, or all that the text has; it is read once for equal calls.
+        Token ids [batch, context] of ``n_tokens`` tokens or more, or all that the text has; it is read once for equal
+        calls.
 
         Batches that the whole model is run on, ``with_logits``, may be smaller than others.
         """
@@ -154,8 +155,9 @@ def _spec_in_memory(model: Any, spec: ModelSpec, d_in: int) -> ModelSpec:
     named = find_place(model, spec.hook_name).name if isinstance(model, nn.Module) else spec.hook_name
     if not isinstance(model, HookedRootModule):
         raise ConfigError(
-            f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or SAELens's proxy of "
-            f"a transformers model: HookedProxyLM(model, tokenizer, hook_names=[{named!r}]), from sae_lens.load_model."
+            f"the model is a {type(model).__name__}; give a HookedTransformer, a TransformerBridge, or SAELens's "
+            f"proxy of a transformers model: HookedProxyLM(model, tokenizer, hook_names=[{named!r}]), from "
+            "sae_lens.load_model."
         )
     spec = replace(spec, hook_name=named)
     check_activations(model, spec, d_in=d_in)
@@ -203,7 +205,8 @@ def load_subject_saes(
 
     Args:
         sources: One or several SAEs, as :func:`load_sae` takes them; by name if they are to be called other than their
-            labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above it.
+            labels, folders or releases. Run settings come from the ``config.yaml`` in the first or in the folder above
+            it.
         model: Name or folder of the model to run instead of the one recorded, or the model itself.
         text: Dataset or file to read instead of the run's held-out text (see :func:`~.sae_specs.specs_of_sae`).
         device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
@@ -294,8 +297,8 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
     weights = {repr(weights_of(sae)) for sae in saes}
     if len(weights) > 1:
         raise ConfigError(
-            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each by "
-            "itself, and combine the results with `abstopk report`."
+            f"the SAEs were trained on different weights of their model ({'; '.join(sorted(weights))}); evaluate each "
+            "by itself, and combine the results with `abstopk report`."
         )
     if len(widths) > 1:
         raise ConfigError(
@@ -305,8 +308,8 @@ def require_one_place(saes: Sequence[SAE[Any]], *, same_model: bool = False) -> 
     models = {Path(name).name for sae in saes if (name := sae.cfg.metadata.model_name)}
     if len(models) > 1 and not same_model:
         raise ConfigError(
-            f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, if these "
-            "are names of the same model, choose one with --model NAME."
+            f"the SAEs are of different models ({', '.join(sorted(models))}); give those of one model at a time, or, "
+            "if these are names of the same model, choose one with --model NAME."
         )
 
 

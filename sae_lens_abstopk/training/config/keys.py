@@ -186,7 +186,10 @@ def keys_table() -> Table:
 
 
 def main() -> None:
-    """``python -m sae_lens_abstopk.training.config.keys FILE...`` (``make keys``) brings the comments of config files up to date."""
+    """
+    ``python -m sae_lens_abstopk.training.config.keys FILE...`` (``make keys``) brings the comments of config files up
+    to date.
+    """
     for name in sys.argv[1:]:
         path = Path(name)
         path.write_text(annotate(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -54,8 +54,8 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
     raw = read_yaml(folder / f"{model}.yaml")
     if variant and raw.get("companions"):
         raise ConfigError(
-            f"config {str(source)!r}: {model} trains companions, so no variant can be laid over it; set the keys of sae "
-            "instead, or take the preset of a model."
+            f"config {str(source)!r}: {model} trains companions, so no variant can be laid over it; set the keys of "
+            "sae instead, or take the preset of a model."
         )
     if variant:
         merge_variant(raw, read_yaml(folder / "variants" / f"{variant}.yaml"))
@@ -64,7 +64,8 @@ def read_raw(source: str | Path) -> tuple[dict[str, Any], str]:
 
 def named_config(config: Any, file: Path) -> str:
     """
-    Return the ``config`` that a sweep or comparison ``file`` names: a preset, or a path, looked for beside the file first.
+    Return the ``config`` that a sweep or comparison ``file`` names: a preset, or a path, looked for beside the file
+    first.
 
     Raises:
         ConfigError: it is not a text.
@@ -79,7 +80,8 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
     """
     Lay ``variant`` over ``raw``; a key of ``raw`` that conflicts with one of the variant's is dropped.
 
-    The list ``remove`` of the variant names keys of ``sae`` to drop. A target ``k`` in its ``target_l0`` is the k of ``raw``.
+    The list ``remove`` of the variant names keys of ``sae`` to drop. A target ``k`` in its ``target_l0`` is the k of
+    ``raw``.
     """
     sae = raw.get("sae", {})
     k, removed = sae.get("k"), variant.get("remove") or []

@@ -83,7 +83,8 @@ def _check_lengths(cfg: "TrainingConfig", text: TextSpec) -> None:
     batch, steps = cfg.train_batch_size_tokens, cfg.total_training_steps
     if batch > cfg.training_tokens:
         raise ConfigError(
-            f"train_batch_size_tokens={batch} exceeds training_tokens={cfg.training_tokens}: not one step would be taken."
+            f"train_batch_size_tokens={batch} exceeds training_tokens={cfg.training_tokens}: not one step would be "
+            "taken."
         )
     if cfg.lr_warm_up_steps + cfg.lr_decay_steps > steps:
         raise ConfigError(
@@ -131,8 +132,9 @@ def _check_annealing(cfg: "TrainingConfig") -> None:
         raise ConfigError(f"n_restart_cycles={cfg.n_restart_cycles!r} must be at least 1 and at most {steps} steps.")
     if cfg.lr_decay_steps and cfg.lr_end is not None and not 0 < cfg.lr_end <= cfg.lr:
         raise ConfigError(
-            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, since lr_decay_steps={cfg.lr_decay_steps} "
-            "decay the rate from lr_end to 0; change it, or set lr_decay_steps to 0."
+            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, since "
+            f"lr_decay_steps={cfg.lr_decay_steps} decay the rate from lr_end to 0; change it, or set lr_decay_steps "
+            "to 0."
         )
 
 
@@ -165,6 +167,6 @@ def require_safe_kernels(cfg: "TrainingConfig") -> None:
             if threads >= 2**31:
                 raise ConfigError(
                     f"train_batch_size_tokens={cfg.train_batch_size_tokens} with k={sae.k:g}, d_sae={sae.d_sae} and "
-                    f"d_in={sae.d_in} is more than torch {torch.__version__} computes right on a GPU; install torch 2.10 "
-                    "or later, or lower the batch."
+                    f"d_in={sae.d_in} is more than torch {torch.__version__} computes right on a GPU; install torch "
+                    "2.10 or later, or lower the batch."
                 )

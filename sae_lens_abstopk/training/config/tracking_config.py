@@ -15,7 +15,7 @@ from sae_lens_abstopk.training.config.run_checks import require_default
 
 WITHOUT_EFFECT = {
     "eval_every_n_wandb_logs": "perf_log_freq says after how many steps Loss Recovered is measured",
-    "log_activations_store_to_wandb": "checkpoints hold the position in the text and the mixing buffer (checkpoint_freq)",
+    "log_activations_store_to_wandb": "checkpoints hold the position and the mixing buffer (checkpoint_freq)",
     "log_optimizer_state_to_wandb": "the state of the optimiser is in the checkpoints (checkpoint_freq)",
 }
 """Keys of SAELens's logger that a run here does not read, and what to set instead."""
@@ -29,8 +29,8 @@ class TrackingConfig(LoggingConfig):
     Args:
         log_to_wandb (bool): Log to Weights & Biases.
         log_to_mlflow (bool): Log to MLflow (pip install 'sae-lens-abstopk[mlflow]'), one MLflow run for each SAE.
-        mlflow_tracking_uri (str, optional): Server or database (sqlite:///runs.db) that MLflow writes to; by default that of the
-            variable MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
+        mlflow_tracking_uri (str, optional): Server or database (sqlite:///runs.db) that MLflow writes to; by default
+            that of the variable MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
         mlflow_experiment (str): MLflow experiment; made if it is not there.
         log_to_tensorboard (bool): Write TensorBoard event files into the run folder (pip install
             'sae-lens-abstopk[tensorboard]').
@@ -52,8 +52,9 @@ class TrackingConfig(LoggingConfig):
         # before the @ of a server may stand a token; the user of a database is not a secret
         if uri.password is not None or (uri.username is not None and uri.scheme in ("http", "https")):
             raise ConfigError(
-                "logger.mlflow_tracking_uri holds a user name, password or token (before the @), which would be written "
-                "into the run folder and logged. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead."
+                "logger.mlflow_tracking_uri holds a user name, password or token (before the @), which would be "
+                "written into the run folder and logged. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD "
+                "instead."
             )
 
     @override

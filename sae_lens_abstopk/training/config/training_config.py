@@ -39,37 +39,43 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             (one document a .txt) or a folder of them.
         dataset_name (str, optional): Configuration of the Hub dataset, where it has several.
         split (str): Split of the dataset.
-        column_name (str): Column that holds the text, the chat turns (use_chat_formatting) or the token ids (is_dataset_tokenized).
+        column_name (str): Column that holds the text, the chat turns (use_chat_formatting) or the token ids
+            (is_dataset_tokenized).
         shuffle (bool): Shuffle the documents with `seed`, through a window of 10,000 when streaming.
-        held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation. Of streamed text
-            in several files or shards it is about one document in n, decided by a hash of the document.
-        b_dec_init_method (str): Centring on the first batch of SAEs that have no key of this name in `sae`, as the signed ones
-            have: mean, geometric_median or zeros.
+        held_out_every (int, optional): Every n-th document is held out of training and kept for evaluation. Of streamed
+            text in several files or shards it is about one document in n, decided by a hash of the document.
+        b_dec_init_method (str): Centring on the first batch of SAEs that have no key of this name in `sae`, as the
+            signed ones have: mean, geometric_median or zeros.
         device (str): Device of the SAE and the model; "auto" takes CUDA where there is one, else the CPU.
         n_batches_in_buffer (int): Contexts whose tokens are mixed.
         feature_sampling_window (int): Steps that the saved sparsity of latents is measured over.
-        from_pretrained_path (str, optional): Checkpoint of a run, or a finished SAE, whose weights a new run starts from.
-        dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is sae.dtype.
+        from_pretrained_path (str, optional): Checkpoint of a run, or a finished SAE, whose weights a new run starts
+            from.
+        dtype (str): Type of the activations that SAELens has cached (use_cached_activations); that of the SAE is
+            sae.dtype.
         max_norm_multiple (float, optional): Leave out tokens whose activation norm exceeds this multiple of the median.
-        activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs them
-            first, read by those that come after it with the same model, hook, text and filters.
-        companions (dict): SAEs trained in the same pass over the same activations: name to SAE config (in a YAML file, to the
-            keys that differ from `sae`).
-        target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae` or that
-            of a companion); its L0 or L1 coefficient is only where the correction starts. The thresholds of JumpReLU are scaled too.
-        lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name (`sae` or that of a companion); 1 by default.
+        activation_cache (str, optional): Folder that activations are kept in, as bfloat16: filled by the run that needs
+            them first, read by those that come after it with the same model, hook, text and filters.
+        companions (dict): SAEs trained in the same pass over the same activations: name to SAE config (in a YAML file,
+            to the keys that differ from `sae`).
+        target_l0 (dict): Mean number of active latents per token that an SAE is held at, by the name of the SAE (`sae`
+            or that of a companion); its L0 or L1 coefficient is only where the correction starts. The thresholds of
+            JumpReLU are scaled too.
+        lr_multiples (dict): Learning rate of an SAE as a multiple of `lr`, by its name (`sae` or that of a companion);
+            1 by default.
         perf_log_freq (int): Steps between two measurements of Loss Recovered; 0 never measures it during training.
         perf_tokens (int): Held-out tokens for each such measurement.
         checkpoint_freq (int): Steps between two checkpoints; 0 saves none but the final SAE.
-        save_final_checkpoint (bool): Save one after the last step too, which another run can start from (from_pretrained_path).
+        save_final_checkpoint (bool): Save one after the last step too, which another run can start from
+            (from_pretrained_path).
         checkpoints_kept (int): Newest checkpoints that are kept; older ones are deleted.
         checkpoint_path (str, optional): Folder of the checkpoints; by default `checkpoints` in the run folder.
-        resume_from_checkpoint (str, optional): Checkpoint folder that the run goes on from, or "newest" for the newest whole
-            one of its run folder.
-        resume_allows_changes (list[str]): Keys that may differ from those of the checkpoint: lr, which scales the schedule from
-            there on.
-        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median for ten steps; null
-            stops only at NaN and infinity.
+        resume_from_checkpoint (str, optional): Checkpoint folder that the run goes on from, or "newest" for the newest
+            whole one of its run folder.
+        resume_allows_changes (list[str]): Keys that may differ from those of the checkpoint: lr, which scales the
+            schedule from there on.
+        divergence_factor (float, optional): Stop when the loss exceeds this multiple of its running median for ten
+            steps; null stops only at NaN and infinity.
         verbose (bool): Log SAELens's own notes about the buffer and the schedule.
     """
 
@@ -183,8 +189,8 @@ class TrainingConfig(LanguageModelSAERunnerConfig[Any]):
             ConfigError: always.
         """
         raise ConfigError(
-            "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, ...); "
-            "use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
+            "LanguageModelSAETrainingRunner does not read all keys of a TrainingConfig (companions, held_out_every, "
+            "...); use sae_lens_abstopk.train(cfg), or give the runner SAELens's LanguageModelSAERunnerConfig."
         )
 
 

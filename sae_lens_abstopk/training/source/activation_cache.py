@@ -104,7 +104,8 @@ class ActivationCache:
                 )
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
-                f"activation_cache={str(folder)!r} is not an activation cache (no {MANIFEST}); name a new or empty folder."
+                f"activation_cache={str(folder)!r} is not an activation cache (no {MANIFEST}); name a new or empty "
+                "folder."
             )
 
     @classmethod
@@ -176,7 +177,8 @@ class ActivationCache:
             acquire(self._lock)
         except Timeout:
             raise ConfigError(
-                f"activation_cache={str(self.folder)!r} is being filled by another process; wait, or name another folder."
+                f"activation_cache={str(self.folder)!r} is being filled by another process; wait, or name another "
+                "folder."
             ) from None
         try:
             if not self.is_new:
@@ -225,8 +227,8 @@ class ActivationCache:
         except (OSError, SafetensorError) as error:
             partial.unlink(missing_ok=True)
             raise CacheNotWrittenError(
-                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier content is "
-                "intact. Fix the cause, then continue with --resume."
+                f"activation_cache={str(self.folder)!r} could not be written ({why_not_written(error)}); its earlier "
+                "content is intact. Fix the cause, then continue with --resume."
             ) from error
 
     def _load(self, number: int) -> Sequence[torch.Tensor]:
@@ -239,7 +241,8 @@ class ActivationCache:
         except (OSError, SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also rows that do not add up
             problem = f"cannot be read ({error})"
         raise ConfigError(
-            f"activation_cache: {path} {problem}; delete {self.folder}, which the next run fills again, or name another."
+            f"activation_cache: {path} {problem}; delete {self.folder}, which the next run fills again, or name "
+            "another."
         )
 
     def _write_manifest(self) -> None:

@@ -1,4 +1,6 @@
-"""Activations of a language model on text: SAELens's store with filters, a cache on disk and a position to resume from."""
+"""
+Activations of a language model on text: SAELens's store with filters, a cache on disk and a position to resume from.
+"""
 
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -264,7 +266,9 @@ def _metadata(cfg: TrainingConfig) -> dict[str, Any]:
 
 
 def _warn_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
-    """Warn if ``prepend_bos`` or ``sequence_separator_token`` name a token that the tokenizer lacks: SAELens adds none."""
+    """
+    Warn if ``prepend_bos`` or ``sequence_separator_token`` name a token that the tokenizer lacks: SAELens adds none.
+    """
     if tokenizer is None or cfg.is_dataset_tokenized or cfg.use_cached_activations:
         return
     effects: dict[str, str] = {}
@@ -277,7 +281,7 @@ def _warn_missing_tokens(tokenizer: Any, cfg: TrainingConfig) -> None:
         )
     if effects:
         warnings.warn(
-            f"the tokenizer of {cfg.model_name} lacks tokens that the config names, so {' and '.join(effects.values())}; "
-            f"set {' and '.join(effects)}.",
+            f"the tokenizer of {cfg.model_name} lacks tokens that the config names, so "
+            f"{' and '.join(effects.values())}; set {' and '.join(effects)}.",
             stacklevel=2,
         )

@@ -22,7 +22,7 @@ from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.checkpoints.checkpoint import CheckpointError
 from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.config.presets import apply_override
+from sae_lens_abstopk.training.config.presets import apply_overrides
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.sweeps import many_runs, sweep_jobs
 from sae_lens_abstopk.training.sweeps.many_runs import train_unfinished
@@ -442,7 +442,7 @@ def test_a_value_of_a_grid_is_read_back_as_it_is_written_in_the_file(tmp_path: P
     (tmp_path / "s.yaml").write_text(json.dumps({"runs": [{"config": "gpt2", "grid": {"key": [value]}}]}))
     (run,) = load_sweep(str(tmp_path / "s.yaml"))
     raw: dict[str, Any] = {}
-    apply_override(raw, run.overrides[0])
+    apply_overrides(raw, run.overrides[:1])
     assert raw == {"key": value}
     assert type(raw["key"]) is type(value)
     assert run.name == f"gpt2_key-{value}".replace(":", "_")
