@@ -1,6 +1,7 @@
 """The exceptions of this package, and helpers for their messages."""
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 
 from huggingface_hub.errors import HfHubHTTPError
@@ -33,6 +34,30 @@ def require_choice(key: str, value: str, choices: Iterable[str]) -> None:
     """Raise a :class:`ConfigError` if ``value`` is not one of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(choices)}.")
+
+
+def require_range(
+    key: str,
+    value: float | None,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    remedy: str = "",
+) -> None:
+    """Raise a :class:`ConfigError` if a number is out of range or not finite; None, for null, is in every range."""
+    bounds = {"above": above, "at least": at_least, "below": below, "at most": at_most}
+    inside = value is None or (
+        math.isfinite(value)
+        and (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+    )
+    if not inside:
+        wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        raise ConfigError(f"{key}={value!r} must be {wanted}{remedy}.")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.errors import ConfigError, require_range
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
 
 TextPart = Literal["train", "held_out", "all"]
@@ -50,12 +50,9 @@ class TextSpec:
         if not self.dataset_path:
             raise ConfigError("dataset_path is missing; give a Hub data set, or a local file or folder of text.")
         for key, bound in {"context_size": 2, "store_batch_size_prompts": 1, "seed": 0}.items():
-            if getattr(self, key) < bound:
-                raise ConfigError(f"{key}={getattr(self, key)!r} must be at least {bound}.")
-        if self.held_out_every is not None and self.held_out_every < 2:
-            raise ConfigError(f"held_out_every={self.held_out_every!r} must be at least 2, or null (hold nothing out).")
-        if self.max_norm_multiple is not None and self.max_norm_multiple <= 1:
-            raise ConfigError(f"max_norm_multiple={self.max_norm_multiple!r} must be above 1, or null.")
+            require_range(key, getattr(self, key), at_least=bound)
+        require_range("held_out_every", self.held_out_every, at_least=2, remedy=", or null to hold nothing out")
+        require_range("max_norm_multiple", self.max_norm_multiple, above=1, remedy=", or null to keep all tokens")
         if not 1 <= len(self.seqpos_slice) <= 3:
             raise ConfigError(f"seqpos_slice={list(self.seqpos_slice)} must hold a stop, or start, stop and step.")
 

@@ -7,9 +7,8 @@ import torch
 
 from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.generation import TextModel
-from sae_lens_abstopk.model.text_store import saelens_notes_off
+from sae_lens_abstopk.model.text_store import TextStore
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 from tests.specs import documents_of, model_of, passes_of
 
 CPU = torch.device("cpu")
@@ -41,8 +40,7 @@ def test_so_do_training_evaluation_and_generation(raw_config: dict[str, Any], fa
     cfg = build_config(raw_config | {"autocast_lm": True})
     model: Any = model_of(cfg)
     next(module for module in model.modules() if isinstance(module, torch.nn.Linear)).register_forward_hook(look)
-    with saelens_notes_off():
-        store = LanguageModelSource.from_config(model, cfg, override_dataset=documents_of(cfg, "train"))
+    store = TextStore.of_specs(model, cfg.model_spec, cfg.text_spec, documents_of(cfg, "train"))
     store.get_activations(torch.arange(8).view(1, 8))
     passes_of(model, cfg).clean(torch.arange(8).view(1, 8))
     text_model = TextModel(model, autocast=True)

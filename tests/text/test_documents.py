@@ -143,14 +143,19 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
     [
         ("missing.jsonl", None, {}, "no such file or folder"),
         ("a.csv", "x", {}, "holds no text; known endings: .jsonl"),
-        ("a.jsonl", '{"text": "x"}\n', {"column_name": "body"}, "column_name='body' is not a column of"),
-        ("a.jsonl", '{"input_ids": [1]}', {}, "it has input_ids; to read token ids, set is_dataset_tokenized=true."),
+        ("a.jsonl", '{"text": "x"}\n', {"column_name": "body"}, "column_name='body' of"),
+        (
+            "a.jsonl",
+            '{"input_ids": [1]}',
+            {},
+            "columns are input_ids; to read token ids, set is_dataset_tokenized=true.",
+        ),
         ("a.jsonl", '{"text": 3}\n', {}, "holds int, not text"),
         (
             "a.jsonl",
             '{"text": [{"role": "user"}]}',
             CHAT,
-            "must hold turns with a role and content, or text, for use_chat",
+            "must hold turns with a role and content",
         ),
         (
             "a.jsonl",
@@ -167,9 +172,9 @@ def test_only_files_that_are_read_are_told_apart(tmp_path: Path) -> None:
             "which has text: is_dataset_tokenized reads a column tokens, input_ids",
         ),
         ("a.jsonl", '{"tokens": "x"}', TOKENIZED, "must hold lists of token ids for is_dataset_tokenized; it has x"),
-        ("a.jsonl", '{"tokens": [1, 2]}', TOKENIZED, "has rows of 2 tokens, fewer than context_size=32"),
+        ("a.jsonl", '{"tokens": [1, 2]}', TOKENIZED, "has rows of 2 tokens; context_size=32"),
         ("a.jsonl", '{"text": "x"}', {"dataset_name": "raw"}, "dataset_name='raw': the local"),
-        ("a.txt", "x", {}, "too few documents to hold out one in held_out_every=20"),
+        ("a.txt", "x", {}, "has too few documents for its part 'held_out': lower held_out_every=20"),
     ],
 )
 def test_text_that_cannot_be_used_is_refused(

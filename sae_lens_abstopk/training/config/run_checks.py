@@ -1,6 +1,5 @@
 """Checks of the keys of a run: ranges, keys without effect, and keys that contradict each other."""
 
-import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -10,7 +9,7 @@ from sae_lens.constants import DTYPE_MAP
 from sae_lens_abstopk.model.devices import require_device
 from sae_lens_abstopk.saes.centring import BDecInitMethod
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAEConfig
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.text.text_spec import TextSpec
 
 if TYPE_CHECKING:
@@ -54,19 +53,13 @@ def check_run(cfg: "TrainingConfig", text: TextSpec) -> None:
     for key, instead in WITHOUT_EFFECT.items():
         require_default(cfg, key, instead)
     for key, bound in AT_LEAST.items():
-        if getattr(cfg, key) < bound:
-            raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least {bound}.")
-    if not 0 < cfg.lr < math.inf:
-        raise ConfigError(f"lr={cfg.lr!r} must be above 0 and finite.")
-    if cfg.lr_end is not None and not 0 <= cfg.lr_end < math.inf:
-        raise ConfigError(f"lr_end={cfg.lr_end!r} must be 0 or more and finite, or null for lr / 10.")
+        require_range(key, getattr(cfg, key), at_least=bound)
+    require_range("lr", cfg.lr, above=0)
+    require_range("lr_end", cfg.lr_end, at_least=0, remedy=", or null for lr / 10")
     for key in ("adam_beta1", "adam_beta2"):
-        if not 0 <= getattr(cfg, key) < 1:
-            raise ConfigError(f"{key}={getattr(cfg, key)!r} must be at least 0 and below 1.")
-    if not 0 <= cfg.activations_mixing_fraction <= 1:
-        raise ConfigError(f"activations_mixing_fraction={cfg.activations_mixing_fraction!r} must lie in [0, 1].")
-    if cfg.divergence_factor is not None and cfg.divergence_factor <= 1:
-        raise ConfigError(f"divergence_factor={cfg.divergence_factor!r} must be above 1, or null to stop only at NaN.")
+        require_range(key, getattr(cfg, key), at_least=0, below=1)
+    require_range("activations_mixing_fraction", cfg.activations_mixing_fraction, at_least=0, at_most=1)
+    require_range("divergence_factor", cfg.divergence_factor, above=1, remedy=", or null to stop only at NaN")
     require_choice("b_dec_init_method", cfg.b_dec_init_method, get_args(BDecInitMethod))
     require_choice("lr_scheduler_name", cfg.lr_scheduler_name, SCHEDULERS)
     require_choice("dtype", cfg.dtype, tuple(DTYPE_MAP))
@@ -128,14 +121,11 @@ def _check_annealing(cfg: "TrainingConfig") -> None:
             f"lr_warm_up_steps={cfg.lr_warm_up_steps} and lr_decay_steps={cfg.lr_decay_steps} leave none of the run's "
             f"{cfg.total_training_steps} steps for lr_scheduler_name={name!r}; lower them, or use constant."
         )
-    if name == "cosineannealingwarmrestarts" and not 1 <= cfg.n_restart_cycles <= steps:
-        raise ConfigError(f"n_restart_cycles={cfg.n_restart_cycles!r} must be at least 1 and at most {steps} steps.")
-    if cfg.lr_decay_steps and cfg.lr_end is not None and not 0 < cfg.lr_end <= cfg.lr:
-        raise ConfigError(
-            f"lr_end={cfg.lr_end!r} must be above 0 and at most lr={cfg.lr:g}, since "
-            f"lr_decay_steps={cfg.lr_decay_steps} decay the rate from lr_end to 0; change it, or set lr_decay_steps "
-            "to 0."
-        )
+    if name == "cosineannealingwarmrestarts":
+        require_range("n_restart_cycles", cfg.n_restart_cycles, at_least=1, at_most=steps)
+    if cfg.lr_decay_steps:
+        remedy = f", since lr_decay_steps={cfg.lr_decay_steps} decay the rate from lr_end to 0"
+        require_range("lr_end", cfg.lr_end, above=0, at_most=cfg.lr, remedy=remedy)
 
 
 def require_devices(cfg: "TrainingConfig") -> None:

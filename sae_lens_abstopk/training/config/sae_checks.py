@@ -1,6 +1,5 @@
 """Checks of the SAEs of a run: what SAELens's own architectures refuse only when a step is taken, and companions."""
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from sae_lens_abstopk.saes.sparse_training import (
     require_k_in_range,
 )
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
-from sae_lens_abstopk.system.errors import ConfigError, require_choice
+from sae_lens_abstopk.system.errors import ConfigError, require_choice, require_range
 from sae_lens_abstopk.system.typed_values import require_types
 from sae_lens_abstopk.training.config.run_checks import require_default
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
@@ -122,11 +121,10 @@ def _check_sae(sae: TrainingSAEConfig, where: str) -> None:
                 f"{sae.architecture()}; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
             )
     quadratic = isinstance(sae, JumpReLUTrainingSAEConfig) and sae.jumprelu_sparsity_loss_mode == "quadratic"
-    if quadratic and not 0 < (sae.target_l0 or 0) <= sae.d_sae:
-        raise ConfigError(
-            f"{where}.target_l0={sae.target_l0!r} must be above 0 and at most d_sae={sae.d_sae}, since "
-            "jumprelu_sparsity_loss_mode='quadratic' aims at it; give it, or k in its place."
-        )
+    if quadratic and sae.target_l0 is None:
+        raise ConfigError(f"{where}.target_l0 is missing: the quadratic loss aims at it; give it, or k in its place.")
+    if quadratic:
+        require_range(f"{where}.target_l0", sae.target_l0, above=0, at_most=sae.d_sae, remedy=" (d_sae)")
     if isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig):
         if not sae.matryoshka_widths:
             raise ConfigError(f"{where}.matryoshka_widths is missing; list the sizes of the nested prefixes.")
@@ -139,8 +137,7 @@ def _check_targets(cfg: "TrainingConfig") -> None:
         for name in getattr(cfg, key).keys() - cfg.all_saes:
             raise ConfigError(f"{key} names {name!r}, which is not trained; SAEs: {', '.join(cfg.all_saes)}.")
     for name, multiple in cfg.lr_multiples.items():
-        if not 0 < multiple < math.inf:
-            raise ConfigError(f"lr_multiples.{name}={multiple!r} must be above 0 and finite.")
+        require_range(f"lr_multiples.{name}", multiple, above=0)
     for name, target in cfg.target_l0.items():
         sae = cfg.all_saes[name]
         if sparsity_coefficient(sae) is None:
@@ -152,5 +149,4 @@ def _check_targets(cfg: "TrainingConfig") -> None:
                 f"target_l0.{name}: the quadratic loss of this JumpReLU has a target of its own "
                 f"({section_of(name)}.target_l0={sae.target_l0}); leave one of them out."
             )
-        if not 0 < target <= sae.d_sae:
-            raise ConfigError(f"target_l0.{name}={target!r} must be above 0 and at most d_sae={sae.d_sae}.")
+        require_range(f"target_l0.{name}", target, above=0, at_most=sae.d_sae, remedy=" (d_sae)")

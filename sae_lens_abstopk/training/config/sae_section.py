@@ -1,6 +1,5 @@
 """The section ``sae`` of a config file, and those of companions: architectures, shorthands, keys."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from sae_lens.saes.sae import TrainingSAEConfig
 import sae_lens_abstopk.saes  # noqa: F401  # registers the architectures
 from sae_lens_abstopk.saes.own_code import VARIABLE, import_architectures
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean, require_range
 from sae_lens_abstopk.system.typed_values import field_types, typed_value
 from sae_lens_abstopk.training.config.presets import SAE_SHORTHANDS, merge_variant
 from sae_lens_abstopk.training.config.sae_checks import errors_in_section
@@ -134,7 +133,6 @@ def _resolve_shorthands(values: dict[str, Any], where: str, *, known: Iterable[s
         for size in ("d_in", "d_sae") if target == "signed_share" else ("d_in",):
             if size not in values:
                 raise ConfigError(f"{where}.{shorthand} is a multiple of d_in, and {size} is missing; give it.")
-        if not 0 < share < math.inf:
-            raise ConfigError(f"{where}.{shorthand}={share!r} must be above 0 and finite.")
+        require_range(f"{where}.{shorthand}", share, above=0)
         latents = max(1, round(share * values["d_in"]))
         values[target] = latents / values["d_sae"] if target == "signed_share" else latents

@@ -57,7 +57,7 @@ def test_runs_that_fill_and_that_read_a_cache_end_at_the_same_weights(
     monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
     reading = train(raw, tmp_path / "b")
     assert torch.equal(weights(filling), weights(reading))
-    assert reading.max_norm == filling.max_norm
+    assert reading.activations_store.max_norm == filling.activations_store.max_norm
     assert sorted(path.name for path in (tmp_path / "cache").glob("*.safetensors")) == shards
 
 
@@ -260,7 +260,7 @@ def test_a_model_that_was_trained_on_is_another_one(
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "is not what was written"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\x01"), "is damaged"),
         (Path.unlink, "cannot be read"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_damaged_shard_is_refused(cache: ActivationCache, damage: Any, problem
     blocks = ActivationCache(cache.folder, {"seed": 1}).blocks(lambda n: numbered(12, n))
     assert numbers(islice(blocks, 3)) == [0, 1, 2]
     with pytest.raises(
-        ConfigError, match=rf"activations-00001\.safetensors {problem}.*; delete .*, and the next run fills"
+        ConfigError, match=rf"activations-00001\.safetensors {problem}.*; delete .*, which the next run fills"
     ):
         next(blocks)
 
@@ -297,7 +297,7 @@ def test_damage_and_mix_ups_are_refused(cache: ActivationCache, tmp_path: Path) 
         json.dumps(whole | {"shards": [whole["shards"][0] | {"rows": 3}]}),
     ):
         (cache.folder / "activations.json").write_text(content)
-        with pytest.raises(ConfigError, match="no manifest of an activation cache"):
+        with pytest.raises(ConfigError, match="is not a manifest of an activation cache"):
             ActivationCache(cache.folder, {"seed": 1})
     with pytest.raises(ConfigError, match=r"no activations\.json\); name a new or empty folder"):
         ActivationCache(tmp_path, {"seed": 1})
