@@ -218,16 +218,18 @@ def _as_saelens_reads(dataset: Text, first: dict[str, Any], spec: TextSpec) -> T
             f"column_name={spec.column_name!r} of {spec.dataset_path!r}, which has {', '.join(first)}: {key} reads a "
             f"column {', '.join(known)}, or the one that column_name names."
         )
-    where, row = f"column {column!r} of dataset_path={spec.dataset_path!r}", first[column]
+    row = first[column]
+    turns = row if isinstance(row, list) and row else [row]
     if chat:
-        turns = row if isinstance(row, list) and row else [row]
-        if not isinstance(row, str) and not all(isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns):
-            raise ConfigError(f"{where} must hold turns with a role and content, or text; it has {str(row)[:100]}.")
-    elif not (isinstance(row, list) and all(isinstance(token, int) for token in row)):
-        raise ConfigError(f"{where} must hold lists of token ids for {key}; it has {str(row)[:100]}.")
-    elif len(row) < spec.context_size:
+        wanted = "turns with a role and content, or text"
+        right = isinstance(row, str) or all(isinstance(t, dict) and {"role", "content"} <= t.keys() for t in turns)
+    else:
+        wanted = f"lists of at least context_size={spec.context_size} token ids"
+        right = isinstance(row, list) and all(isinstance(t, int) for t in row) and len(row) >= spec.context_size
+    if not right:
+        shown = f"a list of {len(row)}" if isinstance(row, list) and not chat else str(row)[:100]
         raise ConfigError(
-            f"{where} has rows of {len(row)} tokens; context_size={spec.context_size} must be at most that."
+            f"column {column!r} of dataset_path={spec.dataset_path!r} must hold {wanted}; it has {shown}."
         )
     if not named:
         return dataset

@@ -102,15 +102,15 @@ def _check_cached_activations(cfg: "TrainingConfig") -> None:
         )
         require_default(cfg, "cached_activations_path", "it is read with use_cached_activations: true")
         return
-    instead = "with use_cached_activations; or use activation_cache, which takes it into account"
-    if cfg.held_out_every is not None:
-        raise ConfigError(f"held_out_every={cfg.held_out_every} must be null {instead}.")
-    if tuple(cfg.seqpos_slice) != (None,):
-        raise ConfigError(f"seqpos_slice={list(cfg.seqpos_slice)} must be [null] {instead}.")
-    if cfg.exclude_special_tokens and cfg.dtype in ("float16", "bfloat16"):
-        raise ConfigError(
-            f"dtype={cfg.dtype!r} would round the cached token ids, which exclude_special_tokens reads; use float32."
-        )
+    whole = {"held_out_every": None, "seqpos_slice": (None,)}
+    if cfg.exclude_special_tokens:
+        whole |= {"dtype": "float32"}  # 16 bits would round the token ids that are cached too
+    for key, value in whole.items():
+        if getattr(cfg, key) != value:
+            raise ConfigError(
+                f"{key}={getattr(cfg, key)!r} must be {value!r} with use_cached_activations; or use activation_cache, "
+                "which takes it into account."
+            )
 
 
 def _check_annealing(cfg: "TrainingConfig") -> None:
