@@ -40,7 +40,7 @@ def test_so_do_training_evaluation_and_generation(raw_config: dict[str, Any], fa
     cfg = build_config(raw_config | {"autocast_lm": True})
     model: Any = model_of(cfg)
     next(module for module in model.modules() if isinstance(module, torch.nn.Linear)).register_forward_hook(look)
-    store = TextStore.of_specs(model, cfg.model_spec, cfg.text_spec, documents_of(cfg, "train"))
+    store = TextStore.of_specs(model, cfg.model_spec, cfg.text_spec, documents_of(cfg, "train"), d_in=32)
     store.get_activations(torch.arange(8).view(1, 8))
     passes_of(model, cfg).clean(torch.arange(8).view(1, 8))
     text_model = TextModel(model, autocast=True)
