@@ -48,6 +48,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested sections by the keys of overrides, such as ``sae.k``."""
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
 def yaml_value(text: str) -> Any:
     """What ``text`` stands for in a YAML file; the text itself where it is not YAML."""
     try:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.yaml_files import read_yaml, yaml_value
+from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml, yaml_value
 from sae_lens_abstopk.text.text_files import same_text_files, text_files
 from sae_lens_abstopk.training.checkpoints.training_state import STATE
 from sae_lens_abstopk.training.config.config_file import dump_config
-from sae_lens_abstopk.training.config.presets import flat_keys
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
 

@@ -99,14 +99,6 @@ def merge_variant(raw: dict[str, Any], variant: Mapping[str, Any]) -> None:
             raw[key] = value
 
 
-def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested sections by the keys that overrides name them with: ``sae.k``."""
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        flat |= flat_keys(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
-
-
 def apply_override(raw: dict[str, Any], override: str) -> None:
     """Set the key of a text ``key=value``; what excludes that key goes."""
     key, equals, text = override.partition("=")

@@ -13,7 +13,7 @@ import wandb
 from sae_lens import LoggingConfig
 from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
-from sae_lens_abstopk.training.config.presets import flat_keys
+from sae_lens_abstopk.system.yaml_files import flat_keys
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import came_of_a_signal
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS, MetricLogger, failure_note

@@ -20,7 +20,7 @@ from sae_lens_abstopk.evaluation.subjects.subject_config import HELD_OUT_BY, was
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
-from sae_lens_abstopk.evaluation.tasks.task import task_names
+from sae_lens_abstopk.evaluation.tasks.load_task import task_names
 from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.training.runs import QUIET
 

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.naive_bayes import MultinomialNB
 
 from sae_lens_abstopk.evaluation.suite.suite_tasks import drawn
-from sae_lens_abstopk.evaluation.tasks.task import Example, Task, load_task, make_task, task_names
-from sae_lens_abstopk.evaluation.tasks.task_file import check_task
+from sae_lens_abstopk.evaluation.tasks.load_task import check_task, load_task, task_names
+from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.evaluation.task_files import texts_of
@@ -77,13 +77,13 @@ def test_a_split_depends_on_the_seed_and_on_nothing_else(shipped: dict[str, Task
 
 
 def test_the_digest_is_that_of_the_examples() -> None:
-    examples = [Example(f"text {i}", i % 2, f"g{i}") for i in range(20)]
-    task = make_task("a", ("A", "B"), examples)
+    examples = tuple(Example(f"text {i}", i % 2, f"g{i}") for i in range(20))
+    task = Task("a", ("A", "B"), examples)
     assert task.digest == "a55adb7d966fe7efcf15035402fba33dddce68deee2d8c72f20d397313b92a99"
-    assert make_task("b", ("C", "D"), examples).digest == task.digest
-    assert make_task("a", ("A", "B"), examples[::-1]).digest != task.digest
+    assert Task("b", ("C", "D"), examples).digest == task.digest
+    assert Task("a", ("A", "B"), examples[::-1]).digest != task.digest
     fewer = drawn(task, 7, 0)
-    assert fewer.digest == make_task("a", ("A", "B"), fewer.examples).digest != task.digest
+    assert fewer.digest == Task("a", ("A", "B"), fewer.examples).digest != task.digest
 
 
 def test_the_texts_of_a_shipped_task_do_not_change_unnoticed(shipped: dict[str, Task]) -> None:

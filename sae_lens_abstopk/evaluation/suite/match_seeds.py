@@ -12,21 +12,21 @@ from sae_lens.constants import SAE_CFG_FILENAME
 
 from sae_lens_abstopk.dictionary.stability import match_saes
 from sae_lens_abstopk.evaluation.results.schema import StabilityRecord
+from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.yaml_files import read_yaml
-from sae_lens_abstopk.training.checkpoints.same_run import HARMLESS
-from sae_lens_abstopk.training.config.presets import flat_keys
-from sae_lens_abstopk.training.run_folder import CONFIG_FILENAME
+from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml
 
 # latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384
-# keys in which the runs of two seeds may differ: shuffled text cannot share a cache
-_OF_A_SEED = HARMLESS | {"seed", "activation_cache"}
+# keys in which two seeds of one variant may differ: the seed, the cache of its shuffled text, and those that change no step
+MAY_DIFFER = frozenset(
+    ["seed", "activation_cache", "act_store_device", "checkpoint_freq", "checkpoint_path", "checkpoints_kept", "device", "divergence_factor", "llm_device", "logger", "output_path", "perf_log_freq", "perf_tokens", "prefetch_llm_batches", "resume_allows_changes", "resume_from_checkpoint", "save_final_checkpoint", "verbose"]
+)
 
 
 def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dict[str, str]:
     """
-    By SAE, what it and its other seeds are called together: those whose runs differ in nothing else that a step depends on.
+    By SAE, the name of its group: SAEs whose runs differ only in the seed and in keys that change no step.
 
     Args:
         saes: By name.
@@ -39,11 +39,11 @@ def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dic
             continue
         with suppress(ConfigError):
             raw = read_yaml(run / CONFIG_FILENAME)
-            if not {"sae", "hook_name"} <= raw.keys():  # of another tool
+            if not {"sae", "hook_name"} <= raw.keys():  # a file of another tool
                 continue
             config = flat_keys(raw)
-            same = [f"{key}={config[key]!r}" for key in sorted(config) if key.partition(".")[0] not in _OF_A_SEED]
-            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # of a mirror, another than the run's
+            same = [f"{key}={config[key]!r}" for key in sorted(config) if key.partition(".")[0] not in MAY_DIFFER]
+            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # a mirror has another than the run's
             seeds.setdefault((*part, *same), {})[name] = repr(config.get("seed"))
     return {
         name: f"{next(iter(found))} and other seeds"
@@ -72,13 +72,13 @@ def match_seeds(
         by_group.setdefault(group, []).append(name)
     pairs = [pair for names in by_group.values() for pair in itertools.combinations(names, 2)]
     found = []
-    for i, (first, second) in enumerate(pairs, 1):
-        on_progress(i - 1, len(pairs))
+    for i, (first, second) in enumerate(pairs):
+        on_progress(i, len(pairs))
         larger = max(saes[name].cfg.d_sae for name in (first, second))
         if larger > LARGEST_MATCHED:
             warnings.warn(
-                f"the stability of {first} and {second} is not measured: with {larger:,} latents it would take hours and "
-                f"much memory; up to {LARGEST_MATCHED:,} are matched.",
+                f"the stability of {first} and {second} is not measured: {larger:,} latents would take hours and much "
+                f"memory; up to {LARGEST_MATCHED:,} are matched.",
                 stacklevel=2,
             )
             continue

@@ -1,0 +1,3 @@
+"""The files of a training run that describe it."""
+
+CONFIG_FILENAME = "config.yaml"
