@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +61,7 @@ def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
             yield _Origin(part, file_rows(path), str(path), part.file or path.name)
 
 
-def _files(parts: list[RowSource], folder: Path, local: Path | None) -> list[Path | None]:
+def _files(parts: list[RowSource], folder: Path, local: Path | None) -> Sequence[Path | None]:
     """The file of each part; None for one that is read from the Hub."""
     if local is None:
         found = [None if part.file is None else inside(folder, part.file, where="file") for part in parts]

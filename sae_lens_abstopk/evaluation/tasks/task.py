@@ -1,7 +1,9 @@
 """A task: a concept with two poles, texts of both, their split, and how steering along the concept is judged."""
 
 import hashlib
+import itertools
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -93,27 +95,18 @@ class Task:
                     f"the group {group!r} is in both {split_of[group]} and {name}; leave out the splits of the source, or "
                     "use groups that lie within one split."
                 )
-        self._require_groups()
-
-    def _require_groups(self) -> None:
-        """Raise unless :meth:`split` finds enough groups of each pole."""
         names = sorted(set(self._splits)) or ["train"]
         if len(names) > 1 and "train" not in names:
             raise ConfigError(f"the splits of the source are {', '.join(names)}; use one of them as train.")
-        for pole in (0, 1):
-            for name in names:
-                groups = {
-                    e.group
-                    for e, split in zip(self.examples, self._splits, strict=True)
-                    if (e.pole, split) == (pole, name)
-                }
-                is_cut = len(names) == 1 or (len(names) == 2 and name == "train")
-                least = FOLDS if is_cut else 1
-                if len(groups) < least:
-                    raise ConfigError(
-                        f"pole {'AB'[pole]} has {len(groups)} groups of texts{f' in {name}' if len(names) > 1 else ''}; a "
-                        f"split by group needs at least {least}: add templates or documents."
-                    )
+        groups = {(e.pole, name, e.group) for e, name in zip(self.examples, self._splits, strict=True)}
+        count = Counter((pole, name) for pole, name, _ in groups)
+        for pole, name in itertools.product((0, 1), names):
+            is_cut = len(names) == 1 or (len(names) == 2 and name == "train")
+            if count[pole, name] < (least := FOLDS if is_cut else 1):
+                raise ConfigError(
+                    f"pole {'AB'[pole]} has {count[pole, name]} groups of texts in {name}; a split by group needs at least "
+                    f"{least}: add templates or documents."
+                )
 
     @property
     def texts(self) -> list[str]:

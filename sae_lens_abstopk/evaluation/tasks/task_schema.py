@@ -1,7 +1,6 @@
 """The keys of a task file, and what each may hold."""
 
 import re
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -17,19 +16,10 @@ def _written(text: str) -> str:
     return text
 
 
-def _distinct(texts: list[Any]) -> list[Any]:
-    if len(set(map(str, texts))) < len(texts):
+def _distinct(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
         raise ConfigError("an entry comes twice; take one out.")
     return texts
-
-
-def _sound_filler(entries: list[str] | list[list[str]]) -> list[str] | list[list[str]]:
-    texts = [text for entry in entries for text in ([entry] if isinstance(entry, str) else entry)]
-    if any(not text.strip() or set(text) & set("{}[]") for text in texts):
-        raise ConfigError("an empty text, or one with a brace or bracket; those belong in templates.")
-    if len(widths := {len(entry) for entry in entries if not isinstance(entry, str)}) > 1:
-        raise ConfigError(f"rows of {min(widths)} and of {max(widths)} columns; make them the same.")
-    return entries
 
 
 def _has_named_group(pattern: str) -> str:
@@ -43,10 +33,8 @@ def _has_named_group(pattern: str) -> str:
 
 
 Written = Annotated[str, AfterValidator(_written)]
-Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-Filler = Annotated[
-    list[str] | list[list[str]], Field(min_length=1), AfterValidator(_sound_filler), AfterValidator(_distinct)
-]
+WrittenTexts = Annotated[list[Written], Field(min_length=1)]
+Filler = Annotated[list[str] | list[list[str]], Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -121,7 +109,7 @@ class ScorerSection(_Section):
     """Words or prefixes that show a pole, under its name."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[list[Written], Field(min_length=1)]] = Field(init=False)
+    __pydantic_extra__: dict[str, WrittenTexts] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     kind: Literal["words", "prefixes"]
 
@@ -136,7 +124,9 @@ class SteeringSection(_Section):
     prompts: Annotated[list[Written], AfterValidator(_distinct)] = Field(
         min_length=4, description="at least 4 prompts that lean to neither pole"
     )
-    tokens: dict[str, Words] = Field(description="a list of continuations for each pole, with their leading space")
+    tokens: dict[str, WrittenTexts] = Field(
+        description="a list of continuations for each pole, with their leading space"
+    )
     scorer: ScorerSection | None = Field(
         None, description="{kind: words, POLE_A: [...], POLE_B: [...]} or {kind: prefixes, POLE_A: [...]}"
     )
@@ -177,24 +167,17 @@ class TaskFile(_Section):
             raise ConfigError("give either templates (texts here) or rows (texts from files or the Hub).")
         if self.rows is None and self.local is not None:
             raise ConfigError("local replaces rows, and there are none; leave it out.")
-        for key, pole in self._named_poles():
-            if pole not in self.poles:
-                raise ConfigError(f"{key}={pole!r} is not one of the poles {self.poles[0]!r} and {self.poles[1]!r}.")
+        sections = {"templates": self.templates, "rows.from": self.rows and self.rows.parts}
+        for key, entries in (sections | {"local.from": self.local and self.local.parts}).items():
+            for at, entry in enumerate(entries or ()):
+                if entry.pole not in (None, *self.poles):
+                    raise ConfigError(f"{key}.{at}.pole={entry.pole!r} is not one of the poles {self.poles}.")
         if self.rows is not None:
             self._check_rows(self.rows, "rows")
             self._check_rows(self.local_rows(), "local")
         if self.steering is not None:
             self._check_steering(self.steering)
         return self
-
-    def _named_poles(self) -> Iterator[tuple[str, str]]:
-        """Every pole that a template or a source of rows names, with its key."""
-        sections = {"templates": self.templates, "rows.from": self.rows and self.rows.parts}
-        sections["local.from"] = self.local and self.local.parts
-        for key, entries in sections.items():
-            for at, entry in enumerate(entries or ()):
-                if entry.pole is not None:
-                    yield f"{key}.{at}.pole", entry.pole
 
     def _check_rows(self, rows: Rows, key: str) -> None:
         if not rows.parts or rows.text is None:
@@ -222,9 +205,6 @@ class TaskFile(_Section):
     def _check_steering(self, part: SteeringSection) -> None:
         if set(part.tokens) != set(self.poles):
             raise ConfigError(f"steering.tokens has keys {list(part.tokens)}; they must be the poles {self.poles}.")
-        a, b = (part.tokens[pole] for pole in self.poles)
-        if set(a) & set(b):
-            raise ConfigError("steering.tokens has the same continuation for both poles; take it out.")
         if part.scorer is not None:
             expected = self.poles if part.scorer.kind == "words" else self.poles[:1]
             if set(part.scorer.patterns) != set(expected):
