@@ -37,7 +37,7 @@ def column_auroc(codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArra
 
     n, above, below = len(codes), codes > 0, codes < 0
     ranks = rankdata(codes, axis=0)
-    # a side keeps the ranks of its own firings; all other texts are tied at 0, below the positive ones and above the negative
+    # a side keeps the ranks of its own firings; all other texts are tied at 0
     positive = np.where(above, ranks, (n - above.sum(0) + 1) / 2)
     negative = np.where(below, ranks, (below.sum(0) + 1 + n) / 2)
     sides = of_ranks(ranks), of_ranks(positive), 1 - of_ranks(negative)

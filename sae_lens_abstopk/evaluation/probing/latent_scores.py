@@ -37,7 +37,7 @@ class LatentScores:
         return int(np.lexsort((np.abs(self.mean_difference), np.abs(self.auroc - 0.5)))[-1])
 
     def strongest(self, k: int) -> list[int]:
-        """The ``k`` latents of largest |mean difference|, strongest first, as Gurnee et al. (2305.01610) rank neurons."""
+        """The ``k`` latents of largest |mean difference|, strongest first, as in Gurnee et al. (2305.01610)."""
         return np.argsort(-np.abs(self.mean_difference), kind="stable")[:k].tolist()
 
 

@@ -65,8 +65,8 @@ class Labelled:
             poles = sorted(set(self.labels[rows].tolist()))
             if poles != [0, 1]:
                 raise ConfigError(
-                    f"the {name} part has {len(rows)} texts with poles {poles}; it needs both 0 (A) and 1 (B): give more "
-                    "groups, or another split seed."
+                    f"the {name} part has {len(rows)} texts with poles {poles}; it needs both 0 (A) and 1 (B): give "
+                    "more groups, or another split seed."
                 )
             for row in rows.tolist():
                 group = row if self.groups is None else self.groups[row]

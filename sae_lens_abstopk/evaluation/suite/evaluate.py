@@ -65,7 +65,7 @@ def evaluate(
     on_progress: StageProgress | None = None,
 ) -> Results:
     """
-    Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
+    Run a suite on SAEs that read one hook of one model; write ``results.json`` and its reports.
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
     suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are overwritten
@@ -92,8 +92,8 @@ def evaluate(
     saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
         raise ConfigError(
-            "evaluate needs folders or RELEASE:SAE_ID, and was given an SAE in memory; save it by save_model(FOLDER), or "
-            "save_inference_model(FOLDER) if it is one in training, and give the folder."
+            "evaluate needs folders or RELEASE:SAE_ID, and was given an SAE in memory; save it by save_model(FOLDER), "
+            "or save_inference_model(FOLDER) if it is one in training, and give the folder."
         )
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)

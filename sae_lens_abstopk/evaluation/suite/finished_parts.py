@@ -43,8 +43,8 @@ class FinishedParts:
             write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
         except OSError as error:  # the part took hours and is needed here first
             warnings.warn(
-                f"{path} could not be written ({why_not_written(error)}): this part is measured again if the evaluation "
-                "is interrupted.",
+                f"{path} could not be written ({why_not_written(error)}): this part is measured again after an "
+                "interruption.",
                 stacklevel=2,
             )
         return made

@@ -1,6 +1,7 @@
 """Seeds of one variant: which SAEs they are, and how well they match each other."""
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,9 +19,10 @@ from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml
 
 # latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384
-# keys in which two seeds of one variant may differ: the seed, the cache of its shuffled text, and those that change no step
-MAY_DIFFER = frozenset(
-    ["seed", "activation_cache", "act_store_device", "checkpoint_freq", "checkpoint_path", "checkpoints_kept", "device", "divergence_factor", "llm_device", "logger", "output_path", "perf_log_freq", "perf_tokens", "prefetch_llm_batches", "resume_allows_changes", "resume_from_checkpoint", "save_final_checkpoint", "verbose"]
+# config keys in which two seeds of one variant may differ: the seed, and all that changes no step
+MAY_DIFFER = re.compile(
+    r"seed|activation_cache|logger|verbose|output_path|device|.*_device|checkpoint.*|save_final_checkpoint|resume_.*|"
+    r"perf_.*|prefetch_llm_batches|divergence_factor"
 )
 
 
@@ -42,7 +44,9 @@ def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dic
             if not {"sae", "hook_name"} <= raw.keys():  # a file of another tool
                 continue
             config = flat_keys(raw)
-            same = [f"{key}={config[key]!r}" for key in sorted(config) if key.partition(".")[0] not in MAY_DIFFER]
+            same = [
+                f"{key}={config[key]!r}" for key in sorted(config) if not MAY_DIFFER.fullmatch(key.partition(".")[0])
+            ]
             part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # a mirror has another than the run's
             seeds.setdefault((*part, *same), {})[name] = repr(config.get("seed"))
     return {

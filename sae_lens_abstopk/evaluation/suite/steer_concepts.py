@@ -96,8 +96,8 @@ def steer_on_task(
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
         if not firing:  # there is no scale to steer by
             warnings.warn(
-                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents fires "
-                f"in {scales.n_tokens:,} tokens of text.",
+                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents "
+                f"fires in {scales.n_tokens:,} tokens of text.",
                 stacklevel=2,
             )
             continue

@@ -44,7 +44,7 @@ class ReconstructionOptions(_Section):
 
 
 class BehaviourOptions(_Section):
-    """How the model's behaviour is measured at the strengths that steering chose (see :func:`~.behaviour.measure_behaviour`)."""
+    """How :func:`~.behaviour.measure_behaviour` looks at the strengths that steering chose."""
 
     task: TaskName = "refusal"
     """A steered task whose texts are instructions to refuse (pole A) or to follow (pole B)."""
@@ -66,7 +66,7 @@ class DoseOptions(_Section):
     max_new_tokens: Count = 24
     """Of a generated text."""
     budget: Positive = 0.1
-    """Rise of the NLL of neutral text, in nats a token, at which effects are matched; 0.1 is a perplexity 1.1 times as high."""
+    """Rise of the NLL of neutral text at which effects are matched, nats per token; 0.1 is perplexity times 1.1."""
 
 
 class SteeringOptions(DoseOptions):
@@ -89,8 +89,8 @@ class Suite(_Section):
     tasks: tuple[TaskName, ...] = ()
     texts_per_pole: Count | None = None
     """
-    Texts drawn of each pole; None takes all. Each pole is drawn by itself, over all splits in proportion, so of two texts
-    that differ only in the pole one may be drawn without the other.
+    Texts drawn of each pole; None takes all. Each pole is drawn by itself, over all splits in proportion, so of two
+    texts that differ only in the pole one may be drawn without the other.
     """
     untrained: bool = True
     """Probe SAEs with fresh weights too, as a control."""
@@ -105,14 +105,14 @@ class Suite(_Section):
             return self
         if others := set(self.steering.tasks) - set(self.tasks):
             raise ValueError(
-                f"steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering uses the "
-                "latents found by probing."
+                f"steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering uses "
+                "the latents found by probing."
             )
         behaviour = self.steering.behaviour
         if behaviour and behaviour.task not in self.steering.tasks:
             raise ValueError(
-                f"steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there, where its strengths "
-                "are chosen."
+                f"steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there, where its "
+                "strengths are chosen."
             )
         return self
 

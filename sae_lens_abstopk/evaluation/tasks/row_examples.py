@@ -75,12 +75,12 @@ def _files(parts: list[RowSource], folder: Path, local: Path | None) -> Sequence
     files = [path for path in found if path is not None]
     if twice := [path.name for path in files if files.count(path) > 1]:
         raise ConfigError(
-            f"{twice[0]} would be used for two parts of {parts[0].hub or 'the task'}; write a task in which each entry of "
-            "`from` names its own file."
+            f"{twice[0]} would be used for two parts of {parts[0].hub or 'the task'}; write a task in which each entry "
+            "of `from` names its own file."
         )
     if missing := [str(path) for path in files if not path.is_file()]:
         raise ConfigError(
-            f"no such file: {', '.join(missing)}; put it there, or give the folder that has it: load_task(..., local=PATH)."
+            f"no such file: {', '.join(missing)}; put it there, or give its folder: load_task(..., local=PATH)."
         )
     return found
 
@@ -136,8 +136,8 @@ def _unique(found: list[FoundExample]) -> list[FoundExample]:
     n_both = sum(len(each) > 1 for each in poles.values())
     if n_both > MANY_IN_BOTH * len(poles):
         warnings.warn(
-            f"{n_both} of {len(poles)} texts are in rows of both poles and are left out; if several people labelled each, "
-            "give one row a text, with the label that most chose",
+            f"{n_both} of {len(poles)} texts are in rows of both poles and are left out; if several people labelled "
+            "each, give one row a text, with the label that most chose",
             stacklevel=2,
         )
     later = {None: 0, "train": 1, "val": 2, "test": 3}
@@ -150,7 +150,7 @@ def _unique(found: list[FoundExample]) -> list[FoundExample]:
 
 
 def _limited(found: list[FoundExample], limit: int | None) -> list[FoundExample]:
-    """At most ``limit`` texts per pole and split, whole groups in the order of a hash, whatever their order in a file."""
+    """At most ``limit`` texts per pole and split: whole groups, in the order of a hash and not of a file."""
     if limit is None:
         return found
     groups: dict[tuple[str | None, str], list[FoundExample]] = {}

@@ -92,8 +92,8 @@ class Task:
         for group, name in zip(self.groups, self._splits, strict=True):
             if split_of.setdefault(group, name) != name:
                 raise ConfigError(
-                    f"the group {group!r} is in both {split_of[group]} and {name}; leave out the splits of the source, or "
-                    "use groups that lie within one split."
+                    f"the group {group!r} is in both {split_of[group]} and {name}; leave out the splits of the source, "
+                    "or use groups that lie within one split."
                 )
         names = sorted(set(self._splits)) or ["train"]
         if len(names) > 1 and "train" not in names:
@@ -104,8 +104,8 @@ class Task:
             is_cut = len(names) == 1 or (len(names) == 2 and name == "train")
             if count[pole, name] < (least := FOLDS if is_cut else 1):
                 raise ConfigError(
-                    f"pole {'AB'[pole]} has {count[pole, name]} groups of texts in {name}; a split by group needs at least "
-                    f"{least}: add templates or documents."
+                    f"pole {'AB'[pole]} has {count[pole, name]} groups of texts in {name}; a split by group needs at "
+                    f"least {least}: add templates or documents."
                 )
 
     @property

@@ -186,8 +186,8 @@ class TaskFile(_Section):
         if isinstance(rows.text, dict):
             if set(rows.text) != set(self.poles) or rows.label is not None or whole:
                 raise ConfigError(
-                    f"{key}.text={rows.text}: use a column name, or the poles {self.poles} as keys, and then neither label "
-                    "nor pole."
+                    f"{key}.text={rows.text}: use a column name, or the poles {self.poles} as keys, and then neither "
+                    "label nor pole."
                 )
         elif len(whole) == len(rows.parts):
             if set(whole) != set(self.poles):
@@ -209,6 +209,6 @@ class TaskFile(_Section):
             expected = self.poles if part.scorer.kind == "words" else self.poles[:1]
             if set(part.scorer.patterns) != set(expected):
                 raise ConfigError(
-                    f"steering.scorer has the poles {list(part.scorer.patterns)}; kind={part.scorer.kind} takes {expected}"
-                    f"{'' if len(expected) == 2 else ', the pole that comes first in poles'}."
+                    f"steering.scorer has the poles {list(part.scorer.patterns)}; kind={part.scorer.kind} takes "
+                    f"{expected}{'' if len(expected) == 2 else ', the pole that comes first in poles'}."
                 )

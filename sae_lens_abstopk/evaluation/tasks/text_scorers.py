@@ -21,7 +21,7 @@ def pole_score(scorer: Scorer, text: str) -> float:
     ``words``: (b - a) / (a + b) for the whole words of A and of B that occur, in any case; 0 if none does. A word
     inside a longer one of the list ("not" in "not at all") counts as the longer one. In scripts without spaces
     (Chinese, Japanese, Thai, Lao, Khmer, Burmese) words are found anywhere.
-    ``prefixes``: -1 if the text starts with one of pole A's, in any case and after any quotation marks and space, else 0.
+    ``prefixes``: -1 if the text starts with one of pole A's, in any case and after quotation marks and space, else 0.
     """
     # as in steering.tokens, words may begin with a space
     pole_a, pole_b = (tuple(plain(pattern).strip() for pattern in pole) for pole in scorer.patterns)
