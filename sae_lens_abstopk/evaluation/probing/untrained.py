@@ -71,8 +71,8 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     found = _l0(fresh, x)
     if abs(found - l0) > UNLIKE * l0:
         warnings.warn(
-            f"the untrained {sae.cfg.architecture()!r} SAE has {found:.4g} latents on a token and the trained one {l0:.4g}, "
-            "so the two are not comparable (k, a parameter threshold or b_gate is taken to decide which latents are on)",
+            f"the untrained {sae.cfg.architecture()!r} SAE has {found:.4g} latents on a token and the trained one "
+            f"{l0:.4g}, so the two are not comparable (only k, a parameter threshold or b_gate set the L0 here)",
             stacklevel=2,
         )
     return fresh

@@ -105,8 +105,8 @@ class Suite(_Section):
             return self
         if others := set(self.steering.tasks) - set(self.tasks):
             raise ValueError(
-                f"steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering uses "
-                "the latents found by probing."
+                f"steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering "
+                "uses the latents found by probing."
             )
         behaviour = self.steering.behaviour
         if behaviour and behaviour.task not in self.steering.tasks:
