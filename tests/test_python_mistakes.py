@@ -144,7 +144,7 @@ def test_special_tokens_may_be_a_set() -> None:
 
 def test_arguments_in_the_wrong_order_leave_the_fit_as_it_was() -> None:
     fitter, x, poles = DifferenceInMeansFitter(), torch.randn(4, 8), np.array([0, 1, 0, 1])
-    with pytest.raises(ConfigError, match=r"x has shape \(4,\); activations of this fit are \[n, d_in\]"):
+    with pytest.raises(ConfigError, match=r"x \(4,\) and pole \(4, 8\) must be \[n, d_in\]"):
         fitter.update(poles, x)
     assert fitter.update(x, poles).result.n == (2, 2)
 

@@ -67,10 +67,10 @@ class DifferenceInMeansFitter:
             ConfigError: shapes that do not fit, values that are NaN or infinite, or a pole that is neither 0 nor 1.
         """
         x, poles = torch.as_tensor(x), torch.as_tensor(pole)
-        d_in = x.shape[-1] if self._sums is None else self._sums.shape[-1]
-        if x.ndim != 2 or x.shape[-1] != d_in or poles.shape not in ((), x.shape[:1]):
+        d_in = None if self._sums is None else self._sums.shape[-1]
+        if x.ndim != 2 or d_in not in (None, x.shape[1]) or poles.shape not in ((), x.shape[:1]):
             raise ConfigError(
-                f"x {tuple(x.shape)} and pole {tuple(poles.shape)} must be [n, {d_in}] and [n], or one pole for all."
+                f"x {tuple(x.shape)} and pole {tuple(poles.shape)} must be [n, {d_in or 'd_in'}] and [n], or one pole for all."
             )
         if not bool(x.isfinite().all()):
             raise ConfigError("x has values that are NaN or infinite; leave those rows out.")
@@ -79,7 +79,7 @@ class DifferenceInMeansFitter:
                 f"poles must be 0 (A) or 1 (B); found {sorted(set(poles.flatten().tolist()) - {0, 1})[:5]}."
             )
         if self._sums is None:
-            self._sums = torch.zeros(2, d_in, dtype=torch.float64, device=x.device)
+            self._sums = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
         for which in (0, 1):
             chosen = x[(poles.expand(len(x)) == which).to(x.device)]
             self._sums[which] += chosen.to(self._sums).sum(0)
