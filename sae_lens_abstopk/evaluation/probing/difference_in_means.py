@@ -70,7 +70,7 @@ class DifferenceInMeansFitter:
         d_in = None if self._sums is None else self._sums.shape[-1]
         if x.ndim != 2 or d_in not in (None, x.shape[1]) or poles.shape not in ((), x.shape[:1]):
             raise ConfigError(
-                f"x {tuple(x.shape)} and pole {tuple(poles.shape)} must be [n, {d_in or 'd_in'}] and [n], or one pole for all."
+                f"x {tuple(x.shape)} and pole {tuple(poles.shape)} must be [n, {d_in or 'd_in'}] and [n] or one pole."
             )
         if not bool(x.isfinite().all()):
             raise ConfigError("x has values that are NaN or infinite; leave those rows out.")
