@@ -6,7 +6,7 @@ from .evaluation.probing.difference_in_means import DifferenceInMeans as Differe
 from .evaluation.probing.difference_in_means import DifferenceInMeansFitter as DifferenceInMeansFitter
 from .evaluation.steering.steer import steer as steer
 from .evaluation.suite.evaluate import evaluate as evaluate
-from .evaluation.tasks.task import load_task as load_task
+from .evaluation.tasks.load_task import load_task as load_task
 from .explorer.exploration import explore as explore
 from .hub.publish import publish as publish
 from .hub.pull import pull as pull

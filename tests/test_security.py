@@ -240,9 +240,7 @@ def test_a_data_set_of_the_hub_is_no_file_here(name: str, link: Path, monkeypatc
     task = {"name": "t", "poles": ["a", "b"], "licence": "x", "source": "y", "rows": rows}
     (link / "t.yaml").write_text(yaml.safe_dump(task))
     monkeypatch.chdir(link)
-    with pytest.raises(
-        ConfigError, match=r"is no id of a data set on the Hub|names something in the current folder too"
-    ):
+    with pytest.raises(ConfigError, match=r"is not the id of a Hub data set|names something in the current folder too"):
         load_task(str(link / "t.yaml"))
 
 

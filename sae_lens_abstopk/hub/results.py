@@ -12,7 +12,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, SINGLE, UNTRAINED
 from sae_lens_abstopk.evaluation.results import schema as evaluated
 from sae_lens_abstopk.evaluation.results.records import weights_sha256
-from sae_lens_abstopk.evaluation.suite.evaluate import RESULTS_FILENAME
+from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 from sae_lens_abstopk.saes.loading import load_as_saved
 from sae_lens_abstopk.system.errors import ConfigError

@@ -15,7 +15,7 @@ from sae_lens import SAE
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.evaluation.results.records import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
-from sae_lens_abstopk.evaluation.tasks.task import load_task
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined
 from sae_lens_abstopk.interop.saebench_runners import CONTEXT, RUNNERS, BenchInput
 from sae_lens_abstopk.interop.saebench_session import require_saebench, saebench_session

@@ -48,14 +48,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def yaml_value(text: str) -> Any:
-    """Return the value of ``text`` in a YAML file; the text itself if it is not YAML."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError):
-        return text
-
-
 def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the values of nested sections by dotted key, as overrides name them: ``sae.k``."""
     flat: dict[str, Any] = {}

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from sae_lens_abstopk.evaluation.results.schema import Results
-from sae_lens_abstopk.evaluation.suite.evaluate import check_suite, evaluate, refuse_to_lose
+from sae_lens_abstopk.evaluation.suite.evaluate import check_suite, evaluate
+from sae_lens_abstopk.evaluation.suite.results_file import refuse_overwriting
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
 from sae_lens_abstopk.model.language_model import require_tokenizer
 from sae_lens_abstopk.system.one_or_more import one_or_more
@@ -48,6 +49,6 @@ def compare(
     require_tokenizer(cfg.model_spec, cfg.text_spec)
     check_suite(chosen, cfg.model_name, cfg.model_from_pretrained_kwargs)
     saes, groups = comparison.saes_and_groups()
-    refuse_to_lose(out / "results", map(str, saes.values()), chosen)
+    refuse_overwriting(out / "results", map(str, saes.values()), chosen)
     run_comparison(comparison, console=console)
     return evaluate(saes, suite=chosen, out=out / "results", groups=groups, console=console)

@@ -9,7 +9,7 @@ from sae_lens import SAE
 from sklearn.linear_model import LogisticRegression
 
 from sae_lens_abstopk.equivalents.mirror import mirror
-from sae_lens_abstopk.evaluation.tasks.task import load_task
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
 from sae_lens_abstopk.interop.saebench_session import saebench_session

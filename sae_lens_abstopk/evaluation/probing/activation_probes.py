@@ -1,11 +1,9 @@
-"""Probes on the activations themselves, which no SAE can be blamed for: difference in means and logistic regression."""
+"""Probes on the activations themselves, without an SAE: difference in means and logistic regression."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from sae_lens_abstopk.evaluation.probing.difference_in_means import DifferenceInMeans, DifferenceInMeansFitter
 from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
@@ -32,13 +30,13 @@ class DenseProbe:
     """L2 logistic regression on x."""
 
     C: float
-    """C, chosen on val."""
+    """Inverse penalty, chosen on val."""
     score: ProbeScore
 
 
 @dataclass(frozen=True)
 class ActivationProbes:
-    """What the activations tell of one pair of poles; the same for every SAE that reads them."""
+    """The probes on the activations of one pair of poles; the same for every SAE that reads them."""
 
     difference_in_means: MeansProbe
     dense: DenseProbe
@@ -48,30 +46,29 @@ def probe_activations(representations: Representations, data: Labelled) -> Activ
     """Fit on train, choose the read position (and the penalty) on val, measure on test."""
     means, mean_score = choose_and_test([_means(representations, data, read) for read in representations.reads], data)
     dense, dense_score = choose_and_test([_dense(representations, data, read) for read in representations.reads], data)
-    fit = means.chosen
-    return ActivationProbes(
-        MeansProbe(tuple(fit.direction.tolist()), fit.norm, mean_score), DenseProbe(dense.chosen, dense_score)
-    )
+    direction = tuple(means.chosen.direction.tolist())
+    return ActivationProbes(MeansProbe(direction, means.chosen.norm, mean_score), DenseProbe(dense.chosen, dense_score))
 
 
 def _means(representations: Representations, data: Labelled, read: str) -> Candidate[DifferenceInMeans]:
+    def steps(rows: Rows) -> list[Rows]:
+        return [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]
+
     fitter = DifferenceInMeansFitter(representations.d_in)
-    for rows in _steps(data.split.train):
-        fitter.update(torch.from_numpy(representations.x(read, rows)), torch.from_numpy(data.of(rows)))
+    for rows in steps(data.split.train):
+        fitter.update(representations.x(read, rows), data.of(rows))
     fit = fitter.result
 
     def score(rows: Rows) -> npt.NDArray[np.floating]:
-        return np.concatenate([fit(torch.from_numpy(representations.x(read, part))).numpy() for part in _steps(rows)])
+        return np.concatenate([fit(representations.x(read, part)).numpy() for part in steps(rows)])
 
     return Candidate(read, score, fit)
 
 
 def _dense(representations: Representations, data: Labelled, read: str) -> Candidate[float]:
-    x: Callable[[Rows], npt.NDArray[np.float32]] = lambda rows: representations.x(read, rows)  # noqa: E731
+    def x(rows: Rows) -> npt.NDArray[np.float32]:
+        return representations.x(read, rows)
+
     train, val = data.split.train, data.split.val
     probe = fit_logistic((x(train), data.of(train)), (x(val), data.of(val)))
     return Candidate(read, lambda rows: probe(x(rows)), probe.C)
-
-
-def _steps(rows: Rows) -> list[Rows]:
-    return [rows[start : start + _STEP] for start in range(0, len(rows), _STEP)]

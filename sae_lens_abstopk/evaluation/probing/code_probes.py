@@ -1,30 +1,24 @@
 """Probes on the codes of an SAE: the best latent, the best pair of sides, k-sparse logistic, and pole coverage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, score_latents
-from sae_lens_abstopk.evaluation.probing.logistic_probe import fit_logistic
+from sae_lens_abstopk.evaluation.probing.logistic_probe import LogisticProbe, fit_logistic
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pair_fires, pole_coverage, single_fires
-from sae_lens_abstopk.evaluation.probing.probe_score import (
-    Candidate,
-    Labelled,
-    ProbeScore,
-    Rows,
-    choose_and_test,
-)
+from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, ProbeScore, Rows, choose_and_test
 from sae_lens_abstopk.evaluation.results.intervals import Estimate, Statistic
 from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)
 
-C = TypeVar("C")
-Codes = Callable[[Sequence[int], Rows], npt.NDArray[np.float32]]
-"""From latents and rows to their codes."""
+Features = Callable[[Rows], npt.NDArray[np.floating]]
+Codes = Mapping[str, Callable[[Sequence[int], Rows], npt.NDArray[np.float32]]]
+"""By read position, from latents and rows to their codes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class CoveringLatent:
     read: str
     """Chosen on val."""
     train_coverage: float
-    """What the latent was chosen by; above 0.5 it fires on both sides, and at 0.5 it is one of many equals."""
+    """Above 0.5 it fires on both sides; at 0.5 it is one of many equals."""
     coverage: Estimate
     """On test."""
 
@@ -65,20 +59,20 @@ class CoveringLatent:
 @dataclass(frozen=True)
 class LatentPair:
     """
-    One detector a pole, put together by logistic regression.
+    Two sides of latents, max(z, 0) or max(-z, 0), one for each pole, combined by logistic regression.
 
-    A detector is a side of a latent, max(z, 0) or max(-z, 0), so that signed and non-negative SAEs choose among the
-    same kind of thing; in a signed SAE the two may be the sides of one latent.
+    Signed and non-negative SAEs choose among the same kind of thing; in a signed SAE both may be sides of one latent.
     """
 
     pole_a: Side
-    """The side that is higher on A texts than any other, by AUROC on train."""
+    """The side of lowest AUROC on train: it fires more on A texts."""
     pole_b: Side
+    """The side of highest AUROC on train."""
     C: float
-    """Of the logistic regression, chosen on val."""
+    """Inverse penalty of the logistic regression, chosen on val."""
     score: ProbeScore
     coverage: Estimate
-    """Share of A texts where the A side alone fires plus share of B texts where the B side alone does, halved."""
+    """Share of A texts where only the A side fires plus share of B texts where only the B side does, halved."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +80,18 @@ class SparseProbe:
     """Logistic regression on the k latents whose means differ most, standardised, on train (2305.01610)."""
 
     k: int
-    """Latents that were asked for; an SAE may have fewer."""
+    """At most so many latents."""
     latents: tuple[int, ...]
     """Strongest first."""
     weights: tuple[float, ...]
-    """Of the codes as they come, in the order of ``latents``; positive ones speak for B."""
+    """Of the codes, not standardised, in the order of ``latents``; positive ones speak for B."""
     C: float
     score: ProbeScore
 
 
 @dataclass(frozen=True)
 class CodeProbes:
-    """What the codes of one SAE tell of one pair of poles."""
+    """The probes on the codes of one SAE for one pair of poles."""
 
     single: SingleLatent
     pair: LatentPair
@@ -115,7 +109,7 @@ def probe_codes(representations: Representations, labelled: Sequence[Labelled], 
     train, reads = labelled[0].split.train, representations.reads
     poles = [data.of(train) for data in labelled]
     scored = {read: score_latents(representations.chunks(sae_name, read, train), poles) for read in reads}
-    codes = {read: _reader(representations, sae_name, read) for read in reads}
+    codes = {read: partial(representations.latents, sae_name, read) for read in reads}
     found = []
     for i, data in enumerate(labelled):
         scores = {read: of_read[i] for read, of_read in scored.items()}
@@ -130,77 +124,55 @@ def probe_codes(representations: Representations, labelled: Sequence[Labelled], 
     return found
 
 
-def _reader(representations: Representations, sae_name: str, read: str) -> Codes:
-    return lambda latents, rows: representations.latents(sae_name, read, latents, rows)
+def _single(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> SingleLatent:
+    def fitted(read: str) -> Candidate[tuple[int, int]]:
+        latent = scores[read].best
+        orientation = 1 if scores[read].auroc[latent] >= 0.5 else -1
+        return Candidate(read, lambda rows: orientation * codes[read]([latent], rows)[:, 0], (latent, orientation))
+
+    best, score = choose_and_test([fitted(read) for read in scores], data)
+    coverage = pole_coverage(*single_fires(best.score(data.split.test), 1), data.of(data.split.test))
+    return SingleLatent(*best.chosen, score, data.on_test(coverage))
 
 
-def _single(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled) -> SingleLatent:
-    candidates = []
+def _pair(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> LatentPair:
+    pairs: dict[str, tuple[Side, Side]] = {}
     for read, found in scores.items():
-        latent = found.best
-        orientation = 1 if found.auroc[latent] >= 0.5 else -1
-        candidates.append(Candidate(read, _oriented(codes[read], latent, orientation), (latent, orientation)))
+        aurocs = np.stack([found.positive_auroc, found.negative_auroc])
+        pairs[read] = _side(aurocs, int(aurocs.argmin())), _side(aurocs, int(aurocs.argmax()))
+
+    def fires(read: str, rows: Rows) -> npt.NDArray[np.float32]:
+        signs = np.array([side.sign for side in pairs[read]], dtype=np.float32)
+        return np.maximum(signs * codes[read]([side.latent for side in pairs[read]], rows), 0)
+
+    best, score = choose_and_test([_logistic(read, partial(fires, read), data) for read in scores], data)
+    on_test = fires(best.read, data.split.test)
+    coverage = pole_coverage(*pair_fires(on_test[:, 0], on_test[:, 1]), data.of(data.split.test))
+    return LatentPair(*pairs[best.read], best.chosen.C, score, data.on_test(coverage))
+
+
+def _side(of_sides: npt.NDArray[np.float64], flat: int) -> Side:
+    """The side of index ``flat`` in [2, d_sae], whose second row is of negative sides."""
+    is_negative, latent = divmod(flat, of_sides.shape[1])
+    return Side(latent, -1 if is_negative else 1)
+
+
+def _sparse(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled, k: int) -> SparseProbe:
+    latents = {read: found.strongest(k) for read, found in scores.items()}
+    candidates = [_logistic(read, partial(codes[read], latents[read]), data) for read in scores]
     best, score = choose_and_test(candidates, data)
-    latent, orientation = best.chosen
-    fires_a, fires_b = single_fires(best.score(data.split.test), 1)
-    coverage = pole_coverage(fires_a, fires_b, data.of(data.split.test))
-    return SingleLatent(latent, orientation, score, data.on_test(coverage))
+    return SparseProbe(k, tuple(latents[best.read]), tuple(best.chosen.weights.tolist()), best.chosen.C, score)
 
 
-def _oriented(codes: Codes, latent: int, orientation: int) -> Callable[[Rows], npt.NDArray[np.floating]]:
-    return lambda rows: orientation * codes([latent], rows)[:, 0]
-
-
-def _pair(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled) -> LatentPair:
-    candidates = []
-    for read, found in scores.items():
-        sides = np.stack([found.positive_auroc, found.negative_auroc])
-        pole_a, pole_b = _side(sides, int(sides.argmin())), _side(sides, int(sides.argmax()))
-        candidates.append(_logistic(read, _sides(codes[read], (pole_a, pole_b)), data, chosen=(pole_a, pole_b)))
-    best, score = choose_and_test(candidates, data)
-    (pole_a, pole_b), _, C = best.chosen
-    fired = _sides(codes[best.read], (pole_a, pole_b))(data.split.test)
-    coverage = pole_coverage(*pair_fires(fired[:, 0], fired[:, 1]), data.of(data.split.test))
-    return LatentPair(pole_a, pole_b, C, score, data.on_test(coverage))
-
-
-def _side(sides: npt.NDArray[np.float64], flat: int) -> Side:
-    below, latent = divmod(flat, sides.shape[1])
-    return Side(latent, -1 if below else 1)
-
-
-def _sides(codes: Codes, sides: Sequence[Side]) -> Callable[[Rows], npt.NDArray[np.float32]]:
-    signs = np.array([side.sign for side in sides], dtype=np.float32)
-    return lambda rows: np.maximum(signs * codes([side.latent for side in sides], rows), 0)
-
-
-def _sparse(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled, k: int) -> SparseProbe:
-    candidates = []
-    for read, found in scores.items():
-        latents = found.strongest(k)
-        candidates.append(_logistic(read, _columns(codes[read], latents), data, chosen=tuple(latents)))
-    best, score = choose_and_test(candidates, data)
-    latents, weights, C = best.chosen
-    return SparseProbe(k, latents, weights, C, score)
-
-
-def _columns(codes: Codes, latents: Sequence[int]) -> Callable[[Rows], npt.NDArray[np.float32]]:
-    return lambda rows: codes(latents, rows)
-
-
-def _logistic(
-    read: str, features: Callable[[Rows], npt.NDArray[np.floating]], data: Labelled, *, chosen: C
-) -> Candidate[tuple[C, tuple[float, ...], float]]:
-    """Logistic regression on ``features`` of the rows, as a candidate."""
+def _logistic(read: str, features: Features, data: Labelled) -> Candidate[LogisticProbe]:
     train, val = data.split.train, data.split.val
     probe = fit_logistic((features(train), data.of(train)), (features(val), data.of(val)))
-    return Candidate(read, lambda rows: probe(features(rows)), (chosen, tuple(probe.weights.tolist()), probe.C))
+    return Candidate(read, lambda rows: probe(features(rows)), probe)
 
 
-def _best_coverage(codes: dict[str, Codes], scores: dict[str, LatentScores], data: Labelled) -> CoveringLatent:
+def _best_coverage(codes: Codes, scores: Mapping[str, LatentScores], data: Labelled) -> CoveringLatent:
     def coverage(read: str, side: Side, rows: Rows) -> Statistic:
-        fires_a, fires_b = single_fires(codes[read]([side.latent], rows)[:, 0], side.sign)
-        return pole_coverage(fires_a, fires_b, data.of(rows))
+        return pole_coverage(*single_fires(codes[read]([side.latent], rows)[:, 0], side.sign), data.of(rows))
 
     val = data.split.val
     candidates: list[tuple[float, str, Side, float]] = []

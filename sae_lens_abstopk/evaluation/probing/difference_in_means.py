@@ -14,12 +14,12 @@ class DifferenceInMeans:
     """
     A linear read-out along mean(B) - mean(A); called with x [..., d_in] it gives scores [...], higher towards pole B.
 
-    Scores above ``threshold`` are called B. All tensors are float64 and on the device of the first activations, or on the CPU
-    where the fitter was told their width.
+    Scores above ``threshold`` are called B. All tensors are float64, on the device of the first activations, or on the
+    CPU if the fitter was given ``d_in``.
     """
 
     direction: torch.Tensor
-    """(mean_b - mean_a) / ||mean_b - mean_a||, [d_in]; zero where the means coincide."""
+    """(mean_b - mean_a) / ||mean_b - mean_a||, [d_in]; zero if the means coincide."""
     mean_a: torch.Tensor
     """Mean activation of pole A, [d_in]."""
     mean_b: torch.Tensor
@@ -64,29 +64,24 @@ class DifferenceInMeansFitter:
         Add activations x [n, d_in] with their poles [n] (0 is A, 1 is B), or with one pole for all.
 
         Raises:
-            ConfigError: another width than before, values that are NaN or infinite, not one pole for each activation, or a
-                pole that is neither 0 nor 1.
+            ConfigError: shapes that do not fit, values that are NaN or infinite, or a pole that is neither 0 nor 1.
         """
-        x = torch.as_tensor(x)
+        x, poles = torch.as_tensor(x), torch.as_tensor(pole)
         d_in = None if self._sums is None else self._sums.shape[-1]
-        if x.ndim != 2 or x.shape[-1] != (d_in or x.shape[-1]):
-            raise ConfigError(f"x has shape {tuple(x.shape)}; activations of this fit are [n, {d_in or 'd_in'}].")
+        if x.ndim != 2 or d_in not in (None, x.shape[1]) or poles.shape not in ((), x.shape[:1]):
+            raise ConfigError(
+                f"x {tuple(x.shape)} and pole {tuple(poles.shape)} must be [n, {d_in or 'd_in'}] and [n] or one pole."
+            )
         if not bool(x.isfinite().all()):
-            raise ConfigError(
-                "x has values that are NaN or infinite, which would make every score NaN; leave those rows out."
-            )
-        poles = torch.as_tensor(pole, device=x.device if self._sums is None else self._sums.device)
-        if poles.ndim and poles.shape != x.shape[:1]:
-            raise ConfigError(
-                f"pole has shape {tuple(poles.shape)}; give [{len(x)}], one for each activation, or one number."
-            )
-        poles = poles.expand(len(x))
+            raise ConfigError("x has values that are NaN or infinite; leave those rows out.")
         if not bool(((poles == 0) | (poles == 1)).all()):
-            raise ConfigError(f"poles must be 0 (A) or 1 (B); found {sorted(set(poles.tolist()) - {0, 1})[:5]}.")
+            raise ConfigError(
+                f"poles must be 0 (A) or 1 (B); found {sorted(set(poles.flatten().tolist()) - {0, 1})[:5]}."
+            )
         if self._sums is None:
-            self._sums = torch.zeros(2, x.shape[-1], dtype=torch.float64, device=x.device)
+            self._sums = torch.zeros(2, x.shape[1], dtype=torch.float64, device=x.device)
         for which in (0, 1):
-            chosen = x[(poles == which).to(x.device)]
+            chosen = x[(poles.expand(len(x)) == which).to(x.device)]
             self._sums[which] += chosen.to(self._sums).sum(0)
             self.n[which] += len(chosen)
         return self
@@ -99,13 +94,8 @@ class DifferenceInMeansFitter:
         Raises:
             ConfigError: a pole has no example yet.
         """
-        for name, count in zip("AB", self.n, strict=True):
-            if count == 0 or self._sums is None:
-                raise ConfigError(
-                    f"pole {name} has no example (A has {self.n[0]}, B has {self.n[1]}); a difference of means needs "
-                    "both: update with examples of each."
-                )
-        assert self._sums is not None
+        if self._sums is None or 0 in self.n:
+            raise ConfigError(f"pole {'AB'[self.n.index(0)]} has no example; update with examples of each.")
         mean_a, mean_b = self._sums[0] / self.n[0], self._sums[1] / self.n[1]
         difference = mean_b - mean_a
         direction = difference / difference.norm().clamp(min=torch.finfo(torch.float64).tiny)

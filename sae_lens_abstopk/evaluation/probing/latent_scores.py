@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.probing.auroc import column_auroc
+from sae_lens_abstopk.evaluation.probing.auroc import Floats, column_auroc
 
-Floats = npt.NDArray[np.float64]
-# codes that are ranked in one go: sorting takes some ten times their bytes
+# codes that are ranked at once: sorting takes some ten times their bytes
 _SORTED_BYTES = 8 * 2**20
 # of a latent that fires on no text, in the order of LatentScores
 _SILENT = (0.5, 0.5, 0.5, 0.0, 0.0, 0.0)
@@ -22,9 +21,9 @@ class LatentScores:
     auroc: Floats
     """AUROC of the code for pole B; below 0.5, its negative side goes with B."""
     positive_auroc: Floats
-    """AUROC of the positive side alone, max(z, 0)."""
+    """AUROC of max(z, 0)."""
     negative_auroc: Floats
-    """AUROC of the negative side alone, max(-z, 0)."""
+    """AUROC of max(-z, 0)."""
     mean_difference: Floats
     """(mean over B - mean over A) / standard deviation over both; 0 for a latent that never varies."""
     coverage: Floats
@@ -38,7 +37,7 @@ class LatentScores:
         return int(np.lexsort((np.abs(self.mean_difference), np.abs(self.auroc - 0.5)))[-1])
 
     def strongest(self, k: int) -> list[int]:
-        """The ``k`` latents of largest |mean difference|, strongest first, as Gurnee et al. (2305.01610) rank neurons."""
+        """The ``k`` latents of largest |mean difference|, strongest first, as in Gurnee et al. (2305.01610)."""
         return np.argsort(-np.abs(self.mean_difference), kind="stable")[:k].tolist()
 
 
@@ -48,7 +47,7 @@ def score_latents(
     """
     Scores from ``chunks`` of columns [n, c] of codes, in order, for each of ``labellings``: the poles [n] of the texts.
 
-    Several labellings share one pass and one sort.
+    All labellings share one pass and one sort.
     """
     width = max(1, _SORTED_BYTES // (4 * len(labellings[0])))
     parts = [
@@ -66,7 +65,7 @@ def _score(
     codes: npt.NDArray[np.float32], labellings: Sequence[npt.NDArray[np.integer]]
 ) -> Iterator[tuple[Floats, ...]]:
     fires = np.asarray(codes.any(0))
-    fires[:2] = True  # sums of a lone column, or of columns that are not in rows, are rounded in another order
+    fires[:2] = True  # numpy rounds the sums of a single column in another order
     for scores in _score_firing(np.compress(fires, codes, axis=1), labellings):
         whole = [np.full(len(fires), silent) for silent in _SILENT]
         for column, found in zip(whole, scores, strict=True):
@@ -84,4 +83,4 @@ def _score_firing(
         standardised = np.divide(difference, spread, out=np.zeros_like(spread), where=spread > 0)
         coverage = ((a < 0).mean(0) + (b > 0).mean(0)) / 2
         flipped = ((a > 0).mean(0) + (b < 0).mean(0)) / 2
-        yield aurocs.signed, aurocs.positive, aurocs.negative, standardised, coverage, flipped
+        yield *aurocs, standardised, coverage, flipped

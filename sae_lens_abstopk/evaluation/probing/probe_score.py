@@ -1,7 +1,7 @@
-"""The one way in which every probe is chosen on val and measured on test."""
+"""The procedure that all probes share: choose on val, measure on test."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Poles, groups and split of some texts, and the seed of what is drawn."""
+    """Poles, groups and split of some texts, and the seed of random draws."""
 
     labels: npt.NDArray[np.int64]
     """0 for pole A, 1 for pole B, [n]."""
     split: TaskSplit
     groups: Sequence[Hashable] | None
-    """Template or document of each text; None where each is its own."""
+    """Template or document of each text; None if each is its own."""
     seed: int
     resamples: int = 1000
-    """For intervals; with 0 there are none, only values."""
+    """For intervals; 0 gives only values."""
 
     @property
     def test_groups(self) -> list[Hashable] | None:
@@ -44,52 +44,46 @@ class Labelled:
         return bootstrap(statistic, n, groups=self.test_groups, resamples=self.resamples, seed=self.seed)
 
     def permuted(self, number: int = 0) -> "Labelled":
-        """
-        The same texts with the poles shuffled within each part of the split, so that each keeps its balance.
-
-        Every ``number`` is another permutation. Of several the range is told, so there are no intervals of each.
-        """
+        """Permutation ``number`` of the poles within each part of the split, for controls without intervals."""
         labels, generator = self.labels.copy(), np.random.default_rng([self.seed, number])
-        for rows in (self.split.train, self.split.val, self.split.test):
+        for rows in self.split:
             labels[rows] = generator.permutation(labels[rows])
-        return Labelled(labels, self.split, self.groups, self.seed, resamples=0)
+        return replace(self, labels=labels, resamples=0)
 
     def check(self, n: int) -> None:
         """
-        Refuse what would make the numbers wrong.
+        Check that these are the poles and groups of ``n`` texts, and that the split can be probed.
 
         Raises:
             ConfigError: not one pole or group a text, parts that overlap or share a group, or a part without a pole.
         """
         if len(self.labels) != n or (self.groups is not None and len(self.groups) != n):
-            told = f"{len(self.labels)} poles" + ("" if self.groups is None else f", {len(self.groups)} groups")
-            raise ConfigError(f"{n} texts were represented, but there are {told}; give one for each text.")
-        parts = {"train": self.split.train, "val": self.split.val, "test": self.split.test}
-        for name, rows in parts.items():
-            found = sorted(set(self.labels[rows].tolist()))
-            if found != [0, 1]:
-                raise ConfigError(
-                    f"the {name} part has {len(rows)} texts with poles {found}; it needs both 0 (A) and 1 (B) and "
-                    "nothing else: give more groups, or another split seed."
-                )
+            given = f"{len(self.labels)} poles" + ("" if self.groups is None else f" and {len(self.groups)} groups")
+            raise ConfigError(f"{n} texts were represented, but there are {given}; give one for each text.")
         owner: dict[Hashable, str] = {}
-        for name, rows in parts.items():
+        for name, rows in self.split._asdict().items():
+            poles = sorted(set(self.labels[rows].tolist()))
+            if poles != [0, 1]:
+                raise ConfigError(
+                    f"the {name} part has {len(rows)} texts with poles {poles}; it needs both 0 (A) and 1 (B): give "
+                    "more groups, or another split seed."
+                )
             for row in rows.tolist():
                 group = row if self.groups is None else self.groups[row]
                 if owner.setdefault(group, name) != name:
-                    what = "text" if self.groups is None else "group"
-                    raise ConfigError(f"{what} {group!r} is in both {owner[group]} and {name}; split by group.")
+                    raise ConfigError(
+                        f"the text or group {group!r} is in both {owner[group]} and {name}; split by group."
+                    )
 
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well one method tells the poles apart; everything but the last two fields is from train and val."""
+    """How well one method tells the poles apart."""
 
     read: str
     """Read position, chosen on val."""
     train_auroc: float
     val_auroc: float
-    """What the read position was chosen by."""
     auroc: Estimate
     """On test."""
     accuracy: Estimate
@@ -97,15 +91,14 @@ class ProbeScore:
 
 
 def spread(values: Sequence[float]) -> Estimate:
-    """Mean of the values; as "interval", their range."""
+    """Mean of the values, with their range in place of an interval."""
     return Estimate(float(np.mean(values)), min(values), max(values), len(values))
 
 
 def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:
-    """Mean of the scores of one method under several permutations; as "intervals", their range."""
-    reads = sorted({score.read for score in scores})
+    """Mean of the scores of one method under several permutations, with their range in place of an interval."""
     return ProbeScore(
-        read=" or ".join(reads),
+        read=" or ".join(sorted({score.read for score in scores})),
         train_auroc=float(np.mean([score.train_auroc for score in scores])),
         val_auroc=float(np.mean([score.val_auroc for score in scores])),
         auroc=spread([score.auroc.value for score in scores]),
@@ -121,21 +114,21 @@ class Candidate(Generic[T]):
     score: Callable[[Rows], npt.NDArray[np.floating]]
     """From row numbers to scores, higher for pole B."""
     chosen: T
-    """What was picked on train: latents, a direction, weights."""
+    """What was fitted: latents, a direction, weights."""
 
 
 def choose_and_test(candidates: Sequence[Candidate[T]], data: Labelled) -> tuple[Candidate[T], ProbeScore]:
     """The candidate of highest AUROC on val (the first among equals), and its score on test."""
-    split = data.split
-    on_val = [auroc(candidate.score(split.val), data.of(split.val)) for candidate in candidates]
-    best = int(np.argmax(on_val))
-    candidate, labels = candidates[best], data.of(split.test)
-    on_train, on_test = candidate.score(split.train), candidate.score(split.test)
-    correct = (on_test > accuracy_threshold(on_train, data.of(split.train))) == (labels == 1)
+    train, val, test = data.split
+    val_aurocs = [auroc(candidate.score(val), data.of(val)) for candidate in candidates]
+    best = int(np.argmax(val_aurocs))
+    candidate, labels = candidates[best], data.of(test)
+    on_train, on_test = candidate.score(train), candidate.score(test)
+    correct = (on_test > accuracy_threshold(on_train, data.of(train))) == (labels == 1)
     return candidate, ProbeScore(
         read=candidate.read,
-        train_auroc=auroc(on_train, data.of(split.train)),
-        val_auroc=on_val[best],
+        train_auroc=auroc(on_train, data.of(train)),
+        val_auroc=val_aurocs[best],
         auroc=data.on_test(ResampledAUROC(on_test, labels)),
         accuracy=mean_estimate(correct, groups=data.test_groups, resamples=data.resamples, seed=data.seed),
     )
@@ -145,7 +138,7 @@ def accuracy_threshold(scores: npt.NDArray[np.floating], labels: npt.NDArray[np.
     """
     The threshold on ``scores`` [n] above which calling B is right most often, the lowest of equals.
 
-    It lies half-way between two scores, or is -inf or inf where it is best to call everything B or A.
+    It lies half-way between two scores, or is -inf or inf if it is best to call everything B or A.
     """
     order = np.argsort(scores, kind="stable")
     ranked, is_b = scores[order].astype(np.float64), labels[order] == 1

@@ -11,22 +11,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from sae_lens_abstopk.evaluation.probing import method_names as names
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
-from sae_lens_abstopk.evaluation.probing.method_names import (
-    DIFFERENCE_IN_MEANS,
-    LOGISTIC_REGRESSION,
-    PAIR,
-    PERMUTED,
-    SINGLE,
-    UNTRAINED,
-)
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
 from sae_lens_abstopk.evaluation.results.intervals import Estimate
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
 
-# how many times the control is run, each with other poles
 PERMUTATIONS = 5
 
 
@@ -44,7 +36,7 @@ class TaskProbes:
     permuted_codes: tuple[CodeProbes, ...]
     """
     Control: the same procedure after the poles were shuffled within train, val and test; 0.5 is expected of the mean.
-    Without intervals, as the range over the permutations is told.
+    Without intervals, as the range over the permutations is reported.
     """
     permuted_activations: tuple[ActivationProbes, ...]
     untrained: CodeProbes | None
@@ -53,14 +45,11 @@ class TaskProbes:
     def scores(self) -> dict[str, ProbeScore]:
         """Every method by name, controls last, for tables."""
         found = _by_name(self.codes, self.activations)
-        permuted = [
-            _by_name(codes, activations)
-            for codes, activations in zip(self.permuted_codes, self.permuted_activations, strict=True)
-        ]
-        for name in permuted[0]:
-            found[name + PERMUTED] = over_permutations([scores[name] for scores in permuted])
+        permuted = list(map(_by_name, self.permuted_codes, self.permuted_activations))
+        for name in list(found):
+            found[name + names.PERMUTED] = over_permutations([scores[name] for scores in permuted])
         if self.untrained is not None:
-            found |= {name + UNTRAINED: score for name, score in _by_name(self.untrained, None).items()}
+            found |= {name + names.UNTRAINED: score for name, score in _by_name(self.untrained, None).items()}
         return found
 
     def coverage_controls(self) -> dict[str, Estimate]:
@@ -79,8 +68,8 @@ class TaskProber:
         representations: Of the texts, by :func:`~.representations.represent`.
         labels: 0 (pole A) or 1 (pole B) of each text.
         split: Rows of ``train``, ``val`` and ``test``. Latents, thresholds and weights come from train; read positions
-            and penalties from val; test is measured on, once. Texts that the representations leave out are taken from
-            all three.
+            and penalties from val; test is used once, to measure. Texts that the representations leave out are taken
+            from all three.
         groups: Template or document of each text: parts must not share one, and intervals resample them.
         seed: Of the permutations and the resampling.
 
@@ -97,7 +86,7 @@ class TaskProber:
         groups: Sequence[Hashable] | None = None,
         seed: int = 0,
     ) -> None:
-        if groups is not None:  # of a Series, by place and not by label; of a tensor, numbers that equal each other
+        if groups is not None:  # by place, also from a Series; as plain values, also from a tensor
             groups = groups.tolist() if hasattr(groups, "tolist") else list(groups)  # type: ignore[attr-defined]
         kept = (rows[~np.isin(rows, representations.left_out)] for rows in map(np.asarray, split))
         data = Labelled(np.asarray(labels, dtype=np.int64), TaskSplit(*kept), groups, seed)
@@ -111,21 +100,22 @@ class TaskProber:
 
     def probe(self, sae_name: str, *, untrained_name: str | None = None) -> TaskProbes:
         """
-        Probe one of the represented SAEs; ``untrained_name`` is that with fresh weights (see :func:`~.untrained.untrained_sae`).
+        Probe one of the represented SAEs; ``untrained_name`` is its control (see :func:`~.untrained.untrained_sae`).
 
         Raises:
             ConfigError: an unknown SAE.
         """
-        data, split, representations = self._data, self._data.split, self._representations
+        data, representations = self._data, self._representations
         for name in filter(None, (sae_name, untrained_name)):
-            representations.codes(name, representations.reads[0])  # says what is there, if it is not
+            representations.codes(name, representations.reads[0])  # raises for an unknown SAE
         codes, *permuted_codes = probe_codes(representations, [data, *self._shuffled], sae_name)
         activations, *permuted_activations = self._activations
-        test = data.of(split.test)
+        train, val, test = data.split
+        share_b = data.of(test).mean()
         return TaskProbes(
-            n=(len(split.train), len(split.val), len(split.test)),
-            n_test_groups=len(set(data.test_groups or split.test.tolist())),
-            majority=float(max(test.mean(), 1 - test.mean())),
+            n=(len(train), len(val), len(test)),
+            n_test_groups=len(set(data.test_groups or test.tolist())),
+            majority=float(max(share_b, 1 - share_b)),
             codes=codes,
             activations=activations,
             permuted_codes=tuple(permuted_codes),
@@ -135,11 +125,9 @@ class TaskProber:
 
 
 def _by_name(codes: CodeProbes, activations: ActivationProbes | None) -> dict[str, ProbeScore]:
-    found = {SINGLE: codes.single.score, PAIR: codes.pair.score}
+    found = {names.SINGLE: codes.single.score, names.PAIR: codes.pair.score}
     found |= {f"{probe.k}-sparse": probe.score for probe in codes.sparse}
     if activations is not None:
-        found |= {
-            DIFFERENCE_IN_MEANS: activations.difference_in_means.score,
-            LOGISTIC_REGRESSION: activations.dense.score,
-        }
+        found[names.DIFFERENCE_IN_MEANS] = activations.difference_in_means.score
+        found[names.LOGISTIC_REGRESSION] = activations.dense.score
     return found

@@ -1,4 +1,4 @@
-"""The control that never saw data: an SAE of the same config with fresh weights, as sparse as the trained one."""
+"""A control that never saw data: an SAE of the same config with fresh weights, as sparse as the trained one."""
 
 import warnings
 from copy import deepcopy
@@ -9,36 +9,28 @@ from sae_lens import SAE
 from torch.nn.functional import normalize
 
 from sae_lens_abstopk.saes.heads import with_flat_heads
-from sae_lens_abstopk.saes.own_code import is_foreign
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.sparse import pole_limits
 from sae_lens_abstopk.system.errors import ConfigError
 
 # codes that are in memory at once, in bytes
 _CHUNK_BYTES = 64 * 2**20
-# what decides whether a latent is on, where it is a parameter, and its sign: on where u > threshold, or u + bias > 0
-_GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
 # share by which the L0 of a control may differ
 UNLIKE = 0.1
 _ENCODER_BIASES = ("b_enc", "b_gate", "b_mag")
 _POLE_THRESHOLDS = ("threshold", "negative_threshold")
-_ARCHITECTURES_WITH_GATE = {
-    "jumprelu": "threshold",
-    "signed_jumprelu": "threshold",
-    "gated": "b_gate",
-    "standard": "b_enc",
-}
 
 
 @torch.no_grad()
 def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
     """
-    Make ``sae`` anew: SAELens's own initialisation of its architecture, as before the first training step.
+    Make ``sae`` anew with SAELens's own initialisation of its architecture, as before the first training step.
 
-    ``b_dec`` is set to the mean of ``x`` (as the SAE normalises it, if it does so as it runs), where training of signed
-    SAEs starts, so that the latents are not all spent on the mean; an SAE whose encoder does not subtract ``b_dec`` has
-    the biases of its encoder at -mean @ W_enc for the same. Where a parameter decides what is on (a threshold or a gate's bias), one value for all latents is
-    chosen such that the L0 on ``x`` is that of ``sae``; TopK-like architectures have it from their config.
+    ``b_dec`` is set to the mean of ``x`` (normalised as the SAE does when it runs), where training of signed SAEs
+    starts, so that the latents are not all spent on the mean. If the encoder does not subtract ``b_dec``, its biases
+    are set to -mean @ W_enc instead. If a parameter decides which latents are on (a threshold or a gate's bias), one
+    value for all latents gives the L0 of ``sae`` on ``x``; TopK-like architectures have it from their config. A control
+    of another L0 is warned about.
 
     Args:
         sae: Any SAELens SAE for inference.
@@ -46,58 +38,44 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
         seed: Of the weights.
 
     Raises:
-        ConfigError: there are no activations in the sample.
+        ConfigError: the sample is empty.
     """
     if len(x) == 0:
-        raise ConfigError("a sample of activations is needed to give the untrained SAE the trained one's L0; got none.")
+        raise ConfigError("the untrained SAE needs a sample of activations to have the trained one's L0; got none.")
     x = x.to(sae.W_dec.device, sae.dtype)
     cfg = deepcopy(sae.cfg)
-    cfg.device = "cpu"  # whose random numbers are the same on every machine
+    cfg.device = "cpu"  # its random numbers are the same on every machine
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         fresh = with_flat_heads(type(sae)(cfg).to(sae.W_dec.device).eval())
     mean = fresh.run_time_activation_norm_fn_in(x).float().mean(0)
     fresh.b_dec.copy_(mean)
-    if sae.cfg.architecture() == "matching_pursuit":  # which moves away from x along any longer vector
+    if sae.cfg.architecture() == "matching_pursuit":  # longer vectors would move it away from x
         fresh.W_dec.copy_(normalize(fresh.W_dec, dim=-1))
     centre = -mean.to(sae.dtype) @ fresh.W_enc
     if sae.cfg.apply_b_dec_to_input:
         centre = torch.zeros_like(centre)
-    for name, bias in fresh.named_parameters():
-        if name in _ENCODER_BIASES:
-            bias.add_(centre)
-    gate = _gate(sae)
-    if gate is not None:
-        of_poles = open_poles(sae) if gate == "threshold" else None
-        level = _level(fresh, x, _l0(sae, x), centre=centre, open_poles=of_poles)
-        of_gate = getattr(fresh, gate)
-        of_gate.copy_((centre if gate in _ENCODER_BIASES else torch.zeros_like(of_gate)) + _GATES[gate] * level)
-        if of_poles is not None:
-            for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
-                if hasattr(fresh, name):
-                    getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
-    if is_foreign(type(sae).__module__):
-        _warn_if_unlike(sae, fresh, x)
-    return fresh
-
-
-def _gate(sae: SAE[Any]) -> str | None:
-    """The parameter that decides what is on; None where k does."""
-    known = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
-    if known is not None or not is_foreign(type(sae).__module__):
-        return known
-    return next((name for name, _ in sae.named_parameters() if name in ("threshold", "b_gate")), None)
-
-
-def _warn_if_unlike(sae: SAE[Any], fresh: SAE[Any], x: torch.Tensor) -> None:
-    """An architecture elsewhere may decide by something that is not known here."""
-    wanted, found = _l0(sae, x), _l0(fresh, x)
-    if abs(found - wanted) > UNLIKE * wanted:
+    parameters = dict(fresh.named_parameters())
+    for name in parameters.keys() & set(_ENCODER_BIASES):
+        parameters[name].add_(centre)
+    l0 = _l0(sae, x)
+    gate_bias = "b_gate" if "b_gate" in parameters else "b_enc" if sae.cfg.architecture() == "standard" else None
+    if "threshold" in parameters:
+        poles = open_poles(sae)
+        level = _level(fresh, x, l0, centre=centre, poles=poles)
+        for name, is_open in zip(_POLE_THRESHOLDS, poles, strict=True):
+            if name in parameters:
+                parameters[name].fill_(level).masked_fill_(~is_open, torch.inf)
+    elif gate_bias is not None:  # a latent is on where u + bias > 0
+        parameters[gate_bias].copy_(centre - _level(fresh, x, l0, centre=centre, poles=None))
+    found = _l0(fresh, x)
+    if abs(found - l0) > UNLIKE * l0:
         warnings.warn(
-            f"the untrained {sae.cfg.architecture()!r} SAE has {found:.4g} latents on a token, and the trained one {wanted:.4g}, so "
-            "the two are not to be compared (what is on is taken to be decided by k, by a parameter threshold or by b_gate)",
-            stacklevel=3,
+            f"the untrained {sae.cfg.architecture()!r} SAE has {found:.4g} latents on a token and the trained one "
+            f"{l0:.4g}, so the two are not comparable (only k, a parameter threshold or b_gate set the L0 here)",
+            stacklevel=2,
         )
+    return fresh
 
 
 def _chunks(sae: SAE[Any], x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -108,21 +86,14 @@ def _l0(sae: SAE[Any], x: torch.Tensor) -> float:
     return sum(int((sae.encode(part) != 0).sum()) for part in _chunks(sae, x)) / len(x)
 
 
-def _level(
-    fresh: SAE[Any],
-    x: torch.Tensor,
-    wanted: float,
-    *,
-    centre: torch.Tensor,
-    open_poles: torch.Tensor | None,
-) -> float:
-    """What pre-activations must exceed (in magnitude, on open poles) for ``wanted`` of them a token to be on."""
-    n_on = round(wanted * len(x))
+def _level(fresh: SAE[Any], x: torch.Tensor, l0: float, *, centre: torch.Tensor, poles: torch.Tensor | None) -> float:
+    """The level that ``l0`` pre-activations a token exceed (in magnitude, on open poles)."""
+    n_on = round(l0 * len(x))
     largest = torch.zeros(0, device=x.device)
     for part in _chunks(fresh, x):
         u = (fresh.process_sae_in(part) @ fresh.W_enc + centre).float()
-        if open_poles is not None:
-            u = u.clamp(*pole_limits(open_poles, u.dtype)).abs()
+        if poles is not None:
+            u = u.clamp(*pole_limits(poles, u.dtype)).abs()
         everything = torch.cat([largest, u.flatten()])
         largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
     return largest[-1].item()

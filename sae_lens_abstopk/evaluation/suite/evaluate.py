@@ -1,6 +1,6 @@
 """The evaluation suite: reconstruction, geometry, probing and steering of SAEs that read one hook, into one file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -18,7 +18,6 @@ from sae_lens_abstopk.evaluation.results.records import (
     reconstruction_record,
     run_facts,
     sae_record,
-    weights_sha256,
     with_density,
 )
 from sae_lens_abstopk.evaluation.results.schema import (
@@ -28,18 +27,14 @@ from sae_lens_abstopk.evaluation.results.schema import (
     Results,
     StabilityRecord,
     SteeringRecord,
-    read_results,
 )
 from sae_lens_abstopk.evaluation.results.text_results import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
-from sae_lens_abstopk.evaluation.suite.finished_parts import Parts
-from sae_lens_abstopk.evaluation.suite.probing_part import (
-    ProbedTask,
-    probe_on_task,
-    untrained_saes,
-)
-from sae_lens_abstopk.evaluation.suite.stability_part import match_seeds, seed_groups
-from sae_lens_abstopk.evaluation.suite.steering_part import check_prompts, check_steering, steer_on_task
+from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts
+from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
+from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask, probe_on_task, untrained_saes
+from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME, identity_of, refuse_overwriting
+from sae_lens_abstopk.evaluation.suite.steer_concepts import check_prompts, check_steering, steer_on_task
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, Suite, load_suite, task_key
 from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.evaluation.tasks.task import Task
@@ -52,8 +47,6 @@ from sae_lens_abstopk.system.one_or_more import one_or_more
 from sae_lens_abstopk.system.progress import StageProgress, stages_bar
 from sae_lens_abstopk.system.provenance import code_digest, environment
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
-
-RESULTS_FILENAME = "results.json"
 
 
 def evaluate(
@@ -71,25 +64,25 @@ def evaluate(
     on_progress: StageProgress | None = None,
 ) -> Results:
     """
-    Run a suite on SAEs that read one hook of one model and write ``results.json`` and its reports (:func:`~.report_files.write_reports`).
+    Run a suite on SAEs that read one hook of one model; write ``results.json`` and its reports.
 
     Finished parts are kept in ``out`` and not computed again, unless the SAEs, the model, the text, the task, the
-    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are written over by
-    those of the same SAEs, tasks, model, text and seed, or of more SAEs and tasks.
+    suite's settings, the code, the versions of libraries or the device have changed. Results in ``out`` are overwritten
+    by those of the same SAEs, tasks, model, text and seed, or of more SAEs and tasks.
 
     Args:
-        saes: One or several folders, or ``RELEASE:SAE_ID``; by name if they are to be called other than their labels.
+        saes: One or several folders, or ``RELEASE:SAE_ID``; a mapping gives them names.
         suite: Name, YAML file, or a :class:`Suite`.
         out: Folder of the results.
         model_name: Model to run instead of the one recorded.
         text: Dataset or file to read instead of the run's held-out text: ``PATH``, or
             ``PATH,name=CONFIGURATION,split=SPLIT,column=COLUMN`` with any of these.
         local: By task, a file or folder that replaces its Hub data set.
-        groups: By SAE, the variant that it is one seed of; by default as :func:`~.stability_part.seed_groups` finds.
+        groups: By SAE, the variant that it is one seed of; by default as :func:`~.match_seeds.seed_groups` finds.
         seed: Of splits, samples and intervals.
-        device: For the model; ``"auto"`` takes CUDA where there is one, else the CPU.
+        device: For the model; ``"auto"`` takes CUDA if there is one, else the CPU.
         console: Where progress is shown; by default the terminal.
-        on_progress: Called instead, with (what is being done, how much of it is done, how much there is).
+        on_progress: Called instead, with (stage, how much of it is done, how much there is).
 
     Raises:
         ConfigError: before anything runs, if a suite, a task, an SAE, the model or the text cannot be used, or if
@@ -98,20 +91,18 @@ def evaluate(
     saes = saes if isinstance(saes, Mapping) else one_or_more(saes)
     if any(isinstance(source, SAE) for source in (saes.values() if isinstance(saes, Mapping) else saes)):
         raise ConfigError(
-            "evaluate needs folders or RELEASE:SAE_ID, which its results name, and was given an SAE in memory; save it by "
-            "save_model(FOLDER), or save_inference_model(FOLDER) where it is one in training, and give the folder."
+            "evaluate needs folders or RELEASE:SAE_ID, and was given an SAE in memory; save it by save_model(FOLDER), "
+            "or save_inference_model(FOLDER) if it is one in training, and give the folder."
         )
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     out = Path(out)
     tasks = tasks_of_suite(suite, local=local, seed=seed)
     loaded = load_subject_saes(saes, model=model_name, text=text, device=device)
     if unknown := sorted(set(groups or {}) - set(loaded.saes)):
-        raise ConfigError(
-            f"groups names {', '.join(unknown)}, and the SAEs are called {', '.join(loaded.saes)}; name those."
-        )
+        raise ConfigError(f"groups names {', '.join(unknown)}, not among the SAEs {', '.join(loaded.saes)}.")
     groups = seed_groups(loaded.saes, loaded.sources) if groups is None else groups
     measured_on = {"model": loaded.model_name, "text": loaded.text_name, "held_out": loaded.held_out, "seed": seed}
-    refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
+    refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
     with run_folder_lock(out, key="out"):
         subjects = loaded.with_model()
         if suite.steering:
@@ -119,8 +110,8 @@ def evaluate(
         progress = stages_bar(console or PrintableConsole()) if on_progress is None else nullcontext(on_progress)
         with progress as show, casts_shared():
             results = _Evaluation(subjects, suite, tasks, out, groups, seed, show).results()
-        # again, as what is there may be newer, where file systems do not pass the lock on to other machines
-        refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
+        # again: some file systems do not pass the lock on to other machines
+        refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
         # late, as nothing else needs plotly
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
@@ -131,10 +122,10 @@ def evaluate(
 
 def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | None = None) -> None:
     """
-    Refuse a suite that could not be run on SAEs of a model, loaded with these options, for somebody who is to train them first.
+    Check that a suite can run on SAEs of a model, loaded with these options, before they are trained.
 
     Raises:
-        ConfigError: a task, what it needs, or the model will not do.
+        ConfigError: a task, the files it needs, or the model cannot be used.
     """
     tasks = tasks_of_suite(suite)
     if suite.steering:
@@ -142,57 +133,8 @@ def check_suite(suite: Suite, model_name: str, loaded_with: Mapping[str, Any] | 
         check_prompts(load_tokenizer(model_name, loaded_with), tasks, suite.steering)
 
 
-def refuse_to_lose(
-    out: Path, sources: Iterable[str], suite: Suite, measured_on: Mapping[str, str | int] | None = None
-) -> None:
-    """
-    Refuse to write the results of a suite over others of which something would be gone: SAEs, tasks, steered tasks, controls,
-    or all of them where they are of another text.
-
-    Args:
-        out: Folder of the results.
-        sources: The SAEs, which may have other names than before.
-        suite: What they are to be measured with.
-        measured_on: Model, text, whether it was held out, and seed, as results name them.
-
-    Raises:
-        ConfigError: saying what; a results file of another version is not written over either.
-    """
-    path = out / RESULTS_FILENAME
-    if not path.is_file():
-        return
-    try:
-        before = read_results(path)
-    except ConfigError as error:
-        raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
-    kept = {_identity_of(source) for source in sources}
-    lost = [
-        f"the SAE {name} ({record.folder})"
-        for name, record in before.saes.items()
-        if (record.weights_sha256 or record.folder) not in kept
-    ]
-    tasks = {task_key(name) for name in suite.tasks}
-    lost += [f"the task {name}" for name in before.tasks if name not in tasks]
-    steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
-    lost += [f"steering by {name}" for name in before.steering if name not in steered]
-    if any(record.behaviour for of in before.steering.values() for record in of.values()) and not (
-        suite.steering and suite.steering.behaviour
-    ):
-        lost.append("behaviour under steering")
-    if before.tasks and before.settings.get("untrained") and not suite.untrained:
-        lost.append("the untrained controls")
-    for key, value in (measured_on or {}).items():
-        if (earlier := getattr(before, key)) != value:
-            lost.append(f"everything with {key} {earlier} (now {value})")
-    if lost:
-        raise ConfigError(
-            f"{path} has results that this evaluation would write over: {', '.join(lost)}. Give another folder by "
-            "--out (out=), or move that one away; `abstopk report` shows several files together."
-        )
-
-
 class TextRecords(NamedTuple):
-    """What is measured on plain text, by SAE."""
+    """The measurements on plain text, by SAE."""
 
     reconstruction: dict[str, ReconstructionRecord]
     examples: dict[str, list[ExampleRecord]]
@@ -211,23 +153,16 @@ class _Evaluation:
     on_progress: StageProgress
 
     def results(self) -> Results:
-        subjects = self.subjects
-        saes = {
-            name: sae_record(sae, subjects.sources[name], group=self.groups.get(name))
-            for name, sae in subjects.saes.items()
-        }
-        parts = Parts(
+        subjects, saes = self.subjects, self.subjects.saes.items()
+        parts = FinishedParts(
             self.out / "parts",
             {
-                # of every part, the text too: controls are centred, and steering is scaled, on plain text
+                # every part depends on the text: it centres the controls and scales steering
                 "activations": subjects.activation_facts(),
                 "part": subjects.part,
                 "seed": self.seed,
                 # in their order: settings come from the first
-                "saes": [
-                    [name, _identity_of(subjects.sources[name]), config_facts(sae)]
-                    for name, sae in subjects.saes.items()
-                ],
+                "saes": [[name, identity_of(subjects.sources[name]), config_facts(sae)] for name, sae in saes],
                 "code": [code_digest(), environment(subjects.device)],
             },
         )
@@ -241,7 +176,7 @@ class _Evaluation:
             suite=self.suite.name,
             settings=self.suite.model_dump(exclude={"name"}),
             seed=self.seed,
-            saes=saes,
+            saes={name: sae_record(sae, subjects.sources[name], group=self.groups.get(name)) for name, sae in saes},
             reconstruction=on_text.reconstruction,
             geometry=geometry,
             examples=on_text.examples,
@@ -251,8 +186,8 @@ class _Evaluation:
             steering=steering,
         )
 
-    def _probing(self, parts: Parts) -> dict[str, ProbedTask]:
-        # made for the first task that is not read from disk, and gone when the last is done
+    def _probing(self, parts: FinishedParts) -> dict[str, ProbedTask]:
+        # made for the first task that is not read from disk, and freed after the last
         fresh = cache(lambda: untrained_saes(self.subjects, self.seed) if self.suite.untrained else {})
         return {
             name: parts.get(
@@ -267,7 +202,7 @@ class _Evaluation:
         }
 
     def _steering(
-        self, parts: Parts, probed: Mapping[str, ProbedTask], options: SteeringOptions
+        self, parts: FinishedParts, probed: Mapping[str, ProbedTask], options: SteeringOptions
     ) -> dict[str, dict[str, SteeringRecord]]:
         found = {}
         for name in map(task_key, options.tasks):
@@ -311,13 +246,8 @@ class _Evaluation:
         )
 
 
-def _identity_of(source: str) -> str:
-    """What tells an SAE from others of its name: the hash of its weights; of a Hub release, which of them it is."""
-    return weights_sha256(source) or source
-
-
 def _facts(task: Task) -> list[Any]:
-    """What the record of a task depends on, but for its part on steering."""
+    """Everything in a task that its probes depend on."""
     return [task.digest, task.reads, task.poles, task.source, task.licence]
 
 

@@ -1,4 +1,4 @@
-"""Finished parts of an evaluation on disk, so that one that was stopped goes on where it was."""
+"""Finished parts of an evaluation on disk, so that an interrupted evaluation goes on where it was."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from sae_lens_abstopk.system.files import why_not_written, write_whole
 T = TypeVar("T")
 
 
-class Parts:
+class FinishedParts:
     """
     One JSON file a part, with a digest of everything that the part depends on; a part of other inputs is made again.
 
     Args:
         folder: Made if missing.
-        common: What every part depends on.
+        common: Inputs of every part.
     """
 
     def __init__(self, folder: Path, common: Any) -> None:
@@ -28,11 +28,7 @@ class Parts:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, kind: type[T] | Any, depends_on: Any, make: Callable[[], T]) -> T:
-        """
-        The part ``name`` of type ``kind``: read if it is there for the same inputs, else made and written.
-
-        Where it cannot be written, a warning says so: it took hours to make, and is needed here first of all.
-        """
+        """Read the part ``name`` of type ``kind`` if it is there for the same inputs, else make and write it."""
         path = self.folder / f"{name.replace('/', '-')}.json"
         digest = hashlib.sha256(json.dumps([self.common, depends_on], sort_keys=True, default=str).encode()).hexdigest()
         adapter = TypeAdapter(kind)
@@ -41,13 +37,14 @@ class Parts:
             if stored["digest"] == digest:
                 return adapter.validate_python(stored["part"])
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            pass  # not there, of an older version or torn: it is made again
+            pass  # missing, of an older version or torn
         made = make()
         try:
             write_whole(path, json.dumps({"digest": digest, "part": adapter.dump_python(made, mode="json")}))
-        except OSError as error:
+        except OSError as error:  # the part took hours and is needed here first
             warnings.warn(
-                f"{path} could not be written ({why_not_written(error)}): this part is measured again if the evaluation is stopped.",
+                f"{path} could not be written ({why_not_written(error)}): this part is measured again after an "
+                "interruption.",
                 stacklevel=2,
             )
         return made

@@ -1,13 +1,13 @@
 """Suites: which tasks an evaluation runs, on how much text."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.validation_errors import explain
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file
-from sae_lens_abstopk.training.config.presets import YAML
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -15,14 +15,18 @@ Count = Annotated[int, Field(ge=1)]
 
 def _distinct(strengths: tuple[float, ...]) -> tuple[float, ...]:
     if len(set(strengths)) < len(strengths):
-        raise ValueError("each strength must be given once")
+        raise ValueError("each strength must be given once.")
     return strengths
 
 
+def _is_file(task: str) -> bool:
+    return task.endswith((".yaml", ".yml"))
+
+
 def _beside(task: str, info: ValidationInfo) -> str:
-    """A task file beside that of the suite (``info.context``), where there is one, before one in the current folder."""
+    """A task file beside that of the suite (``info.context``) comes before one in the current folder."""
     beside = info.context.parent / task if info.context else None
-    return str(beside) if beside and task.endswith(YAML) and beside.is_file() else task
+    return str(beside) if beside and _is_file(task) and beside.is_file() else task
 
 
 TaskName = Annotated[str, AfterValidator(_beside)]
@@ -36,14 +40,14 @@ class ReconstructionOptions(_Section):
     """How reconstruction is measured."""
 
     tokens: Count = 51_200
-    """Of the run's held-out text, rounded up to whole batches; a Loss Recovered to quote takes 50,000 at least."""
+    """Of the run's held-out text, rounded up to whole batches; to quote Loss Recovered, take at least 50,000."""
 
 
 class BehaviourOptions(_Section):
-    """What else the model does at the strengths that steering chose (see :func:`~.behaviour.measure_behaviour`)."""
+    """How :func:`~.behaviour.measure_behaviour` looks at the strengths that steering chose."""
 
     task: TaskName = "refusal"
-    """Of the steered tasks, one whose texts are instructions to refuse (pole A) or to follow (pole B)."""
+    """A steered task whose texts are instructions to refuse (pole A) or to follow (pole B)."""
     instructions: Count = 24
     """Of each pole."""
     max_new_tokens: Count = 24
@@ -60,82 +64,74 @@ class DoseOptions(_Section):
     samples: Count = 3
     """Texts generated for each prompt and dose, each with random numbers of its own."""
     max_new_tokens: Count = 24
-    """Their length."""
+    """Of a generated text."""
     budget: Positive = 0.1
-    """Rise of the NLL of neutral text, in nats a token, at which effects are matched; 0.1 is a perplexity 1.1 times as high."""
+    """Rise of the NLL of neutral text at which effects are matched, nats per token; 0.1 is perplexity times 1.1."""
 
 
 class SteeringOptions(DoseOptions):
     """How a suite measures steering."""
 
     tasks: tuple[TaskName, ...]
-    """Of the suite's tasks, those that are steered."""
+    """Those of the suite's tasks that are steered."""
     random_directions: Annotated[int, Field(ge=0)] = 3
     candidates: Count = 8
     """Latents, the best on train texts, among which val prompts choose."""
     behaviour: BehaviourOptions | None = None
-    """Measured where it is given."""
+    """None measures no behaviour."""
 
 
 class Suite(_Section):
-    """What an evaluation runs."""
+    """The measurements of an evaluation."""
 
     name: str = ""
     reconstruction: ReconstructionOptions = ReconstructionOptions()
     tasks: tuple[TaskName, ...] = ()
     texts_per_pole: Count | None = None
     """
-    Texts drawn of each pole; all where None. Each pole is drawn by itself, over all splits in proportion, so of two texts
-    that differ in nothing but the pole one may be drawn without the other.
+    Texts drawn of each pole; None takes all. Each pole is drawn by itself, over all splits in proportion, so of two
+    texts that differ only in the pole one may be drawn without the other.
     """
     untrained: bool = True
     """Probe SAEs with fresh weights too, as a control."""
     steering: SteeringOptions | None = None
 
+    @model_validator(mode="after")
+    def _tasks_fit(self) -> Self:
+        keys = [task_key(name) for name in self.tasks]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise ValueError(f"two tasks are named {', '.join(twice)}; results are kept by name, so rename one.")
+        if self.steering is None:
+            return self
+        if others := set(self.steering.tasks) - set(self.tasks):
+            raise ValueError(
+                f"steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering "
+                "uses the latents found by probing."
+            )
+        behaviour = self.steering.behaviour
+        if behaviour and behaviour.task not in self.steering.tasks:
+            raise ValueError(
+                f"steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there, where its "
+                "strengths are chosen."
+            )
+        return self
+
 
 def task_key(task: str) -> str:
-    """What a task of a suite is called in the results: its name, or that of its file."""
-    return Path(task).stem if task.endswith(YAML) else task
+    """The name of a suite's task in the results: its own, or that of its file."""
+    return Path(task).stem if _is_file(task) else task
 
 
 def load_suite(source: str | Path) -> Suite:
     """
-    A suite by name, or from a YAML file, beside which files of tasks are looked for first.
+    A suite by name, or from a YAML file; task files beside it come before those in the current folder.
 
     Raises:
         ConfigError: it is missing, or a key or value is not understood.
     """
     path = shipped_file(source, data_folder("evals") / "suites", what="suite")
+    raw = {"name": path.stem, **read_yaml(path)}
     try:
-        suite = Suite.model_validate({"name": path.stem, **read_yaml(path)}, context=path)
+        return Suite.model_validate(raw, context=path)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        sections = {"steering": SteeringOptions, "behaviour": BehaviourOptions, "reconstruction": ReconstructionOptions}
-        parents = [sections[part] for part in first["loc"][:-1] if part in sections]
-        allowed = (parents[-1] if parents else Suite).model_fields
-        raise ConfigError(f"{path}: {key}: {first['msg'].lower()}; keys: {', '.join(allowed)}.") from None
-    require_probed(suite, where=str(path))
-    return suite
-
-
-def require_probed(suite: Suite, *, where: str = "the suite") -> None:
-    """
-    Refuse to steer by tasks that are not probed, and to measure behaviour at strengths that nothing chooses.
-
-    Raises:
-        ConfigError: naming ``where``, the key and the tasks.
-    """
-    if suite.steering is None:
-        return
-    if others := set(suite.steering.tasks) - set(suite.tasks):
-        raise ConfigError(
-            f"{where}: steering.tasks has {', '.join(sorted(others))}, missing from `tasks`; add them there, as steering uses "
-            "the latents found by probing."
-        )
-    behaviour = suite.steering.behaviour
-    if behaviour and behaviour.task not in suite.steering.tasks:
-        raise ConfigError(
-            f"{where}: steering.behaviour.task={behaviour.task!r} is not among steering.tasks; add it there, where its "
-            "strengths are chosen."
-        )
+        raise ConfigError(f"{path}: {explain(error, raw, Suite)}") from None

@@ -1,4 +1,4 @@
-"""The tasks of a suite, with the texts that are used of each, and what can be wrong with them before any model is there."""
+"""The tasks of a suite, with the texts that are used of each, checked before any model is loaded."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,19 +8,19 @@ import numpy as np
 
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled
 from sae_lens_abstopk.evaluation.steering.behaviour import check_behaviour_task
-from sae_lens_abstopk.evaluation.suite.suite import Suite, require_probed, task_key
-from sae_lens_abstopk.evaluation.tasks.task import Task, check_groups, digest_of, load_task
+from sae_lens_abstopk.evaluation.suite.suite import Suite, task_key
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task
+from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.system.errors import ConfigError
 
 
 def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = None, seed: int = 0) -> dict[str, Task]:
     """
-    The tasks of a suite with the texts that are used, by what they are called in the results.
-
-    Everything that takes no SAE and no model to be found out is checked.
+    The tasks of a suite with the texts that are used, by their names in the results.
 
     Raises:
-        ConfigError: a task is missing, cannot be split or cannot be steered by, ``local`` names none of them, or the seed is none.
+        ConfigError: a task is missing, cannot be split or cannot be steered by, ``local`` names none of them, or the
+            seed is out of range.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed={seed} must be a whole number from 0 to {2**32 - 1}.")
@@ -28,15 +28,10 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     files = {task_key(name): file for name, file in (local or {}).items()}
     if unknown := files.keys() - set(keys):
         raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(keys)}.")
-    require_probed(suite)
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise ConfigError(f"the suite has two tasks named {', '.join(twice)}; results are kept by name, so rename one.")
     tasks = {
-        key: drawn(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
+        key: _in_use(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
         for key, name in zip(keys, suite.tasks, strict=True)
     }
-    for task in tasks.values():
-        _check_split(task, seed)
     for name in suite.steering.tasks if suite.steering else ():
         if tasks[task_key(name)].steering is None:
             raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
@@ -45,29 +40,26 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     return tasks
 
 
+def _in_use(task: Task, texts_per_pole: int | None, seed: int) -> Task:
+    """The task with the texts that are drawn, which can be split."""
+    try:
+        task = drawn(task, texts_per_pole, seed)
+        Labelled(task.labels, task.split(seed), task.groups, seed).check(len(task.examples))
+    except ConfigError as error:
+        raise ConfigError(f"task {task.name!r}, with texts_per_pole={texts_per_pole}: {error}") from None
+    return task
+
+
 def drawn(task: Task, texts_per_pole: int | None, seed: int) -> Task:
     """A task with at most ``texts_per_pole`` texts of each pole."""
     if texts_per_pole is None:
         return task
     rows = rows_of_both_poles(task.labels, texts_per_pole, seed)
     own_split = None if task.own_split is None else tuple(task.own_split[row] for row in rows)
-    examples = tuple(task.examples[row] for row in rows)
-    return replace(task, examples=examples, own_split=own_split, digest=digest_of(examples, own_split))
+    return replace(task, examples=tuple(task.examples[row] for row in rows), own_split=own_split)
 
 
 def rows_of_both_poles(poles: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Up to ``most`` rows of pole 0 and of pole 1, drawn at random, ascending: int64."""
     order = np.random.default_rng(seed).permutation(len(poles))
     return np.sort(np.concatenate([order[poles[order] == pole][:most] for pole in (0, 1)]))
-
-
-def _check_split(task: Task, seed: int) -> None:
-    """Refuse a task of whose texts no train, val and test with both poles can be made."""
-    n = len(task.examples)
-    try:
-        check_groups(task.examples, task.own_split)
-        Labelled(task.labels, task.split(seed), task.groups, seed).check(n)
-    except ConfigError as error:
-        raise ConfigError(
-            f"task {task.name!r}, with {n} texts in use (texts_per_pole sets the limit): {error}"
-        ) from None

@@ -1,4 +1,4 @@
-"""Plain English sentences in the present tense, of facts and instructions: what steering should leave as likely as it was."""
+"""Plain English sentences, facts and instructions, that steering should leave as likely as they were."""
 
 NEUTRAL_TEXTS = (
     "Bread dough rises because yeast turns sugar into gas, and the gas is caught in a net of gluten.",

@@ -1,49 +1,73 @@
-"""The keys of a task file and what each may hold."""
+"""The keys of a task file, and what each may hold."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
+
+
+def _written(text: str) -> str:
+    if not text.strip():
+        raise ConfigError("an empty text; give words.")
+    return text
+
+
+def _distinct(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
+        raise ConfigError("an entry comes twice; take one out.")
+    return texts
+
+
+def _has_named_group(pattern: str) -> str:
+    try:
+        named = re.compile(pattern).groupindex
+    except re.error:
+        named = {}
+    if not named:
+        raise ConfigError(f"{pattern!r} is not a regular expression with a named group, (?P<column>...).")
+    return pattern
+
+
+Written = Annotated[str, AfterValidator(_written)]
+WrittenTexts = Annotated[list[Written], Field(min_length=1)]
+Filler = Annotated[list[str] | list[list[str]], Field(min_length=1)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, raw: Any) -> Any:
-        if isinstance(raw, Mapping):
-            known = [info.alias or name for name, info in cls.model_fields.items()]
-            for key in raw:
-                if key not in known:
-                    raise ConfigError(
-                        f"unknown key {key!r}{did_you_mean(str(key), known) or ';'} keys here: {', '.join(known)}."
-                    )
-        return raw
-
 
 class RowSource(_Section):
     """One file, or one split of a Hub data set."""
 
-    file: str | None = Field(None, description="a .csv, .tsv, .jsonl, .json or .conllu file beside the task file")
+    file: str | None = Field(
+        None, description="a file beside the task file: .csv, .tsv, .jsonl, .json, .parquet, .conllu"
+    )
     hub: str | None = Field(None, description="the id of a Hub data set, e.g. stanfordnlp/sst2")
     config: str | None = Field(None, description="the configuration of the Hub data set")
     split: str = Field("train", description="the split of the Hub data set")
     use: Split | None = Field(None, description="train, val or test, for all of it; left out: split by group")
-    pole: str | None = Field(None, description="all of it belongs to this pole")
+    pole: str | None = Field(None, description="the pole of all of it")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.hub is None):
+            raise ConfigError("needs either file (beside the task file) or hub (a data set id).")
+        return self
 
 
-class _Columns(_Section):
+class Rows(_Section):
+    """Texts that come as rows with columns."""
+
     parts: list[RowSource] | None = Field(
-        None, alias="from", description="a list of files or Hub data sets", min_length=1
+        None, alias="from", min_length=1, description="a list of files or Hub data sets"
     )
     text: str | dict[str, str] | None = Field(
-        None, description="a column, a pattern of columns such as '{prompt} {answer}', or one of these for each pole"
+        None, description="a column, a pattern such as '{prompt} {answer}', or one of these for each pole"
     )
     label: str | None = Field(None, description="the column that says the pole")
     labels: dict[Any, str | None] | None = Field(
@@ -55,66 +79,66 @@ class _Columns(_Section):
     splits: dict[Any, Split | None] | None = Field(
         None, description="from values of the split column to train, val, test; null leaves rows out"
     )
-    extract: dict[str, str] | None = Field(
+    extract: dict[str, Annotated[str, AfterValidator(_has_named_group)]] | None = Field(
         None, description="from a column to a regular expression whose named groups become columns"
     )
-    limit: int | None = Field(
-        None, ge=1, description="the most texts of a pole and split, a whole number; groups stay whole"
-    )
-
-    @field_validator("extract")
-    @classmethod
-    def _compiles(cls, patterns: dict[str, str] | None) -> dict[str, str] | None:
-        for column, pattern in (patterns or {}).items():
-            try:
-                named = re.compile(pattern).groupindex
-            except re.error as error:
-                raise ConfigError(
-                    f"the pattern {pattern!r} of {column} is not a regular expression: {error}."
-                ) from None
-            if not named:
-                raise ConfigError(f"the pattern {pattern!r} of {column} has no named group (?P<column>...).")
-        return patterns
+    limit: int | None = Field(None, ge=1, description="the most texts of a pole and split; groups stay whole")
 
 
-class Rows(_Columns):
-    """Texts that come as rows with columns."""
-
-
-class Local(_Columns):
-    """What differs where local files replace the rows; the rest is taken from ``rows``."""
+class Local(Rows):
+    """How local files that replace the rows differ from them."""
 
     path: str | None = Field(None, description="a file or folder to read instead of the Hub")
 
 
 class Template(_Section):
-    """A template with fillers of its own."""
+    """A template, with fillers of its own."""
 
     text: str = Field(description="a text with {slots} and {words of A|words of B}")
-    fillers: dict[str, list[str] | list[list[str]]] = Field(
-        default={}, description="as fillers, for this template alone"
-    )
+    fillers: dict[str, Filler] = Field(default={}, description="as fillers, for this template only")
     group: str | None = Field(None, description="templates with the same group are never split apart")
-    pole: str | None = Field(None, description="keep the texts of this pole alone")
+    pole: str | None = Field(None, description="keep only the texts of this pole")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, raw: Any) -> Any:
+        return {"text": raw} if isinstance(raw, str) else raw
+
+
+class ScorerSection(_Section):
+    """Words or prefixes that show a pole, under its name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, WrittenTexts] = Field(init=False)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    kind: Literal["words", "prefixes"]
+
+    @property
+    def patterns(self) -> dict[str, list[str]]:
+        return self.__pydantic_extra__
 
 
 class SteeringSection(_Section):
-    """What steering along the concept is judged on."""
+    """How steering along the concept is judged."""
 
-    prompts: list[str] = Field(min_length=4, description="at least 4 prompts that lean to neither pole")
-    tokens: dict[str, list[str]] = Field(description="a list of continuations for each pole, with their leading space")
-    scorer: dict[str, Any] | None = Field(
+    prompts: Annotated[list[Written], AfterValidator(_distinct)] = Field(
+        min_length=4, description="at least 4 prompts that lean to neither pole"
+    )
+    tokens: dict[str, WrittenTexts] = Field(
+        description="a list of continuations for each pole, with their leading space"
+    )
+    scorer: ScorerSection | None = Field(
         None, description="{kind: words, POLE_A: [...], POLE_B: [...]} or {kind: prefixes, POLE_A: [...]}"
     )
-    chat: bool = Field(False, description="true where the prompts are user turns of a chat")
+    chat: bool = Field(False, description="true if the prompts are user turns of a chat")
 
 
 class TaskFile(_Section):
-    """All that a task file says."""
+    """The content of a task file."""
 
     name: str = Field(min_length=1, description="a short name")
     about: str = Field("", description="a sentence on the concept and its texts")
-    poles: list[str] = Field(
+    poles: Annotated[list[Written], AfterValidator(_distinct)] = Field(
         min_length=2, max_length=2, description="the two poles in words, A first; quote words such as 'true' and 'no'"
     )
     licence: str = Field(min_length=1, description="the licence of the texts")
@@ -122,13 +146,69 @@ class TaskFile(_Section):
     reads: list[Literal["last", "mean", "marked"]] = Field(
         default=["last", "mean"], min_length=1, description="a list of last, mean, marked"
     )
-    templates: list[str | Template] | None = Field(
-        None, min_length=1, description="texts, or {text, fillers, group, pole}"
-    )
-    fillers: dict[str, list[str] | list[list[str]]] = Field(
+    templates: list[Template] | None = Field(None, min_length=1, description="texts, or {text, fillers, group, pole}")
+    fillers: dict[str, Filler] = Field(
         default={}, description="from the name of a slot to a list of texts, or of rows of texts"
     )
     expansions: int | None = Field(None, ge=1, description="the most fillings of one template, a whole number")
     rows: Rows | None = Field(None, description="texts from files or the Hub")
     local: Local | None = Field(None, description="where the files are that replace the Hub, and how they differ")
     steering: SteeringSection | None = Field(None, description="prompts, tokens, scorer, chat")
+
+    def local_rows(self) -> Rows:
+        """``rows`` with the keys that ``local`` sets laid over it."""
+        assert self.rows is not None
+        changed = self.local.model_fields_set - {"path"} if self.local else set()
+        return self.rows.model_copy(update={key: getattr(self.local, key) for key in changed})
+
+    @model_validator(mode="after")
+    def _keys_fit(self) -> Self:
+        if (self.templates is None) == (self.rows is None):
+            raise ConfigError("give either templates (texts here) or rows (texts from files or the Hub).")
+        if self.rows is None and self.local is not None:
+            raise ConfigError("local replaces rows, and there are none; leave it out.")
+        sections = {"templates": self.templates, "rows.from": self.rows and self.rows.parts}
+        for key, entries in (sections | {"local.from": self.local and self.local.parts}).items():
+            for at, entry in enumerate(entries or ()):
+                if entry.pole not in (None, *self.poles):
+                    raise ConfigError(f"{key}.{at}.pole={entry.pole!r} is not one of the poles {self.poles}.")
+        if self.rows is not None:
+            self._check_rows(self.rows, "rows")
+            self._check_rows(self.local_rows(), "local")
+        if self.steering is not None:
+            self._check_steering(self.steering)
+        return self
+
+    def _check_rows(self, rows: Rows, key: str) -> None:
+        if not rows.parts or rows.text is None:
+            raise ConfigError(f"{key}.{'text' if rows.parts else 'from'} is missing.")
+        whole = [part.pole for part in rows.parts if part.pole is not None]
+        if isinstance(rows.text, dict):
+            if set(rows.text) != set(self.poles) or rows.label is not None or whole:
+                raise ConfigError(
+                    f"{key}.text={rows.text}: use a column name, or the poles {self.poles} as keys, and then neither "
+                    "label nor pole."
+                )
+        elif len(whole) == len(rows.parts):
+            if set(whole) != set(self.poles):
+                raise ConfigError(f"{key}.from has no entry for one of the poles {self.poles}.")
+        elif rows.label is None or {pole for pole in (rows.labels or {}).values() if pole} != set(self.poles):
+            raise ConfigError(
+                f"{key} does not say which row belongs to which pole: give label and labels, which lead to both poles "
+                f"{self.poles}, or a pole for every entry of from, or a text for each pole."
+            )
+        if (rows.split is None) != (rows.splits is None):
+            raise ConfigError(f"{key}.split names a column and {key}.splits its values; give both or neither.")
+        if "marked" in self.reads and rows.marked is None:
+            raise ConfigError(f"reads has 'marked', but {key}.marked does not name the column with the word.")
+
+    def _check_steering(self, part: SteeringSection) -> None:
+        if set(part.tokens) != set(self.poles):
+            raise ConfigError(f"steering.tokens has keys {list(part.tokens)}; they must be the poles {self.poles}.")
+        if part.scorer is not None:
+            expected = self.poles if part.scorer.kind == "words" else self.poles[:1]
+            if set(part.scorer.patterns) != set(expected):
+                raise ConfigError(
+                    f"steering.scorer has the poles {list(part.scorer.patterns)}; kind={part.scorer.kind} takes "
+                    f"{expected}{'' if len(expected) == 2 else ', the pole that comes first in poles'}."
+                )

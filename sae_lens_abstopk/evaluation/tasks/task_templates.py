@@ -1,18 +1,20 @@
-"""Templates and fillers: minimal pairs of texts from one line."""
+"""Templates and fillers, which make minimal pairs of texts from one line."""
 
 import hashlib
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from sae_lens_abstopk.evaluation.tasks.task import Example
+from sae_lens_abstopk.evaluation.tasks.task_schema import TaskFile
 from sae_lens_abstopk.system.errors import ConfigError
 
 SLOT = re.compile(r"\{([A-Za-z_]\w*)(?:\.(\d+))?(?:~(\d+))?\}")
 BRACES = re.compile(r"\{([^{}]*)\}")
 MARK = re.compile(r"\[([^\[\]]+)\]")
-# a product of fillers beyond this is a slip, not a wish
+# more fillings than this are a mistake
 MOST_COMBINATIONS = 200_000
 
 Filler = Sequence[str] | Sequence[Sequence[str]]
@@ -25,40 +27,62 @@ class Pair(NamedTuple):
     markers: tuple[tuple[int, int] | None, tuple[int, int] | None]
 
 
+def examples_of_templates(task: TaskFile) -> Iterator[Example]:
+    """
+    Both texts of every filling of every template.
+
+    Raises:
+        ConfigError: a template is wrong, or a filler has no slot.
+    """
+    used: set[str] = set()
+    for number, template in enumerate(task.templates or ()):
+        fillers = {**task.fillers, **template.fillers}
+        used.update(names := _filler_names(template.text, fillers))
+        if unused := sorted(set(template.fillers) - set(names)):
+            raise ConfigError(f"the template {template.text!r} uses none of its fillers {', '.join(unused)}.")
+        for pair in expand(template.text, fillers, most=task.expansions):
+            for pole, (text, marker) in enumerate(zip(pair.texts, pair.markers, strict=True)):
+                if template.pole not in (None, task.poles[pole]):
+                    continue
+                if "marked" in task.reads and marker is None:
+                    raise ConfigError(
+                        f"reads has 'marked', but the template {template.text!r} has no [word] in brackets."
+                    )
+                yield Example(text, pole, template.group or f"template {number}", marker)
+    if unused := sorted(set(task.fillers) - used):
+        raise ConfigError(f"no template has a slot for the fillers {', '.join(unused)}; use or remove them.")
+
+
 def expand(template: str, fillers: Mapping[str, Filler], *, most: int | None = None) -> list[Pair]:
     """
-    The pairs of a template.
+    Fill a template in every way.
 
     - ``{he|she}``: the words of pole A, then those of pole B.
     - ``{place}``: every entry of the filler ``place``, in both poles. ``{Place}`` begins with a capital. An entry may
       itself be ``A|B``.
     - ``{capital.2}``: column 2 of a filler whose entries are rows; the slots of one filler share a row, and
-      ``{capital.2~3}`` takes the column three rows further on, counted round.
+      ``{capital.2~3}`` takes the column three rows further on, cyclically.
     - ``[word]``: the word to read, for ``"marked"``.
 
     Args:
-        most: Keep this many fillings, drawn evenly by a hash of the template, so that they never depend on a machine or
-            a version.
+        most: Keep this many fillings, drawn by a hash of the template, the same on every machine.
 
     Raises:
-        ConfigError: a slot without a filler, braces that do not match, or poles that come out the same.
+        ConfigError: a slot without a filler, braces that do not match, or the same text for both poles.
     """
-    slots = list(SLOT.finditer(template))
-    names = list(dict.fromkeys(_name_of(slot[1], fillers, template) for slot in slots))
+    names = _filler_names(template, fillers)
     sizes = [len(fillers[name]) for name in names]
     total = math.prod(sizes)
     if total > MOST_COMBINATIONS:
         raise ConfigError(f"the template {template!r} has {total:,} fillings; use fewer or shorter fillers.")
-    choices: list[tuple[int, ...]] = list(itertools.product(*map(range, sizes)))
+    choices = list(itertools.product(*map(range, sizes)))
     if most is not None and most < total:
-        drawn = sorted(choices, key=lambda c: hashlib.sha256(f"{template} {c}".encode()).digest())[:most]
-        choices = sorted(drawn)
+        choices = sorted(sorted(choices, key=lambda c: hashlib.sha256(f"{template} {c}".encode()).digest())[:most])
     return [_fill(template, fillers, dict(zip(names, choice, strict=True))) for choice in choices]
 
 
-def filler_names(template: str, fillers: Mapping[str, Filler]) -> set[str]:
-    """Names of the fillers that a template uses."""
-    return {_name_of(slot[1], fillers, template) for slot in SLOT.finditer(template)}
+def _filler_names(template: str, fillers: Mapping[str, Filler]) -> list[str]:
+    return list(dict.fromkeys(_name_of(slot[1], fillers, template) for slot in SLOT.finditer(template)))
 
 
 def _name_of(slot: str, fillers: Mapping[str, Filler], template: str) -> str:
@@ -74,20 +98,15 @@ def _name_of(slot: str, fillers: Mapping[str, Filler], template: str) -> str:
 def _fill(template: str, fillers: Mapping[str, Filler], row_of: Mapping[str, int]) -> Pair:
     def value(slot: re.Match[str]) -> str:
         name = _name_of(slot[1], fillers, template)
-        entries = fillers[name]
-        row = entries[(row_of[name] + int(slot[3] or 0)) % len(entries)]
-        if isinstance(row, str):
-            if slot[2] or slot[3]:
-                raise ConfigError(f"the template {template!r}: {slot[0]} asks for a column, but {name} has no rows.")
-            text = row
-        elif not slot[2] or not 1 <= int(slot[2]) <= len(row):
+        row = fillers[name][(row_of[name] + int(slot[3] or 0)) % len(fillers[name])]
+        columns = [row] if isinstance(row, str) else row
+        number = int(slot[2] or 1)
+        if not 1 <= number <= len(columns) or (slot[2] is None and len(columns) > 1):
             raise ConfigError(
-                f"the template {template!r}: {slot[0]} must name a column of {name}, from {{{name}.1}} to "
-                f"{{{name}.{len(row)}}}."
+                f"the template {template!r}: {slot[0]} must name one of the {len(columns)} columns of {name}, such as "
+                f"{{{name}.1}}."
             )
-        else:
-            text = row[int(slot[2]) - 1]
-        parts = text.split("|")
+        parts = columns[number - 1].split("|")
         if slot[1] != name:
             parts = [part[:1].upper() + part[1:] for part in parts]
         return "{" + "|".join(parts) + "}" if len(parts) > 1 else parts[0]
@@ -102,15 +121,13 @@ def _fill(template: str, fillers: Mapping[str, Filler], row_of: Mapping[str, int
 def _of_pole(filled: str, pole: int, template: str) -> tuple[str, tuple[int, int] | None]:
     def choose(braces: re.Match[str]) -> str:
         parts = braces[1].split("|")
-        if len(parts) != 2:
-            raise ConfigError(f"the template {template!r}: {{{braces[1]}}} must be {{words of A|words of B}}.")
-        return parts[pole]
+        return parts[pole] if len(parts) == 2 else braces[0]
 
     text = filled
     while (chosen := BRACES.sub(choose, text)) != text:
         text = chosen
-    if "{" in text or "}" in text or "|" in text:
-        raise ConfigError(f"the template {template!r} has a brace or a bar without its partner.")
+    if set("{}|") & set(text):
+        raise ConfigError(f"the template {template!r} has braces or a bar that are not {{words of A|words of B}}.")
     marks = list(MARK.finditer(text))
     if not marks:
         return text, None

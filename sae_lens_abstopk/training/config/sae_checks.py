@@ -120,10 +120,11 @@ def _check_sae(sae: TrainingSAEConfig, where: str) -> None:
                 f"{where}.normalize_activations={sae.normalize_activations!r} cannot be combined with the losses of "
                 f"{sae.architecture()}; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
             )
-    quadratic = isinstance(sae, JumpReLUTrainingSAEConfig) and sae.jumprelu_sparsity_loss_mode == "quadratic"
-    if quadratic and sae.target_l0 is None:
-        raise ConfigError(f"{where}.target_l0 is missing: the quadratic loss aims at it; give it, or k in its place.")
-    if quadratic:
+    if isinstance(sae, JumpReLUTrainingSAEConfig) and sae.jumprelu_sparsity_loss_mode == "quadratic":
+        if sae.target_l0 is None:
+            raise ConfigError(
+                f"{where}.target_l0 is missing: the quadratic loss aims at it; give it, or k in its place."
+            )
         require_range(f"{where}.target_l0", sae.target_l0, above=0, at_most=sae.d_sae, remedy=" (d_sae)")
     if isinstance(sae, MatryoshkaBatchTopKTrainingSAEConfig):
         if not sae.matryoshka_widths:

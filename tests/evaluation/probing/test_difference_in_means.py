@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -50,26 +52,23 @@ def test_sums_in_half_precision_would_lose_the_difference_and_these_do_not() -> 
     assert fit.norm == 8
 
 
-def test_a_pole_without_examples_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"pole B has no example \(A has 3, B has 0\)"):
-        _ = DifferenceInMeansFitter().update(torch.ones(3, 2), 0).result
-    with pytest.raises(ConfigError, match="pole A has no example"):
-        _ = DifferenceInMeansFitter(4).result
-
-
-def test_other_widths_and_other_poles_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("x", "pole", "sentence"),
+    [
+        (torch.ones(3, 5), 0, r"x \(3, 5\) and pole \(\) must be \[n, 4\]"),
+        (torch.ones(3, 4), torch.tensor([0, 1]), r"pole \(2,\) must be .* \[n\]"),
+        (torch.ones(3, 4), torch.tensor([[0], [1], [0]]), r"pole \(3, 1\) must be"),
+        (torch.ones(3, 4), torch.tensor([0, 1, 2]), r"0 \(A\) or 1 \(B\); found \[2\]"),
+        (torch.tensor([[1.0, 2.0, 3.0, torch.nan]]), 0, "NaN or infinite"),
+    ],
+)
+def test_activations_and_poles_that_do_not_fit_are_refused(x: torch.Tensor, pole: Any, sentence: str) -> None:
     fitter = DifferenceInMeansFitter(4)
-    with pytest.raises(ConfigError, match=r"shape \(3, 5\); activations of this fit are \[n, 4\]"):
-        fitter.update(torch.ones(3, 5), 0)
-    with pytest.raises(ConfigError, match=r"0 \(A\) or 1 \(B\); found \[2\]"):
-        fitter.update(torch.ones(3, 4), torch.tensor([0, 1, 2]))
-    for poles in (torch.tensor([0, 1]), torch.tensor([[0], [1], [0]])):
-        with pytest.raises(ConfigError, match=r"pole has shape .*; give \[3\], one for each activation, or one number"):
-            fitter.update(torch.ones(3, 4), poles)
-    for value in (torch.nan, torch.inf):
-        with pytest.raises(ConfigError, match="x has values that are NaN or infinite"):
-            fitter.update(torch.tensor([[1.0, 2.0, 3.0, value]]), 0)
+    with pytest.raises(ConfigError, match=sentence):
+        fitter.update(x, pole)
     assert fitter.n == [0, 0]
+    with pytest.raises(ConfigError, match="pole B has no example"):
+        _ = fitter.update(torch.ones(3, 4), 0).result
 
 
 def test_equal_means_have_no_direction_and_no_nan() -> None:

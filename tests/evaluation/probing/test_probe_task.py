@@ -1,4 +1,4 @@
-"""Planted directions: what the probes must find, what the controls must not, and that test is never looked at."""
+"""Planted directions, which the probes must find and the controls must not, without a look at test."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,17 +106,6 @@ def test_a_signed_latent_covers_both_poles_and_a_non_negative_one_no_more_than_h
     assert all(codes.single.coverage.value < 0.65 for codes in found.permuted_codes)
 
 
-def test_best_coverage_has_the_controls_of_the_probes(found: TaskProbes) -> None:
-    controls = found.coverage_controls()
-    values = [codes.best_coverage.coverage.value for codes in found.permuted_codes]
-    assert (controls["permuted"].low, controls["permuted"].high) == (min(values), max(values))
-    assert controls["permuted"].value == pytest.approx(sum(values) / len(values))
-    assert found.untrained is not None
-    assert controls["untrained SAE"] == found.untrained.best_coverage.coverage
-    assert all(control.value < 0.65 for control in controls.values())
-    assert list(planted().probe().coverage_controls()) == ["permuted"]
-
-
 def test_the_pair_is_two_sides_of_one_signed_latent_or_two_non_negative_ones(found: TaskProbes) -> None:
     assert (found.codes.pair.pole_a, found.codes.pair.pole_b) == (Side(PLANTED, 1), Side(PLANTED, -1))
     other = planted().probe("non-negative").codes.pair
@@ -216,12 +205,15 @@ def test_the_read_of_the_best_coverage_is_chosen_on_val() -> None:
 
 def test_a_seed_gives_the_same_numbers_and_x_is_probed_once_for_several_saes(found: TaskProbes) -> None:
     data = planted()
-    assert_same(data.probe(untrained_name="noise"), found)
-    with data.stored() as stored:
-        prober = TaskProber(stored, data.labels, data.split, groups=data.groups)
-        first, second = prober.probe("signed"), prober.probe("non-negative")
-    assert second.activations is first.activations
-    assert_same(first.activations, found.activations)
+    # groups go by place, whatever holds them
+    places = np.random.default_rng(0).permutation(len(data.groups))
+    split = TaskSplit(*(part.tolist() for part in data.split))
+    for groups in (pd.Series(data.groups, index=places), torch.tensor([int(g.split()[1]) for g in data.groups])):
+        with data.stored() as stored:
+            prober = TaskProber(stored, data.labels, split, groups=groups)  # type: ignore[arg-type]
+            first, second = prober.probe("signed", untrained_name="noise"), prober.probe("non-negative")
+        assert_same(first, found)
+        assert second.activations is first.activations
 
 
 def test_permuted_poles_keep_the_balance_of_each_part() -> None:
@@ -235,13 +227,21 @@ def test_permuted_poles_keep_the_balance_of_each_part() -> None:
     assert (labelled.permuted(1).labels == labelled.permuted(1).labels).all()
 
 
-def test_the_permuted_control_is_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
-    each = [codes.single.score for codes in found.permuted_codes]
-    score = found.scores()["single latent, permuted"]
-    values = [one.auroc.value for one in each]
-    assert len(set(values)) == PERMUTATIONS
-    assert score.auroc.value == pytest.approx(np.mean(values))
-    assert (score.auroc.low, score.auroc.high, score.auroc.n_units) == (min(values), max(values), PERMUTATIONS)
+def test_permuted_controls_are_the_mean_and_range_over_permutations(found: TaskProbes) -> None:
+    aurocs = [codes.single.score.auroc.value for codes in found.permuted_codes]
+    covers = [codes.best_coverage.coverage.value for codes in found.permuted_codes]
+    assert len(set(aurocs)) == PERMUTATIONS
+    controls = found.coverage_controls()
+    for control, values in (
+        (found.scores()["single latent, permuted"].auroc, aurocs),
+        (controls["permuted"], covers),
+    ):
+        assert control.value == pytest.approx(np.mean(values))
+        assert (control.low, control.high, control.n_units) == (min(values), max(values), PERMUTATIONS)
+    assert found.untrained is not None
+    assert controls["untrained SAE"] == found.untrained.best_coverage.coverage
+    assert all(control.value < 0.65 for control in controls.values())
+    assert list(planted().probe().coverage_controls()) == ["permuted"]
 
 
 def test_texts_that_are_left_out_are_seen_by_no_probe() -> None:
@@ -294,13 +294,12 @@ def test_codes_are_read_in_chunks_of_columns_with_the_same_result(
         ({"groups": ["same"] * 300}, "group 'same' is in both train and val; split by group"),
     ],
 )
-def test_mistakes_are_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:
+def test_mistakes_are_refused(wrong: dict[str, Any], sentence: str) -> None:
     data = planted(n=300)
-    asked: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None, "sae_name": "signed"} | wrong
+    given: dict[str, Any] = {"labels": data.labels, "split": data.split, "groups": None, "sae_name": "signed"} | wrong
+    names = {key: given.pop(key) for key in ("sae_name", "untrained_name") if key in given}
     with data.stored() as stored, pytest.raises(ConfigError, match=sentence):
-        TaskProber(stored, asked["labels"], asked["split"], groups=asked["groups"]).probe(
-            asked["sae_name"], untrained_name=asked.get("untrained_name")
-        )
+        TaskProber(stored, **given).probe(**names)
 
 
 @pytest.mark.parametrize(
@@ -371,15 +370,3 @@ def test_a_concept_planted_in_a_model_is_found_from_its_texts(
     assert of_plain.codes.best_coverage.coverage.value <= 0.5
     permuted = of_signed.scores()["single latent, permuted"].auroc
     assert permuted.low < 0.5 < permuted.high
-
-
-def test_groups_and_parts_go_by_place_whatever_holds_them(found: TaskProbes) -> None:
-    given = planted()
-    shuffled = pd.Series(given.groups, index=np.random.default_rng(0).permutation(len(given.groups)))
-    numbers = torch.tensor([int(group.split()[1]) for group in given.groups])
-    split = TaskSplit(*(part.tolist() for part in given.split))
-    for groups in (shuffled, numbers):
-        with given.stored() as stored:
-            probes = TaskProber(stored, given.labels, split, groups=groups).probe("signed")  # type: ignore[arg-type]
-        assert_same(probes.codes.single.score.auroc, found.codes.single.score.auroc)
-        assert probes.n_test_groups == found.n_test_groups

@@ -1,5 +1,6 @@
 """Fresh weights for every architecture, as sparse as the trained SAE."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -29,29 +30,31 @@ from sae_lens_abstopk.saes.heads import with_flat_heads
 SIZES: dict[str, Any] = {"d_in": 32, "d_sae": 128, "metadata": SAEMetadata(hook_name="blocks.1.hook_resid_post")}
 
 
+MADE: dict[str, Callable[[], SAE[Any]]] = {
+    "abstopk": lambda: AbsTopKSAE(AbsTopKSAEConfig(k=7, **SIZES)),
+    "topk": lambda: TopKSAE(TopKSAEConfig(k=7, **SIZES)),
+    "jumprelu": lambda: JumpReLUSAE(JumpReLUSAEConfig(**SIZES)),
+    "signed_jumprelu": lambda: SignedJumpReLUSAE(SignedJumpReLUSAEConfig(**SIZES)),
+    "some signed": lambda: SignedJumpReLUSAE(SignedJumpReLUSAEConfig(pole_thresholds=True, **SIZES)),
+    "gated": lambda: GatedSAE(GatedSAEConfig(**SIZES)),
+    "standard": lambda: StandardSAE(StandardSAEConfig(**SIZES)),
+}
+ARCHITECTURES = [which for which in MADE if which != "some signed"]
+
+
+def sample(n: int = 500) -> torch.Tensor:
+    return torch.randn(n, 32, generator=torch.Generator().manual_seed(0)) + 4
+
+
 def trained(which: str) -> Any:
     torch.manual_seed(3)
-    match which:
-        case "abstopk":
-            sae: Any = AbsTopKSAE(AbsTopKSAEConfig(k=7, **SIZES))
-        case "topk":
-            sae = TopKSAE(TopKSAEConfig(k=7, **SIZES))
-        case "jumprelu":
-            sae = JumpReLUSAE(JumpReLUSAEConfig(**SIZES))
-            sae.threshold.data.uniform_(2, 4)
-        case "signed_jumprelu":
-            sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(**SIZES))
-            sae.threshold.data.uniform_(2, 4)
-        case "some signed":
-            sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(pole_thresholds=True, **SIZES))
-            sae.threshold.data.uniform_(2, 4)
-            sae.negative_threshold.data.copy_(sae.threshold)[16:] = torch.inf
-        case "gated":
-            sae = GatedSAE(GatedSAEConfig(**SIZES))
-            sae.b_gate.data.fill_(-3)
-        case _:
-            sae = StandardSAE(StandardSAEConfig(**SIZES))
-            sae.b_enc.data.fill_(-3)
+    sae: Any = MADE[which]()
+    if hasattr(sae, "threshold"):
+        sae.threshold.data.uniform_(2, 4)
+    if which == "some signed":
+        sae.negative_threshold.data.copy_(sae.threshold)[16:] = torch.inf
+    for bias in {"gated": ("b_gate",), "standard": ("b_enc",)}.get(which, ()):
+        getattr(sae, bias).data.fill_(-3)
     return sae
 
 
@@ -60,11 +63,11 @@ def l0(sae: SAE[Any], x: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("which", ["abstopk", "topk", "jumprelu", "signed_jumprelu", "gated", "standard"])
+@pytest.mark.parametrize("which", ARCHITECTURES)
 def test_a_fresh_sae_has_the_config_and_the_l0_of_the_trained_one(which: str) -> None:
     sae = trained(which)
     before = {name: value.clone() for name, value in sae.state_dict().items()}
-    x = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0)) + 4
+    x = sample(3000)
     made = untrained_sae(sae, x, seed=1)
     assert type(made) is type(sae)
     assert made.cfg.to_dict() == sae.cfg.to_dict()
@@ -80,7 +83,7 @@ def test_a_fresh_sae_has_the_config_and_the_l0_of_the_trained_one(which: str) ->
 @torch.no_grad()
 def test_a_closed_pole_stays_closed_and_counts_for_nothing_in_the_l0() -> None:
     sae = trained("some signed")
-    x = torch.randn(3000, 32, generator=torch.Generator().manual_seed(0)) + 4
+    x = sample(3000)
     made = untrained_sae(sae, x)
     assert l0(made, x) == pytest.approx(l0(sae, x), abs=0.05)
     codes = made.encode(x)
@@ -94,9 +97,9 @@ def test_a_closed_pole_stays_closed_and_counts_for_nothing_in_the_l0() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("which", ["abstopk", "topk", "jumprelu", "signed_jumprelu", "gated", "standard"])
+@pytest.mark.parametrize("which", ARCHITECTURES)
 def test_an_encoder_that_does_not_subtract_b_dec_is_centred_by_its_biases(which: str) -> None:
-    x = torch.randn(500, 32, generator=torch.Generator().manual_seed(0)) + 4
+    x = sample()
     subtracting = trained(which)
     other = deepcopy(subtracting)
     other.cfg.apply_b_dec_to_input = False
@@ -112,7 +115,7 @@ def test_an_encoder_that_does_not_subtract_b_dec_is_centred_by_its_biases(which:
 @torch.no_grad()
 @pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm_rescale"])
 def test_an_sae_that_normalises_as_it_runs_is_centred_on_what_it_normalised(normalisation: Any) -> None:
-    x = 50 * (torch.randn(500, 32, generator=torch.Generator().manual_seed(0)) + torch.arange(32))
+    x = 50 * (sample() + torch.arange(32))
     sae = AbsTopKSAE(AbsTopKSAEConfig(k=7, normalize_activations=normalisation, **SIZES))
     fresh = untrained_sae(sae, x)
     assert fresh.process_sae_in(x).mean(0).abs().max() < 1e-4
@@ -127,16 +130,11 @@ def test_an_sae_of_attention_heads_reads_them_side_by_side() -> None:
 
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_global_one_alone() -> None:
-    x = torch.randn(50, 32)
-    state = torch.get_rng_state()
-    first, again, other = (untrained_sae(trained("topk"), x, seed=seed) for seed in (0, 0, 1))
+    sae, x, state = trained("topk"), torch.randn(50, 32), torch.get_rng_state()
+    first, again, other = (untrained_sae(sae, x, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(first.W_enc, again.W_enc)
     assert not torch.equal(first.W_enc, other.W_enc)
-    torch.set_rng_state(state)
-    sae = trained("topk")
-    state = torch.get_rng_state()
-    untrained_sae(sae, x)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_an_sae_on_a_gpu_has_the_weights_that_a_cpu_draws() -> None:
@@ -147,7 +145,7 @@ def test_an_sae_on_a_gpu_has_the_weights_that_a_cpu_draws() -> None:
 
 
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.randn(500, 32, generator=torch.Generator().manual_seed(0))
+    x = sample() - 4
     whole = untrained_sae(trained("jumprelu"), x)
     monkeypatch.setattr("sae_lens_abstopk.evaluation.probing.untrained._CHUNK_BYTES", 4 * 128 * 60)
     in_parts = untrained_sae(trained("jumprelu"), x).state_dict()
@@ -155,7 +153,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_sample_is_refused() -> None:
-    with pytest.raises(ConfigError, match="sample of activations is needed"):
+    with pytest.raises(ConfigError, match="needs a sample of activations"):
         untrained_sae(trained("jumprelu"), torch.empty(0, 32))
 
 
@@ -193,5 +191,5 @@ def test_an_architecture_elsewhere_is_matched_by_its_threshold_or_warned_of() ->
     assert l0(untrained_sae(own, x), x) == pytest.approx(l0(own, x), rel=0.02)
     odd = Odd(OwnConfig(**SIZES))
     odd.threshold.data.uniform_(2, 4)
-    with pytest.warns(UserWarning, match=r"the untrained 'own' SAE has .* so the two are not to be compared"):
+    with pytest.warns(UserWarning, match=r"the untrained 'own' SAE has .* so the two are not comparable"):
         untrained_sae(odd, x)

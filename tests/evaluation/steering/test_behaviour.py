@@ -18,7 +18,7 @@ from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceS
 from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
 from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.evaluation.suite.suite import BehaviourOptions
-from sae_lens_abstopk.evaluation.tasks.task import Example, make_task
+from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
@@ -42,7 +42,7 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
     cfg = SimpleNamespace(hook_name=hook, autocast_lm=False, model_name="gpt2", model_from_pretrained_kwargs={})
     subjects: Any = SimpleNamespace(saes={"mine": sae}, model=model, cfg=cfg, token_filter=everywhere)
     examples = [Example(f"{'AB'[pole]}, text {i}", pole, f"{pole}{i}") for i in range(10) for pole in (0, 1)]
-    task = make_task("refusal", ("harmful", "harmless"), examples)
+    task = Task("refusal", ("harmful", "harmless"), tuple(examples))
     matched = {
         "towards_a": SimpleNamespace(strength=-2.0, reached=True),
         "towards_b": SimpleNamespace(strength=3.0, reached=False),

@@ -16,11 +16,11 @@ from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
 from sae_lens_abstopk.evaluation.results.records import run_facts
 from sae_lens_abstopk.evaluation.results.schema import read_results
-from sae_lens_abstopk.evaluation.subjects.subject_config import HELD_OUT_BY, was_held_out
+from sae_lens_abstopk.evaluation.subjects.sae_specs import HELD_OUT_BY, was_held_out
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import Suite, load_suite
 from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
-from sae_lens_abstopk.evaluation.tasks.task import task_names
+from sae_lens_abstopk.evaluation.tasks.load_task import task_names
 from sae_lens_abstopk.system.yaml_files import data_folder
 from tests.training.runs import QUIET
 
@@ -87,9 +87,9 @@ def test_text_is_held_out_where_every_sae_kept_it_back(trained: Path, tmp_path: 
     for key, value in others.items():
         other = shutil.copytree(trained, tmp_path / key)
         (other / "config.yaml").write_text(yaml.safe_dump(content | {key: value}))
-        assert not was_held_out(subjects.cfg, other, subjects.saes["b"]), key
+        assert not was_held_out(subjects.text_spec, other, subjects.saes["b"]), key
     (alone / "config.yaml").write_text(yaml.safe_dump(content | {"from_pretrained_path": "another/run"}))
-    assert not was_held_out(subjects.cfg, alone, subjects.saes["b"])
+    assert not was_held_out(subjects.text_spec, alone, subjects.saes["b"])
 
 
 def test_text_is_read_once_for_equal_calls(trained: Path) -> None:

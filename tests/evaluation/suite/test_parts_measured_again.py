@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from sae_lens_abstopk import evaluate
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.evaluation.suite import evaluate as evaluation
-from sae_lens_abstopk.evaluation.suite.finished_parts import Parts
+from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts
 from sae_lens_abstopk.evaluation.suite.suite import Suite
 from tests.evaluation.conftest import small_suite
 from tests.evaluation.task_files import CONCEPT
@@ -33,7 +33,7 @@ class Finished(NamedTuple):
 
 
 def test_a_part_that_cannot_be_written_is_used_all_the_same(tmp_path: Path) -> None:
-    made = Parts(tmp_path, {})
+    made = FinishedParts(tmp_path, {})
     (tmp_path / "numbers.json").mkdir()
     with pytest.warns(
         UserWarning, match=r"numbers\.json could not be written \(Is a directory\): this part is measured again"

@@ -7,7 +7,8 @@ import datasets
 import pytest
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.tasks.task import Example, load_task
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task
+from sae_lens_abstopk.evaluation.tasks.task import Example
 from sae_lens_abstopk.system.yaml_files import data_folder
 from sae_lens_abstopk.text import documents as model_text
 from tests.evaluation.task_files import CSV, rows_file, texts_of, written
@@ -63,7 +64,7 @@ def test_without_the_hub_the_error_says_what_to_do(hub: dict[tuple[str, str], li
 def test_a_bad_file_is_refused_before_any_data_are_read(tmp_path: Path, hub: dict[tuple[str, str], Any]) -> None:
     assert hub == {}
     content = rows_file(**{"from": [{"hub": "some/where"}]}, labels={0: "god"})
-    with pytest.raises(ConfigError, match=r"rows\.labels"):
+    with pytest.raises(ConfigError, match="rows does not say which row"):
         load_task(written(tmp_path, content))
 
 

@@ -1,28 +1,44 @@
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.tasks.task import Example, load_task
+from sae_lens_abstopk.evaluation.tasks.load_task import load_task
+from sae_lens_abstopk.evaluation.tasks.task import Example
 from tests.evaluation.task_files import CSV, rows_file, texts_of, written
+
+
+def write_json_lines(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def test_rows_of_every_format_are_the_same_task(tmp_path: Path) -> None:
     rows = [{"body": f"Review, number {i}", "mood": i % 2, "author": f"a{i // 2}"} for i in range(24)]
     (tmp_path / "rows.csv").write_text(CSV)
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json_lines(tmp_path / "rows.jsonl", rows)
     (tmp_path / "rows.json").write_text(json.dumps(rows))
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
     (tmp_path / "rows.tsv").write_text(
         CSV.replace('"', "").replace("Review, number", "Review; number").replace(",", "\t").replace(";", ",")
     )
     tasks = [
         load_task(written(tmp_path, rows_file(**{"from": [{"file": f"rows.{ending}"}], "group": "author"})))
-        for ending in ("csv", "jsonl", "json", "tsv")
+        for ending in ("csv", "jsonl", "json", "tsv", "parquet")
     ]
     assert len({task.digest for task in tasks}) == 1
     assert tasks[0].examples[1] == Example("Review, number 1", 0, "a0")
+
+
+def test_columns_of_csv_are_read_as_text(tmp_path: Path) -> None:
+    lines = [f"{i:03},{('true', 'false')[i % 2]},NA" for i in range(12)]
+    (tmp_path / "rows.csv").write_text("body,mood,author\n" + "\n".join(lines))
+    labels = {"true": "good", "false": "bad"}
+    task = load_task(written(tmp_path, rows_file(labels=labels, text="{author} {body}")))
+    assert task.examples[7] == Example("NA 007", 1, "rows.csv 8")
 
 
 def test_conllu_files_give_their_comments_as_columns(tmp_path: Path) -> None:
@@ -33,18 +49,15 @@ def test_conllu_files_give_their_comments_as_columns(tmp_path: Path) -> None:
         ]
         (tmp_path / f"{name}.conllu").write_text("\n".join(blocks))
     parts = [{"file": "en.conllu", "pole": "good"}, {"file": "fr.conllu", "pole": "bad"}]
-    task = load_task(
-        written(
-            tmp_path, rows_file(**{"from": parts, "text": "text", "group": "newdoc_id", "label": None, "labels": None})
-        )
-    )
+    rows = {"from": parts, "text": "text", "group": "newdoc_id", "label": None, "labels": None}
+    task = load_task(written(tmp_path, rows_file(**rows)))
     assert task.examples[3] == Example("dog 3", 0, "d2")
     assert len(task.examples) == 40
 
 
 def test_patterns_of_columns_and_both_poles_from_one_row(tmp_path: Path) -> None:
     rows = [{"the q": f"Is {i} it?", "a": {"yes": "Yes.", "no-no": "No."}} for i in range(10)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json_lines(tmp_path / "rows.jsonl", rows)
     text = {"good": "{the q} {a[yes]}", "bad": "{the q} {a[no-no]}"}
     content = rows_file(**{"from": [{"file": "rows.jsonl"}], "text": text, "label": None, "labels": None})
     task = load_task(written(tmp_path, content))
@@ -107,15 +120,15 @@ def test_a_text_that_comes_twice_is_kept_in_test_and_one_with_both_labels_nowher
 def test_texts_of_both_poles_are_counted_where_they_are_many(tmp_path: Path) -> None:
     rows = [f"text {i},{(i + rater) % 2},{i}" for i in range(30) for rater in range(1 + (i < 3))]
     (tmp_path / "rows.csv").write_text("body,mood,author\n" + "\n".join(rows))
-    with pytest.warns(UserWarning, match="3 of 30 texts stand in rows of both poles and are left out"):
+    with pytest.warns(UserWarning, match="3 of 30 texts are in rows of both poles"):
         assert len(load_task(written(tmp_path, rows_file(group="author"))).examples) == 27
 
 
 def test_rows_without_a_label_can_be_left_out_and_long_fields_are_read(tmp_path: Path) -> None:
     rows = [{"body": f"text {i} " + "x" * 200_000 * (i == 0), "mood": (0, 1, None)[i % 3]} for i in range(30)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_json_lines(tmp_path / "rows.jsonl", rows)
     content = rows_file(**{"from": [{"file": "rows.jsonl"}], "group": None})
-    with pytest.raises(ConfigError, match="the value None is one that labels does not list"):
+    with pytest.raises(ConfigError, match="labels does not list the value None"):
         load_task(written(tmp_path, content))
     content["rows"]["labels"] |= {None: None}
     assert len(load_task(written(tmp_path, content)).examples) == 20
@@ -135,9 +148,6 @@ def test_a_limit_keeps_whole_groups_and_does_not_depend_on_the_order_of_the_file
         assert Counter(e.pole for e in task.examples) == {0: 6, 1: 6}
         assert set(Counter(e.group for e in task.examples).values()) == {2}
     assert kept[0] == kept[1]
-
-
-# ---- the Hub and what replaces it
 
 
 def test_rows_of_files_of_one_name_are_not_of_one_group(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 import pytest
 
-from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.tasks.task import Scorer
 from sae_lens_abstopk.evaluation.tasks.text_scorers import pole_score
 
@@ -62,8 +61,3 @@ def test_words_that_begin_with_a_space_as_tokens_do_are_the_same_words() -> None
 
 def test_a_pole_without_words_scores_for_the_other_alone() -> None:
     assert pole_score(Scorer(kind="words", patterns=((), ("she",))), "she and he") == 1
-
-
-def test_another_kind_is_refused() -> None:
-    with pytest.raises(ConfigError, match="kind 'judge' is not known; allowed: words, prefixes"):
-        pole_score(Scorer(kind="judge", patterns=((), ())), "x")

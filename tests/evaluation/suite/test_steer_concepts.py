@@ -10,8 +10,8 @@ from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScales
-from sae_lens_abstopk.evaluation.suite import steering_part
-from sae_lens_abstopk.evaluation.suite.steering_part import steer_on_task
+from sae_lens_abstopk.evaluation.suite import steer_concepts
+from sae_lens_abstopk.evaluation.suite.steer_concepts import steer_on_task
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import topk_sae
@@ -26,7 +26,7 @@ def steered_on(
         assert latents == list(scales.latents)
         return scales
 
-    monkeypatch.setattr(steering_part, "latent_scale", measured)
+    monkeypatch.setattr(steer_concepts, "latent_scale", measured)
     cfg = SimpleNamespace(autocast_lm=False)
     subjects: Any = SimpleNamespace(
         saes={"mine": topk_sae()}, model=None, cfg=cfg, token_filter=TokenFilter(), batches=lambda _: []
@@ -47,7 +47,7 @@ def test_an_sae_with_which_the_model_overflows_is_left_out_with_a_warning(monkey
     def overflows(*_: Any, **__: Any) -> None:
         raise ConfigError("the model overflows")
 
-    monkeypatch.setattr(steering_part, "choose_latent", overflows)
+    monkeypatch.setattr(steer_concepts, "choose_latent", overflows)
     with pytest.warns(UserWarning, match="mine is left out of steering by size: the model overflows"):
         assert steered_on(LatentScales((3,), (2.0,), (9,), n_tokens=99), monkeypatch) == {}
 
@@ -64,9 +64,9 @@ def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatc
         assert (of[2], seed, options.candidates) == ("part", 4, 3)
         given.extend(of[3])
 
-    monkeypatch.setattr(steering_part, "choose_latent", chosen)
-    monkeypatch.setattr(steering_part, "dose_response", measured)
-    monkeypatch.setattr(steering_part, "steering_record", lambda _, chosen, __: chosen)
+    monkeypatch.setattr(steer_concepts, "choose_latent", chosen)
+    monkeypatch.setattr(steer_concepts, "dose_response", measured)
+    monkeypatch.setattr(steer_concepts, "steering_record", lambda _, chosen, __: chosen)
     assert steered_on(scales, monkeypatch) == {"mine": choice}
     latent, clamp, means = given
     assert [(each.latent, each.orientation, each.scale) for each in (latent, clamp)] == [(5, -1, 2.0)] * 2
@@ -76,9 +76,9 @@ def test_steering_uses_the_chosen_firing_latent_turned_towards_pole_b(monkeypatc
 
 def test_each_task_has_random_directions_of_its_own_which_the_seed_draws_again(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[torch.Tensor] = []
-    monkeypatch.setattr(steering_part, "choose_latent", lambda *_, **__: LatentChoice(5, 1, 2.0, (5,), (0.1,)))
-    monkeypatch.setattr(steering_part, "dose_response", lambda *of, **_: given.append(of[3][-1].direction))
-    monkeypatch.setattr(steering_part, "steering_record", lambda *_: None)
+    monkeypatch.setattr(steer_concepts, "choose_latent", lambda *_, **__: LatentChoice(5, 1, 2.0, (5,), (0.1,)))
+    monkeypatch.setattr(steer_concepts, "dose_response", lambda *of, **_: given.append(of[3][-1].direction))
+    monkeypatch.setattr(steer_concepts, "steering_record", lambda *_: None)
     for name in ("size", "gender", "size"):
         steered_on(LatentScales((5,), (2.0,), (9,), n_tokens=99), monkeypatch, name=name, n_random=1)
     size, gender, again = given

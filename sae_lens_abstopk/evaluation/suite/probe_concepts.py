@@ -1,4 +1,4 @@
-"""One task of a suite, probed on every SAE."""
+"""Probes every SAE on one task of a suite."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,13 +19,13 @@ from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.representations import represent
 from sae_lens_abstopk.system.progress import StageProgress
 
-# text that untrained SAEs are centred on and given their L0 by
+# tokens that centre the untrained SAEs and set their L0
 UNTRAINED_TOKENS = 4096
 PCA_TEXTS = 200
 
 
 class ProbedTask(BaseModel):
-    """A task that was probed, and what steering takes from it."""
+    """The record of a probed task, and the latents and direction to steer by."""
 
     record: TaskRecord
     candidates: dict[str, list[int]]
@@ -42,9 +42,8 @@ def probe_on_task(
     seed: int,
     on_progress: StageProgress,
 ) -> ProbedTask:
-    """Probe every SAE on one task; ``untrained`` are those of :func:`untrained_saes`, or none where there is no control."""
-    saes, name = subjects.saes, task.name
-    labels, split = task.labels, task.split(seed)
+    """Probe every SAE on one task; ``untrained`` are the controls of :func:`untrained_saes`, or none."""
+    saes, name, labels = subjects.saes, task.name, task.labels
     controls = {f"{sae}, untrained": fresh for sae, fresh in untrained.items()}
     with represent(
         subjects.passes,
@@ -56,8 +55,8 @@ def probe_on_task(
         rules=subjects.rules,
         on_progress=lambda done, total: on_progress(f"{name}: texts", done, total),
     ) as representations:
+        prober = TaskProber(representations, labels, task.split(seed), groups=task.groups, seed=seed)
         probes: dict[str, TaskProbes] = {}
-        prober = TaskProber(representations, labels, split, groups=task.groups, seed=seed)
         for i, sae in enumerate(saes, 1):
             probes[sae] = prober.probe(sae, untrained_name=f"{sae}, untrained" if controls else None)
             on_progress(f"{name}: probes", i, len(saes))
@@ -65,10 +64,7 @@ def probe_on_task(
         means = first.activations.difference_in_means
         read = np.setdiff1d(np.arange(len(labels)), representations.left_out)
         rows = read[rows_of_both_poles(labels[read], PCA_TEXTS // 2, seed)]
-        pca = concept_pca(
-            torch.from_numpy(representations.x(means.score.read, rows)),
-            torch.from_numpy(labels[rows]),
-        )
+        pca = concept_pca(representations.x(means.score.read, rows), labels[rows])
     return ProbedTask(
         record=TaskRecord(
             poles=task.poles,
@@ -93,10 +89,9 @@ def probe_on_task(
 
 @torch.no_grad()
 def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
-    """The controls with fresh weights, which are the same for every task."""
-    tokens = subjects.batches(UNTRAINED_TOKENS)
+    """The controls with fresh weights, the same for every task."""
     kept = []
-    for batch in tokens:
+    for batch in subjects.batches(UNTRAINED_TOKENS):
         activations = subjects.passes.activations(batch)
         kept.append(subjects.token_filter.mask_and_rows(batch, activations, subjects.passes.hook_name)[1])
     x = torch.cat(kept)
@@ -104,8 +99,8 @@ def untrained_saes(subjects: Subjects, seed: int) -> dict[str, SAE[Any]]:
 
 
 def _candidates(probes: TaskProbes) -> list[int]:
-    """Latents that do well on train, the best first."""
+    """The best latents on train, best first."""
     covering = probes.codes.best_coverage
-    # latents with one side all come to 0.5 at best, and the first of them is as good as any
+    # at 0.5 it is one of many one-sided latents, all as good
     both_sided = [covering.latent] if covering.train_coverage > 0.5 else []
     return list(dict.fromkeys([probes.codes.single.latent, *both_sided, *probes.codes.sparse[-1].latents]))

@@ -1,4 +1,4 @@
-"""One task of a suite, steered with every SAE."""
+"""Steers one task of a suite with every SAE."""
 
 import warnings
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
-from sae_lens_abstopk.evaluation.suite.probing_part import ProbedTask
+from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.language_model import require_chat_template
@@ -31,10 +31,10 @@ SCALE_TOKENS = 16_384
 
 def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
     """
-    Refuse what steering would stop at after hours of measuring.
+    Check that every SAE, the tokenizer and the words of every task can be used to steer.
 
     Raises:
-        ConfigError: an SAE, the tokenizer or the words of a task will not do.
+        ConfigError: one cannot.
     """
     for sae in subjects.saes.values():
         require_all_heads(sae, "the suite's steering")
@@ -48,21 +48,20 @@ def check_steering(subjects: Subjects, tasks: Mapping[str, Task], options: Steer
                     raise ConfigError("lm_eval steers a model on one device, and this one is on several.")
             except ConfigError as error:
                 raise ConfigError(
-                    f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0, and none "
-                    "are asked."
+                    f"steering.behaviour cannot ask {name} multiple-choice questions: {error} Or set questions: 0."
                 ) from None
 
 
 def check_prompts(tokenizer: Any, tasks: Mapping[str, Task], options: SteeringOptions) -> None:
     """
-    Refuse prompts and words that steering could not use with a tokenizer.
+    Check the prompts and words of the steered tasks with a tokenizer.
 
     Raises:
-        ConfigError: there is no chat template for chat prompts, or the words of the poles have no tokens of their own.
+        ConfigError: chat prompts have no chat template, or the words of the poles have no tokens of their own.
     """
     for name in map(task_key, options.tasks):
         part = tasks[name].steering
-        assert part is not None  # which takes no model to be found out
+        assert part is not None  # tasks_of_suite has checked it
         if part.chat:
             require_chat_template(tokenizer)
         first_tokens(tokenizer, part.tokens, chat=part.chat)
@@ -84,33 +83,27 @@ def steer_on_task(
     An SAE none of whose candidates fires on the text, or steers to finite log-odds, is left out, with a warning.
     """
     part = task.steering
-    assert part is not None  # checked before anything runs
-    # random directions of its own, which are the same for every SAE
+    assert part is not None  # tasks_of_suite has checked it
+    # each task has its own random directions, the same for every SAE
     seed_of_task = int(np.random.SeedSequence([seed, *name.encode()]).generate_state(1)[0])
-    shared = {"seed": seed, "autocast": subjects.model_spec.autocast_lm, "token_filter": subjects.token_filter}
+    reading = {"autocast": subjects.model_spec.autocast_lm, "token_filter": subjects.token_filter}
     found: dict[str, SteeringRecord] = {}
     unsteered = None
     batches = subjects.batches(SCALE_TOKENS)
     for sae_name, sae in subjects.saes.items():
-        scales = latent_scale(
-            subjects.model,
-            sae,
-            batches,
-            latents=probed.candidates[sae_name][: options.candidates],
-            token_filter=subjects.token_filter,
-            autocast=subjects.model_spec.autocast_lm,
-        )
+        candidates = probed.candidates[sae_name][: options.candidates]
+        scales = latent_scale(subjects.model, sae, batches, latents=candidates, **reading)
         firing = [latent for latent, n in zip(scales.latents, scales.firings, strict=True) if n > 0]
-        if not firing:  # a latent that the text never turns on has no scale to steer by
+        if not firing:  # there is no scale to steer by
             warnings.warn(
-                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents fires "
-                f"in {scales.n_tokens:,} tokens of text.",
+                f"{sae_name} is left out of steering by {name}: none of its {len(scales.latents)} candidate latents "
+                f"fires in {scales.n_tokens:,} tokens of text.",
                 stacklevel=2,
             )
             continue
         try:
-            choice = choose_latent(subjects.model, sae, part, firing, scales, **shared)
-        except ConfigError as error:  # the model overflows with this SAE, and not with the others
+            choice = choose_latent(subjects.model, sae, part, firing, scales, seed=seed, **reading)
+        except ConfigError as error:  # the model overflows with this SAE
             warnings.warn(f"{sae_name} is left out of steering by {name}: {error}", stacklevel=2)
             continue
         response = dose_response(
@@ -128,7 +121,8 @@ def steer_on_task(
             ),
             options=options,
             on_progress=lambda done, total: on_progress(f"{name}: steering {sae_name}", done, total),  # noqa: B023
-            **shared,
+            seed=seed,
+            **reading,
         )
         behaviour = {}
         if options.behaviour is not None and task_key(options.behaviour.task) == name:

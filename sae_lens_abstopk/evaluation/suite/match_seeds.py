@@ -1,6 +1,7 @@
 """Seeds of one variant: which SAEs they are, and how well they match each other."""
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,17 +16,19 @@ from sae_lens_abstopk.evaluation.results.schema import StabilityRecord
 from sae_lens_abstopk.model.run_record import CONFIG_FILENAME
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import flat_keys, read_yaml
-from sae_lens_abstopk.training.checkpoints.same_run import HARMLESS
 
 # latents of the larger of two SAEs that are still matched: about 4 GB, and minutes
 LARGEST_MATCHED = 16_384
-# keys in which the runs of two seeds may differ: shuffled text cannot share a cache
-_OF_A_SEED = HARMLESS | {"seed", "activation_cache"}
+# config keys in which two seeds of one variant may differ: the seed, and all that changes no step
+MAY_DIFFER = re.compile(
+    r"seed|activation_cache|logger|verbose|output_path|device|.*_device|checkpoint.*|save_final_checkpoint|resume_.*|"
+    r"perf_.*|prefetch_llm_batches|divergence_factor"
+)
 
 
 def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dict[str, str]:
     """
-    By SAE, what it and its other seeds are called together: those whose runs differ in nothing else that a step depends on.
+    By SAE, the name of its group: SAEs whose runs differ only in the seed and in keys that change no step.
 
     Args:
         saes: By name.
@@ -38,11 +41,13 @@ def seed_groups(saes: Mapping[str, SAE[Any]], sources: Mapping[str, str]) -> dic
             continue
         with suppress(ConfigError):
             raw = read_yaml(run / CONFIG_FILENAME)
-            if not {"sae", "hook_name"} <= raw.keys():  # of another tool
+            if not {"sae", "hook_name"} <= raw.keys():  # a file of another tool
                 continue
             config = flat_keys(raw)
-            same = [f"{key}={config[key]!r}" for key in sorted(config) if key.partition(".")[0] not in _OF_A_SEED]
-            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # of a mirror, another than the run's
+            same = [
+                f"{key}={config[key]!r}" for key in sorted(config) if not MAY_DIFFER.fullmatch(key.partition(".")[0])
+            ]
+            part = (saes[name].cfg.architecture(), str(folder.relative_to(run)))  # a mirror has another than the run's
             seeds.setdefault((*part, *same), {})[name] = repr(config.get("seed"))
     return {
         name: f"{next(iter(found))} and other seeds"
@@ -71,13 +76,13 @@ def match_seeds(
         by_group.setdefault(group, []).append(name)
     pairs = [pair for names in by_group.values() for pair in itertools.combinations(names, 2)]
     found = []
-    for i, (first, second) in enumerate(pairs, 1):
-        on_progress(i - 1, len(pairs))
+    for i, (first, second) in enumerate(pairs):
+        on_progress(i, len(pairs))
         larger = max(saes[name].cfg.d_sae for name in (first, second))
         if larger > LARGEST_MATCHED:
             warnings.warn(
-                f"the stability of {first} and {second} is not measured: with {larger:,} latents it would take hours and "
-                f"much memory; up to {LARGEST_MATCHED:,} are matched.",
+                f"the stability of {first} and {second} is not measured: {larger:,} latents would take hours and much "
+                f"memory; up to {LARGEST_MATCHED:,} are matched.",
                 stacklevel=2,
             )
             continue

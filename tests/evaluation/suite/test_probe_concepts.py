@@ -10,8 +10,8 @@ import torch
 from sae_lens_abstopk.evaluation.probing.code_probes import CoveringLatent
 from sae_lens_abstopk.evaluation.results.intervals import Estimate
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
-from sae_lens_abstopk.evaluation.suite import probing_part
-from sae_lens_abstopk.evaluation.suite.probing_part import _candidates, probe_on_task, untrained_saes
+from sae_lens_abstopk.evaluation.suite import probe_concepts
+from sae_lens_abstopk.evaluation.suite.probe_concepts import _candidates, probe_on_task, untrained_saes
 from sae_lens_abstopk.evaluation.suite.suite import Suite
 from sae_lens_abstopk.evaluation.suite.suite_tasks import tasks_of_suite
 from sae_lens_abstopk.model.representations import represent
@@ -59,7 +59,7 @@ def test_the_latent_of_best_coverage_may_steer_only_if_it_covers_both_poles(
 def test_the_untrained_control_has_fresh_weights_and_is_centred_on_the_tokens_that_count(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probing_part, "UNTRAINED_TOKENS", 256)
+    monkeypatch.setattr(probe_concepts, "UNTRAINED_TOKENS", 256)
     subjects = open_subjects({"mine": trained})
     made = untrained_saes(subjects, 0)["mine"]
     assert not torch.allclose(made.W_enc, subjects.saes["mine"].W_enc)

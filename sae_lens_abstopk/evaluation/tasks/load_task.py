@@ -1,0 +1,97 @@
+"""Tasks by name or from a YAML file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sae_lens_abstopk.evaluation.tasks.row_examples import FoundExample, examples_of_rows
+from sae_lens_abstopk.evaluation.tasks.task import Scorer, Task, TaskSteering
+from sae_lens_abstopk.evaluation.tasks.task_schema import SteeringSection, TaskFile
+from sae_lens_abstopk.evaluation.tasks.task_templates import examples_of_templates
+from sae_lens_abstopk.system.errors import ConfigError, did_you_mean
+from sae_lens_abstopk.system.validation_errors import explain
+from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml
+
+
+def task_names() -> list[str]:
+    """Names of the shipped tasks; those of public data sets, read by Hub id, are ``public/NAME``."""
+    folder = data_folder("evals") / "tasks"
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("**/*.yaml"))
+
+
+def load_task(name_or_path: str | Path, *, local: str | Path | None = None) -> Task:
+    """
+    Read a task.
+
+    Args:
+        name_or_path: One of :func:`task_names`, or a YAML file.
+        local: A file, or a folder of files, that replaces the Hub data set of the task.
+
+    Raises:
+        ConfigError: naming the file, the key, the value, what is allowed and the remedy. The file is checked whole
+            before any data are read.
+    """
+    path = _task_path(Path(name_or_path))
+    raw = read_yaml(path)
+    try:
+        return build_task(check_task(raw), path.parent, None if local is None else Path(local))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _task_path(path: Path) -> Path:
+    names = task_names()
+    if path.as_posix() in names:
+        return data_folder("evals") / "tasks" / f"{path.as_posix()}.yaml"
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path
+    raise ConfigError(
+        f"task {str(path)!r} is neither a .yaml file nor a task that ships with the package"
+        f"{did_you_mean(path.as_posix(), names) or ';'} tasks: {', '.join(names)}."
+    )
+
+
+def check_task(raw: Mapping[Any, Any]) -> TaskFile:
+    """
+    Check a mapping in the form of a task file.
+
+    Raises:
+        ConfigError: with the key, its value and what it takes.
+    """
+    try:
+        return TaskFile.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(explain(error, raw, TaskFile)) from None
+
+
+def build_task(task: TaskFile, folder: Path, local: Path | None = None) -> Task:
+    """The task of a checked file in ``folder``; ``local`` replaces the path in the file."""
+    if task.templates is None:
+        found = examples_of_rows(task, folder, local)
+    elif local is None:
+        found = [FoundExample(example, None) for example in examples_of_templates(task)]
+    else:
+        raise ConfigError(f"local={str(local)!r} has nothing to replace, as the texts are in the file itself.")
+    splits = tuple(split for _, split in found if split is not None)
+    return Task(
+        name=task.name,
+        poles=(task.poles[0], task.poles[1]),
+        examples=tuple(example for example, _ in found),
+        reads=tuple(task.reads),
+        steering=None if task.steering is None else _steering(task.steering, task.poles),
+        licence=task.licence,
+        source=task.source,
+        about=task.about,
+        own_split=splits if len(splits) == len(found) else None,
+    )
+
+
+def _steering(part: SteeringSection, poles: list[str]) -> TaskSteering:
+    a, b = poles
+    scorer = None
+    if part.scorer is not None:
+        words = part.scorer.patterns
+        scorer = Scorer(part.scorer.kind, (tuple(words[a]), tuple(words.get(b, ()))))
+    return TaskSteering(tuple(part.prompts), (tuple(part.tokens[a]), tuple(part.tokens[b])), scorer, part.chat)

@@ -1,0 +1,170 @@
+"""Examples from the rows of files and Hub data sets, without duplicates and within the limit."""
+
+import hashlib
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sae_lens_abstopk.evaluation.tasks.row_columns import filled_pattern, mapped_value, with_extracted, word_span
+from sae_lens_abstopk.evaluation.tasks.task import Example
+from sae_lens_abstopk.evaluation.tasks.task_rows import ENDINGS, Row, file_rows, hub_rows
+from sae_lens_abstopk.evaluation.tasks.task_schema import Rows, RowSource, TaskFile
+from sae_lens_abstopk.system.errors import ConfigError
+from sae_lens_abstopk.system.files import inside
+
+# share of texts in both poles that is warned about: what is left is an easier task
+MANY_IN_BOTH = 0.05
+
+
+class FoundExample(NamedTuple):
+    """An example, and the split that its source gives it."""
+
+    example: Example
+    split: str | None
+
+
+class _Origin(NamedTuple):
+    """The rows of one part."""
+
+    part: RowSource
+    rows: Iterable[Row]
+    where: str
+    """Its name in errors."""
+    name: str
+    """As the task names it, so that a digest does not depend on where the files are."""
+
+
+def examples_of_rows(task: TaskFile, folder: Path, local: Path | None) -> list[FoundExample]:
+    """The examples of the rows of a task file in ``folder``, or of the files at ``local`` that replace them."""
+    if local is None and task.local is not None and task.local.path is not None:
+        local = inside(folder, task.local.path, where="local.path")
+    assert task.rows is not None
+    rows = task.rows if local is None else task.local_rows()
+    found = [
+        item
+        for origin in _origins(rows, folder, local)
+        for number, row in enumerate(origin.rows, start=1)
+        for item in _examples(task, rows, origin, row, number)
+    ]
+    return _limited(_unique(found), rows.limit)
+
+
+def _origins(rows: Rows, folder: Path, local: Path | None) -> Iterator[_Origin]:
+    parts = rows.parts or []
+    for part, path in zip(parts, _files(parts, folder, local), strict=True):
+        if path is None:
+            name = " ".join(filter(None, (part.hub, part.config, part.split)))
+            yield _Origin(part, hub_rows(part), name, name)
+        else:
+            yield _Origin(part, file_rows(path), str(path), part.file or path.name)
+
+
+def _files(parts: list[RowSource], folder: Path, local: Path | None) -> Sequence[Path | None]:
+    """The file of each part; None for one that is read from the Hub."""
+    if local is None:
+        found = [None if part.file is None else inside(folder, part.file, where="file") for part in parts]
+    elif local.is_file() and len(parts) == 1:
+        return [local]
+    elif local.is_dir():
+        found = [_local_file(local, part) for part in parts]
+    else:
+        names = ", ".join(part.file or part.split for part in parts)
+        raise ConfigError(f"local={str(local)!r} must be {'the file' if len(parts) == 1 else 'a folder with'} {names}.")
+    files = [path for path in found if path is not None]
+    if twice := [path.name for path in files if files.count(path) > 1]:
+        raise ConfigError(
+            f"{twice[0]} would be used for two parts of {parts[0].hub or 'the task'}; write a task in which each entry "
+            "of `from` names its own file."
+        )
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise ConfigError(
+            f"no such file: {', '.join(missing)}; put it there, or give its folder: load_task(..., local=PATH)."
+        )
+    return found
+
+
+def _local_file(folder: Path, part: RowSource) -> Path:
+    """The file in ``folder`` that replaces ``part``; for a split of a Hub data set, a file of the split's name."""
+    if part.file is not None:
+        return inside(folder, part.file, where="file")
+    candidates = [inside(folder, f"{part.split}{ending}", where="split") for ending in ENDINGS]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"local={str(folder)!r} has no file for the split {part.split!r} of {part.hub}; give one of "
+        f"{', '.join(path.name for path in candidates)}, with the columns of the Hub data set."
+    )
+
+
+def _examples(task: TaskFile, rows: Rows, origin: _Origin, row: Row, number: int) -> Iterator[FoundExample]:
+    where = f"{origin.where}, row {number}"
+    if rows.extract:
+        row = with_extracted(row, rows.extract, where)
+    split: str | None = origin.part.use
+    if split is None and rows.split is not None and rows.splits is not None:
+        split = mapped_value(row, rows.split, rows.splits, "splits", where)
+        if split is None:
+            return
+    group = filled_pattern(row, rows.group, where) if rows.group else f"{origin.name} {number}"
+    if isinstance(rows.text, dict):
+        texts = [(pole, rows.text[name]) for pole, name in enumerate(task.poles)]
+    else:
+        name = origin.part.pole
+        if name is None:
+            name = mapped_value(row, rows.label or "", rows.labels or {}, "labels", where)
+        texts = [] if name is None else [(task.poles.index(name), rows.text or "")]
+    for pole, pattern in texts:
+        text = filled_pattern(row, pattern, where).strip()
+        if not text:
+            raise ConfigError(f"{where}: the text is empty.")
+        marker = None
+        if "marked" in task.reads and rows.marked is not None:
+            marker = word_span(text, filled_pattern(row, rows.marked, where), where)
+            if marker is None:
+                continue
+        yield FoundExample(Example(text, pole, group, marker), split)
+
+
+def _unique(found: list[FoundExample]) -> list[FoundExample]:
+    """Each text once: in the latest of train, val, test that has it, and not at all if both poles have it."""
+    poles: dict[str, set[int]] = {}
+    for item in found:
+        poles.setdefault(item.example.text, set()).add(item.example.pole)
+    n_both = sum(len(each) > 1 for each in poles.values())
+    if n_both > MANY_IN_BOTH * len(poles):
+        warnings.warn(
+            f"{n_both} of {len(poles)} texts are in rows of both poles and are left out; if several people labelled "
+            "each, give one row a text, with the label that most chose",
+            stacklevel=2,
+        )
+    later = {None: 0, "train": 1, "val": 2, "test": 3}
+    best: dict[str, FoundExample] = {}
+    for item in found:
+        text = item.example.text
+        if len(poles[text]) == 1 and (text not in best or later[item.split] > later[best[text].split]):
+            best[text] = item
+    return list(best.values())
+
+
+def _limited(found: list[FoundExample], limit: int | None) -> list[FoundExample]:
+    """At most ``limit`` texts per pole and split: whole groups, in the order of a hash and not of a file."""
+    if limit is None:
+        return found
+    groups: dict[tuple[str | None, str], list[FoundExample]] = {}
+    for item in found:
+        groups.setdefault((item.split, item.example.group), []).append(item)
+
+    def hashed(items: list[FoundExample]) -> bytes:
+        return hashlib.sha256(repr(sorted(item.example.text for item in items)).encode()).digest()
+
+    count: Counter[tuple[str | None, int]] = Counter()
+    kept = []
+    for items in sorted(groups.values(), key=hashed):
+        more = Counter((item.split, item.example.pole) for item in items)
+        if all(count[key] + n <= limit for key, n in more.items()):
+            count += more
+            kept += items
+    return kept
