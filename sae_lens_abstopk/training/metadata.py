@@ -1,4 +1,4 @@
-"""What every SAE of a run notes about it, beside what SAELens notes."""
+"""Metadata of the SAEs of a run, beside SAELens's."""
 
 import json
 from collections.abc import Mapping
@@ -16,22 +16,12 @@ OWN = ("training_architecture", "training_architecture_details", "label", "varia
 
 
 def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_norm: float | None) -> None:
-    """
-    Add to what SAELens notes about the first SAE, and note it in all of them.
-
-    Args:
-        saes: By name, ``"sae"`` first.
-        cfg: Of the run.
-        max_norm: Norm above which tokens are left out.
-    """
+    """Complete the metadata of the first SAE, which has SAELens's, and copy it to the others."""
     common = saes["sae"].cfg.metadata
     common.max_activation_norm = max_norm
-    common.dataset_name = cfg.dataset_name
-    common.split = cfg.split
-    common.held_out_every = cfg.held_out_every
     common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
-    common.train_batch_size_tokens = cfg.train_batch_size_tokens
-    common.seed = cfg.seed
+    for key in ("dataset_name", "split", "held_out_every", "train_batch_size_tokens", "seed"):
+        common[key] = getattr(cfg, key)
     for name, sae in saes.items():
         for key, value in common.items():
             if key not in OWN:
@@ -44,7 +34,7 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, *, max_n
 
 
 def keep_variants(saes: Mapping[str, TrainingSAE[Any]], checkpoint: Path) -> None:
-    """Give SAEs the names that a comparison had for them when ``checkpoint`` was written; its config.yaml does not hold these."""
+    """Restore the variant names of a comparison from ``checkpoint``; its config.yaml does not hold them."""
     for name, sae in saes.items():
         written = json.loads((sae_folder(checkpoint, name) / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
         if variant := written["metadata"].get("variant"):

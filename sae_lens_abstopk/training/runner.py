@@ -26,12 +26,13 @@ from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.text.documents import load_text
 from sae_lens_abstopk.training.activation_scales import estimate_scales, fold_scale
 from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
+from sae_lens_abstopk.training.checkpoints.disk_space import require_room
 from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
-from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
 from sae_lens_abstopk.training.config.checks import require_devices, require_safe_kernels
 from sae_lens_abstopk.training.config.config_file import checked_again
-from sae_lens_abstopk.training.config.training_config import TrainingConfig, section_of
+from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
 from sae_lens_abstopk.training.held_out_loss import HeldOutLoss
@@ -114,7 +115,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if cfg.perf_log_freq and cfg.held_out_every is not None:
             load_text(cfg, "held_out")  # too little text is told of before the model is loaded
         self.saes: dict[str, TrainingSAE[Any]] = {
-            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name), section=section_of(name)).to(cfg.device)
+            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
             for name, sae_cfg in cfg.all_saes.items()
         }
         require_room(cfg, self.saes)

@@ -33,7 +33,7 @@ def test_ten_times_the_running_median_is_too_much_where_it_lasts() -> None:
     assert not watch.calm()
     feed(watch, [2.0], start=121)
     assert watch.calm()
-    message = r"the loss of 'sae' is 20\.5 at step 131, and was over 20 for 10 steps, 10 times the median of the 100 before them"
+    message = r"the loss of 'sae' is 20\.5 at step 131, and was over 20 for 10 steps"
     with pytest.raises(DivergedError, match=message):
         feed(watch, [20.5] * LASTING, start=122)
 
@@ -106,7 +106,7 @@ def test_a_diverging_run_stops_with_its_last_good_checkpoint_and_says_what_to_lo
     changes = {"training_tokens": 64 * 300, "checkpoint_freq": 10, "perf_log_freq": 0}
     run = TrainingRun(build_config(raw_config | changes), console=Console(quiet=True))
     with pytest.raises(
-        DivergedError, match=r"the loss of 'sae' is \S+ at step 135, and was over \S+ for 10 steps, 10 times"
+        DivergedError, match=r"the loss of 'sae' is \S+ at step 135, and was over \S+ for 10 steps"
     ) as stopped:
         run.run()
     assert not (run.output / "sae_weights.safetensors").exists()
@@ -169,7 +169,7 @@ def test_a_run_whose_last_steps_diverged_leaves_no_final_weights(
 ) -> None:
     harm_after(4, "W_enc", float("nan"), monkeypatch)
     run = TrainingRun(build_config(raw_config | {"perf_log_freq": 0}), console=Console(quiet=True))
-    with pytest.raises(DivergedError, match=r"the loss of 'sae' is nan at step 5: .* No checkpoint had been saved\."):
+    with pytest.raises(DivergedError, match=r"the loss of 'sae' is nan at step 5: .* No checkpoint was saved\."):
         run.run()
     assert not (run.output / "sae_weights.safetensors").exists()
 

@@ -79,7 +79,7 @@ def test_weights_that_mean_something_else_start_no_new_run(
     written = build_config(raw_config).sae
     new_sae(written, seed=0).save_model(tmp_path / "first")
     raw_config["sae"] |= {key: here}
-    sentence = f"an SAE with {key} {getattr(written, key)}, but this run has {here}"
+    sentence = f"its SAE has sae.{key}={getattr(written, key)}, but this run has {here}"
     with pytest.raises(ConfigError, match=sentence):
         TrainingRun(build_config(raw_config | {"from_pretrained_path": str(tmp_path / "first")}))
 
@@ -114,14 +114,14 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
         shutil.rmtree(run.output)
         (source / "topk" / "activation_whitening.safetensors").unlink()
         with pytest.raises(
-            ConfigError, match=r"is no whole checkpoint: topk/activation_whitening\.safetensors is missing"
+            ConfigError, match=r"cannot start this run: topk/activation_whitening\.safetensors is missing"
         ):
             TrainingRun(build_config(raw | again))
         (source / "checkpoint.json").unlink()  # as SAELens's own have none
-        with pytest.raises(ConfigError, match="source/topk' lacks the whitening that its weights were trained with"):
+        with pytest.raises(ConfigError, match="source/topk' cannot start this run: it lacks the whitening"):
             TrainingRun(build_config(raw | again))
         (source / "sae_weights.safetensors").write_bytes(b"torn")
-        with pytest.raises(ConfigError, match="holds an SAE that cannot be read"):
+        with pytest.raises(ConfigError, match="holds no SAE that can be read"):
             TrainingRun(build_config(raw | again))
 
 
@@ -141,7 +141,7 @@ def test_a_run_goes_on_without_the_checkpoint_that_it_once_started_from(
     assert run.resumed == tmp_path / "again" / "checkpoints" / "256"
     run.run()
     shutil.rmtree(tmp_path / "again")
-    with pytest.raises(ConfigError, match=r"from_pretrained_path=.* no such folder"):
+    with pytest.raises(ConfigError, match=r"from_pretrained_path=.* holds no SAE"):
         TrainingRun(build_config(again | {"resume_from_checkpoint": "newest"}), console=QUIET)
 
 
@@ -186,21 +186,25 @@ def test_a_finished_sae_of_another_function_starts_no_run(raw_config: dict[str, 
         (
             "quarter",
             per_token,
-            "signed_jumprelu, but this run has sparse_abstopk, which is saved as abstopk",
+            "its SAE has architecture signed_jumprelu, but this run has sparse_abstopk",
         ),
-        ("quarter", of_batch, "of which 16 latents are signed, and this run signs the first 64; set sae.signed_share"),
-        ("quarter", of_batch | {"d_sae": 96}, "an SAE with d_sae 64, but this run has 96; set sae.d_sae to that"),
-        ("quarter", of_batch | {"normalize_activations": "expected_average_only_in"}, "set sae.normalize_activations"),
-        ("own thresholds", of_batch | {"signed_share": 0.25}, "whose latents have thresholds of their own"),
+        ("quarter", of_batch, "16 of its latents fire on both sides, .* signs the first 64; set sae.signed_share"),
+        ("quarter", of_batch | {"d_sae": 96}, "its SAE has sae.d_sae=64, but this run has 96"),
+        (
+            "quarter",
+            of_batch | {"normalize_activations": "expected_average_only_in"},
+            "sae.normalize_activations=none, but",
+        ),
+        ("own thresholds", of_batch | {"signed_share": 0.25}, "its latents have their own thresholds"),
         (
             "closed",
             of_batch | {"signed_share": 0.25},
-            "1 latents never fire on their positive side, and batch_abstopk closes none",
+            "15 of its latents fire on both sides, 1 not on the positive side",
         ),
         ("quarter", of_batch | {"signed_share": 0.25, "unit_norm_encoder": True}, "set sae.unit_norm_encoder to false"),
-        ("scaled", per_token, "decoder vectors are not of norm 1, .* set sae.rescale_acts_by_decoder_norm to False"),
-        ("torn", per_token, "holds an SAE that cannot be read"),
-        ("empty", per_token, r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run .* or a finished SAE"),
+        ("scaled", per_token, "decoder rows do not have norm 1, .* set sae.rescale_acts_by_decoder_norm to False"),
+        ("torn", per_token, "holds no SAE that can be read"),
+        ("empty", per_token, r"holds no SAE .*cfg\.json.* Name a checkpoint .* or the saved SAE"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             TrainingRun(build_config(raw_config | {"sae": sae, "from_pretrained_path": str(tmp_path / name)}))

@@ -66,7 +66,7 @@ def test_a_config_that_was_edited_by_hand_is_read_as_any_other(stopped: dict[str
     assert config.read_text() != whole
     assert run_of(stopped).resumed is not None
     config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: fast\n"))
-    with pytest.raises(ConfigError, match=r"lr is 'fast' there, 0\.001 here"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: lr='fast' has the wrong type"):
         run_of(stopped, resume_allows_changes=["lr"])
     config.write_text("")
     with pytest.raises(ConfigError, match=r"config\.yaml: the top level must be a mapping"):
@@ -180,7 +180,7 @@ def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
     [
         ({"lr": 0.5, "lr_end": 0.5, "resume_allows_changes": ["lr"]}, "lr is 0.001 there, 0.5 here; lr_end is 0.0001"),
         ({"lr": 0.5, "seed": 3, "resume_allows_changes": ["lr"]}, "other settings: seed is 42 there, 3 here"),
-        ({"resume_allows_changes": ["seed"]}, "names 'seed'; of the keys that affect the steps, only lr can change"),
+        ({"resume_allows_changes": ["seed"]}, "only lr can change"),
     ],
 )
 def test_no_more_than_the_scale_of_the_learning_rate_can_change(

@@ -101,7 +101,6 @@ class StoppingTrain:
     [
         (None, "the loss is [nan]: the run has diverged"),
         (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory"),
-        (ConnectionError("the Hub is gone"), "ConnectionError: the Hub is gone"),
         (ConfigError("dataset_path is empty"), "dataset_path is empty"),
         (TypeError("no such argument"), "TypeError: no such argument"),
     ],
@@ -115,10 +114,8 @@ def test_a_run_that_fails_takes_no_other_with_it(
     assert done.exit_code == 1
     assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
     assert f"base_sae.k-2 stopped: {said}" in done.output
-    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError), (
-        "where nobody foresaw it"
-    )
-    assert "1 of 2 runs stopped early: base_sae.k-2. The reason for each is printed above" in done.stderr
+    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError)
+    assert "1 of 2 runs stopped early: base_sae.k-2" in done.stderr
     assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1
     assert stopping.begun[2:] == ["base_sae.k-2"]
@@ -227,12 +224,6 @@ def test_submitit_runs_one_job_a_run(
     assert "job" not in invoke(*arguments, "--cluster", cluster).output
 
 
-def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    job = SweepJob(load_sweep(swept(raw_config, tmp_path))[0], tmp_path)
-    assert job.checkpoint().function == job
-    assert pickle.loads(pickle.dumps(job)) == job
-
-
 def test_a_job_is_queued_again_when_its_progress_is_saved(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +242,9 @@ def test_a_job_is_queued_again_when_its_progress_is_saved(
     jobs.mkdir()
     for name, value in {"EXECUTOR": "local", "LOCAL_JOB_ID": "1", "FOLDER": str(jobs)}.items():
         monkeypatch.setenv(f"SUBMITIT_{name}", value)
-    delayed = DelayedSubmission(SweepJob(load_sweep(swept(raw_config, tmp_path, (2,)))[0], output))
+    job = SweepJob(load_sweep(swept(raw_config, tmp_path, (2,)))[0], output)
+    assert job.checkpoint().function == pickle.loads(pickle.dumps(job)) == job
+    delayed = DelayedSubmission(job)
     delayed.set_timeout(60, 3)
     environment = LocalJobEnvironment()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2)}
@@ -272,14 +265,7 @@ def test_a_job_is_queued_again_when_its_progress_is_saved(
     ("arguments", "sentence"),
     [
         (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses --cluster or a --job parameter"),
-        (
-            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"],
-            "submitit refuses --cluster or a --job parameter",
-        ),
-        (
-            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout_min=soon"],
-            "submitit refuses --cluster or a --job parameter",
-        ),
+        (["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"], "submitit refuses --cluster or"),
         (["--launcher", "submitit"], "there is no Slurm on this machine"),
         (["--cluster", "local"], "--cluster and --job are for --launcher submitit"),
         (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form KEY=VALUE"),
@@ -305,10 +291,7 @@ def test_an_activation_cache_that_does_not_serve_every_run_is_refused_before_one
         return {name: build_config(raw | keys) for name, keys in own.items()}
 
     quiet = Console(quiet=True)
-    with pytest.raises(
-        ConfigError,
-        match=r"both seed 0 and seed 1, which differ in seed\. Give each .* of its own, or set shuffle=false",
-    ):
+    with pytest.raises(ConfigError, match=r"both seed 0 and seed 1, which differ in seed\. .* set shuffle=false"):
         train_unfinished(configs(), console=quiet)
     train_unfinished(configs(shuffle=False), console=quiet, dry_run=True)
     cache.mkdir()
@@ -324,7 +307,7 @@ def test_runs_that_are_started_at_once_are_not_to_fill_one_cache(raw_config: dic
     for launcher in (["print"], ["submitit", "--cluster", "debug"]):
         refused = invoke(*arguments, "--launcher", *launcher)
         assert refused.exit_code == 2
-        assert "only one of base_sae.k-2 and base_sae.k-3 can do at a time" in refused.stderr
+        assert "only one of base_sae.k-2 and base_sae.k-3 at a time" in refused.stderr
     assert not (tmp_path / "runs").exists()
     train(load_sweep(*arguments[1:2], arguments[2:3])[0].config(tmp_path / "elsewhere"), console=Console(quiet=True))
     assert len(invoke(*arguments, "--launcher", "print").output.splitlines()) == 2
@@ -344,17 +327,6 @@ def test_all_jobs_of_this_machine_are_waited_for(
     assert "1 of 2 runs stopped early: base_sae.k-2" in failed.stderr
 
 
-@OPEN_LOGS
-@pytest.mark.usefixtures("logs_left_open")
-def test_a_job_that_fails_ends_the_command_with_its_log(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    sweep, output = swept(raw_config, tmp_path), tmp_path / "runs"
-    (output / "base_sae.k-2").mkdir(parents=True)
-    (output / "base_sae.k-2" / "metrics.csv").write_text("step\n1\n")
-    failed = invoke("sweep", sweep, "-o", str(output), "--launcher", "submitit", "--cluster", "debug")
-    assert failed.exit_code in (1, 2)
-    assert "already holds a run (metrics.csv)" in failed.stderr
-
-
 def test_without_submitit_the_extra_is_named(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,17 +339,15 @@ def test_without_submitit_the_extra_is_named(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"run": []}, "a sweep has the keys runs"),
-        ({"runs": []}, r"a sweep has the keys runs \(a list, not empty\)"),
-        ({"runs": [{"config": "gpt2", "variants": []}]}, r"variants=\[\] must be a list of names.* not empty"),
-        ({"runs": [{"config": "gpt2"}], "grid": {"sae.k": []}}, r"grid={'sae.k': \[\]} must map keys .* none empty"),
-        ({"runs": [{"grid": {}}]}, r"runs\[0\] must have config"),
-        ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\[0\]: grid=.* must map keys to lists of values"),
-        ({"runs": [{"config": "gpt2", "grid": {"sae.architecture": "topk"}}]}, "must map keys to lists of values"),
-        ({"runs": [{"config": "gpt2", "grid": None}]}, "grid=None must map keys to lists of values"),
-        ({"runs": [{"config": "gpt2", "variants": "topk"}]}, "variants='topk' must be a list of names"),
-        ({"runs": [{"config": {"lr": 1e-3}}]}, "config={'lr': 0.001} must be the name of a preset or the path of a"),
-        ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\[0\] must have config and may have variants and grid"),
+        ({"run": []}, r"runs: Field required\. The file has the keys .*runs"),
+        ({"runs": []}, r"runs=\[\]: .* at least 1"),
+        ({"runs": [{"config": "gpt2", "variants": "topk"}]}, r"runs\.0\.variants=topk: .* valid list"),
+        ({"runs": [{"config": "gpt2"}], "grid": {"sae.k": []}}, r"grid\.sae\.k=\[\]: .* at least 1"),
+        ({"runs": [{"grid": {}}]}, r"runs\.0\.config: Field required"),
+        ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\.0\.grid\.lr=0\.001: .* valid list"),
+        ({"runs": [{"config": "gpt2", "grid": None}]}, r"grid=None: .* valid dictionary"),
+        ({"runs": [{"config": {"lr": 1e-3}}]}, r"config={'lr': 0\.001}: .* valid string"),
+        ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\.0\.grids={}"),
     ],
 )
 def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any, sentence: str) -> None:
@@ -386,17 +356,17 @@ def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any,
         load_sweep(str(tmp_path / "s.yaml"))
 
 
-def test_a_config_is_looked_for_beside_the_file_that_names_it(raw_config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("override", ["sae={k: 4}", "sae.k=4", "sae.k_fraction=0.5"])
+def test_an_override_is_not_to_replace_a_key_of_the_grid(
+    raw_config: dict[str, Any], tmp_path: Path, override: str
+) -> None:
     swept(raw_config, tmp_path)
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"runs": [{"config": "base.yaml"}]}))
-    (run,) = load_sweep(str(tmp_path / "sweep.yaml"))
-    assert (run.name, run.source) == ("base", str(tmp_path / "base.yaml"))
-
-
-def test_a_section_is_not_to_replace_a_key_of_the_grid(tmp_path: Path) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"runs": [{"config": "gpt2"}], "grid": {"sae.k": [3]}}))
-    with pytest.raises(ConfigError, match=r"would replace sae\.k, which the grid of"):
-        load_sweep(str(tmp_path / "s.yaml"), ["sae={k: 4}"])
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text(yaml.safe_dump({"runs": [{"config": "base.yaml"}], "grid": {"sae.k": [3]}}))
+    (run,) = load_sweep(str(sweep))
+    assert (run.name, run.source) == ("base_sae.k-3", str(tmp_path / "base.yaml"))  # beside the file
+    with pytest.raises(ConfigError, match=r"would replace sae\.k, which the grid of .* sets to 3"):
+        load_sweep(str(sweep), [override])
 
 
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -411,30 +381,14 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
         sweep.write_text(yaml.safe_dump({"runs": runs}))
         if refused:
             with pytest.raises(
-                ConfigError, match=r"would share the folder 'config.*'\. Give the config files different names"
+                ConfigError, match=r"would share the folder 'config.*'; give the config files different"
             ):
                 load_sweep(str(sweep))
         else:
             assert [run.name for run in load_sweep(str(sweep))] == ["config_seed-0", "config_seed-1"]
 
 
-GRID_VALUES: list[Any] = [
-    None,
-    True,
-    3,
-    2.5,
-    3e-5,
-    "plain",
-    "null",
-    "7",
-    "true",
-    "1e-3",
-    "a: b",
-    "",
-    [2, None],
-    ["a"],
-    {},
-]
+GRID_VALUES: list[Any] = [*(None, True, 3, 2.5, 3e-5), *("plain", "null", "7", "1e-3", "a: b", ""), *([2, None], {})]
 
 
 @pytest.mark.parametrize("value", GRID_VALUES, ids=repr)
