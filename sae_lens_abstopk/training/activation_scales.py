@@ -16,11 +16,7 @@ ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 def estimate_scales(
     trainers: Iterable[SAETrainer[Any, Any]], batches: Iterator[torch.Tensor], *, n_batches: int
 ) -> None:
-    """
-    Estimate missing statistics as SAELens does, to the bit, in one pass over batches [n, d_in] of all ranks.
-
-    SAELens's two estimates each take batches in a loop of their own; here they share a pass that holds one batch at a time.
-    """
+    """Estimate missing statistics as SAELens does, to the bit, but in one pass over batches [n, d_in] of all ranks."""
     due = [
         trainer
         for trainer in trainers

@@ -58,8 +58,8 @@ def ranks_started(cfg: TrainingConfig) -> Iterator[None]:
         # the first sentence, without the source file that gloo puts before it
         short = re.sub(r"^\[[^\]]*\]\s*", "", str(error)).splitlines()[0].partition(". ")[0][:120]
         raise OtherRankError(
-            f"another rank ended or did not answer for {TIMEOUT.seconds // 3600} hours, so rank {this_rank()} stops too "
-            f"({short}). See that rank's output for the reason; then continue with --resume."
+            f"another rank ended or did not answer for {TIMEOUT.seconds // 3600} hours, so rank {this_rank()} stops "
+            f"too ({short}). See that rank's output for the reason; then continue with --resume."
         ) from error
     dist.destroy_process_group()
 
@@ -73,7 +73,8 @@ def require_shareable(cfg: TrainingConfig, n: int) -> None:
 def _problems(cfg: TrainingConfig, n: int) -> Iterator[str]:
     if cfg.train_batch_size_tokens % n:
         lower = cfg.train_batch_size_tokens // n * n
-        yield f"train_batch_size_tokens={cfg.train_batch_size_tokens} is not a multiple of {n}; use {lower or n} or {lower + n}"
+        given = f"train_batch_size_tokens={cfg.train_batch_size_tokens}"
+        yield f"{given} is not a multiple of {n}; use {lower or n} or {lower + n}"
     for key, allowed in (("activation_cache", None), ("use_cached_activations", False), ("compile_sae", False)):
         if getattr(cfg, key) != allowed:
             yield f"{key} is for one process; set it to {'null' if allowed is None else 'false'}"

@@ -22,7 +22,7 @@ class DivergedError(TrainingStopped):
 
 
 class DivergenceWatch:
-    """A run has diverged when ten losses in a row exceed ``factor`` times the median of the hundred before them, or one is not finite."""
+    """Raises when ten losses exceed ``factor`` times the median of the hundred before, or one is not finite."""
 
     def __init__(self, factor: float | None) -> None:
         self.factor = factor
@@ -36,12 +36,7 @@ class DivergenceWatch:
             self.look()
 
     def look(self) -> None:
-        """
-        Check the losses that were added since the last look; over several ranks their means.
-
-        Raises:
-            DivergedError: a loss is not finite, or the last ten exceed the limit.
-        """
+        """Check the losses since the last look, over several ranks their means; raise DivergedError."""
         unseen = [(name, loss, step) for step, losses in self._unseen for name, loss in losses.items()]
         self._unseen = []
         means = averaged(torch.stack([loss for _, loss, _ in unseen])).tolist() if unseen else []
@@ -53,8 +48,8 @@ class DivergenceWatch:
             limit = self._limit(seen)
             if min(list(seen)[-LASTING:]) > limit:
                 raise DivergedError(
-                    f"the loss of {name!r} is {loss:.4g} at step {step:,}, and was over {limit:.4g} for {LASTING} steps "
-                    f"({self.factor:g} times the median of the {WINDOW} before them)"
+                    f"the loss of {name!r} is {loss:.4g} at step {step:,}, and was over {limit:.4g} for {LASTING} "
+                    f"steps ({self.factor:g} times the median of the {WINDOW} before them)"
                 )
 
     def calm(self) -> bool:

@@ -17,12 +17,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 
 class HeldOutLoss:
-    """
-    Measures SAEs in training on ``perf_tokens`` held-out tokens.
-
-    Raises:
-        ConfigError: there is too little held-out text.
-    """
+    """Measures SAEs in training on ``perf_tokens`` held-out tokens; raises ConfigError if there are fewer."""
 
     reference: LossRecovered | None = None
     """An earlier result, whose clean and ablated losses still hold."""

@@ -26,9 +26,9 @@ class StopSignals:
     """
     Notes the first stop signal; ``on_first`` is called with its name.
 
-    A half-finished optimiser step cannot be resumed, so the first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is
-    only noted; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted in place of
-    SIGTERM, which submitit ignores, and passed on to submitit once the run has stopped.
+    Half an optimiser step cannot be resumed, so the first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is
+    only noted; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted
+    instead of SIGTERM, which submitit ignores, and passed on to submitit once the run has stopped.
     """
 
     def __init__(self, on_first: Callable[[str], None] = lambda _: None) -> None:
@@ -43,7 +43,7 @@ class StopSignals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Note signals within this context, in the main thread; submitit raises ``SystemExit`` when it has queued the job."""
+        """Note signals in the main thread; submitit raises ``SystemExit`` when it has queued the job again."""
         requeue = _requeue_signal()
 
         def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

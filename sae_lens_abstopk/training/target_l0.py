@@ -25,10 +25,10 @@ class L0Controller:
     """
     Multiplies the coefficient of the sparsity loss, step by step, by (L0 / target) to a small power.
 
-    The power is ``REACH`` over the number of steps, so long and short runs have the same room for correction. The L0 is a
-    running mean over about ten batches. The L0 of an SAE falls as it learns, and a correction by the present error only would
-    always lag behind, so errors also add up to a drift of the coefficient (the second integral of a critically damped loop).
-    JumpReLU's thresholds move by at most the learning rate a step, so they are multiplied by the same small power.
+    The power is ``REACH`` over the number of steps, so long and short runs have the same room for correction; the L0 is
+    a running mean. The L0 of an SAE falls as it learns, and a correction by the present error only would lag behind, so
+    errors also add up to a drift of the coefficient (the second integral of a critically damped loop). JumpReLU's
+    thresholds move by at most the learning rate a step, so they are multiplied by the same small power.
     """
 
     def __init__(self, trainer: SAETrainer[Any, Any], target: float, total_steps: int) -> None:

@@ -25,8 +25,9 @@ class TrainingResult:
     """
     The SAEs in their training form and in evaluation mode, scale folded into the weights.
 
-    Those of this package that select over the batch then code each token by their threshold; SAELens's own ``batchtopk`` still
-    selects over its input. For :func:`evaluate` and :func:`explore` give ``folders``, which hold the same SAEs for inference.
+    Those of this package that select over the batch then code each token by their threshold; SAELens's own
+    ``batchtopk`` still selects over its input. For :func:`evaluate` and :func:`explore` give ``folders``, which hold
+    the same SAEs for inference.
     """
 
 
@@ -34,17 +35,13 @@ def train(cfg: TrainingConfig, *, console: Console | None = None) -> TrainingRes
     """
     Train the SAEs of ``cfg`` and write the run folder ``cfg.output_path``.
 
-    Seeds torch with ``cfg.seed``; a resumed run restores the random states of torch, Python and NumPy. Processes started by
-    ``torchrun`` share the run, and the first one writes.
-
-    Args:
-        cfg: From :func:`load_config`, or built in Python.
-        console: Where progress is shown; by default the terminal.
+    Seeds torch with ``cfg.seed``; a resumed run restores the random states of torch, Python and NumPy. Processes
+    started by ``torchrun`` share the run, and the first one writes. ``console`` is by default the terminal.
 
     Raises:
         ConfigError: before the model's weights are read, if the config, the machine or the text does not allow the run.
-        TrainingStopped: activations are not finite, the loss diverges, or a checkpoint cannot be written. The text names the
-            last good state.
+        TrainingStopped: activations are not finite, the loss diverges, or a checkpoint cannot be written. The text
+            names the last good state.
         KeyboardInterrupt: on Ctrl-C, SIGTERM or SIGHUP, once progress is saved.
     """
     if not isinstance(cfg, TrainingConfig):

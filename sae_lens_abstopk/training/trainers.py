@@ -59,8 +59,8 @@ class RankTrainer(SAETrainer[Any, Any]):
     """
     SAELens's trainer on one of several ranks; gradients, firings and token counts are those of all.
 
-    DistributedDataParallel starts all ranks at the weights of the first and averages their gradients. Every rank has as many
-    tokens, so the mean of the gradients is the gradient of the whole batch.
+    DistributedDataParallel starts all ranks at the weights of the first and averages their gradients. Every rank has as
+    many tokens, so the mean of the gradients is the gradient of the whole batch.
     """
 
     def __init__(self, cfg: Any, sae: TrainingSAE[Any], data_provider: Any) -> None:

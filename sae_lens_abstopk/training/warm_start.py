@@ -9,10 +9,10 @@ import torch
 from sae_lens import SAE, SAETrainer
 from sae_lens.constants import (
     ACTIVATION_SCALER_CFG_FILENAME,
-    ACTIVATION_WHITENING_FILENAME,
     SAE_CFG_FILENAME,
     SAE_WEIGHTS_FILENAME,
 )
+from sae_lens.constants import ACTIVATION_WHITENING_FILENAME as WHITENING
 from sae_lens.saes.sae import TrainingSAEConfig
 from safetensors import SafetensorError, safe_open
 
@@ -102,14 +102,14 @@ def _problems(root: Path, folder: Path, cfg: TrainingSAEConfig, section: str) ->
             yield f"its SAE has {section}.{key}={written.get(key)}, but this run has {getattr(cfg, key)}"
     if finished is not None:
         yield from _finished_problems(finished, cfg, section)
-    elif cfg.normalize_activations == "covariance_whitening" and not (folder / ACTIVATION_WHITENING_FILENAME).is_file():
-        yield f"it lacks the whitening of its weights ({ACTIVATION_WHITENING_FILENAME})"
+    elif cfg.normalize_activations == "covariance_whitening" and not (folder / WHITENING).is_file():
+        yield f"it lacks the whitening of its weights ({WHITENING})"
 
 
 def _finished_problems(sae: Any, cfg: Any, section: str) -> Iterator[str]:
     there, here = getattr(sae.cfg, RESCALED, False), getattr(cfg, RESCALED, False)
     if there != here and not _of_norm_1(sae.W_dec):
-        yield f"its decoder rows do not have norm 1, so other latents would be selected; set {section}.{RESCALED} to {there}"
+        yield f"its decoder rows do not have norm 1, so set {section}.{RESCALED} to {there}"
     for key, vectors in (("unit_norm_encoder", sae.W_enc.T), ("unit_norm_decoder", sae.W_dec)):
         if getattr(cfg, key, False) and not _of_norm_1(vectors):
             yield f"its vectors do not have norm 1 (saving folds scales into them); set {section}.{key} to false"
@@ -121,13 +121,13 @@ def _finished_problems(sae: Any, cfg: Any, section: str) -> Iterator[str]:
     wanted[1, n_signed:] = False
     if not torch.equal(is_open, wanted):
         yield (
-            f"{int(is_open.all(0).sum())} of its latents fire on both sides, {int((~is_open[0]).sum())} not on the positive "
-            f"side, but this run signs the first {n_signed}; set {section}.signed_share to match"
+            f"{int(is_open.all(0).sum())} of its latents fire on both sides, {int((~is_open[0]).sum())} not on the "
+            f"positive side, but this run signs the first {n_signed}; set {section}.signed_share to match"
         )
     thresholds = torch.stack([sae.threshold, getattr(sae, "negative_threshold", sae.threshold)])[is_open]
     low, high = thresholds.detach().float().aminmax()
     if not torch.allclose(low, high, rtol=1e-2):
-        yield f"its latents have their own thresholds ({low:.3g} to {high:.3g}), and {cfg.architecture()} has one for all"
+        yield f"its latents have their own thresholds ({low:.3g} to {high:.3g}), not one for all"
 
 
 def _of_norm_1(vectors: torch.Tensor) -> bool:

@@ -35,11 +35,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     """
     Yield a folder to write a checkpoint into; it becomes ``folder`` when all of it is on the disk.
 
-    However the process ends, ``folder`` is whole or as it was: the files and a manifest of their sizes and SHA-256 are
-    written and synced under another name, which is renamed at the end. Ranks but the first only add their files.
-
-    Raises:
-        CheckpointError: the disk is full, or the folder cannot be written to.
+    However the process ends, ``folder`` is whole or as it was: files and a manifest of their SHA-256 are written under
+    another name, synced and renamed. Ranks but the first only add files. Raises CheckpointError.
     """
     root, leads = folder.parent, this_rank() == 0
     partial, old = (root / f"{PARTIAL}{folder.name}{suffix}" for suffix in ("", "-old"))
@@ -63,8 +60,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
         raise CheckpointError(
-            f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix the cause, "
-            "then continue with --resume."
+            f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix "
+            "the cause, then continue with --resume."
         ) from error
     finally:
         if leads:
@@ -76,8 +73,7 @@ def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
     """
     Yield a folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others.
 
-    Raises:
-        TrainingStopped: they cannot be written, or not be moved; those that were written whole are kept.
+    Raises TrainingStopped if they cannot be written or moved; files that were written whole are kept.
     """
     staging, whole = folder / f"{PARTIAL}files", False
     try:
@@ -162,7 +158,7 @@ def keep_newest(folder: Path, n: int) -> None:
 
 
 def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
-    """Rename the other checkpoints in ``root`` with ``tokens`` or more, and return their new paths; a run resumes from ``folder``."""
+    """Rename checkpoints in ``root`` with ``tokens`` or more, but for ``folder``; return their new paths."""
     newer = [path for path in checkpoints(root) if int(path.name) >= tokens and path.resolve() != folder.resolve()]
     return [path.rename(_unused(root, f"abandoned-{path.name}-")) for path in newer]
 

@@ -27,12 +27,7 @@ def checkpoint_bytes(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) 
 
 
 def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
-    """
-    Raise if the final SAEs and the checkpoints that exist at one time do not fit on the disk.
-
-    Raises:
-        ConfigError: with the size and the free space.
-    """
+    """Raise ConfigError if the final SAEs and the checkpoints that exist at one time do not fit on the disk."""
     root, output = checkpoint_root(cfg), Path(cfg.output_path or "")
     needed = {output: sum(weight.nbytes for sae in saes.values() for weight in sae.state_dict().values())}
     remedy = "free some space, or name another output_path"
@@ -44,8 +39,8 @@ def require_room(cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> N
         disk = output if cfg.checkpoint_path is None else root
         needed[disk] = needed.get(disk, 0) + n * checkpoint_bytes(cfg, saes)
         remedy = (
-            f"free some space, lower checkpoints_kept={cfg.checkpoints_kept}, or save no checkpoints (checkpoint_freq=0, "
-            "save_final_checkpoint=false)"
+            f"free some space, lower checkpoints_kept={cfg.checkpoints_kept}, or save no checkpoints "
+            "(checkpoint_freq=0, save_final_checkpoint=false)"
         )
     for folder, n_bytes in needed.items():
         if lack := lack_of_space(folder, n_bytes, "what the run saves"):

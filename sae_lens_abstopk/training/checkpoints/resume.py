@@ -17,9 +17,7 @@ from sae_lens_abstopk.training.tracking.loggers import COLUMNS
 
 def checkpoint_to_resume(cfg: TrainingConfig, console: Console) -> Path | None:
     """
-    Find the whole checkpoint of ``cfg.resume_from_checkpoint``; None if the run starts from the beginning.
-
-    Newer damaged checkpoints are listed on ``console``.
+    Find the whole checkpoint of ``cfg.resume_from_checkpoint``, if any; damaged ones are listed on ``console``.
 
     Raises:
         ConfigError: a named checkpoint is missing or damaged, or it is of a run with other settings.
@@ -71,7 +69,7 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
     Check that the run may be written to its folder.
 
     Raises:
-        ConfigError: it is a file, or holds a finished run, a run that is not to be resumed, or a config.yaml of the user.
+        ConfigError: it is a file, or holds a finished run, one that is not to be resumed, or a config.yaml of the user.
     """
     output = Path(cfg.output_path or "")
     _require_no_foreign_config(cfg)
@@ -110,6 +108,6 @@ def _require_no_foreign_config(cfg: TrainingConfig) -> None:
         return
     if not checkpoints(checkpoint_root(cfg)):
         raise ConfigError(
-            f"output_path={str(output)!r} holds a {CONFIG_FILENAME} that no run wrote and that the run would overwrite; rename "
-            "the file, or name another folder."
+            f"output_path={str(output)!r} holds a {CONFIG_FILENAME} that no run wrote and the run would overwrite; "
+            "rename the file, or name another folder."
         )

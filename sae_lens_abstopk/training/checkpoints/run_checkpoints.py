@@ -52,7 +52,7 @@ class RunCheckpoints:
         self.n_bytes = checkpoint_bytes(cfg, {name: trainer.sae for name, trainer in state.trainers.items()})
 
     def save_when_due(self, position: Callable[[], StorePosition]) -> None:
-        """Save every ``cfg.checkpoint_freq`` steps; a checkpoint that falls on a leap of the loss waits until that is over."""
+        """Save every ``cfg.checkpoint_freq`` steps, but only after a leap of the loss is over."""
         frequency, step = self.cfg.checkpoint_freq, self.state.trainers["sae"].n_training_steps
         self._due |= frequency > 0 and step % frequency == 0
         if self._due and self.state.watch.calm():
@@ -61,9 +61,7 @@ class RunCheckpoints:
 
     def save(self, position: StorePosition) -> Path:
         """
-        Save a checkpoint between two steps, and delete the oldest beyond ``checkpoints_kept``, or more if space is short.
-
-        Every rank writes its own position in the text; the first writes the rest.
+        Save a checkpoint between two steps, and delete the oldest beyond ``checkpoints_kept``; more if space is short.
 
         Raises:
             DivergedError: the loss has diverged, or weights are not finite.
@@ -85,7 +83,8 @@ class RunCheckpoints:
         lack = lack_of_space(self.root, self.n_bytes)
         if any_rank(lack is not None):
             raise CheckpointError(
-                f"{lack or 'another rank has no room for a checkpoint'}; the last one is intact. Free some space, then continue with --resume."
+                f"{lack or 'another rank has no room for a checkpoint'}; the last one is intact. Free some space, then "
+                "continue with --resume."
             )
         with together(f"writing {folder}"), new_checkpoint(folder, step=first.n_training_steps) as partial:
             with together(f"writing {folder}"):
@@ -120,9 +119,8 @@ class RunCheckpoints:
         first = self.state.trainers["sae"]
         step = torch.tensor([first.n_training_steps, -first.n_training_steps])
         if int(least(step).sum()):
-            raise ConfigError(
-                f"output_path={self.cfg.output_path!r} is not the same folder for all ranks; put it on a shared file system."
-            )
+            place = f"output_path={self.cfg.output_path!r}"
+            raise ConfigError(f"{place} is not the same folder for all ranks; put it on a shared file system.")
         if this_rank() == 0:
             remove_partial(self.root)
             for path in set_newer_aside(self.root, folder, first.n_training_samples):
@@ -136,11 +134,8 @@ class RunCheckpoints:
                 scale_learning_rate(trainer, self.cfg.lr / lr_then)
             _say(console, f"lr is {self.cfg.lr:g} from here on, {lr_then:g} up to here")
         if (n_then := ranks_of(folder)) != n_ranks():
-            _say(
-                console,
-                f"the checkpoint was written by {n_then} ranks and is resumed on {n_ranks()}: the text is redistributed and "
-                "the mixing buffers start empty, so some text is read twice and some is left out; this is a different run.",
-            )
+            new_run = "the text is redistributed, some of it read twice or left out: this is a different run"
+            _say(console, f"the checkpoint was written by {n_then} ranks and is resumed on {n_ranks()}: {new_run}")
         changes = environment_changes(folder, self.cfg.device)
         if (device_then := then.get("device")) != self.cfg.device:
             changes.append(f"device={device_then} then, {self.cfg.device} now")
@@ -162,8 +157,8 @@ class RunCheckpoints:
         last = "No checkpoint was saved."
         if newest is not None:
             last = (
-                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); go on from it at a lower lr with: "
-                f"{command_prefix()} train {self._config_path()} lr={cfg.lr / 3:.2g} --resume --allow-changes lr"
+                f"The last good checkpoint is {newest} (step {checkpoint_step(newest):,}); go on from it at a lower lr "
+                f"with: {command_prefix()} train {self._config_path()} lr={cfg.lr / 3:.2g} --resume --allow-changes lr"
             )
         return (
             f"{error}: the run has diverged. Lower lr={cfg.lr:g}, or in a new run raise "

@@ -26,10 +26,10 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     """
     Raise if the config in ``folder``, where there is one, has other values than ``cfg``.
 
-    Where ``lr`` may change (``resume_allows_changes``), an ``lr_end`` that is as it was there is scaled with it, in ``cfg``.
+    Where ``lr`` may change (``resume_allows_changes``), an unchanged ``lr_end`` is scaled with it, in ``cfg``.
 
     Raises:
-        ConfigError: with each differing key and both values; :data:`HARMLESS` keys may differ, and those that may change.
+        ConfigError: with each differing key and both values; :data:`HARMLESS` keys may differ.
     """
     if unknown := set(cfg.resume_allows_changes) - {"lr"}:
         raise ConfigError(
@@ -53,16 +53,16 @@ def require_same_run(folder: Path, cfg: TrainingConfig) -> None:
     if differing:
         of_lr = " lr may be changed with --allow-changes lr (resume_allows_changes), lr_end only in proportion to it."
         raise ConfigError(
-            f"{folder} is of a run with other settings: {'; '.join(differing)}. Set them back to resume it, or name another "
-            f"folder.{of_lr if there['lr'] != here['lr'] else ''}"
+            f"{folder} is of a run with other settings: {'; '.join(differing)}. Set them back to resume it, or name "
+            f"another folder.{of_lr if there['lr'] != here['lr'] else ''}"
         )
     if (folder / STATE).is_file():
         text_then = json.loads((folder / STATE).read_text(encoding="utf-8"))["text_files"]
         # without digests, because a user may repair a file that could not be read
         if not same_text_files(text_then, text_files(cfg.dataset_path), digests=False):
             raise ConfigError(
-                f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was written; put "
-                "the text back as it was, or name another folder."
+                f"dataset_path={cfg.dataset_path!r} has other files, or other sizes of them, than when {folder} was "
+                "written; put the text back as it was, or name another folder."
             )
 
 

@@ -32,10 +32,10 @@ def save_state(
     folder: Path, state: TrainingState, *, metrics: Mapping[str, Path], text_files: list[list[str | int]]
 ) -> None:
     """
-    Write the files of a checkpoint into ``folder``, those of a companion into a folder of its name, without changing the run.
+    Write a checkpoint into ``folder``, companions into folders of their names, without changing the run.
 
-    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale; this adds the rest but for the
-    position in the text (:mod:`.stream_state`). ``text_files`` and the environment are compared on resume.
+    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale; this adds the rest, but
+    for the position in the text (:mod:`.stream_state`). ``text_files`` and the environment are compared on resume.
     """
     first = state.trainers["sae"]
     for name, trainer in state.trainers.items():
@@ -61,20 +61,15 @@ def save_state(
 
 
 def load_state(folder: Path, state: TrainingState) -> None:
-    """
-    Load into a new run what :func:`save_state` wrote.
-
-    Raises:
-        ConfigError: the optimiser's file holds more than tensors and numbers, and so could run code.
-    """
+    """Load what :func:`save_state` wrote; raise ConfigError if the optimiser's file could run code."""
     for name, trainer in state.trainers.items():
         part = sae_folder(folder, name)
         try:
             trainer.load_trainer_state(part)  # torch.load, from 2.6 on with weights_only
         except pickle.UnpicklingError as error:
             raise ConfigError(
-                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser and could run code; resume from "
-                f"another checkpoint ({str(error).splitlines()[0][:100]})."
+                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser and could run code; resume "
+                f"from another checkpoint ({str(error).splitlines()[0][:100]})."
             ) from None
         trainer.sae.load_weights_from_checkpoint(part)
     plain = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -102,7 +97,7 @@ def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
 
 
 def environment_changes(folder: Path, device: str | None = None) -> list[str]:
-    """How the environment that wrote a checkpoint differs from this one with ``device``, a phrase for each difference."""
+    """Differences, as phrases, between the environment that wrote a checkpoint and this one with ``device``."""
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
     now = environment(device) | {"code": code_digest()}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]

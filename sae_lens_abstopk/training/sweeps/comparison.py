@@ -82,8 +82,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     Read and check a comparison file.
 
     Args:
-        source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is looked for
-            beside it first.
+        source: A YAML file, or the name of one in ``training_configs/comparisons``. A relative ``config`` in it is
+            looked for beside it first.
         overrides: ``key=value`` changes to the training config; of ``sae`` only its size, as variants set the rest.
         out: Folder of the runs.
 
@@ -98,8 +98,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
         key = override.partition("=")[0]
         if key.partition(".")[0] in OWN and key not in SIZES:
             raise ConfigError(
-                f"{override!r} has no effect on a comparison: {path} decides k, seeds and variants, --out the folder, and all "
-                f"runs have the same settings. Of the config's SAE only {', '.join(SIZES)} count."
+                f"{override!r} has no effect on a comparison: {path} decides k, seeds and variants, --out the folder, "
+                f"and all runs have the same settings. Of the config's SAE only {', '.join(SIZES)} count."
             )
     raw, where = read_raw(named_config(file.config, path))
     refuse_rivals(overrides)
@@ -109,9 +109,8 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
     unsigned = {"companions": {"unsigned": {"architecture": "standard"}}, "target_l0": {}, "lr_multiples": {}}
     base = build_config(raw | unsigned, where=where)
     if base.from_pretrained_path is not None:
-        raise ConfigError(
-            f"{path}: from_pretrained_path={base.from_pretrained_path!r} has weights for one variant only; set it to null."
-        )
+        weights = f"from_pretrained_path={base.from_pretrained_path!r}"
+        raise ConfigError(f"{path}: {weights} has weights for one variant only; set it to null.")
     runs = []
     for k in file.k:
         for seed in file.seeds:
@@ -122,19 +121,16 @@ def load_comparison(source: str, overrides: Sequence[str] = (), *, out: Path) ->
             for variant, sae in zip(file.variants, cfg.all_saes.values(), strict=True):
                 sae.metadata.variant = variant
             if cfg.autocast and any(isinstance(sae, SparseTrainingSAEConfig) for sae in cfg.all_saes.values()):
-                raise ConfigError(
-                    f"{path}: autocast=true would train variants on the sparse kernels in float32 and others in bfloat16; leave "
-                    "it out."
-                )
+                mixed = "would train variants on the sparse kernels in float32 and others in bfloat16"
+                raise ConfigError(f"{path}: autocast=true {mixed}; leave it out.")
             runs.append(ComparisonRun(name, k, seed, cfg))
     return Comparison(tuple(runs), file.suite)
 
 
 def run_comparison(comparison: Comparison, *, console: Console, dry_run: bool = False) -> None:
-    """Train the unfinished runs as :func:`.train_unfinished` does; raise TrainingStopped if others are training some."""
+    """Train as :func:`.train_unfinished` does; raise TrainingStopped if other processes train some of the runs."""
     require_one_process("abstopk compare")
     configs = {run.name: run.config for run in comparison.runs}
     if elsewhere := train_unfinished(configs, console=console, dry_run=dry_run):
-        raise TrainingStopped(
-            f"other processes are training {', '.join(elsewhere)}. When they are done, run the same command again to evaluate."
-        )
+        again = "When they are done, run the same command again to evaluate"
+        raise TrainingStopped(f"other processes are training {', '.join(elsewhere)}. {again}.")

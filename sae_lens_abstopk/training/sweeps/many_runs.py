@@ -18,12 +18,12 @@ from sae_lens_abstopk.training.train import train
 
 def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console, dry_run: bool = False) -> list[str]:
     """
-    Train or resume the unfinished runs, or with ``dry_run`` list them; return the names of those that other processes train.
+    Train or resume unfinished runs, or with ``dry_run`` list them; return the names of those that others train.
 
     A run that fails is passed over; Ctrl-C, SIGTERM and SIGHUP end all.
 
     Raises:
-        ConfigError: before any is trained, if the folder of one holds a run with other settings, an activation cache does not
+        ConfigError: before any is trained, if a folder holds a run with other settings, an activation cache does not
             serve all runs that name it, or a model or hook is missing.
         TrainingStopped: at the end, naming the runs that failed.
     """
@@ -56,11 +56,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
 
 
 def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = False) -> None:
-    """
-    Raise ConfigError if an activation cache does not serve all unfinished runs that name it.
-
-    With ``at_once`` several may be trained at a time, of which only one could fill a cache.
-    """
+    """Raise ConfigError if a cache does not serve all unfinished runs that name it; ``at_once`` only one could fill it."""
     filled_by: dict[Path, tuple[str, dict[str, Any]]] = {}
     to_fill: dict[Path, str] = {}
     for name, cfg in configs.items():
@@ -105,7 +101,5 @@ def _require_models(configs: Iterable[TrainingConfig]) -> None:
 def raise_if_failed(names: list[str], n_runs: int) -> None:
     """Raise TrainingStopped if some of ``n_runs`` runs failed."""
     if names:
-        raise TrainingStopped(
-            f"{len(names)} of {n_runs} runs stopped early: {', '.join(names)}. The reasons are printed above; fix them, then run "
-            "the same command again, which resumes only these."
-        )
+        again = "The reasons are printed above; fix them, then run the same command again, which resumes only these"
+        raise TrainingStopped(f"{len(names)} of {n_runs} runs stopped early: {', '.join(names)}. {again}.")

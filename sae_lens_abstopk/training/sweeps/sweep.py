@@ -71,8 +71,6 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
     """
     The runs of a sweep file: for each entry of ``runs``, every variant with every point of its grid.
 
-    A relative ``config`` is looked for beside the file first.
-
     Raises:
         ConfigError: the file is missing, a key or an entry is wrong, or two runs would have the same folder.
     """
@@ -89,8 +87,8 @@ def load_sweep(source: str, overrides: Sequence[str] = ()) -> list[SweepRun]:
                 # some file systems ignore case
                 if (other := runs.setdefault(run.name.casefold(), run)) is not run:
                     raise ConfigError(
-                        f"{path}: runs of {other.source} and {run.source} would share the folder {run.name!r}; give the config "
-                        "files different names or the grids different keys, or remove a run that is listed twice."
+                        f"{path}: runs of {other.source} and {run.source} would share the folder {run.name!r}; give "
+                        "the config files different names or the grids different keys, or remove one listed twice."
                     )
     return list(runs.values())
 
@@ -137,7 +135,7 @@ def run_sweep(runs: Sequence[SweepRun], out: Path, *, console: Console, dry_run:
 
 
 def unfinished(runs: Sequence[SweepRun], out: Path) -> list[SweepRun]:
-    """The unfinished runs in ``out``, to be trained elsewhere at the same time; checked as :func:`run_sweep` checks them."""
+    """The unfinished runs in ``out``, checked as by :func:`run_sweep`, to be trained elsewhere at the same time."""
     waiting = [(run, cfg) for run in runs if not is_finished(cfg := run.config(out))]
     require_caches({run.name: cfg for run, cfg in waiting}, at_once=True)
     return [run for run, _ in waiting]

@@ -49,12 +49,12 @@ def submit_sweep(
     """
     Check every config, then submit a job for each unfinished run and print a line for each.
 
-    Logs of the jobs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), or ``"local"`` (processes of this
-    machine) and ``"debug"`` (this process), which are waited for. ``parameters`` are those of submitit's executor, such as
-    ``timeout_min``, ``gpus_per_node`` and ``slurm_partition``.
+    Logs of the jobs go into ``jobs`` in ``out``. ``cluster`` is ``"slurm"`` (the default), or ``"local"`` (processes of
+    this machine) and ``"debug"`` (this process), which are waited for. ``parameters`` are those of submitit's executor,
+    such as ``timeout_min``, ``gpus_per_node`` and ``slurm_partition``.
 
     Raises:
-        ConfigError: submitit is missing, or refuses the cluster or a parameter; or as of :func:`.unfinished`.
+        ConfigError: submitit is missing, or refuses the cluster or a parameter.
         TrainingStopped: jobs of this machine failed; all have been waited for.
     """
     if importlib.util.find_spec("submitit") is None:

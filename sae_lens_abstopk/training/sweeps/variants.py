@@ -20,8 +20,8 @@ class Variant(BaseModel):
     """
     SAE keys of a variant; ``d_in``, ``d_sae`` and ``b_dec_init_method`` are by default those of the config.
 
-    Its L0 is the k of the run: as its ``k`` if it has one, as the ``target_l0`` of JumpReLU's quadratic loss, else as the L0
-    that its sparsity coefficient is steered to.
+    Its L0 is the k of the run: as its ``k`` if it has one, as the ``target_l0`` of JumpReLU's quadratic loss, else as
+    the L0 that its sparsity coefficient is steered to.
     """
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -47,10 +47,9 @@ def with_variants(
     base: TrainingConfig, variants: Mapping[str, Variant], k: float, *, where: str, **changes: Any
 ) -> TrainingConfig:
     """
-    Copy the config ``base`` with ``changes`` so that it trains ``variants`` at an L0 of ``k``, the first of them as ``sae``.
+    Copy the config ``base`` with ``changes`` so that it trains ``variants`` at an L0 of ``k``, the first as ``sae``.
 
-    Raises:
-        ConfigError: naming ``where``, if a variant is wrong or has no way to reach ``k``.
+    Raises ConfigError, naming ``where``, if a variant is wrong or has no way to reach ``k``.
     """
     saes: dict[str, TrainingSAEConfig] = {}
     targets, rates = {}, {}

@@ -29,11 +29,7 @@ class MetricLogger(Protocol):
 
 
 class CsvLogger:
-    """
-    Writes one row a call, flushed, so that a killed run keeps its rows.
-
-    Its columns are those that the file has, or :data:`COLUMNS` and the others of the first row.
-    """
+    """Writes one row a call; columns are those of the file, or :data:`COLUMNS` and the others of the first row."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +46,7 @@ class CsvLogger:
             writer.writeheader()
         short = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in metrics.items()}
         writer.writerow({"step": step, **short})
-        self._file.flush()
+        self._file.flush()  # a killed run keeps its rows
 
     def close(self) -> None:
         self._file.close()
@@ -79,8 +75,8 @@ class Loggers:
     """
     Several loggers as one; a logger that fails is warned about once and never stops a run.
 
-    After ``GIVE_UP`` failures in a row it is not called again, as each call may wait for a server that is gone; the file
-    and the console are tried at every call.
+    After ``GIVE_UP`` failures in a row it is not called again, as each call may wait for a server that is gone; the
+    file and the console are tried at every call.
     """
 
     def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:

@@ -158,14 +158,8 @@ def open_trackers(
     """
     Open the trackers that ``cfg`` names for one SAE; one that cannot be opened is warned about and left out.
 
-    Args:
-        cfg: Names the trackers.
-        label: Name of the SAE on screen.
-        folder: Run folder of the SAE.
-        several: True if the run has other SAEs.
-        first_step: 1, or the step where the run is resumed.
-        config: Config of the run.
-        warn: Called with a sentence.
+    ``label`` and ``folder`` are the SAE's, ``several`` says that the run has others. A run that starts at a
+    ``first_step`` above 1 is a resumed one.
     """
     wanted: dict[str, Callable[[], MetricLogger]] = {}
     run_name = _run_name(cfg, Path(config["output_path"]))
@@ -194,9 +188,8 @@ def wandb_run(
     """
     Open a Weights & Biases run for this context; if that fails, warn and go without.
 
-    A run that the caller has opened takes the config and stays open.
-
-    With ``goes_on``, the W&B run that ``cfg`` or the run folder names is continued. ``warn`` is called with a sentence.
+    A run that the caller has opened takes the config and stays open. With ``goes_on``, the W&B run that ``cfg`` or the
+    run folder names is continued.
     """
     of_caller, noted, run_id = wandb.run, folder / WANDB_ID, cfg.wandb_id
     if goes_on and run_id is None and noted.is_file():

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
-from sae_lens_abstopk import (
-    ConfigError,
-)
+from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.system.errors import TrainingStopped
 from sae_lens_abstopk.system.files import lack_of_space
 from sae_lens_abstopk.training import runner as runner_module
@@ -34,7 +32,7 @@ from sae_lens_abstopk.training.checkpoints.checkpoint import (
 from sae_lens_abstopk.training.checkpoints.disk_space import checkpoint_bytes
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
-from tests.training.runs import QUIET
+from tests.training.runs import QUIET, run_of
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -212,15 +210,15 @@ def test_room_is_asked_for_all_that_the_run_leaves_and_the_oldest_makes_room_for
     room = 1000
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, room))
     with pytest.raises(ConfigError, match=r"what the run saves needs 17\.\d kB .* another output_path"):
-        TrainingRun(build_config(raw_config), console=QUIET)  # checkpoint_freq=0
+        run_of(raw_config)  # checkpoint_freq=0
     with pytest.raises(ConfigError, match=r"what the run saves needs 1\.\d MB .* save_final_checkpoint=false"):
-        TrainingRun(build_config(raw_config | {"save_final_checkpoint": True}), console=QUIET)
+        run_of(raw_config | {"save_final_checkpoint": True})
     often = raw_config | {"checkpoint_freq": 1, "perf_log_freq": 0}
     room = 4 * 2**20  # more than one takes
     with pytest.raises(ConfigError, match=r"what the run saves needs 4\.\d MB"):
-        TrainingRun(build_config(often), console=QUIET)
+        run_of(often)
     room = 10**9
-    run = TrainingRun(build_config(often), console=QUIET)
+    run = run_of(often)
     root = run.output / "checkpoints"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**13, 0, 10**9 * (len(checkpoints(root)) < 2)))
     run.run()
@@ -229,7 +227,7 @@ def test_room_is_asked_for_all_that_the_run_leaves_and_the_oldest_makes_room_for
 
 def test_the_room_that_is_asked_for_is_what_a_checkpoint_takes(raw_config: dict[str, Any]) -> None:
     wide = {"sae": raw_config["sae"] | {"d_sae": 8192}, "companions": {"topk": {"architecture": "topk"}}}
-    run = TrainingRun(build_config(raw_config | wide | {"checkpoint_freq": 4, "perf_log_freq": 0}), console=QUIET)
+    run = run_of(raw_config | wide | {"checkpoint_freq": 4, "perf_log_freq": 0})
     run.run()
     taken = sum(path.stat().st_size for path in (run.output / "checkpoints").rglob("*") if path.is_file())
     assert taken <= checkpoint_bytes(run.cfg, run.saes) <= taken + 2**21

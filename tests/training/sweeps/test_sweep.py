@@ -31,30 +31,6 @@ from sae_lens_abstopk.training.sweeps.sweep_jobs import SweepJob, submit_sweep
 from tests.cli.test_cli import invoke
 
 
-def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    del raw_config["output_path"]
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config | {"training_tokens": 128, "perf_log_freq": 0}))
-    sweep = {"runs": [{"config": str(tmp_path / "base.yaml"), "grid": {"sae.k": [2, 3], "seed": [0]}}]}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    runs = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-2"])
-    assert [run.overrides for run in runs] == [("sae.k=2", "seed=0", "lr=1e-2"), ("sae.k=3", "seed=0", "lr=1e-2")]
-    output = tmp_path / "runs"
-    run_sweep(runs, output, console=Console(quiet=True))
-    weights = sorted(output.glob("*/sae_weights.safetensors"))
-    assert len(weights) == 2
-    before = [path.stat().st_mtime_ns for path in weights]
-    run_sweep(runs, output, console=Console(quiet=True))
-    assert [path.stat().st_mtime_ns for path in weights] == before
-    # what is finished with other settings is not done: nothing starts, nothing is lost
-    other = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-3"])
-    for again in (lambda: run_sweep(other, output, console=Console(quiet=True)), lambda: unfinished(other, output)):
-        with pytest.raises(
-            ConfigError, match=r"base_sae\.k-2_seed-0 is of a run with other settings: lr is 0\.01 there"
-        ):
-            again()
-    assert [path.stat().st_mtime_ns for path in weights] == before
-
-
 def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) -> str:
     """A sweep of short runs, by default two."""
     raw = {key: value for key, value in raw_config.items() if key != "output_path"}
@@ -64,22 +40,24 @@ def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) 
     return str(folder / "sweep.yaml")
 
 
-def stop_in(output: Path) -> None:
-    """Leave of a finished run what an interrupted one would have left."""
-    (output / "sae_weights.safetensors").unlink()
-    (output / "cfg.json").unlink()
-
-
-def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    runs, output, said = load_sweep(swept(raw_config, tmp_path)), tmp_path / "runs", io.StringIO()
+def test_a_sweep_runs_every_point_once_and_goes_on_where_it_stopped(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sweep, output, said = swept(raw_config, tmp_path), tmp_path / "runs", io.StringIO()
+    runs = load_sweep(sweep, ["lr=1e-2"])
+    assert [run.overrides for run in runs] == [("sae.k=2", "lr=1e-2"), ("sae.k=3", "lr=1e-2")]
     run_sweep(runs, output, console=Console(quiet=True))
-    stopped = output / "base_sae.k-3"
-    whole = (stopped / "sae_weights.safetensors").read_bytes()
-    stop_in(stopped)
+    first, second = (output / f"base_sae.k-{k}" / "sae_weights.safetensors" for k in (2, 3))
+    before, whole = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
     run_sweep(runs, output, console=Console(file=said, width=200))
     assert "[1/2] base_sae.k-2  done" in said.getvalue()
-    assert f"going on after step 4 from {stopped / 'checkpoints' / '256'}" in said.getvalue()
-    assert (stopped / "sae_weights.safetensors").read_bytes() == whole
+    assert f"going on after step 4 from {second.parent / 'checkpoints' / '256'}" in said.getvalue()
+    assert second.read_bytes() == whole
+    # a run with other settings is not taken for this one: nothing starts, nothing is lost
+    other = load_sweep(sweep, ["lr=1e-3"])
+    for again in (lambda: run_sweep(other, output, console=Console(quiet=True)), lambda: unfinished(other, output)):
+        with pytest.raises(ConfigError, match=r"base_sae\.k-2 is of a run with other settings: lr is 0\.01 there"):
+            again()
+    assert (first.stat().st_mtime_ns, second.read_bytes()) == (before, whole)
 
 
 class StoppingTrain:
@@ -170,31 +148,23 @@ def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
     assert [path.name for path in output.iterdir()] == ["base_sae.k-2"]
 
 
-def test_each_run_of_a_sweep_has_a_folder_of_its_own_under_the_checkpoint_path(
-    raw_config: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("shared", [False, True], ids=["", "checkpoint_path"])
+def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(
+    raw_config: dict[str, Any], tmp_path: Path, shared: bool
 ) -> None:
-    checkpoints = tmp_path / "the checkpoints"
-    arguments = [swept(raw_config, tmp_path), f"checkpoint_path={checkpoints}", "-o", str(tmp_path / "runs")]
-    printed = invoke("sweep", *arguments, "--launcher", "print").output.splitlines()
-    for command in printed:
-        assert invoke(*shlex.split(command)[1:]).exit_code == 0
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["base_sae.k-2", "base_sae.k-3"]
-    done = invoke("sweep", *arguments)
-    assert done.exit_code == 0, done.output
-    assert done.output.count("done") == 2
-
-
-def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    sweep, output = swept(raw_config, tmp_path), tmp_path / "the runs"
-    printed = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
+    sweep, output, checkpoints = swept(raw_config, tmp_path), tmp_path / "the runs", tmp_path / "the checkpoints"
+    arguments = ["sweep", sweep, "lr=1e-2", *([f"checkpoint_path={checkpoints}"] if shared else []), "-o", str(output)]
+    printed = invoke(*arguments, "--launcher", "print")
     assert printed.exit_code == 0, printed.output
     first, second = printed.output.splitlines()
-    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --out ")
+    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 ")
     for _ in range(2):
         assert invoke(*shlex.split(first)[1:]).exit_code == 0
     assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
-    again = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
-    assert again.output.splitlines() == [second]
+    assert invoke(*arguments, "--launcher", "print").output.splitlines() == [second]
+    assert invoke(*shlex.split(second)[1:]).exit_code == 0
+    assert invoke(*arguments).output.count("done") == 2
+    assert not shared or sorted(path.name for path in checkpoints.iterdir()) == ["base_sae.k-2", "base_sae.k-3"]
 
 
 @pytest.fixture
