@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
     """The run was stopped by a signal between two steps."""
 
 
-def came_of_a_signal(error: BaseException | None) -> bool:
+def caused_by_signal(error: BaseException | None) -> bool:
     """Return whether an error arose while a run was being stopped by a signal."""
     return any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(error))
 

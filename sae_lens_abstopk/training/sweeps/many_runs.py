@@ -11,7 +11,7 @@ from sae_lens_abstopk.model.language_model import check_hook, require_tokenizer
 from sae_lens_abstopk.system.errors import ConfigError, FolderInUseError, TrainingStopped
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache, activation_facts
 from sae_lens_abstopk.training.train import train
 
@@ -43,7 +43,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
             elsewhere.append(name)
             console.print(f"{name} is passed over: {error}", markup=False, soft_wrap=True)
         except Exception as error:
-            if came_of_a_signal(error):
+            if caused_by_signal(error):
                 raise
             failed.append(name)
             kind = "" if isinstance(error, ConfigError | TrainingStopped) else f"{type(error).__name__}: "
@@ -56,7 +56,7 @@ def train_unfinished(configs: Mapping[str, TrainingConfig], *, console: Console,
 
 
 def require_caches(configs: Mapping[str, TrainingConfig], *, at_once: bool = False) -> None:
-    """Raise ConfigError if a cache does not serve all unfinished runs that name it; ``at_once`` only one could fill it."""
+    """Raise ConfigError if a cache does not serve all runs that name it; of runs ``at_once`` only one could fill it."""
     filled_by: dict[Path, tuple[str, dict[str, Any]]] = {}
     to_fill: dict[Path, str] = {}
     for name, cfg in configs.items():

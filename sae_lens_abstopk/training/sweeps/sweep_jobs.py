@@ -12,7 +12,7 @@ from rich.console import Console
 from sae_lens_abstopk.system.errors import ConfigError, TrainingStopped
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.training.checkpoints.resume import is_finished, resume_if_started
-from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.sweeps.many_runs import raise_if_failed
 from sae_lens_abstopk.training.sweeps.sweep import SweepRun, unfinished
 from sae_lens_abstopk.training.train import train
@@ -81,7 +81,7 @@ def submit_sweep(
         try:
             job.result()
         except (UncompletedJobError, TrainingStopped) as error:
-            if came_of_a_signal(error):
+            if caused_by_signal(error):
                 raise
             failed.append(run.name)
             last = str(error).strip().splitlines()[-1]

@@ -15,7 +15,7 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.training.config.presets import flat_keys
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
-from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS, MetricLogger, failure_note
 
 ARTEFACTS = (
@@ -122,7 +122,7 @@ class MlflowLogger:
             if (self._folder / name).is_file():
                 self._client.log_artifact(self._run, str(self._folder / name))
         is_whole = (self._folder / SAE_WEIGHTS_FILENAME).is_file()
-        ended = "KILLED" if came_of_a_signal(sys.exception()) else "FAILED"
+        ended = "KILLED" if caused_by_signal(sys.exception()) else "FAILED"
         self._client.set_terminated(self._run, "FINISHED" if is_whole else ended)
 
 
