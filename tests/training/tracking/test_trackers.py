@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,8 +31,22 @@ from sae_lens_abstopk.training.tracking.trackers import MlflowLogger, WandbLogge
 from tests.training.runs import QUIET, trained
 
 
-def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/runs.db"
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take ten seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "runs.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(empty_database: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'runs.db')}"
+
+
+def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(
+    raw_config: dict[str, Any], uri: str, tmp_path: Path
+) -> None:
     raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": uri, "mlflow_experiment": "signed"}
     raw_config["companions"] = {"plain": {"architecture": "topk", "k": 5}}
     MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
@@ -78,9 +93,8 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
 
 
 def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/runs.db"
     made = MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
     found, answers = MlflowClient.get_experiment_by_name, [None]
     monkeypatch.setattr(
@@ -91,8 +105,8 @@ def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
     assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
 
 
-def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path) -> None:
-    cfg = TrackingConfig(mlflow_tracking_uri=f"sqlite:///{tmp_path}/runs.db")
+def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(uri: str, tmp_path: Path) -> None:
+    cfg = TrackingConfig(mlflow_tracking_uri=uri)
     for error, status in ((TrainingStopped("diverged"), "FAILED"), (Interrupted("SIGTERM"), "KILLED")):
         logger = MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
         with pytest.raises(type(error)), closing(Loggers([logger], pytest.fail)):
@@ -103,12 +117,10 @@ def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path
 
 @pytest.mark.parametrize("first_run", ["there", "deleted", "elsewhere"])
 def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
-    raw_config: dict[str, Any], tmp_path: Path, first_run: str
+    raw_config: dict[str, Any], uri: str, tmp_path: Path, first_run: str
 ) -> None:
-    uris = [
-        f"sqlite:///{tmp_path}/runs.db",
-        f"sqlite:///{tmp_path}/{'others' if first_run == 'elsewhere' else 'runs'}.db",
-    ]
+    others = shutil.copy(tmp_path / "runs.db", tmp_path / "others.db")
+    uris = [uri, f"sqlite:///{others}" if first_run == "elsewhere" else uri]
     logger = raw_config["logger"] | {"log_to_mlflow": True, "mlflow_experiment": "signed"}
     for uri in uris:
         client = MlflowClient(tracking_uri=uri)
