@@ -26,7 +26,7 @@ from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.divergence import DivergedError
 from sae_lens_abstopk.training.run_folder import METRICS_FILENAME, checkpoint_root
-from sae_lens_abstopk.training.sweeps.comparison import variants_as_overrides
+from sae_lens_abstopk.training.sweeps.variants import Variant, with_variants
 from sae_lens_abstopk.training.train import train
 
 HERE = Path(__file__).resolve().parent
@@ -122,10 +122,8 @@ def config_of(
     options = study["variants"][run.variant]
     assert "lr_multiple" not in options, "rates come from tune.py"
     base = load_config(source, overrides)
-    overrides.append(f"output_path={work / 'saes' / f'{run.name}_lr{base.lr:g}'}")
-    return load_config(
-        source, [*overrides, *variants_as_overrides({run.variant: options}, base, run.k, where=run.name)]
-    )
+    output = str(work / "saes" / f"{run.name}_lr{base.lr:g}")
+    return with_variants(base, {run.variant: Variant(**options)}, run.k, where=run.name, output_path=output)
 
 
 @contextmanager

@@ -56,6 +56,14 @@ def flat_keys(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def yaml_value(text: str) -> Any:
+    """Return the value of ``text`` in a YAML file; the text itself if it is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
 def yaml_text(value: Any) -> str:
     """
     Return a text that :func:`yaml_value` reads back as ``value``: as Python writes it where that works, else JSON.

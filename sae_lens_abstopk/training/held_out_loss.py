@@ -1,4 +1,4 @@
-"""Reconstruction and Loss Recovered on held-out text, of SAEs in training."""
+"""Reconstruction and Loss Recovered of SAEs in training, on held-out text."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -17,20 +17,10 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 
 class HeldOutLoss:
-    """
-    What SAEs lose on ``perf_tokens`` held-out tokens: of the activations, and of the language model's predictions.
-
-    Args:
-        model: The language model of the run.
-        cfg: Of the run, with ``held_out_every``.
-        saes: The SAEs that will be measured.
-
-    Raises:
-        ConfigError: there is too little held-out text.
-    """
+    """Measures SAEs in training on ``perf_tokens`` held-out tokens; raises ConfigError if there are fewer."""
 
     reference: LossRecovered | None = None
-    """One that was measured, whose clean and ablated parts no training changes."""
+    """An earlier result, whose clean and ablated losses still hold."""
 
     def __init__(self, model: Any, cfg: TrainingConfig, saes: Mapping[str, TrainingSAE[Any]]) -> None:
         self.model, self.cfg = model, cfg
@@ -41,7 +31,7 @@ class HeldOutLoss:
         """Token ids, each [batch, context_size]."""
 
     def measure(self, trainers: Mapping[str, SAETrainer[Any, Any]]) -> dict[str, Reconstruction]:
-        """Of the SAEs as they are now, by name; no other thread may run the model meanwhile."""
+        """Measure the SAEs as they are now, by name; no other thread may run the model meanwhile."""
         codecs = {}
         for name, trainer in trainers.items():
             trainer.sae.eval()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a wish to stop between two steps, where a run can be gone on with exactly."""
+"""Ctrl-C, SIGTERM and SIGHUP stop a run between two steps, where it can be resumed exactly."""
 
 import os
 import signal
@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# a terminal and a wrapper such as `uv run` may both pass one Ctrl-C on; seconds in which that is one
+from sae_lens_abstopk.system.errors import causes
+
+# seconds in which a terminal and a wrapper such as `uv run` may both pass on one Ctrl-C
 ECHO = 2.0
 
 
@@ -15,25 +17,18 @@ class Interrupted(KeyboardInterrupt):
     """The run was stopped by a signal between two steps."""
 
 
-def came_of_a_signal(error: BaseException | None) -> bool:
-    """Whether an error arose while a run was being stopped by a signal, or by another Ctrl-C."""
-    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
-        error = error.__context__
-    return error is not None
+def caused_by_signal(error: BaseException | None) -> bool:
+    """Return whether an error arose while a run was being stopped by a signal."""
+    return any(isinstance(cause, KeyboardInterrupt | SystemExit) for cause in causes(error))
 
 
 class StopSignals:
     """
-    Whether the run has been asked to stop.
+    Notes the first stop signal; ``on_first`` is called with its name.
 
-    A first Ctrl-C, SIGTERM or, unless ``nohup`` has it ignored, SIGHUP is only noted, as an optimiser step that is broken
-    off leaves neither the state before nor the one after it; a later one raises ``KeyboardInterrupt`` at once.
-
-    In a job of submitit, SIGTERM is left to submitit, which ignores it, and the signal on which submitit queues the job
-    again is noted and handed on to it once the run has stopped.
-
-    Args:
-        on_first: Called with the name of the first signal.
+    Half an optimiser step cannot be resumed, so the first Ctrl-C, SIGTERM or SIGHUP (unless ``nohup`` ignores it) is
+    only noted; a second one raises ``KeyboardInterrupt`` at once. In a submitit job, its requeue signal is noted
+    instead of SIGTERM, which submitit ignores, and passed on to submitit once the run has stopped.
     """
 
     def __init__(self, on_first: Callable[[str], None] = lambda _: None) -> None:
@@ -42,23 +37,13 @@ class StopSignals:
         self._came = 0.0
 
     def raise_if_asked(self) -> None:
-        """
-        To be called between two steps.
-
-        Raises:
-            Interrupted: a signal has come.
-        """
+        """Raise :class:`Interrupted` if a signal has come; call this between two steps."""
         if self._name is not None:
             raise Interrupted(self._name)
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """
-        Note signals in here; in the main thread only, where Python takes them.
-
-        Raises:
-            SystemExit: by submitit, when it has queued the job again.
-        """
+        """Note signals in the main thread; submitit raises ``SystemExit`` when it has queued the job again."""
         requeue = _requeue_signal()
 
         def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -68,9 +53,9 @@ class StopSignals:
             elif number != requeue and time.monotonic() - self._came > ECHO:
                 raise KeyboardInterrupt
 
-        taken = [signal.SIGINT, *(_to_end() if requeue is None else [requeue])]
+        numbers = [signal.SIGINT, *(_end_signals() if requeue is None else [requeue])]
         try:
-            previous = {number: signal.signal(number, note) for number in taken}
+            previous = {number: signal.signal(number, note) for number in numbers}
         except ValueError:  # not the main thread
             yield
             return
@@ -85,16 +70,15 @@ class StopSignals:
                 signal.signal(number, handler)
 
 
-def _to_end() -> list[signal.Signals]:
-    """The signals, beside Ctrl-C, on which a process is to end: SIGTERM, and SIGHUP where it is there and not ignored."""
-    hang_up = getattr(signal, "SIGHUP", None)
-    return [signal.SIGTERM, *([] if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [hang_up])]
+def _end_signals() -> list[signal.Signals]:
+    found = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in found if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _requeue_signal() -> signal.Signals | None:
-    """The signal on which submitit queues the job again that this process is; None where it is no such job."""
+    """Return the signal on which submitit queues this job again; None outside a submitit job."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
-    # a process that the job has started inherits the environment and not the handlers
+    # a process started by the job inherits the environment, not the handlers
     return number if number is not None and callable(signal.getsignal(number)) else None

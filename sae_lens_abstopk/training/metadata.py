@@ -1,4 +1,4 @@
-"""What every SAE of a run notes about it, beside what SAELens notes."""
+"""Metadata of the SAEs of a run, beside SAELens's."""
 
 import json
 from collections.abc import Mapping
@@ -16,20 +16,13 @@ OWN = ("training_architecture", "training_architecture_details", "label", "varia
 
 
 def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: Mapping[str, Any]) -> None:
-    """
-    Add to what SAELens notes about the first SAE, and note it in all of them.
-
-    Args:
-        saes: By name, ``"sae"`` first.
-        cfg: Of the run.
-        source: The metadata of the activations.
-    """
+    """Complete the metadata of the first SAE with those of the ``source`` of activations, and copy it to the others."""
     common = saes["sae"].cfg.metadata
     for key, value in source.items():
         common[key] = value
     common.training_tokens = cfg.total_training_steps * cfg.train_batch_size_tokens
-    common.train_batch_size_tokens = cfg.train_batch_size_tokens
-    common.seed = cfg.seed
+    for key in ("train_batch_size_tokens", "seed"):
+        common[key] = getattr(cfg, key)
     for name, sae in saes.items():
         for key, value in common.items():
             if key not in OWN:
@@ -42,7 +35,7 @@ def note_run(saes: Mapping[str, TrainingSAE[Any]], cfg: TrainingConfig, source: 
 
 
 def keep_variants(saes: Mapping[str, TrainingSAE[Any]], checkpoint: Path) -> None:
-    """Give SAEs the names that a comparison had for them when ``checkpoint`` was written; its config.yaml does not hold these."""
+    """Restore the variant names of a comparison from ``checkpoint``; its config.yaml does not hold them."""
     for name, sae in saes.items():
         written = json.loads((sae_folder(checkpoint, name) / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
         if variant := written["metadata"].get("variant"):

@@ -1,4 +1,4 @@
-"""The row of numbers that a training step gives."""
+"""The row of metrics of a training step."""
 
 from typing import Any
 
@@ -11,19 +11,15 @@ from sae_lens_abstopk.saes.poles import pole_counts, pole_statistics
 from sae_lens_abstopk.saes.sparsity import sparsity_coefficient
 from sae_lens_abstopk.system.ranks import averaged, n_ranks, summed
 
-OF_POLES = ("dead_poles", "two_sidedness")
-"""Metrics of signed SAEs that a row has of every SAE."""
-
 
 @torch.no_grad()
 def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict[str, float]:
     """
     Metrics of one step on its own batch, the same on all ranks, in the units of the raw activations.
 
-    ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps; ``dead_poles`` and
-    ``two_sidedness`` come from the firings counted over training where the SAE counts them, else from the batch.
-    ``losses/NAME`` are the parts of the loss, and ``metrics/NAME`` what the SAE adds (``TrainStepOutput.metrics``), both
-    in the units of training.
+    ``dead_latents`` counts latents that have not fired in the last ``dead_feature_window`` steps. ``dead_poles`` and
+    ``two_sidedness`` use the firings counted over training where the SAE counts them, else those of the batch.
+    ``losses/NAME`` are the parts of the loss and ``metrics/NAME`` what the SAE adds, both in the units of training.
     """
     scaler = trainer.activation_scaler
     sums = ReconstructionSums()
@@ -33,7 +29,6 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
     n_active = int(summed((codes._values() if codes.is_sparse else codes).count_nonzero()))
     counted = getattr(trainer.sae, "pole_counts", None)
     poles = pole_statistics(summed(pole_counts(codes)) if counted is None else counted)
-    coefficient = sparsity_coefficient(trainer.sae.cfg)
     row = {
         "tokens": trainer.n_training_samples,
         "loss": averaged(output.loss.detach().clone()).item(),
@@ -46,22 +41,22 @@ def step_metrics(trainer: SAETrainer[Any, Any], output: TrainStepOutput) -> dict
         "two_sidedness": poles.mean_two_sidedness,
         "learning_rate": trainer.optimizer.param_groups[0]["lr"],
     }
-    if coefficient is not None:
+    if (coefficient := sparsity_coefficient(trainer.sae.cfg)) is not None:
         row["sparsity_coefficient"] = trainer.coefficient_schedulers[coefficient].value
     row |= {f"losses/{name}": _mean_over_ranks(value) for name, value in output.losses.items()}
-    return row | {
-        f"metrics/{name}": _mean_over_ranks(value) for name, value in output.metrics.items() if name not in OF_POLES
-    }
+    columns = ("dead_poles", "two_sidedness")  # of signed SAEs; the row has them already
+    added = {name: value for name, value in output.metrics.items() if name not in columns}
+    return row | {f"metrics/{name}": _mean_over_ranks(value) for name, value in added.items()}
 
 
 def _mean_over_ranks(value: Any) -> float:
-    """Of a number, a tensor of one, or a function that gives one, as SAELens takes them of an SAE."""
+    """Average a number, a scalar tensor or a function that returns one, all of which SAELens takes from an SAE."""
     found = value() if callable(value) else value
     return averaged(torch.as_tensor(found).detach().double().cpu().clone()).item()
 
 
 def held_out_metrics(found: Reconstruction) -> dict[str, float]:
-    """What a row has besides where the SAE was measured, in evaluation mode, on held-out text."""
+    """Metrics that a row has besides, in evaluation mode on held-out text."""
     loss = found.loss
     assert loss is not None
     return {

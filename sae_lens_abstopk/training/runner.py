@@ -23,11 +23,11 @@ from sae_lens_abstopk.system.ranks import barrier, this_rank, together
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.text.documents import first_document, load_text
 from sae_lens_abstopk.training.checkpoints.checkpoint import all_at_once
+from sae_lens_abstopk.training.checkpoints.disk_space import require_room
 from sae_lens_abstopk.training.checkpoints.resume import checkpoint_to_resume, refuse_to_overwrite
-from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints, require_room
+from sae_lens_abstopk.training.checkpoints.run_checkpoints import RunCheckpoints
 from sae_lens_abstopk.training.checkpoints.training_state import TrainingState
 from sae_lens_abstopk.training.config.run_checks import require_devices, require_safe_kernels
-from sae_lens_abstopk.training.config.sae_checks import section_of
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.distributed import of_this_rank
 from sae_lens_abstopk.training.divergence import DivergedError, DivergenceWatch
@@ -105,7 +105,7 @@ class TrainingRun(LanguageModelSAETrainingRunner):
         if measures_loss:
             load_text(text, "held_out")  # too little text is reported before the model is loaded
         self.saes: dict[str, TrainingSAE[Any]] = {
-            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name), section=section_of(name)).to(cfg.device)
+            name: new_sae(sae_cfg, cfg.seed, weights_of=self.starts.get(name)).to(cfg.device)
             for name, sae_cfg in cfg.all_saes.items()
         }
         require_room(cfg, self.saes)

@@ -1,5 +1,6 @@
-"""An SAE and its trainer, new, as a run makes them."""
+"""New SAEs and their trainers, in one process or as one of several ranks."""
 
+import inspect
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -8,19 +9,35 @@ from typing import Any
 import torch
 from sae_lens import SAETrainer, TrainingSAE
 from sae_lens.registry import get_sae_training_class
-from sae_lens.saes.sae import TrainingSAEConfig
+from sae_lens.saes.sae import TrainingSAEConfig, TrainStepInput, TrainStepOutput
 from sae_lens.training.types import DataProvider
+from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
 
-from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE
-from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
-from sae_lens_abstopk.system.ranks import n_ranks
+from sae_lens_abstopk.system.ranks import n_ranks, summed
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.distributed import RankTrainer
-from sae_lens_abstopk.training.inference_start import is_for_inference, start_from
+from sae_lens_abstopk.training.warm_start import load_start
+
+# torch has renamed the option of DistributedDataParallel
+_RENAMED = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+
+
+def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: Path | None = None) -> TrainingSAE[Any]:
+    """
+    Make an SAE with a copy of ``cfg``, which training changes where it folds a scale into the weights.
+
+    One seed gives the same weights to every architecture of the same shape; ``weights_of`` is a folder of
+    :func:`.warm_starts` to take them from instead.
+    """
+    torch.manual_seed(seed)
+    sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
+    if weights_of is not None:
+        load_start(sae, weights_of)
+    return sae
 
 
 def new_trainer(cfg: TrainingConfig, name: str, sae: TrainingSAE[Any], data: DataProvider) -> SAETrainer[Any, Any]:
-    """The trainer of the SAE ``name`` of a run: SAELens's, or that of one of several ranks."""
+    """Make the trainer of the SAE ``name`` of a run, at its own learning rate."""
     kind = SAETrainer if n_ranks() == 1 else RankTrainer
     of_run, multiple = cfg.to_sae_trainer_config(), cfg.lr_multiples.get(name, 1)
     own = replace(of_run, lr=of_run.lr * multiple, lr_end=of_run.lr_end and of_run.lr_end * multiple)
@@ -31,38 +48,55 @@ def new_trainer(cfg: TrainingConfig, name: str, sae: TrainingSAE[Any], data: Dat
     return use_fused_adam(trainer)
 
 
-def new_sae(
-    cfg: TrainingSAEConfig, seed: int, *, weights_of: str | Path | None = None, section: str = "sae"
-) -> TrainingSAE[Any]:
-    """
-    An SAE with a config of its own, which training changes where it folds a scale into the weights.
-
-    Args:
-        cfg: Its config, which stays as it is.
-        seed: Of the weights; one seed gives the same ones to every architecture of the same shape.
-        weights_of: A checkpoint or a finished SAE whose weights it starts from instead.
-        section: Where the config of the run has its keys, for errors.
-
-    Raises:
-        ConfigError: the finished SAE will not do (:func:`~.inference_start.start_from`).
-    """
-    torch.manual_seed(seed)
-    sae = get_sae_training_class(cfg.architecture())[0](deepcopy(cfg))
-    if weights_of is not None:
-        if is_for_inference(Path(weights_of)):
-            start_from(sae, Path(weights_of), section=section)
-        else:
-            sae.load_weights_from_checkpoint(weights_of)
-        # what that run counted is no part of this one, and its k may have been another
-        if isinstance(sae, SignedTrainingSAE):
-            sae.pole_counts.zero_()
-        if isinstance(sae, BatchAbsTopKTrainingSAE):
-            sae.topk_threshold.zero_()
-    return sae
-
-
 def use_fused_adam(trainer: SAETrainer[Any, Any]) -> SAETrainer[Any, Any]:
     """Let Adam update all parameters in one pass over memory instead of about ten; the numbers are the same."""
     for group in trainer.optimizer.param_groups:
         group.update(fused=True, foreach=False)
     return trainer
+
+
+class RankTrainer(SAETrainer[Any, Any]):
+    """
+    SAELens's trainer on one of several ranks; gradients, firings and token counts are those of all.
+
+    DistributedDataParallel starts all ranks at the weights of the first and averages their gradients. Every rank has as
+    many tokens, so the mean of the gradients is the gradient of the whole batch.
+    """
+
+    def __init__(self, cfg: Any, sae: TrainingSAE[Any], data_provider: Any) -> None:
+        super().__init__(cfg=cfg, sae=sae, data_provider=data_provider)
+        # ranks fill their buffers with the same values
+        options: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+        shared = DistributedDataParallel(_Step(sae), gradient_as_bucket_view=True, **options)
+        # a function, because a module as an attribute would make the SAE a part of itself
+        sae.training_forward_pass = lambda step_input: shared(step_input)  # type: ignore[method-assign]
+
+    @override
+    def step(self, batch: torch.Tensor) -> TrainStepOutput:
+        output = super().step(batch)
+        self.n_training_samples += (n_ranks() - 1) * len(batch)
+        return output
+
+    @override
+    def _train_step(self, sae: Any, sae_in: torch.Tensor) -> TrainStepOutput:
+        since_fired, scores = self.n_forward_passes_since_fired.clone(), self.act_freq_scores.clone()
+        output = super()._train_step(sae, sae_in)
+        with torch.no_grad():
+            fired = output.feature_acts.bool().float().sum(0)
+            fired = summed(fired.to_dense() if fired.is_sparse else fired)
+            self.n_forward_passes_since_fired = (since_fired + 1).masked_fill(fired > 0, 0)
+            self.act_freq_scores = scores + fired
+        return output
+
+
+class _Step(torch.nn.Module):
+    """The training step of an SAE as the forward pass of a module."""
+
+    def __init__(self, sae: TrainingSAE[Any]) -> None:
+        super().__init__()
+        self.sae = sae
+        self._step = sae.training_forward_pass
+
+    @override
+    def forward(self, step_input: TrainStepInput) -> TrainStepOutput:
+        return self._step(step_input)

@@ -1,91 +1,136 @@
-"""SAEs of a new run that start from the weights of others: a checkpoint, or a finished SAE."""
+"""Start a new run from the weights of a checkpoint or of a finished SAE (``from_pretrained_path``)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sae_lens import SAETrainer
+import torch
+from sae_lens import SAE, SAETrainer
 from sae_lens.constants import (
     ACTIVATION_SCALER_CFG_FILENAME,
-    ACTIVATION_WHITENING_FILENAME,
     SAE_CFG_FILENAME,
     SAE_WEIGHTS_FILENAME,
 )
+from sae_lens.constants import ACTIVATION_WHITENING_FILENAME as WHITENING
 from sae_lens.saes.sae import TrainingSAEConfig
 from safetensors import SafetensorError, safe_open
 
+from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE
+from sae_lens_abstopk.saes.signed import open_poles
+from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.training.checkpoints.checkpoint import MANIFEST, damage
-from sae_lens_abstopk.training.config.training_config import TrainingConfig
-from sae_lens_abstopk.training.inference_start import is_for_inference
+from sae_lens_abstopk.training.config.training_config import TrainingConfig, section_of
 from sae_lens_abstopk.training.run_folder import sae_folder
 
-MEANING_OF_WEIGHTS = ("normalize_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "signed_share")
-"""Keys of an SAE without which its weights are another function; k and the coefficients of a loss may change."""
+RESCALED = "rescale_acts_by_decoder_norm"
+SHAPE_AND_INPUT = ("d_in", "d_sae", "normalize_activations", "apply_b_dec_to_input")
 SAELENS_NAMES = {"sparse_abstopk": "abstopk", "sparse_topk": "topk", "sparse_batchtopk": "batchtopk"}
-"""What the SAEs are called that SAELens trains with the same parameters."""
+"""SAELens's architectures that have the same parameters."""
 
 
 def warm_starts(cfg: TrainingConfig) -> dict[str, Path]:
     """
-    Where the SAEs that start from ``cfg.from_pretrained_path`` find their weights, by name.
-
-    The first SAE does, and of the companions those that the checkpoint has one of the same name for.
+    Folders to start SAEs from: that of the first SAE, and those of the companions that are there by name.
 
     Raises:
-        ConfigError: there is no SAE in the folder, a checkpoint that no run of this config could have written, or the files are
-            not what a run has written. (Of a finished SAE, see :func:`~.inference_start.start_from`.)
+        ConfigError: the folder has no SAE, is damaged, or its weights would be another function; k may differ.
     """
     if cfg.from_pretrained_path is None:
         return {}
-    folder = Path(cfg.from_pretrained_path)
-    if not folder.is_dir():
-        raise ConfigError(f"from_pretrained_path={str(folder)!r}: no such folder; give that of an SAE.")
-    problem = damage(folder) if (folder / MANIFEST).is_file() else None  # SAELens's checkpoints have none
-    if problem is not None:
-        raise ConfigError(f"from_pretrained_path={str(folder)!r} is no whole checkpoint: {problem}. Name another one.")
-    parts = {name: sae_folder(folder, name) for name in cfg.all_saes}
-    found = {name: part for name, part in parts.items() if part.is_dir()}
+    root = Path(cfg.from_pretrained_path)
+    parts = {name: sae_folder(root, name) for name in cfg.all_saes}
+    found = {name: part for name, part in parts.items() if part.is_dir() or name == "sae"}
     for name, part in found.items():
-        _require_start(part, cfg.all_saes[name])
+        if problem := next(_problems(root, part, cfg.all_saes[name], section_of(name)), None):
+            raise ConfigError(
+                f"from_pretrained_path={str(part)!r} cannot start this run: {problem}. Name a checkpoint "
+                "(RUN/checkpoints/TOKENS) or the saved SAE of a run with the same SAE."
+            )
     return found
 
 
+def load_start(sae: Any, folder: Path) -> None:
+    """Load the weights in a folder of :func:`warm_starts`, without the counts of the other run."""
+    if _is_finished(folder):
+        weights = SAE.load_from_disk(folder).state_dict()
+        with torch.no_grad():
+            for key, weight in sae.named_parameters():
+                weight.copy_(weights[key])
+            if hasattr(sae, "topk_threshold") and "threshold" in weights:
+                sae.topk_threshold.fill_(weights["threshold"][0])
+    else:
+        sae.load_weights_from_checkpoint(folder)
+    if isinstance(sae, SignedTrainingSAE):
+        sae.pole_counts.zero_()
+    if isinstance(sae, BatchAbsTopKTrainingSAE):
+        sae.topk_threshold.zero_()  # its k may have been another
+
+
 def take_scales(trainers: Mapping[str, SAETrainer[Any, Any]], starts: Mapping[str, Path]) -> None:
-    """Give the trainers the activation statistics that their weights were trained with; new ones would not fit them."""
+    """Load the activation statistics that the weights were trained with, by SAE."""
     for name, folder in starts.items():
-        path = folder / ACTIVATION_SCALER_CFG_FILENAME
-        if path.is_file():
+        if (path := folder / ACTIVATION_SCALER_CFG_FILENAME).is_file():
             trainers[name].activation_scaler.load(path)
 
 
-def _require_start(folder: Path, sae: TrainingSAEConfig) -> None:
-    where, path = f"from_pretrained_path={str(folder)!r}", folder / SAE_CFG_FILENAME
-    if not path.is_file():
-        raise ConfigError(
-            f"{where} holds no SAE ({SAE_CFG_FILENAME} is missing); name a checkpoint of a run (RUN/checkpoints/TOKENS) or a finished SAE."
-        )
+def _is_finished(folder: Path) -> bool:
+    return "decoder_init_norm" not in json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
+
+
+def _problems(root: Path, folder: Path, cfg: TrainingSAEConfig, section: str) -> Iterator[str]:
+    """Why the weights in ``folder`` would be another function in ``cfg``; each check relies on those before it."""
+    # SAELens's checkpoints have no manifest
+    if (root / MANIFEST).is_file() and (problem := damage(root)) is not None:
+        yield problem
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8"))
         with safe_open(folder / SAE_WEIGHTS_FILENAME, "pt"):
-            pass
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"{where} holds an SAE that cannot be read ({error}); name another checkpoint.") from error
-    if is_for_inference(folder):
-        return  # looked at once it is read
-    if written["architecture"] == SAELENS_NAMES.get(sae.architecture()):
-        written["architecture"] = sae.architecture()
-    shape = {"architecture": sae.architecture(), "d_in": sae.d_in, "d_sae": sae.d_sae}
-    meaning = {key: getattr(sae, key) for key in MEANING_OF_WEIGHTS if hasattr(sae, key)}
-    for key, here in (shape | meaning).items():
-        if written.get(key) != here:
-            raise ConfigError(
-                f"{where} holds an SAE with {key} {written.get(key)}, but this run has {here}. Name a checkpoint of such a run "
-                "(RUN/checkpoints/TOKENS), or the SAE that it saved."
-            )
-    if sae.normalize_activations == "covariance_whitening" and not (folder / ACTIVATION_WHITENING_FILENAME).is_file():
-        raise ConfigError(
-            f"{where} lacks the whitening that its weights were trained with ({ACTIVATION_WHITENING_FILENAME}); name a checkpoint "
-            "of a run (RUN/checkpoints/TOKENS), which holds it."
+            finished = SAE.load_from_disk(folder) if _is_finished(folder) else None
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        yield f"it holds no SAE that can be read ({error})"
+        return
+    architecture, keys = cfg.architecture(), SHAPE_AND_INPUT
+    names = {cfg.get_inference_config_class().architecture()}
+    if finished is None:
+        names, keys = {architecture, SAELENS_NAMES.get(architecture)}, (*keys, RESCALED, "signed_share")
+    if written["architecture"] not in names:
+        yield f"its SAE has architecture {written['architecture']}, but this run has {architecture}"
+    for key in keys:
+        if hasattr(cfg, key) and written.get(key) != getattr(cfg, key):
+            yield f"its SAE has {section}.{key}={written.get(key)}, but this run has {getattr(cfg, key)}"
+    if finished is not None:
+        yield from _finished_problems(finished, cfg, section)
+    elif cfg.normalize_activations == "covariance_whitening" and not (folder / WHITENING).is_file():
+        yield f"it lacks the whitening of its weights ({WHITENING})"
+
+
+def _finished_problems(sae: Any, cfg: Any, section: str) -> Iterator[str]:
+    there, here = getattr(sae.cfg, RESCALED, False), getattr(cfg, RESCALED, False)
+    if there != here and not _of_norm_1(sae.W_dec):
+        yield f"its decoder rows do not have norm 1, so set {section}.{RESCALED} to {there}"
+    for key, vectors in (("unit_norm_encoder", sae.W_enc.T), ("unit_norm_decoder", sae.W_dec)):
+        if getattr(cfg, key, False) and not _of_norm_1(vectors):
+            yield f"its vectors do not have norm 1 (saving folds scales into them); set {section}.{key} to false"
+    if not hasattr(cfg, "topk_threshold_lr") or not hasattr(sae, "threshold"):
+        return
+    # a selection over a batch has one threshold for all open poles, and signs the first latents
+    is_open, n_signed = open_poles(sae), getattr(cfg, "n_signed", 0)
+    wanted = torch.ones_like(is_open)
+    wanted[1, n_signed:] = False
+    if not torch.equal(is_open, wanted):
+        yield (
+            f"{int(is_open.all(0).sum())} of its latents fire on both sides, {int((~is_open[0]).sum())} not on the "
+            f"positive side, but this run signs the first {n_signed}; set {section}.signed_share to match"
         )
+    thresholds = torch.stack([sae.threshold, getattr(sae, "negative_threshold", sae.threshold)])[is_open]
+    low, high = thresholds.detach().float().aminmax()
+    if not torch.allclose(low, high, rtol=1e-2):
+        yield f"its latents have their own thresholds ({low:.3g} to {high:.3g}), not one for all"
+
+
+def _of_norm_1(vectors: torch.Tensor) -> bool:
+    """Return whether all norms are 1, up to rounding in 16 bits."""
+    norms = vectors.detach().float().norm(dim=1)
+    return torch.allclose(norms, torch.ones_like(norms), atol=1e-2)

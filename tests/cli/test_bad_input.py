@@ -56,7 +56,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "model folder without a model": ({"model_name": "{dir}/empty_folder"}, r"is a local path without a config\.json"),
     "checkpoint that is not there": (
         {"resume_from_checkpoint": "{dir}/none"},
-        "is no whole checkpoint: there is no such folder",
+        "is not a whole checkpoint: there is no such folder",
     ),
     "SAE to go on with that is not there": ({"from_pretrained_path": "{dir}/none"}, "from_pretrained_path"),
     "output path is a file": ({"output_path": "{dir}/a_file"}, "is a file; name a folder"),

@@ -12,6 +12,7 @@ from rich.console import Console
 from sae_lens_abstopk.training import training_loop as loop_module
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.train import TrainingResult, train
 from tests.training.exactness import final_state
 
 QUIET = Console(quiet=True)
@@ -20,6 +21,10 @@ step_metrics = loop_module.step_metrics
 
 def run_of(raw: dict[str, Any], console: Console = QUIET, **changes: Any) -> TrainingRun:
     return TrainingRun(build_config(raw | changes), console=console)
+
+
+def trained(raw: dict[str, Any]) -> TrainingResult:
+    return train(build_config(raw), console=QUIET)
 
 
 def state_of(raw: dict[str, Any], console: Console = QUIET, **changes: Any) -> dict[str, Any]:

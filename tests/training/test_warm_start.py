@@ -20,9 +20,8 @@ from sae_lens_abstopk import (
     ConfigError,
 )
 from sae_lens_abstopk.training.config.config_file import build_config
-from sae_lens_abstopk.training.runner import TrainingRun
 from sae_lens_abstopk.training.trainers import new_sae
-from tests.training.runs import QUIET, begin, run_of
+from tests.training.runs import begin, run_of
 
 
 @pytest.mark.parametrize("sae", [{}, {"architecture": "batch_abstopk", "signed_share": 0.25}], ids=["all", "a quarter"])
@@ -30,12 +29,12 @@ def test_a_checkpoint_starts_a_new_run_from_its_weights(
     raw_config: dict[str, Any], tmp_path: Path, sae: dict[str, Any]
 ) -> None:
     raw_config["sae"] |= sae
-    first = TrainingRun(build_config(raw_config | {"checkpoint_freq": 4}), console=QUIET)
+    first = run_of(raw_config | {"checkpoint_freq": 4})
     first.run()
     source = first.output / "checkpoints" / "256"
     again = raw_config | {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
     again["sae"] = again["sae"] | {"k": 7, "aux_loss_coefficient": 0.5}  # of the new run, not of the checkpoint
-    run = TrainingRun(build_config(again), console=QUIET)
+    run = run_of(again)
     assert (run.sae.cfg.k, run.sae.cfg.aux_loss_coefficient) == (7, 0.5)  # type: ignore[attr-defined]
     assert run.sae.b_dec.any()
     for count in {"pole_counts", "topk_threshold"} & dict(run.sae.named_buffers()).keys():
@@ -79,9 +78,9 @@ def test_weights_that_mean_something_else_start_no_new_run(
     written = build_config(raw_config).sae
     new_sae(written, seed=0).save_model(tmp_path / "first")
     raw_config["sae"] |= {key: here}
-    sentence = f"an SAE with {key} {getattr(written, key)}, but this run has {here}"
+    sentence = f"its SAE has sae.{key}={getattr(written, key)}, but this run has {here}"
     with pytest.raises(ConfigError, match=sentence):
-        TrainingRun(build_config(raw_config | {"from_pretrained_path": str(tmp_path / "first")}))
+        run_of(raw_config | {"from_pretrained_path": str(tmp_path / "first")})
 
 
 @pytest.mark.parametrize("normalisation", ["covariance_whitening", "expected_average_only_in"])
@@ -91,15 +90,13 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
     raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0, "n_batches_for_norm_estimate": 2}
     raw["sae"] = raw["sae"] | {"normalize_activations": normalisation}
     raw["companions"] = {"topk": {"architecture": "topk"}}
-    TrainingRun(build_config(raw), console=QUIET).run()
+    run_of(raw).run()
     source = tmp_path / "source"
     shutil.copytree(Path(raw["output_path"]) / "checkpoints" / "256", source)
     raw["companions"] = raw["companions"] | {"batchtopk": {"architecture": "batchtopk"}}
     said = io.StringIO()
     again = {"from_pretrained_path": str(source), "output_path": str(tmp_path / "again")}
-    run = TrainingRun(
-        build_config(raw | again | {"n_batches_for_norm_estimate": 3}), console=Console(file=said, width=300)
-    )
+    run = run_of(raw | again, Console(file=said, width=300), n_batches_for_norm_estimate=3)
     run.output.mkdir()
     begin(run)
     for name, folder in (("sae", source), ("topk", source / "topk")):
@@ -114,53 +111,56 @@ def test_weights_keep_the_activation_statistics_that_they_were_trained_with(
         shutil.rmtree(run.output)
         (source / "topk" / "activation_whitening.safetensors").unlink()
         with pytest.raises(
-            ConfigError, match=r"is no whole checkpoint: topk/activation_whitening\.safetensors is missing"
+            ConfigError, match=r"cannot start this run: topk/activation_whitening\.safetensors is missing"
         ):
-            TrainingRun(build_config(raw | again))
+            run_of(raw | again)
         (source / "checkpoint.json").unlink()  # as SAELens's own have none
-        with pytest.raises(ConfigError, match="source/topk' lacks the whitening that its weights were trained with"):
-            TrainingRun(build_config(raw | again))
+        with pytest.raises(ConfigError, match="source/topk' cannot start this run: it lacks the whitening"):
+            run_of(raw | again)
         (source / "sae_weights.safetensors").write_bytes(b"torn")
-        with pytest.raises(ConfigError, match="holds an SAE that cannot be read"):
-            TrainingRun(build_config(raw | again))
+        with pytest.raises(ConfigError, match="holds no SAE that can be read"):
+            run_of(raw | again)
 
 
 def test_a_run_goes_on_without_the_checkpoint_that_it_once_started_from(
     raw_config: dict[str, Any], tmp_path: Path
 ) -> None:
     raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}
-    TrainingRun(build_config(raw), console=QUIET).run()
+    run_of(raw).run()
     again = raw | {
         "from_pretrained_path": f"{raw['output_path']}/checkpoints/256",
         "output_path": str(tmp_path / "again"),
     }
-    TrainingRun(build_config(again), console=QUIET).run()
+    run_of(again).run()
     shutil.rmtree(raw["output_path"])
     (tmp_path / "again" / "sae_weights.safetensors").unlink()
-    run = TrainingRun(build_config(again | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    run = run_of(again | {"resume_from_checkpoint": "newest"})
     assert run.resumed == tmp_path / "again" / "checkpoints" / "256"
     run.run()
     shutil.rmtree(tmp_path / "again")
-    with pytest.raises(ConfigError, match=r"from_pretrained_path=.* no such folder"):
-        TrainingRun(build_config(again | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    with pytest.raises(ConfigError, match=r"from_pretrained_path=.* holds no SAE"):
+        run_of(again | {"resume_from_checkpoint": "newest"})
 
 
-@pytest.mark.parametrize("architecture", ["abstopk", "batch_abstopk", "sparse_topk", "sparse_batchtopk"])
+@pytest.mark.parametrize(
+    "architecture",
+    [*("abstopk", "batch_abstopk", "sparse_topk", "sparse_batchtopk"), *("jumprelu", "standard", "gated")],
+)
 def test_a_finished_sae_starts_a_run_as_the_function_that_it_was(
     raw_config: dict[str, Any], tmp_path: Path, architecture: str
 ) -> None:
-    raw_config["sae"] |= {"architecture": architecture} | (
-        {"signed_share": 0.25} if architecture == "batch_abstopk" else {}
-    )
-    first = run_of(raw_config)
+    sae = {"architecture": architecture, "d_in": 32, "d_sae": 64}
+    if architecture not in ("jumprelu", "standard", "gated"):
+        sae |= {"k": 4} | ({"signed_share": 0.25} if architecture == "batch_abstopk" else {})
+    first = run_of(raw_config, sae=sae)
     first.run()
     saved, x = SAE.load_from_disk(first.output), torch.randn(64, 32)
-    again = run_of(raw_config, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
-    trained: Any = again.sae
+    again = run_of(raw_config, sae=sae, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
+    trained: Any = again.sae.eval()
     if architecture == "batch_abstopk":
         assert trained.topk_threshold == 0, "the first batch sets it"
         trained.topk_threshold.fill_(saved.threshold[0])
-    torch.testing.assert_close(trained.eval().encode(x), saved.encode(x))
+    torch.testing.assert_close(trained.encode(x), saved.encode(x))
     torch.testing.assert_close(trained(x), saved(x))
     trained.train()
     again.run()
@@ -186,33 +186,25 @@ def test_a_finished_sae_of_another_function_starts_no_run(raw_config: dict[str, 
         (
             "quarter",
             per_token,
-            "signed_jumprelu, but this run has sparse_abstopk, which is saved as abstopk",
+            "its SAE has architecture signed_jumprelu, but this run has sparse_abstopk",
         ),
-        ("quarter", of_batch, "of which 16 latents are signed, and this run signs the first 64; set sae.signed_share"),
-        ("quarter", of_batch | {"d_sae": 96}, "an SAE with d_sae 64, but this run has 96; set sae.d_sae to that"),
-        ("quarter", of_batch | {"normalize_activations": "expected_average_only_in"}, "set sae.normalize_activations"),
-        ("own thresholds", of_batch | {"signed_share": 0.25}, "whose latents have thresholds of their own"),
+        ("quarter", of_batch, "16 of its latents fire on both sides, .* signs the first 64; set sae.signed_share"),
+        ("quarter", of_batch | {"d_sae": 96}, "its SAE has sae.d_sae=64, but this run has 96"),
+        (
+            "quarter",
+            of_batch | {"normalize_activations": "expected_average_only_in"},
+            "sae.normalize_activations=none, but",
+        ),
+        ("own thresholds", of_batch | {"signed_share": 0.25}, "its latents have their own thresholds"),
         (
             "closed",
             of_batch | {"signed_share": 0.25},
-            "1 latents never fire on their positive side, and batch_abstopk closes none",
+            "15 of its latents fire on both sides, 1 not on the positive side",
         ),
         ("quarter", of_batch | {"signed_share": 0.25, "unit_norm_encoder": True}, "set sae.unit_norm_encoder to false"),
-        ("scaled", per_token, "decoder vectors are not of norm 1, .* set sae.rescale_acts_by_decoder_norm to False"),
-        ("torn", per_token, "holds an SAE that cannot be read"),
-        ("empty", per_token, r"holds no SAE \(cfg\.json is missing\); name a checkpoint of a run .* or a finished SAE"),
+        ("scaled", per_token, "decoder rows do not have norm 1, .* set sae.rescale_acts_by_decoder_norm to False"),
+        ("torn", per_token, "holds no SAE that can be read"),
+        ("empty", per_token, r"holds no SAE .*cfg\.json.* Name a checkpoint .* or the saved SAE"),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            TrainingRun(build_config(raw_config | {"sae": sae, "from_pretrained_path": str(tmp_path / name)}))
-
-
-@pytest.mark.parametrize("architecture", ["jumprelu", "standard", "gated"])
-def test_a_finished_sae_with_thresholds_or_gates_of_its_own_starts_one_of_its_kind(
-    raw_config: dict[str, Any], tmp_path: Path, architecture: str
-) -> None:
-    raw_config["sae"] = {"architecture": architecture, "d_in": 32, "d_sae": 64}
-    first = run_of(raw_config)
-    first.run()
-    again = run_of(raw_config, from_pretrained_path=str(first.output), output_path=str(tmp_path / "again"))
-    x = torch.randn(64, 32)
-    torch.testing.assert_close(again.sae.eval()(x), SAE.load_from_disk(first.output)(x))
+            run_of(raw_config | {"sae": sae, "from_pretrained_path": str(tmp_path / name)})

@@ -1,4 +1,4 @@
-"""Checkpoint folders: written whole or not at all, checked before they are read, the last few kept."""
+"""Checkpoint folders: written whole or not at all, verified by hash before they are read, the newest few kept."""
 
 import itertools
 import json
@@ -15,38 +15,28 @@ from sae_lens_abstopk.system.files import file_sha256, sync, why_not_written
 from sae_lens_abstopk.system.ranks import OtherRankError, this_rank
 
 MANIFEST = "checkpoint.json"
-# what is being written or deleted; never taken for a checkpoint
+# folders being written or deleted
 PARTIAL = ".partial-"
-# what a run that went back to an older checkpoint has left behind
-ASIDE = "abandoned-"
-# final files that could not be moved to where they belong
-UNMOVED = "unmoved-"
 
 
 class CheckpointError(TrainingStopped):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier ones are intact."""
 
 
 class FoundCheckpoint(NamedTuple):
-    """What :func:`newest_checkpoint` found."""
+    """The newest whole checkpoint, if any, and the problems of newer, damaged ones."""
 
     folder: Path | None
-    """The newest whole checkpoint, None where there is none."""
     torn: dict[Path, str]
-    """Newer ones that are not whole, and what is wrong with each."""
 
 
 @contextmanager
 def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
     """
-    A folder to write a checkpoint into, which becomes ``folder`` when all of it is on the disk.
+    Yield a folder to write a checkpoint into; it becomes ``folder`` when all of it is on the disk.
 
-    Whatever ends the process, ``folder`` is whole or not there, or what it was before: the files and then their manifest of
-    sizes and SHA-256 are written and synced under another name in the same place, and renamed at the end. Of several ranks
-    the first does all that, and the others add their files.
-
-    Raises:
-        CheckpointError: the disk is full, or the folder cannot be written to.
+    However the process ends, ``folder`` is whole or as it was: files and a manifest of their SHA-256 are written under
+    another name, synced and renamed. Ranks but the first only add files. Raises CheckpointError.
     """
     root, leads = folder.parent, this_rank() == 0
     partial, old = (root / f"{PARTIAL}{folder.name}{suffix}" for suffix in ("", "-old"))
@@ -70,8 +60,8 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save has no exception of its own
         raise CheckpointError(
-            f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix the cause, "
-            "then continue with --resume."
+            f"the checkpoint {folder} could not be written ({why_not_written(error)}); earlier ones are intact. Fix "
+            "the cause, then continue with --resume."
         ) from error
     finally:
         if leads:
@@ -81,10 +71,9 @@ def new_checkpoint(folder: Path, *, step: int) -> Iterator[Path]:
 @contextmanager
 def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
     """
-    A folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others.
+    Yield a folder whose files are moved into ``folder`` on leaving, the file ``last`` after all others.
 
-    Raises:
-        TrainingStopped: they cannot be written, or not be moved; those that were written whole are kept.
+    Raises TrainingStopped if they cannot be written or moved; files that were written whole are kept.
     """
     staging, whole = folder / f"{PARTIAL}files", False
     try:
@@ -96,36 +85,32 @@ def all_at_once(folder: Path, *, last: str) -> Iterator[Path]:
         for path in sorted(staging.iterdir(), key=lambda path: path.name == last):
             sync(path)
             path.replace(folder / path.name)
-        whole = False  # nothing is left there
+        staging.rmdir()
     except (OSError, SafetensorError) as error:
-        why = f"the files of {folder} could not be written ({why_not_written(error)})"
-        if not whole:
-            raise TrainingStopped(
-                f"{why}. Free some space, or mend the disk; then start again, or continue from the last checkpoint with --resume."
-            ) from error
-        kept = staging.rename(_unused(folder, UNMOVED))
-        raise TrainingStopped(
-            f"{why}; the last of them are kept in {kept}. Mend the disk, then move them into {folder}, {last} last."
-        ) from error
+        remedy = "Free some space or repair the disk; then start again, or continue with --resume"
+        if whole:
+            kept = staging.rename(_unused(folder, "unmoved-"))
+            remedy = f"Repair the disk, then move the files in {kept} into {folder}, {last} last"
+        why = why_not_written(error)
+        raise TrainingStopped(f"the files of {folder} could not be written ({why}). {remedy}.") from error
     finally:
-        if not whole:
-            shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def remove_partial(root: Path) -> None:
-    """Remove what a killed process left half written or half deleted."""
+    """Remove folders that a killed process left half written or half deleted."""
     for path in root.glob(f"{PARTIAL}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def checkpoints(root: Path) -> list[Path]:
-    """The checkpoints in ``root``, whole or not, newest first; their names are numbers of tokens."""
+    """Checkpoints in ``root``, newest first, damaged ones too; their names are numbers of tokens."""
     found = [path for path in root.iterdir() if path.is_dir() and path.name.isdigit()] if root.is_dir() else []
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
 def newest_checkpoint(root: Path) -> FoundCheckpoint:
-    """The newest whole checkpoint in ``root``; every file of it has been read and compared with its hash."""
+    """Find the newest checkpoint in ``root`` whose files all match their hashes."""
     torn = {}
     for folder in checkpoints(root):
         problem = damage(folder)
@@ -136,7 +121,7 @@ def newest_checkpoint(root: Path) -> FoundCheckpoint:
 
 
 def damage(folder: Path) -> str | None:
-    """What keeps ``folder`` from being a whole checkpoint; None where nothing does."""
+    """Return what is wrong with the checkpoint ``folder``, or None if it is whole."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = {str(name): (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
@@ -146,13 +131,13 @@ def damage(folder: Path) -> str | None:
         return f"its {MANIFEST} cannot be read ({error})"
     present = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     for name, (n_bytes, digest) in files.items():
-        if name in present and not present[name].resolve().is_relative_to(folder.resolve()):
-            return f"{name} is a link that leads out of it"
         if name not in present:
             return f"{name} is missing"
+        if not present[name].resolve().is_relative_to(folder.resolve()):
+            return f"{name} is a link that leads out of it"
         try:
             if present[name].stat().st_size != n_bytes:
-                return f"{name} has {present[name].stat().st_size:,} bytes in place of {n_bytes:,}"
+                return f"{name} has {present[name].stat().st_size:,} bytes instead of {n_bytes:,}"
             if file_sha256(present[name]) != digest:
                 return f"{name} is not what was written (its SHA-256 differs)"
         except OSError as error:
@@ -166,28 +151,16 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def keep_newest(folder: Path, n: int) -> None:
-    """Of the checkpoint ``folder`` and those older than it, delete all but the ``n`` newest."""
+    """Delete all but the ``n`` newest of the checkpoint ``folder`` and those older than it."""
     not_newer = [path for path in checkpoints(folder.parent) if int(path.name) <= int(folder.name)]
     for path in not_newer[n:]:
-        doomed = path.with_name(f"{PARTIAL}{path.name}-old")
-        path.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(path.rename(path.with_name(f"{PARTIAL}{path.name}-old")), ignore_errors=True)
 
 
 def set_newer_aside(root: Path, folder: Path, tokens: int) -> list[Path]:
-    """
-    Rename the other checkpoints in ``root`` after as many ``tokens`` as ``folder`` or more.
-
-    None of them is then taken for the newest of the run that goes on from ``folder``.
-
-    Returns:
-        What they are called now.
-    """
-    renamed = []
-    for path in checkpoints(root):
-        if int(path.name) >= tokens and path.resolve() != folder.resolve():
-            renamed.append(path.rename(_unused(root, f"{ASIDE}{path.name}-")))
-    return renamed
+    """Rename checkpoints in ``root`` with ``tokens`` or more, but for ``folder``; return their new paths."""
+    newer = [path for path in checkpoints(root) if int(path.name) >= tokens and path.resolve() != folder.resolve()]
+    return [path.rename(_unused(root, f"abandoned-{path.name}-")) for path in newer]
 
 
 def _write_manifest(folder: Path, step: int) -> None:
@@ -200,5 +173,4 @@ def _write_manifest(folder: Path, step: int) -> None:
 
 
 def _unused(folder: Path, start: str) -> Path:
-    """A path in ``folder`` where nothing is yet, its name ``start`` and a number."""
     return next(path for n in itertools.count(1) if not (path := folder / f"{start}{n}").exists())

@@ -1,13 +1,13 @@
-"""What a checkpoint holds: all that the steps after it depend on, to the bit."""
+"""The state in a checkpoint: everything that later steps depend on, to the bit."""
 
 import json
 import pickle
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sae_lens import SAE, SAETrainer, TrainingSAE
+from sae_lens import SAE, SAETrainer
 from sae_lens.constants import TRAINER_STATE_FILENAME
 
 from sae_lens_abstopk.system.errors import ConfigError
@@ -23,29 +23,24 @@ class TrainingState(NamedTuple):
     """The parts of a run that its steps change."""
 
     trainers: Mapping[str, SAETrainer[Any, Any]]
-    """By the name of the SAE, ``"sae"`` first."""
+    """By SAE, ``"sae"`` first."""
     controllers: Mapping[str, L0Controller]
     watch: DivergenceWatch
 
 
 def save_state(
-    folder: Path,
-    state: TrainingState,
-    *,
-    metrics: Mapping[str, Path],
-    text_files: list[list[str | int]],
+    folder: Path, state: TrainingState, *, metrics: Mapping[str, Path], text_files: list[list[str | int]]
 ) -> None:
     """
-    Write a checkpoint's files into ``folder``, a companion's into a folder of its name in there; changes nothing.
+    Write a checkpoint into ``folder``, companions into folders of their names, without changing the run.
 
-    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale. Added are the coefficients
-    that ``target_l0`` moves, the losses that divergence is judged by, and the rows of ``metrics`` so far. ``text_files``
-    and the environment are there to be compared. :mod:`.stream_state` adds the rest.
+    SAELens's files hold an SAE, its optimiser, schedule, firing counts and activation scale; this adds the rest, but
+    for the position in the text (:mod:`.stream_state`). ``text_files`` and the environment are compared on resume.
     """
     first = state.trainers["sae"]
     for name, trainer in state.trainers.items():
         part = sae_folder(folder, name)
-        # the base's method, as that of the signed SAEs first moves rows to norm 1, which a training run may not see
+        # the base's method, as that of signed SAEs normalises rows, which would change the run
         SAE.save_model(trainer.sae, part)
         trainer.save_trainer_state(part)
         if metrics[name].is_file():
@@ -66,20 +61,15 @@ def save_state(
 
 
 def load_state(folder: Path, state: TrainingState) -> None:
-    """
-    Bring a new run's parts to where :func:`save_state` found those of another.
-
-    Raises:
-        ConfigError: a file of the optimiser's state holds more than tensors and numbers; none of that is run.
-    """
+    """Load what :func:`save_state` wrote; raise ConfigError if the optimiser's file could run code."""
     for name, trainer in state.trainers.items():
         part = sae_folder(folder, name)
         try:
             trainer.load_trainer_state(part)  # torch.load, from 2.6 on with weights_only
         except pickle.UnpicklingError as error:
             raise ConfigError(
-                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser and could run code, so it is not "
-                f"opened; resume from another checkpoint ({str(error).splitlines()[0][:100]})."
+                f"{part / TRAINER_STATE_FILENAME} holds more than the state of an optimiser and could run code; resume "
+                f"from another checkpoint ({str(error).splitlines()[0][:100]})."
             ) from None
         trainer.sae.load_weights_from_checkpoint(part)
     plain = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -92,7 +82,7 @@ def load_state(folder: Path, state: TrainingState) -> None:
 
 
 def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
-    """Multiply what is left of a trainer's schedule, from the present rate on to its end."""
+    """Multiply the rest of a trainer's schedule, from the present rate to its end."""
     for group in trainer.optimizer.param_groups:
         group["lr"] *= factor
         group["initial_lr"] *= factor
@@ -100,25 +90,14 @@ def scale_learning_rate(trainer: SAETrainer[Any, Any], factor: float) -> None:
     while schedulers:
         scheduler = schedulers.pop()
         schedulers += getattr(scheduler, "_schedulers", [])
-        scheduler._last_lr = [lr * factor for lr in scheduler._last_lr]
-        for name in ("base_lrs", "eta_min"):
+        for name in ("_last_lr", "base_lrs", "eta_min"):
             value = getattr(scheduler, name, None)
             if value is not None:
                 setattr(scheduler, name, [lr * factor for lr in value] if isinstance(value, list) else value * factor)
 
 
-def state_bytes(saes: Iterable[TrainingSAE[Any]], buffer_rows: int) -> int:
-    """Size of a checkpoint, to a per cent or so: three times the weights, the firing counts and the mixing buffer."""
-    total, width = 2**20, 0
-    for sae in saes:
-        tensors = [*sae.parameters(), *sae.parameters(), *sae.state_dict().values()]
-        width = sae.cfg.d_in
-        total += sum(tensor.nbytes for tensor in tensors) + 2 * 4 * sae.cfg.d_sae
-    return total + 4 * buffer_rows * width
-
-
 def environment_changes(folder: Path, device: str | None = None) -> list[str]:
-    """How the environment that a checkpoint was written in differs from that of ``device`` here, a phrase for each difference."""
+    """Differences, as phrases, between the environment that wrote a checkpoint and this one with ``device``."""
     then = json.loads((folder / STATE).read_text(encoding="utf-8"))["environment"]
     now = environment(device) | {"code": code_digest()}
     return [f"{key} {then[key]} then, {value} now" for key, value in now.items() if then.get(key, value) != value]

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: a protocol, the file and the screen, and a container (see also :mod:`.tracking`)."""
+"""Where a run's metrics go: a protocol, the CSV file, the console, and a container for several loggers."""
 
 import csv
 import os
@@ -8,33 +8,16 @@ from typing import Protocol
 
 from rich.console import Console
 
-# calls to a line in a log
-LINE_EVERY = 10
-# Order of the columns of metrics.csv, before those that an architecture adds; what a row does not have stays empty.
 COLUMNS: tuple[str, ...] = (
-    "step",
-    "tokens",
-    "loss",
-    "mse",
-    "nmse",
-    "fvu",
-    "l0",
-    "dead_latents",
-    "dead_poles",
-    "two_sidedness",
-    "learning_rate",
-    "sparsity_coefficient",
-    "tokens_per_second",
-    "held_out_fvu",
-    "held_out_l0",
-    "ce_clean",
-    "ce_sae",
-    "ce_zero",
-    "ce_mean",
-    "loss_recovered_zero",
-    "loss_recovered_mean",
+    *("step", "tokens", "loss", "mse", "nmse", "fvu", "l0", "dead_latents", "dead_poles", "two_sidedness"),
+    *("learning_rate", "sparsity_coefficient", "tokens_per_second"),
+    *("held_out_fvu", "held_out_l0", "ce_clean", "ce_sae", "ce_zero", "ce_mean"),
+    *("loss_recovered_zero", "loss_recovered_mean"),
 )
-# failures in a row after which a logger that may wait for a server is left alone
+"""Columns of metrics.csv, before those that an architecture adds; a row leaves empty what it does not have."""
+# calls between two lines on the console
+LINE_EVERY = 10
+# failures in a row after which a logger that may wait for a server is not called again
 GIVE_UP = 3
 
 
@@ -46,11 +29,7 @@ class MetricLogger(Protocol):
 
 
 class CsvLogger:
-    """
-    One row a call, flushed, so that a killed run keeps its rows.
-
-    Columns are those that the file has, or :data:`COLUMNS` and what else the first row has.
-    """
+    """Writes one row a call; columns are those of the file, or :data:`COLUMNS` and the others of the first row."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +44,16 @@ class CsvLogger:
         writer = csv.DictWriter(self._file, self._columns, extrasaction="ignore", restval="", lineterminator="\n")
         if is_new:
             writer.writeheader()
-        writer.writerow({"step": step, **{key: _short(value) for key, value in metrics.items()}})
-        self._file.flush()
+        short = {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in metrics.items()}
+        writer.writerow({"step": step, **short})
+        self._file.flush()  # a killed run keeps its rows
 
     def close(self) -> None:
         self._file.close()
 
 
 class ConsoleLogger:
-    """A line every ``LINE_EVERY`` calls, for logs that no progress bar is drawn in."""
+    """Prints a line every ``LINE_EVERY`` calls, for output that shows no progress bar."""
 
     def __init__(self, console: Console, name: str, n_steps: int) -> None:
         self._console, self._name, self._n_steps, self._calls = console, name, n_steps, 0
@@ -82,7 +62,7 @@ class ConsoleLogger:
         self._calls += 1
         if (self._calls - 1) % LINE_EVERY and "loss_recovered_zero" not in metrics:
             return
-        # not the loss, which the dead latents' part of it raises as soon as some are dead
+        # not the loss, which jumps as soon as its part for dead latents sets in
         shown = ("mse", "fvu", "l0", "dead_latents", "tokens_per_second", "loss_recovered_zero")
         values = "  ".join(f"{key} {metrics[key]:.4g}" for key in shown if key in metrics)
         self._console.print(f"{self._name}  step {step}/{self._n_steps}  {values}", soft_wrap=True)
@@ -95,8 +75,8 @@ class Loggers:
     """
     Several loggers as one; a logger that fails is warned about once and never stops a run.
 
-    One that fails ``GIVE_UP`` times in a row is not called again, nor closed, as each call may wait for a server that is
-    gone; the file and the screen are tried at every call.
+    After ``GIVE_UP`` failures in a row it is not called again, as each call may wait for a server that is gone; the
+    file and the console are tried at every call.
     """
 
     def __init__(self, loggers: Sequence[MetricLogger], warn: Callable[[str], object]) -> None:
@@ -129,7 +109,3 @@ def failure_note(logger: str, error: Exception) -> str:
     """One sentence about a logger that failed."""
     why = " ".join(str(error).split())[:600]
     return f"warning: {logger} failed ({type(error).__name__}: {why}); the run goes on without it."
-
-
-def _short(value: float) -> float | str:
-    return f"{value:.6g}" if isinstance(value, float) else value

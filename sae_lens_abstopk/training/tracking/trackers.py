@@ -1,4 +1,4 @@
-"""Places outside the run folder that metrics go to: Weights & Biases, MLflow, TensorBoard."""
+"""Trackers outside the run folder: Weights & Biases, MLflow, TensorBoard."""
 
 import os
 import re
@@ -15,36 +15,24 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
 from sae_lens_abstopk.system.yaml_files import flat_keys
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
-from sae_lens_abstopk.training.interruption import came_of_a_signal
+from sae_lens_abstopk.training.interruption import caused_by_signal
 from sae_lens_abstopk.training.tracking.loggers import COLUMNS, MetricLogger, failure_note
 
 ARTEFACTS = (
-    "cfg.json",
-    "config.yaml",
-    "metrics.csv",
-    "README.md",
-    "runner_cfg.json",
-    SAE_WEIGHTS_FILENAME,
-    "sparsity.safetensors",
+    *("cfg.json", "config.yaml", "metrics.csv", "README.md", "runner_cfg.json"),
+    *(SAE_WEIGHTS_FILENAME, "sparsity.safetensors"),
 )
-"""Files of a run folder that are kept with a run where there is a place for files."""
-# MLflow takes a hundred parameters at a time, and cuts none that is too long by itself
-_PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
-_LONGEST_ARTIFACT = 128  # of its name, in W&B
+"""Files of a run folder that a tracker keeps."""
 WANDB_ID, MLFLOW_ID = ".wandb-id", ".mlflow-id"
 """Files of a run folder with the id of its W&B run, and of the MLflow run of its SAE."""
+# MLflow takes a hundred parameters at a time, and refuses longer ones
+_PARAMETERS_AT_ONCE, _LONGEST_PARAMETER = 100, 500
+# characters of an artifact's name in W&B
+_LONGEST_ARTIFACT = 128
 
 
 class WandbLogger:
-    """
-    Logs to the open Weights & Biases run, and at the end the files of the run folder as an artifact.
-
-    Args:
-        cfg: Whether the weights are among these files.
-        folder: Run folder of the SAE.
-        artifact: Name of the artifact.
-        prefix: Of the metrics, where the run has several SAEs.
-    """
+    """Logs to the open Weights & Biases run, and at the end the files of the SAE's run folder as an artifact."""
 
     def __init__(self, cfg: TrackingConfig, folder: Path, *, artifact: str, prefix: str = "") -> None:
         self._folder, self._prefix = folder, prefix
@@ -54,7 +42,7 @@ class WandbLogger:
             wandb.define_metric(f"{prefix}{key}", step_metric="step")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        # W&B's own count of steps only rises: the rows of a second run in one of the caller's would be dropped
+        # W&B's own step only rises, so a second run in one of the caller's would lose its rows
         wandb.log({"step": step, **{f"{self._prefix}{key}": value for key, value in metrics.items()}})
 
     def close(self) -> None:
@@ -69,37 +57,34 @@ class WandbLogger:
 
 class MlflowLogger:
     """
-    One MLflow run: the config as parameters, the metrics, and at the end the files of the run folder.
+    One MLflow run: the config as parameters, the metrics, and at the end the files of the SAE's run folder.
 
-    Args:
-        cfg: Where to.
-        name: Of the run.
-        folder: Run folder of the SAE, which the id of the MLflow run is noted in.
-        parameters: The config, nested.
-        goes_on: Whether to go on in the MLflow run that the folder names, if the server has it still.
+    With ``goes_on``, the run that the folder names is continued if the server still has it.
     """
 
     def __init__(
         self, cfg: TrackingConfig, name: str, folder: Path, parameters: Mapping[str, Any], *, goes_on: bool
     ) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
-        uri = (
-            cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        )
-        # 4: half a minute until a request fails, where MLflow's own 7 are four minutes, in which all SAEs wait
+        uri = cfg.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        # half a minute until a request fails; MLflow's own 7 retries are four minutes, in which all SAEs wait
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
-        self._folder, self._client = folder, MlflowClient(tracking_uri=uri)
+        self._folder = folder
+        self._client = MlflowClient(tracking_uri=uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}")
         noted = folder / MLFLOW_ID
         if goes_on and noted.is_file() and self._reopened(run_id := noted.read_text(encoding="utf-8")):
             self._run = run_id
             return
         self._run = self._client.create_run(self._experiment(cfg.mlflow_experiment), run_name=name).info.run_id
         noted.write_text(self._run, encoding="utf-8")
-        self._log_parameters(parameters)
+        flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flat_keys(parameters).items()]
+        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
+            self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
 
     def _experiment(self, name: str) -> str:
-        """The id of an experiment, which is made if neither this run nor another one has made it."""
+        """Return the id of an experiment, made if it is missing; another run may make it at the same time."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
@@ -113,25 +98,18 @@ class MlflowLogger:
         return found.experiment_id
 
     def _reopened(self, run_id: str) -> bool:
-        """Set the run going again; False where the server has no such run, or it was deleted."""
+        """Continue a run; False if the server does not have it or it was deleted."""
         from mlflow.exceptions import MlflowException
 
         try:
-            if self._client.get_run(run_id).info.lifecycle_stage != "active":
-                return False
+            active = self._client.get_run(run_id).info.lifecycle_stage == "active"
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return False
-        self._client.update_run(run_id, status="RUNNING")
-        return True
-
-    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        flat = [Param(key, str(value)[:_LONGEST_PARAMETER]) for key, value in flat_keys(parameters).items()]
-        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
-            self._client.log_batch(self._run, params=flat[start : start + _PARAMETERS_AT_ONCE])
+            active = False
+        if active:
+            self._client.update_run(run_id, status="RUNNING")
+        return active
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
@@ -144,17 +122,17 @@ class MlflowLogger:
             if (self._folder / name).is_file():
                 self._client.log_artifact(self._run, str(self._folder / name))
         is_whole = (self._folder / SAE_WEIGHTS_FILENAME).is_file()
-        ended = "KILLED" if came_of_a_signal(sys.exception()) else "FAILED"  # by what the run is being left with
+        ended = "KILLED" if caused_by_signal(sys.exception()) else "FAILED"
         self._client.set_terminated(self._run, "FINISHED" if is_whole else ended)
 
 
 class TensorBoardLogger:
-    """Event files in ``tensorboard`` inside the run folder of the SAE, the config as a text beside the curves."""
+    """Writes event files into ``tensorboard`` in the run folder of the SAE, with the config as a text."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # what was written from that step on, before the run went back to it, is not shown
+        # hides steps from before the run went back to a checkpoint
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
         self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in flat_keys(config).items()))
 
@@ -178,24 +156,17 @@ def open_trackers(
     warn: Callable[[str], object],
 ) -> list[MetricLogger]:
     """
-    The loggers that ``cfg`` asks for; one that cannot be opened is warned about and left out.
+    Open the trackers that ``cfg`` names for one SAE; one that cannot be opened is warned about and left out.
 
-    Args:
-        cfg: Where to.
-        label: What the SAE is called.
-        folder: Its run folder.
-        several: Whether it is one of several in this run.
-        first_step: The step that is logged first: 1, or where the run goes on.
-        config: Of the run.
-        warn: Called with a sentence.
+    ``label`` and ``folder`` are the SAE's, ``several`` says that the run has others. A run that starts at a
+    ``first_step`` above 1 is a resumed one.
     """
     wanted: dict[str, Callable[[], MetricLogger]] = {}
     run_name = _run_name(cfg, Path(config["output_path"]))
     if cfg.log_to_wandb and wandb.run is not None:
         artifact = f"sae_{run_name}_{label}_{Path(config['model_name']).name}_{config['hook_name']}"
-        wanted["WandbLogger"] = lambda: WandbLogger(
-            cfg, folder, artifact=artifact, prefix=f"{label}/" if several else ""
-        )
+        prefix = f"{label}/" if several else ""
+        wanted["WandbLogger"] = lambda: WandbLogger(cfg, folder, artifact=artifact, prefix=prefix)
     if cfg.log_to_mlflow:
         of_sae = f"{run_name}/{label}" if several else run_name
         wanted["MlflowLogger"] = lambda: MlflowLogger(cfg, of_sae, folder, config, goes_on=first_step > 1)
@@ -210,25 +181,15 @@ def open_trackers(
     return opened
 
 
-def _run_name(cfg: LoggingConfig, output: Path) -> str:
-    return cfg.run_name or output.resolve().name
-
-
 @contextmanager
 def wandb_run(
     cfg: LoggingConfig, folder: Path, config: dict[str, Any], *, goes_on: bool, warn: Callable[[str], object]
 ) -> Iterator[None]:
     """
-    Open the Weights & Biases run that SAELens's logging config describes, and close it; where that fails, warn and go without.
+    Open a Weights & Biases run for this context; if that fails, warn and go without.
 
-    A run that is open already is the caller's: the config is added to its own, and it stays open.
-
-    Args:
-        cfg: Where to.
-        folder: Run folder, which the id of the W&B run is noted in.
-        config: Of the run.
-        goes_on: Whether the run goes on from a checkpoint, and so in the W&B run that the folder or the config names.
-        warn: Called with a sentence.
+    A run that the caller has opened takes the config and stays open. With ``goes_on``, the W&B run that ``cfg`` or the
+    run folder names is continued.
     """
     of_caller, noted, run_id = wandb.run, folder / WANDB_ID, cfg.wandb_id
     if goes_on and run_id is None and noted.is_file():
@@ -255,3 +216,7 @@ def wandb_run(
                 wandb.finish(exit_code=0 if (folder / SAE_WEIGHTS_FILENAME).is_file() else 1)
         except Exception as error:  # its process has died
             warn(failure_note("Weights & Biases", error))
+
+
+def _run_name(cfg: LoggingConfig, output: Path) -> str:
+    return cfg.run_name or output.resolve().name

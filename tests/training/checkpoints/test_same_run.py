@@ -66,24 +66,11 @@ def test_a_config_that_was_edited_by_hand_is_read_as_any_other(stopped: dict[str
     assert config.read_text() != whole
     assert run_of(stopped).resumed is not None
     config.write_text(whole.replace("\nlr: 0.001\n", "\nlr: fast\n"))
-    with pytest.raises(ConfigError, match=r"lr is 'fast' there, 0\.001 here"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: lr='fast' has the wrong type"):
         run_of(stopped, resume_allows_changes=["lr"])
     config.write_text("")
     with pytest.raises(ConfigError, match=r"config\.yaml: the top level must be a mapping"):
         run_of(stopped)
-
-
-def test_a_companion_without_a_key_that_was_added_later_is_the_same(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    raw = raw_config | {"companions": {"topk": {"architecture": "topk"}}}
-    write_config(tmp_path, build_config(raw))
-    config = tmp_path / "config.yaml"
-    document = yaml.safe_load(config.read_text())
-    del document["companions"]["topk"]["aux_loss_coefficient"]
-    config.write_text(yaml.safe_dump(document))
-    require_same_run(tmp_path, build_config(raw))
-    raw["companions"]["topk"] |= {"aux_loss_coefficient": 0.5}
-    with pytest.raises(ConfigError, match=r"companions\.topk\.aux_loss_coefficient is 1\.0 there, 0\.5 here"):
-        require_same_run(tmp_path, build_config(raw))
 
 
 def test_another_version_of_what_orders_the_text_is_announced(tmp_path: Path) -> None:
@@ -110,18 +97,15 @@ def test_a_note_says_when_the_environment_has_changed(stopped: dict[str, Any], m
     assert "not be those of an uninterrupted run to the last bit: torch" in said.getvalue()
 
 
-def test_the_device_that_the_saes_were_moved_to_is_no_setting(stopped: dict[str, Any]) -> None:
-    raw = stopped | {"companions": {"topk": {"architecture": "topk"}}, "output_path": stopped["output_path"] + "2"}
-    cfg = build_config(raw | {"resume_from_checkpoint": None})
+def test_the_device_that_the_saes_were_moved_to_is_not_a_setting(stopped: dict[str, Any], tmp_path: Path) -> None:
+    raw = stopped | {"companions": {"topk": {"architecture": "topk"}}}
+    cfg = build_config(raw)
     for sae in cfg.all_saes.values():
         sae.device = "cuda:0"  # as SAELens notes it when an SAE is moved
-    folder = Path(raw["output_path"])
-    folder.mkdir()
-    write_config(folder, cfg)
-    document = yaml.safe_load((folder / "config.yaml").read_text())
-    assert "device" not in document["sae"]
-    assert "device" not in document["companions"]["topk"]
-    require_same_run(folder, build_config(raw))
+    write_config(tmp_path, cfg)
+    document = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert "device" not in document["sae"] | document["companions"]["topk"]
+    require_same_run(tmp_path, build_config(raw))
 
 
 def test_a_run_goes_on_on_another_device_and_says_so(raw_config: dict[str, Any]) -> None:
@@ -180,7 +164,7 @@ def test_a_run_goes_on_at_another_learning_rate_where_it_is_allowed(
     [
         ({"lr": 0.5, "lr_end": 0.5, "resume_allows_changes": ["lr"]}, "lr is 0.001 there, 0.5 here; lr_end is 0.0001"),
         ({"lr": 0.5, "seed": 3, "resume_allows_changes": ["lr"]}, "other settings: seed is 42 there, 3 here"),
-        ({"resume_allows_changes": ["seed"]}, "names 'seed'; of the keys that affect the steps, only lr can change"),
+        ({"resume_allows_changes": ["seed"]}, "only lr can change"),
     ],
 )
 def test_no_more_than_the_scale_of_the_learning_rate_can_change(

@@ -31,30 +31,6 @@ from sae_lens_abstopk.training.sweeps.sweep_jobs import SweepJob, submit_sweep
 from tests.cli.test_cli import invoke
 
 
-def test_a_sweep_runs_every_point_once(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    del raw_config["output_path"]
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(raw_config | {"training_tokens": 128, "perf_log_freq": 0}))
-    sweep = {"runs": [{"config": str(tmp_path / "base.yaml"), "grid": {"sae.k": [2, 3], "seed": [0]}}]}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-    runs = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-2"])
-    assert [run.overrides for run in runs] == [("sae.k=2", "seed=0", "lr=1e-2"), ("sae.k=3", "seed=0", "lr=1e-2")]
-    output = tmp_path / "runs"
-    run_sweep(runs, output, console=Console(quiet=True))
-    weights = sorted(output.glob("*/sae_weights.safetensors"))
-    assert len(weights) == 2
-    before = [path.stat().st_mtime_ns for path in weights]
-    run_sweep(runs, output, console=Console(quiet=True))
-    assert [path.stat().st_mtime_ns for path in weights] == before
-    # what is finished with other settings is not done: nothing starts, nothing is lost
-    other = load_sweep(str(tmp_path / "sweep.yaml"), ["lr=1e-3"])
-    for again in (lambda: run_sweep(other, output, console=Console(quiet=True)), lambda: unfinished(other, output)):
-        with pytest.raises(
-            ConfigError, match=r"base_sae\.k-2_seed-0 is of a run with other settings: lr is 0\.01 there"
-        ):
-            again()
-    assert [path.stat().st_mtime_ns for path in weights] == before
-
-
 def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) -> str:
     """A sweep of short runs, by default two."""
     raw = {key: value for key, value in raw_config.items() if key != "output_path"}
@@ -64,22 +40,24 @@ def swept(raw_config: dict[str, Any], folder: Path, ks: Sequence[int] = (2, 3)) 
     return str(folder / "sweep.yaml")
 
 
-def stop_in(output: Path) -> None:
-    """Leave of a finished run what an interrupted one would have left."""
-    (output / "sae_weights.safetensors").unlink()
-    (output / "cfg.json").unlink()
-
-
-def test_a_run_of_a_sweep_that_was_stopped_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    runs, output, said = load_sweep(swept(raw_config, tmp_path)), tmp_path / "runs", io.StringIO()
+def test_a_sweep_runs_every_point_once_and_goes_on_where_it_stopped(raw_config: dict[str, Any], tmp_path: Path) -> None:
+    sweep, output, said = swept(raw_config, tmp_path), tmp_path / "runs", io.StringIO()
+    runs = load_sweep(sweep, ["lr=1e-2"])
+    assert [run.overrides for run in runs] == [("sae.k=2", "lr=1e-2"), ("sae.k=3", "lr=1e-2")]
     run_sweep(runs, output, console=Console(quiet=True))
-    stopped = output / "base_sae.k-3"
-    whole = (stopped / "sae_weights.safetensors").read_bytes()
-    stop_in(stopped)
+    first, second = (output / f"base_sae.k-{k}" / "sae_weights.safetensors" for k in (2, 3))
+    before, whole = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
     run_sweep(runs, output, console=Console(file=said, width=200))
     assert "[1/2] base_sae.k-2  done" in said.getvalue()
-    assert f"going on after step 4 from {stopped / 'checkpoints' / '256'}" in said.getvalue()
-    assert (stopped / "sae_weights.safetensors").read_bytes() == whole
+    assert f"going on after step 4 from {second.parent / 'checkpoints' / '256'}" in said.getvalue()
+    assert second.read_bytes() == whole
+    # a run with other settings is not taken for this one: nothing starts, nothing is lost
+    other = load_sweep(sweep, ["lr=1e-3"])
+    for again in (lambda: run_sweep(other, output, console=Console(quiet=True)), lambda: unfinished(other, output)):
+        with pytest.raises(ConfigError, match=r"base_sae\.k-2 is of a run with other settings: lr is 0\.01 there"):
+            again()
+    assert (first.stat().st_mtime_ns, second.read_bytes()) == (before, whole)
 
 
 class StoppingTrain:
@@ -101,7 +79,6 @@ class StoppingTrain:
     [
         (None, "the loss is [nan]: the run has diverged"),
         (RuntimeError("CUDA out of memory"), "RuntimeError: CUDA out of memory"),
-        (ConnectionError("the Hub is gone"), "ConnectionError: the Hub is gone"),
         (ConfigError("dataset_path is empty"), "dataset_path is empty"),
         (TypeError("no such argument"), "TypeError: no such argument"),
     ],
@@ -115,10 +92,8 @@ def test_a_run_that_fails_takes_no_other_with_it(
     assert done.exit_code == 1
     assert stopping.begun == ["base_sae.k-2", "base_sae.k-3"]
     assert f"base_sae.k-2 stopped: {said}" in done.output
-    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError), (
-        "where nobody foresaw it"
-    )
-    assert "1 of 2 runs stopped early: base_sae.k-2. The reason for each is printed above" in done.stderr
+    assert ("Traceback (most recent call last)" in done.output) == isinstance(error, TypeError)
+    assert "1 of 2 runs stopped early: base_sae.k-2" in done.stderr
     assert (tmp_path / "runs" / "base_sae.k-3" / "sae_weights.safetensors").is_file()
     assert invoke(*arguments).exit_code == 1
     assert stopping.begun[2:] == ["base_sae.k-2"]
@@ -173,31 +148,23 @@ def test_a_signal_ends_a_sweep_where_progress_cannot_be_saved_either(
     assert [path.name for path in output.iterdir()] == ["base_sae.k-2"]
 
 
-def test_each_run_of_a_sweep_has_a_folder_of_its_own_under_the_checkpoint_path(
-    raw_config: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("shared", [False, True], ids=["", "checkpoint_path"])
+def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(
+    raw_config: dict[str, Any], tmp_path: Path, shared: bool
 ) -> None:
-    checkpoints = tmp_path / "the checkpoints"
-    arguments = [swept(raw_config, tmp_path), f"checkpoint_path={checkpoints}", "-o", str(tmp_path / "runs")]
-    printed = invoke("sweep", *arguments, "--launcher", "print").output.splitlines()
-    for command in printed:
-        assert invoke(*shlex.split(command)[1:]).exit_code == 0
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["base_sae.k-2", "base_sae.k-3"]
-    done = invoke("sweep", *arguments)
-    assert done.exit_code == 0, done.output
-    assert done.output.count("done") == 2
-
-
-def test_a_sweep_is_printed_as_one_command_a_line_that_goes_on(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    sweep, output = swept(raw_config, tmp_path), tmp_path / "the runs"
-    printed = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
+    sweep, output, checkpoints = swept(raw_config, tmp_path), tmp_path / "the runs", tmp_path / "the checkpoints"
+    arguments = ["sweep", sweep, "lr=1e-2", *([f"checkpoint_path={checkpoints}"] if shared else []), "-o", str(output)]
+    printed = invoke(*arguments, "--launcher", "print")
     assert printed.exit_code == 0, printed.output
     first, second = printed.output.splitlines()
-    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 --out ")
+    assert first.startswith(f"abstopk train {tmp_path / 'base.yaml'} sae.k=2 lr=1e-2 ")
     for _ in range(2):
         assert invoke(*shlex.split(first)[1:]).exit_code == 0
     assert (output / "base_sae.k-2" / "sae_weights.safetensors").is_file()
-    again = invoke("sweep", sweep, "lr=1e-2", "-o", str(output), "--launcher", "print")
-    assert again.output.splitlines() == [second]
+    assert invoke(*arguments, "--launcher", "print").output.splitlines() == [second]
+    assert invoke(*shlex.split(second)[1:]).exit_code == 0
+    assert invoke(*arguments).output.count("done") == 2
+    assert not shared or sorted(path.name for path in checkpoints.iterdir()) == ["base_sae.k-2", "base_sae.k-3"]
 
 
 @pytest.fixture
@@ -227,12 +194,6 @@ def test_submitit_runs_one_job_a_run(
     assert "job" not in invoke(*arguments, "--cluster", cluster).output
 
 
-def test_a_job_that_is_preempted_is_queued_again_as_it_is(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    job = SweepJob(load_sweep(swept(raw_config, tmp_path))[0], tmp_path)
-    assert job.checkpoint().function == job
-    assert pickle.loads(pickle.dumps(job)) == job
-
-
 def test_a_job_is_queued_again_when_its_progress_is_saved(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +212,9 @@ def test_a_job_is_queued_again_when_its_progress_is_saved(
     jobs.mkdir()
     for name, value in {"EXECUTOR": "local", "LOCAL_JOB_ID": "1", "FOLDER": str(jobs)}.items():
         monkeypatch.setenv(f"SUBMITIT_{name}", value)
-    delayed = DelayedSubmission(SweepJob(load_sweep(swept(raw_config, tmp_path, (2,)))[0], output))
+    job = SweepJob(load_sweep(swept(raw_config, tmp_path, (2,)))[0], output)
+    assert job.checkpoint().function == pickle.loads(pickle.dumps(job)) == job
+    delayed = DelayedSubmission(job)
     delayed.set_timeout(60, 3)
     environment = LocalJobEnvironment()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGUSR2)}
@@ -272,14 +235,7 @@ def test_a_job_is_queued_again_when_its_progress_is_saved(
     ("arguments", "sentence"),
     [
         (["--launcher", "submitit", "--cluster", "clouds"], "submitit refuses --cluster or a --job parameter"),
-        (
-            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"],
-            "submitit refuses --cluster or a --job parameter",
-        ),
-        (
-            ["--launcher", "submitit", "--cluster", "debug", "--job", "timeout_min=soon"],
-            "submitit refuses --cluster or a --job parameter",
-        ),
+        (["--launcher", "submitit", "--cluster", "debug", "--job", "timeout=5"], "submitit refuses --cluster or"),
         (["--launcher", "submitit"], "there is no Slurm on this machine"),
         (["--cluster", "local"], "--cluster and --job are for --launcher submitit"),
         (["--launcher", "submitit", "--job", "x"], "--job 'x' must have the form KEY=VALUE"),
@@ -305,10 +261,7 @@ def test_an_activation_cache_that_does_not_serve_every_run_is_refused_before_one
         return {name: build_config(raw | keys) for name, keys in own.items()}
 
     quiet = Console(quiet=True)
-    with pytest.raises(
-        ConfigError,
-        match=r"both seed 0 and seed 1, which differ in seed\. Give each .* of its own, or set shuffle=false",
-    ):
+    with pytest.raises(ConfigError, match=r"both seed 0 and seed 1, which differ in seed\. .* set shuffle=false"):
         train_unfinished(configs(), console=quiet)
     train_unfinished(configs(shuffle=False), console=quiet, dry_run=True)
     cache.mkdir()
@@ -324,7 +277,7 @@ def test_runs_that_are_started_at_once_are_not_to_fill_one_cache(raw_config: dic
     for launcher in (["print"], ["submitit", "--cluster", "debug"]):
         refused = invoke(*arguments, "--launcher", *launcher)
         assert refused.exit_code == 2
-        assert "only one of base_sae.k-2 and base_sae.k-3 can do at a time" in refused.stderr
+        assert "only one of base_sae.k-2 and base_sae.k-3 at a time" in refused.stderr
     assert not (tmp_path / "runs").exists()
     train(load_sweep(*arguments[1:2], arguments[2:3])[0].config(tmp_path / "elsewhere"), console=Console(quiet=True))
     assert len(invoke(*arguments, "--launcher", "print").output.splitlines()) == 2
@@ -344,17 +297,6 @@ def test_all_jobs_of_this_machine_are_waited_for(
     assert "1 of 2 runs stopped early: base_sae.k-2" in failed.stderr
 
 
-@OPEN_LOGS
-@pytest.mark.usefixtures("logs_left_open")
-def test_a_job_that_fails_ends_the_command_with_its_log(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    sweep, output = swept(raw_config, tmp_path), tmp_path / "runs"
-    (output / "base_sae.k-2").mkdir(parents=True)
-    (output / "base_sae.k-2" / "metrics.csv").write_text("step\n1\n")
-    failed = invoke("sweep", sweep, "-o", str(output), "--launcher", "submitit", "--cluster", "debug")
-    assert failed.exit_code in (1, 2)
-    assert "already holds a run (metrics.csv)" in failed.stderr
-
-
 def test_without_submitit_the_extra_is_named(
     raw_config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,17 +309,15 @@ def test_without_submitit_the_extra_is_named(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"run": []}, "a sweep has the keys runs"),
-        ({"runs": []}, r"a sweep has the keys runs \(a list, not empty\)"),
-        ({"runs": [{"config": "gpt2", "variants": []}]}, r"variants=\[\] must be a list of names.* not empty"),
-        ({"runs": [{"config": "gpt2"}], "grid": {"sae.k": []}}, r"grid={'sae.k': \[\]} must map keys .* none empty"),
-        ({"runs": [{"grid": {}}]}, r"runs\[0\] must have config"),
-        ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\[0\]: grid=.* must map keys to lists of values"),
-        ({"runs": [{"config": "gpt2", "grid": {"sae.architecture": "topk"}}]}, "must map keys to lists of values"),
-        ({"runs": [{"config": "gpt2", "grid": None}]}, "grid=None must map keys to lists of values"),
-        ({"runs": [{"config": "gpt2", "variants": "topk"}]}, "variants='topk' must be a list of names"),
-        ({"runs": [{"config": {"lr": 1e-3}}]}, "config={'lr': 0.001} must be the name of a preset or the path of a"),
-        ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\[0\] must have config and may have variants and grid"),
+        ({"run": []}, r"runs: Field required\. The file has the keys .*runs"),
+        ({"runs": []}, r"runs=\[\]: .* at least 1"),
+        ({"runs": [{"config": "gpt2", "variants": "topk"}]}, r"runs\.0\.variants=topk: .* valid list"),
+        ({"runs": [{"config": "gpt2"}], "grid": {"sae.k": []}}, r"grid\.sae\.k=\[\]: .* at least 1"),
+        ({"runs": [{"grid": {}}]}, r"runs\.0\.config: Field required"),
+        ({"runs": [{"config": "gpt2", "grid": {"lr": 1e-3}}]}, r"runs\.0\.grid\.lr=0\.001: .* valid list"),
+        ({"runs": [{"config": "gpt2", "grid": None}]}, r"grid=None: .* valid dictionary"),
+        ({"runs": [{"config": {"lr": 1e-3}}]}, r"config={'lr': 0\.001}: .* valid string"),
+        ({"runs": [{"config": "gpt2", "grids": {}}]}, r"runs\.0\.grids={}"),
     ],
 )
 def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any, sentence: str) -> None:
@@ -386,17 +326,17 @@ def test_a_sweep_that_is_not_understood_is_refused(tmp_path: Path, content: Any,
         load_sweep(str(tmp_path / "s.yaml"))
 
 
-def test_a_config_is_looked_for_beside_the_file_that_names_it(raw_config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("override", ["sae={k: 4}", "sae.k=4", "sae.k_fraction=0.5"])
+def test_an_override_is_not_to_replace_a_key_of_the_grid(
+    raw_config: dict[str, Any], tmp_path: Path, override: str
+) -> None:
     swept(raw_config, tmp_path)
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"runs": [{"config": "base.yaml"}]}))
-    (run,) = load_sweep(str(tmp_path / "sweep.yaml"))
-    assert (run.name, run.source) == ("base", str(tmp_path / "base.yaml"))
-
-
-def test_a_section_is_not_to_replace_a_key_of_the_grid(tmp_path: Path) -> None:
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump({"runs": [{"config": "gpt2"}], "grid": {"sae.k": [3]}}))
-    with pytest.raises(ConfigError, match=r"would replace sae\.k, which the grid of"):
-        load_sweep(str(tmp_path / "s.yaml"), ["sae={k: 4}"])
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text(yaml.safe_dump({"runs": [{"config": "base.yaml"}], "grid": {"sae.k": [3]}}))
+    (run,) = load_sweep(str(sweep))
+    assert (run.name, run.source) == ("base_sae.k-3", str(tmp_path / "base.yaml"))  # beside the file
+    with pytest.raises(ConfigError, match=r"would replace sae\.k, which the grid of .* sets to 3"):
+        load_sweep(str(sweep), [override])
 
 
 def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -411,30 +351,14 @@ def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
         sweep.write_text(yaml.safe_dump({"runs": runs}))
         if refused:
             with pytest.raises(
-                ConfigError, match=r"would share the folder 'config.*'\. Give the config files different names"
+                ConfigError, match=r"would share the folder 'config.*'; give the config files different"
             ):
                 load_sweep(str(sweep))
         else:
             assert [run.name for run in load_sweep(str(sweep))] == ["config_seed-0", "config_seed-1"]
 
 
-GRID_VALUES: list[Any] = [
-    None,
-    True,
-    3,
-    2.5,
-    3e-5,
-    "plain",
-    "null",
-    "7",
-    "true",
-    "1e-3",
-    "a: b",
-    "",
-    [2, None],
-    ["a"],
-    {},
-]
+GRID_VALUES: list[Any] = [*(None, True, 3, 2.5, 3e-5), *("plain", "null", "7", "1e-3", "a: b", ""), *([2, None], {})]
 
 
 @pytest.mark.parametrize("value", GRID_VALUES, ids=repr)

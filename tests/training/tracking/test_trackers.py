@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,15 +28,29 @@ from sae_lens_abstopk.training.interruption import Interrupted
 from sae_lens_abstopk.training.metrics import step_metrics
 from sae_lens_abstopk.training.tracking.loggers import Loggers
 from sae_lens_abstopk.training.tracking.trackers import MlflowLogger, WandbLogger, wandb_run
-from tests.training.runs import QUIET
+from tests.training.runs import QUIET, trained
 
 
-def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(raw_config: dict[str, Any], tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path}/runs.db"
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, which take ten seconds to make."""
+    path = tmp_path_factory.mktemp("mlflow") / "runs.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(empty_database: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'runs.db')}"
+
+
+def test_mlflow_keeps_parameters_metrics_and_files_of_every_sae(
+    raw_config: dict[str, Any], uri: str, tmp_path: Path
+) -> None:
     raw_config["logger"] |= {"log_to_mlflow": True, "mlflow_tracking_uri": uri, "mlflow_experiment": "signed"}
     raw_config["companions"] = {"plain": {"architecture": "topk", "k": 5}}
     MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
-    train(build_config(raw_config), console=QUIET)
+    trained(raw_config)
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("signed")
     assert experiment is not None
@@ -64,7 +79,7 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
         return ours
 
     monkeypatch.setattr(runner, "step_metrics", both)
-    train(build_config(raw_config | {"dead_feature_window": 1}), console=QUIET)
+    trained(raw_config | {"dead_feature_window": 1})
     page = (Path(__file__).parents[3] / "docs" / "train.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+/\w+)` \| (1 - )?`(\w+)` \|$", page, re.MULTILINE)
     assert len(rows) == 7
@@ -78,9 +93,8 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
 
 
 def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = f"sqlite:///{tmp_path}/runs.db"
     made = MlflowClient(tracking_uri=uri).create_experiment("signed", artifact_location=str(tmp_path / "files"))
     found, answers = MlflowClient.get_experiment_by_name, [None]
     monkeypatch.setattr(
@@ -91,8 +105,8 @@ def test_an_experiment_that_another_run_makes_meanwhile_is_taken(
     assert len(MlflowClient(tracking_uri=uri).search_runs([made])) == 1
 
 
-def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path) -> None:
-    cfg = TrackingConfig(mlflow_tracking_uri=f"sqlite:///{tmp_path}/runs.db")
+def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(uri: str, tmp_path: Path) -> None:
+    cfg = TrackingConfig(mlflow_tracking_uri=uri)
     for error, status in ((TrainingStopped("diverged"), "FAILED"), (Interrupted("SIGTERM"), "KILLED")):
         logger = MlflowLogger(cfg, "a", tmp_path, {}, goes_on=False)
         with pytest.raises(type(error)), closing(Loggers([logger], pytest.fail)):
@@ -103,24 +117,22 @@ def test_mlflow_tells_a_run_that_failed_from_one_that_was_stopped(tmp_path: Path
 
 @pytest.mark.parametrize("first_run", ["there", "deleted", "elsewhere"])
 def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
-    raw_config: dict[str, Any], tmp_path: Path, first_run: str
+    raw_config: dict[str, Any], uri: str, tmp_path: Path, first_run: str
 ) -> None:
-    uris = [
-        f"sqlite:///{tmp_path}/runs.db",
-        f"sqlite:///{tmp_path}/{'others' if first_run == 'elsewhere' else 'runs'}.db",
-    ]
+    others = shutil.copy(tmp_path / "runs.db", tmp_path / "others.db")
+    uris = [uri, f"sqlite:///{others}" if first_run == "elsewhere" else uri]
     logger = raw_config["logger"] | {"log_to_mlflow": True, "mlflow_experiment": "signed"}
     for uri in uris:
         client = MlflowClient(tracking_uri=uri)
         if client.get_experiment_by_name("signed") is None:
             client.create_experiment("signed", artifact_location=str(tmp_path / "files"))
     raw, folder = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}, Path(raw_config["output_path"])
-    train(build_config(raw | {"logger": logger | {"mlflow_tracking_uri": uris[0]}}), console=QUIET)
+    trained(raw | {"logger": logger | {"mlflow_tracking_uri": uris[0]}})
     (folder / "sae_weights.safetensors").unlink()
     if first_run == "deleted":
         client.delete_run((folder / ".mlflow-id").read_text())
     goes_on = {"resume_from_checkpoint": "newest", "logger": logger | {"mlflow_tracking_uri": uris[1]}}
-    train(build_config(raw | goes_on), console=QUIET)
+    trained(raw | goes_on)
     experiment = client.get_experiment_by_name("signed")
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
@@ -131,27 +143,17 @@ def test_a_run_that_goes_on_does_so_in_its_mlflow_run(
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_reads_the_curves_and_the_config(raw_config: dict[str, Any]) -> None:
+def test_tensorboard_reads_the_config_and_curves_without_what_a_run_went_back_from(raw_config: dict[str, Any]) -> None:
     raw_config["logger"] |= {"log_to_tensorboard": True}
-    train(build_config(raw_config), console=QUIET)
-    events = EventAccumulator(str(Path(raw_config["output_path"]) / "tensorboard"))
-    events.Reload()
-    assert [event.step for event in events.Scalars("fvu")] == [1, 2, 3, 4, 5, 6]
-    assert [event.step for event in events.Scalars("loss_recovered_zero")] == [3, 6]
-    (config,) = events.Tensors("config/text_summary")
-    assert b"sae.k: 4" in config.tensor_proto.string_val[0]
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_tensorboard_does_not_show_what_a_run_went_back_from(raw_config: dict[str, Any]) -> None:
-    raw_config["logger"] |= {"log_to_tensorboard": True}
-    raw, folder = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}, Path(raw_config["output_path"])
-    train(build_config(raw), console=QUIET)
+    raw, folder = raw_config | {"checkpoint_freq": 2}, Path(raw_config["output_path"])
+    trained(raw)
     (folder / "sae_weights.safetensors").unlink()
-    train(build_config(raw | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    trained(raw | {"resume_from_checkpoint": "newest"})
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("fvu")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("loss_recovered_zero")] == [3, 6]
+    assert b"sae.k: 4" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
 
 
 @pytest.fixture
@@ -174,9 +176,9 @@ def test_a_run_that_goes_on_does_so_in_its_wandb_run(
 ) -> None:
     raw_config["logger"] |= {"log_to_wandb": True, "wandb_id": run_id}
     raw, folder = raw_config | {"checkpoint_freq": 2, "perf_log_freq": 0}, Path(raw_config["output_path"])
-    train(build_config(raw), console=QUIET)
+    trained(raw)
     (folder / "sae_weights.safetensors").unlink()
-    train(build_config(raw | {"resume_from_checkpoint": "newest"}), console=QUIET)
+    trained(raw | {"resume_from_checkpoint": "newest"})
     first, second = wandb_calls
     assert (first["id"], first["resume"]) == (run_id, None)
     assert (second["id"], second["resume"]) == ((folder / ".wandb-id").read_text(), "allow")
@@ -195,7 +197,7 @@ def test_a_run_that_is_given_no_name_is_called_like_its_folder(
 
     monkeypatch.setattr(WandbLogger, "__init__", noted)
     raw_config["logger"] |= {"log_to_wandb": True}
-    train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+    trained(raw_config | {"perf_log_freq": 0})
     assert wandb_calls[0]["name"] == "run"
     assert artifacts == ["sae_run_abstopk_llama-3.1-8b_model.layers.2"]
     config = yaml.safe_load((Path(raw_config["output_path"]) / "config.yaml").read_text())
@@ -207,7 +209,7 @@ def test_a_wandb_run_of_the_caller_takes_the_config_and_stays_open(
 ) -> None:
     raw_config["logger"] |= {"log_to_wandb": True}
     with wandb.init(config={"lr": 0.5}) as run:
-        train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET)
+        trained(raw_config | {"perf_log_freq": 0})
         assert wandb.run is run
         assert run.config["lr"] == raw_config["lr"]
         assert run.step == 6
@@ -260,7 +262,7 @@ def test_mlflow_gives_a_request_up_in_half_a_minute_unless_told_otherwise(
 
 def test_a_companion_that_is_called_like_the_architecture_has_a_label_of_its_own(raw_config: dict[str, Any]) -> None:
     raw_config["companions"] = {"abstopk": {"k": 5}, "plain": {"architecture": "topk"}}
-    saes = train(build_config(raw_config | {"perf_log_freq": 0}), console=QUIET).saes
+    saes = trained(raw_config | {"perf_log_freq": 0}).saes
     assert [sae.cfg.metadata.label for sae in saes.values()] == ["sae", "abstopk", "plain"]
 
 
@@ -297,7 +299,7 @@ def test_a_folder_for_mlflow_is_refused_before_anything_runs_save_where_it_is_al
     with pytest.raises(
         ConfigError, match=rf"{name}='.*mlruns' is a folder.*sqlite:///runs\.db, or set .*MLFLOW_ALLOW_FILE_STORE=true"
     ):
-        train(build_config(raw_config), console=QUIET)
+        trained(raw_config)
     assert not Path(raw_config["output_path"]).exists()
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     build_config(raw_config).logger.require_packages()
@@ -320,7 +322,7 @@ def test_a_package_that_is_missing_is_named_before_anything_runs(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
     raw_config["logger"] |= {f"log_to_{package}": True}
     with pytest.raises(ConfigError, match=rf"log_to_{package}=true needs {package}: pip install"):
-        train(build_config(raw_config), console=QUIET)
+        trained(raw_config)
     assert not Path(raw_config["output_path"]).exists()
 
 

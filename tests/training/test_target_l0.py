@@ -1,0 +1,107 @@
+"""L0s that are held at a target."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import StandardTrainingSAEConfig
+from sae_lens.training.optim import CoefficientScheduler
+
+from sae_lens_abstopk import ConfigError
+from sae_lens_abstopk.training.config.config_file import build_config
+from sae_lens_abstopk.training.target_l0 import L0Controller
+from tests.training.exactness import rows_without_speed
+from tests.training.runs import run_of
+
+
+class SlowSAE:
+    """An SAE whose L0 follows its coefficient with a lag: twenty steps to go most of the way to 100 / coefficient."""
+
+    def __init__(self, coefficient: float) -> None:
+        self.cfg = StandardTrainingSAEConfig(d_in=2, d_sae=4)
+        self.scheduler = CoefficientScheduler(0, coefficient)
+        self.trainer = SimpleNamespace(sae=self, coefficient_schedulers={"l1": self.scheduler})
+        self.l0 = 100.0
+
+    def step(self) -> Any:
+        self.l0 += 0.05 * (100 / self.scheduler.step() - self.l0)
+        acts = torch.zeros(50, 2000)
+        acts[:, : round(self.l0)] = 1
+        return SimpleNamespace(feature_acts=acts, sae_in=torch.zeros(50, 2))
+
+
+@pytest.mark.parametrize("coefficient", [0.1, 1.0, 50.0])
+@pytest.mark.parametrize("target", [10.0, 60.0])
+def test_the_l0_is_brought_to_its_target_from_a_coefficient_far_off(coefficient: float, target: float) -> None:
+    sae: Any = SlowSAE(coefficient)
+    controller = L0Controller(sae.trainer, target, 600)
+    for _ in range(600):
+        controller.update(sae.step())
+    assert abs(sae.l0 / target - 1) < 0.05
+
+
+@pytest.mark.parametrize(("target", "side"), [(10.0, 1), (1000.0, -1)])
+def test_thresholds_rise_where_the_l0_is_above_its_target_and_fall_where_it_is_below(target: float, side: int) -> None:
+    sae: Any = SlowSAE(1.0)
+    sae.threshold = torch.ones(4)
+    L0Controller(sae.trainer, target, 600).update(sae.step())
+    assert torch.equal((sae.threshold - 1).sign(), torch.full((4,), float(side)))
+
+
+@pytest.mark.parametrize("architecture", ["standard", "gated"])
+def test_in_training_the_coefficient_moves_towards_the_target(
+    raw_config: dict[str, Any], tmp_path: Path, architecture: str
+) -> None:
+    moved = []
+    for target in (1.0, 63.0):
+        section = {"architecture": architecture, "l1_coefficient": 1e-3, "d_in": 32, "d_sae": 64}
+        changes = {"sae": section, "target_l0": {"sae": target}, "output_path": str(tmp_path / str(target))}
+        run = run_of(raw_config | changes)
+        run.run()
+        moved.append(run.trainers["sae"].coefficient_schedulers["l1"].final_value)
+        logged = [float(row["sparsity_coefficient"]) for row in rows_without_speed(run.output)]
+        assert logged[0] == 1e-3
+        assert (logged[-1] > 1e-3) == (moved[-1] > 1e-3)
+        metadata = json.loads((run.output / "cfg.json").read_text())["metadata"]
+        assert (metadata["sparsity_coefficient"], metadata["target_l0"]) == (moved[-1], target)
+    assert moved[0] > 1e-3 > moved[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "of_saes", "message"),
+    [
+        ("target_l0", {"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
+        ("target_l0", {"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
+        ("lr_multiples", {"nobody": 3.0}, "lr_multiples names 'nobody', which is not trained; SAEs: sae"),
+        ("lr_multiples", {"sae": 0.0}, r"lr_multiples\.sae=0\.0 must be above 0 and finite"),
+    ],
+)
+def test_a_target_or_a_rate_that_no_sae_can_have_is_refused(
+    raw_config: dict[str, Any], key: str, of_saes: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_config(raw_config | {key: of_saes})
+
+
+def test_a_warm_up_that_never_ends_leaves_the_coefficient_that_was_reached(
+    raw_config: dict[str, Any], tmp_path: Path
+) -> None:
+    section = {"architecture": "standard", "l1_coefficient": 1e-3, "l1_warm_up_steps": 1000, "d_in": 32, "d_sae": 64}
+    changes = {"sae": section, "target_l0": {"sae": 8.0}, "output_path": str(tmp_path / "run")}
+    run = run_of(raw_config | changes)
+    run.run()
+    recorded = json.loads((run.output / "cfg.json").read_text())["metadata"]["sparsity_coefficient"]
+    logged = float(rows_without_speed(run.output)[-1]["sparsity_coefficient"])
+    assert recorded == pytest.approx(logged, rel=0.5)
+    assert recorded < run.trainers["sae"].coefficient_schedulers["l1"].final_value / 10
+
+
+def test_two_targets_for_one_jumprelu_are_refused(raw_config: dict[str, Any]) -> None:
+    sae = {"architecture": "jumprelu", "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 5.0}
+    with pytest.raises(
+        ConfigError, match=r"target_l0\.sae: the quadratic loss of this JumpReLU has a target of its own"
+    ):
+        build_config(raw_config | {"sae": sae | {"d_in": 32, "d_sae": 64}, "target_l0": {"sae": 3.0}})
