@@ -9,7 +9,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 
 def read_by(sae: SAE[Any]) -> str:
-    """What an SAE reads, in words: a hook, or one head of it."""
+    """The hook that an SAE reads, or the head of it, in words."""
     metadata = sae.cfg.metadata
     head = metadata.hook_head_index
     return str(metadata.hook_name) if head is None else f"head {head} of {metadata.hook_name}"
@@ -17,7 +17,7 @@ def read_by(sae: SAE[Any]) -> str:
 
 def require_all_heads(sae: SAE[Any], what: str) -> None:
     """
-    Refuse an SAE of one attention head for something that edits or reads a hook whole.
+    Refuse an SAE of one attention head, for something that edits or reads a hook whole.
 
     Raises:
         ConfigError: naming ``what``.

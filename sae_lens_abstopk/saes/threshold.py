@@ -1,8 +1,8 @@
 """The threshold at which a code has a wanted mean number of active latents, from streaming magnitudes."""
 
-from typing import Self
-
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -15,29 +15,21 @@ class ThresholdFitter:
     """
     Finds theta such that on average ``k`` magnitudes a token exceed it.
 
-    A histogram over the bits of float32 holds what was seen, so memory does not grow with the number of tokens, and
-    theta is exact to 1 part in 4,096, on the side of fewer active latents.
-
-    Args:
-        k: Wanted mean number of active latents per token.
-
-    Raises:
-        ConfigError: ``k`` is not above 0.
+    A histogram over the bits of float32 holds the data, so memory does not grow with the number of tokens, and theta is
+    exact to 1 part in 4,096, on the side of fewer active latents.
     """
 
     def __init__(self, k: float) -> None:
-        if not k > 0:
-            raise ConfigError(f"k={k!r} must be above 0: the mean number of active latents per token.")
         self.k = k
         self._bins = torch.zeros(N_BINS, dtype=torch.int64)
         self._n_tokens = 0
 
-    def update(self, magnitudes: torch.Tensor) -> Self:
+    def update(self, magnitudes: Float[Tensor, "n F"]) -> "ThresholdFitter":
         """
-        Add magnitudes [n, d_sae]; what is 0 or below, or cannot be a code, may be given as 0.
+        Add magnitudes; those of 0 or below do not count.
 
         Raises:
-            ConfigError: a magnitude is NaN or infinite.
+            ConfigError: one is NaN or infinite.
         """
         values = magnitudes.detach().float()
         if not values.isfinite().all():
@@ -54,7 +46,7 @@ class ThresholdFitter:
         theta; 0 where even all positive magnitudes are fewer than ``k`` a token.
 
         Raises:
-            ConfigError: nothing was added.
+            ConfigError: there were no tokens.
         """
         if self._n_tokens == 0:
             raise ConfigError("a threshold cannot be estimated from no activations; give at least one token.")

@@ -187,7 +187,5 @@ def test_what_cannot_be_merged_is_refused_with_the_remedy() -> None:
         merge_antipodal(plain("jumprelu"), activations=torch.ones(4, 3))
     with pytest.raises(ConfigError, match="NaN or infinite"):
         merge_antipodal(plain("topk"), activations=torch.full((4, D), torch.nan))
-    with pytest.raises(ConfigError, match="k=0 must be above 0"):
-        ThresholdFitter(0)
     with pytest.raises(ConfigError, match="at least one token"):
         _ = ThresholdFitter(1).result

@@ -75,7 +75,7 @@ def test_two_saes_that_differ_in_gauge_alone_become_the_same() -> None:
 @pytest.mark.parametrize(
     ("energy", "sentence"),
     [
-        (torch.ones(F), r"shape \[24\]; this SAE needs \[2, 24\]"),
+        (torch.ones(F), r"shape \[24\]; give a tensor \[2, 24\]"),
         (torch.full((2, F), torch.nan), "must be finite"),
         (torch.full((2, F), -1.0), "at least 0"),
     ],

@@ -185,13 +185,13 @@ def test_what_cannot_be_mirrored_is_refused_with_the_remedy() -> None:
         unmirror(plain)
     with pytest.raises(ConfigError, match="give pole_counts"):
         mirror(signed(), prune_dead_poles=True)
-    with pytest.raises(ConfigError, match=r"shape \[2, 3\]; this SAE needs \[2, 24\]"):
+    with pytest.raises(ConfigError, match=r"shape \[2, 3\]; give a tensor \[2, 24\]"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, 3))
     with pytest.raises(ConfigError, match="none of the 24 latents fired"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.zeros(2, F, dtype=torch.int64))
     with pytest.raises(ConfigError, match=r"dead_share=0\.7"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, F), dead_share=0.7)
-    with pytest.raises(ConfigError, match="pole_counts are for pruning alone"):
+    with pytest.raises(ConfigError, match="pole_counts are only for pruning"):
         mirror(signed(), pole_counts=torch.ones(2, F))
 
 

@@ -9,9 +9,8 @@ from sae_lens import SAE
 from torch.nn.functional import normalize
 
 from sae_lens_abstopk.saes.heads import with_flat_heads
-from sae_lens_abstopk.saes.own_code import is_foreign
 from sae_lens_abstopk.saes.signed import open_poles
-from sae_lens_abstopk.sparse import pole_limits
+from sae_lens_abstopk.saes.traits import declared_traits
 from sae_lens_abstopk.system.errors import ConfigError
 
 # codes that are in memory at once, in bytes
@@ -22,12 +21,6 @@ _GATES = {"threshold": 1.0, "b_gate": -1.0, "b_enc": -1.0}
 UNLIKE = 0.1
 _ENCODER_BIASES = ("b_enc", "b_gate", "b_mag")
 _POLE_THRESHOLDS = ("threshold", "negative_threshold")
-_ARCHITECTURES_WITH_GATE = {
-    "jumprelu": "threshold",
-    "signed_jumprelu": "threshold",
-    "gated": "b_gate",
-    "standard": "b_enc",
-}
 
 
 @torch.no_grad()
@@ -76,16 +69,15 @@ def untrained_sae(sae: SAE[Any], x: torch.Tensor, *, seed: int = 0) -> SAE[Any]:
             for name, is_open in zip(_POLE_THRESHOLDS, of_poles, strict=True):
                 if hasattr(fresh, name):
                     getattr(fresh, name).fill_(level).masked_fill_(~is_open, torch.inf)
-    if is_foreign(type(sae).__module__):
+    if declared_traits(sae.cfg) is None:
         _warn_if_unlike(sae, fresh, x)
     return fresh
 
 
 def _gate(sae: SAE[Any]) -> str | None:
     """The parameter that decides what is on; None where k does."""
-    known = _ARCHITECTURES_WITH_GATE.get(sae.cfg.architecture())
-    if known is not None or not is_foreign(type(sae).__module__):
-        return known
+    if (traits := declared_traits(sae.cfg)) is not None:
+        return traits.gate
     return next((name for name, _ in sae.named_parameters() if name in ("threshold", "b_gate")), None)
 
 
@@ -122,7 +114,7 @@ def _level(
     for part in _chunks(fresh, x):
         u = (fresh.process_sae_in(part) @ fresh.W_enc + centre).float()
         if open_poles is not None:
-            u = u.clamp(*pole_limits(open_poles, u.dtype)).abs()
+            u = u.abs() * torch.where(u > 0, *open_poles)
         everything = torch.cat([largest, u.flatten()])
         largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
     return largest[-1].item()

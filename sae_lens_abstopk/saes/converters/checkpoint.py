@@ -4,11 +4,11 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -26,25 +26,21 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{path} is damaged: {error}.") from None
-    if path.suffix not in PICKLED:
-        raise ConfigError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)} files.")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix not in PICKLED:
+            return load_file(path)
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ConfigError(
-            f"{path} holds more than tensors, and opening it could run code of its author, so it is not opened; ask for "
-            "a .safetensors file, or for torch.save(sae.state_dict(), FILE)."
+            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors file, "
+            "or for torch.save(sae.state_dict(), FILE)."
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise ConfigError(f"{path} is damaged: {error}.") from None
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ConfigError(f"{path} is no state dict: it must map names to tensors and hold nothing else.")
-    return {str(name): tensor for name, tensor in loaded.items()}
+    entries = cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
+    if not entries or not all(torch.is_tensor(value) for value in entries.values()):
+        raise ConfigError(f"{path} is not a state dict: it must map names to tensors and hold nothing else.")
+    return entries
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -57,12 +53,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; the settings of the SAE are read from it.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} must hold one JSON object.")
-    return found
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is not a JSON object: {error}.") from None
 
 
 def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
@@ -97,5 +90,5 @@ def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tup
             raise ConfigError(f"{path}: {name} has the shape {list(tensor.shape)}, and the settings say {list(shape)}.")
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise ConfigError(f"{path}: {name} must hold finite floating-point numbers.")
-    if len({tensors[name].dtype for name in shapes}) > 1:
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
         raise ConfigError(f"{path}: the tensors are of different types.")

@@ -174,7 +174,7 @@ def test_a_pickle_that_holds_more_than_tensors_is_not_opened(tmp_path: Path, mon
         convert(tmp_path / "sae_20000.pt", activations=X)
     assert not (tmp_path / "was-run").exists()
     torch.save({"W_enc": numbers(D, F), "step": 3}, tmp_path / "sae_20000.pt")
-    with pytest.raises(ConfigError, match="is no state dict"):
+    with pytest.raises(ConfigError, match="is not a state dict"):
         convert(tmp_path / "sae_20000.pt", activations=X)
     (tmp_path / "sae_20000.pt").write_bytes(b"PK nonsense")
     with pytest.raises(ConfigError):
