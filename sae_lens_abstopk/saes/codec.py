@@ -41,12 +41,7 @@ class ScaledCodec:
 
 
 def require_finite_codes(codes: Float[Tensor, "... F"], of: str) -> None:
-    """
-    Refuse codes, dense or sparse, that are not finite.
-
-    Raises:
-        ConfigError: naming ``of``, what gave them.
-    """
+    """Raise a ConfigError if codes, dense or sparse, are not finite; ``of`` names their SAE."""
     values = codes.coalesce().values() if codes.is_sparse else codes
     if not bool(values.sum(dtype=torch.float32).isfinite()):
         raise ConfigError(f"{of} gives codes that are NaN or infinite; check its weights, and load it in float32.")

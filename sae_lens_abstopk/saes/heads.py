@@ -16,12 +16,7 @@ def read_by(sae: SAE[Any]) -> str:
 
 
 def require_all_heads(sae: SAE[Any], what: str) -> None:
-    """
-    Refuse an SAE of one attention head, for something that edits or reads a hook whole.
-
-    Raises:
-        ConfigError: naming ``what``.
-    """
+    """Raise a ConfigError for an SAE of one attention head, where ``what`` edits or reads a hook whole."""
     if sae.cfg.metadata.hook_head_index is not None:
         raise ConfigError(
             f"this SAE reads only {read_by(sae)}, but {what} is for all heads together; use an SAE of all heads "

@@ -90,12 +90,7 @@ def origin_of(source: Source) -> str:
 
 
 def require_finite(sae: SAE[Any], *, where: str) -> None:
-    """
-    Refuse weights that would make every number NaN.
-
-    Raises:
-        ConfigError: a weight is NaN or infinite; a threshold may be infinite, which closes a pole.
-    """
+    """Raise a ConfigError if a weight is NaN or infinite; a threshold may be infinite, which closes a pole."""
     for name, weight in sae.state_dict().items():
         bad = weight.isnan() if name.endswith("threshold") else ~weight.isfinite()
         if bad.any():

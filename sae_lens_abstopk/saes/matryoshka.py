@@ -47,12 +47,7 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
 
 
 def up_to_all(widths: Sequence[Any], d_sae: int) -> list[int]:
-    """
-    Widths of nested prefixes, the last of them ``d_sae``.
-
-    Raises:
-        ConfigError: they are not whole numbers, or do not increase.
-    """
+    """Widths of nested prefixes, the last of them ``d_sae``; a ConfigError unless they are whole and increase."""
     whole = all(not isinstance(width, bool) and isinstance(width, numbers.Integral) for width in widths)
     nested = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
     if not whole or nested[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(nested)):

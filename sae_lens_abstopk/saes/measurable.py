@@ -12,11 +12,8 @@ ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 
 def require_measurable(sae: SAE[Any], *, where: str) -> None:
     """
-    Refuse an SAE whose measurement would mean something else.
-
-    Raises:
-        ConfigError: ``sae`` is in training (it may code a token by those beside it), a transcoder, a temporal SAE, or was
-            trained on rescaled activations whose scale is not in its weights.
+    Raise a ConfigError if ``sae`` is in training (it may code a token by those beside it), a transcoder, a temporal SAE,
+    or lacks the scale of the activations that it was trained on.
     """
     if isinstance(sae, TrainingSAE):
         raise ConfigError(
@@ -38,12 +35,7 @@ def require_measurable(sae: SAE[Any], *, where: str) -> None:
 
 
 def require_scale(sae: SAE[Any], *, where: str) -> None:
-    """
-    Refuse an SAE of rescaled activations without their scale.
-
-    Raises:
-        ConfigError: ``sae`` was trained on activations whose scale is not in its weights.
-    """
+    """Raise a ConfigError if ``sae`` was trained on rescaled activations and their scale is not in its weights."""
     if sae.cfg.normalize_activations in ESTIMATED:
         fold = "norm_scaling_factor" if sae.cfg.normalize_activations == ESTIMATED[0] else "whitening"
         raise ConfigError(

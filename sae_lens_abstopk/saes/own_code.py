@@ -11,12 +11,7 @@ VARIABLE = "ABSTOPK_IMPORT"
 
 
 def import_architectures() -> None:
-    """
-    Import the modules that ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder.
-
-    Raises:
-        ConfigError: one cannot be imported.
-    """
+    """Import the modules that ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder, or raise a ConfigError."""
     named = os.environ.get(VARIABLE, "")
     for name in filter(None, (part.strip() for part in named.split(","))):
         if os.getcwd() not in sys.path:

@@ -42,12 +42,7 @@ class PoleActivity:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """
-        The activity that :meth:`save` wrote into ``folder``.
-
-        Raises:
-            ConfigError: there is no such file, or it is damaged.
-        """
+        """The activity that :meth:`save` wrote into ``folder``; a ConfigError if it is missing or damaged."""
         path = Path(folder) / POLE_ACTIVITY_FILENAME
         if not path.is_file():
             raise ConfigError(f"{path} does not exist; measure_poles() measures it.")

@@ -72,12 +72,7 @@ def flipped_latents(energy: Float[Tensor, "2 F"]) -> Bool[Tensor, " F"]:
 
 
 def require_of_poles(name: str, values: object, d_sae: int) -> None:
-    """
-    Refuse values that are not a tensor [2, d_sae], one of each pole.
-
-    Raises:
-        ConfigError: naming them.
-    """
+    """Raise a ConfigError unless ``values`` are a tensor [2, d_sae], a row for each side."""
     shape = list(values.shape) if isinstance(values, Tensor) else None
     if shape != [2, d_sae]:
         given = f"is a {type(values).__name__}" if shape is None else f"has the shape {shape}"

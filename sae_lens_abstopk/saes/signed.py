@@ -43,12 +43,7 @@ def is_signed(sae: SAE[Any]) -> TypeGuard[SignedSAE]:
 
 
 def require_sae(sae: object, what: str) -> None:
-    """
-    Refuse a folder or another thing in place of an SAE in memory.
-
-    Raises:
-        ConfigError: naming ``what``, which needs one.
-    """
+    """Raise a ConfigError if ``sae`` is a folder or another thing, where ``what`` needs an SAE in memory."""
     if not hasattr(sae, "cfg"):  # a compiled SAE has it too
         raise ConfigError(
             f"{what} needs an SAE in memory, and was given {sae!r:.60}; load it: SAE.load_from_disk(FOLDER)."
@@ -56,12 +51,7 @@ def require_sae(sae: object, what: str) -> None:
 
 
 def require_signed(sae: SAE[Any], what: str) -> SignedSAE:
-    """
-    Refuse an SAE that is not a signed one for inference.
-
-    Raises:
-        ConfigError: ``sae`` has non-negative codes, is in training, or is of a subclass that codes in another way.
-    """
+    """``sae``, or a ConfigError if it is not signed, is in training, or is of a subclass that codes in another way."""
     require_sae(sae, what)
     if not isinstance(sae, SignedSAE):
         raise ConfigError(

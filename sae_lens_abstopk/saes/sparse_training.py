@@ -50,8 +50,7 @@ class SparseTrainingSAEConfig(TopKTrainingSAEConfig):
             and the proof allows for one rounding.
 
     Raises:
-        ConfigError: (a ``ValueError``) for a value out of range or a combination that SAELens would only refuse
-            hours later; the text names the key, the value, the bound and the remedy.
+        ConfigError: (a ``ValueError``) for a value out of range or a combination that cannot be trained.
     """
 
     traits: ClassVar[Traits] = Traits(k_per="token")
@@ -138,20 +137,15 @@ class SparseTrainingSAE(TopKTrainingSAE):
         return [each for each in type(self).__mro__ if "get_activation_fn" in vars(each)][1]
 
     def _require_saved_as_trained(self) -> None:
-        """
-        Refuse a subclass with an activation of its own that would be saved and measured with that of its base.
-
-        Raises:
-            ConfigError: names what to override.
-        """
+        """Raise a ConfigError if an activation of one's own would be saved and measured as that of its base."""
         base = self._base_of_activation()
         config_of: dict[type, type] = dict(SAE_TRAINING_CLASS_REGISTRY.values())
         saved_as: Any = getattr(config_of.get(base), "get_inference_config_class", None)
         own, config = type(self).__name__, type(self.cfg)
         if config.get_inference_config_class is saved_as:
+            other = self.cfg.get_inference_config_class().architecture()
             raise ConfigError(
-                f"{own} has an activation of its own, but its config would save it as "
-                f"{self.cfg.get_inference_config_class().architecture()!r}, whose codes are others; let "
+                f"{own} has an activation of its own, but its config would save it as {other!r}; let "
                 f"{config.__name__}.get_inference_config_class return the config of an SAE with the codes of {own}."
             )
         if hasattr(self, "over_threshold") and not overridden(self, base, ("over_threshold",)):
@@ -201,49 +195,28 @@ def along_d_in(W_enc: Float[Tensor, "D F"]) -> Float[Tensor, "D F"]:
 
 
 def require_count(key: str, value: object) -> int:
-    """
-    ``value``, which may be NumPy's, as an int.
-
-    Raises:
-        ConfigError: it is not a whole number of at least 1.
-    """
+    """``value``, which may be NumPy's, as an int of at least 1, or a ConfigError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ConfigError(f"{key}={value!r} must be a whole number of at least 1.")
     return int(value)
 
 
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
-    """
-    Refuse a value that is not one of ``choices``.
-
-    Raises:
-        ConfigError: naming the key.
-    """
+    """Raise a ConfigError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{key}={value!r} is not known; use one of {', '.join(choices)}.")
 
 
 def require_k(k: object, d_sae: int, *, whole: bool) -> float:
-    """
-    ``k``, which may be NumPy's, as a number of Python.
-
-    Raises:
-        ConfigError: it is not a number, not a ``whole`` one, or out of range.
-    """
+    """``k``, which may be NumPy's, as a number in range, a ``whole`` one or any, or a ConfigError."""
     if isinstance(k, bool) or not isinstance(k, numbers.Integral if whole else numbers.Real):
         kind = "an integer; for an average, select over the batch" if whole else "a number: the mean per token"
         raise ConfigError(f"k={k!r} must be {kind}.")
-    k = int(k) if isinstance(k, numbers.Integral) else float(k)
-    require_k_in_range(k, d_sae)
-    return k
+    require_k_in_range(float(k), d_sae)
+    return int(k) if isinstance(k, numbers.Integral) else float(k)
 
 
 def require_k_in_range(k: float, d_sae: int) -> None:
-    """
-    Refuse a k that no code can have.
-
-    Raises:
-        ConfigError: naming the range.
-    """
+    """Raise a ConfigError unless codes of ``d_sae`` latents can have k of them on."""
     if not 1 <= k <= d_sae:
         raise ConfigError(f"k={k:g} must lie between 1 and d_sae={d_sae}, the latents of a token.")

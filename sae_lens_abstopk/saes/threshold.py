@@ -25,12 +25,7 @@ class ThresholdFitter:
         self._n_tokens = 0
 
     def update(self, magnitudes: Float[Tensor, "n F"]) -> "ThresholdFitter":
-        """
-        Add magnitudes; those of 0 or below do not count.
-
-        Raises:
-            ConfigError: one is NaN or infinite.
-        """
+        """Add magnitudes, finite ones; those of 0 or below do not count."""
         values = magnitudes.detach().float()
         if not values.isfinite().all():
             raise ConfigError("the activations give pre-activations that are NaN or infinite; leave those tokens out.")
@@ -42,12 +37,7 @@ class ThresholdFitter:
 
     @property
     def result(self) -> float:
-        """
-        theta; 0 where even all positive magnitudes are fewer than ``k`` a token.
-
-        Raises:
-            ConfigError: there were no tokens.
-        """
+        """theta; 0 where even all positive magnitudes are fewer than ``k`` a token."""
         if self._n_tokens == 0:
             raise ConfigError("a threshold cannot be estimated from no activations; give at least one token.")
         wanted = int(self.k * self._n_tokens)

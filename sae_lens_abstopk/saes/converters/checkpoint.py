@@ -17,12 +17,9 @@ PICKLED = (".pt", ".pth", ".bin")
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
-    The tensors of a ``.safetensors`` file, or of a pickled state dict that holds nothing else, by name.
+    The tensors of a ``.safetensors`` file, or of a pickled state dict that holds nothing else, by name, or a ConfigError.
 
     A pickle is opened by ``torch.load(weights_only=True)``, which runs no code of the file.
-
-    Raises:
-        ConfigError: there is no such file, it is damaged, or it holds other things than tensors.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
@@ -44,27 +41,17 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """
-    The settings in a JSON file.
-
-    Raises:
-        ConfigError: there is no such file, or it is not a JSON object.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; the settings of the SAE are read from it.")
+    """The settings in a JSON file, or a ConfigError."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; the settings of the SAE are read from it.") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is not a JSON object: {error}.") from None
 
 
 def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
-    """
-    A whole number of at least 1 among ``settings``, which were read from ``path``.
-
-    Raises:
-        ConfigError: it is missing or something else.
-    """
+    """The setting ``key`` from ``path``, a whole number of at least 1, or a ConfigError."""
     value = settings.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{path}: {key}={value!r} must be a whole number of at least 1.")
@@ -72,12 +59,7 @@ def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """
-    Refuse ``tensors`` of ``path`` unless they are exactly those of ``shapes``, finite and of one float type.
-
-    Raises:
-        ConfigError: a tensor is missing, unknown, of another shape or type, or not finite.
-    """
+    """Raise a ConfigError unless the tensors of ``path`` are exactly those of ``shapes``, finite and of one float type."""
     missing, unknown = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unknown:
         raise ConfigError(

@@ -211,7 +211,7 @@ def damaged(path: Path, **changes: torch.Tensor | None) -> None:
         ),
         (lambda folder: damaged(folder / "sae.safetensors", b_dec=torch.zeros(D).half()), "of different types"),
         (lambda folder: (folder / "sae.safetensors").write_bytes(b"x"), "is damaged"),
-        (lambda folder: (folder / "cfg.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "cfg.json").write_text("{"), "is not a JSON object"),
         (lambda folder: (folder / "cfg.json").unlink(), "no such file; the settings"),
         (lambda folder: (folder / "sae.safetensors").unlink(), "no such file"),
     ],
