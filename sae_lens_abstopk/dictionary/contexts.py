@@ -31,8 +31,8 @@ class Context:
 
 class PoleContexts:
     """
-    Keeps ``n`` firings of each pole of each latent with the tokens around them: the strongest, at most one of each row of
-    the text, so that they are not one passage over and over.
+    Keeps ``n`` firings of each pole of each latent with the tokens around them: the strongest, at most one of each row
+    of the text, so that they are not one passage over and over.
 
     Holds [2 * d_sae, n, before + 1 + after] tokens and codes, however long the text. Pole 0 is the positive one.
     """
@@ -88,12 +88,12 @@ class PoleContexts:
 
     def suggested(self, n: int) -> list[int]:
         """
-        The ``n`` latents to look at first: those whose weaker pole peaks highest, sparse two-sided ones before all others.
+        The ``n`` latents to look at first: those whose weaker pole peaks highest, sparse two-sided ones first.
 
-        Latents with one pole come after those with two, sparse ones first, by the peak of that pole; dead ones come last,
-        and equals by their number. Sparse latents fire on at most ``DENSE`` of the tokens (the others are on everywhere and
-        hard to read), two-sided ones have ``EVEN`` of their firings on the weaker pole. The peak of a pole is the mean of
-        its strongest codes, with 0 for each that it lacks because it fired in too few rows.
+        Latents with one pole come after those with two, sparse ones first, by the peak of that pole; dead ones come
+        last, and equals by their number. Sparse latents fire on at most ``DENSE`` of the tokens (the others are on
+        everywhere and hard to read), two-sided ones have ``EVEN`` of their firings on the weaker pole. The peak of a
+        pole is the mean of its strongest codes, with 0 for each that it lacks because it fired in too few rows.
         """
         total, (weaker, stronger) = self.fires.sum(0), self.strength.mean(-1).sort(dim=0).values
         sparse = total <= DENSE * self.n_tokens

@@ -96,8 +96,8 @@ def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
     """
     The ``k`` most aligned and the ``k`` most opposed decoder rows of each latent in W_dec [F, D], itself left out.
 
-    ``W_dec`` may be of any float type and scale, on any device; the result is on the CPU. Rows of norm zero are no one's
-    neighbours and have none.
+    ``W_dec`` may be of any float type and scale, on any device; the result is on the CPU. Rows of norm zero are no
+    one's neighbours and have none.
 
     Raises:
         ConfigError: ``W_dec`` holds numbers that are not finite, or has no ``k`` rows besides each latent's own.

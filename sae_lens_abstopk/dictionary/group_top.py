@@ -11,8 +11,8 @@ class GroupTop:
     """
     Keeps the ``n`` entries of highest score in each group, each with a ``payload`` of tensors: name to (shape, dtype).
 
-    Memory is [n_groups, n] scores and as much of each payload, however many entries come by. With scores drawn uniformly
-    at random the kept entries are a uniform sample of all.
+    Memory is [n_groups, n] scores and as much of each payload, however many entries come by. With scores drawn
+    uniformly at random the kept entries are a uniform sample of all.
     """
 
     def __init__(self, n_groups: int, n: int, payload: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
@@ -32,8 +32,8 @@ class GroupTop:
         """
         Add entries of ``groups`` [N] with finite ``scores`` [N].
 
-        Of the entries of one group with one number in ``sources`` [N], only the best of this call counts. ``payload`` is
-        called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
+        Of the entries of one group with one number in ``sources`` [N], only the best of this call counts. ``payload``
+        is called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
         """
         chosen = (scores > self._least[groups]).nonzero()[:, 0]
         if len(chosen) == 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class LossRecovered:
     """
-    Mean next-token cross-entropy (nats) over all predicted tokens: with the hook as it is, through the SAE, and ablated.
+    Mean next-token cross-entropy (nats) over all predicted tokens: clean, through the SAE, and ablated.
 
     Only activations of kept tokens are replaced; the others stay as they are in every pass.
     """
@@ -19,7 +19,7 @@ class LossRecovered:
     ce_mean: float
     """Kept activations replaced by their mean over the evaluated tokens."""
     kl_sae: float | None = None
-    """Mean of KL(clean || through the SAE), in nats; SAELens's ``kl_div_with_sae`` adds the last position of contexts."""
+    """Mean KL(clean || through the SAE), in nats; SAELens's ``kl_div_with_sae`` adds each context's last position."""
 
     @property
     def zero(self) -> float:

@@ -136,7 +136,7 @@ class ReconstructionSums:
 
 
 class Observer(Protocol):
-    """Called with codes [n, d_sae] of an SAE at the rows and positions ``where`` [n, 2] of ``tokens`` [batch, context]."""
+    """Called with codes [n, d_sae] of an SAE at the rows and positions ``where`` [n, 2] of a batch of tokens."""
 
     def __call__(self, name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, /) -> None: ...
 
@@ -172,8 +172,8 @@ def evaluate_reconstruction(
             the mean ablation; with a ``reference``, ``1 + len(saes)`` times.
 
     Raises:
-        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``; an activation is NaN or infinite, or the
-            filter keeps no token.
+        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``; an activation is NaN or infinite, or
+            the filter keeps no token.
     """
     if with_kl and (not with_loss or reference is not None):
         raise ConfigError("with_kl=True needs the passes that with_loss=True runs without reference=.")

@@ -23,7 +23,7 @@ class DictionaryMatch:
     cosine: torch.Tensor
     """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
     similarity: torch.Tensor
-    """The absolute cosine where one of the two is signed, else the cosine, float32 [n]; its sum is the largest possible."""
+    """The absolute cosine where one of the two is signed, else the cosine: float32 [n]."""
 
     @property
     def mean_matched_cosine(self) -> float:
@@ -48,18 +48,17 @@ def match_dictionaries(
     """
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
-    ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes nothing,
-    so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64 matrix [F, F']
-    beside two in float32, and another while it is solved where F > F'. All rows count, those of dead latents too, whose
-    directions are arbitrary. A row of norm zero has similarity 0 with all.
+    ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes
+    nothing, so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64
+    matrix [F, F'] beside two in float32, and another while it is solved where F > F'. All rows count, those of dead
+    latents too, whose directions are arbitrary. A row of norm zero has similarity 0 with all.
 
     Raises:
         ConfigError: the dictionaries read different widths, or hold numbers that are not finite.
     """
     if first.shape[1] != second.shape[1]:
         raise ConfigError(
-            f"dictionaries of shape {tuple(first.shape)} and {tuple(second.shape)} cannot be matched; both need the same "
-            "d_in."
+            f"dictionaries of shape {tuple(first.shape)} and {tuple(second.shape)} cannot be matched; give one d_in."
         )
     cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1).cpu()
     similarity = torch.where(signed[0].cpu()[:, None] | signed[1].cpu(), cosine.abs(), cosine)

@@ -78,11 +78,11 @@ def merge_antipodal(
     Fold each antipodal pair of a ReLU, JumpReLU or TopK SAE into one signed latent of a ``signed_jumprelu`` SAE.
 
     With rows scaled to unit decoder norm, latents i and j become u = ((w_i - w_j) . x + b_i - b_j) / 2 on the direction
-    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2. That is exact
-    for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere. Where the
-    encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions stay on their own sides of u = 0:
-    a threshold that would be negative is 0, so the part of a region that lies across is lost. All other latents stay as
-    they are, one-sided. A latent in several pairs goes to the most opposed one.
+    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2. That is
+    exact for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere.
+    Where the encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions stay on their own sides
+    of u = 0: a threshold that would be negative is 0, so the part of a region that lies across is lost. All other
+    latents stay as they are, one-sided. A latent in several pairs goes to the most opposed one.
 
     Args:
         sae: ``standard``, ``jumprelu`` or ``topk``, from a release or a folder.
@@ -92,8 +92,8 @@ def merge_antipodal(
             SAE needs them: its threshold is the one at which as many latents are on.
 
     Raises:
-        ConfigError: another kind of SAE, a threshold out of range, a ``topk`` one without activations, or activations of
-            another shape, not finite, or on which none of its latents fires.
+        ConfigError: another kind of SAE, a threshold out of range, a ``topk`` one without activations, or activations
+            of another shape, not finite, or on which none of its latents fires.
     """
     require_sae(sae, "merge_antipodal")
     non_negative = sae.cfg.architecture() in ("standard", "jumprelu", "topk")
@@ -143,7 +143,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
         return _Latents(W_enc, b_enc, W_dec, state.get("threshold", torch.zeros_like(b_enc)).clamp(min=0))
     if activations is None:
         raise ConfigError(
-            "a topk SAE has no threshold, and a signed_jumprelu one needs it: give activations [n, d_in] to estimate it."
+            "a topk SAE has no threshold, which signed_jumprelu needs: give activations [n, d_in] to estimate it."
         )
     if sae.cfg.rescale_acts_by_decoder_norm:
         norms = W_dec.norm(dim=-1).clamp(min=1e-8)

@@ -15,8 +15,8 @@ METADATA_KEY = "mirror"
 MIRROR_END = "_mirror"
 """End of the name of a mirror, after that of its SAE."""
 RULE = (
-    "Mirrored latent i is a pole of a latent of the signed SAE: with c = kept[i], or c = i where kept is null, it is the "
-    "positive pole of latent c if c < d_sae, else the negative pole of latent c - d_sae."
+    "Mirrored latent i is a pole of a latent of the signed SAE: with c = kept[i], or c = i where kept is null, it is "
+    "the positive pole of latent c if c < d_sae, else the negative pole of latent c - d_sae."
 )
 
 
@@ -171,7 +171,7 @@ def _record(mirrored: SAE[Any]) -> dict[str, Any]:
     record = mirrored.cfg.metadata.get(METADATA_KEY)
     if not isinstance(record, dict) or not isinstance(mirrored, TopKSAE | JumpReLUSAE):
         raise ConfigError(
-            f"this {mirrored.cfg.architecture()!r} SAE was not made by mirror(): its metadata have no {METADATA_KEY!r}. "
+            f"this {mirrored.cfg.architecture()!r} SAE was not made by mirror(): metadata.{METADATA_KEY} is missing. "
             "merge_antipodal() folds the antipodal pairs of any non-negative SAE."
         )
     return record

@@ -19,7 +19,7 @@ from sae_lens_abstopk.system.ranks import least
 
 
 class BatchAbsTopK(nn.Module):
-    """Keeps the ``int(k * n_tokens)`` entries of largest magnitude, of latents from ``n_signed`` on only positive ones."""
+    """Keeps the ``int(k * n_tokens)`` entries of largest magnitude, positive ones of latents from ``n_signed`` on."""
 
     def __init__(self, k: float, n_signed: int) -> None:
         super().__init__()

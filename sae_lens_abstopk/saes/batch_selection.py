@@ -56,7 +56,7 @@ class BatchSelectionSAE(SparseTrainingSAE, BatchTopKTrainingSAE):
 
     @override
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        # to, half and the like cast every buffer; in half precision a small share of a batch would not move the threshold
+        # to, half and the like cast every buffer, and a threshold in half precision would not move by a small share
         threshold = self.topk_threshold
         super()._apply(fn, recurse)
         self.topk_threshold = threshold.to(self.topk_threshold.device, torch.float64)

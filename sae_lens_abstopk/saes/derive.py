@@ -17,7 +17,7 @@ OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features", "mirror")
 
 def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mapping[str, torch.Tensor], **cfg: Any) -> T:
     """
-    An SAE of ``sae_class`` with the options, device, dtype and metadata of ``source`` where ``cfg`` does not change them.
+    An SAE of ``sae_class`` with the options, device, dtype and metadata of ``source``, but for those in ``cfg``.
 
     SAELens's SAEs hold functions that refer to the SAE itself, so a ``copy.deepcopy`` of one would share the state of
     its run-time normalisation with the original. ``weights`` are parameters by name, as ``load_state_dict`` takes them.

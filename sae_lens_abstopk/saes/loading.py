@@ -69,12 +69,12 @@ def _remedy(folder: Path, missing: str) -> str:
         )
     if missing == json.loads((folder / SAE_CFG_FILENAME).read_text(encoding="utf-8")).get("architecture"):
         return (
-            f"cannot be loaded: SAELens knows no architecture {missing!r}; import the module that registers it, or name "
-            f"it in {VARIABLE}"
+            f"cannot be loaded: SAELens knows no architecture {missing!r}; import the module that registers it, or "
+            f"name it in {VARIABLE}"
         )
     return (
-        f"is not an SAE in SAELens's format: its {SAE_CFG_FILENAME} lacks {missing!r}. Convert one of eai-sparsify with "
-        "`abstopk convert` if it is signed, or load it by "
+        f"is not an SAE in SAELens's format: its {SAE_CFG_FILENAME} lacks {missing!r}. Convert one of eai-sparsify "
+        "with `abstopk convert` if it is signed, or load it by "
         "SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)"
     )
 
@@ -95,8 +95,8 @@ def require_finite(sae: SAE[Any], *, where: str) -> None:
         bad = weight.isnan() if name.endswith("threshold") else ~weight.isfinite()
         if bad.any():
             raise ConfigError(
-                f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; train it again, or "
-                "mend the file."
+                f"{where}: {int(bad.sum())} of {weight.numel()} values of {name} are NaN or infinite; train it again, "
+                "or mend the file."
             )
 
 

@@ -12,13 +12,13 @@ ESTIMATED = ("expected_average_only_in", "covariance_whitening")
 
 def require_measurable(sae: SAE[Any], *, where: str) -> None:
     """
-    Raise a ConfigError if ``sae`` is in training (it may code a token by those beside it), a transcoder, a temporal SAE,
-    or lacks the scale of the activations that it was trained on.
+    Raise a ConfigError if ``sae`` is in training (it may code a token by those beside it), a transcoder, a temporal
+    SAE, or lacks the scale of the activations that it was trained on.
     """
     if isinstance(sae, TrainingSAE):
         raise ConfigError(
-            f"{where} is an SAE in training; give the folder of its run, or save it by save_inference_model(FOLDER) and "
-            "load it by SAE.load_from_disk(FOLDER)."
+            f"{where} is an SAE in training; give the folder of its run, or save it by save_inference_model(FOLDER) "
+            "and load it by SAE.load_from_disk(FOLDER)."
         )
     architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
     if architecture.endswith("transcoder") or metadata.hook_name_out not in (None, metadata.hook_name):
@@ -39,7 +39,7 @@ def require_scale(sae: SAE[Any], *, where: str) -> None:
     if sae.cfg.normalize_activations in ESTIMATED:
         fold = "norm_scaling_factor" if sae.cfg.normalize_activations == ESTIMATED[0] else "whitening"
         raise ConfigError(
-            f"{where} was trained on rescaled activations (normalize_activations={sae.cfg.normalize_activations!r}), and "
-            "the scale is not in its weights yet, as in a checkpoint; take the SAE that the run saved at its end, or fold "
-            f"the scale in: sae.fold_activation_{fold}(...), then sae.save_model(FOLDER)."
+            f"{where} was trained on rescaled activations (normalize_activations={sae.cfg.normalize_activations!r}), "
+            "and the scale is not in its weights yet, as in a checkpoint; take the SAE that the run saved at its end, "
+            f"or fold the scale in: sae.fold_activation_{fold}(...), then sae.save_model(FOLDER)."
         )

@@ -11,7 +11,7 @@ VARIABLE = "ABSTOPK_IMPORT"
 
 
 def import_architectures() -> None:
-    """Import the modules that ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder, or raise a ConfigError."""
+    """Import the modules that ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder."""
     named = os.environ.get(VARIABLE, "")
     for name in filter(None, (part.strip() for part in named.split(","))):
         if os.getcwd() not in sys.path:

@@ -77,8 +77,7 @@ class SparseBatchTopKTrainingSAE(BatchSelectionSAE):
     """
     Training SAE that keeps the k * B largest positive latents of a batch of B tokens.
 
-    Its threshold is SAELens's running average from 0, still low after a short run; that of ``batch_abstopk`` starts at the
-    first batch's.
+    Its threshold is SAELens's running average from 0, still low after a short run.
     """
 
     cfg: SparseBatchTopKTrainingSAEConfig  # type: ignore[assignment]

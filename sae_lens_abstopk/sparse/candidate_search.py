@@ -17,7 +17,7 @@ PROBED_TOKENS = 64
 LEAST_TOKENS = 768
 # Share of the probed tokens whose k-th score may lie below the limit; tokens like them are computed again.
 BELOW_LIMIT = 0.02
-# Over a batch the limit is set as if so many times as many entries were kept: too high a one would redo the whole batch.
+# Over a batch the limit is set as if so many times as many were kept: too high a one would redo the whole batch.
 KEPT_MARGIN = 1.3
 # The search is given up where it takes more than this share of the latents.
 MOST_CANDIDATES = 0.25

@@ -19,7 +19,7 @@ LEAST_NORM = 0.01
 # so many rows stay in a processor's cache
 LATENTS_AT_A_TIME = 1024
 
-# torch warns once a process, at the first CSR tensor, that they are in beta state: here, unheard, not in a training step
+# torch warns once a process, at the first CSR tensor, that they are in beta state: here and unheard
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state")
     torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)

@@ -12,7 +12,7 @@ CPU_BLOCK, CUDA_BLOCK = 2**22, 2**27
 
 
 class EncoderWeights(NamedTuple):
-    """The affine map u = x @ W_enc + b_enc, and how its entries rank: by |u * scale|, or by u * scale where positive."""
+    """The map u = x @ W_enc + b_enc, and how its entries rank: by |u * scale|, or by u * scale where positive."""
 
     W_enc: Float[Tensor, "D F"]
     b_enc: Float[Tensor, " F"]

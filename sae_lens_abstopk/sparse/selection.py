@@ -34,8 +34,8 @@ def select_over_batch(encoder: EncoderWeights, x_BD: Float[Tensor, "B D"], n_kee
     """
     The ``n_keep`` entries of the whole batch that rank highest, with their u as values (before ``scale``).
 
-    Where candidates prove nothing, the pool has the best entries of each token, twice the mean number that will be kept;
-    a token that may have more of them is computed again for twice as many. The result is exact.
+    Where candidates prove nothing, the pool has the best entries of each token, twice the mean number that will be
+    kept; a token that may have more of them is computed again for twice as many. The result is exact.
     """
     n_tokens, d_sae = len(x_BD), encoder.W_enc.shape[1]
     found = find_candidates(encoder, x_BD, n_keep, per_token=False)

@@ -17,7 +17,7 @@ PICKLED = (".pt", ".pth", ".bin")
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
-    The tensors of a ``.safetensors`` file, or of a pickled state dict that holds nothing else, by name, or a ConfigError.
+    The tensors, by name, of a ``.safetensors`` file or of a pickled state dict that holds nothing else.
 
     A pickle is opened by ``torch.load(weights_only=True)``, which runs no code of the file.
     """
@@ -29,8 +29,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ConfigError(
-            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors file, "
-            "or for torch.save(sae.state_dict(), FILE)."
+            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
+            "file, or for torch.save(sae.state_dict(), FILE)."
         ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise ConfigError(f"{path} is damaged: {error}.") from None
@@ -59,7 +59,7 @@ def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """Raise a ConfigError unless the tensors of ``path`` are exactly those of ``shapes``, finite and of one float type."""
+    """Raise a ConfigError unless the tensors of ``path`` are those of ``shapes``, finite and of one float type."""
     missing, unknown = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unknown:
         raise ConfigError(

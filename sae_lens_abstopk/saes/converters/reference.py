@@ -33,7 +33,7 @@ def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReL
     batch selection would have it with one large batch. A token's code then no longer depends on its batch.
 
     Args:
-        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, with ``config_STEP.json`` beside it.
+        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, beside ``config_STEP.json``.
         activations: [n, d_in] at the hook, as the language model gives them; a few thousand tokens.
 
     Raises:

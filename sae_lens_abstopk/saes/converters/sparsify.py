@@ -2,8 +2,8 @@
 EleutherAI's ``sae``, later sparsify, with ``signed: true``: per-token selection by magnitude, saved as ``abstopk``.
 
 The format is that of ``Sae.save_to_disk`` in https://github.com/EleutherAI/sae (``sae/sae.py``, 2024): ``cfg.json`` and
-``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the k
-largest magnitudes of (x - b_dec) W^T + b, signs kept. Today's sparsify drops the key ``signed`` when it reads such a
+``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the
+k largest magnitudes of (x - b_dec) W^T + b, signs kept. Today's sparsify drops the key ``signed`` when it reads such a
 folder, and SAELens's own loader gives a ``topk`` SAE, whose codes are other ones.
 """
 
