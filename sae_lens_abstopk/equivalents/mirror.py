@@ -9,6 +9,7 @@ from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
 from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles, require_of_poles
 from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
+from sae_lens_abstopk.saes.sparsity import k_of
 from sae_lens_abstopk.system.errors import ConfigError
 
 METADATA_KEY = "mirror"
@@ -78,7 +79,7 @@ def mirror(
     metadata[METADATA_KEY] = record
     options: dict[str, Any] = {"d_sae": len(weights["W_dec"]), "metadata": metadata}
     if isinstance(signed, AbsTopKSAE):
-        options["k"] = min(signed.cfg.k, options["d_sae"])
+        options["k"] = min(k_of(signed), options["d_sae"])
         return derive(TopKSAE, TopKSAEConfig, signed, weights, **options)
     return derive(JumpReLUSAE, JumpReLUSAEConfig, signed, weights, **options)
 

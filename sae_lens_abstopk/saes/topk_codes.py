@@ -12,6 +12,7 @@ from torch import Tensor
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig
 from sae_lens_abstopk.saes.signed import require_sae
 from sae_lens_abstopk.saes.sparse_step import encoder_of
+from sae_lens_abstopk.saes.sparsity import k_of
 from sae_lens_abstopk.saes.traits import declared_traits
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, row_norms, select_per_token, sparse_decode
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
@@ -42,7 +43,7 @@ def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
         x: Activations.
 
     Raises:
-        ConfigError: ``sae`` is of another architecture.
+        ConfigError: ``sae`` is of another architecture, or its k was changed in one of two places.
     """
     require_sae(sae, "encode_topk")
     traits = declared_traits(sae.cfg)
@@ -62,7 +63,7 @@ def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
         encoder = encoder_of(sae, n_signed=n_signed, half_precision=half_precision)
         norms = encoder.scale
         if traits.k_per == "token":
-            found = _padded(select_per_token(encoder, flat, weights.activation_fn.k).scaled(norms))
+            found = _padded(select_per_token(encoder, flat, k_of(sae)).scaled(norms))
         elif traits.gate == "threshold":
             positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
             found = _passing(encoder, lambda u_bF: (u_bF <= positive) & (-u_bF <= negative), flat)
