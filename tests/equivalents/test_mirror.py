@@ -127,7 +127,7 @@ def test_unmirror_gives_the_signed_sae_back_to_the_bit(architecture: str, tmp_pa
 
 
 def one_sided(architecture: str) -> tuple[Any, torch.Tensor]:
-    """An SAE whose latents 0-7 never fire negative on the inputs, 8-11 never positive and 12-15 never, and its counts."""
+    """An SAE whose latents 0-7 never fire negative, 8-11 never positive and 12-15 never, and its counts."""
     sae = signed(architecture)
     with torch.no_grad():
         sae.b_enc[:8] = 60

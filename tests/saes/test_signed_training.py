@@ -115,7 +115,8 @@ def test_without_weight_there_is_no_dead_latent_loss() -> None:
 def test_the_first_batch_centres_the_decoder_bias() -> None:
     x = tokens(64) + 5
     for method, expected in (("mean", x.mean(0)), ("geometric_median", geometric_median(x)), ("zeros", torch.zeros(8))):
-        sae = BatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAEConfig(d_in=8, d_sae=24, k=5, b_dec_init_method=method))  # type: ignore[arg-type]
+        cfg: Any = {"d_in": 8, "d_sae": 24, "k": 5, "b_dec_init_method": method}
+        sae = BatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAEConfig(**cfg))
         step(sae, x, n=0)
         torch.testing.assert_close(sae.b_dec.data, expected)
 
@@ -259,7 +260,8 @@ def test_in_evaluation_mode_hooks_see_the_codes_that_are_used(signed: bool) -> N
     sae.eval()
     codes, cache = sae.run_with_cache(tokens(12))
     assert torch.equal(cache["hook_sae_acts_post"], sae.encode(tokens(12)))
-    nothing = sae.run_with_hooks(tokens(12), fwd_hooks=[("hook_sae_acts_post", lambda acts, hook: acts * 0)])  # noqa: ARG005
+    off = [("hook_sae_acts_post", lambda acts, hook: acts * 0)]  # noqa: ARG005
+    nothing = sae.run_with_hooks(tokens(12), fwd_hooks=off)
     torch.testing.assert_close(nothing, sae.b_dec.expand(12, 8))
     assert not torch.allclose(codes, nothing)
 
