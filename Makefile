@@ -67,6 +67,7 @@ lint: setup ## ruff, ruff format, the order of imports between parts, pyright
 	$(RUN) ruff format --check .
 	$(RUN) lint-imports --no-cache
 	$(RUN) pyright
+	$(RUN) pyright -p pyright-strict.json
 
 keys: setup ## renew the comments of the training configs, from the docstrings of their keys
 	$(RUN) python -m sae_lens_abstopk.training.config.keys training_configs/*.yaml training_configs/variants/*.yaml

@@ -20,3 +20,5 @@ for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
     os.environ.pop(name, None)
 # the servers of the tests are not behind a proxy
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+import tests.shape_checks  # noqa: E402, F401  # before the rooms that it checks are imported

@@ -29,9 +29,9 @@ from typing import Any
 
 import torch
 from recording import command, environment, write_record
+from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
-from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
 from sae_lens_abstopk.explorer.latents import Provenance

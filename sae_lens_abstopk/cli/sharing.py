@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from sae_lens_abstopk.cli.app import (
 
 @app.command()
 def mirror(
+    context: typer.Context,
     sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
     out: NewFolder,
     prune_dead_poles: Annotated[
@@ -37,18 +38,21 @@ def mirror(
     """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, with non-negative codes."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.equivalents.mirror_folder import mirror_folder
+        from sae_lens_abstopk.evaluation.subjects.pole_measurement import measure_poles
+        from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME
         from sae_lens_abstopk.system.progress import passes_bar
 
+        if not prune_dead_poles:
+            refuse_without("--prune-dead-poles", "model", "text", "device", "tokens", context=context)
+        options = {"model_name": model, "text": text, "device": device, "n_tokens": tokens}
+        given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+        recorded = not given and (sae / POLE_ACTIVITY_FILENAME).is_file()
         with passes_bar(console, "counting firings") as on_progress:
             made = mirror_folder(
                 sae,
                 out,
                 prune_dead_poles=prune_dead_poles,
-                model_name=model,
-                text=text,
-                n_tokens=tokens,
-                device=device,
-                on_progress=on_progress,
+                count_firings=None if recorded else lambda: measure_poles(sae, **given, on_progress=on_progress).counts,
             )
         record = made.cfg.metadata["mirror"]
         console.print(

@@ -31,8 +31,8 @@ class Context:
 
 class PoleContexts:
     """
-    Keeps ``n`` firings of each pole of each latent with the tokens around them: the strongest, of each row of the text one at
-    most, so that they are not one passage over and over.
+    Keeps ``n`` firings of each pole of each latent with the tokens around them: the strongest, at most one of each row
+    of the text, so that they are not one passage over and over.
 
     Holds [2 * d_sae, n, before + 1 + after] tokens and codes, however long the text. Pole 0 is the positive one.
     """
@@ -49,7 +49,7 @@ class PoleContexts:
         self.add(CodeBatch.of(codes, where, tokens))
 
     def add(self, batch: CodeBatch, scores: torch.Tensor | None = None) -> None:
-        """Add a batch; ``scores`` [N] of its firings decide what is kept, of any row, where it is not their strength."""
+        """Add a batch; ``scores`` [N] of its firings decide instead of their strength, and then of any row."""
         firings = batch.firings
         rows = batch.where[firings.rows, 0] if scores is None else None
 
@@ -82,18 +82,18 @@ class PoleContexts:
 
     @property
     def strength(self) -> torch.Tensor:
-        """|code| of what is kept of each pole, [2, d_sae, n]; 0 where a pole fired in fewer rows."""
+        """|code| of the kept firings of each pole, [2, d_sae, n]; 0 where a pole fired in fewer rows."""
         strength = self.top.payload["codes"][..., self.before].abs()
         return strength.view(2, self.d_sae, -1)
 
     def suggested(self, n: int) -> list[int]:
         """
-        The ``n`` latents to look at first: those whose weaker pole peaks highest, sparse two-sided ones before all others.
+        The ``n`` latents to look at first: those whose weaker pole peaks highest, sparse two-sided ones first.
 
-        Latents with one pole come after those with two, sparse ones first, by the peak of that pole; dead ones come last, and
-        equals by their number. Sparse are those that fire on at most ``DENSE`` of the tokens (the others are on everywhere and
-        hard to read), two-sided those with ``EVEN`` of their firings on the weaker pole. The peak of a pole is the mean of its
-        strongest codes, with 0 for each that it lacks because it fired in too few rows. The order says nothing about meaning.
+        Latents with one pole come after those with two, sparse ones first, by the peak of that pole; dead ones come
+        last, and equals by their number. Sparse latents fire on at most ``DENSE`` of the tokens (the others are on
+        everywhere and hard to read), two-sided ones have ``EVEN`` of their firings on the weaker pole. The peak of a
+        pole is the mean of its strongest codes, with 0 for each that it lacks because it fired in too few rows.
         """
         total, (weaker, stronger) = self.fires.sum(0), self.strength.mean(-1).sort(dim=0).values
         sparse = total <= DENSE * self.n_tokens

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -42,18 +43,16 @@ class AntipodalPairs:
         return len(torch.cat([self.first, self.second]).unique())
 
 
-@dataclass(frozen=True, eq=False)
-class NearestDecoders:
-    """For each latent, the decoder rows most aligned with its own and those most opposed to it."""
+class NearestDecoders(NamedTuple):
+    """
+    For each latent, the k most aligned latents by falling cosine and the k most opposed by rising cosine: int64 and
+    float32 [F, k]; -1 and NaN for a latent whose row is zero.
+    """
 
     nearest: torch.Tensor
-    """The k most aligned latents of each, int64 [F, k], by falling cosine; -1 for a latent whose row is zero."""
     nearest_cosine: torch.Tensor
-    """Their cosines, float32 [F, k]; NaN for a latent whose row is zero."""
     opposed: torch.Tensor
-    """The k most opposed latents of each, int64 [F, k], by rising cosine; -1 as above."""
     opposed_cosine: torch.Tensor
-    """Their cosines, float32 [F, k]; NaN as above."""
 
 
 @torch.no_grad()
@@ -65,14 +64,11 @@ def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> Ant
     within ``BLOCK_ENTRIES`` entries; no [F, F] matrix is held. A row of norm zero has no direction and is in no pair.
 
     Args:
-        W_dec: Decoder rows [F, D] of any float type and scale, on any device.
+        W_dec: Decoder rows [F, D] of any float type and scale, on any device; the pairs are on the CPU.
         threshold: Cosine below which two rows are antipodal, between -1 and 0.
 
-    Returns:
-        The pairs, on the CPU.
-
     Raises:
-        ConfigError: ``W_dec`` is not a matrix of finite numbers, or the threshold is out of range.
+        ConfigError: ``W_dec`` holds numbers that are not finite, or the threshold is out of range.
     """
     if not -1 < threshold < 0:
         raise ConfigError(f"threshold={threshold!r} must lie between -1 and 0: opposed rows have a negative cosine.")
@@ -98,17 +94,13 @@ def antipodal_pairs(W_dec: torch.Tensor, *, threshold: float = ANTIPODAL) -> Ant
 @torch.no_grad()
 def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
     """
-    The ``k`` most aligned and the ``k`` most opposed decoder rows of each latent, itself left out.
+    The ``k`` most aligned and the ``k`` most opposed decoder rows of each latent in W_dec [F, D], itself left out.
 
-    Args:
-        W_dec: Decoder rows [F, D] of any float type and scale, on any device.
-        k: Neighbours of each kind.
-
-    Returns:
-        Indices and cosines, on the CPU. Rows of norm zero are no one's neighbours and have none.
+    ``W_dec`` may be of any float type and scale, on any device; the result is on the CPU. Rows of norm zero are no
+    one's neighbours and have none.
 
     Raises:
-        ConfigError: ``W_dec`` is not a matrix of finite numbers, or has no ``k`` rows besides each latent's own.
+        ConfigError: ``W_dec`` holds numbers that are not finite, or has no ``k`` rows besides each latent's own.
     """
     unit = unit_rows(W_dec)
     zero = ~unit.any(1)
@@ -130,18 +122,10 @@ def nearest_decoders(W_dec: torch.Tensor, k: int) -> NearestDecoders:
 
 
 def unit_rows(rows: torch.Tensor) -> torch.Tensor:
-    """
-    Rows [n, D] scaled to norm 1, in float32; a row of norm zero stays zero.
-
-    Raises:
-        ConfigError: ``rows`` is not a matrix, or holds a number that is not finite.
-    """
-    if rows.ndim != 2:
-        raise ConfigError(f"rows of shape {tuple(rows.shape)} are no matrix; give one direction a row, [n, D].")
+    """Rows [n, D] of finite numbers scaled to norm 1, in float32; a row of norm zero stays zero."""
     unit = rows.to(torch.float32, copy=True)
     largest = torch.linalg.vector_norm(unit, ord=torch.inf, dim=1, keepdim=True)
-    bad = int((~largest.isfinite()).sum())
-    if bad:
+    if bad := int((~largest.isfinite()).sum()):
         raise ConfigError(f"{bad} of {len(rows)} rows hold numbers that are not finite; a cosine needs finite ones.")
     # first by the largest entry, so that no square leaves the range of float32
     unit.div_(largest.masked_fill_(largest == 0, 1))

@@ -9,14 +9,13 @@ Payload = Mapping[str, torch.Tensor]
 
 class GroupTop:
     """
-    Keeps the ``n`` entries of highest score in each group, with what belongs to them.
+    Keeps the ``n`` entries of highest score in each group, each with a ``payload`` of tensors: name to (shape, dtype).
 
-    Memory is [n_groups, n] scores and as much of each payload, however many entries are shown. With scores drawn
-    uniformly at random the kept entries are a uniform sample of all that were shown.
+    Memory is [n_groups, n] scores and as much of each payload, however many entries come by. With scores drawn
+    uniformly at random the kept entries are a uniform sample of all.
     """
 
     def __init__(self, n_groups: int, n: int, payload: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
-        """``payload``: name to (shape, dtype) of what is kept with each entry."""
         self.n = n
         self.scores = torch.full((n_groups, n), -torch.inf)
         self.payload = {name: torch.zeros(n_groups, n, *shape, dtype=kind) for name, (shape, kind) in payload.items()}
@@ -31,10 +30,10 @@ class GroupTop:
         sources: torch.Tensor | None = None,
     ) -> None:
         """
-        Show entries of ``groups`` [N] with finite ``scores`` [N].
+        Add entries of ``groups`` [N] with finite ``scores`` [N].
 
-        Of the entries of one group with one number in ``sources`` [N], the best of this call alone is shown. ``payload`` is
-        called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
+        Of the entries of one group with one number in ``sources`` [N], only the best of this call counts. ``payload``
+        is called with the indices [m] of the few entries that may stay, and gives their payload [m, ...].
         """
         chosen = (scores > self._least[groups]).nonzero()[:, 0]
         if len(chosen) == 0:

@@ -1,4 +1,4 @@
-"""What a reconstruction costs the language model: next-token loss and divergence, against ablations."""
+"""Cost of a reconstruction for the language model: next-token loss and divergence, against ablations."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,12 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class LossRecovered:
     """
-    Mean next-token cross-entropy (nats) over all predicted tokens: with the hook as it is, through the SAE, and ablated.
+    Mean next-token cross-entropy (nats) over all predicted tokens: clean, through the SAE, and ablated.
 
     Only activations of kept tokens are replaced; the others stay as they are in every pass.
     """
 
     n_tokens: int
-    """Predicted tokens."""
     ce_clean: float
     ce_sae: float
     ce_zero: float
@@ -20,10 +19,7 @@ class LossRecovered:
     ce_mean: float
     """Kept activations replaced by their mean over the evaluated tokens."""
     kl_sae: float | None = None
-    """
-    Mean over the predicted tokens of KL(clean || through the SAE), in nats; None where it was not asked for. SAELens's
-    ``kl_div_with_sae`` is the same mean with the last position of each context, which predicts no token of it.
-    """
+    """Mean KL(clean || through the SAE), in nats; SAELens's ``kl_div_with_sae`` adds each context's last position."""
 
     @property
     def zero(self) -> float:

@@ -1,4 +1,4 @@
-"""Reconstruction metrics: what an SAE loses of the activation, and of the language model's predictions."""
+"""Reconstruction metrics: the loss of an SAE in the activation and in the language model's predictions."""
 
 import math
 from collections import defaultdict
@@ -22,10 +22,10 @@ CLEAN, ZERO, MEAN = "(clean)", "(zero ablation)", "(mean ablation)"
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What one SAE loses on one set of tokens."""
+    """Losses of one SAE on one set of tokens."""
 
     n_tokens: int
-    """Kept tokens behind every number here but the loss."""
+    """Kept tokens behind every number but the loss."""
     mse: float
     """Mean over tokens of ||x - x_hat||^2."""
     nmse: float
@@ -39,7 +39,6 @@ class Reconstruction:
     pole_counts: torch.Tensor
     """Firings of the positive and of the negative pole, int64 [2, d_sae]."""
     loss: LossRecovered | None
-    """None where no loss was asked for."""
 
     @property
     def dead_latents(self) -> int:
@@ -61,19 +60,14 @@ class ReconstructionSums:
     """Running sums for one SAE, in float64: nothing grows with the number of tokens."""
 
     def __init__(self) -> None:
-        self.n_tokens = 0
-        self.squared_error = 0.0
-        self.relative_error = 0.0
-        self.n_nonzero = 0
-        """Tokens with x != 0, which nMSE is over."""
-        self.cosines = 0.0
+        self.n_tokens = self.n_nonzero = 0  # tokens with x != 0 are those of nMSE
+        self.squared_error = self.relative_error = self.cosines = self.sum_squared_x = 0.0
         self.sum_x: torch.Tensor | float = 0.0
-        self.sum_squared_x = 0.0
         self.counts: torch.Tensor | None = None
 
     def update(self, x: torch.Tensor, x_hat: torch.Tensor, codes: torch.Tensor | None = None) -> None:
         """Add activations [n, d_in], their reconstructions, and the codes [n, d_sae] if poles are to be counted."""
-        # double precision on the sums; products stay in float32, as the data are
+        # sums in double precision, products in float32, as the data are
         x, x_hat = x.float(), x_hat.float()
         errors = (x - x_hat).square().sum(-1).cpu().double()
         squares = x.square().sum(-1).cpu().double()
@@ -96,7 +90,7 @@ class ReconstructionSums:
             self.counts = counts if self.counts is None else self.counts + counts
 
     def over_ranks(self) -> "ReconstructionSums":
-        """With what the other ranks of a training run have added; of sums that count no poles."""
+        """Together with the sums of the other ranks of a training run; of sums that count no poles."""
         if n_ranks() == 1:
             return self
         scalars = ("n_tokens", "n_nonzero", "squared_error", "relative_error", "cosines", "sum_squared_x")
@@ -142,10 +136,9 @@ class ReconstructionSums:
 
 
 class Observer(Protocol):
-    """Is shown the codes that :func:`evaluate_reconstruction` computes."""
+    """Called with codes [n, d_sae] of an SAE at the rows and positions ``where`` [n, 2] of a batch of tokens."""
 
-    def __call__(self, name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, /) -> None:
-        """Codes [n, d_sae] of SAE ``name`` at the rows and positions ``where`` [n, 2] of ``tokens`` [batch, context]."""
+    def __call__(self, name: str, codes: torch.Tensor, where: torch.Tensor, tokens: torch.Tensor, /) -> None: ...
 
 
 @torch.no_grad()
@@ -173,22 +166,17 @@ def evaluate_reconstruction(
         with_loss: Also run the model with every SAE and both ablations.
         with_kl: With the loss, also measure how far the predictions move. Holds the clean logits of one batch.
         reference: The loss of any SAE on these batches with this model, hook and filter: its clean and ablated losses
-            are taken over and not measured again.
-        observer: Shown every code.
+            are not measured again.
+        observer: Called with every code.
         on_pass: Called after each pass of the model over a batch: ``2 + len(saes)`` times a batch and once more for
             the mean ablation; with a ``reference``, ``1 + len(saes)`` times.
 
-    Returns:
-        Name to result.
-
     Raises:
-        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``; an activation is NaN or infinite, or the filter
-            keeps no token.
+        ConfigError: ``with_kl`` without ``with_loss``, or with a ``reference``; an activation is NaN or infinite, or
+            the filter keeps no token.
     """
-    if with_kl and not with_loss:
-        raise ConfigError("with_kl=True compares the passes that with_loss=True runs; ask for both.")
-    if with_kl and reference is not None:
-        raise ConfigError("with_kl=True needs the clean pass that reference= does without; give one of them.")
+    if with_kl and (not with_loss or reference is not None):
+        raise ConfigError("with_kl=True needs the passes that with_loss=True runs without reference=.")
     ablates = with_loss and reference is None
     sums = {name: ReconstructionSums() for name in saes}
     losses: defaultdict[str, list[torch.Tensor]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Whether SAEs trained from different seeds found the same directions."""
+"""The directions that SAEs trained from different seeds share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class DictionaryMatch:
     cosine: torch.Tensor
     """Cosine of each matched pair, float32 [n], sign kept: a signed latent may come back with its poles swapped."""
     similarity: torch.Tensor
-    """What was matched on, float32 [n]: the absolute cosine where one of the two is signed, else the cosine."""
+    """The absolute cosine where one of the two is signed, else the cosine: float32 [n]."""
 
     @property
     def mean_matched_cosine(self) -> float:
@@ -48,21 +48,19 @@ def match_dictionaries(
     """
     Match decoder rows [F, D] one to one with [F', D], by ``scipy.optimize.linear_sum_assignment``.
 
-    ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes nothing,
-    so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64 matrix [F, F']
-    beside two in float32, and another while it is solved where F > F'. All rows count, those of dead latents too, whose
-    directions are arbitrary. A row of norm zero has similarity 0 with all.
+    ``signed``, bool [F] and [F'], says which latents may fire on both sides. Turning such a latent around changes
+    nothing, so it is matched on the absolute cosine; two one-sided latents are matched on the cosine. Holds a float64
+    matrix [F, F'] beside two in float32, and another while it is solved where F > F'. All rows count, those of dead
+    latents too, whose directions are arbitrary. A row of norm zero has similarity 0 with all.
 
     Raises:
-        ConfigError: the dictionaries read different widths, are empty, or hold numbers that are not finite.
+        ConfigError: the dictionaries read different widths, or hold numbers that are not finite.
     """
-    if not (first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1] and len(first) and len(second)):
+    if first.shape[1] != second.shape[1]:
         raise ConfigError(
-            f"dictionaries of shape {tuple(first.shape)} and {tuple(second.shape)} cannot be matched; both must be "
-            "[d_sae, d_in] with the same d_in and at least one latent."
+            f"dictionaries of shape {tuple(first.shape)} and {tuple(second.shape)} cannot be matched; give one d_in."
         )
-    cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1)
-    cosine = cosine.cpu()
+    cosine = (unit_rows(first) @ unit_rows(second).to(first.device).T).clamp_(-1, 1).cpu()
     similarity = torch.where(signed[0].cpu()[:, None] | signed[1].cpu(), cosine.abs(), cosine)
     rows, columns = linear_sum_assignment(similarity.double().neg_().numpy())  # maximize=True would copy it
     i, j = torch.from_numpy(rows), torch.from_numpy(columns)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from sae_lens import SAE, JumpReLUSAE, StandardSAE, TopKSAE
 
-from sae_lens_abstopk.dictionary.geometry import ANTIPODAL, antipodal_pairs
+from sae_lens_abstopk.dictionary.geometry import ANTIPODAL, AntipodalPairs, antipodal_pairs
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
@@ -42,19 +42,19 @@ class MergedPair(NamedTuple):
     encoder_cosine: float
     """Cosine of the encoder columns; far from -1, one linear map cannot stand for both."""
     coactivation: float | None
-    """Of the tokens on which either fired, the share on which both did; None without activations, NaN if neither did."""
+    """Of the tokens on which either fired, the share on which both did; None without activations, NaN if none fired."""
 
 
 @dataclass(frozen=True, eq=False)
 class AntipodalMerge:
-    """What :func:`merge_antipodal` made, and what it cost."""
+    """Result of :func:`merge_antipodal`, and its cost."""
 
     sae: SignedJumpReLUSAE
     """The signed SAE; ``d_sae`` is the old one less the number of pairs."""
     pairs: tuple[MergedPair, ...] = field(repr=False)
     """The pairs, most opposed first."""
     sources: torch.Tensor
-    """Old latent of the positive and of the negative pole of each new latent, int64 [2, d_sae]; -1 where there is none."""
+    """Old latent of the positive and of the negative pole of each new latent, int64 [2, d_sae]; -1 without one."""
     before: Quality | None
     """The old SAE on the activations; None without."""
     after: Quality | None
@@ -78,66 +78,57 @@ def merge_antipodal(
     Fold each antipodal pair of a ReLU, JumpReLU or TopK SAE into one signed latent of a ``signed_jumprelu`` SAE.
 
     With rows scaled to unit decoder norm, latents i and j become u = ((w_i - w_j) . x + b_i - b_j) / 2 on the direction
-    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2. That is exact
-    for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere. Where the
-    encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions are kept on their own sides of u = 0:
-    a threshold that would be negative is 0, so what of a region lies across is lost (of overlapping regions one at least
-    reaches across). All other latents stay as they are, one-sided. A latent in several pairs goes to the most opposed one.
+    d_i - d_j, on where either was: where u > theta_i - (b_i + b_j) / 2, or -u > theta_j - (b_i + b_j) / 2. That is
+    exact for a mirrored SAE, where w_j, b_j, d_j are those of i with the other sign, and an approximation elsewhere.
+    Where the encoder columns are opposite, the codes move by (b_i + b_j) / 2 and the on-regions stay on their own sides
+    of u = 0: a threshold that would be negative is 0, so the part of a region that lies across is lost. All other
+    latents stay as they are, one-sided. A latent in several pairs goes to the most opposed one.
 
     Args:
         sae: ``standard``, ``jumprelu`` or ``topk``, from a release or a folder.
         threshold: Decoder cosine below which two latents are a pair, between -1 and 0; -0.7 by default.
-        activations: [n, d_in] as the SAE reads them, on any device. With them, the direction of each pair is scaled to fit what the two
-            wrote (least squares), and the report has coactivation and both reconstructions. A ``topk`` SAE needs them:
-            its threshold is the one at which as many latents are on.
+        activations: [n, d_in] as the SAE reads them, on any device. With them, the direction of each pair is scaled to
+            fit what the two wrote (least squares), and the report has coactivation and both reconstructions. A ``topk``
+            SAE needs them: its threshold is the one at which as many latents are on.
 
     Raises:
-        ConfigError: another kind of SAE, weights that are not finite, a threshold out of range, a ``topk`` one without
-            activations, or activations of another shape or on which none of its latents fires.
+        ConfigError: another kind of SAE, a threshold out of range, a ``topk`` one without activations, or activations
+            of another shape, not finite, or on which none of its latents fires.
     """
     require_sae(sae, "merge_antipodal")
-    if not isinstance(sae, StandardSAE | JumpReLUSAE | TopKSAE) or sae.cfg.architecture() not in (
-        "standard",
-        "jumprelu",
-        "topk",
-    ):
+    non_negative = sae.cfg.architecture() in ("standard", "jumprelu", "topk")
+    if not (non_negative and isinstance(sae, StandardSAE | JumpReLUSAE | TopKSAE)):
         raise ConfigError(
             f"merge_antipodal needs a standard, jumprelu or topk SAE for inference, and this is "
             f"{sae.cfg.architecture()!r}; a signed SAE has both poles in one latent already."
         )
-    if activations is not None and (len(activations) == 0 or activations[0].numel() != sae.cfg.d_in):
-        raise ConfigError(f"activations have the shape {list(activations.shape)}; this SAE needs [n, {sae.cfg.d_in}].")
+    d_in, d_sae = sae.cfg.d_in, sae.cfg.d_sae
+    if activations is not None and (len(activations) == 0 or activations[0].numel() != d_in):
+        raise ConfigError(f"activations have the shape {list(activations.shape)}; this SAE needs [n, {d_in}].")
     if activations is not None and not activations.isfinite().all():
         raise ConfigError("activations hold values that are NaN or infinite; leave those rows out.")
     old = _threshold_form(sae, activations)
-    first, second, cosine = _disjoint(old.W_dec, threshold)
-    alone = torch.ones(sae.cfg.d_sae, dtype=torch.bool)
-    alone[second] = False
-    positive = alone.nonzero().squeeze(1)
-    place = torch.full((sae.cfg.d_sae,), -1)
+    first, second, cosine = _disjoint(antipodal_pairs(old.W_dec, threshold=threshold))
+    one_sided = torch.ones(d_sae, dtype=torch.bool)
+    one_sided[second] = False
+    positive = one_sided.nonzero().squeeze(1)
+    place = torch.full((d_sae,), -1)
     place[positive] = torch.arange(len(positive))
+    latent = place[first]
     negative = torch.full_like(positive, -1)
-    negative[place[first]] = second
+    negative[latent] = second
     made = _signed(sae, old, positive, negative)
-    encoder_cosine = torch.cosine_similarity(old.W_enc[:, first], old.W_enc[:, second], dim=0).tolist()
     coactivation: list[float | None] = [None] * len(first)
     before = after = None
     if activations is not None:
-        coactivation, scale = _on_activations(sae, old, made, activations, first, second, place[first])
-        made.W_dec[place[first]] *= scale[:, None].to(made.W_dec)
+        coactivation, scale = _on_activations(sae, old, made, activations, first, second, latent)
+        made.W_dec[latent] *= scale[:, None].to(made.W_dec)
         before, after = (_quality(one, activations) for one in (sae, made))
-    pairs = zip(
-        place[first].tolist(),
-        first.tolist(),
-        second.tolist(),
-        cosine.tolist(),
-        encoder_cosine,
-        coactivation,
-        strict=True,
-    )
+    encoder_cosine = torch.cosine_similarity(old.W_enc[:, first], old.W_enc[:, second], dim=0)
+    columns = (part.tolist() for part in (latent, first, second, cosine, encoder_cosine))
     return AntipodalMerge(
         sae=made,
-        pairs=tuple(MergedPair(*pair) for pair in pairs),
+        pairs=tuple(MergedPair(*pair) for pair in zip(*columns, coactivation, strict=True)),
         sources=torch.stack([positive, negative]),
         before=before,
         after=after,
@@ -152,7 +143,7 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
         return _Latents(W_enc, b_enc, W_dec, state.get("threshold", torch.zeros_like(b_enc)).clamp(min=0))
     if activations is None:
         raise ConfigError(
-            "a topk SAE has no threshold, and a signed_jumprelu one needs it: give activations [n, d_in] to estimate it on."
+            "a topk SAE has no threshold, which signed_jumprelu needs: give activations [n, d_in] to estimate it."
         )
     if sae.cfg.rescale_acts_by_decoder_norm:
         norms = W_dec.norm(dim=-1).clamp(min=1e-8)
@@ -166,9 +157,8 @@ def _threshold_form(sae: SAE[Any], activations: torch.Tensor | None) -> _Latents
     return _Latents(W_enc, b_enc, W_dec, torch.full_like(b_enc, fitter.result))
 
 
-def _disjoint(W_dec: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _disjoint(found: AntipodalPairs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pairs that share no latent, chosen from the most opposed on; indices [n], [n] and cosines [n]."""
-    found = antipodal_pairs(W_dec, threshold=threshold)
     taken: set[int] = set()
     chosen: list[int] = []
     for number, pair in enumerate(zip(found.first.tolist(), found.second.tolist(), strict=True)):
@@ -218,8 +208,7 @@ def _on_activations(
     latent: torch.Tensor,
 ) -> tuple[list[float | None], torch.Tensor]:
     """Coactivation of each pair, and the factor for its direction that fits what the pair wrote."""
-    both, either = torch.zeros(len(first)), torch.zeros(len(first))
-    product, square = torch.zeros(len(first)), torch.zeros(len(first))
+    both, either, product, square = torch.zeros(4, len(first))
     direction = made.W_dec[latent].float()
     on_first, on_second = ((old.W_dec[latents] * direction).sum(-1) for latents in (first, second))
     for x in _blocks(sae, activations):

@@ -6,7 +6,7 @@ import torch
 from sae_lens import SAE, AbsTopKSAE, AbsTopKSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, TopKSAE, TopKSAEConfig
 
 from sae_lens_abstopk.saes.derive import derive, metadata_of_other_latents
-from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles
+from sae_lens_abstopk.saes.poles import DEAD_POLE_SHARE, live_poles, require_of_poles
 from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.sparsity import k_of
@@ -14,10 +14,10 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 METADATA_KEY = "mirror"
 MIRROR_END = "_mirror"
-"""What the name of a mirror has after that of its SAE."""
+"""End of the name of a mirror, after that of its SAE."""
 RULE = (
-    "Mirrored latent i is a pole of a latent of the signed SAE: with c = kept[i], or c = i where kept is null, it is the "
-    "positive pole of latent c if c < d_sae, else the negative pole of latent c - d_sae."
+    "Mirrored latent i is a pole of a latent of the signed SAE: with c = kept[i], or c = i where kept is null, it is "
+    "the positive pole of latent c if c < d_sae, else the negative pole of latent c - d_sae."
 )
 
 
@@ -41,10 +41,10 @@ def mirror(
     The stock SAELens SAE of width 2F whose codes are [relu(z), relu(-z)] and whose decoder is [W_dec; -W_dec].
 
     ``abstopk`` becomes ``topk`` with the same k, ``signed_jumprelu`` becomes ``jumprelu``; both load without this
-    package. Reconstruction and L0 are those of ``sae`` (AbsTopK(u) = TopK([u, -u]) on the doubled dictionary), with one
+    package. Reconstruction and L0 are those of ``sae`` (AbsTopK(u) = TopK([u, -u]) on the doubled dictionary). One
     caveat: TopK and AbsTopK choose freely between pre-activations of equal magnitude, so where a tie lies across the
-    k-th place (rare in float32, common in bfloat16) both keep as many of the same magnitudes, yet perhaps not the same
-    latents. A pre-activation of exactly 0 has a code of 0 in both.
+    k-th place (rare in float32, common in bfloat16) the two may keep other latents of the same magnitudes. A
+    pre-activation of exactly 0 has a code of 0 in both.
 
     ``metadata.mirror`` records what each latent is; :func:`mirrored_latents` reads it.
 
@@ -53,50 +53,43 @@ def mirror(
         prune_dead_poles: Leave out the poles that hold under ``dead_share`` of their latent's firings, and both of a
             latent that never fired. Reconstruction is then the same on the tokens where none of those would fire.
         pole_counts: Firings [2, F], positive row first, as :func:`sae_lens_abstopk.saes.poles.pole_counts` adds them up
-            or ``measure_poles(FOLDER).counts`` has them; for pruning, which needs them.
+            or ``measure_poles(FOLDER).counts`` has them; pruning needs them.
         dead_share: Share of a latent's firings; 0 leaves out only poles that never fired.
 
     Raises:
-        ConfigError: ``sae`` is not signed; it is to be pruned by counts that are missing, of another shape or all 0, or by a
-            share that is not at least 0 and below 0.5; or counts are given and it is not to be pruned.
+        ConfigError: ``sae`` is not signed; or to prune, the counts are missing, of another shape or all 0, or the share
+            is not at least 0 and below 0.5; or there are counts and nothing is to be pruned.
     """
     signed = require_signed(sae, "mirror")
-    kept, dropped = None, 0.0
-    if prune_dead_poles:
-        kept, dropped = _kept_poles(signed.cfg.d_sae, pole_counts, dead_share)
-    elif pole_counts is not None:
-        raise ConfigError("pole_counts are for pruning alone; add prune_dead_poles=True, or leave them out.")
+    if pole_counts is not None and not prune_dead_poles:
+        raise ConfigError("pole_counts are only for pruning; add prune_dead_poles=True, or leave them out.")
     weights = _doubled(signed)
-    if kept is not None:
-        weights = {
-            "W_enc": weights.pop("W_enc")[:, kept],
-            **{name: rows if name == "b_dec" else rows[kept] for name, rows in weights.items() if name != "W_enc"},
-        }
-    width = weights["W_dec"].shape[0]
     label = signed.cfg.metadata.label
     metadata = metadata_of_other_latents(signed.cfg.metadata, label=label and f"{label}{MIRROR_END}")
-    options = ("k",) if isinstance(signed, AbsTopKSAE) else ("pole_thresholds",)
-    metadata[METADATA_KEY] = {
-        "architecture": signed.cfg.architecture(),
-        "d_sae": signed.cfg.d_sae,
-        **{option: getattr(signed.cfg, option) for option in options},
-        "kept": None if kept is None else kept.tolist(),
-        "rule": RULE,
-    }
-    if kept is not None:
-        metadata[METADATA_KEY] |= {"dead_share": dead_share, "dropped_share_of_firings": dropped}
+    option = "k" if isinstance(signed, AbsTopKSAE) else "pole_thresholds"
+    record = {"architecture": signed.cfg.architecture(), "d_sae": signed.cfg.d_sae, option: getattr(signed.cfg, option)}
+    record |= {"kept": None, "rule": RULE}
+    if prune_dead_poles:
+        kept, dropped = _kept_poles(signed.cfg.d_sae, pole_counts, dead_share)
+        weights = {
+            name: weight[:, kept] if name == "W_enc" else weight if name == "b_dec" else weight[kept]
+            for name, weight in weights.items()
+        }
+        record |= {"kept": kept.tolist(), "dead_share": dead_share, "dropped_share_of_firings": dropped}
+    metadata[METADATA_KEY] = record
+    options: dict[str, Any] = {"d_sae": len(weights["W_dec"]), "metadata": metadata}
     if isinstance(signed, AbsTopKSAE):
-        k = min(k_of(signed), width)
-        return derive(TopKSAE, TopKSAEConfig, signed, weights, d_sae=width, metadata=metadata, k=k)
-    return derive(JumpReLUSAE, JumpReLUSAEConfig, signed, weights, d_sae=width, metadata=metadata)
+        options["k"] = min(k_of(signed), options["d_sae"])
+        return derive(TopKSAE, TopKSAEConfig, signed, weights, **options)
+    return derive(JumpReLUSAE, JumpReLUSAEConfig, signed, weights, **options)
 
 
 def mirrored_latents(mirrored: SAE[Any]) -> MirroredLatents:
     """
-    What each latent of a mirrored SAE is, from its metadata.
+    The pole that each latent of a mirrored SAE is, from its metadata.
 
     Raises:
-        ConfigError: the SAE is not one that :func:`mirror` made.
+        ConfigError: :func:`mirror` did not make the SAE.
     """
     record = _record(mirrored)
     width, d_sae = mirrored.cfg.d_sae, record["d_sae"]
@@ -108,18 +101,19 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     """
     The signed SAE that ``mirrored`` was made from, its weights equal to the bit.
 
-    A latent that lost one pole by pruning has both again where both had one threshold; with thresholds by pole the lost one
-    stays closed. One that lost both never fires: its encoder is 0 and its decoder a unit vector.
+    A latent that lost one pole by pruning has both again where both had one threshold; with thresholds by pole the lost
+    one stays closed. One that lost both never fires: its encoder is 0 and its decoder a unit vector.
 
     Raises:
-        ConfigError: the SAE is not one that :func:`mirror` made.
+        ConfigError: :func:`mirror` did not make the SAE.
     """
     record = _record(mirrored)
     latent, pole = mirrored_latents(mirrored)
     d_sae: int = record["d_sae"]
     place = torch.full((2, d_sae), -1)
     place[pole, latent] = torch.arange(len(latent))
-    source = torch.where(place[0] >= 0, place[0], place[1]).to(mirrored.W_dec.device)
+    place = place.to(mirrored.W_dec.device)
+    source = torch.where(place[0] >= 0, place[0], place[1])
     sign = torch.where(place[0] >= 0, 1, -1).to(mirrored.W_dec)
     lost = source < 0
     state = mirrored.state_dict()
@@ -134,13 +128,12 @@ def unmirror(mirrored: SAE[Any]) -> SignedSAE:
     cfg: dict[str, Any] = {"d_sae": d_sae, "metadata": metadata}
     if isinstance(mirrored, TopKSAE):
         return derive(AbsTopKSAE, AbsTopKSAEConfig, mirrored, weights, **cfg, k=record["k"])
+    cfg["pole_thresholds"] = record["pole_thresholds"]
     if record["pole_thresholds"]:
-        own = state["threshold"][place.clamp(min=0).to(mirrored.W_dec.device)]
-        own = own.masked_fill((place < 0).to(mirrored.W_dec.device), torch.inf)
-        weights |= {"threshold": own[0], "negative_threshold": own[1]}
+        positive, negative = state["threshold"][place.clamp(min=0)].masked_fill(place < 0, torch.inf)
+        weights |= {"threshold": positive, "negative_threshold": negative}
     else:
         weights["threshold"] = state["threshold"][source].masked_fill(lost, 0)
-    cfg["pole_thresholds"] = record["pole_thresholds"]
     return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, mirrored, weights, **cfg)
 
 
@@ -161,15 +154,10 @@ def _kept_poles(d_sae: int, counts: torch.Tensor | None, dead_share: float) -> t
     """Places in [positive poles, negative poles] that are kept, and the share of all firings that the others held."""
     if counts is None:
         raise ConfigError(
-            f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], such "
-            "as measure_poles(FOLDER).counts, or from the pole_activity.safetensors beside a published SAE."
+            f"prune_dead_poles needs to know how often each pole fires: give pole_counts, [2, {d_sae}], such as "
+            "measure_poles(FOLDER).counts, or from the pole_activity.safetensors beside a published SAE."
         )
-    if not isinstance(counts, torch.Tensor):
-        raise ConfigError(
-            f"pole_counts is a {type(counts).__name__}; give a tensor [2, {d_sae}], such as measure_poles(FOLDER).counts."
-        )
-    if tuple(counts.shape) != (2, d_sae):
-        raise ConfigError(f"pole_counts has the shape {list(counts.shape)}; this SAE needs [2, {d_sae}].")
+    require_of_poles("pole_counts", counts, d_sae)
     if not 0 <= dead_share < 0.5:
         raise ConfigError(f"dead_share={dead_share!r} must be at least 0 and below 0.5.")
     counts = counts.cpu()
@@ -184,7 +172,7 @@ def _record(mirrored: SAE[Any]) -> dict[str, Any]:
     record = mirrored.cfg.metadata.get(METADATA_KEY)
     if not isinstance(record, dict) or not isinstance(mirrored, TopKSAE | JumpReLUSAE):
         raise ConfigError(
-            f"this {mirrored.cfg.architecture()!r} SAE was not made by mirror(): its metadata have no {METADATA_KEY!r}. "
+            f"this {mirrored.cfg.architecture()!r} SAE was not made by mirror(): metadata.{METADATA_KEY} is missing. "
             "merge_antipodal() folds the antipodal pairs of any non-negative SAE."
         )
     return record

@@ -13,7 +13,7 @@ from sae_lens import SAE, TrainingSAE
 from sae_lens.constants import SPARSITY_FILENAME
 from sae_lens.saes.sae import SAEMetadata
 
-from sae_lens_abstopk.equivalents.gauge import canonical_gauge, flipped_latents
+from sae_lens_abstopk.equivalents.gauge import canonical_gauge
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
 from sae_lens_abstopk.evaluation.subjects.subjects import without_path
 from sae_lens_abstopk.hub.manifest import (
@@ -29,7 +29,7 @@ from sae_lens_abstopk.saes.derive import derive
 from sae_lens_abstopk.saes.loading import load_as_saved, require_finite
 from sae_lens_abstopk.saes.measurable import require_scale
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
-from sae_lens_abstopk.saes.poles import pole_statistics
+from sae_lens_abstopk.saes.poles import flipped_latents, pole_statistics
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES, is_signed, signed_latents
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -109,9 +109,9 @@ def stage(
         sae = _for_publication(loaded, base_model)
         in_gauge = activity is not None and is_signed(sae)
         if activity is not None and is_signed(sae):
-            flipped = flipped_latents(activity.energy, sae.cfg.d_sae)
-            measured = measured and results_in_gauge(measured, flipped)
-            sae, activity = canonical_gauge(sae, activity.energy), activity.in_canonical_gauge()
+            sae = canonical_gauge(sae, activity.energy)
+            measured = measured and results_in_gauge(measured, flipped_latents(activity.energy))
+            activity = activity.in_canonical_gauge()
         _write(sae, folder / sae_id, where=sae_id)
         if origin is not None and (origin / SPARSITY_FILENAME).is_file():
             shutil.copyfile(origin / SPARSITY_FILENAME, folder / sae_id / SPARSITY_FILENAME)

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
+from jaxtyping import Float
 from sae_lens import AbsTopKSAE, AbsTopKSAEConfig, SAEConfig
 from sae_lens import AbsTopKTrainingSAEConfig as SAELensAbsTopKTrainingSAEConfig
 from sae_lens.saes.abstopk_sae import AbsTopK
+from torch import Tensor
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
+from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
 
 
@@ -19,9 +21,12 @@ class AbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, SAELensAbsTopKTrainingSA
     """
     Config for training a per-token AbsTopK SAE (arXiv 2510.00404), saved as SAELens's own ``abstopk``.
 
-    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SignedTrainingSAEConfig`. SAELens has registered the name ``abstopk`` itself, so this training config goes by ``sparse_abstopk``; what it
-    saves for inference is the stock format and loads without this package.
+    ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SignedTrainingSAEConfig`. SAELens has
+    registered the name ``abstopk`` itself, so in training it is ``sparse_abstopk``; the SAE that it saves for inference
+    is a stock one and loads without this package.
     """
+
+    traits: ClassVar[Traits] = Traits(signed=True, k_per="token")
 
     @override
     @classmethod
@@ -39,17 +44,17 @@ class AbsTopKTrainingSAE(SignedTrainingSAE):
     cfg: AbsTopKTrainingSAEConfig  # type: ignore[assignment]
 
     @override
-    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
         return AbsTopK(self.cfg.k)
 
     @override
-    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
+    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
         return select_per_token(encoder, centred_BD, self.cfg.k)
 
 
 @dataclass
 class TrainedAbsTopKSAEConfig(AbsTopKSAEConfig):
-    """What SAELens makes of the config in the files of an SAE in training, where these are loaded for inference."""
+    """Config that SAELens makes of the files of an SAE in training, where it loads them for inference."""
 
     @override
     @classmethod
@@ -58,7 +63,7 @@ class TrainedAbsTopKSAEConfig(AbsTopKSAEConfig):
 
 
 class TrainedAbsTopKSAE(AbsTopKSAE):
-    """SAELens's ``abstopk`` from the files of an SAE in training; its config, and what it saves, is the stock one."""
+    """SAELens's ``abstopk`` from the files of an SAE in training; its config and its files are the stock ones."""
 
     def __init__(self, cfg: AbsTopKSAEConfig, use_error_term: bool = False) -> None:
         stock = AbsTopKSAEConfig(**{field.name: getattr(cfg, field.name) for field in fields(cfg)})

@@ -2,34 +2,41 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from sae_lens import SAEConfig
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.signed_jumprelu import SignedJumpReLUSAEConfig
 from sae_lens_abstopk.saes.signed_training import SignedTrainingSAE, SignedTrainingSAEConfig
-from sae_lens_abstopk.sparse import pole_limits
+from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.ranks import least
 
 
 class BatchAbsTopK(nn.Module):
-    """Keeps the ``int(k * n_tokens)`` entries of largest magnitude of [..., d_sae] and zeroes the others."""
+    """Keeps the ``int(k * n_tokens)`` entries of largest magnitude, positive ones of latents from ``n_signed`` on."""
 
-    def __init__(self, k: float, within: Callable[[torch.Tensor], torch.Tensor] = lambda x: x) -> None:
+    def __init__(self, k: float, n_signed: int) -> None:
         super().__init__()
-        self.k = k
-        self.within = within
+        self.k, self.n_signed = k, n_signed
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.within(x)
+    def forward(self, x: Float[Tensor, "... F"]) -> Float[Tensor, "... F"]:
+        x = on_open_sides(x, self.n_signed)
         flat = x.flatten()
         kept = flat.abs().topk(int(self.k * x.shape[:-1].numel()), sorted=False).indices
         return torch.zeros_like(flat).scatter(0, kept, flat.gather(0, kept)).view_as(x)
+
+
+def on_open_sides(hidden_pre: Float[Tensor, "... F"], n_signed: int) -> Float[Tensor, "... F"]:
+    """Pre-activations, 0 on the negative side of the latents from ``n_signed`` on."""
+    if n_signed == hidden_pre.shape[-1]:
+        return hidden_pre
+    return torch.cat([hidden_pre[..., :n_signed], hidden_pre[..., n_signed:].clamp(min=0)], dim=-1)
 
 
 @dataclass(kw_only=True)
@@ -40,28 +47,26 @@ class BatchAbsTopKTrainingSAEConfig(SignedTrainingSAEConfig, BatchSelectionConfi
     Options are its own and those of :class:`.BatchSelectionConfig` and :class:`.SignedTrainingSAEConfig`.
 
     Args:
-        signed_share: Share of the latents that may fire on both sides, the first ones; the others fire on the positive
-            side alone, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK.
+        signed_share: Share of the latents that may fire on both sides, the first ones; the others fire only on the
+            positive side, as in TopK. At 1 this is AbsTopK, at 0 BatchTopK.
     """
 
+    traits: ClassVar[Traits] = Traits(signed=True, k_per="batch")
     signed_share: float = 1.0
 
     @override
     def __post_init__(self) -> None:
-        if isinstance(self.signed_share, bool) or not 0 <= self.signed_share <= 1:
-            raise ConfigError(
-                f"signed_share={self.signed_share!r} must lie between 0 and 1: the share of latents with two sides."
-            )
         super().__post_init__()
-        if self.signed_share > 0 and self.n_signed == 0:
+        share = self.signed_share
+        if isinstance(share, bool) or not 0 <= share <= 1 or (share > 0 and self.n_signed == 0):
             raise ConfigError(
-                f"signed_share={self.signed_share!r} of d_sae={self.d_sae} latents is less than one; give at least "
-                f"{1 / self.d_sae:g}, or 0 to sign none."
+                f"signed_share={share!r}, the share of latents with two sides, must lie between 0 and 1, and sign at "
+                f"least one of d_sae={self.d_sae} latents: at least {1 / self.d_sae:g}, or 0 to sign none."
             )
 
     @property
+    @override
     def n_signed(self) -> int:
-        """Number of latents that may fire on both sides."""
         return round(self.signed_share * self.d_sae)
 
     @property
@@ -90,47 +95,25 @@ class BatchAbsTopKTrainingSAE(SignedTrainingSAE, BatchSelectionSAE):
 
     cfg: BatchAbsTopKTrainingSAEConfig  # type: ignore[assignment]
 
-    def __init__(self, cfg: BatchAbsTopKTrainingSAEConfig, use_error_term: bool = False) -> None:
-        super().__init__(cfg, use_error_term)
-        self._open_poles: torch.Tensor | None = None
-
-    @property
     @override
-    def open_poles(self) -> torch.Tensor | None:
-        if self.cfg.signed_share == 1:
-            return None
-        # not a buffer: SAELens loads an SAE by way of the meta device, which leaves nothing of one that no file holds
-        if self._open_poles is None or self._open_poles.device != self.W_dec.device:
-            self._open_poles = torch.ones(2, self.cfg.d_sae, dtype=torch.bool, device=self.W_dec.device)
-            self._open_poles[1, self.cfg.n_signed :] = False
-        return self._open_poles
+    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
+        return BatchAbsTopK(self.cfg.k, self.cfg.n_signed)
 
     @override
-    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        return BatchAbsTopK(self.cfg.k, self._within_open_poles)
-
-    def _within_open_poles(self, hidden_pre: torch.Tensor) -> torch.Tensor:
-        """Pre-activations [..., d_sae], 0 on the side of a closed pole."""
-        open_poles = self.open_poles
-        if open_poles is None:
-            return hidden_pre
-        return hidden_pre.clamp(*pole_limits(open_poles, hidden_pre.dtype))
-
-    @override
-    def over_threshold(self, hidden_pre: torch.Tensor) -> torch.Tensor:
-        hidden_pre = self._within_open_poles(hidden_pre)
+    def over_threshold(self, hidden_pre: Float[Tensor, "... F"]) -> Float[Tensor, "... F"]:
+        hidden_pre = on_open_sides(hidden_pre, self.cfg.n_signed)
         return torch.where(hidden_pre.abs() <= self.topk_threshold, 0.0, hidden_pre)
 
     @override
     def process_state_dict_for_saving_inference(self, state_dict: dict[str, Any]) -> None:
         super().process_state_dict_for_saving_inference(state_dict)
-        open_poles = self.open_poles
-        if open_poles is not None:
-            state_dict["negative_threshold"] = state_dict["threshold"].masked_fill(~open_poles[1], torch.inf)
+        if self.cfg.pole_thresholds:
+            state_dict["negative_threshold"] = state_dict["threshold"].clone()
+            state_dict["negative_threshold"][self.cfg.n_signed :] = torch.inf
 
     @override
     @torch.no_grad()
-    def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
+    def update_topk_threshold(self, acts_topk: Float[Tensor, "..."]) -> None:
         """Move the threshold towards the smallest magnitude among codes of any shape; the first batch sets it."""
         magnitudes = acts_topk.abs()
         magnitudes = magnitudes.masked_fill(magnitudes == 0, torch.inf)

@@ -1,56 +1,51 @@
-"""What the decoder bias of an SAE starts at: the centre of real activations."""
+"""The decoder bias that an SAE starts with: the centre of real activations."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from jaxtyping import Float
 from sae_lens import TrainingSAE
+from torch import Tensor
 
+from sae_lens_abstopk.sparse import row_norms
 from sae_lens_abstopk.system.ranks import averaged
 
 BDecInitMethod = Literal["mean", "geometric_median", "zeros"]
-# steps towards a geometric median at most; it is reached when one is shorter than this share of its own norm
+# most steps towards a geometric median; it is reached when a step is shorter than this share of its norm
 MEDIAN_ITERATIONS, MEDIAN_TOLERANCE = 100, 1e-6
 
 
-def geometric_median(x: torch.Tensor) -> torch.Tensor:
-    """
-    The point with the least summed distance to the rows of ``x``, by Weiszfeld's iteration from the mean.
-
-    Args:
-        x: [n, d], float32 or float64.
-
-    Returns:
-        [d].
-    """
+def geometric_median(x: Float[Tensor, "n D"]) -> Float[Tensor, " D"]:
+    """The point with the least summed distance to the rows of ``x``, by Weiszfeld's iteration from the mean."""
     median = x.mean(0)
     for _ in range(MEDIAN_ITERATIONS):
-        weights = 1 / (x - median).norm(dim=1).clamp(min=1e-8)
+        weights = 1 / row_norms(x - median).clamp(min=1e-8)
         moved = (weights[:, None] * x).sum(0) / weights.sum()
-        step = (moved - median).norm()
+        step = row_norms((moved - median)[None])
         median = moved
-        if step <= MEDIAN_TOLERANCE * median.norm():
+        if step <= MEDIAN_TOLERANCE * row_norms(median[None]):
             break
     return median
 
 
 @torch.no_grad()
-def initialize_b_dec(sae: TrainingSAE[Any], activations: torch.Tensor, method: str) -> None:
+def initialize_b_dec(sae: TrainingSAE[Any], activations: Float[Tensor, "... D"], method: str) -> None:
     """
-    Centre an SAE that is about to take its first step; over several ranks, on the mean of their means or medians.
+    Centre an SAE before its first step; over several ranks, on the mean of their means or medians.
 
     Args:
         sae: One whose ``b_dec`` is still zero; a fine-tuned one keeps what it has.
-        activations: [n_tokens, d_in], in the units that the SAE is given.
+        activations: In the units that the SAE reads.
         method: ``"mean"``, ``"geometric_median"`` or ``"zeros"``.
     """
     if method == "zeros" or sae.b_dec.any():
         return
-    x_BD = sae.run_time_activation_norm_fn_in(activations.to(sae.dtype)).flatten(0, -2).float()
+    x = cast(Tensor, sae.run_time_activation_norm_fn_in(activations.to(sae.dtype)))
+    x_BD = x.flatten(0, -2).float()
     centre = averaged(x_BD.mean(0) if method == "mean" else geometric_median(x_BD))
     sae.b_dec.copy_(centre)
-    if not sae.cfg.apply_b_dec_to_input:  # what the encoder reads is centred by its bias then
+    if not sae.cfg.apply_b_dec_to_input:  # the biases of the encoder then centre its input
         shift = centre.to(sae.dtype) @ sae.W_enc
-        for name in ("b_enc", "b_gate", "b_mag"):
-            bias = getattr(sae, name, None)
-            if bias is not None:
+        for name, bias in sae.named_parameters():
+            if name in ("b_enc", "b_gate", "b_mag"):
                 bias.sub_(shift)

@@ -11,23 +11,16 @@ from sae_lens import SAE
 from sae_lens.saes.sae import SAEMetadata
 
 T = TypeVar("T", bound=SAE[Any])
-# what SAELens's loader or a mirror may have put into the metadata and would be wrong of an SAE with other latents
+# metadata of SAELens's loader or of a mirror that would be wrong for an SAE with other latents
 OF_THE_LATENTS = ("neuronpedia_id", "num_dead_features", "mirror")
 
 
 def derive(sae_class: type[T], cfg_class: type, source: SAE[Any], weights: Mapping[str, torch.Tensor], **cfg: Any) -> T:
     """
-    An SAE of ``sae_class`` with the options, device, dtype and metadata of ``source`` where ``cfg`` does not change them.
+    An SAE of ``sae_class`` with the options, device, dtype and metadata of ``source``, but for those in ``cfg``.
 
-    SAELens's SAEs hold functions that refer to the SAE itself, so a ``copy.deepcopy`` of one shares the state of its
-    run-time normalisation with the original; this makes a new one instead.
-
-    Args:
-        sae_class: Class of the new SAE.
-        cfg_class: Class of its config.
-        source: SAE to take everything else from.
-        weights: Parameters of the new SAE by name, as ``load_state_dict`` takes them.
-        **cfg: Options of the new SAE that differ.
+    SAELens's SAEs hold functions that refer to the SAE itself, so a ``copy.deepcopy`` of one would share the state of
+    its run-time normalisation with the original. ``weights`` are parameters by name, as ``load_state_dict`` takes them.
     """
     kept = {field.name: getattr(source.cfg, field.name) for field in fields(source.cfg)}
     allowed = {field.name for field in fields(cfg_class)}

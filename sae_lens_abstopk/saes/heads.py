@@ -9,19 +9,14 @@ from sae_lens_abstopk.system.errors import ConfigError
 
 
 def read_by(sae: SAE[Any]) -> str:
-    """What an SAE reads, in words: a hook, or one head of it."""
+    """The hook that an SAE reads, or the head of it, in words."""
     metadata = sae.cfg.metadata
     head = metadata.hook_head_index
     return str(metadata.hook_name) if head is None else f"head {head} of {metadata.hook_name}"
 
 
 def require_all_heads(sae: SAE[Any], what: str) -> None:
-    """
-    Refuse an SAE of one attention head for something that edits or reads a hook whole.
-
-    Raises:
-        ConfigError: naming ``what``.
-    """
+    """Raise a ConfigError for an SAE of one attention head, where ``what`` edits or reads a hook whole."""
     if sae.cfg.metadata.hook_head_index is not None:
         raise ConfigError(
             f"this SAE reads only {read_by(sae)}, but {what} is for all heads together; use an SAE of all heads "

@@ -4,52 +4,44 @@ from pathlib import Path
 
 from sae_lens.registry import SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY
 
-from sae_lens_abstopk.saes.own_code import is_foreign
-
-STOCK = """\
+NOTE = """\
 # {architecture} SAE
 
-This is a stock SAELens SAE; it loads without any other package:
+{need}
 
 ```python
-from sae_lens import {loader}
+{import_line}from sae_lens import {loader}
 
 sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
 ```
 """
-
-NEEDS_IMPORT = """\
-# {architecture} SAE
-
-The architecture `{architecture}` is registered by the module `{module}`{of_package}. Without its import SAELens answers
-`KeyError: '{architecture}'`.
-
-```python
-import {module}  # registers {architecture}
-from sae_lens import {loader}
-
-sae = {loader}.load_from_disk("PATH_OF_THIS_FOLDER")
-```
-"""
+STOCK = "This is a stock SAELens SAE; it loads without any other package:"
+NEEDS_IMPORT = (
+    "The architecture `{architecture}` is registered by the module `{module}`{of_package}. Without its import SAELens "
+    "answers\n`KeyError: '{architecture}'`."
+)
 
 
 def needed_import(architecture: str) -> str | None:
-    """The module that has to be imported before SAELens knows ``architecture``; None where it knows it by itself."""
+    """The module that registers ``architecture`` with SAELens; None where SAELens has it by itself."""
     registered = (registry.get(architecture) for registry in (SAE_CLASS_REGISTRY, SAE_TRAINING_CLASS_REGISTRY))
     modules = [kind.__module__ for found in registered if found is not None for kind in found]
-    ours = __name__.partition(".")[0]
-    # a module elsewhere may register one of our classes, and the first of them is of the class that loads the SAE
-    foreign = filter(is_foreign, modules)
-    return next(foreign, ours if any(module.startswith(f"{ours}.") for module in modules) else None)
+    packages = {module: module.partition(".")[0] for module in modules}
+    this_package = __name__.partition(".")[0]
+    # a module elsewhere may register one of our classes; the first one is that of the class which loads the SAE
+    elsewhere = (module for module in modules if packages[module] not in ("sae_lens", this_package))
+    return next(elsewhere, this_package if this_package in packages.values() else None)
 
 
 def write_load_note(path: str | Path, architecture: str, *, training: bool = False) -> None:
     """Write ``README.md`` into the SAE folder ``path``, unless there is one already."""
     module = needed_import(architecture)
-    template = NEEDS_IMPORT if module else STOCK
     of_package = " of the package `sae-lens-abstopk`" if module == "sae_lens_abstopk" else ""
-    loader = "TrainingSAE" if training else "SAE"
+    need = NEEDS_IMPORT.format(architecture=architecture, module=module, of_package=of_package) if module else STOCK
     readme = Path(path) / "README.md"
     if not readme.exists():
-        note = template.format(architecture=architecture, loader=loader, module=module, of_package=of_package)
-        readme.write_text(note)
+        import_line = f"import {module}  # registers {architecture}\n" if module else ""
+        loader = "TrainingSAE" if training else "SAE"
+        readme.write_text(
+            NOTE.format(architecture=architecture, need=need, import_line=import_line, loader=loader), encoding="utf-8"
+        )

@@ -4,12 +4,14 @@ import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, ClassVar
 
 from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.batch_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.sparse_training import RUN_TIME_NORMALISATIONS
+from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.system.errors import ConfigError
 
 
@@ -19,9 +21,11 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
     Config for training nested signed SAEs (arXiv 2503.17547) with batch-level selection; saved as ``signed_jumprelu``.
 
     Args:
-        matryoshka_widths: Numbers of latents of the nested prefixes, increasing; ``d_sae`` is the last, given or not. By
-            default a sixteenth, a quarter, and all.
+        matryoshka_widths: Numbers of latents of the nested prefixes, increasing; ``d_sae`` is the last, given or not.
+            By default a sixteenth, a quarter, and all.
     """
+
+    traits: ClassVar[Traits] = Traits(signed=True, k_per="batch")
 
     @override
     @classmethod
@@ -33,29 +37,25 @@ class MatryoshkaBatchAbsTopKTrainingSAEConfig(BatchAbsTopKTrainingSAEConfig, Mat
         super().__post_init__()
         widths = list(self.matryoshka_widths) or [max(1, self.d_sae // 16), max(2, self.d_sae // 4)]
         if self.use_matryoshka_aux_loss:
-            raise ConfigError("use_matryoshka_aux_loss=True is not there for signed codes; leave it at False.")
+            raise ConfigError("use_matryoshka_aux_loss=True does not exist for signed codes; leave it at False.")
         if self.normalize_activations in RUN_TIME_NORMALISATIONS:
             raise ConfigError(
-                f"normalize_activations={self.normalize_activations!r} can only be undone once per step, but nested losses "
+                f"normalize_activations={self.normalize_activations!r} can be undone once per step, and nested losses "
                 "need that several times; use 'none', 'expected_average_only_in' or 'covariance_whitening'."
             )
         self.matryoshka_widths = up_to_all(widths, self.d_sae)
 
 
-def up_to_all(widths: Sequence[int], d_sae: int) -> list[int]:
-    """
-    Widths of nested prefixes, the last of them ``d_sae``.
-
-    Raises:
-        ConfigError: they are not whole numbers, or do not increase.
-    """
-    whole = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
-    whole_numbers = all(isinstance(width, numbers.Integral) and not isinstance(width, bool) for width in widths)
-    if not whole_numbers or whole[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(whole)):
+def up_to_all(widths: Sequence[Any], d_sae: int) -> list[int]:
+    """Widths of nested prefixes, the last of them ``d_sae``; a ConfigError unless they are whole and increase."""
+    whole = all(not isinstance(width, bool) and isinstance(width, numbers.Integral) for width in widths)
+    nested = [*widths, *([d_sae] if widths[-1] != d_sae else [])]
+    if not whole or nested[0] < 1 or any(narrow >= wide for narrow, wide in pairwise(nested)):
         raise ConfigError(
-            f"matryoshka_widths={list(widths)!r} must be whole numbers that increase from at least 1 to at most d_sae={d_sae}."
+            f"matryoshka_widths={list(widths)!r} must be whole numbers that increase from at least 1 to at most "
+            f"d_sae={d_sae}."
         )
-    return [int(width) for width in whole]
+    return [int(width) for width in nested]
 
 
 class MatryoshkaBatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAE):

@@ -1,52 +1,45 @@
-"""Which SAEs the numbers of an evaluation would be about: those that give back what they read, as it comes."""
+"""The SAEs that an evaluation can measure: those that give back what they read, as it comes."""
 
 from typing import Any
 
 from sae_lens import SAE, TrainingSAE
 
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.training.activation_scales import ESTIMATED
+
+ESTIMATED = ("expected_average_only_in", "covariance_whitening")
+"""Values of ``normalize_activations`` that need statistics of the activations."""
 
 
 def require_measurable(sae: SAE[Any], *, where: str) -> None:
     """
-    Refuse what would be measured as something that it is not.
-
-    Raises:
-        ConfigError: ``sae`` is one in training, which may code a token by those beside it, writes what it does not read (a
-            transcoder), codes a token by those before it (a temporal SAE), or was trained on rescaled activations whose
-            scale is not in its weights.
+    Raise a ConfigError if ``sae`` is in training (it may code a token by those beside it), a transcoder, a temporal
+    SAE, or lacks the scale of the activations that it was trained on.
     """
     if isinstance(sae, TrainingSAE):
         raise ConfigError(
-            f"{where} is an SAE in training; give the folder of its run, or what SAE.load_from_disk(FOLDER) gives after "
-            "save_inference_model(FOLDER)."
+            f"{where} is an SAE in training; give the folder of its run, or save it by save_inference_model(FOLDER) "
+            "and load it by SAE.load_from_disk(FOLDER)."
         )
     architecture, metadata = sae.cfg.architecture(), sae.cfg.metadata
     if architecture.endswith("transcoder") or metadata.hook_name_out not in (None, metadata.hook_name):
         raise ConfigError(
-            f"{where} is a transcoder: it reads {metadata.hook_name} and writes at {metadata.hook_name_out or 'another hook'}, "
-            "so it cannot be evaluated here; give an SAE that reconstructs the activations it reads."
+            f"{where} is a transcoder: it reads {metadata.hook_name} and writes at "
+            f"{metadata.hook_name_out or 'another hook'}; give an SAE that reconstructs the activations it reads."
         )
     if architecture == "temporal":
         raise ConfigError(
-            f"{where} is a temporal SAE, whose codes of a token depend on the tokens before it; here tokens are coded one "
-            "by one, so give an SAE of another architecture."
+            f"{where} is a temporal SAE, whose codes of a token depend on the tokens before it; give an SAE of another "
+            "architecture."
         )
     require_scale(sae, where=where)
 
 
 def require_scale(sae: SAE[Any], *, where: str) -> None:
-    """
-    Refuse an SAE of rescaled activations without their scale.
-
-    Raises:
-        ConfigError: ``sae`` was trained on activations whose scale is not in its weights.
-    """
+    """Raise a ConfigError if ``sae`` was trained on rescaled activations and their scale is not in its weights."""
     if sae.cfg.normalize_activations in ESTIMATED:
         fold = "norm_scaling_factor" if sae.cfg.normalize_activations == ESTIMATED[0] else "whitening"
         raise ConfigError(
-            f"{where} was trained on rescaled activations (normalize_activations={sae.cfg.normalize_activations!r}), and the "
-            "scale is not in its weights yet, as in a checkpoint; take the SAE that the run saved at its end, or fold the "
-            f"scale in: sae.fold_activation_{fold}(...), then sae.save_model(FOLDER)."
+            f"{where} was trained on rescaled activations (normalize_activations={sae.cfg.normalize_activations!r}), "
+            "and the scale is not in its weights yet, as in a checkpoint; take the SAE that the run saved at its end, "
+            f"or fold the scale in: sae.fold_activation_{fold}(...), then sae.save_model(FOLDER)."
         )

@@ -1,4 +1,4 @@
-"""Classes of SAEs that others build on these: what of them is not ours, and the import of their modules."""
+"""Users' own architectures: the import of their modules, and the methods that their subclasses change."""
 
 import importlib
 import os
@@ -7,27 +7,11 @@ import sys
 from sae_lens_abstopk.system.errors import ConfigError
 
 VARIABLE = "ABSTOPK_IMPORT"
-"""Environment variable that names modules, separated by commas, which register architectures of their own."""
-
-
-def is_foreign(module: str) -> bool:
-    """Whether a module is neither SAELens's nor of this package."""
-    return module.partition(".")[0] not in ("sae_lens", "sae_lens_abstopk")
-
-
-def has_foreign(owner: object, method: str) -> bool:
-    """Whether ``owner`` has a method of this name from a module elsewhere."""
-    found = getattr(owner, method, None)
-    return found is not None and is_foreign(found.__module__)
+"""Environment variable that names such modules, separated by commas."""
 
 
 def import_architectures() -> None:
-    """
-    Import the modules that the environment variable ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder.
-
-    Raises:
-        ConfigError: one cannot be imported.
-    """
+    """Import the modules that ``ABSTOPK_IMPORT`` names, found as in ``python`` in this folder."""
     named = os.environ.get(VARIABLE, "")
     for name in filter(None, (part.strip() for part in named.split(","))):
         if os.getcwd() not in sys.path:
@@ -39,3 +23,10 @@ def import_architectures() -> None:
                 f"{VARIABLE}={named!r}: {name!r} could not be imported ({type(error).__name__}: {error}); name "
                 "modules of installed packages, of PYTHONPATH or of this folder."
             ) from error
+
+
+def overridden(sae: object, base: type, methods: tuple[str, ...]) -> list[str]:
+    """Those of ``methods`` that ``sae`` defines anew, by itself or in a class below ``base``."""
+    mro = type(sae).__mro__
+    scopes = [vars(sae), *(vars(each) for each in mro[: mro.index(base)])]
+    return [method for method in methods if any(method in scope for scope in scopes)]

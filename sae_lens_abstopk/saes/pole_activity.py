@@ -3,13 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open  # pyright: ignore[reportUnknownVariableType]
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor
 
-from sae_lens_abstopk.equivalents.gauge import flipped_latents
+from sae_lens_abstopk.saes.poles import flipped_latents
 from sae_lens_abstopk.system.errors import ConfigError
 
 POLE_ACTIVITY_FILENAME = "pole_activity.safetensors"
@@ -19,16 +21,15 @@ POLE_ACTIVITY_FILENAME = "pole_activity.safetensors"
 class PoleActivity:
     """Firings and energy of both poles of every latent over some tokens."""
 
-    counts: torch.Tensor
-    """Firings, int64 [2, d_sae], positive row first."""
-    energy: torch.Tensor
-    """Sum of z^2 over the tokens, float64 [2, d_sae], positive row first."""
+    counts: Int[Tensor, "2 F"]
+    """Firings, positive row first."""
+    energy: Float[Tensor, "2 F"]
+    """Sum of z^2 over the tokens in float64, positive row first."""
     n_tokens: int
-    """Tokens behind both."""
 
     def in_canonical_gauge(self) -> Self:
         """The same for the SAE that ``canonical_gauge`` makes of these energies."""
-        flipped = flipped_latents(self.energy, self.energy.shape[1])
+        flipped = flipped_latents(self.energy)
         counts, energy = (torch.where(flipped, rows.flip(0), rows) for rows in (self.counts, self.energy))
         return type(self)(counts, energy, self.n_tokens)
 
@@ -41,17 +42,13 @@ class PoleActivity:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """
-        What :meth:`save` wrote into ``folder``.
-
-        Raises:
-            ConfigError: there is no such file, or it is damaged.
-        """
+        """The activity that :meth:`save` wrote into ``folder``; a ConfigError if it is missing or damaged."""
         path = Path(folder) / POLE_ACTIVITY_FILENAME
         if not path.is_file():
-            raise ConfigError(f"{path} does not exist; measure_poles() measures what it would hold.")
+            raise ConfigError(f"{path} does not exist; measure_poles() measures it.")
         try:
-            with safe_open(path, framework="pt") as file:
+            opened: Any = safe_open(path, framework="pt")
+            with opened as file:
                 n_tokens = json.loads(file.metadata()["n_tokens"])
                 return cls(file.get_tensor("counts"), file.get_tensor("energy"), n_tokens)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -66,8 +63,8 @@ class PoleActivitySums:
         self._energy = torch.zeros(2, d_sae, dtype=torch.float64)
         self._n_tokens = 0
 
-    def update(self, codes: torch.Tensor) -> Self:
-        """Add codes [..., d_sae]."""
+    def update(self, codes: Float[Tensor, "... F"]) -> "PoleActivitySums":
+        """Add codes."""
         flat = codes.detach().flatten(0, -2)
         where = flat.nonzero(as_tuple=True)
         latents, values = where[1].cpu(), flat[where].cpu()
@@ -81,5 +78,5 @@ class PoleActivitySums:
 
     @property
     def result(self) -> PoleActivity:
-        """What was added up so far."""
+        """The sums so far."""
         return PoleActivity(self._counts.clone(), self._energy.clone(), self._n_tokens)

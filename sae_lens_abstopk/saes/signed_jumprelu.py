@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
-from torch import nn
+from torch import Tensor, nn
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.load_note import write_load_note
+from sae_lens_abstopk.saes.traits import Traits
 
 
 @dataclass
@@ -21,6 +24,7 @@ class SignedJumpReLUSAEConfig(JumpReLUSAEConfig):
             signed, or after :func:`sae_lens_abstopk.merge_antipodal`: the others keep one side.
     """
 
+    traits: ClassVar[Traits] = Traits(signed=True, gate="threshold")
     pole_thresholds: bool = False
 
     @override
@@ -33,7 +37,7 @@ class SignedJumpReLUSAE(JumpReLUSAE):
     """
     Inference form of the batch-level signed SAEs: z_j = u_j * 1[|u_j| > threshold_j], threshold [d_sae].
 
-    The code of a token depends on that token alone, never on its batch. Equal to SAELens's JumpReLU SAE on the
+    The code of a token never depends on its batch. Equal to SAELens's JumpReLU SAE on the
     doubled dictionary ([u, -u], [W_dec; -W_dec]). With ``pole_thresholds``, z_j = u_j where u_j > threshold_j or
     -u_j > negative_threshold_j [d_sae]; infinity there makes a latent one-sided.
     """
@@ -48,8 +52,7 @@ class SignedJumpReLUSAE(JumpReLUSAE):
             self.negative_threshold = nn.Parameter(torch.zeros_like(self.threshold))
 
     @override
-    def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Codes [..., d_sae] of activations [..., d_in]."""
+    def encode(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... F"]:
         sae_in = self.process_sae_in(x)
         hidden_pre = self.hook_sae_acts_pre(sae_in @ self.W_enc + self.b_enc)
         if self.cfg.pole_thresholds:

@@ -1,14 +1,16 @@
-"""What every signed training SAE shares: centring, vector norms, firing counts of each pole, files."""
+"""Base of the signed training SAEs: centring, vector norms, firing counts of each pole, files."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 import torch
+from jaxtyping import Float
 from sae_lens import AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from torch import Tensor
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.centring import BDecInitMethod, initialize_b_dec
@@ -20,6 +22,8 @@ from sae_lens_abstopk.saes.sparse_training import (
     require_choice,
     require_count,
 )
+from sae_lens_abstopk.saes.traits import Traits
+from sae_lens_abstopk.sparse import row_norms
 from sae_lens_abstopk.system.ranks import summed
 
 
@@ -29,7 +33,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
     Options that the signed training SAEs add to those of :class:`SparseTrainingSAEConfig`.
 
     Args:
-        b_dec_init_method: What ``b_dec`` is set to on the first training batch: the ``"mean"`` or the
+        b_dec_init_method: Value of ``b_dec`` from the first training batch on: the ``"mean"`` or the
             ``"geometric_median"`` of its tokens, or ``"zeros"``. An SAE that selects by magnitude and is not centred
             spends latents on the mean, which fire on every token.
         unit_norm_encoder: Hold every encoder vector at norm 1, so that no latent wins a slot by its size.
@@ -38,6 +42,7 @@ class SignedTrainingSAEConfig(SparseTrainingSAEConfig):
         pole_window: Training steps after which the firing counts of the poles are halved, so that old ones fade.
     """
 
+    traits: ClassVar[Traits] = Traits(signed=True, k_per="token")
     b_dec_init_method: BDecInitMethod = "mean"
     unit_norm_encoder: bool = False
     unit_norm_decoder: bool = False
@@ -54,13 +59,11 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
     """
     SAELens's AbsTopK training SAE with the options of :class:`SignedTrainingSAEConfig`.
 
-    Subclasses name an architecture and say how the code is selected. ``pole_counts`` [2, d_sae] holds how often each
-    latent fired in training, positive row first (see ``pole_window``).
+    ``pole_counts`` [2, d_sae] holds how often each latent fired in training, positive row first (see ``pole_window``).
     """
 
     cfg: SignedTrainingSAEConfig  # type: ignore[assignment]
-    signed = True
-    pole_counts: torch.Tensor
+    pole_counts: Tensor
 
     def __init__(self, cfg: SignedTrainingSAEConfig, use_error_term: bool = False) -> None:
         super().__init__(cast(Any, cfg), use_error_term)
@@ -90,13 +93,13 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
             return
         self._vectors_may_have_moved = False
         if self.cfg.unit_norm_encoder:
-            self.W_enc.div_(self.W_enc.norm(dim=0, keepdim=True).clamp(min=1e-8))
+            self.W_enc.div_(row_norms(self.W_enc.T).clamp(min=1e-8))
         if self.cfg.unit_norm_decoder:
-            self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp(min=1e-8))
+            self.W_dec.div_(row_norms(self.W_dec).clamp(min=1e-8)[:, None])
 
     @contextmanager
-    def vectors_normalized(self) -> Iterator[None]:
-        """The vectors that the config holds at norm 1 have it in here, as they will when the next step is taken or the SAE is saved."""
+    def vectors_normalized(self) -> Generator[None]:
+        """Within, the vectors that the config holds at norm 1 have it, as at the next step or when the SAE is saved."""
         if not (self.cfg.unit_norm_encoder or self.cfg.unit_norm_decoder):
             yield
             return
@@ -114,7 +117,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
         return pole_statistics(self.pole_counts)
 
     @torch.no_grad()
-    def _count_poles(self, feature_acts: torch.Tensor, n_training_steps: int) -> None:
+    def _count_poles(self, feature_acts: Float[Tensor, "... F"], n_training_steps: int) -> None:
         if n_training_steps > 0 and n_training_steps % self.cfg.pole_window == 0:
             self.pole_counts //= 2
         self.pole_counts += summed(pole_counts(feature_acts))
@@ -127,9 +130,7 @@ class SignedTrainingSAE(SparseTrainingSAE, SAELensAbsTopKTrainingSAE):
 
     @override
     @torch.no_grad()
-    def fold_activation_whitening(
-        self, mean: torch.Tensor, whitening_matrix: torch.Tensor, unwhitening_matrix: torch.Tensor
-    ) -> None:
+    def fold_activation_whitening(self, mean: Tensor, whitening_matrix: Tensor, unwhitening_matrix: Tensor) -> None:
         self.normalize_vectors()
         super().fold_activation_whitening(mean, whitening_matrix, unwhitening_matrix)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from sae_lens import TopKTrainingSAE
+from jaxtyping import Float, Int
+from sae_lens import SAE
 from sae_lens.saes.sae import TrainStepInput, TrainStepOutput
+from torch import Tensor
 
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, sparse_decode, sparse_encode
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, row_norms, sparse_decode, sparse_encode
 
 if TYPE_CHECKING:
     from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE
@@ -18,22 +20,23 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
     """
     Encode, select, decode and add up the losses, with gradients only where latents are on.
 
-    Rescaling by decoder norms needs no term of its own here: the norms cancel in the reconstruction, so they matter to
-    the selection (and to the codes that are reported) alone.
+    Rescaling by decoder norms needs no term of its own here: the norms cancel in the reconstruction, so they matter
+    only to the selection and to the codes that are reported.
 
     Returns:
-        As SAELens's step; ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] its pre-activations alone.
+        As SAELens's step, but ``feature_acts`` is a COO tensor [B, F], and ``hidden_pre`` [N] are its pre-activations.
     """
+    functions: Any = sae  # SAELens does not type the functions that it sets on an SAE
     # half precision would change which latents are selected
     with torch.autocast(step_input.sae_in.device.type, enabled=False):
         sae_in = sae.hook_sae_input(sae.reshape_fn_in(step_input.sae_in.to(sae.dtype)))
-        x_BD = sae.run_time_activation_norm_fn_in(sae_in)
+        x_BD: Tensor = functions.run_time_activation_norm_fn_in(sae_in)
         centre_D = sae.b_dec if sae.cfg.apply_b_dec_to_input else torch.zeros_like(sae.b_dec)
         encoder = sae.encoder()
         codes = sparse_encode(x_BD, centre_D, sae.W_enc, sae.b_enc, sae.select(encoder, x_BD - centre_D.detach()))
         *inner, whole = (decoded + sae.b_dec for decoded in nested_decodes(codes, sae.W_dec, sae.inner_widths))
         recons = sae.hook_sae_recons(whole)
-        sae_out = sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
+        sae_out: Tensor = functions.reshape_fn_out(functions.run_time_activation_norm_fn_out(recons), sae.d_head)
         losses = {"mse_loss": (sae_out - step_input.sae_in).square().sum(-1).mean()}
         for width, partial in zip(sae.inner_widths, inner, strict=True):
             losses[f"inner_mse_loss_{width}"] = (partial - step_input.sae_in).square().sum(-1).mean()
@@ -55,8 +58,16 @@ def sparse_training_step(sae: "SparseTrainingSAE", step_input: TrainStepInput) -
     )
 
 
-def nested_decodes(codes: SparseCodes, W_dec: torch.Tensor, inner_widths: Sequence[int]) -> Iterator[torch.Tensor]:
-    """Decodes [B, D] of the latents under each inner width, then of all; each latent is decoded once."""
+def encoder_of(sae: SAE[Any], *, n_signed: int, half_precision: bool) -> EncoderWeights:
+    """The weights of ``sae`` that a selection looks at, without gradients."""
+    norms = row_norms(sae.W_dec.detach()) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
+    return EncoderWeights(sae.W_enc.detach(), sae.get_parameter("b_enc").detach(), norms, n_signed, half_precision)
+
+
+def nested_decodes(
+    codes: SparseCodes, W_dec: Float[Tensor, "F D"], inner_widths: Sequence[int]
+) -> Iterator[Float[Tensor, "B D"]]:
+    """Decodes of the latents under each inner width, then of all; each latent is decoded once."""
     if not inner_widths:
         yield sparse_decode(codes, W_dec)
         return
@@ -65,34 +76,28 @@ def nested_decodes(codes: SparseCodes, W_dec: torch.Tensor, inner_widths: Sequen
 
 
 def dead_latent_loss(
-    sae: TopKTrainingSAE,
-    centred_BD: torch.Tensor,
-    residual_BD: torch.Tensor,
-    dead: torch.Tensor,
+    sae: "SparseTrainingSAE",
+    centred_BD: Float[Tensor, "*B D"],
+    residual_BD: Float[Tensor, "*B D"],
+    dead: Int[Tensor, " n"],
     encoder: EncoderWeights,
-) -> torch.Tensor:
+) -> Float[Tensor, ""]:
     """
-    SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the columns of the latents ``dead`` alone.
+    SAELens's auxiliary loss (Appendix A.2 of arXiv 2406.04093), computed on the columns of the ``dead`` latents only.
 
-    A latent counts with its pre-activation as it is, on the side of a closed pole too: one that is only ever there would
-    otherwise have no gradient to come back by. Where not all are taken, those come first that are nearest to firing.
+    A latent counts with its pre-activation as it is, on a side that is closed too: one that is only ever there would
+    otherwise have no gradient to come back by. Where not all are taken, those nearest to firing come first.
     """
     full = residual_BD.shape[-1] // 2
     k = min(full, len(dead))
     # rows of the transposed view: the gradient of columns would be laid out unlike the weights, and be copied twice
     u = centred_BD @ sae.W_enc.T[dead].T + sae.b_enc[dead]
     if k < len(dead):
-        best = nearest_to_firing(u.detach(), encoder, dead).topk(k, sorted=False).indices
+        score = u.detach() if encoder.scale is None else u.detach() * encoder.scale[dead]
+        nearest = score if encoder.n_signed is None else score.abs().where(dead < encoder.n_signed, score)
+        best = nearest.topk(k, sorted=False).indices
         u = torch.zeros_like(u).scatter(-1, best, u.gather(-1, best))
-    recons = sae.reshape_fn_out(u @ sae.W_dec[dead], sae.d_head)
+    functions: Any = sae
+    recons: Tensor = functions.reshape_fn_out(u @ sae.W_dec[dead], sae.d_head)
     loss = (recons - residual_BD).square().sum(-1).mean()
     return sae.cfg.aux_loss_coefficient * min(len(dead) / full, 1.0) * loss
-
-
-def nearest_to_firing(u: torch.Tensor, encoder: EncoderWeights, latents: torch.Tensor) -> torch.Tensor:
-    """What pre-activations [B, n] of ``latents`` would score, below 0 too where they are on the side of a closed pole."""
-    score = u if encoder.scale is None else u * encoder.scale[latents]
-    if encoder.open_poles is None:
-        return score.abs() if encoder.signed else score
-    positive, negative = encoder.open_poles[:, latents]
-    return torch.maximum(score.masked_fill(~positive, -torch.inf), (-score).masked_fill(~negative, -torch.inf))

@@ -1,4 +1,4 @@
-"""What decides how many latents are active: a coefficient, or k."""
+"""The option that decides how many latents are active: a coefficient, or k."""
 
 from typing import Any
 
@@ -14,13 +14,8 @@ def sparsity_coefficient(cfg: TrainingSAEConfig | type[TrainingSAEConfig]) -> st
 
 
 def k_of(sae: SAE[Any]) -> int:
-    """
-    The k of an SAE that keeps k latents per token.
-
-    Raises:
-        ConfigError: its config was changed and its activation was not, or the other way round.
-    """
-    active = getattr(sae.activation_fn, "k", sae.cfg.k)
+    """The k of an SAE that keeps k latents per token; a ConfigError if its config and its activation differ in it."""
+    active: int = getattr(sae.activation_fn, "k", sae.cfg.k)
     if active != sae.cfg.k:
         raise ConfigError(
             f"this SAE keeps k={active} latents, and its config says k={sae.cfg.k}; set sae.cfg.k and sae.activation_fn.k."

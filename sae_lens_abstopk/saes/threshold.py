@@ -1,8 +1,8 @@
 """The threshold at which a code has a wanted mean number of active latents, from streaming magnitudes."""
 
-from typing import Self
-
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -15,30 +15,17 @@ class ThresholdFitter:
     """
     Finds theta such that on average ``k`` magnitudes a token exceed it.
 
-    A histogram over the bits of float32 holds what was seen, so memory does not grow with the number of tokens, and
-    theta is exact to 1 part in 4,096, on the side of fewer active latents.
-
-    Args:
-        k: Wanted mean number of active latents per token.
-
-    Raises:
-        ConfigError: ``k`` is not above 0.
+    A histogram over the bits of float32 holds the data, so memory does not grow with the number of tokens, and theta is
+    exact to 1 part in 4,096, on the side of fewer active latents.
     """
 
     def __init__(self, k: float) -> None:
-        if not k > 0:
-            raise ConfigError(f"k={k!r} must be above 0: the mean number of active latents per token.")
         self.k = k
         self._bins = torch.zeros(N_BINS, dtype=torch.int64)
         self._n_tokens = 0
 
-    def update(self, magnitudes: torch.Tensor) -> Self:
-        """
-        Add magnitudes [n, d_sae]; what is 0 or below, or cannot be a code, may be given as 0.
-
-        Raises:
-            ConfigError: a magnitude is NaN or infinite.
-        """
+    def update(self, magnitudes: Float[Tensor, "n F"]) -> "ThresholdFitter":
+        """Add magnitudes, finite ones; those of 0 or below do not count."""
         values = magnitudes.detach().float()
         if not values.isfinite().all():
             raise ConfigError("the activations give pre-activations that are NaN or infinite; leave those tokens out.")
@@ -50,12 +37,7 @@ class ThresholdFitter:
 
     @property
     def result(self) -> float:
-        """
-        theta; 0 where even all positive magnitudes are fewer than ``k`` a token.
-
-        Raises:
-            ConfigError: nothing was added.
-        """
+        """theta; 0 where even all positive magnitudes are fewer than ``k`` a token."""
         if self._n_tokens == 0:
             raise ConfigError("a threshold cannot be estimated from no activations; give at least one token.")
         wanted = int(self.k * self._n_tokens)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from sae_lens import JumpReLUSAEConfig, SAEConfig, TopKSAEConfig
 from sae_lens.saes.batchtopk_sae import BatchTopK
 from sae_lens.saes.topk_sae import TopK
+from torch import Tensor
 from typing_extensions import override
 
 from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig, BatchSelectionSAE
 from sae_lens_abstopk.saes.sparse_training import SparseTrainingSAE, SparseTrainingSAEConfig
+from sae_lens_abstopk.saes.traits import Traits
 from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token
 from sae_lens_abstopk.system.ranks import least, n_ranks
 
@@ -22,6 +26,8 @@ class SparseTopKTrainingSAEConfig(SparseTrainingSAEConfig):
 
     ``k`` is an integer from 1 to d_sae; the other options are those of :class:`.SparseTrainingSAEConfig`.
     """
+
+    traits: ClassVar[Traits] = Traits(k_per="token")
 
     @override
     @classmethod
@@ -39,11 +45,11 @@ class SparseTopKTrainingSAE(SparseTrainingSAE):
     cfg: SparseTopKTrainingSAEConfig  # type: ignore[assignment]
 
     @override
-    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
         return TopK(self.cfg.k)
 
     @override
-    def select(self, encoder: EncoderWeights, centred_BD: torch.Tensor) -> SparseCodes:
+    def select(self, encoder: EncoderWeights, centred_BD: Float[Tensor, "B D"]) -> SparseCodes:
         return select_per_token(encoder, centred_BD, self.cfg.k)
 
 
@@ -54,6 +60,8 @@ class SparseBatchTopKTrainingSAEConfig(BatchSelectionConfig):
 
     Options are those of :class:`.BatchSelectionConfig`.
     """
+
+    traits: ClassVar[Traits] = Traits(k_per="batch")
 
     @override
     @classmethod
@@ -69,19 +77,18 @@ class SparseBatchTopKTrainingSAE(BatchSelectionSAE):
     """
     Training SAE that keeps the k * B largest positive latents of a batch of B tokens.
 
-    Its threshold is SAELens's running average from 0, still low after a short run; that of ``batch_abstopk`` starts at the
-    first batch's.
+    Its threshold is SAELens's running average from 0, still low after a short run.
     """
 
     cfg: SparseBatchTopKTrainingSAEConfig  # type: ignore[assignment]
 
     @override
-    def get_activation_fn(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def get_activation_fn(self) -> Callable[[Tensor], Tensor]:
         return BatchTopK(self.cfg.k)
 
     @override
     @torch.no_grad()
-    def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
+    def update_topk_threshold(self, acts_topk: Float[Tensor, "..."]) -> None:
         """Move the threshold towards the smallest positive code, that of all ranks together."""
         if n_ranks() > 1:
             smallest = least(torch.cat([acts_topk[acts_topk > 0], acts_topk.new_tensor([torch.inf])]).min())

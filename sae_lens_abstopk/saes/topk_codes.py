@@ -5,69 +5,66 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from sae_lens import SAE
+from torch import Tensor
 
+from sae_lens_abstopk.saes.batch_selection import BatchSelectionConfig
 from sae_lens_abstopk.saes.signed import require_sae
+from sae_lens_abstopk.saes.sparse_step import encoder_of
 from sae_lens_abstopk.saes.sparsity import k_of
-from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, select_per_token, sparse_decode
+from sae_lens_abstopk.saes.traits import declared_traits
+from sae_lens_abstopk.sparse import EncoderWeights, SparseCodes, row_norms, select_per_token, sparse_decode
 from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.sparse.codes import even_offsets
 from sae_lens_abstopk.system.errors import ConfigError
-
-PER_TOKEN = {"abstopk": True, "sparse_abstopk": True, "topk": False, "sparse_topk": False}
-"""Architectures that keep k latents per token, and whether these are signed."""
-THRESHOLD = {"signed_jumprelu": True, "jumprelu": False}
-"""Architectures with a threshold for each latent."""
-OVER_BATCH = {"batch_abstopk": True, "matryoshka_batch_abstopk": True, "sparse_batchtopk": False}
-"""Architectures of this package that in training keep k latents per token on average, in evaluation mode by one threshold."""
-SUPPORTED = PER_TOKEN | THRESHOLD | OVER_BATCH
-"""What :func:`encode_topk` takes."""
 
 
 class TopKCodes(NamedTuple):
     """The entries of codes [..., d_sae] that are on, in no order; where a token has fewer, value 0 at latent 0."""
 
-    values: torch.Tensor
-    """[..., K]."""
-    indices: torch.Tensor
-    """Latents, int64 [..., K]."""
+    values: Float[Tensor, "... K"]
+    indices: Int[Tensor, "... K"]
+    """Latents."""
 
 
 @torch.no_grad()
-def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
+def encode_topk(sae: SAE[Any], x: Float[Tensor, "... D"]) -> TopKCodes:
     """
-    What ``sae.encode(x)`` gives, as values and latents, without gradients: use ``sae.encode`` for attribution.
+    ``sae.encode(x)`` as values and latents, without gradients: use ``sae.encode`` for attribution.
 
-    Hooks on the codes do not run, and autocast does not lower the precision. The two may round differently, so that values
-    differ in the last bits and latents at the cut.
+    Hooks on the codes do not run, and autocast does not lower the precision. The two may round differently, so that
+    values differ in the last bits and latents at the cut.
 
     Args:
-        sae: An ``abstopk`` or ``topk`` SAE (K is at most k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this package in
-            training that selects over the batch (K is the most that any of these tokens keeps). One that SAELens trains
-            as ``batchtopk`` or ``matryoshka_batchtopk`` has to be saved for inference first.
-        x: Activations [..., d_in].
+        sae: An ``abstopk`` or ``topk`` SAE (K is at most k), a ``signed_jumprelu`` or ``jumprelu`` one, or one of this
+            package in training that selects over the batch (K is the most that any of these tokens keeps). One that
+            SAELens trains as ``batchtopk`` or ``matryoshka_batchtopk`` has to be saved for inference first.
+        x: Activations.
 
     Raises:
         ConfigError: ``sae`` is of another architecture, or its k was changed in one of two places.
     """
     require_sae(sae, "encode_topk")
-    architecture = sae.cfg.architecture()
-    if architecture not in SUPPORTED:
+    traits = declared_traits(sae.cfg)
+    over_batch = isinstance(sae.cfg, BatchSelectionConfig)
+    if traits is None or not (traits.k_per == "token" or traits.gate == "threshold" or over_batch):
         raise ConfigError(
-            f"encode_topk: SAEs of the architecture {architecture!r} are not supported; these are: {', '.join(SUPPORTED)}. A "
-            "batchtopk or matryoshka_batchtopk SAE in training becomes a jumprelu one: save it for inference first, with "
-            "save_inference_model(FOLDER)."
+            f"encode_topk: SAEs of the architecture {sae.cfg.architecture()!r} are not supported; abstopk, topk, "
+            "signed_jumprelu, jumprelu and batch SAEs of this package are. A batchtopk or matryoshka_batchtopk SAE in "
+            "training becomes a jumprelu one: save it for inference first, with save_inference_model(FOLDER)."
         )
-    weights: Any = sae  # torch's modules do not tell the types of their parameters
+    weights: Any = sae
     with torch.autocast(x.device.type, enabled=False):
         centred = sae.process_sae_in(x)
         flat = centred.reshape(centred.shape[:-1].numel(), centred.shape[-1])
         half_precision = bfloat16_is_fast(flat.device) and flat.dtype == torch.float32
-        encoder = encoder_of(sae, signed=SUPPORTED[architecture], half_precision=half_precision)
+        n_signed = getattr(sae.cfg, "n_signed", sae.cfg.d_sae if traits.signed else 0)
+        encoder = encoder_of(sae, n_signed=n_signed, half_precision=half_precision)
         norms = encoder.scale
-        if architecture in PER_TOKEN:
+        if traits.k_per == "token":
             found = _padded(select_per_token(encoder, flat, k_of(sae)).scaled(norms))
-        elif architecture in THRESHOLD:
+        elif traits.gate == "threshold":
             positive, negative = weights.threshold, getattr(sae, "negative_threshold", weights.threshold)
             found = _passing(encoder, lambda u_bF: (u_bF <= positive) & (-u_bF <= negative), flat)
         elif sae.training or weights.topk_threshold == 0:
@@ -79,47 +76,41 @@ def encode_topk(sae: SAE[Any], x: torch.Tensor) -> TopKCodes:
 
 
 @torch.no_grad()
-def decode_topk(sae: SAE[Any], codes: TopKCodes) -> torch.Tensor:
+def decode_topk(sae: SAE[Any], codes: TopKCodes) -> Float[Tensor, "... D"]:
     """
-    What ``sae.decode`` gives for the same codes, [..., d_in], in the type of the SAE: without gradients, as
-    :func:`encode_topk`, and with values of any type.
+    ``sae.decode`` of the same codes, in the type of the SAE: without gradients, as :func:`encode_topk`, and with values
+    of any type.
     """
+    functions: Any = sae
     *tokens, k = codes.values.shape
     n_tokens = math.prod(tokens)
     values, latents = (part.reshape(n_tokens, k) for part in codes)
     with torch.autocast(values.device.type, enabled=False):
         values = values.to(sae.W_dec.dtype)
         if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
-            values = values / sae.W_dec.norm(dim=-1)[latents]
+            values = values / row_norms(sae.W_dec)[latents]
         flat = SparseCodes(values.flatten(), latents.flatten(), even_offsets(n_tokens, k, values.device))
         summed = sparse_decode(flat, sae.W_dec)
         recons = sae.hook_sae_recons(summed.view(*tokens, summed.shape[-1]) + sae.b_dec)
-        return sae.reshape_fn_out(sae.run_time_activation_norm_fn_out(recons), sae.d_head)
+        return functions.reshape_fn_out(functions.run_time_activation_norm_fn_out(recons), sae.d_head)
 
 
-def encoder_of(sae: SAE[Any], *, signed: bool, half_precision: bool) -> EncoderWeights:
-    """The weights of ``sae`` that a selection looks at, without gradients."""
-    weights: Any = sae
-    norms = sae.W_dec.detach().norm(dim=-1) if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False) else None
-    open_poles = getattr(sae, "open_poles", None)
-    return EncoderWeights(sae.W_enc.detach(), weights.b_enc.detach(), norms, signed, half_precision, open_poles)
-
-
-def _passing(encoder: EncoderWeights, fails: Callable[[torch.Tensor], torch.Tensor], x_BD: torch.Tensor) -> TopKCodes:
+def _passing(
+    encoder: EncoderWeights, fails: Callable[[Tensor], Bool[Tensor, "b F"]], x_BD: Float[Tensor, "B D"]
+) -> TopKCodes:
     """The pre-activations that do not fail a test, padded to the widest token."""
-    parts = []
+    parts: list[TopKCodes] = []
     for rows in encoder.row_blocks(len(x_BD)):
         u_bF = torch.addmm(encoder.b_enc, x_BD[rows], encoder.W_enc)
         score_bF = encoder.scores(u_bF)
         score_bF.masked_fill_(fails(u_bF), 0)
-        most = int((score_bF != 0).sum(1).max()) if len(score_bF) else 0
-        best = score_bF.topk(most, sorted=False)
+        best = score_bF.topk(int((score_bF != 0).sum(1).max()), sorted=False)
         on = best.values != 0
         parts.append(TopKCodes(u_bF.gather(1, best.indices).where(on, 0), best.indices * on))
-    width = max((part.values.shape[1] for part in parts), default=0)
-    padded = [[torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in part] for part in parts]
-    if not padded:
+    if not parts:
         return TopKCodes(x_BD.new_zeros(0, 0), torch.zeros(0, 0, dtype=torch.int64, device=x_BD.device))
+    width = max(part.values.shape[1] for part in parts)
+    padded = [[torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in part] for part in parts]
     return TopKCodes(*(torch.cat(part) for part in zip(*padded, strict=True)))
 
 

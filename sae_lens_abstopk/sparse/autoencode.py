@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from sae_lens_abstopk.sparse.codes import SparseCodes, count_each, offsets_of
@@ -16,28 +18,28 @@ class _SparseEncode(torch.autograd.Function):
 
         dW_enc = (x - centre)^T G,   db_enc = sum_b G[b],   dcentre = -W_enc db_enc,   dx = G W_enc^T,
 
-    and none of them needs a buffer of [B, F] or [B, K, D]. On a GPU the backward pass of :func:`weighted_sums` with respect
-    to its table has one of [min(N, F) + N / 10, D] beside the gradient, which is torch's.
+    none of which needs a buffer of [B, F] or [B, K, D]. On a GPU the backward pass of :func:`weighted_sums` with
+    respect to its table has one of [min(N, F) + N / 10, D] beside the gradient, which is torch's.
     """
 
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any,
-        x_BD: torch.Tensor,
-        centre_D: torch.Tensor,
-        W_enc: torch.Tensor,
-        b_enc: torch.Tensor,  # noqa: ARG004  # its gradient is computed, its value is in `values`
-        values: torch.Tensor,
-        latents: torch.Tensor,
-        offsets: torch.Tensor,
-    ) -> torch.Tensor:
+        x_BD: Tensor,
+        centre_D: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,  # noqa: ARG004  # its gradient is computed, its value is in `values`
+        values: Tensor,
+        latents: Tensor,
+        offsets: Tensor,
+    ) -> Tensor:
         ctx.save_for_backward(x_BD, centre_D, W_enc, latents, offsets)
         ctx.set_materialize_grads(False)
         return values.clone()
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        grad_N = grads[0]
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        grad_N = grad_outputs[0]
         if grad_N is None:
             return (None,) * 7
         x_BD, centre_D, W_enc, latents, offsets = ctx.saved_tensors
@@ -59,7 +61,11 @@ class _SparseEncode(torch.autograd.Function):
 
 
 def sparse_encode(
-    x_BD: torch.Tensor, centre_D: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, selected: SparseCodes
+    x_BD: Float[Tensor, "B D"],
+    centre_D: Float[Tensor, " D"],
+    W_enc: Float[Tensor, "D F"],
+    b_enc: Float[Tensor, " F"],
+    selected: SparseCodes,
 ) -> SparseCodes:
     """
     ``selected`` with values that carry gradients.
@@ -67,21 +73,21 @@ def sparse_encode(
     Args:
         x_BD: Inputs.
         centre_D: Subtracted from every input (``b_dec``, or zeros).
-        W_enc: [D, F]; the gradient is cheapest where its memory runs along D (``W.T`` of a contiguous [F, D]).
-        b_enc: [F].
+        W_enc: The gradient is cheapest where its memory runs along D (``W.T`` of a contiguous [F, D]).
+        b_enc: Encoder bias.
         selected: What a selection on ``x_BD - centre_D`` returned.
     """
-    values = _SparseEncode.apply(x_BD, centre_D, W_enc, b_enc, *selected)
+    values: Any = _SparseEncode.apply(x_BD, centre_D, W_enc, b_enc, *selected)
     return selected._replace(values=values)
 
 
-def sparse_decode(codes: SparseCodes, W_dec: torch.Tensor) -> torch.Tensor:
-    """Codes times decoder, [B, D], for ``W_dec`` [F, D]: the sum of the rows that are on, weighted by their values."""
+def sparse_decode(codes: SparseCodes, W_dec: Float[Tensor, "F D"]) -> Float[Tensor, "B D"]:
+    """Codes times decoder: the sum of the rows that are on, weighted by their values."""
     return weighted_sums(W_dec, codes.latents, codes.offsets, codes.values)
 
 
 def weighted_sums(
-    table: torch.Tensor, rows: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
+    table: Float[Tensor, "n D"], rows: Int[Tensor, " N"], offsets: Int[Tensor, " _"], weights: Float[Tensor, " N"]
+) -> Float[Tensor, "m D"]:
     """Row i of the result is the sum of ``weights[n] * table[rows[n]]`` over n from offsets[i] to offsets[i + 1]."""
     return embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

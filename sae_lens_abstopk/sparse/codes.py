@@ -1,27 +1,27 @@
 """Codes as the latents that are on, token by token."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 
 class SparseCodes(NamedTuple):
     """
-    The active entries of codes [B, F], ordered by token: N of them in all.
+    The active entries of codes [B, F], ordered by token.
 
-    Shape letters here and in the other files of this folder: B tokens, D d_in, F d_sae, K latents per token, N entries.
+    Shape letters in this folder: B tokens, D d_in, F d_sae, K latents per token, N entries in all.
     """
 
-    values: torch.Tensor
-    """Value of each entry, [N]."""
-    latents: torch.Tensor
-    """Latent of each entry, int64 [N]."""
-    offsets: torch.Tensor
-    """Token b owns the entries ``offsets[b]`` to ``offsets[b + 1]``: int64 [B + 1]."""
+    values: Float[Tensor, " N"]
+    latents: Int[Tensor, " N"]
+    offsets: Int[Tensor, " B+1"]
+    """Token b owns the entries ``offsets[b]`` to ``offsets[b + 1]``."""
 
     @property
-    def rows(self) -> torch.Tensor:
-        """Token of each entry, int64 [N]."""
+    def rows(self) -> Int[Tensor, " N"]:
+        """Token of each entry."""
         counts = self.offsets.diff()
         tokens = torch.arange(len(counts), device=counts.device)
         return torch.repeat_interleave(tokens, counts, output_size=len(self.latents))
@@ -30,34 +30,39 @@ class SparseCodes(NamedTuple):
         """The entries of the latents from ``start`` up to but not including ``stop``."""
         return self.where((self.latents >= start) & (self.latents < stop))
 
-    def where(self, keep: torch.Tensor) -> "SparseCodes":
-        """The entries for which the boolean ``keep`` [N] is true."""
+    def where(self, keep: Bool[Tensor, " N"]) -> "SparseCodes":
+        """The entries for which ``keep`` is true."""
         kept = keep.nonzero().squeeze(1)  # once: a GPU's host waits for how many there are
         counts = count_each(self.rows[kept], len(self.offsets) - 1)
         return SparseCodes(self.values[kept], self.latents[kept], offsets_of(counts))
 
-    def scaled(self, scale: torch.Tensor | None) -> "SparseCodes":
-        """Each value times the ``scale`` [F] of its latent."""
+    def scaled(self, scale: Float[Tensor, " F"] | None) -> "SparseCodes":
+        """Each value times the ``scale`` of its latent."""
         return self if scale is None else self._replace(values=self.values * scale[self.latents])
 
-    def to_coo(self, d_sae: int) -> torch.Tensor:
-        """Codes [B, F] as a sparse COO tensor."""
+    def to_coo(self, d_sae: int) -> Float[Tensor, "B F"]:
+        """Codes as a sparse COO tensor."""
         size = (len(self.offsets) - 1, d_sae)
         indices = torch.stack([self.rows, self.latents])
         # every entry is there once; the flag saves a sort, and sums and casts do not need the order within a token
         return torch.sparse_coo_tensor(indices, self.values, size, is_coalesced=True, check_invariants=False)
 
 
-def count_each(indices: torch.Tensor, n: int) -> torch.Tensor:
-    """How often each number under ``n`` occurs, int64 [n]; unlike ``bincount``, a GPU's host does not wait for it."""
+def count_each(indices: Int[Tensor, " N"], n: int) -> Int[Tensor, " n"]:
+    """How often each number under ``n`` occurs; unlike ``bincount``, a GPU's host does not wait for it."""
     return indices.new_zeros(n).index_add_(0, indices, torch.ones_like(indices))
 
 
-def offsets_of(counts: torch.Tensor) -> torch.Tensor:
-    """Offsets of groups of the given sizes, int64 [len(counts) + 1]."""
+def offsets_of(counts: Int[Tensor, " n"]) -> Int[Tensor, " n+1"]:
+    """Offsets of groups of the given sizes."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-def even_offsets(n_tokens: int, k: int, device: torch.device) -> torch.Tensor:
+def even_offsets(n_tokens: int, k: int, device: torch.device) -> Int[Tensor, " _"]:
     """Offsets of tokens that own k entries each."""
     return torch.arange(n_tokens + 1, device=device) * k
+
+
+def row_norms(rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+    """Euclidean norms, as SAELens takes them of decoder rows."""
+    return cast(Tensor, rows.norm(dim=-1))

@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from sae_lens import SAETrainer
 
+from sae_lens_abstopk.saes.measurable import ESTIMATED
 from sae_lens_abstopk.system.ranks import gathered
-
-ESTIMATED = ("expected_average_only_in", "covariance_whitening")
-"""Values of ``normalize_activations`` that need statistics of the activations."""
 
 
 def estimate_scales(

@@ -108,7 +108,6 @@ def test_nearest_rows_are_those_of_the_dense_matrix(n: int, k: int) -> None:
     ("call", "sentence"),
     [
         (lambda: antipodal_pairs(torch.ones(3, 2), threshold=0.7), "threshold=0.7 must lie between -1 and 0"),
-        (lambda: antipodal_pairs(torch.ones(3)), "rows of shape (3,) are no matrix; give one direction a row, [n, D]."),
         (lambda: antipodal_pairs(torch.tensor([[1.0], [torch.nan]])), "1 of 2 rows hold numbers that are not finite"),
         (lambda: nearest_decoders(torch.eye(3), 3), "k=3 must lie between 1 and 2"),
     ],

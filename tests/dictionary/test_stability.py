@@ -1,7 +1,5 @@
 """Dictionaries that are known permutations of each other, and known not to be."""
 
-import re
-
 import pytest
 import torch
 
@@ -60,15 +58,6 @@ def test_where_a_few_latents_are_signed_only_those_may_come_back_turned_around()
     assert found.similarity[10:].max() < 0.9
 
 
-def test_the_gauge_of_signed_latents_does_not_show() -> None:
-    first, second = rows(12, 6), rows(12, 6, seed=2)
-    signed = (torch.arange(12) < 4, torch.arange(12) < 4)
-    turned = torch.where(signed[0][:, None], -first, first)
-    found, again = (match_dictionaries(each, second, signed=signed) for each in (first, turned))
-    assert torch.equal(found.second, again.second)
-    torch.testing.assert_close(found.similarity, again.similarity)
-
-
 @pytest.mark.parametrize("signed", [True, False])
 def test_the_matching_is_one_to_one_and_no_other_has_a_larger_sum(signed: bool) -> None:
     from itertools import permutations
@@ -91,6 +80,6 @@ def test_a_row_of_norm_zero_matches_nothing() -> None:
     assert found.share_above(0.9) == pytest.approx(5 / 6)
 
 
-def test_dictionaries_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(ConfigError, match=re.escape("dictionaries of shape (3, 4) and (3, 5) cannot be matched")):
+def test_dictionaries_of_other_widths_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"shape \(3, 4\) and \(3, 5\)"):
         all_or_none(rows(3, 4), rows(3, 5), signed=True)

@@ -170,10 +170,7 @@ def test_the_threshold_has_the_wanted_mean_number_above_it(k: float, n: int) -> 
     assert above <= wanted
     # to one part in 4,096
     assert int((magnitudes >= theta * (1 - 2**-12)).sum()) >= wanted
-
-
-def test_with_fewer_positive_magnitudes_than_wanted_all_are_on() -> None:
-    assert ThresholdFitter(3).update(torch.eye(4)).result == 0
+    assert ThresholdFitter(3).update(torch.eye(4)).result == 0, "all are on where fewer are positive than wanted"
 
 
 def test_what_cannot_be_merged_is_refused_with_the_remedy() -> None:
@@ -187,7 +184,5 @@ def test_what_cannot_be_merged_is_refused_with_the_remedy() -> None:
         merge_antipodal(plain("jumprelu"), activations=torch.ones(4, 3))
     with pytest.raises(ConfigError, match="NaN or infinite"):
         merge_antipodal(plain("topk"), activations=torch.full((4, D), torch.nan))
-    with pytest.raises(ConfigError, match="k=0 must be above 0"):
-        ThresholdFitter(0)
     with pytest.raises(ConfigError, match="at least one token"):
         _ = ThresholdFitter(1).result

@@ -1,8 +1,6 @@
 """The non-negative view: exact for every architecture, dtype, normalisation and shape, and back again."""
 
 import json
-import subprocess
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -129,7 +127,7 @@ def test_unmirror_gives_the_signed_sae_back_to_the_bit(architecture: str, tmp_pa
 
 
 def one_sided(architecture: str) -> tuple[Any, torch.Tensor]:
-    """An SAE whose latents 0-7 never fire negative on the inputs, 8-11 never positive and 12-15 never, and its counts."""
+    """An SAE whose latents 0-7 never fire negative, 8-11 never positive and 12-15 never, and its counts."""
     sae = signed(architecture)
     with torch.no_grad():
         sae.b_enc[:8] = 60
@@ -185,13 +183,13 @@ def test_what_cannot_be_mirrored_is_refused_with_the_remedy() -> None:
         unmirror(plain)
     with pytest.raises(ConfigError, match="give pole_counts"):
         mirror(signed(), prune_dead_poles=True)
-    with pytest.raises(ConfigError, match=r"shape \[2, 3\]; this SAE needs \[2, 24\]"):
+    with pytest.raises(ConfigError, match=r"shape \[2, 3\]; give a tensor \[2, 24\]"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, 3))
     with pytest.raises(ConfigError, match="none of the 24 latents fired"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.zeros(2, F, dtype=torch.int64))
     with pytest.raises(ConfigError, match=r"dead_share=0\.7"):
         mirror(signed(), prune_dead_poles=True, pole_counts=torch.ones(2, F), dead_share=0.7)
-    with pytest.raises(ConfigError, match="pole_counts are for pruning alone"):
+    with pytest.raises(ConfigError, match="pole_counts are only for pruning"):
         mirror(signed(), pole_counts=torch.ones(2, F))
 
 
@@ -206,24 +204,6 @@ def test_a_mirrored_sae_shares_no_state_with_its_source() -> None:
     mirrored.cfg.metadata.seqpos_slice.append(2)
     assert torch.equal(sae(x), before)
     assert sae.cfg.metadata.seqpos_slice == [1, None]
-
-
-@pytest.mark.slow
-def test_in_a_process_with_sae_lens_alone_it_gives_the_codes_of_the_signed_sae(tmp_path: Path) -> None:
-    sae, x = signed("signed_jumprelu"), inputs()
-    mirror(sae).save_model(tmp_path / "sae")
-    torch.save({"x": x, "codes": poles_of(sae.encode(x)), "x_hat": sae(x)}, tmp_path / "expected.pt")
-    script = f"""
-import sys, torch
-from sae_lens import SAE
-sae = SAE.load_from_disk({str(tmp_path / "sae")!r})
-expected = torch.load({str(tmp_path / "expected.pt")!r}, weights_only=True)
-torch.testing.assert_close(sae.encode(expected["x"]), expected["codes"], rtol=1e-5, atol=1e-5)
-torch.testing.assert_close(sae(expected["x"]), expected["x_hat"], rtol=1e-5, atol=1e-5)
-assert "sae_lens_abstopk" not in sys.modules
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_made_of_an_sae_of_old_is_of_the_format_of_now(tmp_path: Path) -> None:

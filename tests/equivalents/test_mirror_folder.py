@@ -61,8 +61,8 @@ def test_pruning_measures_firings_or_reads_those_beside_the_weights(run: Path, t
     PoleActivity(only, only.double(), 9).save(run)
     latents = mirrored_latents(mirror_folder(run, tmp_path / "recorded", prune_dead_poles=True))
     assert (latents.latent.tolist(), latents.pole.tolist()) == ([5], [1])
-    counted = mirror_folder(run, tmp_path / "counted", prune_dead_poles=True, n_tokens=200)
-    assert counted.cfg.d_sae == int(live.sum()), "asked for a count, so it does not read one"
+    done = invoke("mirror", str(run), "--out", str(tmp_path / "counted"), "--prune-dead-poles", "--tokens", "200")
+    assert SAE.load_from_disk(tmp_path / "counted").cfg.d_sae == int(live.sum()), "a count is given, so it measures"
 
 
 def test_what_is_measured_is_what_the_codes_say(run: Path) -> None:
@@ -87,7 +87,7 @@ def test_mistakes_are_answered_in_a_sentence_and_nothing_is_overwritten(run: Pat
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="is not an empty folder"):
         mirror_folder(run, tmp_path / "full")
-    with pytest.raises(
-        ConfigError, match=r"text='other.txt', n_tokens=200: .*add prune_dead_poles=True \(--prune-dead"
-    ):
-        mirror_folder(run, tmp_path / "m", text="other.txt", n_tokens=200)
+    done = invoke("mirror", str(run), "--out", str(tmp_path / "m"), "--tokens", "200")
+    assert done.exit_code == 2
+    assert "--tokens" in done.stderr
+    assert "--prune-dead-poles" in done.stderr

@@ -23,6 +23,36 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 HOOK = "model.layers.2"
 
 
+def options(model: Path, texts: Path) -> dict[str, Any]:
+    """Options of SAELens for a run of four steps on a tiny model."""
+    return {
+        "model_name": str(model),
+        "model_class_name": "AutoModelForCausalLM",
+        "hook_name": HOOK,
+        "dataset_path": str(texts.parent),
+        "streaming": False,
+        "context_size": 16,
+        "training_tokens": 256,
+        "train_batch_size_tokens": 64,
+        "store_batch_size_prompts": 4,
+        "n_batches_in_buffer": 8,
+        "device": "cpu",
+        "n_checkpoints": 0,
+        "save_final_checkpoint": False,
+    }
+
+
+def trained(texts: Path, **keys: Any) -> Any:
+    """A run of SAELens's own runner on a signed SAE, loaded from the folder that it writes."""
+    sae = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)
+    cfg = LanguageModelSAERunnerConfig(sae=sae, prepend_bos=False, logger=LoggingConfig(log_to_wandb=False), **keys)
+    dataset: Any = open_dataset(str(texts), streaming=False)
+    LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
+    saved = SAE.load_from_disk(keys["output_path"])
+    assert saved.cfg.architecture() == "signed_jumprelu"
+    return saved
+
+
 @pytest.mark.parametrize("architecture", ["sparse_abstopk", "batch_abstopk", "matryoshka_batch_abstopk"])
 def test_the_command_line_knows_the_architecture_and_its_flags(architecture: str) -> None:
     cfg = _parse_cfg_args(["--architecture", architecture, "--k", "7", "--d_in", "32", "--d_sae", "64"])
@@ -31,27 +61,8 @@ def test_the_command_line_knows_the_architecture_and_its_flags(architecture: str
 
 
 def test_the_command_line_trains_a_batch_abstopk_sae(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
-    flags = {
-        "architecture": "batch_abstopk",
-        "d_in": 32,
-        "d_sae": 64,
-        "k": 4,
-        "model_name": tiny_llama,
-        "model_class_name": "AutoModelForCausalLM",
-        "hook_name": HOOK,
-        "dataset_path": texts.parent,
-        "streaming": False,
-        "context_size": 16,
-        "training_tokens": 256,
-        "train_batch_size_tokens": 64,
-        "store_batch_size_prompts": 4,
-        "n_batches_in_buffer": 8,
-        "device": "cpu",
-        "log_to_wandb": False,
-        "output_path": tmp_path / "out",
-        "n_checkpoints": 0,
-        "save_final_checkpoint": False,
-    }
+    flags = {"architecture": "batch_abstopk", "d_in": 32, "d_sae": 64, "k": 4, "log_to_wandb": False}
+    flags |= options(tiny_llama, texts) | {"output_path": tmp_path / "out"}
     _run_cli([word for flag, value in flags.items() for word in (f"--{flag}", str(value))])
     saved = SAE.load_from_disk(tmp_path / "out")
     assert saved.cfg.architecture() == "signed_jumprelu"
@@ -63,78 +74,30 @@ def test_the_command_line_trains_a_batch_abstopk_sae(tiny_llama: Path, texts: Pa
 def test_activations_that_saelens_cached_train_a_signed_sae(
     tiny_llama: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared: dict[str, Any] = {
-        "model_name": str(tiny_llama),
-        "model_class_name": "AutoModelForCausalLM",
-        "hook_name": HOOK,
-        "dataset_path": str(texts.parent),
-        "streaming": False,
-        "context_size": 16,
-        "device": "cpu",
-        "training_tokens": 512,
-        "prepend_bos": False,
-    }
-    cache = str(tmp_path / "cache")
+    keys, cache = options(tiny_llama, texts), str(tmp_path / "cache")
+    of_runs = ("train_batch_size_tokens", "store_batch_size_prompts", "n_batches_in_buffer", "n_checkpoints")
+    shared = {key: value for key, value in keys.items() if key not in (*of_runs, "save_final_checkpoint")}
+    shared |= {"training_tokens": 512, "prepend_bos": False, "new_cached_activations_path": cache}
     dataset: Any = open_dataset(str(texts), streaming=False)
     CacheActivationsRunner(
-        CacheActivationsRunnerConfig(
-            **shared, d_in=32, model_batch_size=4, buffer_size_gb=1e-5, new_cached_activations_path=cache
-        ),
+        CacheActivationsRunnerConfig(**shared, d_in=32, model_batch_size=4, buffer_size_gb=1e-5),
         override_dataset=dataset,
     ).run()
-    cfg = LanguageModelSAERunnerConfig(
-        **shared | {"training_tokens": 256},
-        sae=BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4),
-        use_cached_activations=True,
-        cached_activations_path=cache,
-        train_batch_size_tokens=64,
-        store_batch_size_prompts=4,
-        n_batches_in_buffer=8,
-        logger=LoggingConfig(log_to_wandb=False),
-        output_path=str(tmp_path / "out"),
-        n_checkpoints=0,
-        save_final_checkpoint=False,
-    )
     monkeypatch.setattr("sae_lens.ActivationsStore.get_activations", lambda *_: pytest.fail("the model was run"))
-    LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
-    saved = SAE.load_from_disk(tmp_path / "out")
-    assert saved.cfg.architecture() == "signed_jumprelu"
+    keys |= {"use_cached_activations": True, "cached_activations_path": cache, "output_path": str(tmp_path / "out")}
+    saved = trained(texts, **keys)
     centre = torch.tensor(load_from_disk(cache)[HOOK]).flatten(0, 1).mean(0)
     # four steps on; from zeros it would be about 1
     assert torch.dist(saved.b_dec, centre) < 0.75 * centre.norm()
 
 
 def test_saelens_runner_takes_a_batch_abstopk_run_up_again(tiny_llama: Path, texts: Path, tmp_path: Path) -> None:
-    def run(training_tokens: int, **options: Any) -> Any:
-        cfg = LanguageModelSAERunnerConfig(
-            sae=BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4),
-            model_name=str(tiny_llama),
-            model_class_name="AutoModelForCausalLM",
-            hook_name=HOOK,
-            dataset_path=str(texts.parent),
-            streaming=False,
-            context_size=16,
-            prepend_bos=False,
-            device="cpu",
-            training_tokens=training_tokens,
-            train_batch_size_tokens=64,
-            store_batch_size_prompts=4,
-            n_batches_in_buffer=8,
-            logger=LoggingConfig(log_to_wandb=False),
-            n_checkpoints=0,
-            checkpoint_path=str(tmp_path / "checkpoints"),
-            **options,
-        )
-        dataset: Any = open_dataset(str(texts), streaming=False)
-        LanguageModelSAETrainingRunner(cfg, override_dataset=dataset).run()
-
-    run(256, save_final_checkpoint=True, output_path=str(tmp_path / "first"))
+    keys = options(tiny_llama, texts) | {"checkpoint_path": str(tmp_path / "checkpoints")}
+    first = trained(texts, **keys | {"save_final_checkpoint": True, "output_path": str(tmp_path / "first")})
     (checkpoint,) = [path.parent for path in (tmp_path / "checkpoints").rglob("trainer_state.pt")]
-    options = {"save_final_checkpoint": False, "resume_from_checkpoint": str(checkpoint)}
-    run(256, output_path=str(tmp_path / "no-further"), **options)
-    run(512, output_path=str(tmp_path / "further"), **options)
-    first, same, further = (SAE.load_from_disk(tmp_path / name) for name in ("first", "no-further", "further"))
-    assert further.cfg.architecture() == "signed_jumprelu"
+    keys["resume_from_checkpoint"] = str(checkpoint)
+    same = trained(texts, **keys, output_path=str(tmp_path / "no-further"))
+    further = trained(texts, **keys | {"training_tokens": 512}, output_path=str(tmp_path / "further"))
     for name, weight in first.state_dict().items():
         assert torch.equal(same.state_dict()[name], weight), "weights and threshold are those of the checkpoint"
         assert not torch.allclose(further.state_dict()[name], weight, rtol=1e-3), "and training went on"

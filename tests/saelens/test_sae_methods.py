@@ -1,5 +1,6 @@
-"""What SAELens promises of every SAE, on the signed ones: moves, folds, hooks."""
+"""What SAELens promises of every SAE, and tests of its own topk ones, on the signed ones: moves, folds, hooks."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -37,8 +38,8 @@ def inference_sae(name: str, **options: Any) -> Any:
     return sae
 
 
-def training_sae(name: str) -> Any:
-    return with_random_weights(TrainingSAE.from_dict(TRAINING[name].to_dict()))
+def training_sae(name: str, **options: Any) -> Any:
+    return with_random_weights(TrainingSAE.from_dict(TRAINING[name].to_dict() | options))
 
 
 @pytest.mark.parametrize("name", INFERENCE)
@@ -124,3 +125,37 @@ def test_folding_a_scale_of_the_activations_keeps_codes_and_scales_the_reconstru
         torch.testing.assert_close(sae.encode(x), codes, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(sae(x), x_hat / 3, rtol=1e-4, atol=1e-4)
     assert sae.cfg.normalize_activations == "none"
+
+
+def dense(codes: torch.Tensor) -> torch.Tensor:
+    return codes.to_dense() if codes.is_sparse else codes
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_folding_decoder_norms_in_training_keeps_codes_and_reconstruction(name: str) -> None:
+    sae, x = training_sae(name), tokens(20)
+    folded = deepcopy(sae)
+    folded.fold_W_dec_norm()
+    torch.testing.assert_close(folded.W_dec.norm(dim=-1), torch.ones(24))
+    torch.testing.assert_close(dense(folded.encode(x)), dense(sae.encode(x)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(folded(x), sae(x), rtol=1e-4, atol=1e-4)
+    with pytest.raises(NotImplementedError):
+        training_sae(name, rescale_acts_by_decoder_norm=False).fold_W_dec_norm()
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_folding_a_scale_of_the_activations_in_training_scales_the_reconstruction_back(name: str) -> None:
+    sae, x = training_sae(name), tokens(20)
+    before = sae(x)
+    sae.fold_activation_norm_scaling_factor(2.0)
+    torch.testing.assert_close(2.0 * sae(x / 2.0), before, rtol=1e-3, atol=1e-3)
+
+
+# a stock abstopk SAE that looks at decoder norms divides by them whenever it decodes, folded or not
+@pytest.mark.parametrize("name", [name for name in INFERENCE if name.startswith("signed_jumprelu")])
+def test_folding_survives_a_decoder_row_of_norm_0(name: str) -> None:
+    sae, x = inference_sae(name), tokens(20)
+    sae.W_dec.data[3] = 0
+    sae.fold_W_dec_norm()
+    assert all(parameter.isfinite().all() for key, parameter in sae.named_parameters() if "threshold" not in key)
+    assert sae(x).isfinite().all()

@@ -20,7 +20,7 @@ from tests.saes.test_signed_saes import step, tokens, with_random_weights
         ({"matryoshka_widths": [3.5, 8]}, "must be whole numbers that increase"),
         ({"matryoshka_widths": [True, 8]}, "must be whole numbers that increase"),
         ({"matryoshka_widths": [8, 48]}, "must be whole numbers that increase"),
-        ({"use_matryoshka_aux_loss": True}, "is not there for signed codes"),
+        ({"use_matryoshka_aux_loss": True}, "does not exist for signed codes"),
         ({"normalize_activations": "layer_norm", "aux_loss_coefficient": 0}, "nested losses need"),
     ],
 )

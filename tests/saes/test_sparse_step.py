@@ -76,7 +76,7 @@ def test_losses_codes_and_gradients_are_those_of_the_dense_step(
         assert set(a.losses) == set(b.losses)
         for name in a.losses:
             torch.testing.assert_close(a.losses[name], b.losses[name], msg=name)
-        if sparse.signed:
+        if sparse.cfg.traits.signed:
             assert torch.equal(sparse.pole_counts, dense.pole_counts)
     if make in (per_batch, batchtopk):
         # float64, but of pre-activations in float32

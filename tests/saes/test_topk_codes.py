@@ -111,7 +111,7 @@ def test_a_token_for_which_nothing_is_on_decodes_to_the_bias() -> None:
 
 
 def test_saes_of_other_architectures_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ConfigError, match="'standard' are not supported; these are: abstopk"):
+    with pytest.raises(ConfigError, match="'standard' are not supported; abstopk, topk"):
         encode(build(StandardSAEConfig(**SIZES)), torch.randn(2, 8))
     in_training = build(BatchTopKTrainingSAEConfig(**SIZES, k=5), get_sae_training_class)
     with pytest.raises(ConfigError, match=r"'batchtopk' are not supported.* save it for inference first"):

@@ -13,6 +13,8 @@ from sae_lens_abstopk.saes.poles import pole_counts
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
     SparseCodes,
+    candidate_search,
+    encoder,
     select_over_batch,
     select_per_token,
     selection,
@@ -20,65 +22,63 @@ from sae_lens_abstopk.sparse import (
     sparse_encode,
 )
 from sae_lens_abstopk.sparse.candidates import HalfPrecisionEncoder
+from sae_lens_abstopk.sparse.encoder import TopEntries, top_entries
+
+SIGNED = st.sampled_from([0, 5, 17])
 
 
-def problem(
-    b: int = 13, d: int = 6, f: int = 17, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> dict[str, torch.Tensor]:
+def problem(b: int = 13, d: int = 6, f: int = 17, seed: int = 0, dtype: Any = torch.float64) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"x": (b, d), "W_enc": (d, f), "b_enc": (f,), "W_dec": (f, d), "b_dec": (d,)}
     return {name: torch.randn(shape, generator=generator, dtype=dtype) for name, shape in shapes.items()}
 
 
-def dense_scores(
-    p: dict[str, torch.Tensor], scale: torch.Tensor | None, signed: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    u = p["x"] @ p["W_enc"] + p["b_enc"]
-    scores = u if scale is None else u * scale
-    return u, scores.abs() if signed else scores.relu()
+def random_scale(n: int, dtype: Any = torch.float64) -> torch.Tensor:
+    return torch.rand(n, dtype=dtype, generator=torch.Generator().manual_seed(1)) + 0.1
 
 
-def keep(u: torch.Tensor, chosen: torch.Tensor, signed: bool) -> torch.Tensor:
-    mask = torch.zeros_like(u, dtype=torch.bool).scatter_(-1, chosen, True)
-    return u * mask if signed else (u * mask).relu()
+def expected_codes(encoder: EncoderWeights, x: torch.Tensor, n: int, *, over_batch: bool) -> torch.Tensor:
+    """The ``n`` best entries of each token or of all, from all pre-activations."""
+    u = x @ encoder.W_enc + encoder.b_enc
+    scaled = u if encoder.scale is None else u * encoder.scale
+    signed = torch.arange(u.shape[1]) < (u.shape[1] if encoder.n_signed is None else encoder.n_signed)
+    scores = torch.where(signed, scaled.abs(), scaled.relu())
+    pool = scores.view(1, -1) if over_batch else scores
+    chosen = torch.zeros_like(pool, dtype=torch.bool).scatter_(-1, pool.topk(n).indices, True).view_as(u)
+    return u * (chosen & (scores > 0))
 
 
-def assert_same_codes(found: torch.Tensor, expected: torch.Tensor) -> None:
+def assert_same_codes(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-12) -> None:
     assert torch.equal(found != 0, expected != 0)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)  # blocks of another size round differently
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)  # other blocks round differently
 
 
 @pytest.mark.parametrize("over_batch", [False, True], ids=["per token", "over a batch"])
-@given(data=st.data(), scaled=st.booleans(), signed=st.booleans(), block=st.integers(1, 60))
+@given(data=st.data(), scaled=st.booleans(), n_signed=SIGNED, block=st.integers(1, 60))
 def test_selection_equals_topk_on_everything(
-    over_batch: bool, data: st.DataObject, scaled: bool, signed: bool, block: int
+    over_batch: bool, data: st.DataObject, scaled: bool, n_signed: int, block: int
 ) -> None:
     p, n = problem(), data.draw(st.integers(1, 13 * 17 if over_batch else 17))
-    scale = torch.rand(17, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 0.1 if scaled else None
-    selection.CPU_BLOCK, before = block, selection.CPU_BLOCK
-    try:
-        select = select_over_batch if over_batch else select_per_token
-        codes = select(EncoderWeights(p["W_enc"], p["b_enc"], scale, signed), p["x"], n)
-    finally:
-        selection.CPU_BLOCK = before
-    u, scores = (each.view(1, -1) if over_batch else each for each in dense_scores(p, scale, signed))
-    expected = keep(u, scores.topk(n).indices, signed).view(13, 17)
-    assert_same_codes(codes.to_coo(17).to_dense(), expected)
+    weights = EncoderWeights(p["W_enc"], p["b_enc"], random_scale(17) if scaled else None, n_signed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "CPU_BLOCK", block)
+        codes = (select_over_batch if over_batch else select_per_token)(weights, p["x"], n)
+    assert_same_codes(codes.to_coo(17).to_dense(), expected_codes(weights, p["x"], n, over_batch=over_batch))
     assert codes.offsets[-1] == len(codes.latents)
-    if signed:
+    if n_signed == 17:
         assert len(codes.values) == (n if over_batch else 13 * n)
 
 
 @given(
     seed=st.integers(0, 10_000),
     k=st.sampled_from([1, 7, 40]),
-    signed=st.booleans(),
+    n_signed=st.sampled_from([0, 100, 300]),
     scaled=st.booleans(),
     spread=st.sampled_from([0.0, 1.0, 3.0]),
     alike=st.sampled_from([0.0, 0.9, 1.0]),
 )
 def test_candidates_in_half_precision_give_the_selection_of_float32(
-    seed: int, k: int, signed: bool, scaled: bool, spread: float, alike: float
+    seed: int, k: int, n_signed: int, scaled: bool, spread: float, alike: float
 ) -> None:
     # rows of very different norms, and rows so alike that rounding to bfloat16 cannot tell them apart
     generator = torch.Generator().manual_seed(seed)
@@ -88,8 +88,7 @@ def test_candidates_in_half_precision_give_the_selection_of_float32(
     W = torch.randn(d, f, generator=generator) * torch.randn(f, generator=generator).mul(spread).exp()
     W = alike * W[:, :1] + (1 - alike) * W + 1e-3 * torch.randn(d, f, generator=generator)
     b = torch.randn(f, generator=generator)
-    scale = torch.rand(f, generator=generator) + 0.1 if scaled else None
-    plain = EncoderWeights(W, b, scale, signed)
+    plain = EncoderWeights(W, b, random_scale(f, torch.float32) if scaled else None, n_signed)
     u = x @ W + b
     # float32 sums in another order differ in the last bits, which may swap entries that are equal but for those
     tolerance = {"rtol": 1e-5, "atol": 1e-5 * float(x.norm(dim=1).max() * W.norm(dim=0).max())}
@@ -100,47 +99,27 @@ def test_candidates_in_half_precision_give_the_selection_of_float32(
             scores = [plain.scores(codes.values, codes.latents).sort().values for codes in (slow, fast)]
             common = min(len(part) for part in scores)  # unsigned: an entry at the last bit above zero or below
             torch.testing.assert_close(scores[0][-common:], scores[1][-common:], **tolerance)
-            assert abs(len(scores[0]) - len(scores[1])) <= (0 if signed else 2)
+            assert abs(len(scores[0]) - len(scores[1])) <= (0 if n_signed == f else 2)
             assert len(torch.unique(fast.rows * f + fast.latents)) == len(fast.latents)
-
-
-@given(st.integers(0, 1000), st.integers(1, 9), st.booleans(), st.booleans())
-def test_only_open_poles_are_selected(seed: int, k: int, scaled: bool, half_precision: bool) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    p = problem(seed=seed, dtype=torch.float32)
-    scale = torch.rand(17, generator=generator) + 0.1 if scaled else None
-    open_poles = torch.rand(2, 17, generator=generator) < 0.6
-    encoder = EncoderWeights(p["W_enc"], p["b_enc"], scale, half_precision=half_precision, open_poles=open_poles)
-    u, scores = dense_scores(p, scale, True)
-    scores = scores.where(torch.where(u > 0, open_poles[0], open_poles[1]), 0.0)
-    with always_by_candidates():
-        by_token = select_per_token(encoder, p["x"], k).to_coo(17).to_dense()
-        by_batch = select_over_batch(encoder, p["x"], 13 * k).to_coo(17).to_dense()
-    expected = keep(u, scores.topk(k).indices, True) * (scores > 0)
-    torch.testing.assert_close(by_token, expected, rtol=1e-5, atol=1e-5)
-    flat = keep(u.flatten(), scores.flatten().topk(13 * k).indices, True).view_as(u) * (scores > 0)
-    torch.testing.assert_close(by_batch, flat, rtol=1e-5, atol=1e-5)
 
 
 @contextmanager
 def always_by_candidates() -> Iterator[None]:
-    before = selection.MOST_CANDIDATES, selection.PROBED_TOKENS, selection.LEAST_TOKENS
-    selection.MOST_CANDIDATES, selection.PROBED_TOKENS, selection.LEAST_TOKENS = 1.0, 5, 1
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("MOST_CANDIDATES", 1.0), ("PROBED_TOKENS", 5), ("LEAST_TOKENS", 1)):
+            patch.setattr(candidate_search, name, value)
         yield
-    finally:
-        selection.MOST_CANDIDATES, selection.PROBED_TOKENS, selection.LEAST_TOKENS = before
 
 
 @pytest.mark.parametrize(("select", "per_token"), [(select_per_token, True), (select_over_batch, False)])
 def test_among_few_tokens_no_candidates_are_looked_for(select: Any, per_token: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    least = selection.LEAST_TOKENS
+    least = candidate_search.LEAST_TOKENS
     x, W = torch.randn(least, 64, generator=generator), torch.randn(64, 500, generator=generator)
     plain = EncoderWeights(W, torch.zeros(500))
     half = plain._replace(half_precision=True)
-    assert selection.find_candidates(half, x, 5, per_token=per_token) is not None
-    assert selection.find_candidates(half, x[1:], 5, per_token=per_token) is None
+    assert candidate_search.find_candidates(half, x, 5, per_token=per_token) is not None
+    assert candidate_search.find_candidates(half, x[1:], 5, per_token=per_token) is None
     found, expected = select(half, x[1:], 5), select(plain, x[1:], 5)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -153,17 +132,16 @@ def test_what_half_precision_cannot_prove_is_computed_again(monkeypatch: pytest.
     low = torch.arange(64) % 2 == 1
     x[low, 32:], x[~low, :32] = 0, 0
     W[:32] *= 0.1
-    monkeypatch.setattr(selection, "PROBED_TOKENS", 32)
-    monkeypatch.setattr(selection, "LEAST_TOKENS", 32)
+    monkeypatch.setattr(candidate_search, "PROBED_TOKENS", 32)
+    monkeypatch.setattr(candidate_search, "LEAST_TOKENS", 32)
     plain = EncoderWeights(W, torch.zeros(500))
     plainly: list[int] = []
 
-    def counted(encoder: EncoderWeights, x_BD: torch.Tensor, width: int) -> selection.Offers:
+    def counted(weights: EncoderWeights, x_BD: torch.Tensor, width: int) -> TopEntries:
         plainly.append(len(x_BD))
-        return best_offers(encoder, x_BD, width)
+        return top_entries(weights, x_BD, width)
 
-    best_offers = selection.best_offers
-    monkeypatch.setattr(selection, "best_offers", counted)
+    monkeypatch.setattr(selection, "top_entries", counted)
     for select, k, again in ((select_per_token, 5, 32), (select_over_batch, 64 * 5, 64)):
         exact = select(plain, x, k).to_coo(500).to_dense()
         plainly.clear()
@@ -184,7 +162,7 @@ def test_a_token_with_many_candidates_does_not_widen_the_others(monkeypatch: pyt
     x[odd, 0] = 10.0
     plain = EncoderWeights(W, torch.zeros(2048))
     half = plain._replace(half_precision=True)
-    found = selection.find_candidates(half, x, 8, per_token=True)
+    found = candidate_search.find_candidates(half, x, 8, per_token=True)
     assert found is not None
     counts = found.offsets.diff()
     assert counts[odd] > 20 * counts.float().mean()
@@ -197,7 +175,7 @@ def test_a_token_with_many_candidates_does_not_widen_the_others(monkeypatch: pyt
     assert [width < 200 for _, width in widths] == [True]
     # the odd token's entries are equal, so which of them it keeps is open
     alike = torch.arange(1024) != odd
-    sparse, dense = (select_per_token(encoder, x, 8).to_coo(2048).to_dense() for encoder in (half, plain))
+    sparse, dense = (select_per_token(weights, x, 8).to_coo(2048).to_dense() for weights in (half, plain))
     assert torch.equal(sparse[alike] != 0, dense[alike] != 0)
     assert sparse[odd].count_nonzero() == 8
 
@@ -220,18 +198,17 @@ def test_candidates_need_the_margin_of_rounding(monkeypatch: pytest.MonkeyPatch)
     x[:, :2] = 30
     W[:2] = 0.03 * W[:2] + torch.tensor([[30.0], [-30.0]])
     plain = EncoderWeights(W, torch.zeros(500))
+    half = plain._replace(half_precision=True)
     exact = select_per_token(plain, x, 40).to_coo(500).to_dense()
     with always_by_candidates():
-        assert torch.equal(
-            select_per_token(plain._replace(half_precision=True), x, 40).to_coo(500).to_dense() != 0, exact != 0
-        )
+        assert torch.equal(select_per_token(half, x, 40).to_coo(500).to_dense() != 0, exact != 0)
         monkeypatch.setattr(HalfPrecisionEncoder, "bounds", lambda _half, scores, _rows: scores)
-        guessed = select_per_token(plain._replace(half_precision=True), x, 40).to_coo(500).to_dense()
+        guessed = select_per_token(half, x, 40).to_coo(500).to_dense()
     assert not torch.equal(guessed != 0, exact != 0)
 
 
-def uneven(p: dict[str, torch.Tensor]) -> SparseCodes:
-    return select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"] - p["b_dec"], 31)
+def uneven(p: dict[str, torch.Tensor], n: int = 31) -> SparseCodes:
+    return select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"] - p["b_dec"], n)
 
 
 def test_values_and_gradients_equal_the_dense_computation() -> None:
@@ -254,14 +231,12 @@ def test_values_and_gradients_equal_the_dense_computation() -> None:
 
 def test_gradients_pass_gradcheck() -> None:
     p = {name: tensor.requires_grad_() for name, tensor in problem(b=5, d=4, f=7).items()}
-    with torch.no_grad():
-        selected = select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"] - p["b_dec"], 11)
+    selected = uneven(p, 11)
 
     def autoencode(
         x: torch.Tensor, W_enc: torch.Tensor, b_enc: torch.Tensor, W_dec: torch.Tensor, b_dec: torch.Tensor
     ) -> torch.Tensor:
-        rows = selected.rows
-        values = ((x - b_dec)[rows] * W_enc.T[selected.latents]).sum(-1) + b_enc[selected.latents]
+        values = ((x - b_dec)[selected.rows] * W_enc.T[selected.latents]).sum(-1) + b_enc[selected.latents]
         codes = sparse_encode(x, b_dec, W_enc, b_enc, selected._replace(values=values.detach()))
         return sparse_decode(codes, W_dec)
 
@@ -269,8 +244,7 @@ def test_gradients_pass_gradcheck() -> None:
 
 
 def test_codes_convert_and_count() -> None:
-    p = problem()
-    codes = uneven(p)
+    codes = uneven(problem())
     dense = torch.zeros(len(codes.offsets) - 1, 17, dtype=codes.values.dtype)
     dense[codes.rows, codes.latents] = codes.values
     assert torch.equal(codes.to_coo(17).to_dense(), dense)
@@ -280,5 +254,4 @@ def test_codes_convert_and_count() -> None:
 
 def test_tokens_that_keep_nothing_decode_to_zero() -> None:
     p = problem()
-    codes = select_over_batch(EncoderWeights(p["W_enc"], p["b_enc"]), p["x"], 2)
-    assert int((sparse_decode(codes, p["W_dec"]) != 0).any(-1).sum()) <= 2
+    assert int((sparse_decode(uneven(p, 2), p["W_dec"]) != 0).any(-1).sum()) <= 2

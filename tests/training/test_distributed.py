@@ -12,12 +12,12 @@ from sae_lens.registry import get_sae_training_class
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.sparse import (
     EncoderWeights,
+    candidate_search,
     select_over_batch,
     select_over_ranks,
     select_per_token,
-    selection,
 )
-from sae_lens_abstopk.sparse.selection import best_offers
+from sae_lens_abstopk.sparse.encoder import top_entries
 from sae_lens_abstopk.system.ranks import OtherRankError, gathered, n_ranks, nth_highest, this_rank, together
 from sae_lens_abstopk.training import distributed
 from sae_lens_abstopk.training.config.config_file import build_config, build_sae_config
@@ -94,7 +94,7 @@ def test_two_ranks_with_half_the_batch_are_one_with_the_whole(sae: dict[str, Any
 
 def per_token_over_ranks(shard: EncoderWeights, x_BD: torch.Tensor, k: int) -> torch.Tensor:
     """This rank's part [B, its latents] of each token's k best entries, as ``docs/distributed.md`` would find them."""
-    local = best_offers(shard, x_BD, k)
+    local = top_entries(shard, x_BD, k)
     least_kept = gathered(local.scores[None]).transpose(0, 1).flatten(1).topk(k).values[:, -1:]
     kept = local.values * ((local.scores >= least_kept) & (local.scores > 0))
     return torch.zeros(len(x_BD), shard.W_enc.shape[1]).scatter(1, local.latents, kept)
@@ -106,18 +106,18 @@ def per_token_over_ranks(shard: EncoderWeights, x_BD: torch.Tensor, k: int) -> t
 def test_ranks_keep_exactly_what_one_process_would_keep(
     ranks: int, half_precision: bool, signed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "LEAST_TOKENS", 1)
+    monkeypatch.setattr(candidate_search, "LEAST_TOKENS", 1)
     generator = torch.Generator().manual_seed(ranks)
     x = torch.randn(60, 8, generator=generator)
     x[20:] *= 1e-2  # nearly all that is kept lies on the first rank
     W, b = torch.randn(8, 48, generator=generator), torch.randn(48, generator=generator)
     scale = torch.rand(48, generator=generator) + 0.5
-    whole = EncoderWeights(W, b, scale, signed, half_precision)
     tokens, latents = 60 // ranks, 48 // ranks
+    whole = EncoderWeights(W, b, scale, 48 if signed else 0, half_precision)
 
     def select() -> list[torch.Tensor]:
         rows, columns = (slice(n * this_rank(), n * (this_rank() + 1)) for n in (tokens, latents))
-        shard = EncoderWeights(W[:, columns], b[columns], scale[columns], signed, half_precision)
+        shard = EncoderWeights(W[:, columns], b[columns], scale[columns], latents if signed else 0, half_precision)
         return [
             select_over_ranks(whole, x[rows], 500).to_coo(48).to_dense(),
             select_over_ranks(shard, x, 500).to_coo(latents).to_dense(),

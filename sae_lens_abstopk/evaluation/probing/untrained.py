@@ -10,7 +10,6 @@ from torch.nn.functional import normalize
 
 from sae_lens_abstopk.saes.heads import with_flat_heads
 from sae_lens_abstopk.saes.signed import open_poles
-from sae_lens_abstopk.sparse import pole_limits
 from sae_lens_abstopk.system.errors import ConfigError
 
 # codes that are in memory at once, in bytes
@@ -93,7 +92,7 @@ def _level(fresh: SAE[Any], x: torch.Tensor, l0: float, *, centre: torch.Tensor,
     for part in _chunks(fresh, x):
         u = (fresh.process_sae_in(part) @ fresh.W_enc + centre).float()
         if poles is not None:
-            u = u.clamp(*pole_limits(poles, u.dtype)).abs()
+            u = u.abs() * torch.where(u > 0, *poles)
         everything = torch.cat([largest, u.flatten()])
         largest = everything.topk(min(n_on + 1, len(everything)), sorted=True).values
     return largest[-1].item()

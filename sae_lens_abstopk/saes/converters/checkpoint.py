@@ -4,11 +4,11 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -17,61 +17,41 @@ PICKLED = (".pt", ".pth", ".bin")
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
-    The tensors of a ``.safetensors`` file, or of a pickled state dict that holds nothing else, by name.
+    The tensors, by name, of a ``.safetensors`` file or of a pickled state dict that holds nothing else.
 
     A pickle is opened by ``torch.load(weights_only=True)``, which runs no code of the file.
-
-    Raises:
-        ConfigError: there is no such file, it is damaged, or it holds other things than tensors.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file.")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{path} is damaged: {error}.") from None
-    if path.suffix not in PICKLED:
-        raise ConfigError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)} files.")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix not in PICKLED:
+            return load_file(path)
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ConfigError(
-            f"{path} holds more than tensors, and opening it could run code of its author, so it is not opened; ask for "
-            "a .safetensors file, or for torch.save(sae.state_dict(), FILE)."
+            f"{path} holds more than tensors, and opening it could run code of its author; ask for a .safetensors "
+            "file, or for torch.save(sae.state_dict(), FILE)."
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise ConfigError(f"{path} is damaged: {error}.") from None
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ConfigError(f"{path} is no state dict: it must map names to tensors and hold nothing else.")
-    return {str(name): tensor for name, tensor in loaded.items()}
+    entries = cast(dict[str, Any], loaded) if isinstance(loaded, dict) else {}
+    if not entries or not all(torch.is_tensor(value) for value in entries.values()):
+        raise ConfigError(f"{path} is not a state dict: it must map names to tensors and hold nothing else.")
+    return entries
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """
-    The settings in a JSON file.
-
-    Raises:
-        ConfigError: there is no such file, or it is not a JSON object.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; the settings of the SAE are read from it.")
+    """The settings in a JSON file, or a ConfigError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} must hold one JSON object.")
-    return found
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; the settings of the SAE are read from it.") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is not a JSON object: {error}.") from None
 
 
 def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
-    """
-    A whole number of at least 1 among ``settings``, which were read from ``path``.
-
-    Raises:
-        ConfigError: it is missing or something else.
-    """
+    """The setting ``key`` from ``path``, a whole number of at least 1, or a ConfigError."""
     value = settings.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{path}: {key}={value!r} must be a whole number of at least 1.")
@@ -79,12 +59,7 @@ def setting(settings: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    """
-    Refuse ``tensors`` of ``path`` unless they are exactly those of ``shapes``, finite and of one float type.
-
-    Raises:
-        ConfigError: a tensor is missing, unknown, of another shape or type, or not finite.
-    """
+    """Raise a ConfigError unless the tensors of ``path`` are those of ``shapes``, finite and of one float type."""
     missing, unknown = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     if missing or unknown:
         raise ConfigError(
@@ -97,5 +72,5 @@ def require_shapes(tensors: Mapping[str, torch.Tensor], shapes: Mapping[str, tup
             raise ConfigError(f"{path}: {name} has the shape {list(tensor.shape)}, and the settings say {list(shape)}.")
         if not tensor.is_floating_point() or not tensor.isfinite().all():
             raise ConfigError(f"{path}: {name} must hold finite floating-point numbers.")
-    if len({tensors[name].dtype for name in shapes}) > 1:
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
         raise ConfigError(f"{path}: the tensors are of different types.")

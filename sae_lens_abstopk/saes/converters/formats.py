@@ -1,4 +1,4 @@
-"""Which format a path holds, and its conversion."""
+"""Convert an SAE by the format that its path holds."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ def convert(
     Args:
         source: A folder of EleutherAI's ``sae`` (sparsify) with ``signed: true``, or a weights file of the AbsTopK
             reference code.
-        activations: [n, d_in] at the hook, or a file that holds one such tensor; for the reference code's SAEs, which
-            have no threshold.
+        activations: [n, d_in] at the hook, or a file with one such tensor; for the reference code's SAEs, which have no
+            threshold.
         model_name: Model, for the metadata, where the source does not name it.
         hook_name: Hook, likewise.
 
@@ -35,27 +35,23 @@ def convert(
     """
     if source.is_dir():
         if activations is not None:
-            raise ConfigError(
-                f"{source}: SAEs of sparsify have what they need; leave out --activations (activations=)."
-            )
+            raise ConfigError(f"{source}: SAEs of sparsify need no activations; leave out --activations.")
         return convert_sparsify(source, model_name=model_name, hook_name=hook_name)
     if source.suffix not in (".safetensors", *PICKLED):
         raise ConfigError(
             f"{source}: no such format; give a folder of sparsify with cfg.json and sae.safetensors, or the "
             "sae_STEP.safetensors of the AbsTopK reference code."
         )
-    if not source.is_file():
-        raise ConfigError(f"{source}: no such file.")
     if activations is None:
         raise ConfigError(
             f"{source}: the reference code selects over the batch and keeps no threshold; give activations of the hook "
-            "to estimate it on (--activations FILE, a tensor [n, d_in])."
+            "to estimate it (--activations FILE, a tensor [n, d_in])."
         )
     if isinstance(activations, Path):
         tensors = read_tensors(activations)
         if len(tensors) != 1:
             raise ConfigError(f"{activations} holds {len(tensors)} tensors; give a file with one, [n, d_in].")
-        activations = next(iter(tensors.values()))
+        (activations,) = tensors.values()
     sae = convert_reference(source, activations)
     for key, value in (("model_name", model_name), ("hook_name", hook_name)):
         if value is not None:

@@ -29,11 +29,11 @@ def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReL
     """
     The SAE in ``weights`` as a ``signed_jumprelu`` SAE, whose one threshold is estimated on ``activations``.
 
-    The threshold is the magnitude that k pre-activations a token exceed on average, over all of ``activations``: what
-    the batch selection keeps in the limit of one large batch. A token's code then no longer depends on its batch.
+    The threshold is the magnitude that k pre-activations a token exceed on average over all of ``activations``, as the
+    batch selection would have it with one large batch. A token's code then no longer depends on its batch.
 
     Args:
-        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, with ``config_STEP.json`` beside it.
+        weights: ``sae_STEP.safetensors``, or the same state dict in a ``.pt`` file, beside ``config_STEP.json``.
         activations: [n, d_in] at the hook, as the language model gives them; a few thousand tokens.
 
     Raises:
@@ -43,8 +43,7 @@ def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReL
     found = read_settings(settings)
     if found.get("sae_name") != SAE_NAME:
         raise ConfigError(
-            f"{settings}: sae_name={found.get('sae_name')!r} is not {SAE_NAME!r}, the only signed SAE of that trainer "
-            "that computes anything."
+            f"{settings}: sae_name={found.get('sae_name')!r} is not {SAE_NAME!r}, the signed SAE of that trainer."
         )
     d_in, d_sae, k = (setting(found, key, settings) for key in ("act_size", "dict_size", "k"))
     tensors = read_tensors(weights)
@@ -71,20 +70,17 @@ def convert_reference(weights: Path, activations: torch.Tensor) -> SignedJumpReL
         }
     )
     fitter = ThresholdFitter(k)
-    for x in activations.split(BLOCK):
+    for start in range(0, len(activations), BLOCK):
+        x = activations[start : start + BLOCK]
         fitter.update((sae.process_sae_in(x) @ sae.W_enc).abs())
     sae.threshold.fill_(fitter.result)
     return sae
 
 
 def _metadata(found: dict[str, Any], n_tokens: int) -> SAEMetadata:
-    names = {
-        "model_name": "model_name",
-        "hook_point": "hook_name",
-        "dataset": "dataset_path",
-        "seq_len": "context_size",
-    }
-    facts = {name: found[key] for key, name in names.items() if key in found}
+    keys = ("model_name", "hook_point", "dataset", "seq_len")
+    names = ("model_name", "hook_name", "dataset_path", "context_size")
+    facts = {name: found[key] for name, key in zip(names, keys, strict=True) if key in found}
     return SAEMetadata(
         **facts,
         model_class_name="HookedTransformer",

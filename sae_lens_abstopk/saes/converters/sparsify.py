@@ -2,8 +2,8 @@
 EleutherAI's ``sae``, later sparsify, with ``signed: true``: per-token selection by magnitude, saved as ``abstopk``.
 
 The format is that of ``Sae.save_to_disk`` in https://github.com/EleutherAI/sae (``sae/sae.py``, 2024): ``cfg.json`` and
-``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the k
-largest magnitudes of (x - b_dec) W^T + b, signs kept. Today's sparsify drops the key ``signed`` when it reads such a
+``sae.safetensors`` with ``encoder.weight`` [F, D], ``encoder.bias`` [F], ``W_dec`` [F, D], ``b_dec`` [D]; codes are the
+k largest magnitudes of (x - b_dec) W^T + b, signs kept. Today's sparsify drops the key ``signed`` when it reads such a
 folder, and SAELens's own loader gives a ``topk`` SAE, whose codes are other ones.
 """
 
@@ -41,16 +41,14 @@ def convert_sparsify(folder: Path, *, model_name: str | None = None, hook_name: 
     settings = read_settings(path)
     if settings.get("signed") is not True:
         raise ConfigError(
-            f"{path} does not say signed: true, so its codes are not signed; SAELens loads it: "
+            f"{path} does not say signed: true; SAELens loads it: "
             "SAE.load_from_disk(FOLDER, converter=sparsify_disk_loader)."
         )
     if other := [key for key in OTHER_COMPUTATIONS if settings.get(key)]:
-        raise ConfigError(f"{path}: {', '.join(other)} changes what the SAE computes, and has no form in SAELens.")
+        raise ConfigError(f"{path}: {', '.join(other)} changes what the SAE computes; SAELens has no form for it.")
     d_in, k = setting(settings, "d_in", path), setting(settings, "k", path)
-    if settings.get("num_latents"):
-        d_sae = setting(settings, "num_latents", path)
-    else:
-        d_sae = d_in * setting(settings, "expansion_factor", path)
+    by_factor = not settings.get("num_latents")
+    d_sae = d_in * setting(settings, "expansion_factor", path) if by_factor else setting(settings, "num_latents", path)
     if k > d_sae:
         raise ConfigError(f"{path}: k={k} is more than the {d_sae} latents.")
     weights = folder / SPARSIFY_WEIGHTS_FILENAME

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from sae_lens import SAE
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.saes.converters import convert
@@ -41,8 +41,6 @@ def sparsify_folder(root: Path, dtype: torch.dtype = torch.float32, **settings: 
 
 def sparsify_forward(folder: Path, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``Sae.pre_acts``, ``select_topk`` and ``decode``: dense codes and the output."""
-    from safetensors.torch import load_file
-
     tensors = load_file(folder / "sae.safetensors")
     latents = torch.nn.functional.linear(x - tensors["b_dec"], tensors["encoder.weight"], tensors["encoder.bias"])
     indices = latents.abs().topk(K, sorted=False).indices
@@ -105,8 +103,6 @@ def reference_weights(root: Path, dtype: torch.dtype = torch.float32, **settings
 
 def reference_forward(weights: Path, x: torch.Tensor, *, unit_norm: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """``BatchAbsoluteKSAE.forward`` on one batch: codes and output."""
-    from safetensors.torch import load_file
-
     tensors = load_file(weights)
     mean = x.mean(dim=-1, keepdim=True) if unit_norm else 0.0
     std = (x - mean).std(dim=-1, keepdim=True) if unit_norm else 1.0
@@ -141,8 +137,6 @@ def test_its_threshold_carries_over_to_other_tokens(tmp_path: Path) -> None:
 
 
 def test_the_command_takes_activations_from_a_file_and_a_pickled_state_dict(tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     weights = reference_weights(tmp_path)
     torch.save(load_file(weights), tmp_path / "sae_20000.pt")
     save_file({"activations": X}, tmp_path / "x.safetensors")
@@ -174,7 +168,7 @@ def test_a_pickle_that_holds_more_than_tensors_is_not_opened(tmp_path: Path, mon
         convert(tmp_path / "sae_20000.pt", activations=X)
     assert not (tmp_path / "was-run").exists()
     torch.save({"W_enc": numbers(D, F), "step": 3}, tmp_path / "sae_20000.pt")
-    with pytest.raises(ConfigError, match="is no state dict"):
+    with pytest.raises(ConfigError, match="is not a state dict"):
         convert(tmp_path / "sae_20000.pt", activations=X)
     (tmp_path / "sae_20000.pt").write_bytes(b"PK nonsense")
     with pytest.raises(ConfigError):
@@ -182,8 +176,6 @@ def test_a_pickle_that_holds_more_than_tensors_is_not_opened(tmp_path: Path, mon
 
 
 def damaged(path: Path, **changes: torch.Tensor | None) -> None:
-    from safetensors.torch import load_file
-
     tensors = load_file(path) | {name: tensor for name, tensor in changes.items() if tensor is not None}
     save_file({name: tensor for name, tensor in tensors.items() if changes.get(name, 0) is not None}, path)
 
@@ -211,7 +203,7 @@ def damaged(path: Path, **changes: torch.Tensor | None) -> None:
         ),
         (lambda folder: damaged(folder / "sae.safetensors", b_dec=torch.zeros(D).half()), "of different types"),
         (lambda folder: (folder / "sae.safetensors").write_bytes(b"x"), "is damaged"),
-        (lambda folder: (folder / "cfg.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "cfg.json").write_text("{"), "is not a JSON object"),
         (lambda folder: (folder / "cfg.json").unlink(), "no such file; the settings"),
         (lambda folder: (folder / "sae.safetensors").unlink(), "no such file"),
     ],
