@@ -36,7 +36,7 @@ from sae_lens_abstopk import (
     train,
 )
 from sae_lens_abstopk.evaluation.steering.doses import require_part
-from sae_lens_abstopk.evaluation.steering.steer import require_codes, steering_edit
+from sae_lens_abstopk.evaluation.steering.steering_edit import require_codes, steering_edit
 from sae_lens_abstopk.evaluation.tasks.task_rows import file_rows
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.model.representations import represent

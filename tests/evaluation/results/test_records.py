@@ -36,7 +36,7 @@ from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
-from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
+from sae_lens_abstopk.evaluation.steering.doses import DoseOptions
 from sae_lens_abstopk.system.files import file_sha256
 
 
