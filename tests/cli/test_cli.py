@@ -47,7 +47,8 @@ sys.argv = ["abstopk"]  # as the installed command has it
 from typer.testing import CliRunner
 from sae_lens_abstopk.cli import app
 done = CliRunner().invoke(app, {arguments})
-print(done.output, done.exit_code, sorted({{"torch", "sae_lens", "transformers", "huggingface_hub"}} & set(sys.modules)))
+heavy = {{"torch", "sae_lens", "transformers", "huggingface_hub"}}
+print(done.output, done.exit_code, sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "Usage: " in done.stdout
