@@ -135,7 +135,7 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     loaded = load_language_model(build_config(raw_config | trusted))
     assert loaded.hook_dict
     assert type(loaded.tokenizer).__name__ == "Words", "that of the tokenizer too"
-    with pytest.raises(ConfigError, match="dataset_trust_remote_code=True .*leave it out"):
+    with pytest.raises(ConfigError, match=r"dataset_trust_remote_code=True .*leave it out"):
         build_config(raw_config | trusted | {"dataset_trust_remote_code": True})
 
 
@@ -228,7 +228,7 @@ def test_a_task_file_reads_only_what_lies_beside_it(name: str, link: Path) -> No
 @pytest.mark.parametrize("name", [*OUTSIDE, "link.csv"])
 def test_a_data_set_of_the_hub_is_not_a_local_file(name: str, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(link)
-    with pytest.raises(ConfigError, match="data set on the Hub|current folder"):
+    with pytest.raises(ConfigError, match=r"data set on the Hub|current folder"):
         load_task(task_of(link, {"hub": name or "/"}))
 
 

@@ -26,9 +26,9 @@ def test_the_streamed_quantile_is_the_exact_one_within_a_percent() -> None:
         assert found.firings[latent] == len(fired)
     assert math.isnan(found.values[5])
     assert found.n_tokens == 20_000
-    with pytest.raises(ConfigError, match="latent 5 .*did not fire in 20,000 tokens"):
+    with pytest.raises(ConfigError, match=r"latent 5 .*did not fire in 20,000 tokens"):
         found(5)
-    with pytest.raises(ConfigError, match="latent 6 .*not measured"):
+    with pytest.raises(ConfigError, match=r"latent 6 .*not measured"):
         found(6)
 
 

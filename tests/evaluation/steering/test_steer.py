@@ -234,7 +234,7 @@ def test_an_edit_that_fails_in_the_model_leaves_nothing(with_sae: bool, models: 
     clean = logits_of(model, tokens)
     options: dict[str, Any] = {"sae": signed_sae()} if with_sae else {"hook_name": "model.layers.3"}
     with (
-        pytest.raises(ConfigError, match="16 wide.* 32"),
+        pytest.raises(ConfigError, match=r"16 wide.* 32"),
         steer(model, direction=torch.ones(16), strength=1.0, **options),
     ):
         logits_of(model, tokens)
@@ -383,18 +383,6 @@ def test_opt_is_steered_though_it_goes_past_its_base_model() -> None:
     assert not torch.allclose(steered[:, 2:], clean[:, 2:])
 
 
-def test_models_of_transformer_lens_are_steered_at_the_activation_of_the_transformers_name(
-    models: Models,
-) -> None:
-    tokens, sae = random_tokens(), signed_sae("model.layers.3")
-    found = []
-    for kind in ("llama-3.1-8b", "proxy", "bridge"):
-        with steer(models(kind), sae, latent=5, strength=20.0):
-            found.append(logits_of(models(kind), tokens))
-    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found[2], found[0], atol=1e-4, rtol=1e-3)
-
-
 def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tiny_models: dict[str, Path]) -> None:
     model, hook, tokens = model_of("hooked", tiny_models), "blocks.3.hook_resid_post", random_tokens()
     sae = signed_sae(hook)
@@ -473,7 +461,7 @@ def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_th
     sae.topk_threshold.fill_(0)  # as before the first step
     of_saelens = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)).eval()
     for untrained in (sae, of_saelens):
-        with pytest.raises(ConfigError, match="over the batch.*save_inference_model"):
+        with pytest.raises(ConfigError, match=r"over the batch.*save_inference_model"):
             steer(models("gpt2"), untrained, latent=1, strength=1.0, hook_name=GPT2)
 
 
@@ -566,6 +554,6 @@ def test_a_cache_without_keys_is_refused() -> None:
 
 def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Models) -> None:
     model = models("llama-3.1-8b")
-    refused = pytest.raises(ConfigError, match="LlamaModel.* generate")
+    refused = pytest.raises(ConfigError, match=r"LlamaModel.* generate")
     with steer(model, signed_sae(), latent=5, strength=1.0), refused:
         model.model.forward(random_tokens())
