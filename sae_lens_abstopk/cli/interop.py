@@ -86,7 +86,7 @@ def neuronpedia(
         from sae_lens_abstopk.system.progress import passes_bar
 
         check_features_folder(out)
-        # what would be refused after the pass is refused before it
+        # fail before the pass, not after it
         loaded = load_sae(sae)
         if isinstance(loaded, SignedSAE):
             require_signed(loaded, "neuronpedia")
@@ -106,7 +106,7 @@ def neuronpedia(
                 files = write_neuronpedia(
                     found, out, model_id=model_id, sae_set=sae_set, layer=layer, suffix=suffix, on_progress=on_progress
                 )
-            (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
+            (out / CHECKPOINT).unlink(missing_ok=True)  # large, and not a feature
         (out / LOCK).unlink(missing_ok=True)
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"

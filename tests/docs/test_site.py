@@ -85,10 +85,7 @@ def test_every_page_is_in_the_menu_and_its_links_work_in_a_clone() -> None:
 
 def test_links_to_what_is_taken_from_elsewhere_lead_to_its_page(hooks: ModuleType) -> None:
     page = SimpleNamespace(file=SimpleNamespace(src_uri="evaluate.md"))
-    assert (
-        hooks.on_page_markdown("[a](../evals/README.md#b), [c](../experiments/LOG.md)", page)
-        == "[a](tasks.md#b), [c](log.md)"
-    )
+    assert hooks.on_page_markdown("[a](../evals/README.md#b), [c](../experiments/LOG.md)", page) == "[a](tasks.md#b), [c](log.md)"
     page.file.src_uri = "configuration.md"
     assert "| `sae.k` |" in hooks.on_page_markdown("# Configuration\n", page)
 
