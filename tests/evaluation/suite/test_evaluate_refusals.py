@@ -126,7 +126,7 @@ def test_what_steering_would_stop_at_is_refused_before_anything_is_measured(
     cfg = shutil.copytree(trained, tmp_path / "normalising") / "cfg.json"
     cfg.write_text(cfg.read_text().replace('"normalize_activations": "none"', '"normalize_activations": "layer_norm"'))
     normalising = {"normalising": tmp_path / "normalising"}
-    with pytest.raises(ConfigError, match=r"ask normalising .*normalises activations as it runs.* set questions: 0"):
+    with pytest.raises(ConfigError, match=r"ask normalising .*layer_norm.* set questions: 0"):
         evaluate(normalising, suite=Suite(**asking), out=tmp_path / "out", model_name=str(chat_model))
     inside = {**raw_config, "hook_name": "blocks.2.hook_mlp_out", "model_class_name": "TransformerBridge"}
     of_mlp = train(build_config(inside | {"output_path": str(tmp_path / "mlp")}), console=Console(quiet=True)).folders[
