@@ -1,4 +1,4 @@
-"""What may come from strangers, and what must not reach them: weights, code, configs, paths, texts, keys."""
+"""Untrusted weights, code, configs, paths and texts do no harm, and keys reach no file."""
 
 import hashlib
 import io
@@ -13,12 +13,11 @@ import torch
 import yaml
 from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
-from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
-from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
 from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import load_suite
 from sae_lens_abstopk.explorer.exploration import explore
@@ -46,7 +45,7 @@ KEYS = {
 
 
 class Runs:
-    """A pickle that makes a file when it is opened by something that runs it."""
+    """A pickle that makes a file if its code runs."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,7 +56,7 @@ class Runs:
 
 @pytest.fixture
 def stopped(raw_config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run of which the checkpoint after step 4 is left, as one that is to be gone on with."""
+    """A config that resumes from the checkpoint after step 4 of a run."""
     raw = raw_config | {"checkpoint_freq": 4, "perf_log_freq": 0}
     TrainingRun(build_config(raw), console=QUIET).run()
     (Path(raw["output_path"]) / "sae_weights.safetensors").unlink()
@@ -69,49 +68,41 @@ def checkpoint_of(raw: dict[str, Any]) -> Path:
 
 
 def signed_off(checkpoint: Path, name: str) -> None:
-    """Enter a changed file in the manifest, as whoever changed it would."""
+    """Enter a changed file in the manifest, as an attacker would."""
     manifest = json.loads((checkpoint / "checkpoint.json").read_text())
     content = (checkpoint / name).read_bytes()
     manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (checkpoint / "checkpoint.json").write_text(json.dumps(manifest))
 
 
-def test_weights_are_safetensors_and_a_pickle_in_their_place_is_not_opened(
+def test_a_pickle_in_place_of_weights_or_the_state_of_an_optimiser_does_not_run(
     stopped: dict[str, Any], tmp_path: Path
 ) -> None:
     checkpoint, ran = checkpoint_of(stopped), tmp_path / "ran"
     assert {path.suffix for path in checkpoint.iterdir()} == {".safetensors", ".json", ".csv", ".yaml", ".pt"}
-    assert load_file(checkpoint / "sae_weights.safetensors")["W_dec"].shape == (64, 32)
     loads = tmp_path / "loads"
     shutil.copytree(checkpoint, loads)
     torch.save(Runs(ran), loads / "sae_weights.safetensors")
-    with pytest.raises(ConfigError, match=r"could not be loaded as an SAE: Error while deserializing header"):
+    with pytest.raises(ConfigError, match="could not be loaded as an SAE"):
         load_sae(loads)
     (loads / "sae_weights.safetensors").rename(loads / "sae_weights.pt")
     with pytest.raises(ConfigError):
         load_sae(loads)
-    assert not ran.exists()
-
-
-def test_code_in_the_state_of_an_optimiser_is_not_run(stopped: dict[str, Any], tmp_path: Path) -> None:
-    checkpoint, ran = checkpoint_of(stopped), tmp_path / "ran"
     torch.save({"optimizer": Runs(ran)}, checkpoint / "trainer_state.pt")
     signed_off(checkpoint, "trainer_state.pt")
-    with pytest.raises(ConfigError, match=r"trainer_state\.pt holds more than the state of an optimiser"):
+    with pytest.raises(ConfigError, match=r"trainer_state\.pt"):
         TrainingRun(build_config(stopped), console=QUIET).run()
     assert not ran.exists()
 
 
 @pytest.fixture
 def with_code(tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """A model that brings code, and the file that there is once the code has run."""
+    """A model with code of its own, and the file that the code makes."""
     model, ran = tmp_path / "model", tmp_path / "ran"
     shutil.copytree(tiny_llama, model)
     config = json.loads((model / "config.json").read_text())
-    config |= {
-        "model_type": "unheard-of",
-        "auto_map": {"AutoConfig": "canary.Canary", "AutoModelForCausalLM": "canary.M"},
-    }
+    code = {"AutoConfig": "canary.Canary", "AutoModelForCausalLM": "canary.M"}
+    config |= {"model_type": "unheard-of", "auto_map": code}
     (model / "config.json").write_text(json.dumps(config))
     (model / "canary.py").write_text(
         f"import pathlib\nfrom transformers import LlamaConfig, LlamaForCausalLM\npathlib.Path({str(ran)!r}).touch()\n"
@@ -127,7 +118,7 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     raw_config: dict[str, Any], with_code: tuple[Path, Path]
 ) -> None:
     model, ran = with_code
-    with pytest.raises(ConfigError, match=r"set model_from_pretrained_kwargs=\{trust_remote_code: true\}"):
+    with pytest.raises(ConfigError, match="trust_remote_code: true"):
         TrainingRun(build_config(raw_config | {"model_name": str(model)}), console=QUIET)
     assert not ran.exists()
     assert "trust_remote_code" not in build_config(raw_config).model_from_pretrained_kwargs
@@ -144,9 +135,7 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
     loaded = model_of(build_config(raw_config | trusted))
     assert loaded.hook_dict
     assert type(loaded.tokenizer).__name__ == "Words", "that of the tokenizer too"
-    with pytest.raises(
-        ConfigError, match="dataset_trust_remote_code=True has no effect here; leave it out: code that comes"
-    ):
+    with pytest.raises(ConfigError, match=r"dataset_trust_remote_code=True .*leave it out"):
         build_config(raw_config | trusted | {"dataset_trust_remote_code": True})
 
 
@@ -154,9 +143,9 @@ def test_code_that_comes_with_a_model_is_run_only_where_that_is_asked_for(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"trust_remote_code": True, "code_revision": "x"}, "set trust_remote_code, code_revision, by which code"),
-        ({"attn_implementation": "someone/kernel"}, "set attn_implementation, by which code"),
-        (["trust_remote_code"], "must be a mapping"),
+        ({"trust_remote_code": True, "code_revision": "x"}, "trust_remote_code, code_revision"),
+        ({"attn_implementation": "someone/kernel"}, "attn_implementation"),
+        (["trust_remote_code"], "mapping"),
     ],
 )
 def test_an_sae_does_not_decide_that_code_is_run(
@@ -169,17 +158,14 @@ def test_an_sae_does_not_decide_that_code_is_run(
     sae.save_model(tmp_path / "sae")
     with pytest.raises(ConfigError, match=sentence):
         open_subjects(tmp_path / "sae", text=str(texts))
-    harmless = {"revision": "main", "fold_ln": False}
-    sae.cfg.metadata.model_from_pretrained_kwargs = harmless | {
-        "proxies": {"https": "evil"},
-        "cache_dir": "/",
-        "token": None,
-    }
-    with pytest.warns(
-        UserWarning, match="'cache_dir', 'proxies' of the SAE's model_from_pretrained_kwargs are ignored"
-    ):
-        cfg = evaluation_config(tmp_path / "sae", sae, text=str(texts))
-    assert cfg.model_from_pretrained_kwargs == harmless
+    harmless, harmful = (
+        {"revision": "main", "fold_ln": False},
+        {"proxies": {"https": "evil"}, "cache_dir": "/", "token": None},
+    )
+    sae.cfg.metadata.model_from_pretrained_kwargs = harmless | harmful
+    with pytest.warns(UserWarning, match="'cache_dir', 'proxies'.* ignored"):
+        specs = specs_of_sae(tmp_path / "sae", sae, text=str(texts))
+    assert specs.model.model_from_pretrained_kwargs == harmless
     assert not ran.exists()
 
 
@@ -189,7 +175,7 @@ def test_a_yaml_tag_that_makes_objects_is_refused(load: Callable[..., Any], tmp_
     more = {"out": tmp_path} if load is load_comparison else {}
     for tag in (f"!!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{ran}']]", "!x {}"):
         file.write_text(f"lr: {tag}\n")
-        with pytest.raises(ConfigError, match="could not determine a constructor for the tag"):
+        with pytest.raises(ConfigError, match="tag"):
             load(str(file), **more)
     assert not ran.exists()
 
@@ -197,7 +183,7 @@ def test_a_yaml_tag_that_makes_objects_is_refused(load: Callable[..., Any], tmp_
 @pytest.mark.parametrize("override", ["lr=!!python/object/apply:os.system ['true']", "sae.k=!!python/name:os.system"])
 def test_a_tag_on_the_command_line_is_text(override: str, raw_config: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw_config))
-    with pytest.raises(ConfigError, match="has the wrong type"):
+    with pytest.raises(ConfigError, match=override.partition("=")[0]):
         load_config(tmp_path / "c.yaml", [override])
 
 
@@ -205,7 +191,7 @@ OUTSIDE = ["../secret.csv", "/etc/hostname", "a/../../secret.csv", "..", r"..\se
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_name_leads_out_of_no_folder(name: str, tmp_path: Path) -> None:
+def test_no_name_leads_out_of_a_folder(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="leads out of"):
         inside(tmp_path / "folder", name, where="here")
     assert inside(tmp_path / "folder", "a/b..c.csv", where="here") == tmp_path / "folder" / "a" / "b..c.csv"
@@ -220,33 +206,35 @@ def link(tmp_path: Path) -> Path:
     return tmp_path / "folder"
 
 
+def task_of(folder: Path, source: dict[str, str], **more: Any) -> str:
+    """A task file that reads ``source``."""
+    rows = {"text": "{body}", "label": "mood", "labels": {0: "a", 1: "b"}, "from": [source]}
+    task = {"name": "t", "poles": ["a", "b"], "licence": "x", "source": "y", "rows": rows}
+    (folder / "t.yaml").write_text(yaml.safe_dump(task | more))
+    return str(folder / "t.yaml")
+
+
 @pytest.mark.parametrize("name", [*OUTSIDE[:3], "link.csv"])
 def test_a_task_file_reads_only_what_lies_beside_it(name: str, link: Path) -> None:
-    rows = {"text": "{body}", "label": "mood", "labels": {0: "a", 1: "b"}}
-    task: dict[str, Any] = {"name": "t", "poles": ["a", "b"], "licence": "x", "source": "y"}
-    for section in (
-        {"rows": rows | {"from": [{"file": name}]}},
-        {"rows": rows | {"from": [{"hub": "some/where"}]}, "local": {"path": name}},
-        {"rows": rows | {"from": [{"hub": "some/where", "split": name.removesuffix(".csv")}]}, "local": {"path": "."}},
+    for source, local in (
+        ({"file": name}, {}),
+        ({"hub": "some/where"}, {"local": {"path": name}}),
+        ({"hub": "some/where", "split": name.removesuffix(".csv")}, {"local": {"path": "."}}),
     ):
-        (link / "t.yaml").write_text(yaml.safe_dump(task | section))
         with pytest.raises(ConfigError, match="leads out of"):
-            load_task(str(link / "t.yaml"))
+            load_task(task_of(link, source, **local))
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "link.csv"])
-def test_a_data_set_of_the_hub_is_no_file_here(name: str, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {"text": "{body}", "label": "mood", "labels": {0: "a", 1: "b"}, "from": [{"hub": name or "/"}]}
-    task = {"name": "t", "poles": ["a", "b"], "licence": "x", "source": "y", "rows": rows}
-    (link / "t.yaml").write_text(yaml.safe_dump(task))
+def test_a_data_set_of_the_hub_is_not_a_local_file(name: str, link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(link)
-    with pytest.raises(ConfigError, match=r"is not the id of a Hub data set|names something in the current folder too"):
-        load_task(str(link / "t.yaml"))
+    with pytest.raises(ConfigError, match=r"data set on the Hub|current folder"):
+        load_task(task_of(link, {"hub": name or "/"}))
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "..", "a/b", "x\n", ".x"])
 def test_a_companion_is_a_folder_of_the_run(name: str, raw_config: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="cannot be that of a folder in the run"):
+    with pytest.raises(ConfigError, match="folder"):
         build_config(raw_config | {"companions": {name: {"architecture": "topk"}}})
 
 
@@ -265,18 +253,10 @@ def test_a_manifest_of_a_release_names_only_files_of_its_saes() -> None:
         return Manifest(saes={sae_id: sae}).to_json()
 
     assert Manifest.from_json(text("a/b", "a/b/cfg.json"), "it").saes
-    for sae_id, path in (
-        ("a", "../cfg.json"),
-        ("a", "/cfg.json"),
-        ("a", "a/../../x"),
-        ("../a", "../a/x"),
-        ("a", "b/x"),
-    ):
-        with pytest.raises(ConfigError, match="which is not in the folder"):
-            Manifest.from_json(text(sae_id, path), "it")
-    # beside an SAE a config decides which model is run, and may let it bring code
-    for sae_id, path in (("c", "config.yaml"), ("a", "a/config.yaml"), ("a", "a/b/cfg.json")):
-        with pytest.raises(ConfigError, match=r"which is not in the folder|the files of an SAE are cfg\.json"):
+    outside = [("a", "../cfg.json"), ("a", "/cfg.json"), ("a", "a/../../x"), ("../a", "../a/x"), ("a", "b/x")]
+    # a config beside an SAE decides which model runs, and may let it bring code
+    for sae_id, path in (*outside, ("c", "config.yaml"), ("a", "a/config.yaml"), ("a", "a/b/cfg.json")):
+        with pytest.raises(ConfigError, match=r"not in the folder|cfg\.json"):
             Manifest.from_json(text(sae_id, path), "it")
 
 
@@ -286,11 +266,11 @@ def test_a_manifest_of_a_checkpoint_vouches_for_no_file_elsewhere(stopped: dict[
     (checkpoint.parent / "secret.csv").write_text("x")
     manifest = (checkpoint / "checkpoint.json").read_text()
     signed_off(checkpoint, "../secret.csv")
-    assert damage(checkpoint) == "../secret.csv is missing"
+    assert "../secret.csv" in str(damage(checkpoint))
     (checkpoint / "checkpoint.json").write_text(manifest)
     (checkpoint / "metrics.csv").rename(tmp_path / "metrics.csv")
     (checkpoint / "metrics.csv").symlink_to(tmp_path / "metrics.csv")
-    assert damage(checkpoint) == "metrics.csv is a link that leads out of it"
+    assert "metrics.csv is a link" in str(damage(checkpoint))
 
 
 @pytest.mark.parametrize("name", ["../shard", "link.csv"])

@@ -1,11 +1,6 @@
-"""
-The ``abstopk`` command: a thin layer over the Python API.
+"""The ``abstopk`` command. It imports torch and SAELens only when a command runs: help and usage errors are fast."""
 
-A package of its own, which imports :mod:`sae_lens_abstopk`, and with it torch and SAELens, only once a command runs: help
-and mistyped commands need not wait for these.
-"""
-
-from sae_lens_abstopk.cli import evaluation, interop, sharing, training  # each adds its subcommands
+from sae_lens_abstopk.cli import evaluation, explore, interop, sharing, training  # each adds its subcommands
 from sae_lens_abstopk.cli.app import app
 
-__all__ = ["app", "evaluation", "interop", "sharing", "training"]
+__all__ = ["app", "evaluation", "explore", "interop", "sharing", "training"]

@@ -5,33 +5,32 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import Device, Model, NewFolder, Text, app, errors_as_sentences, refuse_without
+from sae_lens_abstopk.cli.app import app
+from sae_lens_abstopk.cli.arguments import Device, Model, NewFolder, Text, refuse_without
+from sae_lens_abstopk.cli.errors import errors_as_sentences
 
 
 @app.command()
 def saebench(
     context: typer.Context,
-    sae: Annotated[str, typer.Argument(help="SAE folder, or RELEASE:SAE_ID.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
+    sae: Annotated[str, Argument(help="SAE folder, or RELEASE:SAE_ID.")],
+    out: Annotated[Path, Option("--out", "-o", help="Folder of the results.")],
     evals: Annotated[
-        str,
-        typer.Option(help="Comma-separated: core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption."),
+        str, Option(help="Comma-separated: core, sparse_probing, sparse_probing_sae_probes, tpp, scr, absorption.")
     ] = "core,sparse_probing,tpp",
     task: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Task whose texts replace SAEBench's in sparse_probing and tpp; may be repeated.", show_default=False
-        ),
+        list[str] | None, Option(help="Task whose texts replace SAEBench's in sparse_probing and tpp; may be repeated.")
     ] = None,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Run without the mirror; refused for evaluations that misread signed codes.")
+        bool, Option("--as-is", help="Run without the mirror; refused for evaluations that misread signed codes.")
     ] = False,
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
-    tokens: Annotated[int, typer.Option(help="Tokens for core.", min=1)] = 51_200,
-    seed: Annotated[int, typer.Option(help="SAEBench's seed.", min=0, max=2**32 - 1)] = 42,
+    tokens: Annotated[int, Option(help="Tokens for core.", min=1)] = 51_200,
+    seed: Annotated[int, Option(help="SAEBench's seed.", min=0, max=2**32 - 1)] = 42,
 ) -> None:
     """Run SAEBench on a signed SAE through its mirror; results are written in SAEBench's own format."""
     with errors_as_sentences() as console:
@@ -60,23 +59,21 @@ def saebench(
                     table.add_row(result.evaluation, name, f"{value:.4g}")
         console.print(table)
         for result in found:
-            console.print(str(result.file), soft_wrap=True)
+            console.out(result.file)
 
 
 @app.command()
 def neuronpedia(
-    sae: Annotated[str, typer.Argument(help="SAE folder or RELEASE:SAE_ID.")],
+    sae: Annotated[str, Argument(help="SAE folder or RELEASE:SAE_ID.")],
     out: NewFolder,
-    model_id: Annotated[str, typer.Option(help="Neuronpedia's id of the model.", show_default=False)],
-    sae_set: Annotated[str, typer.Option("--set", help="Name of the set of SAEs.", show_default=False)],
-    suffix: Annotated[
-        str | None, typer.Option(help="Suffix that tells apart SAEs of the same set and layer.", show_default=False)
-    ] = None,
-    layer: Annotated[int | None, typer.Option(help="Layer, if the hook name has none.", show_default=False)] = None,
+    model_id: Annotated[str, Option(help="Neuronpedia's id of the model.")],
+    sae_set: Annotated[str, Option("--set", help="Name of the set of SAEs.")],
+    suffix: Annotated[str | None, Option(help="Suffix that tells apart SAEs of the same set and layer.")] = None,
+    layer: Annotated[int | None, Option(help="Layer, if the hook name has none.")] = None,
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
-    tokens: Annotated[int, typer.Option(help="Tokens to read.", min=1)] = 204_800,
+    tokens: Annotated[int, Option(help="Tokens to read.", min=1)] = 204_800,
 ) -> None:
     """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
     with errors_as_sentences() as console:
@@ -89,7 +86,7 @@ def neuronpedia(
         from sae_lens_abstopk.system.progress import passes_bar
 
         check_features_folder(out)
-        # what would be refused after the pass is refused before it
+        # fail before the pass, not after it
         loaded = load_sae(sae)
         if isinstance(loaded, SignedSAE):
             require_signed(loaded, "neuronpedia")
@@ -107,19 +104,10 @@ def neuronpedia(
                 )
             with passes_bar(console, "writing") as on_progress:
                 files = write_neuronpedia(
-                    found,
-                    out,
-                    model_id=model_id,
-                    sae_set=sae_set,
-                    layer=layer,
-                    suffix=suffix,
-                    on_progress=on_progress,
+                    found, out, model_id=model_id, sae_set=sae_set, layer=layer, suffix=suffix, on_progress=on_progress
                 )
-            (out / CHECKPOINT).unlink(missing_ok=True)  # it is no feature, and larger than they are
+            (out / CHECKPOINT).unlink(missing_ok=True)  # large, and not a feature
         (out / LOCK).unlink(missing_ok=True)
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"
-        console.print(
-            f"{out}: {len(files)} files; feature j is {poles if len(sides(explored)) == 2 else 'latent j'}",
-            soft_wrap=True,
-        )
+        console.out(f"{out}: {len(files)} files; feature j is {poles if len(sides(explored)) == 2 else 'latent j'}")

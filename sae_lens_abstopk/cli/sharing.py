@@ -5,35 +5,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from sae_lens_abstopk.cli.app import (
-    Device,
-    Model,
-    NewFolder,
-    Text,
-    app,
-    errors_as_sentences,
-    named_folders,
-    refuse_without,
-)
+from sae_lens_abstopk.cli.app import app
+from sae_lens_abstopk.cli.arguments import Device, Model, NewFolder, Text, named_folders, refuse_without
+from sae_lens_abstopk.cli.errors import errors_as_sentences
 
 
 @app.command()
 def mirror(
     context: typer.Context,
-    sae: Annotated[Path, typer.Argument(help="Folder of a signed SAE.")],
+    sae: Annotated[Path, Argument(help="Folder of a signed SAE.")],
     out: NewFolder,
     prune_dead_poles: Annotated[
-        bool, typer.Option("--prune-dead-poles", help="Leave out poles with under 1 % of a latent's firings.")
+        bool, Option("--prune-dead-poles", help="Leave out poles with under 1 % of a latent's firings.")
     ] = False,
     model: Model = None,
     text: Text = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where the model runs, auto by default.", show_default=False)
-    ] = None,
-    tokens: Annotated[
-        int | None, typer.Option(help="Tokens to count firings on, 51,200 by default.", min=1, show_default=False)
-    ] = None,
+    device: Annotated[str | None, Option(help="Where the model runs, auto by default.")] = None,
+    tokens: Annotated[int | None, Option(help="Tokens to count firings on, 51,200 by default.", min=1)] = None,
 ) -> None:
     """Write a signed SAE as a stock topk or jumprelu SAE of twice the width, with non-negative codes."""
     with errors_as_sentences() as console:
@@ -69,19 +59,14 @@ def mirror(
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(
-            help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."
-        ),
+        Argument(help="Folder of EleutherAI's sae with signed: true, or sae_STEP.safetensors of the reference code."),
     ],
     out: NewFolder,
     activations: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with one tensor \\[n, d_in] of activations, to estimate a missing threshold.", show_default=False
-        ),
+        Path | None, Option(help="File with one tensor \\[n, d_in] of activations, to estimate a missing threshold.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model name to record in the metadata.", show_default=False)] = None,
-    hook: Annotated[str | None, typer.Option(help="Hook name to record in the metadata.", show_default=False)] = None,
+    model: Annotated[str | None, Option(help="Model name to record in the metadata.")] = None,
+    hook: Annotated[str | None, Option(help="Hook name to record in the metadata.")] = None,
 ) -> None:
     """Convert a signed SAE of another project into SAELens's format."""
     with errors_as_sentences() as console:
@@ -93,34 +78,31 @@ def convert(
         sae = run_convert(source, activations=activations, model_name=model, hook_name=hook)
         sae.save_model(out)
         write_load_note(out, sae.cfg.architecture())
-        console.print(
-            f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions", soft_wrap=True
-        )
+        console.out(f"{out}: {sae.cfg.architecture()}, {sae.cfg.d_sae:,} latents on {sae.cfg.d_in} dimensions")
 
 
 @app.command()
 def publish(
     context: typer.Context,
     saes: Annotated[
-        list[str],
-        typer.Argument(metavar="[ID=]SAE...", help="SAE folders; the id defaults to the folder's name."),
+        list[str], Argument(metavar="[ID=]SAE...", help="SAE folders; the id defaults to the folder's name.")
     ],
-    repo: Annotated[str, typer.Option("--repo", help="Repository, USER/NAME; created if missing.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
-    revision: Annotated[str, typer.Option(help="Branch to publish to; created if missing.")] = "main",
+    repo: Annotated[str, Option("--repo", help="Repository, USER/NAME; created if missing.")],
+    private: Annotated[bool, Option("--private", help="Make the repository private.")] = False,
+    revision: Annotated[str, Option(help="Branch to publish to; created if missing.")] = "main",
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
+        bool, Option("--mirror", help="Also publish the non-negative mirror of each signed SAE, as ID_mirror.")
     ] = False,
     results: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Results file of `abstopk eval`, for the card, once or several times; results.json beside the SAE by default.",
-            show_default=False,
+        Option(
+            help="Results file of `abstopk eval`, for the card, once or several times; results.json beside the SAE by "
+            "default."
         ),
     ] = None,
     measure: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--measure",
             help="Measure on text now: the sign gauge, and reconstruction and contexts where there are none.",
         ),
@@ -128,24 +110,16 @@ def publish(
     model: Model = None,
     text: Text = None,
     device: Device = "auto",
-    tokens: Annotated[int, typer.Option(help="Tokens to measure on.", min=1)] = 51_200,
-    base_model: Annotated[
-        str | None, typer.Option(help="Hub id of the model, if the SAE records a local folder.", show_default=False)
-    ] = None,
+    tokens: Annotated[int, Option(help="Tokens to measure on.", min=1)] = 51_200,
+    base_model: Annotated[str | None, Option(help="Hub id of the model, if the SAE records a local folder.")] = None,
     license: Annotated[
-        str | None,
-        typer.Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).", show_default=False),
+        str | None, Option(help="Licence of the weights, as the Hub spells it (mit, apache-2.0).")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files in the repository that differ.")
-    ] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace files in the repository that differ.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the release to a folder and show it, without contacting the Hub.")
+        bool, Option("--dry-run", help="Write the release to a folder and show it, without contacting the Hub.")
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder of the dry run; NAME-release by default.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="Folder of the dry run; NAME-release by default.")] = None,
 ) -> None:
     """Publish SAEs to the Hugging Face Hub in one commit, with a card and the hashes of all files."""
     with errors_as_sentences() as console:
@@ -180,24 +154,23 @@ def publish(
             )
         console.print(files_tree(repo, done.files))
         if folder is not None:
-            console.print(f"{folder}: written; nothing was sent", soft_wrap=True)
+            console.out(f"{folder}: written; nothing was sent")
         elif done.changed:
-            console.print(f"{repo} at {done.commit}: {len(done.changed)} files in one commit", soft_wrap=True)
+            console.out(f"{repo} at {done.commit}: {len(done.changed)} files in one commit")
         else:
-            console.print(f"{repo} at {done.commit} has all of this already", soft_wrap=True)
+            console.out(f"{repo} at {done.commit} has all of this already")
         if done.as_trained:
-            console.print(
-                f"{', '.join(done.as_trained)}: which side of a latent is positive is as training left it, another with every seed; "
-                "--measure makes it the side with more energy",
-                soft_wrap=True,
+            console.out(
+                f"{', '.join(done.as_trained)}: the positive side of each latent is as trained, so it differs by seed; "
+                "--measure makes it the side with more energy"
             )
 
 
 @app.command()
 def pull(
-    repo: Annotated[str, typer.Argument(help="Repository, USER/NAME.")],
-    sae_id: Annotated[str, typer.Argument(help="Id of the SAE in the repository.")],
-    revision: Annotated[str, typer.Option(help="Branch or commit.")] = "main",
+    repo: Annotated[str, Argument(help="Repository, USER/NAME.")],
+    sae_id: Annotated[str, Argument(help="Id of the SAE in the repository.")],
+    revision: Annotated[str, Option(help="Branch or commit.")] = "main",
 ) -> None:
     """Download a published SAE, check the hash of every file, and show the numbers of its card."""
     with errors_as_sentences() as console:
@@ -206,5 +179,5 @@ def pull(
 
         pulled = run_pull(repo, sae_id, revision=revision)
         console.print(pulled_table(pulled))
-        console.print(f"{len(pulled.record.files)} files match the hashes of {repo} at {pulled.commit}", soft_wrap=True)
-        console.print(str(pulled.folder), soft_wrap=True)
+        console.out(f"{len(pulled.record.files)} files match the hashes of {repo} at {pulled.commit}")
+        console.out(pulled.folder)

@@ -6,11 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 from typer.core import TyperCommand
 from typing_extensions import override
 
-from sae_lens_abstopk.cli.app import Out, Overrides, app, config_error, errors_as_sentences, pairs
+from sae_lens_abstopk.cli.app import app
+from sae_lens_abstopk.cli.arguments import Out, Overrides, pairs
+from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 
 class Launcher(StrEnum):
@@ -22,48 +24,39 @@ class Launcher(StrEnum):
 
 
 class ResumableCommand(TyperCommand):
-    """A command whose ``--resume`` may stand alone or before a path; typer itself knows no such option."""
+    """A command whose ``--resume`` takes a path or none, which typer does not support."""
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for i, argument in enumerate(args):
             following = args[i + 1] if i + 1 < len(args) else "--"
-            if argument == "--resume" and (following.startswith("-") or _is_override(following)):
+            is_override = "=" in following and not Path(following).exists()
+            if argument == "--resume" and (following.startswith("-") or is_override):
                 args = [*args[:i], "--resume=newest", *args[i + 1 :]]
         return super().parse_args(ctx, args)
 
 
-def _is_override(argument: str) -> bool:
-    """KEY=VALUE; a folder may have a "=" in its name too."""
-    return "=" in argument and not Path(argument).exists()
-
-
 @app.command(cls=ResumableCommand)
 def train(
-    config: Annotated[
-        str, typer.Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")
-    ],
+    config: Annotated[str, Argument(help="YAML file, preset (pythia-70m) or preset with a variant (pythia-70m/topk).")],
     overrides: Overrides = None,
     out: Out = None,
     resume: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="[PATH]",
-            help="Resume from the newest complete checkpoint in the run folder (start fresh if there is none), or from the one at PATH.",
-            show_default=False,
+            help="Resume from the newest complete checkpoint in the run folder (start fresh if there is none), or from "
+            "the one at PATH.",
         ),
     ] = None,
     allow_changes: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="KEYS",
             help="With --resume: config keys whose values may differ from those the run started with; only lr so far.",
-            show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check and print the full config without training.")
-    ] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Check and print the full config without training.")] = False,
 ) -> None:
     """Train the SAEs of a config and write a run folder."""
     with errors_as_sentences() as console:
@@ -72,39 +65,36 @@ def train(
         from sae_lens_abstopk.training.config.config_file import dump_config, load_config
         from sae_lens_abstopk.training.train import train as run_training
 
-        changes = list(overrides or ())
+        changes = overrides or []
         if out is not None:
             if any(change.startswith("output_path=") for change in changes):
-                raise config_error("--out and output_path= both name the run folder; give one of them.")
+                raise config_error("--out and output_path= both name the run folder; give one.")
             changes.append(f"output_path={yaml_text(str(out))}")
         cfg = load_config(config, changes)
         if cfg.output_path is None:
             name = re.sub(r"[/\\:]+", "-", re.sub(r"\.ya?ml$", "", config)).strip("-.")
             cfg.output_path = str(Path("runs") / name)
-        if allow_changes is not None and resume is None:
-            raise config_error("--allow-changes lists keys that may differ when a run is resumed; give --resume too.")
         if allow_changes is not None:
+            if resume is None:
+                raise config_error("--allow-changes applies to a resumed run; give --resume too.")
             cfg.resume_allows_changes = [key.strip() for key in allow_changes.split(",")]
         if resume is not None:
             cfg.resume_from_checkpoint = resume
             if is_finished(cfg):
-                console.print(f"the run in {cfg.output_path} is finished", soft_wrap=True)
+                console.out(f"the run in {cfg.output_path} is finished")
                 return
         if dry_run:
             sys.stdout.write(dump_config(cfg))
             return
         result = run_training(cfg, console=console)
         for name, folder in result.folders.items():
-            console.print(f"{name}: {folder}", soft_wrap=True)
+            console.out(f"{name}: {folder}")
 
 
 @app.command()
 def configs(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="Preset to show, merged and with its comments, or a YAML file.", show_default=False),
-    ] = None,
-    keys: Annotated[bool, typer.Option("--keys", help="List every key with its meaning, type and default.")] = False,
+    name: Annotated[str | None, Argument(help="Preset to show, merged and with its comments, or a YAML file.")] = None,
+    keys: Annotated[bool, Option("--keys", help="List every key with its meaning, type and default.")] = False,
 ) -> None:
     """List the presets, or show one of them."""
     with errors_as_sentences() as console:
@@ -112,13 +102,11 @@ def configs(
         from sae_lens_abstopk.training.config.preset_listing import preset_text, presets_table
 
         if keys and name is not None:
-            raise config_error("--keys lists the keys of every config, and a name shows one config; give one of them.")
-        if keys:
-            console.print(keys_table())
-        elif name is None:
-            console.print(presets_table())
-        else:
+            raise config_error("--keys lists the keys of every config; leave the name out, or --keys.")
+        if name is not None:
             sys.stdout.write(preset_text(name))
+        else:
+            console.print(keys_table() if keys else presets_table())
 
 
 @app.command()
@@ -127,32 +115,29 @@ def quickstart(overrides: Overrides = None, out: Out = None) -> None:
     with errors_as_sentences() as console:
         from sae_lens_abstopk.workflows.quickstart import quickstart as run_quickstart
 
-        run_quickstart(list(overrides or ()), out=out, console=console)
+        run_quickstart(overrides or [], out=out, console=console)
 
 
 @app.command()
 def sweep(
-    file: Annotated[str, typer.Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
+    file: Annotated[str, Argument(help="A sweep file, or the name of one in training_configs/sweeps.")],
     overrides: Overrides = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+    out: Annotated[Path, Option("--out", "-o", help="Folder of the runs.")] = Path("runs"),
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list the runs.")] = False,
     launcher: Annotated[
         Launcher,
-        typer.Option(
-            help="local: train here, one run after another. print: one command per line, to start elsewhere. submitit: one "
-            "Slurm job per run (pip install 'sae-lens-abstopk\\[slurm]')."
+        Option(
+            help="local: train here, one run after another. print: one command per line, to start elsewhere. submitit: "
+            "one Slurm job per run (pip install 'sae-lens-abstopk\\[slurm]')."
         ),
     ] = Launcher.local,
-    cluster: Annotated[
-        str | None, typer.Option(help="With submitit: slurm, local or debug.", show_default=False)
-    ] = None,
+    cluster: Annotated[str | None, Option(help="With submitit: slurm, local or debug.")] = None,
     parameters: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--job",
             metavar="KEY=VALUE",
             help="With submitit: a job parameter, such as gpus_per_node=1 or timeout_min=600; may be repeated.",
-            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -160,7 +145,7 @@ def sweep(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.training.sweeps.sweep import load_sweep, run_sweep, unfinished
 
-        runs = load_sweep(file, list(overrides or ()))
+        runs = load_sweep(file, overrides or [])
         if launcher is not Launcher.submitit and (cluster or parameters):
             raise config_error("--cluster and --job are for --launcher submitit.")
         if launcher is Launcher.local or dry_run:
@@ -179,20 +164,17 @@ def sweep(
 
 @app.command()
 def compare(
-    file: Annotated[str, typer.Argument(help="A comparison file, or one of training_configs/comparisons.")],
+    file: Annotated[str, Argument(help="A comparison file, or one of training_configs/comparisons.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[KEY=VALUE]...",
             help="Config overrides, e.g. lr=1e-3 sae.d_sae=4096; k, seeds and variants come from the file.",
-            show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the runs and the results.")] = Path(
-        "runs/comparison"
-    ),
-    suite: Annotated[str | None, typer.Option(help="Suite to use instead of the file's.", show_default=False)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the runs.")] = False,
+    out: Annotated[Path, Option("--out", "-o", help="Folder of the runs and the results.")] = Path("runs/comparison"),
+    suite: Annotated[str | None, Option(help="Suite to use instead of the file's.")] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list the runs.")] = False,
 ) -> None:
     """Train variants in one pass over the same activations, for several k and seeds, and evaluate them together."""
     with errors_as_sentences() as console:
@@ -202,9 +184,9 @@ def compare(
         from sae_lens_abstopk.workflows.compare import compare as run_and_evaluate
 
         if dry_run:
-            comparison = load_comparison(file, list(overrides or ()), out=out)
+            comparison = load_comparison(file, overrides or [], out=out)
             load_suite(suite or comparison.suite)
             run_comparison(comparison, console=console, dry_run=True)
             return
-        results = run_and_evaluate(file, list(overrides or ()), out=out, suite=suite, console=console)
+        results = run_and_evaluate(file, overrides or [], out=out, suite=suite, console=console)
         show_results(results, out / "results", console)

@@ -1,48 +1,68 @@
-"""Text of strangers on a terminal: tokens of a model, names in a file, what a server answers."""
+"""Untrusted text on a terminal: tokens of a model, names in a file, answers of a server."""
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from typing_extensions import override
 
-# all but tab and newline; a terminal may take them for commands
+# all but tab and newline: a terminal may take the others for commands
 _CONTROL = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)], "\ufffd")
 
 
 def printable(text: str) -> str:
-    """``text`` with a replacement character for each control character but tab and newline."""
+    """``text`` with a replacement character for each control character except tab and newline."""
     return text.translate(_CONTROL)
 
 
 class PrintableConsole(Console):
     """
-    A console that sends a terminal no commands but its own, highlights nothing, and costs no run anything but its
-    output.
+    A console that strips control characters, highlights nothing, and never fails because its output cannot be written.
 
-    Nobody may be reading any more: the ``tee`` behind a pipe gets a Ctrl-C too, a terminal is closed, the disk of a log
-    is full.
+    A closed terminal, a full disk or the ``tee`` that a Ctrl-C ended too must not stop a run.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, **options)
 
+    @property
     @override
-    def on_broken_pipe(self) -> None:
-        with suppress(SystemExit):  # quiet from here on
-            super().on_broken_pipe()
+    def file(self) -> IO[str]:  # pyright: ignore[reportIncompatibleMethodOverride]  # no setter
+        return cast(IO[str], _ForgivingStream(super().file))
 
     @override
-    def _check_buffer(self) -> None:
-        try:
-            super()._check_buffer()
-        except (OSError, RuntimeError):  # the latter where a signal is told of in the middle of another write
-            del self._buffer[:]
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):  # the console is quiet from here on
+            super().on_broken_pipe()
 
     @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             text, style, control = segment
             yield segment if control else Segment(printable(text), style)
+
+
+class _ForgivingStream:
+    """A stream that drops what it cannot write; a broken pipe is left to the console."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._forgive(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._forgive(self._stream.flush)
+
+    def _forgive(self, action: Any) -> Any:
+        try:
+            return action()
+        except BrokenPipeError:
+            raise
+        except (OSError, RuntimeError):  # RuntimeError: a signal handler prints in the middle of another write
+            return 0

@@ -17,9 +17,11 @@ import yaml
 from typer.testing import CliRunner
 
 from sae_lens_abstopk.cli import app
-from sae_lens_abstopk.cli.app import COMMANDS, HOME, errors_as_sentences, named, named_folders
+from sae_lens_abstopk.cli.app import COMMANDS, HOME
+from sae_lens_abstopk.cli.arguments import named, named_folders
+from sae_lens_abstopk.cli.errors import errors_as_sentences
+from sae_lens_abstopk.evaluation.inspection import inspect_saes as inspection
 from sae_lens_abstopk.evaluation.inspection import printed as inspection_report
-from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes as inspection
 from sae_lens_abstopk.training.config.keys import key_docs
 from sae_lens_abstopk.training.config.presets import read_raw
 
@@ -28,26 +30,29 @@ def invoke(*arguments: str) -> Any:
     return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, list(arguments))
 
 
-def test_the_version_is_told() -> None:
-    done = invoke("--version")
-    assert done.exit_code == 0
-    assert re.match(r"sae-lens-abstopk \d+\.\d+\.\d+, sae-lens \d", done.output)
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["tarin"]])
-def test_help_and_mistyped_commands_wait_for_neither_torch_nor_saelens(arguments: list[str]) -> None:
-    program = "import sys; from typer.testing import CliRunner; from abstopk_cli import app; "
-    program += f"done = CliRunner().invoke(app, {arguments}); print(done.output, *sorted({{'torch', 'sae_lens'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert re.search(r"Usage: .*", done.stdout)
-    assert done.stdout.split()[-1] not in ("torch", "sae_lens")
-
-
-def test_help_names_every_command() -> None:
-    done = invoke("--help")
-    assert done.exit_code == 0
-    places = [done.output.index(f"│ {command} ") for command in COMMANDS]
+def test_the_version_and_all_commands_are_shown() -> None:
+    assert re.match(r"sae-lens-abstopk \d+\.\d+\.\d+, sae-lens \d", invoke("--version").output)
+    output = invoke("--help").output
+    places = [output.index(f"│ {command} ") for command in COMMANDS]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["train", "--help"], 0), (["train"], 2), (["tarin"], 2)]
+)
+def test_help_and_usage_errors_wait_for_neither_torch_nor_saelens(arguments: list[str], code: int) -> None:
+    program = f"""
+import sys
+sys.argv = ["abstopk"]  # as the installed command has it
+from typer.testing import CliRunner
+from sae_lens_abstopk.cli import app
+done = CliRunner().invoke(app, {arguments})
+heavy = {{"torch", "sae_lens", "transformers", "huggingface_hub"}}
+print(done.output, done.exit_code, sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Usage: " in done.stdout
+    assert done.stdout.endswith(f"{code} []\n")
 
 
 def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +64,9 @@ def test_configs_are_listed_shown_and_explained(monkeypatch: pytest.MonkeyPatch)
     keys = invoke("configs", "--keys")
     assert "max_norm_multiple" in keys.output
     monkeypatch.setenv("COLUMNS", "300")
-    assert "list[int]" in invoke("configs", "--keys").output, "a type is no markup"
+    assert "list[int]" in invoke("configs", "--keys").output, "a type is not markup"
+    narrow = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["configs", "--keys"]).output
+    assert all(f"{key} " in narrow for key in key_docs()), "every key can be searched for"
 
 
 def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: Path) -> None:
@@ -80,26 +87,24 @@ def test_a_run_from_a_file_with_overrides(raw_config: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["train", "pythia-70n"], "did you mean 'pythia-70m'?"),
-        (["train", "pythia-70m", "sae.kk=3"], "unknown key 'kk'"),
-        (["train", "pythia-70m", "sae.k=0"], "sae.k=0 must lie between 1 and d_sae=8192"),
-        (["train", "pythia-70m", "k=3"], "unknown key 'k'; did you mean 'sae.k'?"),
-        (["train", "pythia-70m", "lr="], "lr= is empty; give a value of type float"),
-        (["train", "pythia-70m", "logger=wandb"], "such as logger.log_to_wandb=true on the command line"),
-        (["train", "pythia-70m", "--allow-changes", "lr"], "give --resume too"),
-        (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "set layer=N"),
-        (["sweep", "paper", "layer=3", "--dry-run"], "would replace layer, which the grid of"),
-        (["sweep", "paper", "hook_name=a.1", "--dry-run"], "would replace layer, which the grid of"),
-        (["sweep", "paper", "output_path=x", "--dry-run"], "name the folder of all runs of"),
-        (
-            ["train", "gpt2", "layer=3", "output_path=x", "--out", "y"],
-            "--out and output_path= both name the run folder",
-        ),
-        (["configs", "gpt2", "--keys"], "--keys lists the keys of every config"),
-        (["inspect", "/nowhere"], "no such folder"),
-        (["sweep", "nothing"], "one of paper"),
-        (["configs", "gpt3"], "did you mean 'gpt2'?"),
-        (["quickstart", "lr=-1"], "lr=-1.0 must be above 0"),
+        (["train", "pythia-70n"], "'pythia-70m'"),
+        (["train", "pythia-70m", "sae.kk=3"], "'kk'"),
+        (["train", "pythia-70m", "sae.k=0"], r"sae\.k=0 .*1 .*8192"),
+        (["train", "pythia-70m", "sae.k=[]"], r"sae\.k="),
+        (["train", "pythia-70m", "k=3"], r"'sae\.k'"),
+        (["train", "pythia-70m", "lr="], "lr= .*float"),
+        (["train", "pythia-70m", "logger=wandb"], r"logger\.log_to_wandb=true"),
+        (["train", "pythia-70m", "--allow-changes", "lr"], "--resume"),
+        (["train", "pythia-70m", "hook_name=transformer.h.{layer}", "layer=null"], "layer=N"),
+        (["sweep", "paper", "layer=3", "--dry-run"], "layer.* grid"),
+        (["sweep", "paper", "hook_name=a.1", "--dry-run"], "layer.* grid"),
+        (["sweep", "paper", "output_path=x", "--dry-run"], "output_path|--out"),
+        (["train", "gpt2", "layer=3", "output_path=x", "--out", "y"], "--out and output_path="),
+        (["configs", "gpt2", "--keys"], "--keys"),
+        (["inspect", "/nowhere"], "/nowhere: no such folder"),
+        (["sweep", "nothing"], "'nothing' .*paper"),
+        (["configs", "gpt3"], "'gpt2'"),
+        (["quickstart", "lr=-1"], r"lr=-1\.0 .*above 0"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence(
@@ -109,7 +114,7 @@ def test_a_mistake_is_answered_in_one_sentence(
     monkeypatch.setenv("ABSTOPK_CACHE", str(tmp_path / "cache"))
     done = invoke(*arguments)
     assert done.exit_code == 2
-    assert sentence in done.stderr
+    assert re.search(sentence, " ".join(done.stderr.split())), done.stderr
     assert not list(tmp_path.iterdir()), "nothing is written"
 
 
@@ -121,19 +126,11 @@ def test_a_config_is_shown_whole_and_a_hook_without_a_layer_leaves_the_layer_out
     assert (config["hook_name"], config["lr"], config["sae"]["d_sae"]) == ("blocks.12.hook_resid_post", 1e-4, 16 * 2304)
 
 
-def test_in_a_process_of_its_own_a_mistake_shows_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sae_lens_abstopk", "train", "pythia-70m", "sae.k=[]"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: pythia-70m: sae.k=[] has the wrong type")
-    assert done.stderr.count("\n") == 1
-
-
 @pytest.mark.parametrize("name", [r"C:\[a]", ":key:", "[red]x"])
-def test_a_mistake_is_told_as_it_was_typed(name: str) -> None:
-    told = invoke("configs", name)
-    assert told.exit_code == 2
-    assert told.stderr.startswith(f"error: config {name!r} is neither"), told.stderr
+def test_a_mistake_is_repeated_as_typed(name: str) -> None:
+    refused = invoke("configs", name)
+    assert refused.exit_code == 2
+    assert repr(name) in refused.stderr
 
 
 def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,11 +172,6 @@ def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, mo
     assert named_folders(["lr=1e-3", "mine=lr=1e-3"]) == {name: Path("lr=1e-3") for name in ("lr=1e-3", "mine")}
 
 
-def test_the_name_of_every_key_can_be_searched_for() -> None:
-    narrow = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, ["configs", "--keys"]).output
-    assert all(f"{key} " in narrow for key in key_docs())
-
-
 MEASURING = {
     "inspect": (),
     "eval": ("--suite", "quick", "--out", "out"),
@@ -200,24 +192,21 @@ def test_every_command_that_runs_a_model_takes_a_device_and_refuses_one_that_is_
     monkeypatch.setattr("sae_lens_abstopk.interop.saebench.require_saebench", lambda: None)
     done = invoke(command, str(folders[0]), *MEASURING[command], "--device", "cuda:1")
     assert done.exit_code == 2
-    assert "device='cuda:1' needs CUDA, which torch does not find here" in " ".join(done.output.split())
+    assert re.search("cuda:1.*CUDA", " ".join(done.output.split()))
 
 
 def test_a_device_is_refused_where_nothing_is_measured(tmp_path: Path) -> None:
     for arguments, said in (
-        (
-            ("mirror", "sae", "--out", str(tmp_path / "m")),
-            "device='cpu': firings are measured only to leave out dead poles",
-        ),
-        (("publish", "sae", "--repo", "me/mine"), "--device would be ignored without --measure"),
+        (("mirror", "sae", "--out", str(tmp_path / "m")), "dead.poles"),
+        (("publish", "sae", "--repo", "me/mine"), "--device .*without --measure"),
     ):
         done = invoke(*arguments, "--device", "cpu")
         assert done.exit_code == 2
-        assert said in done.output
+        assert re.search(said, done.output)
 
 
 @pytest.mark.usefixtures("default_signals")
-def test_sigterm_ends_a_command_by_an_exception_that_removes_what_is_temporary() -> None:
+def test_sigterm_ends_a_command_by_an_exception_so_that_temporary_files_are_removed() -> None:
     def is_sent_it() -> None:
         with errors_as_sentences():
             assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL

@@ -1,4 +1,4 @@
-"""Whatever a YAML file holds, the loaders answer with a config, a task or a ConfigError and nothing else."""
+"""Whatever a file holds, its loader returns or raises ConfigError."""
 
 import copy
 import json
@@ -24,7 +24,6 @@ from sae_lens_abstopk.training.config.keys import key_docs
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 from tests.evaluation.results_document import results_document
 
-EXAMPLES = 3_000
 scalars = (
     st.none()
     | st.booleans()
@@ -40,7 +39,6 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | scalars, inner, max_size=3),
     max_leaves=5,
 )
-# None as the last entry takes the key away
 places = st.lists(st.integers(0, 50), min_size=1, max_size=4)
 changes = st.lists(
     st.tuples(places, st.sampled_from(sorted(key_docs())), values, st.booleans()), min_size=1, max_size=3
@@ -48,7 +46,7 @@ changes = st.lists(
 
 
 def spoilt(content: dict[str, Any], edits: list[Any], names: bool) -> dict[str, Any]:
-    """``content`` with some of its parts, chosen by number, replaced or removed, or with a known key added."""
+    """``content`` with some parts, chosen by number, replaced or removed (value None), or with a known key added."""
     content = copy.deepcopy(content)
     for place, name, value, adds in edits:
         at: Any = content
@@ -70,24 +68,35 @@ def spoilt(content: dict[str, Any], edits: list[Any], names: bool) -> dict[str, 
 
 
 many = settings(
-    max_examples=EXAMPLES,
+    max_examples=3_000,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+def check(load: Callable[[Any], object], whole: dict[str, Any], settings: Any = many, *, names: bool = False) -> None:
+    """Load ``whole`` spoilt in many ways."""
+
+    @settings
+    @given(edits=changes)
+    def loaded_or_refused(edits: list[Any]) -> None:
+        with suppress(ConfigError):
+            load(spoilt(whole, edits, names))
+
+    loaded_or_refused()
+
+
+def written(load: Callable[[Path], object], path: Path) -> Callable[[Any], object]:
+    """Write content to ``path`` and load it from there."""
+    dump = json.dumps if path.suffix == ".json" else yaml.safe_dump
+    return lambda content: (path.write_text(dump(content)), load(path))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # SAELens warns about odd values
 def test_a_spoilt_config_is_built_or_refused(raw_config: dict[str, Any]) -> None:
     whole = raw_config | {"companions": {"a": {"architecture": "standard", "remove": ["k"]}}, "target_l0": {"a": 3.0}}
-
-    @many
-    @given(edits=changes)
-    def check(edits: list[Any]) -> None:
-        with suppress(ConfigError):
-            build_config(spoilt(whole, edits, names=True))
-
-    check()
+    check(build_config, whole, names=True)
 
 
 TASK: dict[str, Any] = {
@@ -110,16 +119,7 @@ TASK: dict[str, Any] = {
 
 @pytest.mark.slow
 def test_a_spoilt_task_is_loaded_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "t.yaml"
-
-    @many
-    @given(edits=changes)
-    def check(edits: list[Any]) -> None:
-        path.write_text(yaml.safe_dump(spoilt(TASK, edits, names=False)))
-        with suppress(ConfigError):
-            load_task(path)
-
-    check()
+    check(written(load_task, tmp_path / "t.yaml"), TASK)
 
 
 def manifest_of_a_release() -> Any:
@@ -155,15 +155,7 @@ FILES: dict[str, tuple[Any, Callable[[Path], object]]] = {
 def test_a_spoilt_file_is_read_or_refused(name: str, tmp_path: Path) -> None:
     whole, read = FILES[name]
     TopKSAE(TopKSAEConfig(d_in=4, d_sae=8, k=2)).save_model(tmp_path)
-
-    @settings(many, max_examples=500)
-    @given(edits=changes)
-    def check(edits: list[Any]) -> None:
-        (tmp_path / name).write_text(json.dumps(spoilt(whole, edits, names=False)))
-        with suppress(ConfigError):
-            read(tmp_path / name)
-
-    check()
+    check(written(read, tmp_path / name), whole, settings(many, max_examples=500))
 
 
 @pytest.mark.parametrize("metadata", [None, [], 3])
@@ -181,12 +173,4 @@ def test_a_spoilt_suite_is_loaded_or_refused(tmp_path: Path) -> None:
         "tasks": ["gender", "refusal"],
         "steering": {"tasks": ["refusal"], "strengths": [1], "behaviour": {"task": "refusal"}},
     }
-
-    @settings(many, max_examples=2000)
-    @given(edits=changes)
-    def check(edits: list[Any]) -> None:
-        (tmp_path / "s.yaml").write_text(yaml.safe_dump(spoilt(whole, edits, names=False)))
-        with suppress(ConfigError):
-            load_suite(tmp_path / "s.yaml")
-
-    check()
+    check(written(load_suite, tmp_path / "s.yaml"), whole, settings(many, max_examples=2000))

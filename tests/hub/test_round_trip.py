@@ -277,7 +277,7 @@ def test_a_dry_run_writes_the_release_and_asks_nothing_of_the_hub(hub: HubServer
     assert re.search(r"someone/signed-saes  \d+\.\d kB", done.output)
     assert re.search(r"sae_weights\.safetensors  \d\.\d kB", done.output)
     assert "nothing was sent" in done.output
-    assert "signed_jumprelu: which side of a latent is positive is as training left it" in done.output
+    assert "signed_jumprelu: the positive side of each latent is as trained" in done.output
     assert SAE.load_from_disk(tmp_path / "release" / "signed_jumprelu_mirror").cfg.architecture() == "jumprelu"
     again = invoke("publish", str(folder), "--repo", REPO, "--dry-run", "--out", str(tmp_path / "release"))
     assert again.exit_code == 2
@@ -328,7 +328,7 @@ def test_an_sae_that_nobody_could_use_is_refused_before_anything_is_asked(
 @pytest.mark.parametrize(
     ("saes", "repo", "sentence"),
     [
-        (["a", "b/a"], REPO, "would both be 'a'; give ids"),
+        (["a", "b/a"], REPO, "'a' is given twice"),
         (["../x=a"], REPO, "cannot be an SAE id"),
         (["abstopk.json=a"], REPO, "cannot be an SAE id"),
         (["x=a", "x_mirror=b", "--mirror"], REPO, "would be an SAE and the mirror of x"),

@@ -1,4 +1,4 @@
-"""Batches against one text at a time, and sampling against the distribution that it is of."""
+"""Batches equal single texts, and samples follow the distribution."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -14,15 +14,14 @@ from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch, _Sampler
 from tests.evaluation.steerable import hook_of, logits_of, model_of, signed_sae
 
+Tokenizer, Folders = PreTrainedTokenizerFast, dict[str, Path]
 TEXTS = ["He went to the river.", "A glacier", "They hated every minute of it and left before the end of the film."]
 
 
 @pytest.fixture(
     scope="module", params=["gpt2", "llama-3.1-8b", "pythia-70m", "gemma-2-2b", "proxy", "bridge", "hooked"]
 )
-def text_model(
-    request: pytest.FixtureRequest, tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
-) -> tuple[str, TextModel]:
+def text_model(request: pytest.FixtureRequest, tiny_models: Folders, tokenizer: Tokenizer) -> tuple[str, TextModel]:
     model = model_of(request.param, tiny_models)
     for name, weights in model.named_parameters():  # sharper than at random, so that the tokens differ in likelihood
         if name.endswith(("lm_head.weight", "embed_out.weight", "unembed.W_U")):
@@ -30,35 +29,26 @@ def text_model(
     return request.param, TextModel(model, tokenizer, batch_size=2)
 
 
-def test_padded_batches_give_what_single_texts_give(
-    text_model: tuple[str, TextModel], tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_padded_batches_give_what_single_texts_give(text_model: tuple[str, TextModel], tokenizer: Tokenizer) -> None:
     kind, texts = text_model
-    batch = texts.encode(TEXTS)
+    batch, found = texts.encode(TEXTS), []
     assert batch.mask.sum(1).tolist() == [len(row) for row in tokenizer(TEXTS)["input_ids"]]
-    found, next_logits = texts.nll(batch), texts.next_logits(batch)
-    with steer(texts.model, signed_sae(hook_of(kind), seqpos_slice=(1, None)), latent=5, strength=20.0):
-        steered = texts.nll(batch)
-        for i, text in enumerate(TEXTS):
-            ids = torch.tensor(tokenizer(text)["input_ids"])[None]
-            loss = cross_entropy(logits_of(texts.model, ids)[0, :-1], ids[0, 1:])
-            assert steered[i].item() == pytest.approx(loss.item(), rel=1e-3)
-    for i, text in enumerate(TEXTS):
-        ids = torch.tensor(tokenizer(text)["input_ids"])[None]
-        logits = logits_of(texts.model, ids)[0]
-        assert found[i].item() == pytest.approx(cross_entropy(logits[:-1], ids[0, 1:]).item(), rel=1e-3)
-        torch.testing.assert_close(next_logits[i], logits[-1], atol=2e-3, rtol=1e-3)
-    assert (steered - found).abs().max() > 1e-4
-
-
-def test_a_text_of_one_token_has_no_likelihood_to_average(text_model: tuple[str, TextModel]) -> None:
-    _, texts = text_model
-    ids = texts.encode(TEXTS[:1]).ids[:, :1].repeat(3, 1)
-    assert texts.nll(TokenBatch(ids, torch.ones_like(ids))).tolist() == [0, 0, 0]
+    for strength in (0.0, 20.0):
+        with steer(texts.model, signed_sae(hook_of(kind), seqpos_slice=(1, None)), latent=5, strength=strength):
+            found.append(texts.nll(batch))
+            next_logits = texts.next_logits(batch)
+            for i, text in enumerate(TEXTS):
+                ids = torch.tensor(tokenizer(text)["input_ids"])[None]
+                logits = logits_of(texts.model, ids)[0]
+                assert found[-1][i].item() == pytest.approx(cross_entropy(logits[:-1], ids[0, 1:]).item(), rel=1e-3)
+                torch.testing.assert_close(next_logits[i], logits[-1], atol=2e-3, rtol=1e-3)
+    assert (found[1] - found[0]).abs().max() > 1e-4
+    of_one = batch.ids[:, -1:]
+    assert texts.nll(TokenBatch(of_one, torch.ones_like(of_one))).tolist() == [0, 0, 0], "nothing predicts it"
 
 
 def test_greedy_texts_and_their_cost_are_those_of_single_prompts(
-    text_model: tuple[str, TextModel], tokenizer: PreTrainedTokenizerFast
+    text_model: tuple[str, TextModel], tokenizer: Tokenizer
 ) -> None:
     _, texts = text_model
     generated = texts.generate(texts.encode(TEXTS), samples=2, max_new_tokens=5, temperature=0)
@@ -88,28 +78,18 @@ def test_sampling_repeats_with_the_seed_and_not_with_another_batch_size(text_mod
     assert len(set(first.texts[:3])) > 1  # the samples of one prompt have numbers of their own
 
 
-def test_a_penalty_that_a_model_sets_by_default_changes_no_text(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
-) -> None:
-    model = model_of("gpt2", tiny_models)
-    texts = []
-    for penalty in (1.0, 5.0):
-        model.generation_config.repetition_penalty = penalty
-        text_model = TextModel(model, tokenizer)
-        prompts = text_model.encode(TEXTS)
-        texts.append(text_model.generate(prompts, samples=2, max_new_tokens=12, temperature=1.0, seed=0).texts)
-    assert texts[0] == texts[1]
-
-
-def test_no_forward_is_compiled_past_the_hooks_of_steering(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
+def test_a_model_s_own_generation_config_changes_no_text_and_compiles_nothing(
+    tiny_models: Folders, tokenizer: Tokenizer
 ) -> None:
     model: Any = model_of("gpt2", tiny_models)
-    configs, generate = [], model.generate
+    configs, generate, texts = [], model.generate, []
     model.generate = lambda **options: configs.append(options["generation_config"]) or generate(**options)
-    texts = TextModel(model, tokenizer)
-    texts.generate(texts.encode(TEXTS[:1]), samples=1, max_new_tokens=1)
-    assert [config.disable_compile for config in configs] == [True]
+    text_model = TextModel(model, tokenizer)
+    for penalty in (1.0, 5.0):
+        model.generation_config.repetition_penalty = penalty
+        texts.append(text_model.generate(text_model.encode(TEXTS), samples=2, max_new_tokens=12).texts)
+    assert texts[0] == texts[1]
+    assert all(config.disable_compile for config in configs), "compiled code would not call hooks opened later"
 
 
 def test_samples_follow_the_distribution() -> None:
@@ -121,9 +101,7 @@ def test_samples_follow_the_distribution() -> None:
         torch.testing.assert_close(shares, (logits[0] / temperature).softmax(-1), atol=0.012, rtol=0)
 
 
-def test_what_follows_an_end_of_text_is_not_counted(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_what_follows_an_end_of_text_is_not_counted(tiny_models: Folders, tokenizer: Tokenizer) -> None:
     model: Any = model_of("gpt2", tiny_models)
     texts = TextModel(model, tokenizer)
     prompts = texts.encode(TEXTS[:1])
@@ -136,10 +114,10 @@ def test_what_follows_an_end_of_text_is_not_counted(
 
 @pytest.mark.parametrize("kind", ["tokenizer", "bos_tokenizer"])
 def test_chat_prompts_go_through_the_template(
-    kind: str, tiny_models: dict[str, Path], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    kind: str, tiny_models: Folders, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = model_of("gpt2", tiny_models), request.getfixturevalue(kind)
-    with pytest.raises(ConfigError, match="no chat template"):
+    with pytest.raises(ConfigError, match="chat template"):
         TextModel(model, tokenizer, chat=True)
     template = (
         "{% for m in messages %}<s>{{ m['content'] }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
@@ -148,12 +126,10 @@ def test_chat_prompts_go_through_the_template(
     monkeypatch.setattr(tokenizer, "chat_template", template)
     batch = TextModel(model, tokenizer, chat=True).encode(["He went"])
     assert tokenizer.decode(batch.ids[0]) == "<s>He went</s><s>"
-    assert TokenBatch(*TextModel(model, tokenizer, chat=True).encode(["He"], chat=False)).ids.shape[1] < 4
+    assert TextModel(model, tokenizer, chat=True).encode(["He"], chat=False).ids.shape[1] < 4
 
 
-def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast
-) -> None:
+def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(tiny_models: Folders, tokenizer: Tokenizer) -> None:
     model = model_of("gpt2", tiny_models)
     with pytest.raises(ConfigError, match="give tokenizer="):
         TextModel(model)
@@ -162,7 +138,7 @@ def test_a_model_without_a_tokenizer_and_an_empty_text_are_refused(
 
 
 def test_a_text_starts_with_bos_where_asked(
-    tiny_models: dict[str, Path], tokenizer: PreTrainedTokenizerFast, bos_tokenizer: PreTrainedTokenizerFast
+    tiny_models: Folders, tokenizer: Tokenizer, bos_tokenizer: Tokenizer
 ) -> None:
     model = model_of("gpt2", tiny_models)
     without = tokenizer(["He"])["input_ids"]

@@ -1,6 +1,8 @@
-"""A terminal is sent no commands of strangers."""
+"""A terminal gets no commands from text, and output that cannot be written stops nothing."""
 
+import errno
 import io
+import os
 
 import pytest
 from rich.table import Table
@@ -16,7 +18,7 @@ def test_control_characters_are_replaced() -> None:
     assert printable(HOSTILE) == "a�]0;title�b�2Jc���\td\ne"
 
 
-def test_a_console_sends_its_own_commands_alone() -> None:
+def test_a_console_sends_only_its_own_commands() -> None:
     out = io.StringIO()
     console = PrintableConsole(file=out, force_terminal=True, width=80, color_system="standard")
     table = Table(HOSTILE)
@@ -27,6 +29,18 @@ def test_a_console_sends_its_own_commands_alone() -> None:
     assert "\x1b[1m" in shown
     for command in ("\x1b]0", "\x9b", "\x07", "\x7f", "\x00"):
         assert command not in shown
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+def test_output_that_cannot_be_written_is_dropped(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "dup2", lambda *_: None)  # rich silences stdout at a broken pipe
+    console = PrintableConsole(file=Full())
+    console.print("lost")
+    assert console.quiet == (number == errno.EPIPE)
 
 
 @pytest.mark.parametrize("arguments", [["configs", "x\x1b]0;t\x07"], ["train", "x\x1b]0;t\x07.yaml"]])

@@ -1,7 +1,7 @@
-"""What else steering a concept does: which instructions a model refuses, and how many questions it answers rightly."""
+"""Side effects of steering a concept: which instructions a model refuses, and how many questions it answers right."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,6 @@ from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_
 from sae_lens_abstopk.evaluation.steering.multiple_choice import multiple_choice, require_lm_eval
 from sae_lens_abstopk.evaluation.steering.refusal import measure_refusal
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
-from sae_lens_abstopk.evaluation.suite.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.generation import TextModel
@@ -29,27 +28,27 @@ UNSTEERED = "unsteered"
 
 
 class Measured(NamedTuple):
-    """What the model does in one setting."""
+    """The model's behaviour in one setting."""
 
     record: BehaviourRecord
     right: tuple[float, ...]
-    """1 for each question answered rightly, 0 for each other; empty where none were asked."""
+    """1 for each question with a right answer, 0 for each other; empty if there are no questions."""
 
 
-def check_behaviour_task(task: Task, options: BehaviourOptions) -> None:
+def check_behaviour_task(task: Task, *, questions: int) -> None:
     """
-    Refuse what :func:`measure_behaviour` could not measure.
+    Raise if :func:`measure_behaviour` cannot run.
 
     Raises:
-        ConfigError: the texts of ``task`` are no instructions to refuse or follow, or lm_eval is missing.
+        ConfigError: the texts of ``task`` are not instructions to refuse or follow, or lm_eval is missing.
     """
     part = task.steering
     if part is None or not part.chat or part.scorer is None or part.scorer.kind != "prefixes":
         raise ConfigError(
-            f"steering.behaviour.task={task.name!r} must be a refusal task, one with chat prompts and a scorer of kind "
-            "prefixes; use 'refusal'."
+            f"steering.behaviour.task={task.name!r} must be a refusal task (chat prompts, a scorer of kind prefixes); "
+            "use 'refusal'."
         )
-    if options.questions:
+    if questions:
         require_lm_eval()
 
 
@@ -58,64 +57,64 @@ def measure_behaviour(
     task: Task,
     sae_name: str,
     response: DoseResponse,
-    options: BehaviourOptions,
     *,
+    instructions: int,
+    max_new_tokens: int,
+    questions: int,
     unsteered: Measured | None = None,
     seed: int,
     on_progress: Callable[[int, int], None],
 ) -> tuple[dict[str, list[BehaviourRecord]], Measured]:
     """
-    Refusals and multiple choice unsteered, and under every intervention that adds, at its matched strengths.
+    Measure refusals and multiple choice unsteered, and under each intervention that adds, at its matched strengths.
 
-    The instructions are test texts of ``task``, so neither latents nor directions were fitted on them. A strength is the
-    one at which the neutral cost reaches the budget (see :func:`~.dose_response.dose_response`).
+    The instructions are test texts of ``task``, on which no latent or direction was fitted. Of the random directions,
+    only the first is measured: each setting takes minutes.
 
     Args:
         subjects: Model and SAEs.
         task: Pole A are instructions to refuse, pole B instructions to follow.
-        sae_name: Which SAE.
+        sae_name: Name of the SAE.
         response: Of the same task and SAE.
-        options: How much is measured.
-        unsteered: What another SAE of these subjects found without steering.
-        seed: Of the split, of which instructions are drawn, and of the intervals.
-        on_progress: Called with (settings done, settings in all).
+        instructions: Largest number of each pole.
+        max_new_tokens: Length of an answer.
+        questions: Multiple-choice questions; 0 for none.
+        unsteered: The unsteered result of another SAE of these subjects.
+        seed: Of the split, the choice of instructions and the intervals.
+        on_progress: Called with (settings done, total settings).
 
     Returns:
-        By intervention the record towards pole A and that towards pole B; ``"unsteered"`` has one. And what was found
-        without steering.
+        Records by intervention, towards pole A and towards pole B (``"unsteered"`` has one); and the unsteered result.
     """
-    harmful, harmless = _instructions(task, options.instructions, seed)
-    instructions = [example.text for example in harmful], [example.text for example in harmless]
-    groups = [example.group for example in harmful], [example.group for example in harmless]
+    asked = [_instructions(task, pole, instructions, seed) for pole in (0, 1)]
     sae, hook = subjects.saes[sae_name], str(subjects.model_spec.hook_name)
     text_model = TextModel(subjects.model, chat=True, autocast=subjects.model_spec.autocast_lm)
-    added = [
-        each
-        for each in response.summaries
-        if each.intervention.operator == "add" and each.intervention.name not in _surplus(response)
-    ]
+    adding = [each for each in response.summaries if each.intervention.operator == "add"]
+    skipped = [each.intervention.name for each in adding if each.intervention.name.startswith("random_")][1:]
+    added = [each for each in adding if each.intervention.name not in skipped]
     total, done = int(unsteered is None) + 2 * len(added), 0
 
     def measure(intervention: Intervention | None, strength: float, *, reached: bool = True) -> Measured:
         nonlocal done
-        steered = nullcontext()
+        steered, right = nullcontext(), ()
         if intervention is not None:
             edit = intervention.edit(sae, strength)
             steered = intervene(subjects.model, hook, edit, token_filter=subjects.token_filter)
         with steered:
             refusal = measure_refusal(
-                text_model, *instructions, groups=groups, max_new_tokens=options.max_new_tokens, seed=seed
+                text_model,
+                *([example.text for example in pole] for pole in asked),
+                groups=([example.group for example in asked[0]], [example.group for example in asked[1]]),
+                max_new_tokens=max_new_tokens,
+                seed=seed,
             )
-        with tempfile.TemporaryDirectory() as folder:
-            steering = None
-            if intervention is not None and options.questions:
-                file = Path(folder) / "steering.pt"
-                steering = export_for_lm_eval(file, subjects.model, sae, intervention, strength, hook_name=hook)
-            right = (
-                multiple_choice(**_asked(subjects), steering=steering, limit=options.questions).right
-                if options.questions
-                else ()
-            )
+        if questions:
+            with tempfile.TemporaryDirectory() as folder:
+                file = None
+                if intervention is not None:
+                    file = Path(folder) / "steering.pt"
+                    export_for_lm_eval(file, subjects.model, sae, intervention, strength, hook_name=hook)
+                right = multiple_choice(**_for_lm_eval(subjects), steering=file, limit=questions).right
         done += 1
         on_progress(done, total)
         record = BehaviourRecord(
@@ -123,8 +122,8 @@ def measure_behaviour(
             reached=reached,
             refused_harmful=Interval.of(refusal.harmful),
             refused_harmless=Interval.of(refusal.harmless),
-            multiple_choice=_over_questions(right, seed),
-            multiple_choice_change=_over_questions(np.subtract(right, unsteered.right), seed) if unsteered else None,
+            multiple_choice=_mean(right, seed),
+            multiple_choice_change=_mean(np.subtract(right, unsteered.right), seed) if unsteered else None,
             answer=refusal.harmful_texts[0],
         )
         return Measured(record, right)
@@ -139,8 +138,8 @@ def measure_behaviour(
     return found, unsteered
 
 
-def _asked(subjects: Subjects) -> dict[str, Any]:
-    """The model that lm_eval runs: the one in memory, or the same by name where that has layers of TransformerLens in it."""
+def _for_lm_eval(subjects: Subjects) -> dict[str, Any]:
+    """The model for lm_eval: the one in memory, or its name where TransformerLens replaced its layers."""
     model = subjects.model
     if isinstance(model, HookedProxyLM):
         return {"pretrained": model.model, "tokenizer": model.tokenizer}
@@ -151,19 +150,10 @@ def _asked(subjects: Subjects) -> dict[str, Any]:
     }
 
 
-def _surplus(response: DoseResponse) -> Sequence[str]:
-    """Random directions after the first: one control is enough for what takes minutes."""
-    names = [each.intervention.name for each in response.summaries]
-    return [name for name in names if name.startswith("random_")][1:]
+def _instructions(task: Task, pole: int, most: int, seed: int) -> list[Example]:
+    order = np.random.default_rng(seed).permutation(task.split(seed).test)
+    return [task.examples[row] for row in order if task.examples[row].pole == pole][:most]
 
 
-def _instructions(task: Task, most: int, seed: int) -> list[list[Example]]:
-    """Texts of pole A, and of pole B, from the test part, at most ``most`` of each."""
-    test = task.split(seed).test
-    order = np.random.default_rng(seed).permutation(test)
-    return [[task.examples[row] for row in order if task.examples[row].pole == pole][:most] for pole in (0, 1)]
-
-
-def _over_questions(values: npt.ArrayLike, seed: int) -> Interval | None:
-    """Mean over questions; None where none were asked."""
+def _mean(values: npt.ArrayLike, seed: int) -> Interval | None:
     return Interval.of(mean_estimate(values, seed=seed)) if np.size(values) else None

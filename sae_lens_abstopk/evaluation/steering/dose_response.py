@@ -1,22 +1,17 @@
-"""Dose-response of steering: effect against cost in both directions, strengths matched at equal cost and reported on test."""
+"""Dose-response of steering: effect against cost in both directions, with strengths matched at equal cost."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter, require_part
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseMeter, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.steering_summary import (
-    InterventionSummary,
-    matched_strength,
-    summarise,
-)
-from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
+from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, matched_strength, summarise
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -33,22 +28,22 @@ class PromptSplit(NamedTuple):
 
 @dataclass(frozen=True)
 class DoseProtocol:
-    """How a dose-response was measured, and how what was chosen was chosen."""
+    """How a dose-response was measured."""
 
     prompts: PromptSplit
-    """The latent is chosen on ``val``; everything here was measured on ``test``."""
+    """The latent is chosen on ``val``; all results are from ``test``."""
     options: DoseOptions
     seed: int
 
     @property
     def strength_chosen_by(self) -> str:
-        """In words."""
+        """The rule for the matched strength, in words."""
         return f"neutral cost of {self.options.budget:g} nats per token, searched for between the doses"
 
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """What :func:`dose_response` measured, on test prompts."""
+    """Result of :func:`dose_response`, on test prompts."""
 
     protocol: DoseProtocol
     baseline: Dose
@@ -56,31 +51,20 @@ class DoseResponse:
     summaries: tuple[InterventionSummary, ...]
 
     def summary(self, intervention: str) -> InterventionSummary:
-        """
-        The summary of one intervention by its name.
-
-        Raises:
-            ConfigError: there is none of this name.
-        """
-        found = {summary.intervention.name: summary for summary in self.summaries}
-        if intervention not in found:
-            raise ConfigError(f"there is no intervention {intervention!r}; there are {', '.join(found)}.")
-        return found[intervention]
+        """The summary of the intervention of this name; KeyError if there is none."""
+        return {summary.intervention.name: summary for summary in self.summaries}[intervention]
 
 
 def split_prompts(prompts: Sequence[str], *, seed: int = 0) -> PromptSplit:
     """
-    Half of the prompts to choose on and half to report on, drawn with ``seed``.
+    Split prompts into halves to choose and to report on, drawn with ``seed``.
 
     Raises:
-        ConfigError: fewer than four prompts, or one that occurs twice.
+        ConfigError: fewer than four prompts, or one occurs twice.
     """
     if len(prompts) < 4 or len(set(prompts)) < len(prompts):
-        raise ConfigError(
-            f"{len(prompts)} prompts: at least 4 are needed, all different; half choose the latent, half give the results."
-        )
-    drawn = np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2]
-    val = set(drawn.tolist())
+        raise ConfigError(f"{len(prompts)} prompts: at least 4 are needed, all different, to split into two halves.")
+    val = set(np.random.default_rng(seed).permutation(len(prompts))[: len(prompts) // 2].tolist())
     return PromptSplit(
         val=tuple(prompt for i, prompt in enumerate(prompts) if i in val),
         test=tuple(prompt for i, prompt in enumerate(prompts) if i not in val),
@@ -103,46 +87,41 @@ def dose_response(
     """
     Measure ``interventions`` at each of ``options.strengths``, in units of their scales, in both directions.
 
-    The strength of each intervention and direction is searched for, between two of these strengths, at which neutral
-    text costs the budget, and the effect is measured there too. All prompts are the test half of the split, and nothing
-    is chosen by what the model says to them: the neutral texts belong to no prompt.
+    It also finds and measures, for each intervention and direction, the strength at which neutral text costs
+    the budget. Prompts are the test half of the split; nothing is chosen by the model's answers to them.
 
     Args:
         model: As for :func:`steer`.
         sae: The SAE.
         part: Prompts, token sets and scorer of the concept: ``task.steering``.
-        interventions: See :func:`equal_norm_interventions`.
+        interventions: See :func:`equal_norm_interventions`; their names must differ.
         options: Strengths, budget and how much is generated.
         tokenizer: By default the model's own.
         seed: Of the split of the prompts, the sampling and the bootstrap.
         autocast: See :class:`TextModel`.
-        token_filter: The SAE's by default.
-        on_progress: Called with (doses done, doses in all).
+        token_filter: Tokens to steer; the SAE's by default.
+        on_progress: Called with (doses done, total doses).
 
     Raises:
-        ConfigError: before anything runs, if the interventions, a token set, a prompt or the hook cannot be used.
+        ConfigError: before anything runs, if the SAE, a token set, a prompt or the hook cannot be used.
     """
-    names = [intervention.name for intervention in interventions]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"interventions must have different names, and be at least one; got {names}.")
-    require_part(part)
     require_all_heads(sae, "steering")
     find_place(model, sae.cfg.metadata.hook_name)
     options = options or DoseOptions()
     prompts = split_prompts(part.prompts, seed=seed)
     total = 1 + sum(2 * len(options.strengths) + (3 if i.operator == "clamp" else 2) for i in interventions)
-    done = itertools.count(1)
+    done = count(1)
     meter = DoseMeter(
         model,
         sae,
         part,
         prompts.test,
         options,
-        seed=seed,
-        on_dose=lambda: on_progress(next(done), total) if on_progress else None,
         tokenizer=tokenizer,
+        seed=seed,
         autocast=autocast,
         token_filter=token_filter,
+        on_dose=lambda: on_progress(next(done), total) if on_progress else None,
     )
     protocol, baseline = DoseProtocol(prompts, options, seed), meter.measure(None)
     return DoseResponse(protocol, baseline, tuple(_summary(meter, protocol, baseline, each) for each in interventions))
@@ -151,7 +130,7 @@ def dose_response(
 def _summary(
     meter: DoseMeter, protocol: DoseProtocol, baseline: Dose, intervention: Intervention
 ) -> InterventionSummary:
-    """The doses of ``intervention``, and those at which the neutral cost is the budget."""
+    """Measure ``intervention`` at all strengths, and at those whose neutral cost is the budget."""
     strengths, budget = sorted(protocol.options.strengths), protocol.options.budget
     # to clamp to 0 is to ablate; to add 0 is to do nothing
     start = meter.measure(intervention) if intervention.operator == "clamp" else baseline

@@ -1,4 +1,4 @@
-"""Which of several candidate latents steers a concept: chosen on val prompts."""
+"""Choose which of several latents steers a concept, on val prompts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,32 +9,29 @@ from sae_lens import SAE
 from torch import nn
 
 from sae_lens_abstopk.evaluation.steering.dose_response import split_prompts
-from sae_lens_abstopk.evaluation.steering.doses import LogOdds, require_part
+from sae_lens_abstopk.evaluation.steering.doses import DoseMeter
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
-from sae_lens_abstopk.evaluation.steering.steer import checked_latent
+from sae_lens_abstopk.evaluation.steering.steering_edit import checked_latent
 from sae_lens_abstopk.evaluation.tasks.task import TaskSteering
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
 
 
 @dataclass(frozen=True)
 class LatentChoice:
-    """The latent that :func:`choose_latent` chose, and what it chose from."""
+    """The latent that :func:`choose_latent` chose, and its candidates."""
 
     latent: int
     orientation: Literal[1, -1]
-    """1 where positive codes lead to pole B."""
+    """1 if positive codes lead to pole B."""
     scale: float
     candidates: tuple[int, ...]
     effects: tuple[float, ...]
-    """Of each candidate: (log-odds at a strength of 1 - log-odds at -1) / 2, mean over the val prompts."""
+    """Per candidate: (log-odds at strength 1 - log-odds at strength -1) / 2, mean over the val prompts."""
 
     def __str__(self) -> str:
-        return (
-            f"largest mean change of the log-odds on val prompts at strengths of ±1, among "
-            f"{len(self.candidates)} candidate latents"
-        )
+        n = len(self.candidates)
+        return f"largest mean change of the log-odds on val prompts at strengths of ±1, among {n} candidate latents"
 
 
 def choose_latent(
@@ -50,48 +47,36 @@ def choose_latent(
     token_filter: TokenFilter | None = None,
 ) -> LatentChoice:
     """
-    Of ``candidates``, the latent whose two directions move the log-odds furthest apart on the val prompts.
+    Choose the candidate whose two directions move the log-odds furthest apart on the val prompts.
 
-    The best probe of a concept need not be what the model goes by, so give the best ten or so of a probe and not one.
-    The prompts are split as :func:`dose_response` splits them with the same seed, and its test prompts are not looked at.
+    The best probe of a concept need not be the latent that the model uses, so give the best ten or so of a probe.
+    Prompts are split as in :func:`dose_response` with the same seed; its test prompts are not read.
 
     Args:
-        model: As for :func:`steer`.
-        sae: The SAE.
-        part: Prompts and token sets.
-        candidates: Latents.
-        scales: s of a latent, as :class:`LatentScales` gives it.
-        tokenizer: By default the model's own.
-        seed: Of the split.
-        autocast: See :class:`TextModel`.
-        token_filter: The SAE's by default.
+        candidates: Latents to choose from.
+        scales: s of a latent, such as :class:`LatentScales`; other arguments are those of :func:`dose_response`.
 
     Raises:
-        ConfigError: there is no candidate, one has no scale, or no candidate gives finite log-odds.
+        ConfigError: a candidate has no scale, or none gives finite log-odds.
     """
-    candidates = [checked_latent(latent, sae) for latent in one_or_more(candidates)]
-    require_part(part)
-    if not candidates:
-        raise ConfigError("candidates is empty; give latents to choose from, such as the best of a probe.")
     prompts = split_prompts(part.prompts, seed=seed).val
-    log_odds = LogOdds(model, sae, part, prompts, tokenizer=tokenizer, autocast=autocast, token_filter=token_filter)
-    effects = []
-    for latent in candidates:
-        steered = Intervention("candidate", "add", scales(latent), latent)
-        plus, minus = (sum(log_odds.log_odds(steered, sign)) for sign in (1, -1))
-        effects.append((plus - minus) / 2 / len(prompts))
-    # a model that overflows gives NaN, which every comparison with would let win
-    finite = [i for i, effect in enumerate(effects) if math.isfinite(effect)]
+    meter = DoseMeter(model, sae, part, prompts, tokenizer=tokenizer, autocast=autocast, token_filter=token_filter)
+    effects: dict[int, float] = {}
+    for latent in (checked_latent(candidate, sae) for candidate in candidates):
+        added = Intervention("candidate", "add", scales(latent), latent)
+        plus, minus = (sum(meter.log_odds(added, sign)) for sign in (1, -1))
+        effects[latent] = (plus - minus) / 2 / len(prompts)
+    finite = [latent for latent, effect in effects.items() if math.isfinite(effect)]
     if not finite:
         raise ConfigError(
-            f"steering with any of the candidates {list(candidates)} at strength 1 gives log-odds that are not finite: the "
-            "model overflows; load it in bfloat16 or float32 (model_from_pretrained_kwargs), or give smaller scales."
+            f"log-odds at strength 1 are not finite for any candidate of {list(effects)}; load the model in bfloat16 "
+            "or float32, or give smaller scales."
         )
-    best = max(finite, key=lambda i: abs(effects[i]))
+    best = max(finite, key=lambda latent: abs(effects[latent]))
     return LatentChoice(
-        latent=candidates[best],
+        latent=best,
         orientation=1 if effects[best] >= 0 else -1,
-        scale=scales(candidates[best]),
-        candidates=tuple(candidates),
-        effects=tuple(effects),
+        scale=scales(best),
+        candidates=tuple(effects),
+        effects=tuple(effects.values()),
     )

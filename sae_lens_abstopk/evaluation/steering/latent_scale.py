@@ -1,4 +1,4 @@
-"""How large the codes of each latent get: the unit that steering strengths are given in."""
+"""Measure how large the codes of each latent get: the unit of steering strengths."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,8 @@ import torch
 from sae_lens import SAE
 from torch import nn
 
-from sae_lens_abstopk.evaluation.steering.steer import checked_latent, require_codes, steering_filter
+from sae_lens_abstopk.evaluation.steering.steer import steering_filter
+from sae_lens_abstopk.evaluation.steering.steering_edit import checked_latent, require_codes
 from sae_lens_abstopk.model.activation_edits import intervene
 from sae_lens_abstopk.model.autocast import bfloat16_autocast
 from sae_lens_abstopk.model.evaluation_mode import in_evaluation_mode
@@ -18,25 +19,24 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from sae_lens_abstopk.saes.codec import require_finite_codes
 from sae_lens_abstopk.saes.heads import require_all_heads, with_flat_heads
 from sae_lens_abstopk.system.errors import ConfigError
-from sae_lens_abstopk.system.one_or_more import one_or_more
 
 # of abs(z) over firings
 QUANTILE = 0.99
-# codes are counted in bins that grow by 2 %, from 1e-12 to about 1e12
+# histogram bins that grow by 2 %, from 1e-12 to about 1e12
 _RATIO, _SMALLEST, _BINS = 1.02, 1e-12, 2791
 
 
 @dataclass(frozen=True)
 class LatentScales:
-    """99th percentile of abs(z) of some latents over the tokens on which they fired; called with a latent, it gives s."""
+    """99th percentile s of abs(z) of some latents over the tokens on which they fire; call it with a latent."""
 
     latents: tuple[int, ...]
     values: tuple[float, ...]
-    """One a latent, within 1 % of the exact quantile; NaN where the latent did not fire."""
+    """One per latent, within 1 % of the exact quantile; NaN if the latent did not fire."""
     firings: tuple[int, ...]
-    """Tokens on which each latent fired, on either side."""
+    """Tokens on which each latent fired, with either sign."""
     n_tokens: int
-    """Tokens looked at."""
+    """Tokens read."""
 
     def __call__(self, latent: int) -> float:
         """
@@ -45,24 +45,15 @@ class LatentScales:
         Raises:
             ConfigError: the latent was not measured, or did not fire.
         """
-        if latent not in self.latents:
-            raise ConfigError(f"latent {latent} is not among the measured ones: {_few(self.latents)}.")
-        value = self.values[self.latents.index(latent)]
-        if math.isnan(value):
-            raise ConfigError(
-                f"latent {latent} did not fire in {self.n_tokens:,} tokens, so it has no scale; measure it on more or "
-                "other text, or give scale=NUMBER."
-            )
+        value = dict(zip(self.latents, self.values, strict=True)).get(latent)
+        if value is None or math.isnan(value):
+            why = "was not measured" if value is None else f"did not fire in {self.n_tokens:,} tokens"
+            raise ConfigError(f"latent {latent} has no scale: it {why}; measure it on more text, or give scale=NUMBER.")
         return value
 
 
 class LatentScaleFitter:
-    """
-    Streams codes into one histogram a latent (counts of log abs(z)); memory does not grow with the number of tokens.
-
-    Args:
-        latents: The latents to measure.
-    """
+    """Streams codes into one histogram of log abs(z) per latent; memory does not grow with the number of tokens."""
 
     def __init__(self, latents: Sequence[int]) -> None:
         self.latents, self.n_tokens = tuple(latents), 0
@@ -79,12 +70,12 @@ class LatentScaleFitter:
 
     @property
     def result(self) -> LatentScales:
-        """The scales of everything seen."""
+        """The scales of all codes so far."""
         counts = self._counts.view(-1, _BINS)
         total = counts.sum(1)
         rank = (QUANTILE * total).ceil().clamp(min=1)
         bins = (counts.cumsum(1) >= rank[:, None]).int().argmax(1)
-        # the middle of the bin, on the scale that the bins are even on
+        # the middle of the bin, in log abs(z)
         values = torch.where(total > 0, _SMALLEST * _RATIO ** (bins.double() + 0.5), torch.nan)
         return LatentScales(self.latents, tuple(values.tolist()), tuple(total.tolist()), self.n_tokens)
 
@@ -100,25 +91,23 @@ def latent_scale(
     autocast: bool = False,
 ) -> LatentScales:
     """
-    The scales s of ``latents``: 99th percentile of abs(z) over the tokens on which each fires.
-
-    The layers above the hook are not run.
+    Measure the scale s of ``latents``, without running the layers above the hook.
 
     Args:
-        model: As for :func:`steer`; it is run unsteered, in evaluation mode.
+        model: As for :func:`steer`; it runs unsteered, in evaluation mode.
         sae: The SAE.
         batches: Token ids [batch, context]; 50,000 tokens give a latent that fires on 1 % of them 500 firings.
-        latents: Which to measure.
-        token_filter: Tokens that count; those that :func:`steer` steers by default.
+        latents: Latents to measure.
+        token_filter: Tokens that count; by default those that :func:`steer` steers.
         autocast: See :class:`TextModel`.
 
     Raises:
-        ConfigError: the SAE is one of a single attention head, has no such latent or gives codes that are NaN or infinite, or
-            the model has no such hook.
+        ConfigError: the SAE reads a single attention head, lacks a latent or gives codes that are not finite, or the
+            model has no such hook.
     """
     require_all_heads(sae, "the scale to steer by")
     require_codes(sae)
-    fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in one_or_more(latents)])
+    fitter = LatentScaleFitter([checked_latent(latent, sae) for latent in latents])
 
     def look(activations: torch.Tensor) -> torch.Tensor:
         codes = with_flat_heads(sae).encode(activations.flatten(1).to(sae.W_dec.device))
@@ -135,9 +124,4 @@ def latent_scale(
 
 
 class _SeenError(Exception):
-    """Ends a forward pass once its activations were seen."""
-
-
-def _few(latents: tuple[int, ...]) -> str:
-    listed = ", ".join(map(str, latents[:8]))
-    return f"{listed}, ..." if len(latents) > 8 else listed
+    """Ends a forward pass after its activations were read."""

@@ -2,8 +2,8 @@
 
 import logging
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,26 +20,24 @@ from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.yaml_files import data_folder
 
 TASK_FILE = "abstopk_multiple_choice.yaml"
-# requests at once
-BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class MultipleChoiceScore:
-    """What lm_eval found."""
+    """Result of :func:`multiple_choice`."""
 
     right: tuple[float, ...]
-    """Of each question, in order: 1 where its right answer has the highest log-likelihood, else 0."""
+    """For each question, in order: 1 if its right answer has the highest log-likelihood, else 0."""
 
     @property
     def accuracy(self) -> float:
-        """Share of questions answered rightly."""
+        """Share of right answers."""
         return sum(self.right) / len(self.right)
 
 
 def require_lm_eval() -> Any:
     """
-    The package.
+    Import lm_eval.
 
     Raises:
         ConfigError: it is not installed, or cannot be imported.
@@ -47,7 +45,7 @@ def require_lm_eval() -> Any:
     try:
         import lm_eval.api.registry
         import lm_eval.tasks
-    except Exception as error:  # a version that is too old for transformers fails in any way
+    except Exception as error:  # a version too old for transformers fails in any way
         installed = find_spec("lm_eval") is not None
         found = f", and {version('lm_eval')} cannot be imported ({type(error).__name__}: {error})" if installed else ""
         raise ConfigError(
@@ -67,69 +65,64 @@ def multiple_choice(
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> MultipleChoiceScore:
     """
-    Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` where a file of steering is given.
+    Run lm_eval on ``questions`` with its model type ``hf``, or ``steered`` with a steering file.
 
     Args:
-        pretrained: Name or folder of a transformers model, or the model itself, which is run as it is.
-        tokenizer: Of a model that is given itself; it is not changed.
+        pretrained: Name or folder of a transformers model, or the model itself.
+        tokenizer: Of a model given itself; it is not changed.
         questions: JSONL with ``question``, ``choices`` and ``answer`` (an index); the shipped ones by default.
-        steering: What :func:`export_for_lm_eval` wrote.
+        steering: A file by :func:`export_for_lm_eval`.
         limit: Questions from the start; all by default.
         device: For a model that is loaded.
-        model_kwargs: Options of ``from_pretrained`` that such a model is loaded with, such as a dtype.
+        model_kwargs: Options of ``from_pretrained`` for a model that is loaded, such as a dtype.
 
     Raises:
-        ConfigError: lm_eval is not installed, a file is missing, or a question in it lacks what it needs.
+        ConfigError: lm_eval is not installed, a file is missing, or a question is incomplete.
     """
     lm_eval = require_lm_eval()
-    pretrained = str(pretrained) if isinstance(pretrained, Path) else pretrained
+    task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
+    files = task["dataset_kwargs"]["data_files"]
+    files["test"] = str(questions or data_folder("evals").parent / files["test"])
     if questions is not None:
         require_questions(Path(questions))
-    task = yaml.safe_load((data_folder("evals") / "multiple_choice" / TASK_FILE).read_text())
-    shipped = data_folder("evals").parent / task["dataset_kwargs"]["data_files"]["test"]
-    if steering and not Path(steering).is_file():
-        raise ConfigError(f"{steering}: no such file.")
-    task["dataset_kwargs"]["data_files"]["test"] = str(questions or shipped)
-    # torch_dtype is the older name of dtype, and the one of lm_eval's own call of from_pretrained
+    # torch_dtype is the old name of dtype, which lm_eval passes itself
     renamed = {"dtype" if key == "torch_dtype" else key: value for key, value in (model_kwargs or {}).items()}
-    arguments: dict[str, Any] = {
-        "tokenizer": deepcopy(tokenizer),
-        "device": device,
-        "batch_size": BATCH_SIZE,
-        **renamed,
-    }
     if steering:
-        arguments["steer_path"] = str(steering)
+        renamed["steer_path"] = str(steering)
     make = lm_eval.api.registry.get_model("steered" if steering else "hf")
-    alone = lm_eval.tasks.TaskManager(include_defaults=False)  # its own tasks are 14,000 files, read anew at each call
-    with ExitStack() as as_it_was:
-        as_it_was.callback(random.setstate, random.getstate())  # it draws names for the task
-        if not isinstance(pretrained, str):
-            as_it_was.enter_context(in_evaluation_mode(pretrained))
-        with nullcontext() if isinstance(pretrained, str) else _warnings_off():
-            model = make(pretrained=pretrained, **arguments)
+    with ExitStack() as restored:
+        restored.callback(random.setstate, random.getstate())  # lm_eval draws names for the task
+        if isinstance(pretrained, nn.Module):
+            restored.enter_context(in_evaluation_mode(pretrained))
+            logger = logging.getLogger("lm_eval.models.huggingface")  # it warns of a model that is given itself
+            restored.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        else:
+            pretrained = str(pretrained)
+        model = make(pretrained=pretrained, tokenizer=deepcopy(tokenizer), device=device, batch_size=16, **renamed)
         found = lm_eval.simple_evaluate(
             model=model,
             tasks=[task],
-            task_manager=alone,
+            # its own tasks are 14,000 files, read at each call
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
             limit=limit,
             bootstrap_iters=0,
-            # else these are set, and what the caller draws next would be the same each time
+            # leave the random state of the caller alone
             random_seed=None,
             numpy_random_seed=None,
             torch_random_seed=None,
         )
     (samples,) = found["samples"].values()
-    right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample for each filter
+    right = {sample["doc_id"]: float(sample["acc"]) for sample in samples}  # a question has a sample per filter
     return MultipleChoiceScore(tuple(right[question] for question in sorted(right)))
 
 
 def require_questions(path: Path) -> None:
     """
-    Refuse a file that lm_eval would count wrong answers in: of one that names no choice it takes none for right.
+    Raise unless lm_eval can score every question of a file; it would count a bad index as a wrong answer.
 
     Raises:
-        ConfigError: a line has no question, list of choices or index of one.
+        ConfigError: a line lacks a question, a list of choices or the index of one.
     """
     for number, row in enumerate(file_rows(path), start=1):
         choices, answer = row.get("choices"), row.get("answer")
@@ -137,17 +130,5 @@ def require_questions(path: Path) -> None:
             raise ConfigError(f"{path}, line {number}: a question needs question (text), choices (a list) and answer.")
         if type(answer) is not int or not 0 <= answer < len(choices):
             raise ConfigError(
-                f"{path}, line {number}: answer={answer!r} must be the index of the right choice, 0 to {len(choices) - 1}."
+                f"{path}, line {number}: answer={answer!r} must be an index of choices, 0 to {len(choices) - 1}."
             )
-
-
-@contextmanager
-def _warnings_off() -> Iterator[None]:
-    """lm_eval warns of a model that it is handed, which is how it is meant here."""
-    logger = logging.getLogger("lm_eval.models.huggingface")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -1,8 +1,8 @@
-"""What a dose-response comes to: effect at matched cost, area under the effect-cost curve, symmetry."""
+"""Summarise the doses of an intervention: effect at matched cost, area under the effect-cost curve, symmetry."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,24 +13,22 @@ from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 
 Floats = npt.NDArray[np.float64]
-_GRID = 101
-# what a dose counts as that costs infinity or NaN, in nats per token: more than any that the model survives
+# nats per token that replace an infinite or NaN cost: more than any dose that the model survives
 _BROKEN = 1e6
 
 
-@dataclass(frozen=True)
-class MatchedStrength:
-    """The strength at which the cost reaches the budget."""
+class MatchedStrength(NamedTuple):
+    """The strength whose cost is the budget."""
 
     strength: float
-    """Its magnitude; 0 where a latent that is clamped to 0 costs more already."""
+    """Its magnitude."""
     reached: bool
-    """False: no strength costs just the budget. It is then the largest that was tried, or 0."""
+    """False if no strength costs the budget. It is then the largest that was tried, or 0 if a clamp to 0 costs more."""
 
 
 @dataclass(frozen=True)
 class PoleEffect:
-    """One direction on test prompts, at its matched strength; effects are counted towards the pole."""
+    """One direction on test prompts, at its matched strength; effects count towards the pole."""
 
     strength: float
     """Signed."""
@@ -45,12 +43,12 @@ class PoleEffect:
     neutral_cost: Estimate
     """Rise of the steered model's NLL of neutral text, nats per token; its interval is over those texts."""
     log_odds_area: Estimate
-    """Mean change of the log-odds over costs from 0 to the budget, from the doses on test prompts."""
+    """Mean change of the log-odds over costs from 0 to the budget."""
 
 
 @dataclass(frozen=True)
 class InterventionSummary:
-    """One intervention, its doses, and what both directions come to."""
+    """One intervention: its doses, and the effect in each direction."""
 
     intervention: Intervention
     doses: tuple[Dose, ...]
@@ -58,20 +56,17 @@ class InterventionSummary:
     towards_a: PoleEffect
     towards_b: PoleEffect
     log_odds_symmetry: Estimate
-    """min(abs(effect+), abs(effect-)) / max, of the log-odds; 0 where both directions go to the same pole."""
+    """min(abs(effect+), abs(effect-)) / max, of the log-odds; 0 if both directions lead to the same pole."""
 
 
 def matched_strength(
-    baseline: Dose,
-    doses: Sequence[Dose],
-    budget: float,
-    cost_at: Callable[[float], float],
+    baseline: Dose, doses: Sequence[Dose], budget: float, cost_at: Callable[[float], float]
 ) -> MatchedStrength:
     """
-    Where the neutral cost of ``doses``, strength 0 and those of one direction, first reaches ``budget``.
+    Find where the neutral cost of ``doses``, strength 0 and those of one direction, first reaches ``budget``.
 
-    The cost is made to rise with the strength (isotonic regression, from 0). Between the two doses that enclose the
-    budget the strength is searched for with ``cost_at``, which measures the cost of any.
+    Isotonic regression makes the cost rise with the strength. Between the two doses that enclose the budget, the root
+    is found with ``cost_at``, which measures the cost of any strength.
     """
     ordered = sorted(doses, key=lambda dose: abs(dose.strength))
     strengths = [abs(dose.strength) for dose in ordered]
@@ -83,7 +78,7 @@ def matched_strength(
     if at == 0:
         return MatchedStrength(strengths[0], reached=False)
     below, above = strengths[at - 1], strengths[at]
-    # what regression pools begins at or over its mean and ends at or under it: the measured costs enclose the budget too
+    # a pooled block starts at or above its mean and ends at or below it: the measured costs enclose the budget too
     known = {below: measured[at - 1], above: measured[at]}
     found = root_scalar(
         lambda strength: _finite(known[strength] if strength in known else cost_at(strength)) - budget,
@@ -105,68 +100,50 @@ def summarise(
     seed: int = 0,
 ) -> InterventionSummary:
     """
-    Summary of one intervention; every interval resamples prompts.
+    Summarise one intervention on test prompts; every interval resamples prompts.
 
     Args:
-        intervention: What was measured.
-        baseline: The unsteered model on the test prompts.
-        doses: On the test prompts, in ascending strength, strength 0 and both signs.
-        matched: Towards A (negative), then towards B: the dose on the test prompts at the matched strength, and whether it
-            met the budget.
-        budget: Neutral cost up to which the area goes.
+        intervention: The intervention.
+        baseline: The unsteered model.
+        doses: In ascending strength: strength 0 and both signs.
+        matched: Towards A (negative) and towards B: the dose at the matched strength, and whether it costs the budget.
+        budget: Largest neutral cost of the area.
         seed: Of the bootstrap.
     """
 
-    def effect_of(sign: int, dose: Dose, reached: bool) -> PoleEffect:
-        whole = (d for d in doses if d.strength * sign >= 0 and np.isfinite(d.log_odds).all())
-        rising = sorted(whole, key=lambda d: abs(d.strength))
+    def change(dose: Dose, field: str) -> Floats:
+        return np.subtract(getattr(dose, field), getattr(baseline, field))
 
-        effects = np.stack([sign * _change(baseline, d, _log_odds) for d in rising])
+    def effect(sign: int, dose: Dose, reached: bool) -> PoleEffect:
+        def mean(values: Floats) -> Estimate:
+            return mean_estimate(values, seed=seed)
+
+        one_side = [d for d in doses if d.strength * sign >= 0 and np.isfinite(d.log_odds).all()]
+        rising = sorted(one_side, key=lambda d: abs(d.strength))
+        effects = np.stack([sign * change(d, "log_odds") for d in rising])
         costs = np.stack([_neutral_cost(baseline, d) for d in rising])
-
-        def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
-            return mean_estimate(sign * _change(baseline, dose, kind), seed=seed)
-
-        neutral = np.subtract(dose.neutral_nll, baseline.neutral_nll)
         return PoleEffect(
             strength=dose.strength,
             reached=reached,
-            log_odds=mean(_log_odds),
-            score=mean(_scores) if dose.scores is not None else None,
-            generated_cost=mean_estimate(_finite(_change(baseline, dose, _generated_nll)), seed=seed),
-            neutral_cost=mean_estimate(neutral, seed=seed),
+            log_odds=mean(sign * change(dose, "log_odds")),
+            score=mean(sign * change(dose, "scores")) if dose.scores is not None else None,
+            generated_cost=mean(_finite(change(dose, "generated_nll"))),
+            neutral_cost=mean(change(dose, "neutral_nll")),
             log_odds_area=bootstrap(lambda w: _areas(w, effects, costs, budget), effects.shape[1], seed=seed),
         )
 
-    minus, plus = (_change(baseline, dose, _log_odds) for dose, _ in matched)
+    minus, plus = (change(dose, "log_odds") for dose, _ in matched)
     return InterventionSummary(
         intervention,
         tuple(doses),
-        towards_a=effect_of(-1, *matched[0]),
-        towards_b=effect_of(1, *matched[1]),
+        towards_a=effect(-1, *matched[0]),
+        towards_b=effect(1, *matched[1]),
         log_odds_symmetry=bootstrap(lambda w: _symmetries(w @ plus, w @ minus), len(plus), seed=seed),
     )
 
 
-def _log_odds(dose: Dose) -> tuple[float, ...]:
-    return dose.log_odds
-
-
-def _scores(dose: Dose) -> tuple[float, ...]:
-    assert dose.scores is not None
-    return dose.scores
-
-
-def _generated_nll(dose: Dose) -> tuple[float, ...]:
-    return dose.generated_nll
-
-
-def _change(baseline: Dose, dose: Dose, kind: Callable[[Dose], tuple[float, ...]]) -> Floats:
-    return np.subtract(kind(dose), kind(baseline))
-
-
 def _neutral_cost(baseline: Dose, dose: Dose) -> Floats:
-    """One cost a prompt, [n]; neutral texts belong to no prompt, so their mean stands for each."""
+    """One cost per prompt, [n]; neutral texts belong to no prompt, so each has their mean."""
     return np.full(len(dose.log_odds), _finite(np.subtract(dose.neutral_nll, baseline.neutral_nll).mean()))
 
 
@@ -175,7 +152,7 @@ def _finite(cost: npt.ArrayLike) -> Any:
 
 
 def _rising(costs: Floats) -> Floats:
-    """The rising sequence nearest to each row of costs [n, doses], not below 0: samples make a cost go up and down."""
+    """The rising sequence nearest to each row of costs [n, doses], at least 0; sampled costs are not monotonic."""
     return np.stack([np.maximum(isotonic_regression(row).x, 0) for row in costs])
 
 
@@ -183,19 +160,19 @@ def _areas(weights: Floats, effects: Floats, costs: Floats, budget: float) -> Fl
     """
     Mean effect over costs in [0, budget], for each row of weights [resamples, prompts].
 
-    Effects and costs [doses, prompts] rise with the strength from 0. Below the cost of the first dose the effect is 0
-    (nothing is done), beyond the dearest it is held; of doses that cost the same the strongest counts.
+    Effects and costs [doses, prompts] are ordered by strength from 0. The effect is 0 below the cost of the first dose,
+    and constant above the largest cost; of doses with equal cost the strongest counts.
     """
     share = weights / weights.sum(1, keepdims=True)
     mean_effects, mean_costs = share @ effects.T, _rising(share @ costs.T)
-    grid = np.linspace(0, budget, _GRID)
+    grid = np.linspace(0, budget, 101)
     along = np.stack([np.interp(grid, c, e, left=0) for c, e in zip(mean_costs, mean_effects, strict=True)])
     return (along[:, 1:] + along[:, :-1]).mean(1) / 2  # trapezoids of one width
 
 
 def _symmetries(plus: Floats, minus: Floats) -> Floats:
-    """min / max of the magnitudes of two effects on the log-odds towards B; 0 unless they are of opposite sign."""
-    sizes = np.stack([np.abs(plus), np.abs(minus)])
+    """min / max of the magnitudes of two effects on the log-odds towards B; 0 unless their signs differ."""
+    sizes = np.abs([plus, minus])
     largest = sizes.max(0)
     ratio = sizes.min(0) / np.where(largest > 0, largest, 1)
     return np.where(plus * minus < 0, ratio, 0.0)

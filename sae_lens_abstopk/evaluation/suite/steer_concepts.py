@@ -11,11 +11,11 @@ from sae_lens_abstopk.evaluation.results.records import steering_record
 from sae_lens_abstopk.evaluation.results.schema import SteeringRecord
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.steering.dose_response import dose_response
-from sae_lens_abstopk.evaluation.steering.doses import first_tokens
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_choice import choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
+from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
@@ -131,7 +131,7 @@ def steer_on_task(
                 task,
                 sae_name,
                 response,
-                options.behaviour,
+                **options.behaviour.model_dump(exclude={"task"}),
                 unsteered=unsteered,
                 seed=seed,
                 on_progress=lambda done, total: on_progress(f"{name}: behaviour {sae_name}", done, total),  # noqa: B023

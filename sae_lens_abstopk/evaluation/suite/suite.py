@@ -5,18 +5,10 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
+from sae_lens_abstopk.evaluation.steering.doses import Count, DoseOptions
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.validation_errors import explain
 from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, shipped_file
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _distinct(strengths: tuple[float, ...]) -> tuple[float, ...]:
-    if len(set(strengths)) < len(strengths):
-        raise ValueError("each strength must be given once.")
-    return strengths
 
 
 def _is_file(task: str) -> bool:
@@ -54,19 +46,6 @@ class BehaviourOptions(_Section):
     """Of an answer."""
     questions: Annotated[int, Field(ge=0)] = 230
     """Multiple-choice questions of general knowledge, answered through lm_eval; 0 leaves them out."""
-
-
-class DoseOptions(_Section):
-    """How much :func:`~.dose_response.dose_response` measures."""
-
-    strengths: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct)] = (0.5, 1.0, 2.0, 4.0)
-    """Tried in both directions."""
-    samples: Count = 3
-    """Texts generated for each prompt and dose, each with random numbers of its own."""
-    max_new_tokens: Count = 24
-    """Of a generated text."""
-    budget: Positive = 0.1
-    """Rise of the NLL of neutral text at which effects are matched, nats per token; 0.1 is perplexity times 1.1."""
 
 
 class SteeringOptions(DoseOptions):

@@ -36,7 +36,8 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
         if tasks[task_key(name)].steering is None:
             raise ConfigError(f"task {name!r} has no steering part; leave it out of steering.tasks.")
     if suite.steering and suite.steering.behaviour:
-        check_behaviour_task(tasks[task_key(suite.steering.behaviour.task)], suite.steering.behaviour)
+        behaviour = suite.steering.behaviour
+        check_behaviour_task(tasks[task_key(behaviour.task)], questions=behaviour.questions)
     return tasks
 
 

@@ -32,11 +32,10 @@ from sae_lens_abstopk.evaluation.results.records import (
 )
 from sae_lens_abstopk.evaluation.results.schema import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
-from sae_lens_abstopk.evaluation.steering.doses import Dose
+from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
-from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
 from sae_lens_abstopk.system.files import file_sha256
 
 

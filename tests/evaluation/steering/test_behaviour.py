@@ -1,4 +1,4 @@
-"""Refusals and questions under steering: what is asked, under which edit, and that the two poles are told apart."""
+"""Refusals and questions under steering: texts, edits and poles."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -17,7 +17,6 @@ from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.multiple_choice import MultipleChoiceScore
 from sae_lens_abstopk.evaluation.steering.refusal import RefusalScores
 from sae_lens_abstopk.evaluation.steering.steer import steer
-from sae_lens_abstopk.evaluation.suite.suite import BehaviourOptions
 from sae_lens_abstopk.evaluation.tasks.task import Example, Task
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -65,9 +64,9 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
 
     monkeypatch.setattr(behaviour, "measure_refusal", measured)
     monkeypatch.setattr(behaviour, "multiple_choice", answered)
-    options = BehaviourOptions(instructions=instructions, max_new_tokens=7, questions=5)
-    given: dict[str, Any] = {"seed": 3, "on_progress": lambda *_: None}
-    found, unsteered = measure_behaviour(subjects, task, "mine", response, options, **given)
+    given: dict[str, Any] = {"instructions": instructions, "max_new_tokens": 7, "questions": 5, "seed": 3}
+    given["on_progress"] = lambda *_: None
+    found, unsteered = measure_behaviour(subjects, task, "mine", response, **given)
     of_test = [examples[row] for row in task.split(3).test]
     for pole, texts in enumerate(asked[0]):
         test = {(each.text, each.group) for each in of_test if each.pole == pole}
@@ -90,5 +89,5 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         assert (one.refused_harmful.value, one.refused_harmless.value) == (0.75, 0.25)
     shares = (of_questions(1, 1, 0, 0, 0), None), *[(of_questions(1, 0, 0, 1, 1), of_questions(0, -1, 0, 1, 1))] * 2
     assert shares == tuple((one.multiple_choice, one.multiple_choice_change) for one in everything)
-    again, _ = measure_behaviour(subjects, task, "mine", response, options, unsteered=unsteered, **given)
+    again, _ = measure_behaviour(subjects, task, "mine", response, unsteered=unsteered, **given)
     assert (again, questions[3:]) == (found, questions[1:3])

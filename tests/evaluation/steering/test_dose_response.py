@@ -13,11 +13,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import ConfigError, SignedJumpReLUSAE
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse, dose_response, split_prompts
-from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, LogOdds, first_tokens
+from sae_lens_abstopk.evaluation.steering.doses import DoseMeter, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention, equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice, choose_latent
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
-from sae_lens_abstopk.evaluation.suite.suite import DoseOptions
+from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.tasks.neutral_text import NEUTRAL_TEXTS
 from sae_lens_abstopk.evaluation.tasks.task import Scorer, TaskSteering
 from sae_lens_abstopk.model.generation import TextModel, TokenBatch
@@ -49,15 +49,9 @@ class Planted(NamedTuple):
 def planted(tokenizer: PreTrainedTokenizerFast) -> Planted:
     """Latent 5 of the SAE reads and writes the difference between the tokens of " the" and of " he"."""
     torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=48,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
+        vocab_size=VOCABULARY, intermediate_size=48, pad_token_id=1, bos_token_id=0, eos_token_id=1, **sizes
     )
     model = LlamaForCausalLM(config).eval()
     tokens = ((" he",), (" the",))
@@ -79,16 +73,10 @@ def measured(planted: Planted, tokenizer: PreTrainedTokenizerFast) -> DoseRespon
         planted.model, planted.sae, [random_tokens(8, 16)], latents=[PLANTED], token_filter=TokenFilter((1, None))
     )
     interventions = equal_norm_interventions(
-        planted.sae, latent=PLANTED, scale=scales(PLANTED), difference_in_means=3 * planted.direction, n_random=2
+        planted.sae, latent=PLANTED, scale=scales, difference_in_means=3 * planted.direction, n_random=2
     )
-    return dose_response(
-        planted.model,
-        planted.sae,
-        planted.part,
-        interventions,
-        tokenizer=tokenizer,
-        options=DoseOptions(max_new_tokens=6, budget=10),
-    )
+    options = DoseOptions(max_new_tokens=6, budget=10)
+    return dose_response(planted.model, planted.sae, planted.part, interventions, tokenizer=tokenizer, options=options)
 
 
 def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
@@ -97,31 +85,16 @@ def mean_log_odds(measured: DoseResponse, intervention: str) -> list[float]:
     return [(sum(dose.log_odds) - unsteered) / len(dose.log_odds) for dose in measured.summary(intervention).doses]
 
 
-@pytest.mark.parametrize("intervention", ["latent", "difference_in_means"])
-def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(
-    measured: DoseResponse, intervention: str
-) -> None:
-    effects = mean_log_odds(measured, intervention)
-    assert len(effects) == 9
-    assert all(a < b for a, b in pairwise(effects))
-    assert effects[0] < -1 < 1 < effects[-1]
-
-
-def test_the_clamped_latent_moves_them_monotonically_too(measured: DoseResponse) -> None:
-    effects = mean_log_odds(measured, "clamp")
-    assert all(a < b for a, b in pairwise(effects))
-    assert effects[4] != 0  # to clamp to 0 is to ablate
-
-
-def test_the_same_direction_by_latent_and_by_vector_is_the_same(measured: DoseResponse) -> None:
-    assert mean_log_odds(measured, "latent") == pytest.approx(mean_log_odds(measured, "difference_in_means"), rel=1e-4)
-
-
-def test_a_random_direction_of_equal_norm_moves_them_less(measured: DoseResponse) -> None:
-    latent = mean_log_odds(measured, "latent")
-    random = [mean_log_odds(measured, name) for name in ("random_0", "random_1")]
-    for i in range(9):
-        assert sum(abs(effects[i]) for effects in random) / 2 <= 0.4 * abs(latent[i])
+def test_the_planted_direction_moves_the_log_odds_monotonically_both_ways(measured: DoseResponse) -> None:
+    latent, direction, clamp = (mean_log_odds(measured, name) for name in ("latent", "difference_in_means", "clamp"))
+    assert len(latent) == 9
+    for effects in (latent, clamp):
+        assert all(a < b for a, b in pairwise(effects))
+    assert latent[0] < -1 < 1 < latent[-1]
+    assert latent == pytest.approx(direction, rel=1e-4), "the same direction as a latent and as a vector"
+    assert latent[4] == 0 != clamp[4], "to clamp to 0 is to ablate"
+    for effect, *random in zip(latent, *(mean_log_odds(measured, f"random_{i}") for i in range(2)), strict=True):
+        assert sum(map(abs, random)) / 2 <= 0.4 * abs(effect), "of equal norm"
 
 
 def test_a_symmetric_latent_is_found_symmetric(measured: DoseResponse) -> None:
@@ -156,58 +129,34 @@ def at_neutral_cost(
 ) -> DoseResponse:
     """The planted latent added and clamped, with little generated text."""
     both = [Intervention("latent", "add", scale, PLANTED), Intervention("clamp", "clamp", scale, PLANTED)]
-    return dose_response(
-        planted.model,
-        planted.sae,
-        planted.part,
-        both,
-        options=DoseOptions(max_new_tokens=2, samples=1, **options),
-        tokenizer=tokenizer,
-        on_progress=on_progress,
-    )
+    measured: dict[str, Any] = {"options": DoseOptions(max_new_tokens=2, samples=1, **options), "tokenizer": tokenizer}
+    return dose_response(planted.model, planted.sae, planted.part, both, on_progress=on_progress, **measured)
 
 
 def test_doses_are_measured_once_each_and_the_cost_is_that_of_neutral_text(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    progress: list[tuple[int, int]] = []
-    found = at_neutral_cost(
-        planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda done, total: progress.append((done, total))
-    )
+    progress: list[tuple[int, ...]] = []
+    found = at_neutral_cost(planted, tokenizer, 0.05, strengths=[1, 2], on_progress=lambda *done: progress.append(done))
     # the baseline; of each intervention four doses and two matched ones; of the clamp, 0 as well
-    assert progress[-1] == (14, 14)
-    assert len(progress) == 14
+    assert progress == [(i, 14) for i in range(1, 15)]
     rise = [sum(dose.neutral_nll) - sum(found.baseline.neutral_nll) for dose in found.summary("latent").doses[:2]]
     assert found.summary("latent").towards_a.reached == (max(rise) / 12 >= 0.1)
 
 
-def test_the_matched_strength_does_not_depend_on_the_prompts(
+def test_at_matched_strength_the_neutral_cost_is_the_budget_whatever_the_prompts(
     planted: Planted, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    options: dict[str, Any] = {"strengths": [20], "budget": 0.02}
     strengths = []
     for prompts in (PROMPTS, PROMPTS[:4]):
         other = planted._replace(part=replace(planted.part, prompts=prompts))
-        found = at_neutral_cost(other, tokenizer, 1.0, **options)
-        strengths.append([(one.towards_a.strength, one.towards_b.strength) for one in found.summaries])
+        found = at_neutral_cost(other, tokenizer, 1.0, strengths=[20], budget=0.02)
+        effects = [effect for one in found.summaries for effect in (one.towards_a, one.towards_b)]
+        strengths.append([effect.strength for effect in effects])
+        reached = [effect for effect in effects if effect.reached and effect.strength]
+        assert reached
+        assert all(effect.neutral_cost.value == pytest.approx(0.02, rel=0.02) for effect in reached)
     assert strengths[0] == strengths[1]
-
-
-def test_at_matched_strength_the_neutral_cost_is_the_budget(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    found = at_neutral_cost(planted, tokenizer, 1.0, strengths=[20], budget=0.02)
-    effects = [effect for summary in found.summaries for effect in (summary.towards_a, summary.towards_b)]
-    reached = [effect for effect in effects if effect.reached and effect.strength]
-    assert reached
-    assert all(effect.neutral_cost.value == pytest.approx(0.02, rel=0.02) for effect in reached)
-
-
-def test_the_protocol_says_how_what_was_chosen_was_chosen(measured: DoseResponse) -> None:
-    protocol = measured.protocol
-    assert set(protocol.prompts.val).isdisjoint(protocol.prompts.test)
-    assert {*protocol.prompts.val, *protocol.prompts.test} == set(PROMPTS)
-    assert protocol.strength_chosen_by == "neutral cost of 10 nats per token, searched for between the doses"
 
 
 def test_the_latent_is_chosen_on_val_prompts_and_everything_is_measured_on_test_prompts(
@@ -274,43 +223,37 @@ def test_a_strength_of_zero_is_the_unsteered_model_to_the_bit(
 
 
 def test_the_latent_that_steers_is_chosen_among_candidates(
-    planted: Planted, tokenizer: PreTrainedTokenizerFast
+    planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = choose_latent(
-        planted.model, planted.sae, planted.part, [3, PLANTED, 9, 11], lambda _: 2.0, tokenizer=tokenizer
-    )
+    def choose(*candidates: int) -> LatentChoice:
+        return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0, tokenizer=tokenizer)
+
+    found = choose(3, PLANTED, 9, 11)
     assert (found.latent, found.orientation, found.scale) == (PLANTED, 1, 2.0)
     assert max(abs(e) for e in found.effects) == found.effects[1]
-    assert "on val prompts at strengths of ±1, among 4 candidate latents" in str(found)
+    assert "val prompts" in str(found)
+    assert "4 candidate" in str(found)
+    monkeypatch.setattr(planted.sae.W_dec, "data", planted.sae.W_dec.data.clone())
     planted.sae.W_dec.data[PLANTED] *= -1
-    planted.sae.W_enc.data[:, PLANTED] *= -1
-    try:
-        flipped = choose_latent(
-            planted.model, planted.sae, planted.part, [3, PLANTED], lambda _: 2.0, tokenizer=tokenizer
-        )
-    finally:
-        planted.sae.W_dec.data[PLANTED] *= -1
-        planted.sae.W_enc.data[:, PLANTED] *= -1
+    flipped = choose(3, PLANTED)
     assert (flipped.latent, flipped.orientation) == (PLANTED, -1)
-    with pytest.raises(ConfigError, match="candidates is empty"):
-        choose_latent(planted.model, planted.sae, planted.part, [], lambda _: 2.0, tokenizer=tokenizer)
 
 
 def test_a_candidate_at_which_the_model_overflows_is_not_chosen(
     planted: Planted, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = LogOdds.log_odds
+    measured = DoseMeter.log_odds
 
-    def log_odds(self: LogOdds, intervention: Intervention, strength: float) -> tuple[float, ...]:
+    def log_odds(self: DoseMeter, intervention: Intervention, strength: float) -> tuple[float, ...]:
         return (float("nan"),) if intervention.latent == 3 else measured(self, intervention, strength)
 
     def choose(candidates: list[int]) -> LatentChoice:
         return choose_latent(planted.model, planted.sae, planted.part, candidates, lambda _: 2.0, tokenizer=tokenizer)
 
-    monkeypatch.setattr(LogOdds, "log_odds", log_odds)
+    monkeypatch.setattr(DoseMeter, "log_odds", log_odds)
 
     assert choose([3, PLANTED]).latent == PLANTED
-    with pytest.raises(ConfigError, match="not finite: the model overflows"):
+    with pytest.raises(ConfigError, match=r"not finite .*bfloat16"):
         choose([3])
 
 
@@ -318,11 +261,10 @@ def test_a_candidate_at_which_the_model_overflows_is_not_chosen(
     ("options", "sentence"),
     [
         ({"hook_name": "model.layers.9"}, "model.layers.0 to model.layers.2"),
-        ({"interventions": []}, "must have different names, and be at least one"),
-        ({"prompts": PROMPTS[:3]}, "3 prompts: at least 4 are needed"),
+        ({"prompts": PROMPTS[:3]}, "3 prompts.* at least 4"),
         ({"prompts": PROMPTS[:3] * 2}, "all different"),
-        ({"tokens": (("he",), ())}, "steering.tokens of pole B hold no token"),
-        ({"tokens": ((" he",), (" he is",))}, "begins words of both poles for this tokenizer"),
+        ({"tokens": (("he",), ())}, "steering.tokens of pole B"),
+        ({"tokens": ((" he",), (" he is",))}, "steering.tokens.* both poles"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_runs(
@@ -332,22 +274,15 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-
     def run(*_: Any, **__: Any) -> None:
         raise AssertionError("the model was run")
 
     monkeypatch.setattr(planted.model.model, "forward", run)
     monkeypatch.setattr(planted.sae.cfg.metadata, "hook_name", options.get("hook_name", HOOK))
-    part = TaskSteering(
-        prompts=options.get("prompts", PROMPTS),
-        tokens=options.get("tokens", planted.part.tokens),
-        scorer=None,
-        chat=False,
-    )
-    interventions = options.get("interventions", [Intervention("latent", "add", 1.0, PLANTED)])
-    with pytest.raises(ConfigError) as refused:
+    part = replace(planted.part, **{key: value for key, value in options.items() if key != "hook_name"})
+    interventions = [Intervention("latent", "add", 1.0, PLANTED)]
+    with pytest.raises(ConfigError, match=sentence):
         dose_response(planted.model, planted.sae, part, interventions, tokenizer=tokenizer)
-    assert sentence in str(refused.value)
 
 
 def test_the_token_of_a_word_is_the_one_that_follows_a_prompt(
@@ -386,3 +321,4 @@ def test_the_token_of_an_answer_is_the_one_that_follows_the_chat_prompt() -> Non
 def test_the_split_of_prompts_depends_on_the_seed_alone() -> None:
     assert split_prompts(PROMPTS) == split_prompts(list(PROMPTS))
     assert split_prompts(PROMPTS) != split_prompts(PROMPTS, seed=1)
+    assert sorted([*split_prompts(PROMPTS).val, *split_prompts(PROMPTS).test]) == sorted(PROMPTS)

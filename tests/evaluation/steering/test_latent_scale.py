@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError
-from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
 from sae_lens_abstopk.evaluation.steering.latent_scale import LatentScaleFitter, latent_scale
 from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import model_of, random_tokens, signed_sae
@@ -27,9 +26,9 @@ def test_the_streamed_quantile_is_the_exact_one_within_a_percent() -> None:
         assert found.firings[latent] == len(fired)
     assert math.isnan(found.values[5])
     assert found.n_tokens == 20_000
-    with pytest.raises(ConfigError, match="latent 5 did not fire in 20,000 tokens"):
+    with pytest.raises(ConfigError, match=r"latent 5 .*did not fire in 20,000 tokens"):
         found(5)
-    with pytest.raises(ConfigError, match="latent 6 is not among the measured ones: 0, 1, 2"):
+    with pytest.raises(ConfigError, match=r"latent 6 .*not measured"):
         found(6)
 
 
@@ -43,7 +42,7 @@ def test_codes_that_overflowed_have_none(tiny_models: dict[str, Path], value: fl
     model, sae = model_of("llama-3.1-8b", tiny_models), signed_sae()
     with torch.no_grad():
         sae.b_enc[5] = value
-    with pytest.raises(ConfigError, match="the SAE gives codes that are NaN or infinite"):
+    with pytest.raises(ConfigError, match="NaN or infinite"):
         latent_scale(model, sae, [random_tokens(4, 16, 0)], latents=[5])
 
 
@@ -64,7 +63,5 @@ def test_the_scale_of_a_model_is_that_of_its_kept_tokens(
     sae.device = torch.device("meta")  # as nn.Module.cuda leaves it where it was
     assert latent_scale(model, sae, batches, latents=[5]) == found
     for latent in (-1, 64):
-        with pytest.raises(ConfigError, match=f"latent={latent} is not in this SAE, which has latents 0 to 63"):
+        with pytest.raises(ConfigError, match=f"latent={latent} .* 0 to 63"):
             latent_scale(model, sae, batches, latents=[5, latent])
-        with pytest.raises(ConfigError, match=f"latent={latent} is not in this SAE"):
-            equal_norm_interventions(sae, latent=latent, scale=1.0)

@@ -1,4 +1,4 @@
-"""The exported file, read by lm-evaluation-harness itself."""
+"""The exported file, as lm-evaluation-harness reads it."""
 
 import builtins
 import json
@@ -48,47 +48,41 @@ def test_the_module_is_named_from_the_base_model_on(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' cannot be exported"),
+        ({"intervention": Intervention("clamp", "clamp", 2.0, 5)}, "operator='clamp' .*operator='add'"),
         ({"path": Path("s.csv")}, "name it s.pt"),
-        ({"sae": topk_sae(normalize_activations="layer_norm")}, "normalises activations as it runs"),
+        ({"sae": topk_sae(normalize_activations="layer_norm")}, "'layer_norm'"),
         (
             {
                 "sae": topk_sae(normalize_activations="layer_norm"),
                 "intervention": Intervention("d", "add", 2.0, direction=torch.ones(32), by_gain=True),
             },
-            "export an Intervention of a direction with by_gain=False",
+            "by_gain=False",
         ),
-        ({"hook_name": "lm_head"}, "modules inside the base model"),
+        ({"hook_name": "lm_head"}, "inside the base model"),
     ],
 )
 def test_what_lm_eval_cannot_do_is_refused(
     options: dict[str, Any], sentence: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
     arguments = {"path": tmp_path / "s.pt", "sae": signed_sae(), "intervention": LATENT, "strength": 1.0} | options
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(ConfigError, match=sentence):
         export_for_lm_eval(model=str(tiny_models["llama-3.1-8b"]), **arguments)
-    assert sentence in str(refused.value)
 
 
 def test_a_direction_is_exported_for_any_sae(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    sae, direction = (
-        topk_sae(normalize_activations="layer_norm"),
-        Intervention("d", "add", 2.0, direction=torch.ones(32)),
-    )
+    sae = topk_sae(normalize_activations="layer_norm")
+    direction = Intervention("d", "add", 2.0, direction=torch.ones(32))
     path = export_for_lm_eval(tmp_path / "s.pt", str(tiny_models["llama-3.1-8b"]), sae, direction, 1.0)
     torch.testing.assert_close(torch.load(path)["layers.3"]["steering_vector"], torch.full((32,), 2 / 32**0.5))
 
 
-def test_a_layer_of_a_bridge_is_one_of_the_transformers_model(tiny_models: dict[str, Path]) -> None:
+def test_a_bridge_is_steered_at_its_layers_and_a_hooked_transformer_not_at_all(tiny_models: dict[str, Path]) -> None:
     bridge = model_of("bridge", tiny_models)
     assert steered_module(bridge, signed_sae("blocks.3.hook_resid_post")) == "layers.3"
-    with pytest.raises(ConfigError, match=r"blocks\.3\.hook_mlp_out' is not in this"):
+    with pytest.raises(ConfigError, match=r"blocks\.3\.hook_mlp_out"):
         steered_module(bridge, signed_sae("blocks.3.hook_mlp_out"))
-
-
-def test_a_hooked_transformer_is_refused(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="lm_eval steers transformers models"):
-        export_for_lm_eval(tmp_path / "s.pt", model_of("hooked", tiny_models), signed_sae(), LATENT, 1.0)
+    with pytest.raises(ConfigError, match="transformers models"):
+        steered_module(model_of("hooked", tiny_models), signed_sae())
 
 
 def test_lm_eval_loads_the_model_as_the_evaluation_did(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,34 +108,29 @@ def test_an_lm_eval_that_cannot_be_imported_is_told_with_its_version(monkeypatch
         return imported(name, *rest) if name != "lm_eval.api.registry" else {}["AutoModelForVision2Seq"]
 
     monkeypatch.setattr(builtins, "__import__", refuses)
-    with pytest.raises(
-        ConfigError, match=r"needs lm_eval 0\.4\.12 or later, and \d[\d.]+ cannot .*KeyError: 'AutoModel"
-    ):
+    with pytest.raises(ConfigError, match=r"lm_eval 0\.4\.12 .* \d[\d.]+ cannot .*KeyError: 'AutoModel"):
         require_lm_eval()
 
 
-def test_missing_questions_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("lm_eval")
-    with pytest.raises(ConfigError, match=r"nothing\.jsonl: no such file"):
-        multiple_choice("x", questions=tmp_path / "nothing.jsonl")
-
-
 @pytest.mark.parametrize(
-    ("answer", "sentence"),
+    ("rows", "sentence"),
     [
-        ('"B"', r"line 2: answer='B' must be the index of the right choice, 0 to 1"),
-        ("2", "line 2: answer=2 must be"),
-        ("null", "answer=None"),
+        (None, "no such file"),
+        ([{"question": "q", "choices": "a"}], "line 1: .*choices"),
+        (
+            [{"question": "q", "choices": ["a", "b"], "answer": 1}, {"question": "q", "choices": ["a"]}],
+            "line 2: .*0 to 0",
+        ),
+        ([{"question": "q", "choices": ["a", "b"], "answer": "B"}], "line 1: answer='B' .*0 to 1"),
+        ([{"question": "q", "choices": ["a", "b"], "answer": 2}], "line 1: answer=2 .*0 to 1"),
     ],
 )
-def test_questions_whose_answer_is_no_choice_are_refused(tmp_path: Path, answer: str, sentence: str) -> None:
-    lines = [f'{{"question": "q", "choices": ["a", "b"], "answer": {each}}}' for each in ("1", answer)]
-    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+def test_questions_that_lm_eval_cannot_score_are_refused(rows: Any, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    if rows is not None:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ConfigError, match=sentence):
-        require_questions(tmp_path / "q.jsonl")
-    (tmp_path / "q.jsonl").write_text('{"question": "q", "choices": "a"}')
-    with pytest.raises(ConfigError, match="line 1: a question needs"):
-        require_questions(tmp_path / "q.jsonl")
+        require_questions(path)
 
 
 @pytest.mark.slow

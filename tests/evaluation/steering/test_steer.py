@@ -1,19 +1,30 @@
 """Steering on every kind of model: what it adds, to which tokens, and that nothing stays behind."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from sae_lens import SAE, GatedSAE, GatedSAEConfig, JumpReLUSAE, JumpReLUSAEConfig, StandardSAE, StandardSAEConfig
+from sae_lens import (
+    SAE,
+    BatchTopKTrainingSAE,
+    BatchTopKTrainingSAEConfig,
+    GatedSAE,
+    GatedSAEConfig,
+    JumpReLUSAE,
+    JumpReLUSAEConfig,
+    StandardSAE,
+    StandardSAEConfig,
+)
 from torch import nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformers import AutoModelForCausalLM, AutoTokenizer, OPTConfig, PreTrainedTokenizerFast
 
 from sae_lens_abstopk import BatchAbsTopKTrainingSAE, BatchAbsTopKTrainingSAEConfig, ConfigError
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
-from sae_lens_abstopk.evaluation.steering.steer import steer, written_by
+from sae_lens_abstopk.evaluation.steering.steer import steer
 from sae_lens_abstopk.model.activation_edits import _SITES, intervene
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.hook_places import find_place
@@ -34,18 +45,13 @@ from tests.evaluation.steerable import (
 from tests.saes.test_signed_saes import with_random_weights
 
 EVERYWHERE = TokenFilter()
+GPT2 = HOOKS["gpt2"]
+Models = Callable[[str], Any]
 
 
 @pytest.fixture(scope="module")
-def models(tiny_models: dict[str, Path]) -> Callable[[str], Any]:
-    made: dict[str, Any] = {}
-
-    def model(kind: str) -> Any:
-        if kind not in made:
-            made[kind] = model_of(kind, tiny_models)
-        return made[kind]
-
-    return model
+def models(tiny_models: dict[str, Path]) -> Models:
+    return cache(lambda kind: model_of(kind, tiny_models))
 
 
 def activations_of(model: Any, hook: str, tokens: torch.Tensor, **kwargs: Any) -> torch.Tensor:
@@ -64,9 +70,7 @@ def activations_of(model: Any, hook: str, tokens: torch.Tensor, **kwargs: Any) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_add_moves_the_activation_by_the_latent_and_leaves_the_first_token(
-    kind: str, models: Callable[[str], Any]
-) -> None:
+def test_add_moves_the_activation_by_the_latent_and_leaves_the_first_token(kind: str, models: Models) -> None:
     model, hook, tokens = models(kind), hook_of(kind), random_tokens()
     sae = signed_sae(hook, seqpos_slice=(1, None))
     clean, clean_logits = activations_of(model, hook, tokens), logits_of(model, tokens)
@@ -82,7 +86,7 @@ def test_add_moves_the_activation_by_the_latent_and_leaves_the_first_token(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_strength_of_zero_changes_no_bit(kind: str, models: Callable[[str], Any]) -> None:
+def test_a_strength_of_zero_changes_no_bit(kind: str, models: Models) -> None:
     model, sae, tokens = models(kind), signed_sae(hook_of(kind)), random_tokens()
     clean = logits_of(model, tokens)
     with steer(model, sae, latent=5, strength=0.0, scale=3.0), steer(model, sae, direction=torch.ones(32), strength=0):
@@ -92,10 +96,10 @@ def test_a_strength_of_zero_changes_no_bit(kind: str, models: Callable[[str], An
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_generated_token_is_steered_with_the_cache_as_without(kind: str, models: Callable[[str], Any]) -> None:
+def test_each_generated_token_is_steered_with_the_cache_as_without(kind: str, models: Models) -> None:
     model, sae, tokens = models(kind), signed_sae(hook_of(kind), seqpos_slice=(1, None)), random_tokens()
     written, found = sae.W_dec[5].detach() * 4, []
-    # with a cache, the layers of a bridge (TransformerLens 3.9, transformers 5.24) see the newest token alone
+    # with a cache, a bridge's layers (TransformerLens 3.9, transformers 5.24) see only the newest token
     for cached in (False, True) if kind != "bridge" else (False,):
         with steer(model, sae, latent=5, strength=4.0):
             found.append(generated(model, tokens, cached))
@@ -109,14 +113,9 @@ def test_each_generated_token_is_steered_with_the_cache_as_without(kind: str, mo
             known = torch.cat([known, logits_of(model, known)[:, -1].argmax(-1, keepdim=True)], dim=1)
     assert torch.equal(found[0], known)
     assert not torch.equal(known, generated(model, tokens, False))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_pass_of_a_cached_generation_steers_its_token(kind: str, models: Callable[[str], Any]) -> None:
-    model, hook, sae = models(kind), hook_of(kind), signed_sae(hook_of(kind), seqpos_slice=(1, None))
     seen, count = counted()
-    with intervene(model, hook, count, token_filter=TokenFilter((1, None))), steer(model, sae, latent=5, strength=4.0):
-        generated(model, random_tokens(), True)
+    with intervene(model, hook_of(kind), count, token_filter=TokenFilter((1, None))):
+        generated(model, tokens, True)
     assert seen == [12, 2, 2, 2, 2, 2]
 
 
@@ -137,20 +136,12 @@ def generated(model: Any, tokens: torch.Tensor, cached: bool) -> torch.Tensor:
         options: dict[str, Any] = {"use_past_kv_cache": cached, "stop_at_eos": False, "verbose": False}
         return model.generate(tokens, max_new_tokens=6, do_sample=False, **options)
     plain = getattr(model, "model", model) if hasattr(model, "named_modules_dict") else model
-    mask = torch.ones_like(tokens)
-    return plain.generate(
-        tokens,
-        attention_mask=mask,
-        max_new_tokens=6,
-        min_new_tokens=6,
-        do_sample=False,
-        use_cache=cached,
-        eos_token_id=-1,
-    )
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "eos_token_id": -1}
+    return plain.generate(tokens, attention_mask=torch.ones_like(tokens), use_cache=cached, **options)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama-3.1-8b", "bridge", "hooked"])
-def test_left_padding_moves_the_first_position_and_is_not_steered(kind: str, models: Callable[[str], Any]) -> None:
+def test_left_padding_moves_the_first_position_and_is_not_steered(kind: str, models: Models) -> None:
     model, hook, tokens = models(kind), hook_of(kind), random_tokens(1)
     sae = signed_sae(hook, seqpos_slice=(1, None))
     padded = torch.cat([torch.ones(1, 3, dtype=torch.int64), tokens], dim=1)
@@ -162,7 +153,7 @@ def test_left_padding_moves_the_first_position_and_is_not_steered(kind: str, mod
     torch.testing.assert_close(change[4:], 20 * sae.W_dec[5].detach().expand(6, -1), atol=1e-4, rtol=1e-4)
 
 
-def test_special_tokens_and_massive_activations_are_left_alone(models: Callable[[str], Any]) -> None:
+def test_special_tokens_and_massive_activations_are_left_alone(models: Models) -> None:
     model, hook, tokens = models("llama-3.1-8b"), "model.layers.3", random_tokens(1)
     tokens[0, 4] = model.config.eos_token_id
     norms = activations_of(model, hook, tokens)[0].norm(dim=-1)
@@ -177,7 +168,7 @@ def test_special_tokens_and_massive_activations_are_left_alone(models: Callable[
         assert bool((activations_of(model, hook, tokens) - clean)[0].any(-1).all())
 
 
-def test_special_tokens_are_those_of_the_text_model(models: Callable[[str], Any]) -> None:
+def test_special_tokens_are_those_of_the_text_model(models: Models) -> None:
     model, hook, tokens = models("gemma-3-12b"), HOOKS["gemma-3-12b"], random_tokens(1)
     end = tokens[0, 4] = 250
     text, own = model.config.get_text_config(), model.config
@@ -203,8 +194,8 @@ def test_a_model_that_runs_its_last_layers_on_the_last_tokens_is_steered_there(
     assert (steered - clean).any(-1).tolist() == [True, prompts.mask[1].sum() > 1]
 
 
-def test_without_the_prompt_only_the_last_position_of_a_pass_is_steered(models: Callable[[str], Any]) -> None:
-    model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
+def test_without_the_prompt_only_the_last_position_of_a_pass_is_steered(models: Models) -> None:
+    model, hook, tokens, sae = models("gpt2"), GPT2, random_tokens(), signed_sae(GPT2)
     clean = activations_of(model, hook, tokens)
     with steer(model, sae, latent=5, strength=20.0, prompt=False):
         changed = (activations_of(model, hook, tokens) - clean).any(-1)
@@ -217,43 +208,41 @@ def test_without_the_prompt_only_the_last_position_of_a_pass_is_steered(models: 
     assert seen == [2] * 6
 
 
-def test_nested_steers_add_up_and_exceptions_leave_nothing(models: Callable[[str], Any]) -> None:
-    model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
+def test_nested_steers_add_up_and_exceptions_leave_nothing(models: Models) -> None:
+    model, hook, tokens, sae = models("gpt2"), GPT2, random_tokens(), signed_sae(GPT2)
     clean = activations_of(model, hook, tokens)
     limit = clean.norm(dim=-1).max().item() * 1.01
     limited = TokenFilter(max_norm=limit)
     outer = steer(model, sae, latent=5, strength=200.0, token_filter=limited)
     inner = steer(model, sae, latent=6, strength=-30.0, token_filter=limited)
 
-    def fail() -> None:
-        raise RuntimeError("on purpose")
-
-    seen = []
-    with pytest.raises(RuntimeError, match="on purpose"), outer:  # noqa: PT012  # what is open when it fails matters
+    with pytest.raises(RuntimeError), outer:  # noqa: PT012  # what is open when it fails matters
         with inner:
-            seen.append(activations_of(model, hook, tokens))
-        seen.append(activations_of(model, hook, tokens))
-        fail()
-    both, one = seen
-    # the first pushes every norm over the limit, and yet the second applies
-    assert (one.norm(dim=-1) > limit).all()
+            both = activations_of(model, hook, tokens)
+        one = activations_of(model, hook, tokens)
+        raise RuntimeError
+    assert (one.norm(dim=-1) > limit).all(), "the first pushes every norm over the limit, and yet the second applies"
     torch.testing.assert_close(both, clean + 200 * sae.W_dec[5] - 30 * sae.W_dec[6], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(one, clean + 200 * sae.W_dec[5], atol=1e-4, rtol=1e-4)
     assert torch.equal(activations_of(model, hook, tokens), clean)
     assert not _SITES
 
 
-def test_an_edit_that_fails_in_the_model_leaves_nothing(models: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("with_sae", [True, False])
+def test_an_edit_that_fails_in_the_model_leaves_nothing(with_sae: bool, models: Models) -> None:
     model, tokens = models("llama-3.1-8b"), random_tokens()
     clean = logits_of(model, tokens)
-    too_narrow = steer(model, direction=torch.ones(16), strength=1.0, hook_name="model.layers.3")
-    with pytest.raises(ConfigError, match="the direction is 16 wide and activations are 32"), too_narrow:
+    options: dict[str, Any] = {"sae": signed_sae()} if with_sae else {"hook_name": "model.layers.3"}
+    with (
+        pytest.raises(ConfigError, match=r"16 wide.* 32"),
+        steer(model, direction=torch.ones(16), strength=1.0, **options),
+    ):
         logits_of(model, tokens)
     assert torch.equal(logits_of(model, tokens), clean)
     assert not _SITES
 
 
-def test_an_edit_runs_outside_the_autocast_of_the_model(models: Callable[[str], Any]) -> None:
+def test_an_edit_runs_outside_the_autocast_of_the_model(models: Models) -> None:
     model, seen = models("proxy"), []
 
     def look(activations: torch.Tensor) -> torch.Tensor:
@@ -265,8 +254,8 @@ def test_an_edit_runs_outside_the_autocast_of_the_model(models: Callable[[str], 
     assert seen == [torch.float32]
 
 
-def test_clamp_sets_the_code_and_keeps_the_error_term(models: Callable[[str], Any]) -> None:
-    model, hook, tokens, sae = models("gpt2"), "transformer.h.3", random_tokens(), signed_sae("transformer.h.3")
+def test_clamp_sets_the_code_and_keeps_the_error_term(models: Models) -> None:
+    model, hook, tokens, sae = models("gpt2"), GPT2, random_tokens(), signed_sae(GPT2)
     clean = activations_of(model, hook, tokens)
     with steer(model, sae, latent=5, strength=-1.5, scale=2.0, operator="clamp", token_filter=EVERYWHERE):
         steered = activations_of(model, hook, tokens)
@@ -277,8 +266,8 @@ def test_clamp_sets_the_code_and_keeps_the_error_term(models: Callable[[str], An
 
 
 @pytest.mark.parametrize("pole", [None, "positive", "negative"])
-def test_ablate_takes_one_pole_away_or_both(pole: Any, models: Callable[[str], Any]) -> None:
-    model, hook, sae = models("gpt2"), "transformer.h.3", signed_sae("transformer.h.3")
+def test_ablate_takes_one_pole_away_or_both(pole: Any, models: Models) -> None:
+    model, hook, sae = models("gpt2"), GPT2, signed_sae(GPT2)
     tokens = random_tokens(4, 12)
     clean = activations_of(model, hook, tokens)
     codes = sae.encode(clean)
@@ -309,7 +298,7 @@ def saes() -> dict[str, SAE[Any]]:
 
 
 @pytest.mark.parametrize("name", saes())
-def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Callable[[str], Any]) -> None:
+def test_what_a_latent_writes_is_what_its_sae_decodes(name: str, models: Models) -> None:
     model, hook, tokens, sae = models("llama-3.1-8b"), "model.layers.3", random_tokens(), saes()[name]
     clean = activations_of(model, hook, tokens)
     with torch.no_grad():
@@ -340,18 +329,18 @@ def test_a_half_precision_model_and_a_single_precision_sae_go_together(tiny_mode
     [
         ("llama-3.1-8b", "blocks.3.hook_resid_post", "model.layers.3"),
         ("llama-3.1-8b", "blocks.4.hook_resid_pre", "model.layers.3"),
-        ("gpt2", "blocks.3.hook_resid_post", "transformer.h.3"),
-        ("pythia-70m", "blocks.3.hook_resid_post", "gpt_neox.layers.3"),
+        ("gpt2", "blocks.3.hook_resid_post", GPT2),
+        ("pythia-70m", "blocks.3.hook_resid_post", HOOKS["pythia-70m"]),
         ("gemma-3-12b", "blocks.3.hook_resid_post", "model.language_model.layers.3"),
         ("proxy", "blocks.3.hook_resid_post", "model.layers.3"),
         ("bridge", "model.layers.3", "blocks.3.hook_resid_post"),
         ("bridge", "model.layers.3.mlp", "blocks.3.mlp.hook_out"),
         ("bridge", "model.layers.3.self_attn", "blocks.3.attn.hook_out"),
-        ("hooked", "transformer.h.3", "blocks.3.hook_resid_post"),
+        ("hooked", GPT2, "blocks.3.hook_resid_post"),
         ("proxy", "model.layers.7", "model.layers.7"),
     ],
 )
-def test_a_hook_is_found_under_both_names(kind: str, hook: str, same_as: str, models: Callable[[str], Any]) -> None:
+def test_a_hook_is_found_under_both_names(kind: str, hook: str, same_as: str, models: Models) -> None:
     place = find_place(models(kind), hook)
     assert place.name == same_as
     assert place.module is find_place(models(kind), same_as).module
@@ -382,14 +371,8 @@ def test_a_part_of_a_layer_gives_a_bridge_what_it_gives_transformers(preset: str
 
 
 def test_opt_is_steered_though_it_goes_past_its_base_model() -> None:
-    config = OPTConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        ffn_dim=64,
-        num_hidden_layers=5,
-        num_attention_heads=2,
-        do_layer_norm_before=True,
-    )
+    sizes: dict[str, Any] = {"hidden_size": 32, "ffn_dim": 64, "num_hidden_layers": 5, "num_attention_heads": 2}
+    config = OPTConfig(vocab_size=VOCABULARY, do_layer_norm_before=True, **sizes)
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(config).eval()
     tokens, sae = random_tokens(), signed_sae("model.decoder.layers.3")
@@ -398,18 +381,6 @@ def test_opt_is_steered_though_it_goes_past_its_base_model() -> None:
         steered = logits_of(model, tokens)
     assert torch.equal(steered[:, :2], clean[:, :2])
     assert not torch.allclose(steered[:, 2:], clean[:, 2:])
-
-
-def test_models_of_transformer_lens_are_steered_at_the_activation_of_the_transformers_name(
-    models: Callable[[str], Any],
-) -> None:
-    tokens, sae = random_tokens(), signed_sae("model.layers.3")
-    found = []
-    for kind in ("llama-3.1-8b", "proxy", "bridge"):
-        with steer(models(kind), sae, latent=5, strength=20.0):
-            found.append(logits_of(models(kind), tokens))
-    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found[2], found[0], atol=1e-4, rtol=1e-3)
 
 
 def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tiny_models: dict[str, Path]) -> None:
@@ -428,109 +399,94 @@ def test_a_hooked_transformer_with_its_sae_attached_is_steered_after_the_sae(tin
 @pytest.mark.parametrize(
     ("kind", "options", "sentence"),
     [
-        ("gpt2", {"latent": 64}, "latent=64 is not in this SAE, which has latents 0 to 63"),
-        ("gpt2", {"latent": -1}, "latent=-1 is not in this SAE"),
-        ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "either latent=INDEX or direction=VECTOR"),
-        ("gpt2", {}, "either latent=INDEX or direction=VECTOR"),
-        ("gpt2", {"latent": 1, "operator": "multiply"}, "must be one of add, clamp, ablate"),
-        ("gpt2", {"latent": 1, "pole": "positive"}, "needs operator='ablate'"),
-        ("gpt2", {"latent": 1, "operator": "ablate", "pole": "left"}, "'positive' or 'negative'"),
-        ("gpt2", {"latent": 1, "strength": float("nan")}, "strength=nan must be a finite number"),
-        ("gpt2", {"latent": 1, "scale": -2.0}, "the sign belongs to the strength"),
-        ("gpt2", {"latent": 1, "operator": "ablate", "scale": 2.0}, "scale= has no effect with operator='ablate'"),
-        ("gpt2", {"direction": torch.zeros(32)}, "points nowhere"),
-        ("gpt2", {"direction": torch.ones(31)}, "the direction is 31 wide and activations are 32"),
-        ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "a direction can only be added"),
-        ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, "transformer.h.0 to transformer.h.25"),
-        ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "is not in this GPT2LMHeadModel"),
-        ("gpt2", {"latent": 1, "hook_name": "blocks.0.hook_resid_pre"}, "is not in this GPT2LMHeadModel"),
-        (
-            "gpt2",
-            {"latent": 1, "hook_name": "blocks.1.hook_mlp_out"},
-            "wrap the model: TransformerBridge.boot_transformers(",
-        ),
-        ("bridge", {"latent": 1, "hook_name": "blocks.1.hook_resid_mid"}, "reaches the MLP alone and not the residual"),
-        ("hooked", {"latent": 1, "hook_name": "blocks.9.hook_resid_post"}, "blocks.4.hook_resid_post"),
-        ("hooked", {"latent": 1, "hook_name": "hook_embed"}, "only hooks of its blocks can be steered"),
-        ("bridge", {"latent": 1, "hook_name": "blocks.3.hook_nothing"}, "nearest: blocks.3.hook_"),
+        ("gpt2", {"latent": 64}, "latent=64 .* 0 to 63"),
+        ("gpt2", {"latent": -1}, "latent=-1 .* 0 to 63"),
+        ("gpt2", {"latent": 1, "direction": torch.ones(32)}, "latent= or direction="),
+        ("gpt2", {}, "latent= or direction="),
+        ("gpt2", {"latent": 1, "operator": "multiply"}, "'multiply' .*add, clamp, ablate"),
+        ("gpt2", {"latent": 1, "pole": "positive"}, "operator='ablate'"),
+        ("gpt2", {"latent": 1, "operator": "ablate", "pole": "left"}, "pole='left' .*'positive' or 'negative'"),
+        ("gpt2", {"latent": 1, "strength": float("nan")}, "strength=nan .*finite"),
+        ("gpt2", {"latent": 1, "scale": -2.0}, r"scale=-2\.0 .*above 0"),
+        ("gpt2", {"latent": 1, "operator": "ablate", "scale": 2.0}, "scale= .*leave it out"),
+        ("gpt2", {"direction": torch.zeros(32)}, "direction is zero"),
+        ("gpt2", {"direction": torch.ones(32), "operator": "clamp"}, "'clamp' needs a latent"),
+        ("gpt2", {"direction": torch.ones(32), "scale": lambda _: 1.0}, "scale=NUMBER"),
+        ("gpt2", {"latent": 1, "hook_name": "model.layers.3"}, r"transformer\.h\.0 to transformer\.h\.25"),
+        ("gpt2", {"latent": 1, "hook_name": "blocks.26.hook_resid_post"}, "GPT2LMHeadModel"),
+        ("gpt2", {"latent": 1, "hook_name": "blocks.0.hook_resid_pre"}, "GPT2LMHeadModel"),
+        ("gpt2", {"latent": 1, "hook_name": "blocks.1.hook_mlp_out"}, "TransformerBridge"),
+        ("bridge", {"latent": 1, "hook_name": "blocks.1.hook_resid_mid"}, "MLP"),
+        ("hooked", {"latent": 1, "hook_name": "blocks.9.hook_resid_post"}, r"blocks\.4\.hook_resid_post"),
+        ("hooked", {"latent": 1, "hook_name": "hook_embed"}, "blocks"),
+        ("bridge", {"latent": 1, "hook_name": "blocks.3.hook_nothing"}, r"blocks\.3\.hook_"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_the_context_opens(
-    kind: str, options: dict[str, Any], sentence: str, models: Callable[[str], Any]
+    kind: str, options: dict[str, Any], sentence: str, models: Models
 ) -> None:
-    with pytest.raises(ConfigError) as refused:
-        steer(models(kind), signed_sae("transformer.h.3"), **{"strength": 1.0, **options})
-    assert sentence in str(refused.value)
+    with pytest.raises(ConfigError, match=sentence):
+        steer(models(kind), signed_sae(GPT2), **{"strength": 1.0, **options})
 
 
-def test_an_sae_without_a_hook_and_a_transcoder_are_refused(models: Callable[[str], Any]) -> None:
-    nameless, transcoder = signed_sae(""), signed_sae("transformer.h.3", hook_name_out="transformer.h.4")
-    with pytest.raises(ConfigError, match="give hook_name"):
-        steer(models("gpt2"), nameless, latent=1, strength=1.0)
-    with pytest.raises(ConfigError, match="this is a transcoder"):
-        steer(models("gpt2"), transcoder, latent=1, strength=1.0)
-    for damage, sentence in (
-        ("scale", "trained on rescaled activations"),
-        ("row", "latent 1 has a decoder vector of zeros"),
+def test_saes_whose_latents_cannot_steer_are_refused(models: Models) -> None:
+    rescaled, silent = signed_sae(GPT2), signed_sae(GPT2)
+    rescaled.cfg.normalize_activations = "expected_average_only_in"
+    silent.W_dec.data[1] = 0
+    for sae, remedy in (
+        (signed_sae(""), "hook_name"),
+        (signed_sae(GPT2, hook_name_out="transformer.h.4"), "transcoder"),
+        (silent, "latent 1 .*zeros"),
+        (rescaled, "rescaled"),
     ):
-        sae = signed_sae("transformer.h.3")
-        if damage == "scale":
-            sae.cfg.normalize_activations = "expected_average_only_in"
-        else:
-            sae.W_dec.data[1] = 0
-        with pytest.raises(ConfigError, match=sentence):
+        with pytest.raises(ConfigError, match=remedy):
             steer(models("gpt2"), sae, latent=1, strength=1.0, operator="clamp")
-        if damage == "scale":
-            with pytest.raises(ConfigError, match=sentence):
-                latent_scale(models("gpt2"), sae, [], latents=[1])
+    with pytest.raises(ConfigError, match="rescaled"):
+        latent_scale(models("gpt2"), rescaled, [], latents=[1])
 
 
-def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_the_model(
-    models: Callable[[str], Any],
-) -> None:
-    for normalisation, mode, sentence in (
-        ("expected_average_only_in", False, "trained on rescaled activations"),
-        ("none", True, r"selects over the batch that it is given; call sae\.eval\(\) first"),
+def test_an_sae_in_training_steers_only_by_codes_of_one_token_in_the_units_of_the_model(models: Models) -> None:
+    for normalisation, mode, remedy in (
+        ("expected_average_only_in", False, "rescaled"),
+        ("none", True, r"over the batch.*sae\.eval\(\)"),
     ):
         cfg = BatchAbsTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4, normalize_activations=normalisation)
         sae = BatchAbsTopKTrainingSAE(cfg).train(mode)
         sae.topk_threshold.fill_(0.1)  # as after a step
-        with pytest.raises(ConfigError, match=sentence):
-            steer(models("gpt2"), sae, latent=1, strength=1.0, hook_name="transformer.h.3")
-        with pytest.raises(ConfigError, match=sentence):
+        with pytest.raises(ConfigError, match=remedy):
+            steer(models("gpt2"), sae, latent=1, strength=1.0, hook_name=GPT2)
+        with pytest.raises(ConfigError, match=remedy):
             latent_scale(models("gpt2"), sae, [], latents=[1])
-    steer(models("gpt2"), sae.eval(), latent=1, strength=1.0, hook_name="transformer.h.3")
+    steer(models("gpt2"), sae.eval(), latent=1, strength=1.0, hook_name=GPT2)
+    sae.topk_threshold.fill_(0)  # as before the first step
+    of_saelens = BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=32, d_sae=64, k=4)).eval()
+    for untrained in (sae, of_saelens):
+        with pytest.raises(ConfigError, match=r"over the batch.*save_inference_model"):
+            steer(models("gpt2"), untrained, latent=1, strength=1.0, hook_name=GPT2)
 
 
-def test_codes_are_not_read_from_other_weights_without_a_word(models: Callable[[str], Any]) -> None:
-    sae = signed_sae("transformer.h.3")
+def test_codes_are_not_read_from_other_weights_without_a_word(models: Models) -> None:
+    sae = signed_sae(GPT2)
     sae.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
-    with pytest.warns(
-        UserWarning, match=r"processes \(center_writing_weights=True\), and this GPT2LMHeadModel has its own"
-    ):
+    with pytest.warns(UserWarning, match="center_writing_weights=True"):
         steer(models("gpt2"), sae, latent=1, strength=1.0, operator="clamp")
-
-
-def test_a_rescaling_sae_writes_unit_rows() -> None:
-    assert written_by(topk_sae(rescale_acts_by_decoder_norm=True), 3).norm().item() == pytest.approx(1)
-    assert torch.equal(written_by(topk_sae(), 3), topk_sae().W_dec[3].detach())
 
 
 def test_compiled_models_are_refused(tiny_models: dict[str, Path]) -> None:
     model, sae = model_of("llama-3.1-8b", tiny_models), signed_sae()
-    with pytest.raises(ConfigError, match=r"this OptimizedModule is compiled, .*give the model as it was before"):
+    with pytest.raises(ConfigError, match="OptimizedModule is compiled"):
         steer(torch.compile(model), sae, latent=5, strength=1.0)  # pyright: ignore[reportArgumentType]
     model.model.layers[2].compile()
     find_place(model, "model.layers.3")
-    with pytest.raises(ConfigError, match="this LlamaDecoderLayer is compiled"):
+    with pytest.raises(ConfigError, match="LlamaDecoderLayer is compiled"):
         find_place(model, "model.layers.2.mlp")
     model.forward = torch.compile(model.forward)
-    with pytest.raises(ConfigError, match="this LlamaForCausalLM is compiled"):
+    with pytest.raises(ConfigError, match="LlamaForCausalLM is compiled"):
         find_place(model, "model.layers.3")
     hooked = model_of("hooked", tiny_models)
     hooked.blocks[2].compile()
     find_place(hooked, "blocks.3.hook_resid_post")
-    with pytest.raises(ConfigError, match="this TransformerBlock is compiled"):
+    with pytest.raises(ConfigError, match="TransformerBlock is compiled"):
         find_place(hooked, "blocks.2.hook_resid_post")
 
 
@@ -563,7 +519,7 @@ class _Adapted(nn.Module):
 
 
 @pytest.mark.parametrize("hook", ["model.layers.3", "blocks.3.hook_resid_post", "model.layers.3.mlp"])
-def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models: Callable[[str], Any]) -> None:
+def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models: Models) -> None:
     model, sae, tokens = models("llama-3.1-8b"), signed_sae(hook), random_tokens()
     assert find_place(_Adapted(model), hook).name.startswith("base_model.model.model.layers.3")
     made, logits = [], []
@@ -576,10 +532,10 @@ def test_an_adapted_model_is_steered_as_the_one_that_it_wraps(hook: str, models:
     assert not torch.equal(made[0], model.generate(tokens, max_new_tokens=6, do_sample=False, pad_token_id=0))
 
 
-def test_a_hook_that_the_model_does_not_call_is_told(models: Callable[[str], Any]) -> None:
+def test_a_hook_that_the_model_does_not_call_is_warned_of(models: Models) -> None:
     model = models("hooked")
-    told = pytest.warns(UserWarning, match=r"blocks\.3\.hook_mlp_in was not called, so nothing was changed there")
-    with told, steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
+    warned = pytest.warns(UserWarning, match=r"blocks\.3\.hook_mlp_in.*use_hook_mlp_in")
+    with warned, steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
         model(random_tokens())
     with steer(model, direction=torch.ones(32), hook_name="blocks.3.hook_mlp_in", strength=1.0):
         pass  # nothing ran
@@ -592,14 +548,12 @@ def test_a_cache_without_keys_is_refused() -> None:
 
     def forward(input_ids: torch.Tensor, past_key_values: Any = None) -> None: ...
 
-    with pytest.raises(ConfigError, match=r"no attention layers.* generate with use_cache=False"):
+    with pytest.raises(ConfigError, match="use_cache=False"):
         _reads(forward)((torch.zeros(1, 1, dtype=torch.int64),), {"past_key_values": OfStates()})
 
 
-def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Callable[[str], Any]) -> None:
+def test_layers_that_run_without_word_of_their_tokens_are_not_steered_by_guess(models: Models) -> None:
     model = models("llama-3.1-8b")
-    refused = pytest.raises(
-        ConfigError, match=r"run without a call of its LlamaModel that says .* call the model itself"
-    )
+    refused = pytest.raises(ConfigError, match=r"LlamaModel.* generate")
     with steer(model, signed_sae(), latent=5, strength=1.0), refused:
         model.model.forward(random_tokens())

@@ -1,0 +1,112 @@
+"""Errors that a user can mend, as one sentence and an exit code."""
+
+import errno
+import io
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import current_thread, main_thread
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+# disk errors that a user can mend
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
+
+
+def config_error(text: str) -> Exception:
+    """The package's ``ConfigError``, imported only when it is raised."""
+    from sae_lens_abstopk.system.errors import ConfigError
+
+    return ConfigError(text)
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[Console]:
+    """A console to print on; an error that the user can mend ends the command with one sentence and no traceback."""
+    from rich.text import Text
+    from transformers.utils.logging import disable_progress_bar
+
+    from sae_lens_abstopk.system.errors import ConfigError, HubError, TrainingStopped
+    from sae_lens_abstopk.system.terminal_text import PrintableConsole
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an encoding may lack a character
+    errors = PrintableConsole(stderr=True)
+    disable_progress_bar()  # a bar for every file hides the one that matters
+    # of the processes of torchrun, the first prints; the others name their rank when they fail
+    rank = int(os.environ.get("RANK", "0"))
+    of_rank = f" (rank {rank})" if rank else ""
+
+    def end(error: Exception | str, code: int) -> NoReturn:
+        errors.print(Text.assemble((f"error{of_rank}:", "bold red"), f" {error}"), soft_wrap=True)
+        raise typer.Exit(code) from None
+
+    try:
+        with _sigterm_exits():
+            yield PrintableConsole(quiet=rank > 0, markup=False)  # names and paths may have brackets
+    except ConfigError as error:
+        end(error, 2)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except (HubError, TrainingStopped) as error:
+        end(error, 1)
+    except Exception as error:
+        sentence = _machine_error(error)
+        if sentence is None:
+            raise
+        end(sentence, 1)
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that temporary files are removed."""
+
+    def leave(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _machine_error(error: Exception) -> str | None:
+    """A sentence for an error of the disk, the network or the GPU; None for any other."""
+    import torch
+    from safetensors import SafetensorError
+
+    from sae_lens_abstopk.system.errors import TRANSPORT_ERRORS
+
+    first_line = f"{error}".splitlines()[0] if f"{error}" else ""
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"the GPU has too little memory ({first_line.rstrip('.')}). Free some. In training, lower "
+            "store_batch_size_prompts, train_batch_size_tokens, n_batches_in_buffer or sae.d_sae, or --resume from a "
+            "checkpoint; elsewhere, measure fewer SAEs at a time, or use --device cpu."
+        )
+    if isinstance(error, (ConnectionError, *TRANSPORT_ERRORS)) and not isinstance(error, BrokenPipeError):
+        return (
+            f"the network failed ({type(error).__name__}: {first_line}); run the command again, training with --resume "
+            "if there is a checkpoint."
+        )
+    if isinstance(error, SafetensorError):
+        number = re.search(r"os error (\d+)", str(error))
+        error = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+    if not isinstance(error, OSError) or error.errno not in DISK_ERRORS:
+        return None
+    what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return f"{what}; {'free some space' if full else 'change its permissions'}, or choose another path."

@@ -1,0 +1,99 @@
+"""The ``explore`` subcommand."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Argument, Option
+
+from sae_lens_abstopk.cli.app import app
+from sae_lens_abstopk.cli.arguments import Device, Model, Text, refuse_without
+from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
+
+
+@app.command()
+def explore(
+    context: typer.Context,
+    saes: Annotated[list[str], Argument(help="An SAE folder or RELEASE:SAE_ID, or two on the same hook to compare.")],
+    model: Model = None,
+    text: Text = None,
+    device: Device = "auto",
+    out: Annotated[Path, Option("--out", "-o", help="Output folder for the site.")] = Path("explorer"),
+    tokens: Annotated[int, Option(help="Tokens to read.", min=1)] = 204_800,
+    steer: Annotated[
+        list[str] | None, Option(help="Prompt to continue at five strengths of each steered latent; may be repeated.")
+    ] = None,
+    results: Annotated[
+        list[Path] | None, Option(help="Results file of `abstopk eval` on these SAEs; may be repeated.")
+    ] = None,
+    labeler: Annotated[str | None, Option(help="URL of an OpenAI-compatible endpoint that names the poles.")] = None,
+    labeler_model: Annotated[str | None, Option(help="Model to use at the labeler.")] = None,
+    labeler_prompt: Annotated[Path | None, Option(help="File with a prompt template for the labeler.")] = None,
+    yes: Annotated[
+        bool, Option("--yes", "-y", help="Skip the confirmation before text is sent to the labeler.")
+    ] = False,
+    latents: Annotated[
+        int, Option(help="Number of latents to steer with and label, first in suggested order.", min=1)
+    ] = 20,
+    serve: Annotated[bool, Option("--serve", help="Serve the site on localhost once it is written.")] = False,
+    port: Annotated[int, Option(help="Port to serve on; 0 picks a free one.", min=0, max=65_535)] = 0,
+) -> None:
+    """Write a static site with both poles of every latent; an interrupted pass is resumed."""
+    with errors_as_sentences() as console:
+        from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.explorer.labeler import Labeler
+        from sae_lens_abstopk.explorer.serve import serve_until_interrupted, server
+        from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.system.folder_lock import run_folder_lock
+        from sae_lens_abstopk.system.progress import passes_bar
+
+        check_site_folder(out)
+        if not labeler:
+            refuse_without("--labeler", "labeler_model", "labeler_prompt", "yes", context=context)
+        if not (steer or labeler):
+            refuse_without("--steer or --labeler", "latents", context=context)
+        if not serve:
+            refuse_without("--serve", "port", context=context)
+        if labeler and not labeler_model:
+            raise config_error(f"--labeler {labeler} needs a model; add --labeler-model NAME.")
+        if port:
+            server(out, port=port).server_close()  # fail before the pass if the port is taken
+        with run_folder_lock(out, key="out"):
+            asked = None
+            if labeler:
+                asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt)
+            if asked and yes:
+                asked.check()  # fail before the pass if it does not answer
+            found = run_explore(
+                saes,
+                model=model,
+                text=text,
+                n_tokens=tokens,
+                checkpoint=out / CHECKPOINT,
+                prompts=steer or (),
+                steered_latents=latents,
+                results=results or (),
+                device=device,
+                console=console,
+            )
+            read, source = found.about.tokens_read, found.about.text
+            if read < tokens:
+                console.print(f"{source} has only {read:,} tokens in whole batches, not {tokens:,}: all were read.")
+            try:
+                chosen = found.suggested(latents)
+                if asked and not yes:
+                    estimate = asked.estimate([found.latent(index).latent for index in chosen])
+                    yes = typer.confirm(
+                        f"This sends {estimate.requests} requests to the labeler ({estimate.cached} more are cached): "
+                        f"about {estimate.prompt_tokens:,} prompt tokens and {estimate.answer_tokens:,} output tokens. "
+                        "Continue?"
+                    )
+                if asked and yes:
+                    with passes_bar(console, "labelling") as on_progress:
+                        found = found.labelled(asked, chosen, on_progress=on_progress)
+            finally:  # write the site even if the labeler fails or there is nobody to confirm
+                with passes_bar(console, "writing") as on_progress:
+                    page = found.write(out, on_progress=on_progress)
+        console.out(page)
+        if serve:
+            serve_until_interrupted(out, port=port, console=console)
