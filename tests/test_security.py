@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
 from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
-from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import load_suite

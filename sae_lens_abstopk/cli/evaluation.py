@@ -19,7 +19,7 @@ from sae_lens_abstopk.cli.app import (
 )
 
 if TYPE_CHECKING:
-    from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+    from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
     from sae_lens_abstopk.evaluation.results.schema import Results
     from sae_lens_abstopk.explorer.labeler import AskingCost
 
@@ -245,7 +245,7 @@ def _agreed(estimate: "AskingCost") -> bool:
 
 def show_results(results: "Results", out: Path, console: Console) -> None:
     """Print the tables of an evaluation, and where in ``out`` its reports are."""
-    from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+    from sae_lens_abstopk.evaluation.results.merging import merge_results
 
     _show(merge_results([results], sources=[str(out)]), out, console)
 

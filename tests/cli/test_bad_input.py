@@ -290,7 +290,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "task is no YAML": (suite_with("a: [1"), SUITE, r"t\.yaml"),
     "task without poles": (suite_with({k: v for k, v in TASK.items() if k != "poles"}), SUITE, r"t\.yaml.*poles"),
     "no such results": (nothing, ["report", "{dir}/none.json"], "no such results file"),
-    "results are no JSON": (text_of("{", "r.json"), ["report", "{dir}/r.json"], "is no results file"),
+    "results are no JSON": (text_of("{", "r.json"), ["report", "{dir}/r.json"], "is not a results file"),
     "no such comparison": (nothing, ["compare", "none"], "comparison 'none' is neither a .yaml file nor one of"),
     "variant of a file": (
         nothing,
@@ -333,7 +333,7 @@ FILES: dict[str, tuple[Arrange, list[str], str]] = {
     "another file in place of the results": (
         nothing,
         [*MEASURE, "--json", "{dir}/good.yaml"],
-        r"good\.yaml is no results file of this version.* Move that file away, or name another",
+        r"good\.yaml is not a results file of this version.* Move that file away, or name another",
     ),
     "a seed below 0": (nothing, [*EVALUATE, "--seed", "-1"], "--seed.*greater than or equal to 0"),
     "text too short to measure on": (

@@ -17,7 +17,8 @@ from sae_lens_abstopk.evaluation.probing.probe_score import (
     Rows,
     choose_and_test,
 )
-from sae_lens_abstopk.evaluation.results.intervals import Estimate, Statistic
+from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)
@@ -44,7 +45,7 @@ class SingleLatent:
     orientation: int
     """+1 if its positive side goes with pole B, -1 if its negative side does."""
     score: ProbeScore
-    coverage: Estimate
+    coverage: Interval
     """Its pole coverage on test: at most 0.5 for a latent with one side."""
 
 
@@ -58,7 +59,7 @@ class CoveringLatent:
     """Chosen on val."""
     train_coverage: float
     """What the latent was chosen by; above 0.5 it fires on both sides, and at 0.5 it is one of many equals."""
-    coverage: Estimate
+    coverage: Interval
     """On test."""
 
 
@@ -77,7 +78,7 @@ class LatentPair:
     C: float
     """Of the logistic regression, chosen on val."""
     score: ProbeScore
-    coverage: Estimate
+    coverage: Interval
     """Share of A texts where the A side alone fires plus share of B texts where the B side alone does, halved."""
 
 

@@ -22,7 +22,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
     UNTRAINED,
 )
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
-from sae_lens_abstopk.evaluation.results.intervals import Estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
 
@@ -63,7 +63,7 @@ class TaskProbes:
             found |= {name + UNTRAINED: score for name, score in _by_name(self.untrained, None).items()}
         return found
 
-    def coverage_controls(self) -> dict[str, Estimate]:
+    def coverage_controls(self) -> dict[str, Interval]:
         """Coverage on test of the latent of best coverage, in each control."""
         found = {"permuted": spread([codes.best_coverage.coverage.value for codes in self.permuted_codes])}
         if self.untrained is not None:

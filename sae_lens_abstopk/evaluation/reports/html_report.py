@@ -1,24 +1,26 @@
-"""Results as one HTML file with plots, which needs nothing from outside."""
+"""Results as one HTML file with figures, which needs nothing from outside."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from sae_lens_abstopk.evaluation.probing.method_names import PAIR, SINGLE
-from sae_lens_abstopk.evaluation.reports.concept_plots import cosines_plot, pca_plot
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.reports.plot_style import Plot
-from sae_lens_abstopk.evaluation.reports.probe_plots import auroc_plot, coverage_plot, methods_plot
-from sae_lens_abstopk.evaluation.reports.reconstruction_plots import reconstruction_plots, two_sidedness_plot
+from sae_lens_abstopk.evaluation.figures.style import paper_style
+from sae_lens_abstopk.evaluation.reports.report_plots import (
+    Plot,
+    concept_plots,
+    methods_plot,
+    probe_plots,
+    reconstruction_plots,
+    steering_plots,
+    symmetry_plot,
+    two_sidedness_plot,
+)
 from sae_lens_abstopk.evaluation.reports.report_sections import PROBING, RECONSTRUCTION, SIDES, STEERING, report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number, provenance
-from sae_lens_abstopk.evaluation.reports.steering_plots import dose_response_plot, effect_cost_plot, symmetry_plot
-from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.steering_records import shown_name
 from sae_lens_abstopk.system.files import write_whole
 
 
@@ -29,14 +31,14 @@ class Group:
     title: str
     plots: list[Plot]
     folded: bool = False
-    """Whether a click opens it."""
+    """True if a click opens it."""
     tables: Sequence[ReportTable] = ()
     """Folded, as they are long."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; without any of it there is no heading either."""
+    """A heading and its content; a section without content is left out."""
 
     title: str
     plots: list[Plot]
@@ -53,22 +55,7 @@ class Section:
 
 
 def write_html_report(merged: MergedResults, path: Path) -> None:
-    """Write the report of one or several results; the file is there whole or not at all."""
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            heads=[provenance(document) for document in merged.results],
-            names=merged.names,
-            sections=[section for section in _sections(merged) if section],
-            plotly=get_plotlyjs(),
-        )
-    )
-    write_whole(path, page)
-
-
-def _environment() -> Environment:
-    """Everything that is put into a template is escaped."""
+    """Write the report of one or several results, whole or not at all."""
     environment = Environment(
         loader=PackageLoader("sae_lens_abstopk.evaluation"),
         autoescape=True,
@@ -76,68 +63,49 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["figure"] = _figure_json
-    return environment
-
-
-def _figure_json(plot: Plot) -> Markup:
-    """A figure as JSON that may stand in a script element, whatever text is in it."""
-    return htmlsafe_json_dumps(plot.figure, lambda figure: str(figure.to_json()))
+    with paper_style():
+        page = environment.get_template("report.html.j2").render(
+            heads=[provenance(document) for document in merged.results],
+            names=merged.names,
+            sections=[section for section in _sections(merged) if section],
+        )
+    write_whole(path, page)
 
 
 def _sections(merged: MergedResults) -> Iterator[Section]:
     tables = report_tables(merged)
     yield _section(RECONSTRUCTION, reconstruction_plots(merged), tables[RECONSTRUCTION])
-    yield _section(SIDES, [two_sidedness_plot(merged)], tables[SIDES])
+    yield _section(SIDES, two_sidedness_plot(merged), tables[SIDES])
+    methods = [plot for task in merged.tasks if task.saes for plot in methods_plot(merged, task)]
     yield _section(
         PROBING,
-        [auroc_plot(merged, SINGLE), auroc_plot(merged, PAIR), coverage_plot(merged)],
+        probe_plots(merged),
         tables[PROBING],
-        [
-            Group(
-                "Every method, concept by concept",
-                [methods_plot(merged, task) for task in merged.tasks if task.saes],
-                folded=True,
-            )
-        ],
+        [Group("Every method, concept by concept", methods, folded=True)],
     )
-    yield _section(
-        STEERING,
-        [symmetry_plot(merged)],
-        tables[STEERING],
-        [_steered(task, sae) for task in merged.tasks for sae in task.steering],
-    )
+    steered = [
+        Group(f"{task.name}, {sae}", [*steering_plots(merged, task, sae)], tables=[_doses(task, sae)])
+        for task in merged.tasks
+        for sae in task.steering
+    ]
+    yield _section(STEERING, symmetry_plot(merged), tables[STEERING], steered)
+    cosines = [*map(_cosines, merged.concept_cosines)]
     yield _section(
         "Concepts in the activations",
-        [*map(cosines_plot, merged.concept_cosines), *map(pca_plot, merged.tasks)],
+        concept_plots(merged),
         [],
-        [Group("Cosines as a table", [], folded=True, tables=[*map(_cosines, merged.concept_cosines)])],
+        [Group("Cosines as a table", [], folded=True, tables=cosines)],
     )
 
 
-def _section(
-    title: str, plots: Sequence[Plot | None], tables: Sequence[ReportTable], groups: Sequence[Group] = ()
-) -> Section:
-    return Section(
-        title=title,
-        plots=[plot for plot in plots if plot is not None],
-        tables=list(tables),
-        groups=[group for group in groups if group.plots or group.tables],
-    )
-
-
-def _steered(task: MergedTask, sae: str) -> Group:
-    return Group(
-        f"{task.name}, {sae}",
-        [dose_response_plot(task, sae), effect_cost_plot(task, sae)],
-        tables=[_doses(task, sae)],
-    )
+def _section(title: str, plots: Iterable[Plot], tables: Sequence[ReportTable], groups: Sequence[Group] = ()) -> Section:
+    return Section(title, [*plots], [*tables], [group for group in groups if group.plots or group.tables])
 
 
 def _doses(task: MergedTask, sae: str) -> ReportTable:
     """Every dose of every intervention, with one generated text."""
     record = task.steering[sae]
-    compared, random = split_random(record)
+    compared, random = record.split_random()
     rows = [
         (
             shown_name(name),
@@ -155,8 +123,8 @@ def _doses(task: MergedTask, sae: str) -> ReportTable:
         title="Doses and generated texts",
         columns=("by", "strength", "log-odds of B", "change", "cost", "text"),
         rows=tuple(rows),
-        note="What the two plots draw. change: of the log-odds, from the unsteered model's. cost: rise of the steered model's "
-        "NLL of neutral text, nats per token. text: the first sample after the first test prompt, "
+        note="The numbers of the two plots. change: of the log-odds, from the unsteered model's. cost: rise of the steered "
+        "model's NLL of neutral text, nats per token. text: the first sample after the first test prompt, "
         f"{record.text_prompt!r}, at every dose; not cherry-picked. Negative strengths: towards {a} (A); positive: "
         f"towards {b} (B).",
         labels=2,
@@ -164,7 +132,6 @@ def _doses(task: MergedTask, sae: str) -> ReportTable:
 
 
 def _cosines(matrix: Mapping[str, Mapping[str, float]]) -> ReportTable:
-    """Of every two concepts."""
     return ReportTable(
         title="Cosines between concepts",
         columns=("concept", *matrix),

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
-from sae_lens_abstopk.evaluation.results.schema import LossRecord, ReconstructionRecord
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE, MergedTask
+from sae_lens_abstopk.evaluation.results.sae_records import LossRecord, ReconstructionRecord
 
 LOSS_TOKENS = 50_000
 """Predicted tokens from which a Loss Recovered may be quoted."""

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression, root_scalar
 
-from sae_lens_abstopk.evaluation.results.intervals import Estimate, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 
@@ -36,15 +37,15 @@ class PoleEffect:
     """Signed."""
     reached: bool
     """See :class:`MatchedStrength`."""
-    log_odds: Estimate
+    log_odds: Interval
     """Change of the log-odds."""
-    score: Estimate | None
+    score: Interval | None
     """Change of the score of generated text."""
-    generated_cost: Estimate
+    generated_cost: Interval
     """Rise of the unsteered model's NLL of generated text, nats per token."""
-    neutral_cost: Estimate
+    neutral_cost: Interval
     """Rise of the steered model's NLL of neutral text, nats per token; its interval is over those texts."""
-    log_odds_area: Estimate
+    log_odds_area: Interval
     """Mean change of the log-odds over costs from 0 to the budget, from the doses on test prompts."""
 
 
@@ -57,7 +58,7 @@ class InterventionSummary:
     """In ascending strength."""
     towards_a: PoleEffect
     towards_b: PoleEffect
-    log_odds_symmetry: Estimate
+    log_odds_symmetry: Interval
     """min(abs(effect+), abs(effect-)) / max, of the log-odds; 0 where both directions go to the same pole."""
 
 
@@ -124,7 +125,7 @@ def summarise(
         effects = np.stack([sign * _change(baseline, d, _log_odds) for d in rising])
         costs = np.stack([_neutral_cost(baseline, d) for d in rising])
 
-        def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Estimate:
+        def mean(kind: Callable[[Dose], tuple[float, ...]]) -> Interval:
             return mean_estimate(sign * _change(baseline, dose, kind), seed=seed)
 
         neutral = np.subtract(dose.neutral_nll, baseline.neutral_nll)

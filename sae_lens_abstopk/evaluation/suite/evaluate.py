@@ -12,26 +12,25 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.results.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.results.records import (
+from sae_lens_abstopk.evaluation.results.run_facts import run_facts
+from sae_lens_abstopk.evaluation.results.sae_facts import (
     config_facts,
     geometry_record,
     reconstruction_record,
-    run_facts,
     sae_record,
     weights_sha256,
-    with_density,
 )
-from sae_lens_abstopk.evaluation.results.schema import (
+from sae_lens_abstopk.evaluation.results.sae_records import (
     ExampleRecord,
     GeometryRecord,
     ReconstructionRecord,
-    Results,
     StabilityRecord,
-    SteeringRecord,
-    read_results,
 )
-from sae_lens_abstopk.evaluation.results.text_results import read_text
+from sae_lens_abstopk.evaluation.results.schema import Results, read_results
+from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
+from sae_lens_abstopk.evaluation.results.text_measurement import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.suite.as_records import with_density
 from sae_lens_abstopk.evaluation.suite.finished_parts import Parts
 from sae_lens_abstopk.evaluation.suite.probing_part import (
     ProbedTask,
@@ -123,7 +122,7 @@ def evaluate(
         # again, as what is there may be newer, where file systems do not pass the lock on to other machines
         refuse_to_lose(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
-        # late, as nothing else needs plotly
+        # late, as nothing else needs matplotlib
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 
         write_reports([out / RESULTS_FILENAME], out)

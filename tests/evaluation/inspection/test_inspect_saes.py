@@ -33,7 +33,7 @@ from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.evaluation.inspection.printed import highlighted, print_inspection
 from sae_lens_abstopk.evaluation.results.examples import code_text
-from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config

@@ -11,7 +11,7 @@ from typing_extensions import override
 from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
 from sae_lens_abstopk.evaluation.probing.latent_scores import score_latents
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pole_coverage, single_fires
-from sae_lens_abstopk.evaluation.results.intervals import bootstrap
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.poles import pole_counts
 from tests.evaluation.probing.axis_recovery import axis_recovery

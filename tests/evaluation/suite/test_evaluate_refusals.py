@@ -204,5 +204,5 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     ):
         evaluate({"mine": trained}, suite=suite, out=held)
     (out / "results.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"is no results file of this version: .* Move that file away"):
+    with pytest.raises(ConfigError, match=r"is not a results file of this version: .* Move that file away"):
         evaluate({"mine": trained}, suite=suite, out=out)
