@@ -64,8 +64,8 @@ def write_figure(
         saes: One or several SAEs to draw; all by default.
 
     Raises:
-        ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that do not hold
-            what the figure shows. Nothing is written then.
+        ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that lack what
+            the figure shows. Nothing is written then.
     """
     given: list[str | Path | Results] = one_or_more(results)
     out = Path(out)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sae_lens_abstopk.evaluation.figures.by_kind import kinds_figure
 from sae_lens_abstopk.evaluation.figures.style import (
     GREY,
     INK,
@@ -28,7 +29,7 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
 )
 from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
-from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord, SAETaskRecord
+from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
 
 _CONTROLS = {PERMUTED: ("permuted (range)", "x"), UNTRAINED: ("untrained SAE", "+")}
 _COVERED = {SINGLE: ("o", False), BEST_COVERAGE: ("D", False), PAIR: ("s", True)}
@@ -73,39 +74,15 @@ def methods_figure(merged: MergedResults, task: MergedTask) -> Figure:
 
 
 def coverage_figure(merged: MergedResults) -> Figure | None:
-    """Pole coverage on test of the latents chosen by AUROC, by coverage and as a pair; non-negative ones reach the line."""
+    """Pole coverage on test of the latents chosen by AUROC, by coverage and as a pair."""
+
+    def interval(task: MergedTask, sae: str, kind: str) -> Interval | None:
+        found = task.saes.get(sae)
+        return found and {SINGLE: found.latent, BEST_COVERAGE: found.best_coverage, PAIR: found.pair}[kind].coverage
+
     tasks = [task for task in merged.tasks if task.saes]
-    if not tasks:
-        return None
-    style, places = marks(merged), iter(offsets(len(_COVERED) * len(merged.saes)))
-    figure, axes = panel(height=rows_height(len(tasks), len(_COVERED) * len(merged.saes)))
-    for sae in merged.saes:
-        colour = style[sae.name].colour
-        axes.plot([], [], "_", color=colour, markeredgewidth=2, markersize=6, label=sae.variant)
-        for kind, (marker, hollow) in _COVERED.items():
-            at = next(places)
-            points = [
-                (row + at, _coverages(task.saes[sae.name])[kind])
-                for row, task in enumerate(tasks)
-                if sae.name in task.saes
-            ]
-            draw_intervals(axes, points, Mark(colour, marker), hollow=hollow)
-    for kind, (marker, hollow) in _COVERED.items():
-        axes.plot([], [], marker, color=GREY, markerfacecolor="none" if hollow else GREY, label=kind)
-    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_xlabel("pole coverage on test (non-negative: at most 0.5)")
-    axes.set_xlim(-0.02, 1.02)
-    name_rows(axes, [task.name for task in tasks])
-    legend_below(figure)
-    return figure
-
-
-def _coverages(found: SAETaskRecord) -> dict[str, Interval]:
-    return {
-        SINGLE: found.latent.coverage,
-        BEST_COVERAGE: found.best_coverage.coverage,
-        PAIR: found.pair.coverage,
-    }
+    x = "pole coverage on test (non-negative: at most 0.5)"
+    return kinds_figure(merged, tasks, _COVERED, interval, x=x, bound=0.5) if tasks else None
 
 
 def _draw_codes(axes: Axes, merged: MergedResults, rows: _Rows, places: Sequence[float]) -> None:

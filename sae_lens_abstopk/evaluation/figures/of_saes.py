@@ -48,7 +48,7 @@ def _against_l0(
 
 
 def two_sidedness_figure(merged: MergedResults) -> Figure | None:
-    """Histogram over live latents of the share of firings on the weaker side, of SAEs that fire on both; a line a seed."""
+    """Histogram over live latents of the share of firings on the weaker side, of SAEs that fire on both sides."""
     figure, axes = panel()
     style = marks(merged)
     two_sided = [(sae, found) for sae, found in _reconstructed(merged) if is_two_sided(found)]

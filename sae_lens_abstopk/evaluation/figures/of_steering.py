@@ -6,20 +6,9 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sae_lens_abstopk.evaluation.figures.style import (
-    GREY,
-    Mark,
-    draw_intervals,
-    fitted,
-    legend_below,
-    mark_of,
-    marks,
-    name_rows,
-    offsets,
-    panel,
-    panels,
-    rows_height,
-)
+from sae_lens_abstopk.evaluation.figures.by_kind import kinds_figure
+from sae_lens_abstopk.evaluation.figures.style import GREY, Mark, fitted, legend_below, mark_of, panels
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.results.steering_records import DoseRecord, SteeringRecord, shown_name
 
@@ -38,7 +27,7 @@ class _Curve(NamedTuple):
 
 
 def dose_response_figure(merged: MergedResults) -> Figure | None:
-    """Log-odds of pole B against strength, means over test prompts; random directions grey, the dotted line unsteered."""
+    """Log-odds of pole B against strength, means over test prompts; the dotted line is the unsteered model."""
 
     def draw(axes: Axes, task: MergedTask, record: SteeringRecord) -> None:
         for doses, look in _curves(record):
@@ -69,33 +58,19 @@ def effect_cost_figure(merged: MergedResults) -> Figure | None:
 
 
 def symmetry_figure(merged: MergedResults) -> Figure | None:
-    """Symmetry of both directions at matched cost, one row a concept: colour says the SAE, marker the intervention."""
+    """Symmetry of both directions at matched cost."""
+
+    def interval(task: MergedTask, sae: str, kind: str) -> Interval | None:
+        found = task.steering[sae].interventions if sae in task.steering else {}
+        return next((each.symmetry for name, each in found.items() if shown_name(name) == kind), None)
+
     tasks = [task for task in merged.tasks if task.steering]
-    saes = [sae for sae in merged.saes if any(sae.name in task.steering for task in tasks)]
-    if not saes:
+    steered = [name for name in merged.names if any(name in task.steering for task in tasks)]
+    if not steered:
         return None
-    kinds = list(dict.fromkeys(name for task in tasks for each in task.steering.values() for name in _compared(each)))
-    style, places = marks(merged), iter(offsets(len(saes) * len(kinds)))
-    figure, axes = panel(height=rows_height(len(tasks), len(saes) * len(kinds)))
-    for sae in saes:
-        colour = style[sae.name].colour
-        axes.plot([], [], "_", color=colour, markeredgewidth=2, markersize=6, label=sae.variant)
-        for index, kind in enumerate(kinds):
-            at = next(places)
-            points = [
-                (row + at, task.steering[sae.name].interventions[kind].symmetry)
-                for row, task in enumerate(tasks)
-                if sae.name in task.steering and kind in task.steering[sae.name].interventions
-            ]
-            draw_intervals(axes, points, Mark(colour, mark_of(index).marker), hollow=kind == "clamp")
-    for index, kind in enumerate(kinds):
-        face = "none" if kind == "clamp" else GREY
-        axes.plot([], [], mark_of(index).marker, color=GREY, markerfacecolor=face, label=shown_name(kind))
-    axes.set_xlabel("symmetry")
-    axes.set_xlim(-0.02, 1.02)
-    name_rows(axes, [task.name for task in tasks])
-    legend_below(figure)
-    return figure
+    names = dict.fromkeys(name for task in tasks for record in task.steering.values() for name in _compared(record))
+    kinds = {shown_name(name): (mark_of(index).marker, name == "clamp") for index, name in enumerate(names)}
+    return kinds_figure(merged.only(saes=steered), tasks, kinds, interval, x="symmetry")
 
 
 def _grid(merged: MergedResults, draw: Callable[[Axes, MergedTask, SteeringRecord], None]) -> Figure | None:

@@ -159,7 +159,7 @@ def legend_below(figure: Figure) -> None:
 
 
 def inline_svg(figure: Figure) -> str:
-    """The figure as an SVG element for a page: transparent, and with no ids that repeat in other figures."""
+    """The figure as an SVG element for a page: transparent, with ids that no other figure has."""
     engine = figure.get_layout_engine()
     if engine is not None:  # laid out here, it is not drawn once more for that
         engine.execute(figure)

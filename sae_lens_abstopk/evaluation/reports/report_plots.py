@@ -64,38 +64,40 @@ def probe_plots(merged: MergedResults) -> Iterator[Plot]:
         yield from _plot(
             f"AUROC of the {what}",
             f"How well the {what}, chosen on train, tells the poles apart on test texts, with 95 % intervals that "
-            "resample groups of texts. Grey are controls (permuted poles, mean and range; an SAE with fresh weights), the "
-            "star is logistic regression on the activations. A high AUROC needs no two sides: a latent that fires for a "
-            "single pole has it too.",
+            "resample groups of texts. Grey are controls (permuted poles, mean and range; an SAE with fresh "
+            "weights), the star is logistic regression on the activations. A high AUROC needs no two sides: a latent "
+            "that fires for a single pole has it too.",
             auroc_figure(merged, method),
         )
     yield from _plot(
         "Pole coverage",
-        "Share of the texts of both poles on which a latent fires, with a different side for each; a non-negative latent "
-        "cannot exceed the dashed line at 0.5, but a pair of them can. 95 % intervals resample groups of texts.",
+        "Share of the texts of both poles on which a latent fires, with a different side for each; a non-negative "
+        "latent cannot exceed the dashed line at 0.5, but a pair of them can. 95 % intervals resample groups of "
+        "texts.",
         coverage_figure(merged),
     )
 
 
-def methods_plot(merged: MergedResults, task: MergedTask) -> Iterator[Plot]:
-    """AUROC of every method on one concept."""
-    record = task.record
-    yield from _plot(
-        f"{task.name}: every method",
-        f"{record.poles[0]} (A) against {record.poles[1]} (B) on {record.texts[2]:,} test texts of {record.test_groups} "
-        "groups, which the intervals resample. Grey points are controls: as far as they are from 0.5, the other results "
-        "may be due to chance or the texts.",
-        methods_figure(merged, task),
-    )
+def methods_plots(merged: MergedResults) -> Iterator[Plot]:
+    """AUROC of every method, concept by concept."""
+    for task in merged.tasks:
+        record = task.record
+        yield from _plot(
+            f"{task.name}: every method",
+            f"{record.poles[0]} (A) against {record.poles[1]} (B) on {record.texts[2]:,} test texts of "
+            f"{record.test_groups} groups, which the intervals resample. Grey points are controls: as far as they are "
+            "from 0.5, the other results may be due to chance or the texts.",
+            methods_figure(merged, task) if task.saes else None,
+        )
 
 
 def symmetry_plot(merged: MergedResults) -> Iterator[Plot]:
     """Symmetry at matched cost by concept."""
     yield from _plot(
         "Symmetry",
-        "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 if both are equally strong, "
-        "0 if both push to the same pole. 95 % intervals resample prompts; the table marks what is not at matched cost. "
-        "The ratio does not show how large the effects are.",
+        "The weaker of the two effects on the log-odds over the stronger, at matched cost: 1 if both are equally "
+        "strong, 0 if both push to the same pole. 95 % intervals resample prompts; the table marks what is not at "
+        "matched cost. The ratio does not show how large the effects are.",
         symmetry_figure(merged),
     )
 
@@ -105,15 +107,16 @@ def steering_plots(merged: MergedResults, task: MergedTask, sae: str) -> Iterato
     only, record = merged.only(tasks=[task.name], saes=[sae]), task.steering[sae]
     yield from _plot(
         "Dose and response",
-        f"Log-odds between the tokens of the poles after {record.prompts[1]} test prompts, at every strength of latent "
-        f"{record.latent} and of directions added with the same norm; grey are random directions, the dotted line is the "
-        "unsteered model. Means, without intervals: those at matched cost are in the table.",
+        f"Log-odds between the tokens of the poles after {record.prompts[1]} test prompts, at every strength of "
+        f"latent {record.latent} and of directions added with the same norm; grey are random directions, the dotted "
+        "line is the unsteered model. Means, without intervals: those at matched cost are in the table.",
         dose_response_figure(only),
     )
     yield from _plot(
         "Effect against cost",
-        "Change of the log-odds, up towards B and down towards A, against its cost: the rise of the steered model's NLL "
-        "of neutral text, at which strengths are matched. Steeper is better; a cost of a nat or more is a broken model.",
+        "Change of the log-odds, up towards B and down towards A, against its cost: the rise of the steered model's "
+        "NLL of neutral text, at which strengths are matched. Steeper is better; a cost of a nat or more is a broken "
+        "model.",
         effect_cost_figure(only),
     )
 
@@ -123,15 +126,16 @@ def concept_plots(merged: MergedResults) -> Iterator[Plot]:
     for cosines in merged.concept_cosines:
         yield from _plot(
             "Cosines between concepts",
-            "Cosines between the difference-in-means directions, each from pole A to pole B: 0 is a direction of its own. "
-            "Two concepts can share a direction because their texts do, and the sign follows from which pole is called A.",
+            "Cosines between the difference-in-means directions, each from pole A to pole B: 0 is a direction of its "
+            "own. Two concepts can share a direction because their texts do, and the sign follows from which pole is "
+            "called A.",
             cosines_figure(cosines),
         )
     for task in merged.tasks:
         yield from _plot(
             task.name,
-            "Activations of the texts in their two directions of largest variance, with its shares. Poles that mix here "
-            "may still be told apart along another direction.",
+            "Activations of the texts in their two directions of largest variance, with its shares. Poles that mix "
+            "here may still be told apart along another direction.",
             pca_figure(task),
         )
 

@@ -39,9 +39,9 @@ def steering_table(merged: MergedResults) -> ReportTable:
             )
             for labels, found in _rows(merged)
         ),
-        note=f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or 0, "
-        "as a clamp there costs more already; † marks what was measured at such a strength. log-odds to A, "
-        "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
+        note=f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or "
+        "0, as a clamp there costs more already; † marks what was measured at such a strength. log-odds to A, B: "
+        "rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
         "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
         "prompts; of random directions the mean and the range.",
         labels=3,
@@ -65,9 +65,9 @@ def scores_table(merged: MergedResults) -> ReportTable:
             )
             for labels, found in _rows(merged)
         ),
-        note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the unsteered "
-        f"model's NLL of that text, nats per token. {_samples(merged)}† marks what was measured at an unmatched strength. "
-        "area: mean rise of the log-odds over costs from 0 to the budget.",
+        note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the "
+        f"unsteered model's NLL of that text, nats per token. {_samples(merged)}† marks what was measured at an "
+        "unmatched strength. area: mean rise of the log-odds over costs from 0 to the budget.",
         labels=3,
     )
 
@@ -92,11 +92,10 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
             *("refuses harmful", "refuses harmless", "multiple choice", "change"),
         ),
         rows=tuple(rows),
-        note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
-        "phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval steers "
-        "it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % intervals"
-        f"{_units(merged)}. "
-        "Strengths cost the same on neutral text, but for those that are unmatched.",
+        note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list "
+        "of phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval "
+        "steers it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % "
+        f"intervals{_units(merged)}. Strengths cost the same on neutral text, but for those that are unmatched.",
         labels=4,
     )
 

@@ -65,9 +65,9 @@ def codes_table(merged: MergedResults) -> ReportTable:
             for task in merged.tasks
             for sae, found in task.saes.items()
         ),
-        note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read positions on "
-        "val. Controls: the same search with permuted poles (mean, and in round brackets the range of five), and on an SAE with "
-        "fresh weights.",
+        note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read "
+        "positions on val. Controls: the same search with permuted poles (mean, and in round brackets the range of "
+        "five), and on an SAE with fresh weights.",
         labels=2,
     )
 
@@ -84,7 +84,7 @@ def activations_table(merged: MergedResults) -> ReportTable:
         title="Probes on activations: AUROC on test",
         columns=("task", *columns),
         rows=tuple(row for row in rows if any(cell != "-" for cell in row[1:])),
-        note="The content of the activations whatever the SAE; the same texts, splits and controls.",
+        note="What the activations hold whatever the SAE; the same texts, splits and controls.",
     )
 
 
@@ -100,7 +100,8 @@ def accuracy_table(merged: MergedResults) -> ReportTable:
         title="Probes: accuracy on test",
         columns=("task", "SAE", *shown),
         rows=tuple(row for row in rows if any(cell != "-" for cell in row[2:])),
-        note="Each at the threshold on its score that is right most often on train; compare with the majority of the task.",
+        note="Each at the threshold on its score that is right most often on train; to be compared with the majority "
+        "of the task.",
         labels=2,
     )
 
@@ -130,12 +131,12 @@ def coverage_table(merged: MergedResults) -> ReportTable:
             for task in merged.tasks
             for sae, found in task.saes.items()
         ),
-        note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the other "
-        "does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are chosen on train. "
-        "Controls as for the probes, permuted poles with their range: signed latents with fresh weights can exceed 0.5 "
-        "too, where a concept is easy. "
-        "latents: in this order, with the side that goes with pole B and the share of tokens of plain text on which it fires; "
-        "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
+        note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the "
+        "other does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are "
+        "chosen on train. Controls as for the probes, permuted poles with their range: signed latents with fresh "
+        "weights can exceed 0.5 too, where a concept is easy. latents: in this order, with the side that goes with "
+        "pole B and the share of tokens of plain text on which it fires; of the pair A's side, then B's. A latent "
+        "that covers both poles often fires on much of any text.",
         labels=2,
     )
 

@@ -26,9 +26,9 @@ def bootstrap(
     """
     Interval of ``statistic`` over ``n`` rows; one seed draws the same resamples for every statistic.
 
-    With few groups the 2.5th and the 97.5th percentile of the resamples lie too close together, so the percentiles taken
-    are further out and a mean gets an interval about as wide as Student's: the expanded percentile interval of Hesterberg
-    (arXiv 1411.5279). It stays inside the range of the statistic.
+    With few groups the 2.5th and the 97.5th percentile of the resamples lie too close together, so percentiles further
+    out are taken and a mean gets an interval about as wide as Student's: the expanded percentile interval of
+    Hesterberg (arXiv 1411.5279). It stays inside the range of the statistic.
 
     Args:
         statistic: Called with the weights of many resamples at once.

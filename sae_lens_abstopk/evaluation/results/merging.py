@@ -92,8 +92,8 @@ def _require_same_weights(name: str, first: tuple[str, SAERecord], second: tuple
             for each in (one, other)
         ]
         raise ConfigError(
-            f"{a} and {b} both have an SAE {name!r}, but of different weights ({shown[0]}; {shown[1]}); evaluate one of "
-            "them under another name, or report them separately."
+            f"{a} and {b} both have an SAE {name!r}, but of different weights ({shown[0]}; {shown[1]}); evaluate one "
+            "of them under another name, or report them separately."
         )
 
 
@@ -107,7 +107,7 @@ def _same_weights(one: SAERecord, other: SAERecord) -> bool:
 def _labels(
     names: Sequence[Collection[str]], places: Sequence[str], differ: Callable[[Sequence[int], str], bool]
 ) -> list[dict[str, str]]:
-    """For each result, from its own names to those of the report; ``differ`` says if a name means different things in some."""
+    """For each result, from its own names to those of the report; ``differ`` says if a name is ambiguous in some."""
     labels = [{name: name for name in own} for own in names]
     for name in dict.fromkeys(chain.from_iterable(names)):
         having = [i for i, own in enumerate(names) if name in own]

@@ -71,7 +71,8 @@ def read_results(path: str | Path) -> Results:
     path, remedy = Path(path), "write it again with `abstopk eval`"
     if not path.is_file():
         raise ConfigError(
-            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a short one."
+            f"{path}: no such results file; `abstopk eval` writes one as results.json, `abstopk inspect --json` a "
+            "short one."
         )
     try:
         document = Results.model_validate_json(path.read_bytes())
@@ -84,7 +85,8 @@ def read_results(path: str | Path) -> Results:
     if unlisted := next(_unlisted(document), None):
         where, kind, name, listed = unlisted
         raise ConfigError(
-            f"{path} is inconsistent: {where} has the {kind} {name!r}, which is not in {kind}s ({', '.join(listed)}); {remedy}."
+            f"{path} is inconsistent: {where} has the {kind} {name!r}, which is not in {kind}s ({', '.join(listed)}); "
+            f"{remedy}."
         )
     return document
 

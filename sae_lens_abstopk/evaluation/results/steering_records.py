@@ -21,7 +21,7 @@ class PoleEffectRecord(Record):
 
     strength: float
     reached: bool = Field(
-        description="True if the strength costs the budget; else it is the largest tried, or 0 where a clamp to 0 costs more."
+        description="True if it costs the budget; else it is the largest tried, or 0 where a clamp to 0 costs more."
     )
     log_odds: Interval = Field(description="Change of the log-odds, counted towards this pole.")
     score: Interval | None = Field(description="Change of the score of generated text, counted towards this pole.")

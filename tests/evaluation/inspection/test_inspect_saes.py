@@ -29,11 +29,11 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sae_lens_abstopk import ConfigError, evaluate, explore, steer, train
-from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
 from sae_lens_abstopk.evaluation.inspection.printed import highlighted, print_inspection
 from sae_lens_abstopk.evaluation.results.examples import code_text
 from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
 from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
@@ -463,14 +463,14 @@ def test_a_name_is_shown_as_it_is(folders: list[Path], name: str) -> None:
 @pytest.mark.parametrize("width", [20, 40, 100])
 def test_the_token_of_a_context_is_never_cut_off(tokenizer: Any, width: int) -> None:
     ids = tokenizer("The old lighthouse keeper had not spoken to anyone for three weeks when she arrived.")["input_ids"]
-    context = Context(code=1.0, before=tuple(ids[:-6]), token=ids[-6], after=tuple(ids[-5:]))
-    shown = highlighted(context, 0, tokenizer, width=width)
+    before, token, after = map(tokenizer.decode, (ids[:-6], [ids[-6]], ids[-5:]))
+    example = ExampleRecord(latent=0, code=1.0, before=before, token=token, after=after)
+    shown = highlighted(example, width=width)
     shown.truncate(width, overflow="ellipsis")
     assert any(span.end <= width and "on blue" in str(span.style) for span in shown.spans)
-    token = tokenizer.decode([ids[-6]])
     assert token in shown.plain
     # without colours it would look like any other
-    assert f"**{token.strip()}**" in highlighted(context, 0, tokenizer, width=width, marked=True).plain
+    assert f"**{token.strip()}**" in highlighted(example, width=width, marked=True).plain
 
 
 def test_a_config_of_another_tool_or_hook_says_nothing_of_an_sae(

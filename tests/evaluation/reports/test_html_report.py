@@ -1,13 +1,9 @@
 """The HTML report: every part with its figure, nothing from outside, nothing run that came as text."""
 
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
-from pathlib import Path
 
-import pytest
-
-from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
+from sae_lens_abstopk.evaluation.reports.html_report import html_report
 from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import Results
 from tests.evaluation.reports.markdown_tables import markdown_of, row, section
@@ -19,13 +15,13 @@ HOSTILE = "<script>alert(1)</script>"
 class Page(HTMLParser):
     """The elements and text of an HTML page; those of its figures apart."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.in_figures: list[tuple[str, dict[str, str | None]]] = []
         self.text: dict[str, list[str]] = {}
         self._open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(source)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         (self.in_figures if "svg" in self._open else self.elements).append((tag, dict(attrs)))
@@ -41,18 +37,11 @@ class Page(HTMLParser):
             self.text.setdefault(self._open[-1], []).append(data)
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Callable[..., Page]:
-    def made(*results: Results) -> Page:
-        write_html_report(merge_results(results), tmp_path / "report.html")
-        return Page(tmp_path / "report.html")
-
-    return made
+def page(*results: Results) -> Page:
+    return Page(html_report(merge_results(results)))
 
 
-def test_the_page_shows_every_part_in_figures_of_its_own_colours_and_asks_nothing_of_the_outside(
-    page: Callable[..., Page],
-) -> None:
+def test_the_page_shows_every_part_in_figures_of_its_own_colours_and_asks_nothing_of_the_outside() -> None:
     document = results_document(saes={"topk": None, "signed": None}, tasks={"gender": ("he", "she"), "b": ("x", "y")})
     found = page(document)
     parts = ["Reconstruction", "Both sides of a latent", "Probing", "Steering", "Concepts in the activations"]
@@ -87,7 +76,7 @@ def test_the_page_shows_every_part_in_figures_of_its_own_colours_and_asks_nothin
     assert any(cells[at : at + 2] == shown for at in range(len(cells)))
 
 
-def test_text_of_files_and_models_is_never_markup(page: Callable[..., Page]) -> None:
+def test_text_of_files_and_models_is_never_markup() -> None:
     calm = results_document(saes={"one": None}, tasks={"a": ("x", "y"), "b": ("x", "y")})
     hostile = results_document(
         saes={f"{HOSTILE}one": None},
@@ -104,7 +93,7 @@ def test_text_of_files_and_models_is_never_markup(page: Callable[..., Page]) -> 
     assert "&lt;script>" in shown
 
 
-def test_what_was_not_measured_leaves_no_heading(page: Callable[..., Page]) -> None:
+def test_what_was_not_measured_leaves_no_heading() -> None:
     document = results_document(saes={"topk": None}, tasks={})
     document.reconstruction["topk"].loss = None
     shown = markdown_of(document)
@@ -118,7 +107,7 @@ def test_what_was_not_measured_leaves_no_heading(page: Callable[..., Page]) -> N
     assert "## " not in markdown_of(bare)
 
 
-def test_undefined_numbers_are_dashes_and_gaps(page: Callable[..., Page]) -> None:
+def test_undefined_numbers_are_dashes_and_gaps() -> None:
     document = results_document(tasks={"gender": ("he", "she")})
     document.reconstruction["topk"].fvu = float("nan")
     document.tasks["gender"].saes["topk"].probes["single latent"].auroc.value = None

@@ -54,9 +54,7 @@ def test_an_interval_without_a_value_is_null() -> None:
 
 
 def test_the_published_schema_is_current() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == schema(), (
-        'write it again: python -c "from sae_lens_abstopk.evaluation.results.schema import schema; print(schema(), end=str())"'
-    )
+    assert SCHEMA.read_text(encoding="utf-8") == schema(), "write what results.schema.schema() returns into it"
 
 
 def test_every_key_of_the_document_is_described_in_the_readme() -> None:

@@ -183,7 +183,7 @@ def test_results_are_not_written_over_by_those_of_other_saes_or_of_fewer_tasks(
     assert list(both.saes) == ["renamed", "again"]
     # as of Hub releases, whose weights are in no folder of ours
     with monkeypatch.context() as hub:
-        for module in ("evaluate", "records"):
+        for module in ("suite.evaluate", "results.sae_facts"):
             hub.setattr(sys.modules[f"sae_lens_abstopk.evaluation.{module}"], "weights_sha256", lambda _: None)
         evaluate({"mine": trained}, suite=suite, out=tmp_path / "hub")
         with pytest.raises(ConfigError, match="would write over: the SAE mine"):
