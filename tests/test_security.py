@@ -15,8 +15,8 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 
 from sae_lens_abstopk import ConfigError, load_config, load_task, train
-from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
-from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.reports.html_report import html_report
+from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.evaluation.suite.suite import load_suite
@@ -293,8 +293,7 @@ def test_text_of_a_model_is_text_on_every_page(raw_config: dict[str, Any], tmp_p
     html = "".join(path.read_text() for path in site.rglob("*.html"))
     cards = "".join(latent._repr_html_() for latent in (shown.latent(i) for i in range(8)))
     document = results_document(tasks={HOSTILE: (HOSTILE, HOSTILE)}, text=HOSTILE)
-    write_html_report(merge_results([document]), tmp_path / "report.html")
-    report = (tmp_path / "report.html").read_text()
+    report = html_report(merge_results([document]))
     for page in (html, cards, report):
         assert HOSTILE not in page
     assert "<script" not in cards

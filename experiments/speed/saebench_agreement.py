@@ -25,7 +25,7 @@ from sae_lens import ActivationsStore
 from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
-from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_bridge

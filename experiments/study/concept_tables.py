@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.study.columns import Line, best_density, by_variant, steered_lines, value, what_steered, with_doses
 from experiments.study.random_directions import MATCHED
-from sae_lens_abstopk.evaluation.results.intervals import mean_estimate
+from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
 
 CONCEPT_PAIRS = (("abstopk", "topk"), ("batch_abstopk", "batchtopk"), ("mixed_32nd", "batchtopk"))
 SAME_CONCEPT = {
@@ -66,7 +66,7 @@ def paired_concepts_table(lines: Sequence[Line], controls: Sequence[Line], study
             told = mean_estimate(
                 [ours[task] - theirs[task] for task in tasks], groups=[SAME_CONCEPT.get(task, task) for task in tasks]
             )
-            cells.append(f"{told.value:+.3f}" + ("" if isnan(told.low) else f" [{told.low:+.3f}, {told.high:+.3f}]"))
+            cells.append(f"{told.value:+.3f}" + ("" if told.low is None else f" [{told.low:+.3f}, {told.high:+.3f}]"))
             n_tasks = len(tasks)
         rows.append(f"| {what} | {n_tasks} | {' | '.join(cells)} |")
 

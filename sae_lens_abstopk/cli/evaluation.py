@@ -11,7 +11,7 @@ from sae_lens_abstopk.cli.arguments import Device, Model, ResultsFiles, Text, na
 from sae_lens_abstopk.cli.errors import config_error, errors_as_sentences
 
 if TYPE_CHECKING:
-    from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+    from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
     from sae_lens_abstopk.evaluation.results.schema import Results
 
 
@@ -118,7 +118,7 @@ def plot(
 
 def show_results(results: "Results", out: Path, console: Console) -> None:
     """Print the tables of an evaluation, and where in ``out`` its reports are."""
-    from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+    from sae_lens_abstopk.evaluation.results.merging import merge_results
 
     _show(merge_results([results], sources=[str(out)]), out, console)
 

@@ -19,7 +19,7 @@ from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.group_top import GroupTop
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums
-from sae_lens_abstopk.evaluation.results.records import config_facts
+from sae_lens_abstopk.evaluation.results.sae_facts import config_facts
 from sae_lens_abstopk.explorer.cofiring import CofiringSample
 from sae_lens_abstopk.explorer.histograms import GrowingHistograms, LogHistograms
 from sae_lens_abstopk.model.autocast import casts_shared

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE, is_control
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask, names_in_errors, read_merged
-from sae_lens_abstopk.evaluation.reports.steering_tables import shown_name, split_random
-from sae_lens_abstopk.evaluation.results.records import weights_sha256
-from sae_lens_abstopk.evaluation.results.schema import Interval, Results, SAETaskRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord, shown_name
+from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord
 from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -106,7 +109,7 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
 
 
 def _steering(record: SteeringRecord) -> dict[str, Any]:
-    compared, random = split_random(record)
+    compared, random = record.split_random()
     return {
         "latent": record.latent,
         "orientation": record.orientation,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sae_lens_abstopk.evaluation.results.examples import CONTEXTS
-from sae_lens_abstopk.evaluation.results.text_results import read_text, text_results
+from sae_lens_abstopk.evaluation.results.text_measurement import read_text, text_results
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects, weights_of
 from sae_lens_abstopk.hub.manifest import PublishedResults
 from sae_lens_abstopk.hub.results import results_of

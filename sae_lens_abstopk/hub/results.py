@@ -10,8 +10,10 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.probing.method_names import DIFFERENCE_IN_MEANS, SINGLE, UNTRAINED
-from sae_lens_abstopk.evaluation.results import schema as evaluated
-from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.schema import Results, read_results
+from sae_lens_abstopk.evaluation.results.steering_records import InterventionRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord, TaskRecord
 from sae_lens_abstopk.evaluation.suite.results_file import RESULTS_FILENAME
 from sae_lens_abstopk.hub.manifest import ConceptResult, ContextExample, NumberWithInterval, PublishedResults
 from sae_lens_abstopk.saes.loading import load_as_saved
@@ -48,7 +50,7 @@ def results_of_file(path: Path) -> dict[str, PublishedResults]:
     Raises:
         ConfigError: there is no such file, or it is not one of those.
     """
-    return results_of(evaluated.read_results(path))
+    return results_of(read_results(path))
 
 
 def results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
@@ -67,7 +69,7 @@ def results_beside(folders: Mapping[str, Path]) -> dict[str, PublishedResults]:
     return found
 
 
-def results_of(document: evaluated.Results) -> dict[str, PublishedResults]:
+def results_of(document: Results) -> dict[str, PublishedResults]:
     """The results in ``document``, by the name that the SAE has there."""
     found = {}
     for name, record in document.reconstruction.items():
@@ -165,9 +167,9 @@ def with_measured(
 
 def _concept(
     task: str,
-    about: evaluated.TaskRecord,
-    found: evaluated.SAETaskRecord,
-    steering: evaluated.SteeringRecord | None,
+    about: TaskRecord,
+    found: SAETaskRecord,
+    steering: SteeringRecord | None,
 ) -> ConceptResult:
     probes = found.probes
     steered = steering.interventions.get("latent") if steering else None
@@ -196,7 +198,7 @@ def _concept(
     )
 
 
-def _unmatched(steered: evaluated.InterventionRecord) -> tuple[str, ...]:
+def _unmatched(steered: InterventionRecord) -> tuple[str, ...]:
     """The numbers that are not at matched cost; symmetry is of both directions."""
     found = [name for name, effect in (("to_a", steered.towards_a), ("to_b", steered.towards_b)) if not effect.reached]
     return (*found, "symmetry") if found else ()

@@ -13,7 +13,7 @@ import torch
 from sae_lens import SAE
 
 from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
-from sae_lens_abstopk.evaluation.results.records import weights_sha256
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set, joined

@@ -2,24 +2,28 @@
 
 import numpy as np
 
-from sae_lens_abstopk.evaluation.results.schema import (
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.sae_records import (
+    GeometryRecord,
+    LossRecord,
+    ReconstructionRecord,
+    SAERecord,
+    StabilityRecord,
+)
+from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.results.steering_records import (
     BehaviourRecord,
     DoseRecord,
-    GeometryRecord,
-    Interval,
     InterventionRecord,
+    PoleEffectRecord,
+    SteeringRecord,
+)
+from sae_lens_abstopk.evaluation.results.task_records import (
     LatentRecord,
-    LossRecord,
     PairRecord,
     PCARecord,
-    PoleEffectRecord,
     ProbeRecord,
-    ReconstructionRecord,
-    Results,
-    SAERecord,
     SAETaskRecord,
-    StabilityRecord,
-    SteeringRecord,
     TaskRecord,
 )
 

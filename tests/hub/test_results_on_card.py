@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from sae_lens_abstopk import ConfigError, publish
-from sae_lens_abstopk.evaluation.results.records import weights_sha256
-from sae_lens_abstopk.evaluation.results.schema import ExampleRecord, Interval, read_results
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
+from sae_lens_abstopk.evaluation.results.schema import read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
 from sae_lens_abstopk.hub.results import results_of_file, with_measured
@@ -219,7 +221,7 @@ def test_numbers_of_other_saes_are_refused(tmp_path: Path, monkeypatch: pytest.M
     assert (measured.exit_code, measured.stderr.count("the results are of another")) == (2, 1), "before it measures"
     numbers.write_text("[]")
     again = invoke("publish", f"layer3={saved(tmp_path)}", "--repo", REPO, "--results", str(numbers))
-    assert "is no results file of this version" in again.stderr
+    assert "is not a results file of this version" in again.stderr
 
 
 def test_the_card_tells_of_hooks_that_saelens_may_not_find() -> None:

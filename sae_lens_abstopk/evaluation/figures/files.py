@@ -1,21 +1,20 @@
 """From results files to the file of one figure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage_figure
 from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, two_sidedness_figure
 from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure
 from sae_lens_abstopk.evaluation.figures.style import paper_style
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, names_in_errors, read_merged
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.merging import names_in_errors, read_merged
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.one_or_more import one_or_more
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FORMATS = (".svg", ".pdf", ".png")
 
@@ -23,8 +22,8 @@ FORMATS = (".svg", ".pdf", ".png")
 class Kind(NamedTuple):
     """One kind of figure."""
 
-    draw: "Callable[[MergedResults], Figure | None]"
-    """None where the results lack what it shows."""
+    draw: Callable[[MergedResults], Figure | None]
+    """None if the results lack what it shows."""
     lacks: str
     """What is missing then, and how to measure it."""
 
@@ -55,7 +54,7 @@ def write_figure(
     saes: str | Sequence[str] = (),
 ) -> Path:
     """
-    Draw one kind of figure of one or several results files into ``out``, whose name says the format.
+    Draw one kind of figure of one or several results files into ``out``, whose extension is the format.
 
     Args:
         results: One or several results files, or what :func:`evaluate` returned.
@@ -65,50 +64,27 @@ def write_figure(
         saes: One or several SAEs to draw; all by default.
 
     Raises:
-        ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that do not hold
-            what the figure shows; matplotlib is missing. Nothing is written then.
+        ConfigError: an unknown kind, format, task or SAE; a file that cannot be read or written; results that lack what
+            the figure shows. Nothing is written then.
     """
     given: list[str | Path | Results] = one_or_more(results)
     out = Path(out)
     if kind not in KINDS:
-        raise ConfigError(f"kind={kind!r} is no figure; use one of {', '.join(KINDS)}.")
+        raise ConfigError(f"kind={kind!r} is not a figure; use one of {', '.join(KINDS)}.")
     if out.suffix.lower() not in FORMATS:
         raise ConfigError(f"out={str(out)!r} must end in one of {', '.join(FORMATS)}.")
     if not out.parent.is_dir():
         raise ConfigError(f"{out.parent}: no such folder; make it, or write elsewhere.")
-    found = _only(read_merged(given), one_or_more(tasks), one_or_more(saes))
+    found = read_merged(given).only(tasks=one_or_more(tasks), saes=one_or_more(saes))
     with paper_style():
-        drawn = KINDS[kind].draw(found)
-        if drawn is None:
+        figure = KINDS[kind].draw(found)
+        if figure is None:
             named = ", ".join(names_in_errors(given))
             raise ConfigError(f"{named}: kind={kind!r} has nothing to draw: {KINDS[kind].lacks}.")
         try:
             # without the date, the same results give the same file
             metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(out.suffix.lower(), {})
-            drawn.savefig(out, metadata=metadata)
+            figure.savefig(out, metadata=metadata)
         except OSError as error:
             raise ConfigError(f"cannot write {out}: {error.strerror}; name another file.") from None
     return out
-
-
-def _only(merged: MergedResults, tasks: Sequence[str], saes: Sequence[str]) -> MergedResults:
-    """The same with these tasks and SAEs alone."""
-    known = [task.name for task in merged.tasks]
-    for kind, asked, there in (("task", tasks, known), ("sae", saes, merged.names)):
-        for name in asked:
-            if name not in there:
-                raise ConfigError(f"{kind}={name!r} is not in these results; they have {', '.join(there) or 'none'}.")
-    if saes:
-        merged = replace(
-            merged,
-            saes=tuple(sae for sae in merged.saes if sae.name in saes),
-            tasks=tuple(
-                replace(
-                    task,
-                    saes={name: found for name, found in task.saes.items() if name in saes},
-                    steering={name: found for name, found in task.steering.items() if name in saes},
-                )
-                for task in merged.tasks
-            ),
-        )
-    return replace(merged, tasks=tuple(task for task in merged.tasks if not tasks or task.name in tasks))

@@ -1,7 +1,11 @@
-"""Figures about probing: AUROC and pole coverage with their intervals, one row a concept."""
+"""Figures of probing: AUROC by concept and by method, and pole coverage by concept, with their intervals."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sae_lens_abstopk.evaluation.figures.by_kind import kinds_figure
 from sae_lens_abstopk.evaluation.figures.style import (
     GREY,
     INK,
@@ -10,95 +14,120 @@ from sae_lens_abstopk.evaluation.figures.style import (
     legend_below,
     marks,
     name_rows,
-    panels,
+    offsets,
+    panel,
+    rows_height,
 )
-from sae_lens_abstopk.evaluation.probing.method_names import ON_ACTIVATIONS, PERMUTED, SINGLE, UNTRAINED
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.reports.plot_style import offsets
-from sae_lens_abstopk.evaluation.reports.task_tables import activation_probes
+from sae_lens_abstopk.evaluation.probing.method_names import (
+    BEST_COVERAGE,
+    ON_ACTIVATIONS,
+    PAIR,
+    PERMUTED,
+    SINGLE,
+    UNTRAINED,
+    is_control,
+)
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.task_records import ProbeRecord
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+_CONTROLS = {PERMUTED: ("permuted (range)", "x"), UNTRAINED: ("untrained SAE", "+")}
+_COVERED = {SINGLE: ("o", False), BEST_COVERAGE: ("D", False), PAIR: ("s", True)}
+"""Marker by choice of latents, and True if it is hollow."""
+_Rows = Sequence[tuple[MergedTask, str]]
+"""The task and the method of each row of a figure."""
 
-_CONTROLS = {PERMUTED: ("permuted (range of five)", "x"), UNTRAINED: ("untrained SAE", "+")}
+
+def activation_probes(task: MergedTask) -> dict[str, dict[str, ProbeRecord]]:
+    """The probes on activations by heading: once if all SAEs have the same ones, else under each SAE's name."""
+    found = {
+        f"{task.name}, {sae}": {
+            name: probe for name, probe in record.probes.items() if name.removesuffix(PERMUTED) in ON_ACTIVATIONS
+        }
+        for sae, record in task.saes.items()
+    }
+    first = next(iter(found.values()), None)
+    return found if first is None or any(each != first for each in found.values()) else {task.name: first}
 
 
-def auroc_figure(merged: MergedResults) -> "Figure | None":
-    """AUROC on test of the best single latent, its controls, and logistic regression on the activations."""
-    tasks = [task for task in merged.tasks if any(SINGLE in found.probes for found in task.saes.values())]
+def auroc_figure(merged: MergedResults, method: str = SINGLE) -> Figure | None:
+    """AUROC on test of one method on codes by concept, its controls, and logistic regression on the activations."""
+    tasks = [task for task in merged.tasks if any(method in found.probes for found in task.saes.values())]
     if not tasks:
         return None
-    names, style = merged.names, marks(merged)
-    drawn, ((axes,),) = panels(1, 1, height=_height(len(tasks), len(names)))
-    named: set[str] = set()
-
-    def label(of: str) -> str | None:
-        new = of not in named
-        named.add(of)
-        return of if new else None
-
-    for sae, at in zip(merged.saes, offsets(len(names)), strict=True):
-        for ending, (called, marker) in _CONTROLS.items():
-            found = [
-                (row + at, task.saes[sae.name].probes[SINGLE + ending].auroc)
-                for row, task in enumerate(tasks)
-                if SINGLE + ending in (task.saes[sae.name].probes if sae.name in task.saes else {})
-            ]
-            if found:
-                heights, intervals = zip(*found, strict=True)
-                draw_intervals(axes, intervals, heights, Mark(GREY, marker), label=label(called), alpha=0.7)
-        found = [
-            (row + at, task.saes[sae.name].probes[SINGLE].auroc)
-            for row, task in enumerate(tasks)
-            if SINGLE in (task.saes[sae.name].probes if sae.name in task.saes else {})
-        ]
-        if found:
-            heights, intervals = zip(*found, strict=True)
-            draw_intervals(axes, intervals, heights, style[sae.name], label=label(sae.variant))
-    dense = ON_ACTIVATIONS[-1]
-    for row, task in enumerate(tasks):
-        for _, probes in activation_probes(task):
-            if dense in probes:
-                called = label("probe on activations")
-                draw_intervals(axes, [probes[dense].auroc], [row], Mark(INK, "*"), label=called)
-    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("AUROC of the best single latent")
-    axes.set_xlim(right=1.02)
-    name_rows(axes, [task.name for task in tasks])
-    legend_below(drawn, axes)
-    return drawn
+    figure, axes = panel(height=rows_height(len(tasks), len(merged.saes) + 1))
+    *places, last = offsets(len(merged.saes) + 1)
+    _draw_codes(axes, merged, [(task, method) for task in tasks], places)
+    _draw_activations(axes, [(task, ON_ACTIVATIONS[-1]) for task in tasks], last)
+    return _finish_auroc(figure, axes, [task.name for task in tasks])
 
 
-def coverage_figure(merged: MergedResults) -> "Figure | None":
-    """Pole coverage on test of the latent chosen for it, and of the best pair (hollow)."""
+def methods_figure(merged: MergedResults, task: MergedTask) -> Figure:
+    """AUROC on test of every method on one concept, with its controls."""
+    found = merged.only(saes=list(task.saes))
+    methods = list(dict.fromkeys(name for sae in task.saes.values() for name in sae.probes if not is_control(name)))
+    figure, axes = panel(height=rows_height(len(methods), len(task.saes)))
+    of_codes = [(task, "" if method in ON_ACTIVATIONS else method) for method in methods]
+    _draw_codes(axes, found, of_codes, offsets(len(found.saes)))
+    _draw_activations(axes, [(task, method) for method in methods], 0, controls=True)
+    return _finish_auroc(figure, axes, methods)
+
+
+def coverage_figure(merged: MergedResults) -> Figure | None:
+    """Pole coverage on test of the latents chosen by AUROC, by coverage and as a pair."""
+
+    def interval(task: MergedTask, sae: str, kind: str) -> Interval | None:
+        found = task.saes.get(sae)
+        return found and {SINGLE: found.latent, BEST_COVERAGE: found.best_coverage, PAIR: found.pair}[kind].coverage
+
     tasks = [task for task in merged.tasks if task.saes]
-    if not tasks:
-        return None
-    names, style = merged.names, marks(merged)
-    drawn, ((axes,),) = panels(1, 1, height=_height(len(tasks), 2 * len(names)))
-    named: set[str] = set()
-    for index, sae in enumerate(merged.saes):
-        for pair in (False, True):
-            at = offsets(2 * len(names))[2 * index + pair]
-            called = f"{sae.variant}, pair" if pair else sae.variant
-            found = [
-                (row + at, (task.saes[sae.name].pair if pair else task.saes[sae.name].best_coverage).coverage)
-                for row, task in enumerate(tasks)
-                if sae.name in task.saes
-            ]
-            if found:
-                heights, intervals = zip(*found, strict=True)
-                label = None if called in named else called
-                named.add(called)
-                draw_intervals(axes, intervals, heights, style[sae.name], hollow=pair, label=label)
-    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_xlabel("pole coverage (non-negative latents: at most 0.5)")
-    axes.set_xlim(-0.02, 1.02)
-    name_rows(axes, [task.name for task in tasks])
-    legend_below(drawn, axes)
-    return drawn
+    x = "pole coverage on test (non-negative: at most 0.5)"
+    return kinds_figure(merged, tasks, _COVERED, interval, x=x, bound=0.5) if tasks else None
 
 
-def _height(rows: int, in_each: int) -> float:
-    """Inches for ``rows`` rows of ``in_each`` markers."""
-    return 0.6 + rows * max(0.26, 0.09 * in_each + 0.1)
+def _draw_codes(axes: Axes, merged: MergedResults, rows: _Rows, places: Sequence[float]) -> None:
+    """A marker for each SAE in each row, beneath it its controls."""
+    style = marks(merged)
+    probes = [[task.saes[sae.name].probes if sae.name in task.saes else {} for task, _ in rows] for sae in merged.saes]
+    for sae, of_sae, at in zip(merged.saes, probes, places, strict=True):
+        draw_intervals(axes, _points(rows, of_sae, at), style[sae.name], label=sae.variant)
+    for of_sae, at in zip(probes, places, strict=True):
+        for ending in _CONTROLS:
+            _draw_control(axes, _points(rows, of_sae, at, ending), ending)
+
+
+def _draw_activations(axes: Axes, rows: _Rows, at: float, *, controls: bool = False) -> None:
+    """A star for each probe on activations: one in each row, or one an SAE if they differ."""
+    by_row = [list(activation_probes(task).values()) for task, _ in rows]
+    most = max(map(len, by_row))
+    for index, offset in enumerate(offsets(most) if most > 1 else [at]):
+        probes = [found[index] if index < len(found) else {} for found in by_row]
+        draw_intervals(axes, _points(rows, probes, offset), Mark(INK, "*"), label="probe on activations")
+        if controls:
+            _draw_control(axes, _points(rows, probes, offset, PERMUTED), PERMUTED)
+
+
+def _draw_control(axes: Axes, points: Sequence[tuple[float, Interval]], ending: str) -> None:
+    label, marker = _CONTROLS[ending]
+    draw_intervals(axes, points, Mark(GREY, marker), label=label, alpha=0.7, zorder=1)
+
+
+def _points(
+    rows: _Rows, probes: Sequence[Mapping[str, ProbeRecord]], at: float, ending: str = ""
+) -> list[tuple[float, Interval]]:
+    """The AUROC of each row that has one, ``at`` below its middle."""
+    return [
+        (row + at, found[method + ending].auroc)
+        for row, ((_, method), found) in enumerate(zip(rows, probes, strict=True))
+        if method + ending in found
+    ]
+
+
+def _finish_auroc(figure: Figure, axes: Axes, names: Sequence[str]) -> Figure:
+    """Name the rows, and draw the line of chance, on an axis from 0.3, or the end of the lowest interval, to 1."""
+    axes.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("AUROC on test")
+    axes.set_xlim(min(0.3, axes.dataLim.x0) - 0.02, 1.02)
+    name_rows(axes, names)
+    legend_below(figure)
+    return figure

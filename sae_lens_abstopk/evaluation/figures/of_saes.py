@@ -1,59 +1,79 @@
-"""Figures about SAEs by themselves: FVU against L0, and how evenly latents fire on both sides."""
+"""Figures of SAEs by themselves: reconstruction against L0, and how evenly latents fire on both sides."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from statistics import fmean
 
-from sae_lens_abstopk.evaluation.figures.style import legend_below, marks, panels
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from sae_lens_abstopk.evaluation.figures.style import GREY, legend_below, marks, panel
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE
+from sae_lens_abstopk.evaluation.results.sae_records import ReconstructionRecord
 
 
-def fvu_figure(merged: MergedResults) -> "Figure | None":
-    """Share of variance unexplained against mean active latents per token, one point an SAE."""
-    measured = [(sae, sae.reconstruction) for sae in merged.saes if sae.reconstruction is not None]
-    measured = [(sae, found) for sae, found in measured if found.fvu == found.fvu and found.l0 == found.l0]
-    if not measured:
-        return None
-    drawn, ((axes,),) = panels(1, 1)
-    style, seen = marks(merged), set()
-    for sae, found in measured:
+def fvu_figure(merged: MergedResults) -> Figure | None:
+    """Share of variance unexplained against L0."""
+    return _against_l0(merged, "FVU", lambda found: found.fvu)
+
+
+def recovered_figure(merged: MergedResults) -> Figure | None:
+    """Loss Recovered under zero ablation against L0."""
+    return _against_l0(
+        merged, "Loss Recovered, zero ablation", lambda found: found.loss.recovered_zero if found.loss else None
+    )
+
+
+def _against_l0(
+    merged: MergedResults, name: str, value: Callable[[ReconstructionRecord], float | None]
+) -> Figure | None:
+    """One point an SAE; grey lines join the means of a variant at several k."""
+    style = marks(merged)
+    figure, axes = panel()
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for sae, found in _reconstructed(merged):
+        measured = value(found)
+        if measured is None or measured != measured or found.l0 != found.l0:
+            continue
         mark = style[sae.name]
-        label = None if sae.variant in seen else sae.variant
-        seen.add(sae.variant)
-        axes.plot([found.l0], [found.fvu], mark.marker, color=mark.colour, label=label, markersize=5)
+        axes.plot([found.l0], [measured], mark.marker, color=mark.colour, label=sae.variant, markersize=5)
+        curves.setdefault(sae.curve, {}).setdefault(sae.variant, []).append((found.l0, measured))
+    for variants in curves.values():
+        if len(variants) > 1:
+            means = sorted(tuple(fmean(each) for each in zip(*seeds, strict=True)) for seeds in variants.values())
+            axes.plot(*zip(*means, strict=True), color=GREY, linewidth=0.7, zorder=1)
     axes.set_xlabel("L0")
-    axes.set_ylabel("FVU")
+    axes.set_ylabel(name)
     axes.margins(0.15)
-    legend_below(drawn, axes)
-    return drawn
+    legend_below(figure)
+    return figure if curves else None
 
 
-def two_sidedness_figure(merged: MergedResults) -> "Figure | None":
-    """Histogram over live latents of the share of firings on the weaker side, of SAEs that fire on both; a line a seed."""
-    drawn, ((axes,),) = panels(1, 1)
-    style, seen = marks(merged), set()
-    for index, sae in enumerate(merged.saes):
-        if sae.reconstruction is None or sae.reconstruction.two_sidedness == 0:
-            continue
-        counts = sae.reconstruction.two_sidedness_histogram
-        if not sum(counts):
-            continue
-        width = 0.5 / len(counts)
+def two_sidedness_figure(merged: MergedResults) -> Figure | None:
+    """Histogram over live latents of the share of firings on the weaker side, of SAEs that fire on both sides."""
+    figure, axes = panel()
+    style = marks(merged)
+    two_sided = [(sae, found) for sae, found in _reconstructed(merged) if is_two_sided(found)]
+    for index, (sae, found) in enumerate(two_sided):
+        counts = found.two_sidedness_histogram
         axes.stairs(
             [count / sum(counts) for count in counts],
-            [width * edge for edge in range(len(counts) + 1)],
+            [0.5 / len(counts) * edge for edge in range(len(counts) + 1)],
             color=style[sae.name].colour,
             linestyle=("-", "--", "-.", ":")[index % 4],
             linewidth=1.2,
-            label=None if sae.variant in seen else sae.variant,
+            label=sae.variant,
         )
-        seen.add(sae.variant)
-    if not seen:
-        return None
     axes.set_xlabel("share of firings on the weaker side")
     axes.set_ylabel("share of live latents")
     axes.set_xlim(0, 0.5)
     axes.set_ylim(bottom=0)
-    legend_below(drawn, axes)
-    return drawn
+    legend_below(figure)
+    return figure if two_sided else None
+
+
+def is_two_sided(found: ReconstructionRecord) -> bool:
+    """True if any latent fires on both sides."""
+    return found.two_sidedness != 0 and sum(found.two_sidedness_histogram) > 0
+
+
+def _reconstructed(merged: MergedResults) -> list[tuple[MergedSAE, ReconstructionRecord]]:
+    return [(sae, sae.reconstruction) for sae in merged.saes if sae.reconstruction is not None]

@@ -1,28 +1,38 @@
-"""How figures for papers look: matplotlib, a palette that is told apart by every common kind of colour vision, real text."""
+"""The style of all static figures: matplotlib, a palette for every common kind of colour vision, text as text."""
 
+import hashlib
+import io
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
-from sae_lens_abstopk.evaluation.results.schema import Interval
-from sae_lens_abstopk.system.errors import ConfigError
+import matplotlib as mpl
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 
-GREY, INK = "#767676", "#1b1d20"
-# Okabe and Ito (2008); their yellow is too pale for lines
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY, INK = "#767676", "#000000"
+"""For controls and rules, and for text; a page draws black in the colour of its own text."""
+POLE_COLOURS = ("#d9730d", "#3b82d6")
+"""Of pole A and of pole B."""
+# after Okabe and Ito (2008), the pale ones darker: each has a contrast of at least 3 on white and on a dark page
+_PALETTE = (
+    *("#0072b2", "#d55e00", "#009e73", "#c4639a", "#b07c00"),
+    *("#3a93c8", "#8b6fd6", "#7d8f2a", "#c2504a", "#5f7f9f"),
+)
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 PANEL_WIDTH, PANEL_HEIGHT = 3.3, 2.5
 """Inches of one panel: one column of a two-column paper."""
 _LEGEND_ROW = 0.17
-_CHARACTERS = 44
-"""Of a title or the name of an axis that fit beside a panel, at the size of the text."""
+_TITLE, _ROW_NAME = 44, 26
+"""Characters of a title, and of the name of a row, on one line beside a panel."""
 _STYLE: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -37,8 +47,6 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
     "axes.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.2,
@@ -60,92 +68,106 @@ class Mark(NamedTuple):
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """
-    matplotlib in the style of the figures, whatever the user's own is.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-        import matplotlib.style
-    except ImportError:
-        raise ConfigError("figures need matplotlib: pip install 'sae-lens-abstopk[plot]'.") from None
-    with matplotlib.style.context("default"), matplotlib.rc_context(_STYLE):
+    """Set matplotlib to the style of the figures, whatever the user's own is."""
+    with matplotlib.style.context("default"), mpl.rc_context(_STYLE):
         yield
 
 
-def panels(rows: int, columns: int, *, height: float = PANEL_HEIGHT) -> "tuple[Figure, Any]":
-    """An empty figure and its axes [rows, columns]; no window is ever opened."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def panels(rows: int, columns: int, *, height: float = PANEL_HEIGHT) -> tuple[Figure, Any]:
+    """An empty figure and its axes [rows, columns]; no window is opened."""
     made = Figure(figsize=(PANEL_WIDTH * columns, height * rows), layout="constrained")
     FigureCanvasAgg(made)
     return made, made.subplots(rows, columns, squeeze=False)
 
 
+def panel(*, height: float = PANEL_HEIGHT) -> tuple[Figure, Axes]:
+    """An empty figure of one panel, and its axes."""
+    made, ((axes,),) = panels(1, 1, height=height)
+    return made, axes
+
+
+def rows_height(rows: int, in_each: int) -> float:
+    """Inches for ``rows`` rows of ``in_each`` markers."""
+    return 0.6 + rows * max(0.26, 0.09 * in_each + 0.1)
+
+
+def offsets(count: int) -> list[float]:
+    """Heights within a row for ``count`` things one above the other."""
+    return [(index + 0.5) / count * 0.8 - 0.4 for index in range(count)]
+
+
 def fitted(name: str) -> str:
-    """A title or the name of an axis on as many lines as a panel has room for; names of SAEs are broken where they have to be."""
-    return textwrap.fill(name, _CHARACTERS, break_on_hyphens=False)
+    """A title or an axis label on as many lines as a panel has room for; long names of SAEs are broken."""
+    return textwrap.fill(name, _TITLE, break_on_hyphens=False)
 
 
 def marks(merged: MergedResults) -> Mapping[str, Mark]:
-    """By SAE; the seeds of one variant share a mark."""
-    variants = list(dict.fromkeys(sae.variant for sae in merged.saes))
-    return {sae.name: mark_of(variants.index(sae.variant)) for sae in merged.saes}
+    """By SAE; the seeds of one variant share a mark, and every figure of the same results uses the same marks."""
+    return {sae.name: mark_of(merged.variants.index(sae.variant)) for sae in merged.saes}
 
 
 def mark_of(index: int) -> Mark:
-    """Of the variant or method of this number; those that share a colour have different markers."""
+    """The mark of a variant or method by its number; those that share a colour differ in their markers."""
     return Mark(_PALETTE[index % len(_PALETTE)], _MARKERS[(index + index // len(_PALETTE)) % len(_MARKERS)])
 
 
 def draw_intervals(
-    axes: "Axes",
-    intervals: Sequence[Interval],
-    heights: Sequence[float],
-    mark: Mark,
-    *,
-    hollow: bool = False,
-    **kwargs: Any,
+    axes: Axes, points: Sequence[tuple[float, Interval]], mark: Mark, *, hollow: bool = False, **kwargs: Any
 ) -> None:
-    """A marker with its interval for each of ``intervals`` that has a value; the label is drawn once."""
-    for interval, height in zip(intervals, heights, strict=True):
-        if interval.value is None:
-            continue
-        low = interval.value if interval.low is None else interval.low
-        high = interval.value if interval.high is None else interval.high
-        axes.errorbar(
-            [interval.value],
-            [height],
-            xerr=[[max(interval.value - low, 0)], [max(high - interval.value, 0)]],
-            fmt=mark.marker,
-            color=mark.colour,
-            markerfacecolor="white" if hollow else mark.colour,
-            elinewidth=0.8,
-            markeredgewidth=0.8,
-            **kwargs,
-        )
-        kwargs.pop("label", None)
+    """Draw a marker with its interval at each height of ``points``, except where there is no value."""
+    known = [(height, each.value, each.low, each.high) for height, each in points if each.value is not None]
+    if not known:
+        return
+    heights, values, _, _ = zip(*known, strict=True)
+    below = [max(value - low, 0) if low is not None else 0 for _, value, low, _ in known]
+    above = [max(high - value, 0) if high is not None else 0 for _, value, _, high in known]
+    axes.errorbar(
+        values,
+        heights,
+        xerr=[below, above],
+        fmt=mark.marker,
+        color=mark.colour,
+        markerfacecolor="none" if hollow else mark.colour,
+        elinewidth=0.8,
+        markeredgewidth=0.8,
+        **kwargs,
+    )
 
 
-def name_rows(axes: "Axes", names: Sequence[str]) -> None:
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """Name the heights 0, 1, ... of the y axis, the first on top."""
-    axes.set_yticks(range(len(names)), labels=list(names))
+    labels = [textwrap.fill(name, _ROW_NAME, break_on_hyphens=False) for name in names]
+    axes.set_yticks(range(len(names)), labels=labels)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     for between in range(1, len(names)):
         axes.axhline(between - 0.5, color=GREY, linewidth=0.3)
 
 
-def legend_below(figure: "Figure", axes: "Axes | Sequence[Axes]") -> None:
+def legend_below(figure: Figure) -> None:
     """One legend for all panels, under them, each name once."""
     found: dict[str, Any] = {}
-    for each in axes if isinstance(axes, Sequence) else [axes]:
-        for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    longest = max((len(label) for label in found), default=1)
+    if not found:
+        return
+    longest = max(len(label) for label in found)
     columns = max(1, min(len(found), int(figure.get_figwidth() / (0.055 * longest + 0.45))))
     figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * math.ceil(len(found) / columns))
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+
+
+def inline_svg(figure: Figure) -> str:
+    """The figure as an SVG element for a page: transparent, with ids that no other figure has."""
+    engine = figure.get_layout_engine()
+    if engine is not None:  # laid out here, it is not drawn once more for that
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    written = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(written, format="svg", transparent=True, metadata=metadata)
+    # ids of a page must differ: those of markers and clip paths get a suffix, the others are not used
+    svg = re.sub(r' id="(?![mp][0-9a-f]{10}")[^"]*"', "", written.getvalue().partition("<svg")[2])
+    digest = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return "<svg" + re.sub(r'((?:id="|#)[mp][0-9a-f]{10})(?=[")])', rf"\g<1>{digest}", svg)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
-from sae_lens_abstopk.evaluation.results.text_results import OnText, read_text, text_results
+from sae_lens_abstopk.evaluation.results.text_measurement import OnText, read_text, text_results
 from sae_lens_abstopk.evaluation.subjects.subjects import open_subjects
 from sae_lens_abstopk.saes.loading import Source
 from sae_lens_abstopk.system.errors import ConfigError

@@ -11,7 +11,8 @@ from sae_lens_abstopk.evaluation.probing.latent_scores import LatentScores, scor
 from sae_lens_abstopk.evaluation.probing.logistic_probe import LogisticProbe, fit_logistic
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pair_fires, pole_coverage, single_fires
 from sae_lens_abstopk.evaluation.probing.probe_score import Candidate, Labelled, ProbeScore, Rows, choose_and_test
-from sae_lens_abstopk.evaluation.results.intervals import Estimate, Statistic
+from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.model.representations import Representations
 
 SPARSITIES = (1, 2, 5, 16)
@@ -38,7 +39,7 @@ class SingleLatent:
     orientation: int
     """+1 if its positive side goes with pole B, -1 if its negative side does."""
     score: ProbeScore
-    coverage: Estimate
+    coverage: Interval
     """Its pole coverage on test: at most 0.5 for a latent with one side."""
 
 
@@ -52,7 +53,7 @@ class CoveringLatent:
     """Chosen on val."""
     train_coverage: float
     """Above 0.5 it fires on both sides; at 0.5 it is one of many equals."""
-    coverage: Estimate
+    coverage: Interval
     """On test."""
 
 
@@ -71,7 +72,7 @@ class LatentPair:
     C: float
     """Inverse penalty of the logistic regression, chosen on val."""
     score: ProbeScore
-    coverage: Estimate
+    coverage: Interval
     """Share of A texts where only the A side fires plus share of B texts where only the B side does, halved."""
 
 

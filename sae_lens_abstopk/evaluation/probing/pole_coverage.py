@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from sae_lens_abstopk.evaluation.results.intervals import Statistic
+from sae_lens_abstopk.evaluation.results.bootstrap import Statistic
 
 Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]

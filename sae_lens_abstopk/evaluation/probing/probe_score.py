@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC, auroc
-from sae_lens_abstopk.evaluation.results.intervals import Estimate, Statistic, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.bootstrap import Statistic, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.system.errors import ConfigError
 
@@ -38,7 +39,7 @@ class Labelled:
         """Poles of ``rows``."""
         return self.labels[rows]
 
-    def on_test(self, statistic: Statistic) -> Estimate:
+    def on_test(self, statistic: Statistic) -> Interval:
         """``statistic`` over the test texts with its interval."""
         n = len(self.split.test)
         return bootstrap(statistic, n, groups=self.test_groups, resamples=self.resamples, seed=self.seed)
@@ -84,15 +85,16 @@ class ProbeScore:
     """Read position, chosen on val."""
     train_auroc: float
     val_auroc: float
-    auroc: Estimate
+    auroc: Interval
     """On test."""
-    accuracy: Estimate
+    accuracy: Interval
     """On test, at the threshold that is right most often on train."""
 
 
-def spread(values: Sequence[float]) -> Estimate:
+def spread(values: Sequence[float | None]) -> Interval:
     """Mean of the values, with their range in place of an interval."""
-    return Estimate(float(np.mean(values)), min(values), max(values), len(values))
+    known = [value for value in values if value is not None]
+    return Interval(value=float(np.mean(known)), low=min(known), high=max(known), n_units=len(known))
 
 
 def over_permutations(scores: Sequence[ProbeScore]) -> ProbeScore:

@@ -15,7 +15,7 @@ from sae_lens_abstopk.evaluation.probing import method_names as names
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, probe_activations
 from sae_lens_abstopk.evaluation.probing.code_probes import CodeProbes, probe_codes
 from sae_lens_abstopk.evaluation.probing.probe_score import Labelled, ProbeScore, over_permutations, spread
-from sae_lens_abstopk.evaluation.results.intervals import Estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.tasks.task import TaskSplit
 from sae_lens_abstopk.model.representations import Representations
 
@@ -52,7 +52,7 @@ class TaskProbes:
             found |= {name + names.UNTRAINED: score for name, score in _by_name(self.untrained, None).items()}
         return found
 
-    def coverage_controls(self) -> dict[str, Estimate]:
+    def coverage_controls(self) -> dict[str, Interval]:
         """Coverage on test of the latent of best coverage, in each control."""
         found = {"permuted": spread([codes.best_coverage.coverage.value for codes in self.permuted_codes])}
         if self.untrained is not None:

@@ -3,9 +3,9 @@
 import re
 from itertools import chain
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.results.schema import Results
 
 # what could start markup; an underscore can only at the edge of a word

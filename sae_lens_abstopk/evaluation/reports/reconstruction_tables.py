@@ -1,12 +1,12 @@
-"""Tables about SAEs by themselves: reconstruction, variants over seeds, decoder geometry, stability."""
+"""Tables of SAEs by themselves: reconstruction, variants over seeds, decoder geometry, stability."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
 from sae_lens_abstopk.evaluation.probing.method_names import SINGLE
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedSAE, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
-from sae_lens_abstopk.evaluation.results.schema import LossRecord, ReconstructionRecord
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE, MergedTask
+from sae_lens_abstopk.evaluation.results.sae_records import ReconstructionRecord
 
 LOSS_TOKENS = 50_000
 """Predicted tokens from which a Loss Recovered may be quoted."""
@@ -14,115 +14,106 @@ LOSS_TOKENS = 50_000
 
 def reconstruction_table(merged: MergedResults) -> ReportTable:
     """One row an SAE."""
-    rows = []
-    models, hooks = {sae.model for sae in merged.saes}, {sae.hook for sae in merged.saes}
-    texts = {sae.measured_on for sae in merged.saes}
-    lengths = {_trained_on(sae) for sae in merged.saes if sae.reconstruction}
-    for sae in merged.saes:
-        found = sae.reconstruction
-        if found is None:
-            continue
+    measured = [(sae, sae.reconstruction) for sae in merged.saes if sae.reconstruction]
+
+    def if_they_differ(fact: Callable[[MergedSAE], str], among: Sequence[MergedSAE]) -> Callable[[MergedSAE], str]:
+        return fact if len(set(map(fact, among))) > 1 else lambda _: "-"
+
+    model = if_they_differ(lambda sae: sae.model, merged.saes)
+    hook = if_they_differ(lambda sae: sae.hook, merged.saes)
+    text = if_they_differ(lambda sae: sae.measured_on, merged.saes)
+    trained_on = if_they_differ(_trained_on, [sae for sae, _ in measured])
+
+    def row(sae: MergedSAE, found: ReconstructionRecord) -> tuple[str, ...]:
         loss, two_sided = found.loss, found.two_sidedness > 0
-        rows.append(
-            (
-                sae.name,
-                sae.record.architecture,
-                sae.model if len(models) > 1 else "-",
-                sae.hook if len(hooks) > 1 else "-",
-                sae.measured_on if len(texts) > 1 else "-",
-                _trained_on(sae) if len(lengths) > 1 else "-",
-                f"{sae.record.d_sae:,}",
-                number(found.l0, 1),
-                number(found.fvu, 4),
-                number(found.nmse, 4),
-                number(found.cosine),
-                number(loss.recovered_zero if loss else None, 4),
-                number(loss.recovered_mean if loss else None, 4),
-                number(loss.kl if loss else None),
-                f"{found.dead_latents / sae.record.d_sae:.1%}",
-                f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
-                number(found.two_sidedness if two_sided else None),
-            )
+        return (
+            *(sae.name, sae.record.architecture, model(sae), hook(sae), text(sae), trained_on(sae)),
+            f"{sae.record.d_sae:,}",
+            number(found.l0, 1),
+            *(number(value, 4) for value in (found.fvu, found.nmse)),
+            number(found.cosine),
+            *(number(value, 4) for value in ((loss.recovered_zero, loss.recovered_mean) if loss else (None, None))),
+            number(loss.kl if loss else None),
+            f"{found.dead_latents / sae.record.d_sae:.1%}",
+            f"{found.dead_poles / max(found.live_latents, 1):.0%}" if two_sided else "-",
+            number(found.two_sidedness if two_sided else None),
         )
-    counts = sorted({sae.reconstruction.tokens for sae in merged.saes if sae.reconstruction})
-    predicted = sorted({found.loss.tokens for sae in merged.saes if (found := sae.reconstruction) and found.loss})
+
     return ReportTable(
         title="By SAE",
         columns=(
             *("SAE", "saved as", "model", "hook", "text", "training tokens", "latents", "L0", "FVU", "nMSE", "cosine"),
             *("recovered, zero", "recovered, mean", "KL", "dead", "dead poles", "two-sidedness"),
         ),
-        rows=tuple(rows),
-        note=f"On {_counts(counts)} kept tokens. {_loss_note(predicted)}dead: latents that fired on neither side in these "
-        "tokens (more would find fewer). dead poles: share of the live latents whose weaker side holds under 1 % of their firings. "
-        "two-sidedness: mean of min(p+, p-) / (p+ + p-), at most 0.5; to fire on both sides is not to mean opposites. "
-        "Neither is shown of an SAE that fires on one side only.",
+        rows=tuple(row(*each) for each in measured),
+        note=f"On {_counts(found.tokens for _, found in measured)} kept tokens. {_loss_note(measured)}dead: latents "
+        "that fired on neither side in these tokens (more would find fewer). dead poles: share of the live latents "
+        "whose weaker side holds under 1 % of their firings. two-sidedness: mean of min(p+, p-) / (p+ + p-), at most "
+        "0.5; to fire on both sides is not to mean opposites. Neither is shown of an SAE that fires on one side only.",
         labels=2,
     )
 
 
-def _loss_note(predicted: Sequence[int]) -> str:
+def _loss_note(measured: Sequence[tuple[MergedSAE, ReconstructionRecord]]) -> str:
+    predicted = [found.loss.tokens for _, found in measured if found.loss]
     if not predicted:
         return ""
-    few = f", fewer than the {LOSS_TOKENS:,} needed for a quotable number" if predicted[0] < LOSS_TOKENS else ""
+    few = f", fewer than the {LOSS_TOKENS:,} needed for a quotable number" if min(predicted) < LOSS_TOKENS else ""
     return (
-        f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} predicted tokens{few}. KL: "
-        "nats a predicted token. "
+        f"recovered: Loss Recovered against zero and mean ablation, over {_counts(predicted)} predicted tokens{few}. "
+        "KL: nats a predicted token. "
     )
 
 
 def _trained_on(sae: MergedSAE) -> str:
-    """Tokens; what the metadata of an SAE from elsewhere hold may be no number."""
+    """Training tokens; in the metadata of an SAE from elsewhere that need not be a number."""
     n = sae.record.training.get("training_tokens")
     return f"{n:,}" if isinstance(n, int) else "unknown" if n is None else str(n)
 
 
-def _counts(counts: Sequence[int]) -> str:
-    return " or ".join(f"{count:,}" for count in counts)
+def _counts(counts: Iterable[int]) -> str:
+    return " or ".join(f"{count:,}" for count in sorted(set(counts)))
 
 
 def variants_table(merged: MergedResults) -> ReportTable:
-    """Mean and range over the SAEs of each variant, where a variant has several."""
-    variants: dict[str, list[MergedSAE]] = {}
-    for sae in merged.saes:
-        variants.setdefault(sae.variant, []).append(sae)
-    single, coverage = _means_over_tasks(merged)
-    rows = []
-    if any(len(saes) > 1 for saes in variants.values()):
-        for variant, saes in variants.items():
-            rows.append(
-                (
-                    variant,
-                    str(len(saes)),
-                    _over(saes, lambda found: found.l0, 1),
-                    _over(saes, lambda found: found.fvu, 4),
-                    _over_loss(saes, lambda loss: loss.recovered_zero),
-                    _over_loss(saes, lambda loss: loss.recovered_mean),
-                    _over(saes, lambda found: found.two_sidedness or None),
-                    mean_and_range([single.get(sae.name) for sae in saes]),
-                    mean_and_range([coverage.get(sae.name) for sae in saes]),
-                )
-            )
+    """Mean and range over the SAEs of each variant, if a variant has several."""
+    shared = [task for task in merged.tasks if task.saes.keys() >= set(merged.names)]
+
+    def row(variant: str, saes: Sequence[MergedSAE]) -> tuple[str, ...]:
+        found = [sae.reconstruction for sae in saes if sae.reconstruction]
+        losses = [each.loss for each in found if each.loss]
+        return (
+            variant,
+            str(len(saes)),
+            mean_and_range([each.l0 for each in found], 1),
+            mean_and_range([each.fvu for each in found], 4),
+            mean_and_range([loss.recovered_zero for loss in losses], 4),
+            mean_and_range([loss.recovered_mean for loss in losses], 4),
+            mean_and_range([each.two_sidedness or None for each in found]),
+            mean_and_range([_mean_auroc(shared, sae.name) for sae in saes]),
+            mean_and_range([_mean([task.saes[sae.name].latent.coverage.value for task in shared]) for sae in saes]),
+        )
+
+    variants = {variant: [sae for sae in merged.saes if sae.variant == variant] for variant in merged.variants}
+    several = any(len(saes) > 1 for saes in variants.values())
     return ReportTable(
         title="By variant",
         columns=(
             *("variant", "SAEs", "L0", "FVU", "recovered, zero", "recovered, mean", "two-sidedness"),
             *("AUROC, single latent", "pole coverage"),
         ),
-        rows=tuple(rows),
-        note="Mean over the SAEs of a variant, and in brackets the smallest and the largest: with a few seeds no interval "
-        f"is honest. AUROC of the best single latent and its pole coverage are means over the {len(_tasks_of_all(merged))} tasks "
-        "that every SAE here was probed on.",
+        rows=tuple(row(variant, saes) for variant, saes in variants.items()) if several else (),
+        note="Mean over the SAEs of a variant, and in brackets the smallest and the largest: with a few seeds no "
+        f"interval is honest. AUROC of the best single latent and its pole coverage are means over the {len(shared)} "
+        "tasks that every SAE here was probed on.",
     )
 
 
 def geometry_table(merged: MergedResults) -> ReportTable:
     """One row an SAE: antipodal pairs, decoder norms, firing densities."""
+    measured = [(sae, sae.geometry) for sae in merged.saes if sae.geometry]
     rows = []
-    for sae in merged.saes:
-        found = sae.geometry
-        if found is None:
-            continue
+    for sae, found in measured:
         density = sae.reconstruction.density_quantiles if sae.reconstruction else {}
         rows.append(
             (
@@ -133,7 +124,7 @@ def geometry_table(merged: MergedResults) -> ReportTable:
                 *(f"{density[pole][2]:.2%}" if pole in density else "-" for pole in ("positive", "negative")),
             )
         )
-    thresholds = sorted({sae.geometry.antipodal_threshold for sae in merged.saes if sae.geometry})
+    thresholds = sorted({found.antipodal_threshold for _, found in measured})
     return ReportTable(
         title="Geometry",
         columns=(
@@ -163,37 +154,17 @@ def stability_table(merged: MergedResults) -> ReportTable:
         title="Stability across seeds",
         columns=("SAE", "other seed", "mean cosine", "above 0.7", "above 0.9"),
         rows=tuple(pairs),
-        note="Decoder rows matched one to one, dead ones included; of signed SAEs by absolute cosine, as turning a latent around changes nothing.",
+        note="Decoder rows matched one to one, dead ones included; of signed SAEs by absolute cosine, as turning a "
+        "latent around changes nothing.",
         labels=2,
     )
 
 
-def _over(saes: list[MergedSAE], value: Callable[[ReconstructionRecord], float | None], digits: int = 3) -> str:
-    return mean_and_range([value(sae.reconstruction) for sae in saes if sae.reconstruction], digits)
+def _mean_auroc(tasks: Sequence[MergedTask], sae: str) -> float | None:
+    probes = [task.saes[sae].probes.get(SINGLE) for task in tasks]
+    return _mean([probe and probe.auroc.value for probe in probes])
 
 
-def _over_loss(saes: list[MergedSAE], value: Callable[[LossRecord], float]) -> str:
-    records = [sae.reconstruction.loss for sae in saes if sae.reconstruction]
-    return mean_and_range([value(loss) for loss in records if loss], 4)
-
-
-def _means_over_tasks(merged: MergedResults) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """AUROC of the single latent and its pole coverage, means over the tasks that all SAEs have, by SAE."""
-    single: dict[str, list[float]] = {name: [] for name in merged.names}
-    coverage: dict[str, list[float]] = {name: [] for name in merged.names}
-    for task in _tasks_of_all(merged):
-        for name, found in task.saes.items():
-            probe = found.probes.get(SINGLE)
-            if probe is not None and probe.auroc.value is not None:
-                single[name].append(probe.auroc.value)
-            if found.latent.coverage.value is not None:
-                coverage[name].append(found.latent.coverage.value)
-    return _means(single), _means(coverage)
-
-
-def _tasks_of_all(merged: MergedResults) -> list[MergedTask]:
-    return [task for task in merged.tasks if task.saes.keys() >= set(merged.names)]
-
-
-def _means(values: Mapping[str, list[float]]) -> dict[str, float]:
-    return {name: fmean(found) for name, found in values.items() if found}
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

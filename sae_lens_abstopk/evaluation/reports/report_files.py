@@ -4,36 +4,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
-from sae_lens_abstopk.evaluation.reports.html_report import write_html_report
+from sae_lens_abstopk.evaluation.reports.html_report import html_report
 from sae_lens_abstopk.evaluation.reports.markdown_report import markdown_report
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, read_merged
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.merging import read_merged
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import write_whole
 
-REPORT_FILENAMES = ("report.md", "report.html", "report.csv")
+_REPORTS = {"report.md": markdown_report, "report.html": html_report, "report.csv": csv_report}
+REPORT_FILENAMES = tuple(_REPORTS)
 
 
 def write_reports(paths: Sequence[Path], folder: Path) -> MergedResults:
     """
-    Write ``report.md``, ``report.html`` and ``report.csv`` of one or several results files into ``folder``, which is made if need be.
+    Write ``report.md``, ``report.html`` and ``report.csv`` of one or several results files into ``folder``.
 
     Returns:
         What they show.
 
     Raises:
-        ConfigError: a file cannot be read as results, two do not go together (see :func:`~.merged_results.merge_results`), one is given
-            twice, or ``folder`` cannot be written to. Nothing is written then.
+        ConfigError: a file cannot be read as results, two do not go together (see :func:`~.merging.merge_results`), one
+            is given twice, or ``folder`` cannot be written to. Nothing is written then.
     """
     repeated = [path for index, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:index]}]
     if repeated:
         raise ConfigError(f"{repeated[0]} is given twice; name each results file once.")
     merged = read_merged(paths)
-    markdown, html, table = (folder / name for name in REPORT_FILENAMES)
+    written = {name: report(merged) for name, report in _REPORTS.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(markdown, markdown_report(merged))
-        write_whole(table, csv_report(merged))
-        write_html_report(merged, html)
+        for name, text in written.items():
+            write_whole(folder / name, text)
     except OSError as error:
         raise ConfigError(f"cannot write the report into {folder}: {error.strerror}; name another folder.") from None
     return merged

@@ -1,6 +1,5 @@
 """Which tables a report has, whatever it is written as."""
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.reconstruction_tables import (
     geometry_table,
     reconstruction_table,
@@ -16,6 +15,7 @@ from sae_lens_abstopk.evaluation.reports.task_tables import (
     coverage_table,
     tasks_table,
 )
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 
 RECONSTRUCTION, SIDES, PROBING, STEERING = "Reconstruction", "Both sides of a latent", "Probing", "Steering"
 _TABLES = {

@@ -1,8 +1,8 @@
-"""What a report says in words and cells, before it is Markdown or HTML."""
+"""Tables and provenance of a report, before they are Markdown or HTML."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sae_lens_abstopk.evaluation.results.schema import Results
 
@@ -16,7 +16,7 @@ class ReportTable:
     rows: tuple[tuple[str, ...], ...]
     """A table without rows is left out of a report."""
     note: str
-    """What the columns mean and what they do not show."""
+    """Meaning of the columns, and what they do not show."""
     labels: int = 1
     """Leading columns that hold names; the others hold numbers."""
 
@@ -42,23 +42,22 @@ def without_empty_columns(table: ReportTable) -> ReportTable:
         for index in range(len(table.columns))
         if index < table.labels or any(row[index] != "-" for row in table.rows)
     ]
-    return ReportTable(
-        title=table.title,
+    return replace(
+        table,
         columns=tuple(table.columns[index] for index in kept),
         rows=tuple(tuple(row[index] for index in kept) for row in table.rows),
-        note=table.note,
-        labels=table.labels,
     )
 
 
 def provenance(document: Results) -> dict[str, str]:
-    """Where the numbers of a result come from, by heading."""
+    """Origin of the numbers of a result, by heading."""
     tokens = sorted({found.tokens for found in document.reconstruction.values()})
+    held_out = "kept from training" if document.held_out else "perhaps seen in training"
     measured = f"; {' or '.join(f'{count:,}' for count in tokens)} tokens" if tokens else ""
     measured += f" ({document.kept_tokens})" if document.kept_tokens else ""
     return {
         "model": f"{document.model}, {document.hook}",
-        "text": f"{document.text}, {'kept from training' if document.held_out else 'perhaps seen in training'}{measured}",
+        "text": f"{document.text}, {held_out}{measured}",
         "suite": f"{document.suite}, seed {document.seed}",
         "commit": document.commit or "unknown",
         "command": document.command,

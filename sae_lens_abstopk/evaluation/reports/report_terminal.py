@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, provenance
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
 
 MOST_ROWS = 40
 """Of a table that is still printed."""

@@ -1,35 +1,22 @@
-"""Tables about steering: both directions at matched cost, symmetry, and what it does to generated text."""
+"""Tables of steering: both directions at matched cost, symmetry, and the effect on generated text."""
 
 from collections.abc import Callable, Iterator
 from statistics import fmean
 
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, mean_and_range, number
-from sae_lens_abstopk.evaluation.results.schema import Interval, InterventionRecord, PoleEffectRecord, SteeringRecord
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults
+from sae_lens_abstopk.evaluation.results.steering_records import (
+    InterventionRecord,
+    PoleEffectRecord,
+    SteeringRecord,
+    shown_name,
+)
 
-RANDOM = "random"
-"""What the names of the control directions start with."""
 UNMATCHED, DAGGER = " (unmatched)", " †"
-"""Said of a strength that does not cost the budget, and of what was measured at it."""
+"""Marks a strength that does not cost the budget, and what was measured at it."""
 OF_A_LATENT = ("latent", "clamp")
-"""Interventions that are about the latent of the record."""
-
-
-def shown_name(intervention: str) -> str:
-    """As it stands in tables and legends."""
-    return intervention.replace("_", " ")
-
-
-def _of_record(intervention: str, record: SteeringRecord) -> str:
-    return f"{shown_name(intervention)}{f' {record.latent}' if intervention in OF_A_LATENT else ''}"
-
-
-def split_random(
-    record: SteeringRecord,
-) -> tuple[dict[str, InterventionRecord], dict[str, InterventionRecord]]:
-    """The interventions that are compared, and the random directions that they are compared with."""
-    random = {name: found for name, found in record.interventions.items() if name.startswith(RANDOM)}
-    return {name: found for name, found in record.interventions.items() if name not in random}, random
+"""Interventions on the latent of the record."""
 
 
 def steering_table(merged: MergedResults) -> ReportTable:
@@ -43,16 +30,18 @@ def steering_table(merged: MergedResults) -> ReportTable:
         rows=tuple(
             (
                 *labels,
-                " / ".join(_strengths(found) for found in _directions(interventions)),
-                *(_interval(found, lambda effect: effect.log_odds) for found in _directions(interventions)),
-                _costs(interventions, lambda effect: effect.neutral_cost),
-                _symmetry(interventions),
+                " / ".join(map(_strength, _directions(found))),
+                *(_intervals(effects, lambda effect: effect.log_odds) for effects in _directions(found)),
+                _costs(found, lambda effect: effect.neutral_cost),
+                _shown(
+                    [each.symmetry for each in found], [effect for effects in _directions(found) for effect in effects]
+                ),
             )
-            for labels, interventions in _rows(merged)
+            for labels, found in _rows(merged)
         ),
-        note=f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or 0, "
-        "as a clamp there costs more already; † marks what was measured at such a strength. log-odds to A, "
-        "B: rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
+        note=f"On test prompts {_protocol(merged)}. unmatched: the largest strength tried, as none costs so much, or "
+        "0, as a clamp there costs more already; † marks what was measured at such a strength. log-odds to A, B: "
+        "rise of the log-odds of that pole's tokens. cost: rise of the steered model's NLL of neutral text, nats a "
         "token. symmetry: min / max of the two effects, 0 where both push to one pole. 95 % intervals resample "
         "prompts; of random directions the mean and the range.",
         labels=3,
@@ -60,29 +49,25 @@ def steering_table(merged: MergedResults) -> ReportTable:
 
 
 def scores_table(merged: MergedResults) -> ReportTable:
-    """What the same strengths do to generated text, and the areas under the curves."""
-
-    def score(effect: PoleEffectRecord) -> Interval:
-        return effect.score or Interval(value=None, low=None, high=None, n_units=0)
-
-    rows = [
-        (
-            *labels,
-            *(_interval(found, score) for found in _directions(interventions)),
-            _costs(interventions, lambda effect: effect.generated_cost),
-            *(_interval(found, lambda effect: effect.log_odds_area) for found in _directions(interventions)),
-        )
-        for labels, interventions in _rows(merged)
-    ]
+    """The effect of the same strengths on generated text, and the areas under the curves."""
     return ReportTable(
         title="Generated text at these strengths, and areas",
         columns=(
             *("task", "SAE", "by", "score to A", "score to B", "generated cost A / B"),
             *("area to A", "area to B"),
         ),
-        rows=tuple(rows),
-        note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the unsteered "
-        f"model's NLL of that text, nats per token. {_samples(merged)}† marks what was measured at an unmatched strength. area: mean rise of the log-odds over costs from 0 to the budget.",
+        rows=tuple(
+            (
+                *labels,
+                *(_intervals(effects, lambda effect: effect.score) for effects in _directions(found)),
+                _costs(found, lambda effect: effect.generated_cost),
+                *(_intervals(effects, lambda effect: effect.log_odds_area) for effects in _directions(found)),
+            )
+            for labels, found in _rows(merged)
+        ),
+        note="score: change of the task's score of generated text, towards the pole. generated cost: rise of the "
+        f"unsteered model's NLL of that text, nats per token. {_samples(merged)}† marks what was measured at an "
+        "unmatched strength. area: mean rise of the log-odds over costs from 0 to the budget.",
         labels=3,
     )
 
@@ -95,15 +80,11 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
             for name, found in record.behaviour.items():
                 poles = [f"to {pole}" for pole in task.record.poles] if len(found) == 2 else ["-"]
                 for pole, each in zip(poles, found, strict=True):
-                    cells = (
-                        each.refused_harmful,
-                        each.refused_harmless,
-                        each.multiple_choice,
-                        each.multiple_choice_change,
-                    )
-                    told = ("-" if cell is None else str(cell) for cell in cells)
+                    shares = (each.refused_harmful, each.refused_harmless)
+                    choices = (each.multiple_choice, each.multiple_choice_change)
+                    cells = ("-" if cell is None else str(cell) for cell in (*shares, *choices))
                     strength = f"{each.strength:+.2f}{'' if each.reached else UNMATCHED}"
-                    rows.append((task.name, sae, _of_record(name, record), pole, strength, *told))
+                    rows.append((task.name, sae, _of_record(name, record), pole, strength, *cells))
     return ReportTable(
         title="What the model does at these strengths",
         columns=(
@@ -111,19 +92,22 @@ def behaviour_table(merged: MergedResults) -> ReportTable:
             *("refuses harmful", "refuses harmless", "multiple choice", "change"),
         ),
         rows=tuple(rows),
-        note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list of "
-        "phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval steers "
-        "it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % intervals"
-        f"{_units(merged)}. "
-        "Strengths cost the same on neutral text, but for those that are unmatched.",
+        note="Shares of instructions from test texts that are refused (greedy answers, judged by the published list "
+        "of phrases, arXiv 2406.11717) and of general-knowledge questions answered correctly by the model as lm_eval "
+        "steers it, at every position. change: that share minus the unsteered model's, on the same questions. 95 % "
+        f"intervals{_units(merged)}. Strengths cost the same on neutral text, but for those that are unmatched.",
         labels=4,
     )
+
+
+def _of_record(intervention: str, record: SteeringRecord) -> str:
+    return f"{shown_name(intervention)}{f' {record.latent}' if intervention in OF_A_LATENT else ''}"
 
 
 def _rows(merged: MergedResults) -> Iterator[tuple[tuple[str, str, str], list[InterventionRecord]]]:
     for task in merged.tasks:
         for sae, record in task.steering.items():
-            compared, random = split_random(record)
+            compared, random = record.split_random()
             for name, found in compared.items():
                 yield (task.name, sae, _of_record(name, record)), [found]
             if random:
@@ -134,22 +118,15 @@ def _directions(found: list[InterventionRecord]) -> tuple[list[PoleEffectRecord]
     return [each.towards_a for each in found], [each.towards_b for each in found]
 
 
-def _interval(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
-    """The interval of one; of several the mean and range of their values."""
-    found = [value(effect) for effect in effects]
-    shown = str(found[0]) if len(found) == 1 else mean_and_range([each.value for each in found])
-    return shown if shown == "-" else shown + _dagger(effects)
+def _intervals(effects: list[PoleEffectRecord], value: Callable[[PoleEffectRecord], Interval | None]) -> str:
+    return _shown([value(effect) for effect in effects], effects)
 
 
-def _symmetry(interventions: list[InterventionRecord]) -> str:
-    effects = [effect for found in _directions(interventions) for effect in found]
-    values = [found.symmetry for found in interventions]
-    shown = str(values[0]) if len(values) == 1 else mean_and_range([each.value for each in values])
-    return shown if shown == "-" else shown + _dagger(effects)
-
-
-def _dagger(effects: list[PoleEffectRecord]) -> str:
-    return "" if all(effect.reached for effect in effects) else DAGGER
+def _shown(found: list[Interval | None], effects: list[PoleEffectRecord]) -> str:
+    """The interval of one, or the mean and range of several; marked where an effect is at an unmatched strength."""
+    one = found[0] if len(found) == 1 else None
+    shown = str(one) if one else mean_and_range([each and each.value for each in found])
+    return shown if shown == "-" or all(effect.reached for effect in effects) else shown + DAGGER
 
 
 def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectRecord], Interval]) -> str:
@@ -158,25 +135,23 @@ def _costs(interventions: list[InterventionRecord], value: Callable[[PoleEffectR
     return " / ".join(number(None if None in found else fmean(cost or 0.0 for cost in found)) for found in costs)
 
 
-def _strengths(effects: list[PoleEffectRecord]) -> str:
+def _strength(effects: list[PoleEffectRecord]) -> str:
     mean = fmean(effect.strength for effect in effects)
     return f"{mean:+.2f}{'' if all(effect.reached for effect in effects) else UNMATCHED}"
 
 
+def _records(merged: MergedResults) -> list[SteeringRecord]:
+    return [record for task in merged.tasks for record in task.steering.values()]
+
+
 def _samples(merged: MergedResults) -> str:
-    counts = sorted({record.samples for task in merged.tasks for record in task.steering.values()})
+    counts = sorted({record.samples for record in _records(merged)})
     return f"{' or '.join(map(str, counts))} texts a prompt. " if counts else ""
 
 
 def _units(merged: MergedResults) -> str:
     """What the intervals of behaviour resample."""
-    found = [
-        each
-        for task in merged.tasks
-        for record in task.steering.values()
-        for behaviour in record.behaviour.values()
-        for each in behaviour
-    ]
+    found = [each for record in _records(merged) for behaviour in record.behaviour.values() for each in behaviour]
     groups = sorted({share.n_units for each in found for share in (each.refused_harmful, each.refused_harmless)})
     questions = sorted({each.multiple_choice.n_units for each in found if each.multiple_choice})
     of = [f"{' or '.join(map(str, groups))} groups of instructions"] if groups else []
@@ -185,9 +160,9 @@ def _units(merged: MergedResults) -> str:
 
 
 def _protocol(merged: MergedResults) -> str:
-    records = [record for task in merged.tasks for record in task.steering.values()]
-    chosen = dict.fromkeys(record.strength_chosen_by for record in records)
-    latents = dict.fromkeys(record.latent_chosen_by for record in records)
+    records = _records(merged)
+    strengths = "; or ".join(dict.fromkeys(record.strength_chosen_by for record in records))
+    latents = "; or ".join(dict.fromkeys(record.latent_chosen_by for record in records))
     prompts = sorted({record.prompts[1] for record in records})
-    counts = "" if not prompts else f" ({prompts[0]}" + (f" to {prompts[-1]}" if len(prompts) > 1 else "") + " a task)"
-    return f"{counts.strip()} at the strengths chosen by: {'; or '.join(chosen)}; latents chosen by: {'; or '.join(latents)}".strip()
+    counts = f"({prompts[0]}" + (f" to {prompts[-1]}" if len(prompts) > 1 else "") + " a task) " if prompts else ""
+    return f"{counts}at the strengths chosen by: {strengths}; latents chosen by: {latents}"

@@ -1,7 +1,8 @@
-"""Tables about tasks: texts, AUROC of probes with their controls, accuracy, pole coverage."""
+"""Tables of tasks: texts, AUROC of probes with their controls, accuracy, pole coverage."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from sae_lens_abstopk.evaluation.figures.of_probes import activation_probes
 from sae_lens_abstopk.evaluation.probing.method_names import (
     BEST_COVERAGE,
     ON_ACTIVATIONS,
@@ -10,13 +11,14 @@ from sae_lens_abstopk.evaluation.probing.method_names import (
     SINGLE,
     UNTRAINED,
 )
-from sae_lens_abstopk.evaluation.reports.merged_results import MergedResults, MergedTask
 from sae_lens_abstopk.evaluation.reports.report_table import ReportTable, number
-from sae_lens_abstopk.evaluation.results.schema import Interval, LatentRecord, PairRecord, ProbeRecord
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedTask
+from sae_lens_abstopk.evaluation.results.task_records import LatentRecord, PairRecord, ProbeRecord
 
 
 def tasks_table(merged: MergedResults) -> ReportTable:
-    """One row a task: what it consists of."""
+    """One row a task: its poles, source and texts."""
     return ReportTable(
         title="Tasks",
         columns=("task", "pole A", "pole B", "source", "licence", "texts", "test groups", "majority", "sha256"),
@@ -34,13 +36,13 @@ def tasks_table(merged: MergedResults) -> ReportTable:
             for task in merged.tasks
         ),
         note="texts: in train, val and test, which share no group (template or document). majority: accuracy of always "
-        f"naming the larger pole of test. sha256: of the texts.{''.join(map(_read_otherwise, merged.tasks))}",
+        f"naming the larger pole of test. sha256: of the texts.{''.join(map(_fallbacks, merged.tasks))}",
         labels=5,
     )
 
 
-def _read_otherwise(task: MergedTask) -> str:
-    """A sentence on texts that could not be read as they are meant to be, of the reasons that are counted today."""
+def _fallbacks(task: MergedTask) -> str:
+    """A sentence on texts that could not be read as intended."""
     said = {
         "truncated": "cut",
         "unfiltered": "without a token that is kept",
@@ -53,21 +55,19 @@ def _read_otherwise(task: MergedTask) -> str:
 def codes_table(merged: MergedResults) -> ReportTable:
     """AUROC of the probes on codes, one row a task and SAE."""
     methods = _methods(merged)
-    chosen = _shown(methods)
     controls = [name for name in (SINGLE + PERMUTED, SINGLE + UNTRAINED) if name in methods]
-    columns = list(dict.fromkeys((*chosen, *controls)))
-    rows = tuple(
-        (task.name, sae, *(_auroc(found.probes, name) for name in columns))
-        for task in merged.tasks
-        for sae, found in task.saes.items()
-    )
+    columns = [*_shown(methods), *controls]
     return ReportTable(
         title="Probes on codes: AUROC on test",
         columns=("task", "SAE", *columns),
-        rows=rows,
-        note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read positions on "
-        "val. Controls: the same search with permuted poles (mean, and in round brackets the range of five), and on an SAE with "
-        "fresh weights.",
+        rows=tuple(
+            (task.name, sae, *(_auroc(found.probes, name) for name in columns))
+            for task in merged.tasks
+            for sae, found in task.saes.items()
+        ),
+        note="With 95 % bootstrap intervals that resample groups of texts. Latents are chosen on train, read "
+        "positions on val. Controls: the same search with permuted poles (mean, and in round brackets the range of "
+        "five), and on an SAE with fresh weights.",
         labels=2,
     )
 
@@ -78,7 +78,7 @@ def activations_table(merged: MergedResults) -> ReportTable:
     rows = [
         (label, *(_auroc(probes, name) for name in columns))
         for task in merged.tasks
-        for label, probes in activation_probes(task)
+        for label, probes in activation_probes(task).items()
     ]
     return ReportTable(
         title="Probes on activations: AUROC on test",
@@ -86,19 +86,6 @@ def activations_table(merged: MergedResults) -> ReportTable:
         rows=tuple(row for row in rows if any(cell != "-" for cell in row[1:])),
         note="What the activations hold whatever the SAE; the same texts, splits and controls.",
     )
-
-
-def activation_probes(task: MergedTask) -> Iterator[tuple[str, dict[str, ProbeRecord]]]:
-    """The probes on activations of a task, once where all SAEs have the same, else under each SAE's name."""
-    found = {
-        sae: {name: probe for name, probe in record.probes.items() if name.removesuffix(PERMUTED) in ON_ACTIVATIONS}
-        for sae, record in task.saes.items()
-    }
-    distinct = [probes for index, probes in enumerate(found.values()) if probes not in list(found.values())[:index]]
-    if len(distinct) == 1:
-        yield task.name, distinct[0]
-    else:
-        yield from ((f"{task.name}, {sae}", probes) for sae, probes in found.items())
 
 
 def accuracy_table(merged: MergedResults) -> ReportTable:
@@ -113,7 +100,8 @@ def accuracy_table(merged: MergedResults) -> ReportTable:
         title="Probes: accuracy on test",
         columns=("task", "SAE", *shown),
         rows=tuple(row for row in rows if any(cell != "-" for cell in row[2:])),
-        note="Each at the threshold on its score that is right most often on train; to be compared with the majority of the task.",
+        note="Each at the threshold on its score that is right most often on train; to be compared with the majority "
+        "of the task.",
         labels=2,
     )
 
@@ -121,17 +109,10 @@ def accuracy_table(merged: MergedResults) -> ReportTable:
 def coverage_table(merged: MergedResults) -> ReportTable:
     """Pole coverage, one row a task and SAE."""
     controls = [ending.removeprefix(", ") for ending in (PERMUTED, UNTRAINED)]
+    of_controls = [f"{BEST_COVERAGE}, {control}" for control in controls]
     return ReportTable(
         title="Pole coverage on test",
-        columns=(
-            "task",
-            "SAE",
-            SINGLE,
-            BEST_COVERAGE,
-            PAIR,
-            *(f"{BEST_COVERAGE}, {control}" for control in controls),
-            "latents",
-        ),
+        columns=("task", "SAE", SINGLE, BEST_COVERAGE, PAIR, *of_controls, "latents"),
         rows=tuple(
             (
                 task.name,
@@ -150,19 +131,20 @@ def coverage_table(merged: MergedResults) -> ReportTable:
             for task in merged.tasks
             for sae, found in task.saes.items()
         ),
-        note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the other "
-        "does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are chosen on train. "
-        "Controls as for the probes, permuted poles with their range: signed latents with fresh weights can exceed 0.5 too, where a concept is easy. "
-        "latents: in this order, with the side that goes with pole B and the share of tokens of plain text on which it fires; "
-        "of the pair A's side, then B's. A latent that covers both poles often fires on much of any text.",
+        note="Half of the share of A texts on which one side fires plus half of the share of B texts on which the "
+        "other does, with 95 % intervals: a non-negative latent cannot exceed 0.5, a pair of them can. All are "
+        "chosen on train. Controls as for the probes, permuted poles with their range: signed latents with fresh "
+        "weights can exceed 0.5 too, where a concept is easy. latents: in this order, with the side that goes with "
+        "pole B and the share of tokens of plain text on which it fires; of the pair A's side, then B's. A latent "
+        "that covers both poles often fires on much of any text.",
         labels=2,
     )
 
 
 def _shown(methods: Sequence[str]) -> list[str]:
-    """Of the methods on codes: the largest k shows what they hold together; the smaller ones are in the plots and in the file."""
-    chosen = [SINGLE, PAIR, *(name for name in methods if name.endswith("-sparse"))]
-    return [name for name in (*chosen[:2], *chosen[-1:]) if name in methods]
+    """Of the methods on codes those in tables: of the sparse ones the largest k, the others are in the plots."""
+    sparse = [name for name in methods if name.endswith("-sparse")]
+    return [name for name in (SINGLE, PAIR, *sparse[-1:]) if name in methods]
 
 
 def _accuracy(probes: Mapping[str, ProbeRecord], name: str) -> str:
@@ -179,7 +161,7 @@ def _auroc(probes: Mapping[str, ProbeRecord], name: str) -> str:
 
 
 def _interval(found: Interval, *, permuted: bool) -> str:
-    """Permuted poles have a mean and its range, which is not to look like an interval."""
+    """Permuted poles have a mean and a range, which must not look like an interval."""
     return found.as_range() if permuted else str(found)
 
 

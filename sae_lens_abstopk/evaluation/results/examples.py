@@ -1,22 +1,24 @@
-"""A few latents with their strongest contexts, as text that needs no tokenizer to be read."""
+"""The strongest contexts of a few latents as text, readable without a tokenizer."""
 
 import math
 from typing import Any
 
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
-from sae_lens_abstopk.evaluation.results.schema import ExampleRecord
+from sae_lens_abstopk.evaluation.results.sae_records import ExampleRecord
 from sae_lens_abstopk.text.token_text import TokenText
 
 LATENTS, CONTEXTS = 4, 2
 
 
 def code_text(code: float) -> str:
-    """A code with its sign, to three digits that count: hooks differ in the size of their activations by thousands."""
+    """A code with its sign, to three significant digits: the size of activations differs by thousands between hooks."""
     return f"{code:+.{max(0, 2 - math.floor(math.log10(abs(code))))}f}"
 
 
-def examples(contexts: PoleContexts, tokenizer: Any) -> list[ExampleRecord]:
-    """Two contexts of each pole of the four latents that :meth:`PoleContexts.suggested` puts first."""
+def examples(
+    contexts: PoleContexts, tokenizer: Any, *, latents: int = LATENTS, n: int = CONTEXTS
+) -> list[ExampleRecord]:
+    """The first ``n`` contexts of each pole of the ``latents`` that :meth:`PoleContexts.suggested` puts first."""
     text_of = TokenText(tokenizer)
     return [
         ExampleRecord(
@@ -26,7 +28,7 @@ def examples(contexts: PoleContexts, tokenizer: Any) -> list[ExampleRecord]:
             token=text_of(context.token),
             after=text_of.joined(context.after),
         )
-        for latent in contexts.suggested(LATENTS)
+        for latent in contexts.suggested(latents)
         for pole in (0, 1)
-        for context in contexts.of(latent, pole)[:CONTEXTS]
+        for context in contexts.of(latent, pole)[:n]
     ]

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from sae_lens.load_model import HookedProxyLM
 
-from sae_lens_abstopk.evaluation.results.intervals import mean_estimate
-from sae_lens_abstopk.evaluation.results.schema import BehaviourRecord, Interval
+from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.steering_records import BehaviourRecord
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseResponse
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import export_for_lm_eval
@@ -120,8 +121,8 @@ def measure_behaviour(
         record = BehaviourRecord(
             strength=strength,
             reached=reached,
-            refused_harmful=Interval.of(refusal.harmful),
-            refused_harmless=Interval.of(refusal.harmless),
+            refused_harmful=refusal.harmful,
+            refused_harmless=refusal.harmless,
             multiple_choice=_mean(right, seed),
             multiple_choice_change=_mean(np.subtract(right, unsteered.right), seed) if unsteered else None,
             answer=refusal.harmful_texts[0],
@@ -156,4 +157,4 @@ def _instructions(task: Task, pole: int, most: int, seed: int) -> list[Example]:
 
 
 def _mean(values: npt.ArrayLike, seed: int) -> Interval | None:
-    return Interval.of(mean_estimate(values, seed=seed)) if np.size(values) else None
+    return mean_estimate(values, seed=seed) if np.size(values) else None

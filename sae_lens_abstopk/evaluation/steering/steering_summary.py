@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression, root_scalar
 
-from sae_lens_abstopk.evaluation.results.intervals import Estimate, bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.steering.doses import Dose
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 
@@ -34,15 +35,15 @@ class PoleEffect:
     """Signed."""
     reached: bool
     """See :class:`MatchedStrength`."""
-    log_odds: Estimate
+    log_odds: Interval
     """Change of the log-odds."""
-    score: Estimate | None
+    score: Interval | None
     """Change of the score of generated text."""
-    generated_cost: Estimate
+    generated_cost: Interval
     """Rise of the unsteered model's NLL of generated text, nats per token."""
-    neutral_cost: Estimate
+    neutral_cost: Interval
     """Rise of the steered model's NLL of neutral text, nats per token; its interval is over those texts."""
-    log_odds_area: Estimate
+    log_odds_area: Interval
     """Mean change of the log-odds over costs from 0 to the budget."""
 
 
@@ -55,7 +56,7 @@ class InterventionSummary:
     """In ascending strength."""
     towards_a: PoleEffect
     towards_b: PoleEffect
-    log_odds_symmetry: Estimate
+    log_odds_symmetry: Interval
     """min(abs(effect+), abs(effect-)) / max, of the log-odds; 0 if both directions lead to the same pole."""
 
 
@@ -115,7 +116,7 @@ def summarise(
         return np.subtract(getattr(dose, field), getattr(baseline, field))
 
     def effect(sign: int, dose: Dose, reached: bool) -> PoleEffect:
-        def mean(values: Floats) -> Estimate:
+        def mean(values: Floats) -> Interval:
             return mean_estimate(values, seed=seed)
 
         one_side = [d for d in doses if d.strength * sign >= 0 and np.isfinite(d.log_odds).all()]

@@ -12,24 +12,24 @@ from rich.console import Console
 from sae_lens import SAE
 
 from sae_lens_abstopk.evaluation.results.examples import CONTEXTS, examples
-from sae_lens_abstopk.evaluation.results.records import (
+from sae_lens_abstopk.evaluation.results.run_facts import run_facts
+from sae_lens_abstopk.evaluation.results.sae_facts import (
     config_facts,
     geometry_record,
     reconstruction_record,
-    run_facts,
     sae_record,
-    with_density,
 )
-from sae_lens_abstopk.evaluation.results.schema import (
+from sae_lens_abstopk.evaluation.results.sae_records import (
     ExampleRecord,
     GeometryRecord,
     ReconstructionRecord,
-    Results,
     StabilityRecord,
-    SteeringRecord,
 )
-from sae_lens_abstopk.evaluation.results.text_results import read_text
+from sae_lens_abstopk.evaluation.results.schema import Results
+from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
+from sae_lens_abstopk.evaluation.results.text_measurement import read_text
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.suite.as_records import with_density
 from sae_lens_abstopk.evaluation.suite.finished_parts import FinishedParts
 from sae_lens_abstopk.evaluation.suite.match_seeds import match_seeds, seed_groups
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask, probe_on_task, untrained_saes
@@ -113,7 +113,7 @@ def evaluate(
         # again: some file systems do not pass the lock on to other machines
         refuse_overwriting(out, loaded.sources.values(), suite, measured_on)
         results.write(out / RESULTS_FILENAME)
-        # late, as nothing else needs plotly
+        # late, as nothing else needs matplotlib
         from sae_lens_abstopk.evaluation.reports.report_files import write_reports
 
         write_reports([out / RESULTS_FILENAME], out)

@@ -11,9 +11,9 @@ from sae_lens import SAE
 from sae_lens_abstopk.evaluation.probing.concept_pca import concept_pca
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProber, TaskProbes
 from sae_lens_abstopk.evaluation.probing.untrained import untrained_sae
-from sae_lens_abstopk.evaluation.results.records import sae_task_record
-from sae_lens_abstopk.evaluation.results.schema import PCARecord, TaskRecord
+from sae_lens_abstopk.evaluation.results.task_records import PCARecord, TaskRecord
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.evaluation.suite.as_records import sae_task_record
 from sae_lens_abstopk.evaluation.suite.suite_tasks import rows_of_both_poles
 from sae_lens_abstopk.evaluation.tasks.task import Task
 from sae_lens_abstopk.model.representations import represent

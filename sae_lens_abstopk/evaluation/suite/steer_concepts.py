@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sae_lens_abstopk.evaluation.results.records import steering_record
-from sae_lens_abstopk.evaluation.results.schema import SteeringRecord
+from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.steering.dose_response import dose_response
 from sae_lens_abstopk.evaluation.steering.interventions import equal_norm_interventions
@@ -17,6 +16,7 @@ from sae_lens_abstopk.evaluation.steering.latent_scale import latent_scale
 from sae_lens_abstopk.evaluation.steering.lm_eval_steering import require_constant, steered_module
 from sae_lens_abstopk.evaluation.steering.pole_tokens import first_tokens
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
+from sae_lens_abstopk.evaluation.suite.as_records import steering_record
 from sae_lens_abstopk.evaluation.suite.probe_concepts import ProbedTask
 from sae_lens_abstopk.evaluation.suite.suite import SteeringOptions, task_key
 from sae_lens_abstopk.evaluation.tasks.task import Task

@@ -1,24 +1,28 @@
-"""Figures for papers: what they show is what the results say, and a mistake is answered before a file is written."""
+"""Figures: what they show is what the results say, and a mistake is answered before a file is written."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
 
 from sae_lens_abstopk.evaluation.figures.files import KINDS, write_figure
-from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage_figure
-from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, two_sidedness_figure
-from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure
-from sae_lens_abstopk.evaluation.figures.style import mark_of, paper_style
-from sae_lens_abstopk.evaluation.reports.merged_results import merge_results
+from sae_lens_abstopk.evaluation.figures.of_concepts import cosines_figure, pca_figure
+from sae_lens_abstopk.evaluation.figures.of_probes import auroc_figure, coverage_figure, methods_figure
+from sae_lens_abstopk.evaluation.figures.of_saes import fvu_figure, recovered_figure, two_sidedness_figure
+from sae_lens_abstopk.evaluation.figures.of_steering import dose_response_figure, effect_cost_figure, symmetry_figure
+from sae_lens_abstopk.evaluation.figures.style import GREY, mark_of, marks, paper_style
+from sae_lens_abstopk.evaluation.results.interval import Interval
+from sae_lens_abstopk.evaluation.results.merging import merge_results
 from sae_lens_abstopk.evaluation.results.schema import Results, read_results
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.cli.test_cli import invoke
 from tests.evaluation.results_document import results_document
 
 SEEDS = {"signed-0": "signed", "signed-1": "signed", "topk-0": "topk"}
+ONE = {"gender": ("he", "she")}
 
 
 @pytest.fixture
@@ -40,16 +44,20 @@ def lines(figure: Any) -> dict[str, list[tuple[list[float], list[float]]]]:
     return found
 
 
-def drawn(draw: Any, document: Results) -> Any:
+def legend(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def drawn(draw: Any, document: Results, *arguments: Any) -> Any:
     with paper_style():
-        return draw(merge_results([document]))
+        return draw(merge_results([document]), *arguments)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_drawn_with_text_as_text_and_the_same_each_time(kind: str, results: Path, tmp_path: Path) -> None:
     done = invoke("plot", str(results), "--kind", kind, "--out", str(tmp_path / "a.svg"))
     assert done.exit_code == 0, done.output
-    write_figure([results], kind, tmp_path / "b.svg")
+    write_figure(read_results(results), kind, tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     texts = [node.text for node in ElementTree.parse(tmp_path / "a.svg").iter("{http://www.w3.org/2000/svg}text")]
     assert "signed" in " ".join(filter(None, texts))
@@ -66,28 +74,56 @@ def test_other_formats_are_written(suffix: str, results: Path, tmp_path: Path) -
 
 def test_one_point_an_sae_and_one_name_a_variant() -> None:
     document = results_document(saes=SEEDS)
-    points = [point for found in lines(drawn(fvu_figure, document)).values() for point in found]
-    expected = {(found.l0, found.fvu) for found in document.reconstruction.values()}
-    assert {(x[0], y[0]) for x, y in points} == expected
-    legend = [text.get_text() for text in drawn(fvu_figure, document).legends[0].get_texts()]
-    assert legend == ["signed", "topk"]
+    for draw, value in (
+        (fvu_figure, lambda found: found.fvu),
+        (recovered_figure, lambda found: found.loss.recovered_zero),
+    ):
+        figure = drawn(draw, document)
+        points = [point for found in lines(figure).values() for point in found]
+        assert {(x[0], y[0]) for x, y in points} == {
+            (each.l0, value(each)) for each in document.reconstruction.values()
+        }
+        assert legend(figure) == ["signed", "topk"]
+
+
+def test_a_variant_at_several_k_is_one_curve() -> None:
+    groups = {f"{variant} k={k} seed {seed}": f"{variant} k={k}" for k in (9, 5) for variant in "ab" for seed in (0, 1)}
+    document = results_document(saes=dict(groups), tasks={})
+    for name in document.saes:
+        document.reconstruction[name].l0 = float(name[4]) + float(name[-1]) / 2
+    figure = drawn(fvu_figure, document)
+    assert legend(figure) == ["a k=9", "b k=9", "a k=5", "b k=5"]
+    curves = [line for line in axes_of(figure).get_lines() if line.get_color() == GREY]
+    for curve, variant in zip(curves, "ab", strict=True):
+        means = [fmean(document.reconstruction[f"{variant} k={k} seed {seed}"].fvu for seed in (0, 1)) for k in (5, 9)]
+        assert list(curve.get_xdata()) == [5.25, 9.25]
+        assert list(curve.get_ydata()) == pytest.approx(means)
 
 
 def test_intervals_are_those_of_the_file() -> None:
-    document = results_document(saes={"a": None}, tasks={"gender": ("he", "she")})
+    document = results_document(saes={"a": None}, tasks=ONE)
     measured = document.tasks["gender"].saes["a"]
     for draw, interval in (
         (auroc_figure, measured.probes["single latent"].auroc),
-        (coverage_figure, measured.best_coverage.coverage),
+        (lambda merged: methods_figure(merged, merged.tasks[0]), measured.probes["single latent"].auroc),
+        (coverage_figure, measured.latent.coverage),
+        (symmetry_figure, document.steering["gender"]["a"].interventions["latent"].symmetry),
     ):
-        bars = [bar for bar in axes_of(drawn(draw, document)).containers if bar.get_label() == "a"]
-        ((line, _, (span,)),) = bars
+        line, _, (span,) = axes_of(drawn(draw, document)).containers[0]
         assert line.get_xdata()[0] == interval.value
         assert span.get_segments()[0][:, 0] == pytest.approx([interval.low, interval.high])
 
 
+def test_an_interval_below_the_axis_widens_it() -> None:
+    document = results_document(tasks=ONE)
+    low = Interval(value=0.2, low=0.1, high=0.3, n_units=7)
+    document.tasks["gender"].saes["topk"].probes["single latent, permuted"].auroc = low
+    assert axes_of(drawn(auroc_figure, document)).get_xlim()[0] == pytest.approx(0.08)
+    assert axes_of(drawn(auroc_figure, document, "pair")).get_xlim()[0] == pytest.approx(0.28)
+
+
 def test_the_curves_of_steering_are_the_doses_at_neutral_cost() -> None:
-    document = results_document(saes={"a": None}, tasks={"gender": ("he", "she")})
+    document = results_document(saes={"a": None}, tasks=ONE)
     record = document.steering["gender"]["a"]
     doses = record.interventions["latent"].doses
     ((x, y),) = lines(drawn(dose_response_figure, document))["latent"]
@@ -96,6 +132,15 @@ def test_the_curves_of_steering_are_the_doses_at_neutral_cost() -> None:
     towards_b = [dose for dose in doses if dose.strength >= 0]
     assert x == pytest.approx([dose.neutral_nll - record.baseline_neutral_nll for dose in towards_b])
     assert y == pytest.approx([dose.log_odds - record.baseline_log_odds for dose in towards_b])
+
+
+def test_concepts_are_drawn_with_their_cosines_and_texts() -> None:
+    document = results_document(saes={"a": None}, tasks={**ONE, "tense": ("past", "present")})
+    merged = merge_results([document])
+    (mesh,) = axes_of(cosines_figure(merged.concept_cosines[0])).collections
+    assert mesh.get_array().tolist() == [list(row.values()) for row in document.concept_cosines.values()]
+    points = lines(pca_figure(merged.tasks[0]))
+    assert [len(points[name][0][0]) for name in ("he (A)", "she (B)")] == [40, 40]
 
 
 @pytest.mark.parametrize("draw", [dose_response_figure, effect_cost_figure])
@@ -108,22 +153,28 @@ def test_long_names_of_saes_do_not_run_into_each_other(draw: Any) -> None:
     assert first.x1 < second.x0
 
 
-def test_two_sidedness_is_a_share_of_live_latents() -> None:
-    document = results_document(saes={"a": None})
-    (stairs,) = axes_of(drawn(two_sidedness_figure, document)).patches
+def test_two_sidedness_is_a_share_of_the_live_latents_of_saes_with_two_sides() -> None:
+    (stairs,) = axes_of(drawn(two_sidedness_figure, results_document(saes={"a": None, "topk": None}))).patches
     assert sum(stairs.get_data().values) == pytest.approx(1)
-
-
-def test_an_sae_of_one_side_has_no_two_sidedness_to_draw() -> None:
-    assert len(axes_of(drawn(two_sidedness_figure, results_document(saes={"a": None, "topk": None}))).patches) == 1
     assert drawn(two_sidedness_figure, results_document(saes={"topk": None})) is None
 
 
-def test_tasks_and_saes_can_be_chosen(results: Path, tmp_path: Path) -> None:
+def test_tasks_and_saes_can_be_chosen_and_keep_their_marks(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.svg"
     write_figure(str(results), "coverage", str(out), tasks="gender", saes="topk-0")
     assert "cost" not in out.read_text()
     assert "signed" not in out.read_text()
+    merged = merge_results([read_results(results)])
+    assert marks(merged.only(saes=["topk-0"]))["topk-0"] == marks(merged)["topk-0"] == mark_of(1)
+
+
+def test_variants_of_a_large_sweep_are_named_once_and_told_apart() -> None:
+    groups = {f"v{variant} seed {seed}": f"v{variant}" for variant in range(10) for seed in (0, 1)}
+    document = results_document(saes=dict(groups), tasks=ONE)
+    assert len({mark.colour for mark in marks(merge_results([document])).values()}) == 10
+    assert len({mark_of(index) for index in range(70)}) == 70, "those that share a colour have another marker"
+    for draw in (coverage_figure, symmetry_figure):
+        assert legend(drawn(draw, document))[:10] == [f"v{variant}" for variant in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -148,29 +199,12 @@ def test_a_mistake_names_what_is_allowed(
 
 def test_a_file_that_lacks_what_is_shown_says_what_to_measure(tmp_path: Path) -> None:
     document = results_document(tasks={})
-    document.write(tmp_path / "results.json")
-    for kind, sentence in (("auroc", "no task was probed"), ("dose-response", "--suite full")):
+    bare = document.model_copy(update={"reconstruction": {}})
+    for given, kind, sentence in (
+        (document, "auroc", "no task was probed"),
+        (document, "dose-response", "--suite full"),
+        (bare, "fvu", "no reconstruction was measured"),
+        (bare, "two-sidedness", "no reconstruction was measured"),
+    ):
         with pytest.raises(ConfigError, match=sentence):
-            write_figure([tmp_path / "results.json"], kind, tmp_path / "a.svg")
-    document.model_copy(update={"reconstruction": {}}).write(tmp_path / "results.json")
-    for kind in ("fvu", "two-sidedness"):
-        with pytest.raises(ConfigError, match="no reconstruction was measured"):
-            write_figure([tmp_path / "results.json"], kind, tmp_path / "a.svg")
-
-
-def test_without_matplotlib_the_package_is_named(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(ConfigError, match=r"need matplotlib: pip install 'sae-lens-abstopk\[plot\]'"):
-        write_figure([results], "auroc", tmp_path / "a.svg")
-
-
-def test_variants_that_share_a_colour_have_another_marker() -> None:
-    assert len({mark_of(index) for index in range(14)}) == 14
-
-
-def test_what_evaluate_returned_is_drawn_as_its_file_is(results: Path, tmp_path: Path) -> None:
-    a = write_figure(read_results(results), "auroc", tmp_path / "a.svg")
-    b = write_figure(results, "auroc", tmp_path / "b.svg")
-    assert a.read_text() == b.read_text()
+            write_figure(given, kind, tmp_path / "a.svg")

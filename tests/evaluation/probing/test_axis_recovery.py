@@ -11,7 +11,7 @@ from sae_lens_abstopk import AbsTopKTrainingSAE, AbsTopKTrainingSAEConfig
 from sae_lens_abstopk.dictionary.geometry import unit_rows
 from sae_lens_abstopk.evaluation.probing.latent_scores import score_latents
 from sae_lens_abstopk.evaluation.probing.pole_coverage import pole_coverage, single_fires
-from sae_lens_abstopk.evaluation.results.intervals import bootstrap
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap
 from sae_lens_abstopk.saes import SparseTopKTrainingSAE, SparseTopKTrainingSAEConfig
 from sae_lens_abstopk.saes.poles import live_poles, pole_counts
 

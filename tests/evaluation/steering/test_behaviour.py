@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from sae_lens_abstopk.evaluation.results.intervals import Estimate, mean_estimate
-from sae_lens_abstopk.evaluation.results.schema import Interval
+from sae_lens_abstopk.evaluation.results.bootstrap import mean_estimate
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.steering import behaviour
 from sae_lens_abstopk.evaluation.steering.behaviour import measure_behaviour
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
@@ -23,8 +23,12 @@ from sae_lens_abstopk.model.token_filter import TokenFilter
 from tests.evaluation.steerable import HOOKS, model_of, signed_sae
 
 
+def interval(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.05, high=value + 0.05, n_units=2)
+
+
 def of_questions(*values: int) -> Interval:
-    return Interval.of(mean_estimate(values, seed=3))
+    return mean_estimate(values, seed=3)
 
 
 @pytest.mark.parametrize("instructions", [1, 24])
@@ -55,7 +59,7 @@ def test_refusals_and_questions_are_measured_under_each_intervention_at_its_stre
         asked.append((set(zip(harmful, of_harmful, strict=True)), set(zip(harmless, of_harmless, strict=True))))
         assert options == {"max_new_tokens": 7, "seed": 3}
         logits.append(text_model.next_logits(text_model.encode(["The river"])))
-        return RefusalScores(Estimate(0.75, 0.7, 0.8, 2), Estimate(0.25, 0.2, 0.3, 2), ("No.",))
+        return RefusalScores(interval(0.75), interval(0.25), ("No.",))
 
     def answered(*, steering: Path | None, limit: int, **_: Any) -> MultipleChoiceScore:
         (steered,) = torch.load(steering).values() if steering else [None]

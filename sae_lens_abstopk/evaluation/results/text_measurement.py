@@ -1,4 +1,4 @@
-"""What is measured on plain text, and as a results file: what ``abstopk eval`` writes, without tasks."""
+"""Measure SAEs on plain text, and write that as the results file that ``abstopk eval`` writes, without tasks."""
 
 from collections.abc import Callable
 from itertools import count
@@ -9,13 +9,14 @@ import torch
 from sae_lens_abstopk.dictionary.contexts import PoleContexts
 from sae_lens_abstopk.dictionary.reconstruction import Observer, Reconstruction, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.results.examples import examples
-from sae_lens_abstopk.evaluation.results.records import reconstruction_record, run_facts, sae_record
+from sae_lens_abstopk.evaluation.results.run_facts import run_facts
+from sae_lens_abstopk.evaluation.results.sae_facts import reconstruction_record, sae_record
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.subjects import Subjects
 
 
 class OnText(NamedTuple):
-    """What one pass over plain text gives, by SAE."""
+    """The results of one pass over plain text, by SAE."""
 
     reconstruction: dict[str, Reconstruction]
     contexts: dict[str, PoleContexts]
@@ -38,7 +39,7 @@ def read_text(
         n_tokens: Tokens to read, rounded up to whole batches.
         contexts: How many are kept of each pole of each latent.
         with_loss: Also Loss Recovered and divergence, for which the whole model is run.
-        observer: Shown every code.
+        observer: Called with every batch of codes.
         on_progress: Called with (passes done, passes in all).
     """
     batches, saes = subjects.batches(n_tokens, with_logits=with_loss), subjects.saes
@@ -63,22 +64,8 @@ def read_text(
     return OnText(found, kept)
 
 
-def text_results(
-    subjects: Subjects,
-    found: OnText,
-    *,
-    suite: str,
-    settings: dict[str, Any],
-) -> Results:
-    """
-    The document of what was found, made by the command that runs now.
-
-    Args:
-        subjects: What was measured, and on what.
-        found: By :func:`read_text`.
-        suite: What to call a measurement that no suite set.
-        settings: What was asked for.
-    """
+def text_results(subjects: Subjects, found: OnText, *, suite: str, settings: dict[str, Any]) -> Results:
+    """The results file of what :func:`read_text` found; ``suite`` names a measurement that no suite set."""
     return Results(
         **run_facts(subjects),
         suite=suite,

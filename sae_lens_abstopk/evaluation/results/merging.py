@@ -1,83 +1,28 @@
-"""Several results files as one: which SAEs and tasks are the same, and what to call those that only share a name."""
+"""Merge results files: which SAEs and tasks are the same, and how to name those that only share a name."""
 
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
-from typing import TypeVar
 
-from sae_lens_abstopk.evaluation.results.schema import (
-    GeometryRecord,
-    ReconstructionRecord,
-    Results,
-    SAERecord,
-    SAETaskRecord,
-    StabilityRecord,
-    SteeringRecord,
-    TaskRecord,
-    read_results,
-)
+from sae_lens_abstopk.evaluation.results.merged_results import MergedResults, MergedSAE, MergedTask
+from sae_lens_abstopk.evaluation.results.sae_records import SAERecord
+from sae_lens_abstopk.evaluation.results.schema import Results, read_results
+from sae_lens_abstopk.evaluation.results.steering_records import SteeringRecord
+from sae_lens_abstopk.evaluation.results.task_records import SAETaskRecord, TaskRecord
 from sae_lens_abstopk.system.errors import ConfigError
 
-T = TypeVar("T")
 OF_K = re.compile(r" k=[\d.e+]+$")
-"""What `abstopk compare` puts at the end of a group."""
+"""The end that `abstopk compare` gives to a group."""
 ACCURACY = {"probes": {"__all__": {"accuracy"}}}
 SAME_FOR_SEEDS = ("lr", "training_tokens", "train_batch_size_tokens")
-"""What is the same for SAEs that are seeds of one variant."""
-
-
-@dataclass(frozen=True)
-class MergedSAE:
-    """An SAE under the name that the report uses."""
-
-    name: str
-    variant: str
-    """What it is one seed of, in its place; itself where it is no part of a comparison."""
-    curve: str
-    """The same whatever its k."""
-    model: str
-    hook: str
-    measured_on: str
-    """Text and tokens behind its reconstruction."""
-    record: SAERecord
-    reconstruction: ReconstructionRecord | None
-    geometry: GeometryRecord | None
-
-
-@dataclass(frozen=True)
-class MergedTask:
-    """One task on one hook, and every SAE that was measured on it."""
-
-    name: str
-    record: TaskRecord
-    """Of the first result that has it; its ``saes`` are those of that result only."""
-    saes: Mapping[str, SAETaskRecord]
-    """By the report's name of the SAE."""
-    steering: Mapping[str, SteeringRecord]
-
-
-@dataclass(frozen=True)
-class MergedResults:
-    """What a report shows."""
-
-    results: tuple[Results, ...]
-    saes: tuple[MergedSAE, ...]
-    tasks: tuple[MergedTask, ...]
-    stability: tuple[StabilityRecord, ...]
-    concept_cosines: tuple[Mapping[str, Mapping[str, float]], ...]
-    """One matrix for each set of activations that has one."""
-
-    @property
-    def names(self) -> list[str]:
-        """Of the SAEs, in the order of the report."""
-        return [sae.name for sae in self.saes]
+"""Equal among SAEs that are seeds of one variant."""
 
 
 def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
     """
-    Results files, or what :func:`evaluate` returned, by :func:`merge_results`.
+    Merge results files, or what :func:`evaluate` returned, by :func:`merge_results`.
 
     Raises:
         ConfigError: a file cannot be read as results, or two do not go together.
@@ -87,7 +32,7 @@ def read_merged(given: Sequence[str | Path | Results]) -> MergedResults:
 
 
 def names_in_errors(given: Sequence[str | Path | Results]) -> list[str]:
-    """What errors call each of them."""
+    """The name of each in errors."""
     return [f"result {n}" if isinstance(one, Results) else str(one) for n, one in enumerate(given, start=1)]
 
 
@@ -95,13 +40,13 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
     """
     Bring results of different SAEs, suites or seeds together.
 
-    An SAE, or a task, that several results measured is shown once where their numbers do not contradict each other, else
-    with the hook (and the model, if there are several) behind its name, or with the number of the result where that does
-    not tell them apart. Tasks of the same name are one task where texts, split, model and hook are the same.
+    An SAE or a task that several results measured is shown once if their numbers do not contradict each other. Else its
+    name gets the hook (and the model, if there are several), or the number of the result if the hook does not tell them
+    apart. Tasks of the same name are one task if texts, split, model and hook are the same.
 
     Args:
         results: At least one.
-        sources: What each is called in errors, such as its file; "result 1", ... by default.
+        sources: Names for errors, such as the files; "result 1", ... by default.
 
     Raises:
         ConfigError: there are no results, or two of one model and hook give the same SAE name to different weights.
@@ -113,20 +58,21 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
     places = [f"{document.model}, {document.hook}" if several else document.hook for document in results]
     for (a, at, first), (b, there, second) in combinations(zip(called, places, results, strict=True), 2):
         for name in first.saes.keys() & second.saes.keys() if at == there else ():
-            _refuse_other_weights(name, (a, first.saes[name]), (b, second.saes[name]))
+            _require_same_weights(name, (a, first.saes[name]), (b, second.saes[name]))
     sae_label = _labels(
         [document.saes for document in results],
         places,
-        lambda having, name: _conflict([results[i] for i in having], name),
+        lambda having, name: _contradict([results[i] for i in having], name),
     )
     identities = [
         {name: _task_identity(document, task) for name, task in document.tasks.items()} for document in results
     ]
     task_label = _labels(identities, places, lambda having, name: len({identities[i][name] for i in having}) > 1)
     matrices = [document.concept_cosines for document in results if document.concept_cosines]
+    saes = tuple(_with_training(list(_merged_saes(results, places, sae_label))))
     return MergedResults(
         results=tuple(results),
-        saes=tuple(_told_apart(list(_merged_saes(results, places, sae_label)))),
+        saes=saes,
         tasks=tuple(_merged_tasks(results, sae_label, task_label)),
         stability=tuple(
             pair.model_copy(update={"first": labels[pair.first], "second": labels[pair.second]})
@@ -134,10 +80,11 @@ def merge_results(results: Sequence[Results], *, sources: Sequence[str] = ()) ->
             for pair in document.stability
         ),
         concept_cosines=tuple(matrix for i, matrix in enumerate(matrices) if matrix not in matrices[:i]),
+        variants=tuple(dict.fromkeys(sae.variant for sae in saes)),
     )
 
 
-def _refuse_other_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:
+def _require_same_weights(name: str, first: tuple[str, SAERecord], second: tuple[str, SAERecord]) -> None:
     (a, one), (b, other) = first, second
     if not _same_weights(one, other):
         shown = [
@@ -145,8 +92,8 @@ def _refuse_other_weights(name: str, first: tuple[str, SAERecord], second: tuple
             for each in (one, other)
         ]
         raise ConfigError(
-            f"{a} and {b} both have an SAE {name!r}, but of different weights ({shown[0]}; {shown[1]}); evaluate one of "
-            "them under another name, or report them apart."
+            f"{a} and {b} both have an SAE {name!r}, but of different weights ({shown[0]}; {shown[1]}); evaluate one "
+            "of them under another name, or report them separately."
         )
 
 
@@ -158,22 +105,22 @@ def _same_weights(one: SAERecord, other: SAERecord) -> bool:
 
 
 def _labels(
-    names: Sequence[Collection[str]], places: Sequence[str], apart: Callable[[Sequence[int], str], bool]
+    names: Sequence[Collection[str]], places: Sequence[str], differ: Callable[[Sequence[int], str], bool]
 ) -> list[dict[str, str]]:
-    """For each result, from its own names to those of the report; ``apart`` says whether some of them mean different things by a name."""
+    """For each result, from its own names to those of the report; ``differ`` says if a name is ambiguous in some."""
     labels = [{name: name for name in own} for own in names]
     for name in dict.fromkeys(chain.from_iterable(names)):
         having = [i for i, own in enumerate(names) if name in own]
-        if not apart(having, name):
+        if not differ(having, name):
             continue
-        by_place = not any(apart([j for j in having if places[j] == places[i]], name) for i in having)
+        by_place = not any(differ([j for j in having if places[j] == places[i]], name) for i in having)
         for i in having:
             labels[i][name] = f"{name} ({places[i] if by_place else f'result {i + 1}'})"
     return labels
 
 
-def _conflict(results: Sequence[Results], name: str) -> bool:
-    """Whether results that have an SAE of this name have different weights, or different numbers of the same measurement."""
+def _contradict(results: Sequence[Results], name: str) -> bool:
+    """True if results with an SAE of this name have different weights, or different numbers of the same measurement."""
     found: dict[Hashable, object] = {}
     for document in results:
         if not _same_weights(document.saes[name], results[0].saes[name]):
@@ -212,10 +159,10 @@ def _merged_saes(
         place, first, ours = own[0]
         record = first.saes[ours]
         reconstructed = next((document for _, document, ours in own if ours in document.reconstruction), first)
-        measured_on = measured_on_text(reconstructed)
-        apart = [place] if len(set(places)) > 1 else []
-        apart += [measured_on] if len(set(map(measured_on_text, results))) > 1 else []
-        ending = f" ({'; '.join(apart)})" if apart else ""
+        measured_on = _measured_on(reconstructed)
+        conditions = [place] if len(set(places)) > 1 else []
+        conditions += [measured_on] if len(set(map(_measured_on, results))) > 1 else []
+        ending = f" ({'; '.join(conditions)})" if conditions else ""
         yield MergedSAE(
             name=name,
             variant=record.group + ending if record.group else name,
@@ -224,24 +171,23 @@ def _merged_saes(
             hook=first.hook,
             measured_on=measured_on,
             record=record,
-            reconstruction=_first(document.reconstruction.get(ours) for _, document, ours in own),
-            geometry=_first(document.geometry.get(ours) for _, document, ours in own),
+            reconstruction=next((d.reconstruction[ours] for _, d, ours in own if ours in d.reconstruction), None),
+            geometry=next((d.geometry[ours] for _, d, ours in own if ours in d.geometry), None),
         )
 
 
-def measured_on_text(document: Results) -> str:
-    """The text of a result, whether it was held out, and which tokens of it were kept."""
+def _measured_on(document: Results) -> str:
     held_out = "kept from training" if document.held_out else "perhaps seen in training"
     return ", ".join(filter(None, (document.text, held_out, document.kept_tokens)))
 
 
-def _told_apart(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:
-    """``saes`` with those of one group under other variants and curves where they were trained in other ways, and are no seeds."""
+def _with_training(saes: Sequence[MergedSAE]) -> Iterator[MergedSAE]:
+    """``saes`` with how they were trained in the variant, for those of one group that are not seeds of one training."""
     for sae in saes:
-        beside = [each.record.training for each in saes if each.record.group and each.variant == sae.variant]
-        differs = [key for key in SAME_FOR_SEEDS if len({repr(training.get(key)) for training in beside}) > 1]
-        told = "".join(f" {key}={sae.record.training.get(key)}" for key in differs)
-        yield replace(sae, variant=sae.variant + told, curve=sae.curve + told)
+        group = [each.record.training for each in saes if each.record.group and each.variant == sae.variant]
+        differs = [key for key in SAME_FOR_SEEDS if len({repr(training.get(key)) for training in group}) > 1]
+        ending = "".join(f" {key}={sae.record.training.get(key)}" for key in differs)
+        yield replace(sae, variant=sae.variant + ending, curve=sae.curve + ending)
 
 
 def _merged_tasks(
@@ -264,7 +210,3 @@ def _merged_tasks(
             steering.setdefault(name, {}).update({of_saes[sae]: measured for sae, measured in steered.items()})
     for name, record in records.items():
         yield MergedTask(name=name, record=record, saes=saes[name], steering=steering[name])
-
-
-def _first(found: Iterator[T | None]) -> T | None:
-    return next((value for value in found if value is not None), None)

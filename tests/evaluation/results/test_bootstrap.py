@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sae_lens_abstopk.evaluation.probing.auroc import ResampledAUROC
-from sae_lens_abstopk.evaluation.results.intervals import bootstrap, mean_estimate
+from sae_lens_abstopk.evaluation.results.bootstrap import bootstrap, mean_estimate
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
@@ -40,7 +40,7 @@ def test_a_seed_draws_the_same_resamples_again_and_chunks_do_not_show(monkeypatc
     found = bootstrap(statistic, 100, seed=3)
     assert found == bootstrap(statistic, 100, seed=3)
     assert found != bootstrap(statistic, 100, seed=4)
-    monkeypatch.setattr("sae_lens_abstopk.evaluation.results.intervals._CHUNK_BYTES", 8 * 100 * 7)
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.results.bootstrap._CHUNK_BYTES", 8 * 100 * 7)
     assert found == bootstrap(statistic, 100, seed=3)
 
 
@@ -51,20 +51,15 @@ def test_resamples_without_a_value_are_left_out_until_they_are_half() -> None:
 
     some, most = bootstrap(seldom(0.3), 5), bootstrap(seldom(0.7), 5)
     assert (some.low, some.high) == (0, 4)
-    assert np.isnan([most.low, most.high]).all()
+    assert (most.low, most.high) == (None, None)
 
 
-def test_resamples_that_agree_give_no_interval() -> None:
-    perfect = mean_estimate([1.0] * 24)
-    assert perfect.value == 1
-    assert np.isnan([perfect.low, perfect.high]).all()
-    assert str(perfect) == "1.000"
-
-
-def test_one_group_gives_no_interval() -> None:
-    alone = mean_estimate([0.0, 1.0], groups=["a", "a"])
-    assert alone.value == 0.5
-    assert np.isnan([alone.low, alone.high]).all()
+@pytest.mark.parametrize(("values", "groups", "mean"), [([1.0] * 24, None, "1.000"), ([0.0, 1.0], ["a", "a"], "0.500")])
+def test_equal_resamples_and_a_single_group_give_no_interval(
+    values: list[float], groups: list[str] | None, mean: str
+) -> None:
+    found = mean_estimate(values, groups=groups)
+    assert (found.low, found.high, str(found)) == (None, None, mean)
 
 
 def test_groups_must_fit_the_rows() -> None:

@@ -1,35 +1,18 @@
 """95 % bootstrap intervals that resample whole groups, so that near-copies of a text do not count as evidence."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, t
 
+from sae_lens_abstopk.evaluation.results.interval import Interval
+
 LEVEL = 0.95
-# weights that are held at once
 _CHUNK_BYTES = 32 * 2**20
 
 Statistic = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
-"""From weights [resamples, n] (how often each row was drawn) to values [resamples]; NaN where there is none."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % bootstrap interval."""
-
-    value: float
-    """On all rows."""
-    low: float
-    high: float
-    n_units: int
-    """Groups (rows, where there are none) that were resampled; an interval over a few says little."""
-
-    def __str__(self) -> str:
-        if self.low != self.low:
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+"""From weights [resamples, n] (how often each row was drawn) to values [resamples]; NaN where undefined."""
 
 
 def bootstrap(
@@ -39,21 +22,21 @@ def bootstrap(
     groups: Sequence[Hashable] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> Estimate:
+) -> Interval:
     """
-    Interval of ``statistic`` over ``n`` rows; one seed gives one set of resamples, whatever the statistic.
+    Interval of ``statistic`` over ``n`` rows; one seed draws the same resamples for every statistic.
 
-    Of few groups the 2.5th and the 97.5th percentile of the resamples lie too close together. The percentiles taken are
-    further out, so that a mean has an interval about as wide as Student's: the expanded percentile interval of Hesterberg
-    (arXiv 1411.5279). It stays inside the range of the statistic.
+    With few groups the 2.5th and the 97.5th percentile of the resamples lie too close together, so percentiles further
+    out are taken and a mean gets an interval about as wide as Student's: the expanded percentile interval of
+    Hesterberg (arXiv 1411.5279). It stays inside the range of the statistic.
 
     Args:
         statistic: Called with the weights of many resamples at once.
         n: Rows.
         groups: The group of each row (template, document, prompt). Groups are drawn with replacement, as many as
             there are, and bring all their rows.
-        resamples: How many are drawn. Those without a value (no row of one pole) are left out; if that is half of
-            them or more, or none are drawn, or if those between the quantiles agree, the interval is NaN.
+        resamples: How many are drawn. Those without a value (no row of one pole) are left out. There is no interval if
+            half or more have no value, if none are drawn, or if the quantiles are equal.
         seed: Of the draws.
 
     Raises:
@@ -72,19 +55,19 @@ def bootstrap(
         values.append(statistic(drawn.astype(np.float64)[:, unit]))
     found = np.concatenate(values or [np.empty(0)])
     found = found[~np.isnan(found)]
-    low = high = np.nan
+    low = high = None
     # a bootstrap's standard error is too small by sqrt((n - 1) / n), and a normal quantile by what Student's is larger
     if n_units > 1 and len(found) > resamples / 2:
         tail = norm.cdf((n_units / (n_units - 1)) ** 0.5 * t.ppf((1 - LEVEL) / 2, n_units - 1))
-        low, high = np.quantile(found, [tail, 1 - tail])
-    if low == high:  # resamples that agree, as of a perfect score, do not tell how far another sample would be from it
-        low = high = np.nan
-    return Estimate(float(statistic(np.ones((1, n)))[0]), float(low), float(high), n_units)
+        low, high = np.quantile(found, [tail, 1 - tail]).tolist()
+    if low == high:  # equal resamples, as of a perfect score, do not say how far another sample would be from it
+        low = high = None
+    return Interval(value=float(statistic(np.ones((1, n)))[0]), low=low, high=high, n_units=n_units)
 
 
 def mean_estimate(
     values: npt.ArrayLike, *, groups: Sequence[Hashable] | None = None, resamples: int = 1000, seed: int = 0
-) -> Estimate:
+) -> Interval:
     """The mean of ``values`` [n] with its interval."""
     array = np.asarray(values, dtype=np.float64)
     return bootstrap(

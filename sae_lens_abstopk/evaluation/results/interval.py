@@ -1,17 +1,17 @@
-"""What the records of a results file are made of: numbers that JSON can hold, and intervals."""
+"""A number with its bootstrap interval, and the base of all records in a results file."""
 
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-
-from sae_lens_abstopk.evaluation.results.intervals import Estimate
 
 Number = Annotated[
     float,
     BeforeValidator(lambda value: float("nan") if value is None else value),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
 ]
-"""A measured number: JSON has no NaN, so one that is not defined is null in the file and NaN in Python."""
+"""A measured number: JSON has no NaN, so an undefined one is null in the file and NaN in Python."""
+
+_Defined = Annotated[float | None, BeforeValidator(lambda value: None if value != value else value)]
 
 
 class Record(BaseModel):
@@ -23,19 +23,13 @@ class Record(BaseModel):
 class Interval(Record):
     """A number with its 95 % bootstrap interval; null where there is none."""
 
-    value: float | None
-    low: float | None
-    high: float | None
+    value: _Defined
+    low: _Defined
+    high: _Defined
     n_units: int = Field(description="Groups (templates, documents, prompts) that were resampled.")
 
-    @classmethod
-    def of(cls, estimate: Estimate) -> "Interval":
-        """From an estimate; NaN becomes null."""
-        value, low, high = (None if x != x else x for x in (estimate.value, estimate.low, estimate.high))
-        return cls(value=value, low=low, high=high, n_units=estimate.n_units)
-
     def as_range(self) -> str:
-        """For a mean whose "interval" is the range of what was averaged."""
+        """The text of a mean with the range of what was averaged in place of an interval."""
         return str(self).replace("[", "(").replace(", ", " to ").replace("]", ")")
 
     def __str__(self) -> str:

@@ -1,15 +1,8 @@
 """Every number that was measured stands under its own name in the records of a results file."""
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
-from sae_lens.constants import SAE_WEIGHTS_FILENAME
 
-from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
-from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
 from sae_lens_abstopk.evaluation.probing.activation_probes import ActivationProbes, DenseProbe, MeansProbe
 from sae_lens_abstopk.evaluation.probing.code_probes import (
     CodeProbes,
@@ -21,69 +14,17 @@ from sae_lens_abstopk.evaluation.probing.code_probes import (
 )
 from sae_lens_abstopk.evaluation.probing.probe_score import ProbeScore
 from sae_lens_abstopk.evaluation.probing.probe_task import TaskProbes
-from sae_lens_abstopk.evaluation.results import records
-from sae_lens_abstopk.evaluation.results.intervals import Estimate
-from sae_lens_abstopk.evaluation.results.records import (
-    geometry_record,
-    reconstruction_record,
-    sae_task_record,
-    steering_record,
-    weights_sha256,
-)
-from sae_lens_abstopk.evaluation.results.schema import Interval
+from sae_lens_abstopk.evaluation.results.interval import Interval
 from sae_lens_abstopk.evaluation.steering.dose_response import DoseProtocol, DoseResponse, PromptSplit
 from sae_lens_abstopk.evaluation.steering.doses import Dose, DoseOptions
 from sae_lens_abstopk.evaluation.steering.interventions import Intervention
 from sae_lens_abstopk.evaluation.steering.latent_choice import LatentChoice
 from sae_lens_abstopk.evaluation.steering.steering_summary import InterventionSummary, PoleEffect
-from sae_lens_abstopk.system.files import file_sha256
+from sae_lens_abstopk.evaluation.suite.as_records import sae_task_record, steering_record
 
 
-def test_weights_are_hashed_once_until_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed, weights = [], tmp_path / SAE_WEIGHTS_FILENAME
-    monkeypatch.setattr(records, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
-    assert weights_sha256(tmp_path) is None
-    for content in (b"a", b"bc"):
-        weights.write_bytes(content)
-        assert weights_sha256(tmp_path) == weights_sha256(str(tmp_path)) == file_sha256(weights)
-    assert len(hashed) == 2
-
-
-def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
-    loss = LossRecovered(n_tokens=11, ce_clean=2.0, ce_sae=2.5, ce_zero=4.0, ce_mean=3.0, kl_sae=0.125)
-    counts = torch.tensor([[50, 0, 0, 200], [150, 200, 0, 1]])
-    found = reconstruction_record(
-        Reconstruction(n_tokens=400, mse=9.0, nmse=0.25, fvu=0.5, cosine=0.875, l0=1.5, pole_counts=counts, loss=loss)
-    ).model_dump()
-    assert found.pop("loss") == {
-        "tokens": 11,
-        "ce_clean": 2.0,
-        "ce_sae": 2.5,
-        "ce_zero": 4.0,
-        "ce_mean": 3.0,
-        "recovered_zero": 0.75,
-        "recovered_mean": 0.5,
-        "kl": 0.125,
-    }
-    medians = {pole: quantiles[2] for pole, quantiles in found.pop("density_quantiles").items()}
-    assert medians == pytest.approx({"positive": 25 / 400, "negative": 75.5 / 400})
-    assert found.pop("two_sidedness") == pytest.approx((0.25 + 1 / 201) / 3)
-    assert found == {
-        "tokens": 400,
-        "mse": 9.0,
-        "nmse": 0.25,
-        "fvu": 0.5,
-        "cosine": 0.875,
-        "l0": 1.5,
-        "dead_latents": 1,
-        "dead_poles": 2,
-        "live_latents": 3,
-        "two_sidedness_histogram": [2, 0, 0, 0, 0, 1, 0, 0, 0, 0],
-    }
-
-
-def estimate(value: float) -> Estimate:
-    return Estimate(value, value - 0.5, value + 0.5, 7)
+def estimate(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.5, high=value + 0.5, n_units=7)
 
 
 def effect(strength: float) -> PoleEffect:
@@ -120,7 +61,7 @@ def test_each_number_of_a_dose_response_has_its_own_field() -> None:
     for pole, strength in ((found.towards_a, -10.0), (found.towards_b, 10.0)):
         assert (pole.strength, pole.reached) == (strength, strength > 0)
         shown = [pole.log_odds, pole.score, pole.generated_cost, pole.neutral_cost, pole.log_odds_area]
-        assert shown == [Interval.of(estimate(strength + more)) for more in range(1, 6)]
+        assert shown == [estimate(strength + more) for more in range(1, 6)]
 
 
 def score(number: float) -> ProbeScore:
@@ -168,7 +109,7 @@ def test_each_number_of_a_probed_task_has_its_own_field() -> None:
     assert found.latent.model_dump() == {
         "latent": 2,
         "orientation": -1,
-        "coverage": dict(Interval.of(estimate(0.5))),
+        "coverage": dict(estimate(0.5)),
         "direction_cosine": pytest.approx(-0.8),
         "density": None,
     }
@@ -177,24 +118,14 @@ def test_each_number_of_a_probed_task_has_its_own_field() -> None:
         "sign_a": 1,
         "latent_b": 6,
         "sign_b": -1,
-        "coverage": dict(Interval.of(estimate(0.6))),
+        "coverage": dict(estimate(0.6)),
     }
     assert found.best_coverage.model_dump() == {
         "latent": 0,
         "orientation": 1,
-        "coverage": dict(Interval.of(estimate(0.7))),
+        "coverage": dict(estimate(0.7)),
         "direction_cosine": pytest.approx(0.6),
         "density": None,
     }
     controls = {name: control.value for name, control in found.coverage_controls.items()}
     assert controls == pytest.approx({"permuted": 15.7, "untrained SAE": 30.7})
-
-
-def test_each_number_of_a_decoder_has_its_own_field() -> None:
-    sae: Any = SimpleNamespace(W_dec=torch.tensor([[-2.0, 0.0], [3.0, 0.0], [4.0, 0.0], [0.0, 5.0], [0.0, 6.0]]))
-    assert geometry_record(sae).model_dump() == {
-        "antipodal_pairs": 2,
-        "antipodal_threshold": -0.7,
-        "latents_in_antipodal_pairs": 3,
-        "decoder_norm_quantiles": pytest.approx([2.2, 3, 4, 5, 5.8]),
-    }

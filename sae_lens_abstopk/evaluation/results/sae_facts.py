@@ -1,0 +1,107 @@
+"""What a results file says of an SAE by itself: what identifies it, its config, its reconstruction, its decoder."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+
+from sae_lens_abstopk.dictionary.geometry import antipodal_pairs
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation.results.sae_records import (
+    GeometryRecord,
+    LossRecord,
+    ReconstructionRecord,
+    SAERecord,
+)
+from sae_lens_abstopk.system.files import file_sha256
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_RECORDED = (
+    *("training_architecture", "training_tokens", "training_architecture_details", "context_size"),
+    *("train_batch_size_tokens", "lr", "seed", "variant", "target_l0"),
+)
+
+
+def sae_record(sae: SAE[Any], source: str, *, group: str | None = None) -> SAERecord:
+    """Identify an SAE from ``source``, its folder or its release and id."""
+    digest = weights_sha256(source)
+    return SAERecord(
+        folder=Path(source).name if digest else source,
+        architecture=sae.cfg.architecture(),
+        d_in=sae.cfg.d_in,
+        d_sae=sae.cfg.d_sae,
+        weights_sha256=digest,
+        training=training_facts(sae),
+        group=group,
+    )
+
+
+def training_facts(sae: SAE[Any]) -> dict[str, Any]:
+    """What the metadata of an SAE say about its training, and its k if it has one."""
+    found = {key: sae.cfg.metadata[key] for key in _RECORDED if key in sae.cfg.metadata}
+    return found | ({"k": sae.cfg.k} if hasattr(sae.cfg, "k") else {})
+
+
+def config_facts(sae: SAE[Any]) -> dict[str, Any]:
+    """The config of an SAE with its metadata, without the device."""
+    return {key: value for key, value in sae.cfg.to_dict().items() if key != "device"}
+
+
+def weights_sha256(source: str | Path) -> str | None:
+    """Hash of the weights in an SAE's folder; None if ``source`` is not such a folder."""
+    weights = Path(source) / SAE_WEIGHTS_FILENAME
+    if not weights.is_file():
+        return None
+    state = weights.stat()
+    return _sha256_once(weights.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache
+def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  # a file written again is another
+    return file_sha256(path)
+
+
+def reconstruction_record(found: Reconstruction) -> ReconstructionRecord:
+    """The record of a :class:`Reconstruction`."""
+    loss = found.loss and LossRecord(
+        tokens=found.loss.n_tokens,
+        ce_clean=found.loss.ce_clean,
+        ce_sae=found.loss.ce_sae,
+        ce_zero=found.loss.ce_zero,
+        ce_mean=found.loss.ce_mean,
+        recovered_zero=found.loss.zero,
+        recovered_mean=found.loss.mean,
+        kl=found.loss.kl_sae,
+    )
+    same = ("mse", "nmse", "fvu", "cosine", "l0", "dead_latents")
+    return ReconstructionRecord(
+        **{name: getattr(found, name) for name in same},
+        tokens=found.n_tokens,
+        dead_poles=found.poles.dead_poles,
+        live_latents=found.poles.live_latents,
+        two_sidedness=found.poles.mean_two_sidedness,
+        two_sidedness_histogram=found.poles.two_sidedness_histogram.tolist(),
+        density_quantiles={
+            pole: _quantiles(density) for pole, density in zip(("positive", "negative"), found.density, strict=True)
+        },
+        loss=loss,
+    )
+
+
+def geometry_record(sae: SAE[Any]) -> GeometryRecord:
+    """The record of an SAE's decoder."""
+    rows = sae.W_dec.detach().float()
+    pairs = antipodal_pairs(rows)
+    return GeometryRecord(
+        antipodal_pairs=pairs.total,
+        antipodal_threshold=pairs.threshold,
+        latents_in_antipodal_pairs=pairs.latents,
+        decoder_norm_quantiles=_quantiles(rows.norm(dim=1)),
+    )
+
+
+def _quantiles(values: torch.Tensor) -> list[float]:
+    return torch.quantile(values.double().cpu(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()

@@ -1,0 +1,105 @@
+"""The command `abstopk report`: its files, its tables on a terminal, its answers to mistakes."""
+
+import csv
+import io
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sae_lens_abstopk.cli import app
+from sae_lens_abstopk.evaluation.reports.csv_report import csv_report
+from sae_lens_abstopk.evaluation.reports.report_sections import report_tables
+from sae_lens_abstopk.evaluation.reports.report_terminal import print_report
+from sae_lens_abstopk.evaluation.results.merging import merge_results
+from tests.evaluation.reports.markdown_tables import markdown_of
+from tests.evaluation.results_document import results_document
+
+
+def test_the_csv_has_the_numbers_in_full_and_what_was_swept() -> None:
+    document = results_document(saes={"a": "signed", "topk, wide": None})
+    found, other = document.reconstruction["a"], document.reconstruction["topk, wide"]
+    document.saes["a"].training |= {"lr": 3e-4, "seed": 2, "training_architecture_details": {"k": 57.0}}
+    document.saes["topk, wide"].training |= {"k": 32}
+    found.fvu, other.loss = 0.1 + 0.2, None
+    other.nmse = float("nan")
+    first, second = csv.DictReader(io.StringIO(csv_report(merge_results([document]))))
+    assert found.loss is not None
+    for key, value in {
+        "model": document.model,
+        "hook": "model.layers.15",
+        "group": "signed",
+        "d_sae": 4608,
+        "k": 57.0,
+        "lr": 3e-4,
+        "seed": 2,
+        "train_batch_size_tokens": "",
+        "fvu": found.fvu,
+        "loss_recovered_zero": found.loss.recovered_zero,
+        "antipodal_pairs": document.geometry["a"].antipodal_pairs,
+    }.items():
+        assert first[key] == str(value), key
+    assert [second[key] for key in ("sae", "k", "group", "loss_kl", "nmse")] == ["topk, wide", "32", "", "", ""]
+
+
+def test_tables_of_many_rows_are_left_to_the_files() -> None:
+    document = results_document(saes={f"s{i}": None for i in range(21)}, tasks={"a": ("x", "y"), "b": ("x", "y")})
+    print_report(merge_results([document]), console := Console(width=200, file=io.StringIO(), color_system=None))
+    assert isinstance(console.file, io.StringIO)
+    assert "42 rows, which are in report.md and report.html" in console.file.getvalue()
+    assert "s20" in console.file.getvalue(), "of one row an SAE"
+
+
+def test_on_a_narrow_terminal_no_number_is_cut() -> None:
+    document = results_document(saes={f"[bold]a_name_of_some_length_{seed}": "variant" for seed in range(2)})
+    for width in (60, 80, 200):
+        console = Console(width=width, file=io.StringIO(), color_system=None)
+        print_report(merge_results([document]), console)
+        assert isinstance(console.file, io.StringIO)
+        shown = console.file.getvalue()
+        assert "…" not in shown
+        assert max(map(len, shown.splitlines())) <= width
+        words = set(shown.split())
+        for table in chain.from_iterable(report_tables(merge_results([document])).values()):
+            numbers = {word for row in table.rows for cell in row[table.labels :] for word in cell.split()}
+            assert numbers <= words, table.title
+        assert "[bold]" in shown, "a name is no markup"
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["report", *arguments])
+
+
+def test_the_command_writes_both_and_prints_the_tables(tmp_path: Path) -> None:
+    document = results_document()
+    document.write(tmp_path / "a.json")
+    done = invoke(str(tmp_path / "a.json"), "--out", str(tmp_path / "new" / "out"))
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "new" / "out").iterdir()} == {"report.md", "report.html", "report.csv"}
+    assert (tmp_path / "new" / "out" / "report.md").read_text() == markdown_of(document)
+    assert f"{document.reconstruction['topk'].fvu:.4f}" in done.output
+
+
+def test_the_command_answers_a_mistake_in_one_sentence_and_writes_nothing(tmp_path: Path) -> None:
+    document = results_document()
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    document.write(a)
+    document.saes["topk"].weights_sha256 = "f" * 64
+    document.write(b)
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.iterdir())
+    for arguments, sentence in (
+        ([str(tmp_path / "none.json")], "no such results file"),
+        ([str(a), str(a)], "is given twice"),
+        ([str(a), str(b)], f"{a} and {b} both have an SAE 'topk'"),
+    ):
+        done = invoke(*arguments, "--out", str(tmp_path / "out"))
+        assert done.exit_code == 2
+        assert sentence in done.stderr
+        assert "Traceback" not in done.stderr
+    done = invoke(str(a), "--out", str(tmp_path / "file"))
+    assert done.exit_code == 2
+    assert "cannot write the report into" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,68 @@
+"""Every number of an SAE by itself stands under its own name in the records of a results file."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from sae_lens.constants import SAE_WEIGHTS_FILENAME
+
+from sae_lens_abstopk.dictionary.loss_recovered import LossRecovered
+from sae_lens_abstopk.dictionary.reconstruction import Reconstruction
+from sae_lens_abstopk.evaluation.results import sae_facts
+from sae_lens_abstopk.evaluation.results.sae_facts import geometry_record, reconstruction_record, weights_sha256
+from sae_lens_abstopk.system.files import file_sha256
+
+
+def test_weights_are_hashed_once_until_they_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, weights = [], tmp_path / SAE_WEIGHTS_FILENAME
+    monkeypatch.setattr(sae_facts, "file_sha256", lambda path: hashed.append(path) or file_sha256(path))
+    assert weights_sha256(tmp_path) is None
+    for content in (b"a", b"bc"):
+        weights.write_bytes(content)
+        assert weights_sha256(tmp_path) == weights_sha256(str(tmp_path)) == file_sha256(weights)
+    assert len(hashed) == 2
+
+
+def test_each_number_of_a_reconstruction_has_its_own_field() -> None:
+    loss = LossRecovered(n_tokens=11, ce_clean=2.0, ce_sae=2.5, ce_zero=4.0, ce_mean=3.0, kl_sae=0.125)
+    counts = torch.tensor([[50, 0, 0, 200], [150, 200, 0, 1]])
+    found = reconstruction_record(
+        Reconstruction(n_tokens=400, mse=9.0, nmse=0.25, fvu=0.5, cosine=0.875, l0=1.5, pole_counts=counts, loss=loss)
+    ).model_dump()
+    assert found.pop("loss") == {
+        "tokens": 11,
+        "ce_clean": 2.0,
+        "ce_sae": 2.5,
+        "ce_zero": 4.0,
+        "ce_mean": 3.0,
+        "recovered_zero": 0.75,
+        "recovered_mean": 0.5,
+        "kl": 0.125,
+    }
+    medians = {pole: quantiles[2] for pole, quantiles in found.pop("density_quantiles").items()}
+    assert medians == pytest.approx({"positive": 25 / 400, "negative": 75.5 / 400})
+    assert found.pop("two_sidedness") == pytest.approx((0.25 + 1 / 201) / 3)
+    assert found == {
+        "tokens": 400,
+        "mse": 9.0,
+        "nmse": 0.25,
+        "fvu": 0.5,
+        "cosine": 0.875,
+        "l0": 1.5,
+        "dead_latents": 1,
+        "dead_poles": 2,
+        "live_latents": 3,
+        "two_sidedness_histogram": [2, 0, 0, 0, 0, 1, 0, 0, 0, 0],
+    }
+
+
+def test_each_number_of_a_decoder_has_its_own_field() -> None:
+    sae: Any = SimpleNamespace(W_dec=torch.tensor([[-2.0, 0.0], [3.0, 0.0], [4.0, 0.0], [0.0, 5.0], [0.0, 6.0]]))
+    assert geometry_record(sae).model_dump() == {
+        "antipodal_pairs": 2,
+        "antipodal_threshold": -0.7,
+        "latents_in_antipodal_pairs": 3,
+        "decoder_norm_quantiles": pytest.approx([2.2, 3, 4, 5, 5.8]),
+    }

@@ -1,0 +1,205 @@
+"""SAEs that are measured together: the same model, weights, hook and kind of token."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sae_lens import (
+    SAE,
+    StandardSAE,
+    StandardSAEConfig,
+)
+from sae_lens.load_model import HookedProxyLM
+from transformer_lens import HookedTransformer, HookedTransformerConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sae_lens_abstopk import ConfigError, evaluate, explore, steer
+from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
+from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes, open_subjects
+from sae_lens_abstopk.evaluation.suite.suite import Suite
+from sae_lens_abstopk.model.model_passes import ModelPasses
+from tests.evaluation.results_document import results_document
+from tests.evaluation.steerable import signed_sae
+from tests.evaluation.subjects.other_metadata import with_metadata
+
+
+def test_a_device_is_taken_or_refused_before_the_model_is_loaded(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_subject_saes(folders, device="cpu").cfg.device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="device='cuda' needs CUDA, which torch does not find here"):
+        load_subject_saes(folders, device="cuda")
+
+
+def test_a_model_in_memory_is_on_a_device_that_metrics_can_be_computed_on(
+    folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects = load_subject_saes(folders)
+    monkeypatch.setattr(ModelPasses, "device", torch.device("mps"))
+    with pytest.raises(ConfigError, match="the model's device='mps' has no float64"):
+        subjects.with_model()
+
+
+def test_saes_of_different_hooks_are_refused(folders: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(folders[0], tmp_path / "other")
+    cfg = tmp_path / "other" / "cfg.json"
+    cfg.write_text(cfg.read_text().replace("model.layers.2", "model.layers.3"))
+    with pytest.raises(ConfigError, match="read different hooks"):
+        inspect_saes([folders[0], tmp_path / "other"])
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"model_name": "somebody/another"}, r"of different models \(another, .*\); .* --model NAME"),
+        ({"d_in": 16}, r"activations of different widths \(16, 32\)"),
+    ],
+)
+def test_saes_of_different_models_are_refused(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any], sentence: str
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    sae.cfg.metadata.model_name = change.get("model_name", sae.cfg.metadata.model_name)
+    if "d_in" in change:
+        other = StandardSAE(StandardSAEConfig(d_in=16, d_sae=64, metadata=sae.cfg.metadata))
+        other.save_model(tmp_path / "other")
+    else:
+        sae.save_model(tmp_path / "other")
+    with pytest.raises(ConfigError, match=sentence):
+        inspect_saes([folders[0], tmp_path / "other"])
+    with pytest.raises(ConfigError, match=sentence):
+        explore([folders[0], tmp_path / "other"])
+    if "model_name" in change:
+        cfg = json.loads((folders[0] / "cfg.json").read_text())
+        named = inspect_saes([folders[0], tmp_path / "other"], model_name=cfg["metadata"]["model_name"], n_tokens=128)
+        assert len(named.results.saes) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seqpos_slice": [None]}, {"prepend_bos": False}, {"exclude_special_tokens": [7]}],
+)
+def test_saes_of_different_kinds_of_token_are_refused_before_the_model_is_loaded(
+    folders: list[Path], tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured on the tokens of the first, the numbers of the others would hang on the order."""
+    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
+    other = with_metadata(folders[0], tmp_path / "other", **change)
+    for order in ([folders[0], other], [other, folders[0]]):
+        for run in (inspect_saes, explore):
+            with pytest.raises(
+                ConfigError,
+                match=r"trained on the same selection of tokens .*prepend_bos=True, .* give those of one selection",
+            ):
+                run(order, n_tokens=128)
+
+
+def test_the_limit_on_norms_is_that_of_the_first_that_has_one(folders: list[Path], tmp_path: Path) -> None:
+    unlimited = with_metadata(folders[0], tmp_path / "unlimited", max_activation_norm=None)
+    limited = with_metadata(folders[0], tmp_path / "limited", max_activation_norm=9e3)
+    estimated = with_metadata(folders[0], tmp_path / "estimated", max_activation_norm=8e3)
+    assert open_subjects([unlimited, limited, estimated]).token_filter.max_norm == 9e3
+    assert open_subjects(unlimited).token_filter.max_norm is None
+
+
+@pytest.mark.filterwarnings(r"ignore:\s*This SAE has non-empty model_from_pretrained_kwargs")
+def test_the_output_of_a_layer_is_one_place_under_its_several_names(folders: list[Path], tmp_path: Path) -> None:
+    def named(hook: str, folder: str | None = None, **metadata: Any) -> Path:
+        return with_metadata(folders[0], tmp_path / (folder or hook), hook_name=hook, **metadata)
+
+    read_alike = [named("blocks.2.hook_resid_post"), named("blocks.3.hook_resid_pre")]
+    found = inspect_saes([folders[0], *read_alike], n_tokens=128).results.reconstruction
+    assert len(found) == 3
+    assert len({(each.tokens, each.fvu, each.loss and each.loss.ce_sae) for each in found.values()}) == 1
+    processing = {"center_writing_weights": True}
+    centred = named("blocks.2.hook_resid_post", "centred", model_from_pretrained_kwargs=processing)
+    for other in (named("blocks.2.hook_resid_pre"), named("model.layers.2.mlp"), centred):
+        with pytest.raises(ConfigError, match="read different hooks"):
+            inspect_saes([folders[0], other])
+
+
+@pytest.mark.filterwarnings(r"ignore:\s*This SAE has non-empty model_from_pretrained_kwargs")
+@pytest.mark.parametrize("kwargs", [{"revision": "step1000"}, {"center_writing_weights": True}])
+def test_saes_of_different_weights_are_refused_though_their_hooks_have_one_name(
+    folders: list[Path], tmp_path: Path, kwargs: dict[str, Any]
+) -> None:
+    other = with_metadata(folders[0], tmp_path / "other", model_from_pretrained_kwargs=kwargs | {"dtype": "float32"})
+    for order in ([folders[0], other], [other, folders[0]]):
+        with pytest.raises(
+            ConfigError, match=r"trained on different weights of their model \(.*(step1000|center_writing)"
+        ):
+            inspect_saes(order)
+    same = with_metadata(folders[0], tmp_path / "same", model_from_pretrained_kwargs={"dtype": "float32"})
+    load_subject_saes([folders[0], same])
+
+
+def test_a_model_in_memory_is_asked_for_its_own_name_of_the_hook(
+    folders: list[Path], tiny_llama: Path, texts: Path
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    hf: Any = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    advice = r"the model is a LlamaForCausalLM; .* HookedProxyLM\(model, tokenizer, hook_names=\['model\.layers\.2'\]\)"
+    for hook in ("model.layers.2", "blocks.2.hook_resid_post"):  # whatever the SAE calls it
+        sae.cfg.metadata.hook_name = hook
+        with pytest.raises(ConfigError, match=advice):
+            explore(sae, model=hf, text=str(texts), n_tokens=128)
+    proxy = HookedProxyLM(hf, AutoTokenizer.from_pretrained(tiny_llama), hook_names=["model.layers.2"])
+    counts = [explore(sae, model=proxy, text=str(texts), n_tokens=128).saes["batch_abstopk"].collected.pole_counts]
+    sae.cfg.metadata.hook_name = "blocks.3.hook_resid_pre"
+    counts.append(explore(sae, model=proxy, text=str(texts), n_tokens=128).saes["batch_abstopk"].collected.pole_counts)
+    assert torch.equal(*counts)
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_from_pretrained_kwargs = "model.layers.2", {"fold_ln": True}
+    with pytest.warns(
+        UserWarning, match=r"weights that HookedTransformer processes \(fold_ln=True\), and this HookedProxyLM"
+    ):
+        load_subject_saes(sae, model=proxy, text=str(texts)).with_model(proxy)
+
+
+def test_a_hooked_transformer_is_not_looked_for_in_a_folder(folders: list[Path], tiny_llama: Path, texts: Path) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_class_name = "blocks.2.hook_resid_post", None
+    for kwargs in ({"center_writing_weights": True}, {"checkpoint_value": 3000}):
+        sae.cfg.metadata.model_from_pretrained_kwargs = kwargs
+        with pytest.raises(ConfigError, match="is a local folder, and HookedTransformer knows models by name alone"):
+            load_subject_saes(sae, model=str(tiny_llama), text=str(texts)).with_model()
+
+
+def test_what_an_evaluation_would_write_over_is_told_before_the_model_is_loaded(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects_module, "load_language_model", lambda _: pytest.fail("loaded"))
+    results_document().write(tmp_path / "results.json")
+    with pytest.raises(ConfigError, match="would write over"):
+        evaluate(folders[0], suite=Suite(name="text"), out=tmp_path)
+
+
+def test_a_model_that_was_processed_is_told_from_the_one_that_was_trained_on() -> None:
+    sizes: dict[str, Any] = {"n_layers": 2, "d_model": 32, "n_ctx": 64, "d_head": 16, "n_heads": 2, "d_vocab": 50}
+    model = HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", normalization_type="LN", device="cpu"))
+    sae = signed_sae("blocks.1.hook_resid_post")
+    with steer(model, sae, latent=3, strength=1.0):  # a warning would be an error
+        pass
+    model.process_weights_(fold_ln=True, center_writing_weights=True)
+    with pytest.warns(UserWarning, match="weights of this HookedTransformer were processed"):
+        steer(model, sae, latent=3, strength=1.0)
+    sae.cfg.metadata.model_from_pretrained_kwargs = {"center_writing_weights": True}
+    with steer(model, sae, latent=3, strength=1.0):
+        pass
+
+
+def test_an_sae_in_memory_stays_where_it_is(
+    folders: list[Path], tiny_llama: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae = SAE.load_from_disk(folders[0])
+    loaded = load_subject_saes(sae, model=tiny_llama, text=str(texts))
+    assert loaded.with_model().saes["batch_abstopk"] is sae
+    monkeypatch.setattr(ModelPasses, "device", torch.device("meta"))
+    monkeypatch.setattr("sae_lens_abstopk.evaluation.subjects.subjects.resolve_device", lambda *_: None)
+    assert loaded.with_model().saes["batch_abstopk"].W_dec.device.type == "meta"
+    assert sae.W_dec.device.type == "cpu"
