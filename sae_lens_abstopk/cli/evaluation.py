@@ -181,8 +181,9 @@ def explore(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.labeler import Labeler
+        from sae_lens_abstopk.explorer.pass_cache import PASSES_KEPT, passes_folder
         from sae_lens_abstopk.explorer.serve import serve_until_interrupted, server
-        from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.explorer.site import ANSWERS, check_site_folder
         from sae_lens_abstopk.system.folder_lock import run_folder_lock
         from sae_lens_abstopk.system.progress import passes_bar
 
@@ -210,7 +211,7 @@ def explore(
                 model=model,
                 text=text,
                 n_tokens=tokens,
-                checkpoint=out / CHECKPOINT,
+                checkpoint=passes_folder(),
                 prompts=steer or (),
                 steered_latents=latents,
                 results=results or (),
@@ -230,6 +231,7 @@ def explore(
             finally:  # also where the labeler fails, or nobody is there to let it be asked
                 with passes_bar(console, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
+        console.print(f"passes over texts are kept in {passes_folder()} (the last {PASSES_KEPT})", soft_wrap=True)
         console.print(str(page), soft_wrap=True)
         if serve:
             serve_until_interrupted(out, port=port, console=console)

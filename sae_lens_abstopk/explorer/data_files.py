@@ -2,12 +2,20 @@
 
 import json
 import math
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sae_lens_abstopk.explorer.catalogue import Catalogue
+from sae_lens_abstopk.explorer.latents import Latent, Pole
+from sae_lens_abstopk.saes.poles import pole_statistics
+
+TOKENS_TO_SEARCH = 6
+
 
 class Strings:
-    """Strings by number, so that each is written once a file."""
+    """Strings by number, so that each is written once per file."""
 
     def __init__(self) -> None:
         self.table: list[str] = []
@@ -21,12 +29,72 @@ class Strings:
 
 
 def short(value: float | None) -> float | None:
-    """Four digits, which is what a page shows at most; JSON knows no NaN."""
-    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
+    """Four digits, the most that a page shows; None for NaN and infinity, which JSON lacks."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}") if value else 0  # 0 is shorter than 0.0, and most codes are 0
 
 
 def write_data(path: Path, key: str, value: Any) -> None:
-    """Write ``value`` as what the page knows by ``key``."""
+    """Write ``value`` as a script that hands it to the page under ``key``."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # a lone surrogate is no UTF-8
+    # UTF-8 has no lone surrogates
     path.write_bytes(f"explorer.take({json.dumps(key)},{text});\n".encode(errors="replace"))
+
+
+def overview(sae: Catalogue) -> dict[str, Any]:
+    """The first page's data on all latents, column by column; poles in the order positive, negative."""
+    collected = sae.collected
+    found = pole_statistics(collected.pole_counts)
+    strings = Strings()
+    tokens: tuple[list[list[int]], ...] = ([], [])
+    labels: tuple[list[str], ...] = ([], [])
+    for index in range(len(sae)):
+        for pole in (0, 1):
+            top = sae.pole_tokens(index, pole)
+            labels[pole].append(sae.label(index, pole, top))
+            tokens[pole].append([strings(token.text) for token in top[:TOKENS_TO_SEARCH]])
+    return {
+        "architecture": sae.architecture,
+        "tokens": collected.n_tokens,
+        "signed": sae.fires_negatively,
+        "summary": {
+            "fvu": short(collected.sums.fvu()),
+            "nmse": short(collected.sums.nmse()),
+            "reconstructed": collected.sums.n_tokens,
+            "l0": short(collected.l0),
+            "dead": len(sae) - found.live_latents,
+            "deadPoles": found.dead_poles - sae.closed_poles,
+            "closedPoles": sae.closed_poles,
+            "twoSided": short(found.mean_two_sidedness),
+        },
+        "fires": collected.pole_counts.tolist(),
+        "cofiringTokens": collected.cofiring.tokens_seen,
+        "suggested": collected.suggested(len(sae)),
+        "scale": [short(value) for value in sae.scale.tolist()],
+        "labels": labels,
+        "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,
+        "strings": strings.table,
+        "top": tokens,
+        "comparedWith": sae.compared_with,
+        # how well the worse matched of the two poles is matched
+        "axis": None if sae.matches is None else [short(v) for v in sae.matches.cosine.min(0).values.tolist()],
+    }
+
+
+def shard(latents: Iterable[Latent]) -> dict[str, Any]:
+    """The pages of some latents, and the table of their strings."""
+    strings = Strings()
+    return {"latents": [_json(latent, strings) for latent in latents], "strings": strings.table}
+
+
+def _json(value: Any, strings: Strings) -> Any:
+    """Dataclasses as objects, named tuples as arrays; strings in tuples by their number, floats to four digits."""
+    match value:
+        case float():
+            return short(value)
+        case tuple():
+            return [strings(each) if isinstance(each, str) else _json(each, strings) for each in value]
+        case Latent() | Pole():
+            return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
+    return value

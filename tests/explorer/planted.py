@@ -8,7 +8,8 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.catalogue import Catalogue
-from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.collection import collect
+from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
@@ -94,7 +95,7 @@ def planted_exploration() -> Exploration:
             TokenText(Words()),
             source="runs/planted",
             neighbours=4,
-            effects=TokenEffects(up.indices, up.values, down.indices, down.values),
+            effects=TokenEffects(torch.stack([up.indices, down.indices]), torch.stack([up.values, down.values])),
             compared_with=other,
             matches=axis_matches(rows, saes[other].W_dec, fires=collected[other].pole_counts > 0),
         )

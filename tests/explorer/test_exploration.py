@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from sae_lens_abstopk import ConfigError, explore
 from sae_lens_abstopk.cli import app
 from sae_lens_abstopk.evaluation.inspection.inspect_saes import inspect_saes
+from sae_lens_abstopk.explorer import pass_cache
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TOKENS, token_effects
+from sae_lens_abstopk.explorer.site import SCRIPTS
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
 from sae_lens_abstopk.saes.loading import load_sae
@@ -69,12 +71,17 @@ def test_the_command_writes_a_site_and_takes_a_pass_up_again(folders: list[Path]
         return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, arguments)
 
     with run_folder_lock(tmp_path / "site"):
-        (tmp_path / "site" / ".collection.tmp").touch()
         assert "site' is being written by process" in run(256).stderr
-    done = run(256)
+    (tmp_path / "site").mkdir(exist_ok=True)
+    (tmp_path / "site" / ".collection.pt").write_bytes(b"a pickle of an earlier version, which is not loaded")
+    with pytest.warns(UserWarning, match=r"collection\.pt was removed: passes .* cache"):
+        done = run(256)
     assert done.exit_code == 0, done.output
+    assert f"passes over texts are kept in {pass_cache.passes_folder()}" in done.output
     assert done.output.strip().endswith("index.html")
     assert "were read" not in done.output
+    site = {path.name for path in (tmp_path / "site").iterdir()}
+    assert site == {"index.html", "data", *SCRIPTS, ".lock"}
     overview = tmp_path / "site" / "data" / "0" / "overview.js"
     first = overview.read_text()
     assert run(256).exit_code == 0
@@ -215,9 +222,9 @@ def test_the_logit_lens_is_what_the_direction_does_to_the_logits(preset: str, ti
         logits = model.model.get_output_embeddings()(final(1e3 * rows)) - model.model.get_output_embeddings()(
             final(torch.zeros_like(rows))
         )
-    assert effects.promoted.tolist() == logits.topk(TOKENS).indices.tolist()
-    assert torch.equal(effects.promoted, opposite.demoted)
-    assert torch.allclose(effects.promoted_by, -opposite.demoted_by, atol=1e-4)
+    assert effects.tokens[0].tolist() == logits.topk(TOKENS).indices.tolist()
+    assert torch.equal(effects.tokens[0], opposite.tokens[1])
+    assert torch.allclose(effects.by[0], -opposite.by[1], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +266,8 @@ def test_the_lens_names_no_row_of_the_vocabulary_that_is_no_token(tiny_llama: Pa
     padded = token_effects(model, rows, "model.layers.2")
     assert plain is not None
     assert padded is not None
-    assert torch.equal(padded.promoted, plain.promoted)
-    assert torch.equal(padded.demoted_by, plain.demoted_by)
+    assert torch.equal(padded.tokens, plain.tokens)
+    assert torch.equal(padded.by, plain.by)
 
 
 def test_the_nearest_direction_of_either_sign_is_found() -> None:

@@ -15,7 +15,7 @@ import torch
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.explorer.data_files import short
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.labels import label_of, signs, top_tokens
+from sae_lens_abstopk.explorer.labels import escape_invisible, label_of, top_tokens
 from sae_lens_abstopk.explorer.serve import server
 from sae_lens_abstopk.saes.poles import pole_statistics
 from sae_lens_abstopk.text.token_text import TokenText
@@ -141,7 +141,6 @@ def test_a_folder_of_other_things_is_left_alone(exploration: Exploration, site: 
 def test_an_explorer_whose_writing_was_interrupted_is_written_again(
     exploration: Exploration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".collection.tmp").write_text("half of a pass")
     with monkeypatch.context() as broken:
         broken.setattr("sae_lens_abstopk.explorer.site.shard", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -241,8 +240,8 @@ def test_labels_are_the_words_with_the_energy(firings: list[tuple[str, float]], 
 
 @pytest.mark.parametrize(("text", "shown"), UNSEEN)
 def test_characters_that_cannot_be_seen_are_named(text: str, shown: str) -> None:
-    assert signs(text) == shown
-    assert signs(shown) == shown
+    assert escape_invisible(text) == shown
+    assert escape_invisible(shown) == shown
 
 
 def test_bytes_of_one_character_are_shown_as_one(tokenizer: Any) -> None:

@@ -66,7 +66,7 @@ async function saeOnConcept(concept, found, sae) {
 
 function foundLatent(concept, found, latent, sae, data) {
   const figures = [found.auroc && ["AUROC", asInterval(found.auroc)], found.coverage && ["pole coverage", asInterval(found.coverage)],
-    found.cosine != null && ["cosine with difference in means", fixed(found.cosine)], data.signed && ["two-sided", fixed(latent.twoSided)]].filter(Boolean);
+    found.cosine != null && ["cosine with difference in means", fixed(found.cosine)], data.signed && ["two-sided", fixed(latent.two_sidedness)]].filter(Boolean);
   return h("section", { class: "chosen", "aria-label": `Latent ${found.latent}` },
     h("h3", {}, h("a", { href: latentAddress(sae, found.latent) }, `Latent ${found.latent}`), ` · ${found.roles.join(", ")}`),
     h("dl", { class: "figures" }, figures.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),

@@ -2,7 +2,7 @@
 "use strict";
 
 // A context with its tokens coloured; the space before a word stays outside its colour, so that lines break between words.
-function context([code, at, below, tokens, codes], { strings, strongest }, ranked) {
+function context([tokens, codes, at, below], { strings, strongest }, ranked) {
   return h("li", { class: "context" },
     h("p", { class: "text", dir: "auto" }, tokens.map((id, n) => {
       const [, space, word] = /^( *)([^]*)$/.exec(visible(n ? strings[id] : strings[id].trimStart() || strings[id]));
@@ -12,7 +12,7 @@ function context([code, at, below, tokens, codes], { strings, strongest }, ranke
       const its = { class: name, title: written ? number(written) : null, style: written ? `--step: ${Math.ceil(Math.min(Math.abs(written) / strongest, 1) * 100)}` : null };
       return [word && space, h(n === at ? "mark" : "span", its, word || space)];
     })),
-    h("p", { class: "value" }, number(code), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
+    h("p", { class: "value" }, number(codes[at]), ranked && h("span", {}, `${Math.floor(100 * below)} %`)));
 }
 
 // A token by itself: most begin with a space, which is no padding.
@@ -27,7 +27,7 @@ function tokenList(title, tokens, strings, show) {
 }
 
 const firesOn = (pole, strings) => tokenList(
-  `Tokens by share of energy (sum of squared codes), in a sample of ${pole.sampledFirings} firing${pole.sampledFirings === 1 ? "" : "s"}`,
+  `Tokens by share of energy (sum of squared codes), in a sample of ${pole.sampled_firings} firing${pole.sampled_firings === 1 ? "" : "s"}`,
   pole.tokens, strings, (share, count) => `${share < 0.01 ? "<1" : Math.round(100 * share)} %, ${count} ×`);
 
 const signedNumber = (value) => `${value < 0 ? "−" : "+"}${fixed(Math.abs(value), 1)}`;
@@ -41,7 +41,7 @@ function poleColumn(latent, side, { short = false, shown = 5, level = "h2", head
     ? h("p", { class: "nothing" }, pole.closed ? "Closed: this latent has one side by construction." : "Never fires on this side in this text.")
     : [
       !short && firesOn(pole, latent.strings),
-      !short && h("h3", {}, "Strongest"), contexts(short ? pole.contexts.slice(0, shown) : pole.contexts),
+      !short && h("h3", {}, "Strongest"), contexts(short ? pole.strongest.slice(0, shown) : pole.strongest),
       !short && pole.sampled.length > 0 && [h("h3", {}, "By strength, above this share of the firings"), contexts(pole.sampled, true)],
     ];
   return h("section", { class: `pole ${name}`, "aria-label": heading ?? `${name} pole` },
@@ -59,7 +59,7 @@ function onePole(latent) {
   const column = (title, list, ranked) => list.length > 0 && h("section", { class: "pole positive", "aria-label": title }, h("h2", {}, title),
     h("ol", { class: "contexts" }, list.map((each) => context(each, latent, ranked))));
   return [firesOn(pole, latent.strings),
-    h("div", { class: "poles" }, column("Strongest", pole.contexts), column("By strength, above this share of the firings", pole.sampled, true)),
+    h("div", { class: "poles" }, column("Strongest", pole.strongest), column("By strength, above this share of the firings", pole.sampled, true)),
     tokenList("Promotes", pole.promoted, latent.strings, signedNumber), tokenList("Demotes", pole.demoted, latent.strings, signedNumber)].filter(Boolean);
 }
 
@@ -73,13 +73,13 @@ function linkedList(title, note, sae, data, items, describe) {
 }
 
 // What the model writes with the latent pushed to either side, strength by strength.
-function steeredTexts(steered) {
+function steeredTexts({ steered, strings }) {
   return h("section", { class: "steered" }, h("h3", {}, "Steered"),
     h("p", { class: "note" }, "Greedy continuations with strength × scale of the latent added on every token that the SAE was trained on: the first one, special ones and those of very large norm stay as they are where training left them out."),
-    steered.map(([prompt, texts]) => h("div", {}, h("p", { class: "prompt" }, prompt), h("ol", {}, texts.map((text, n) => {
+    steered.map(([prompt, texts]) => h("div", {}, h("p", { class: "prompt" }, strings[prompt]), h("ol", {}, texts.map((text, n) => {
       const strength = meta.strengths[n];
       const side = strength < 0 ? "negative" : strength > 0 ? "positive" : "";
-      return h("li", { class: side || null }, h("span", { class: `strength ${side && `${side}-text`}` }, strength > 0 ? `+${strength}` : strength ? minus(String(strength)) : "unsteered"), text.trimStart() || "(ended at once)");
+      return h("li", { class: side || null }, h("span", { class: `strength ${side && `${side}-text`}` }, strength > 0 ? `+${strength}` : strength ? minus(String(strength)) : "unsteered"), strings[text].trimStart() || "(ended at once)");
     })))));
 }
 
@@ -103,7 +103,7 @@ async function latentPage(sae, asked) {
   const latent = await explorer.latent(sae, index);
   const concepts = await conceptsOfLatent(sae, index);
   const fires = (side) => (latent.poles[side].closed ? "closed" : percent(latent.poles[side].density));
-  const figures = [data.signed && ["two-sided", fixed(latent.twoSided)], data.signed && ["− fires", fires(NEGATIVE)], [data.signed ? "+ fires" : "fires", fires(POSITIVE)],
+  const figures = [data.signed && ["two-sided", fixed(latent.two_sidedness)], data.signed && ["− fires", fires(NEGATIVE)], [data.signed ? "+ fires" : "fires", fires(POSITIVE)],
     ["scale", number(latent.scale)], ["decoder norm", number(latent.norm)], latent.relation && ["judged", latent.relation]].filter(Boolean);
   const code = meta.saes[sae].snippet.replaceAll("{latent}", index).replaceAll("{scale}", latent.scale || "1.0");
   const element = h("article", { class: "page" },
@@ -118,7 +118,7 @@ async function latentPage(sae, asked) {
       linkedList("Most opposed decoders", `cosine with ${data.signed ? "+d" : "d"}; below −0.7 the two are an antipodal pair`, sae, data, latent.opposed, (item) => fixed(item[1])),
       linkedList("On together", `overlap of firings${data.signed ? ", and how often on the same side" : ""}, on a sample of ${data.cofiringTokens.toLocaleString("en-US")} tokens; at least 5 times together`, sae, data, latent.cofiring,
         (item) => `${fixed(item[1])}${data.signed ? `, ${percent(item[2])} same side` : ""}`)),
-    latent.steered.length > 0 && steeredTexts(latent.steered),
+    latent.steered.length > 0 && steeredTexts(latent),
     h("section", { class: "snippet" }, h("h3", {}, "Load and steer"),
       h("button", { type: "button", onclick: (event) => copy(code, event.target) }, "Copy code"), h("pre", { tabindex: 0 }, code)));
   return { element, title: `${index}: ${(data.signed ? SIDES : [POSITIVE]).map((side) => latent.poles[side].label).join(" ↔ ")}` };

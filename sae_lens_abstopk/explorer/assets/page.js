@@ -36,7 +36,10 @@ const explorer = {
     explorer.shards.delete(key);
     explorer.shards.add(key);
     for (const old of [...explorer.shards].slice(0, -SHARDS_HELD)) explorer.shards.delete(old) && explorer.data.delete(old);
-    return { ...shard.latents[index % meta.shard], strings: shard.strings };
+    const latent = shard.latents[index % meta.shard];
+    const contexts = latent.poles.flatMap((pole) => pole.strongest);
+    const strongest = Math.max(...contexts.map(([, codes, at]) => Math.abs(codes[at])));
+    return { ...latent, strongest, strings: shard.strings };
   },
 };
 
