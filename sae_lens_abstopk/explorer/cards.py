@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.latents import Latent, Provenance
-from sae_lens_abstopk.explorer.site import environment
+from sae_lens_abstopk.explorer.templates import environment
 from sae_lens_abstopk.saes.poles import pole_statistics
 
 CARDS = 3

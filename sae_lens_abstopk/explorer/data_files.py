@@ -12,20 +12,8 @@ from sae_lens_abstopk.explorer.latents import Latent, Pole
 from sae_lens_abstopk.saes.poles import pole_statistics
 
 TOKENS_TO_SEARCH = 6
-
-
-class Strings:
-    """Strings by number, so that each is written once per file."""
-
-    def __init__(self) -> None:
-        self.table: list[str] = []
-        self._number: dict[str, int] = {}
-
-    def __call__(self, text: str) -> int:
-        number = self._number.setdefault(text, len(self.table))
-        if number == len(self.table):
-            self.table.append(text)
-        return number
+# a string and its number: each is written once per file
+Strings = dict[str, int]
 
 
 def short(value: float | None) -> float | None:
@@ -46,14 +34,14 @@ def overview(sae: Catalogue) -> dict[str, Any]:
     """The first page's data on all latents, column by column; poles in the order positive, negative."""
     collected = sae.collected
     found = pole_statistics(collected.pole_counts)
-    strings = Strings()
+    strings: Strings = {}
     tokens: tuple[list[list[int]], ...] = ([], [])
     labels: tuple[list[str], ...] = ([], [])
     for index in range(len(sae)):
         for pole in (0, 1):
             top = sae.pole_tokens(index, pole)
             labels[pole].append(sae.label(index, pole, top))
-            tokens[pole].append([strings(token.text) for token in top[:TOKENS_TO_SEARCH]])
+            tokens[pole].append([strings.setdefault(token.text, len(strings)) for token in top[:TOKENS_TO_SEARCH]])
     return {
         "architecture": sae.architecture,
         "tokens": collected.n_tokens,
@@ -74,7 +62,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
         "scale": [short(value) for value in sae.scale.tolist()],
         "labels": labels,
         "relations": [sae.relation(index) for index in range(len(sae))] if sae.judgements else None,
-        "strings": strings.table,
+        "strings": list(strings),
         "top": tokens,
         "comparedWith": sae.compared_with,
         # how well the worse matched of the two poles is matched
@@ -84,8 +72,8 @@ def overview(sae: Catalogue) -> dict[str, Any]:
 
 def shard(latents: Iterable[Latent]) -> dict[str, Any]:
     """The pages of some latents, and the table of their strings."""
-    strings = Strings()
-    return {"latents": [_json(latent, strings) for latent in latents], "strings": strings.table}
+    strings: Strings = {}
+    return {"latents": [_json(latent, strings) for latent in latents], "strings": list(strings)}
 
 
 def _json(value: Any, strings: Strings) -> Any:
@@ -94,7 +82,10 @@ def _json(value: Any, strings: Strings) -> Any:
         case float():
             return short(value)
         case tuple():
-            return [strings(each) if isinstance(each, str) else _json(each, strings) for each in value]
+            return [
+                strings.setdefault(each, len(strings)) if isinstance(each, str) else _json(each, strings)
+                for each in value
+            ]
         case Latent() | Pole():
             return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
     return value

@@ -13,14 +13,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.data_files import overview, shard, write_data
-from sae_lens_abstopk.explorer.labels import escape_invisible
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.snippet import snippet
 from sae_lens_abstopk.explorer.steered import STRENGTHS
+from sae_lens_abstopk.explorer.templates import environment
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.folder_lock import HOLDER, LOCK
 
@@ -32,19 +30,6 @@ ANSWERS = ".labels.jsonl"
 # the page.js of every version begins with this
 MARKER = b"// The frame of the explorer:"
 SCRIPTS = ("page.js", "draw.js", "overview.js", "latent.js", "concept.js")
-
-
-def environment() -> Environment:
-    """Templates of the explorer; everything put into them is escaped."""
-    templates = Environment(
-        loader=PackageLoader("sae_lens_abstopk.explorer", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["escape_invisible"] = escape_invisible
-    return templates
 
 
 def write_site(
