@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
+from sae_lens_abstopk.explorer.data_files import summary
 from sae_lens_abstopk.explorer.latents import Latent, Provenance
 from sae_lens_abstopk.explorer.templates import environment
-from sae_lens_abstopk.saes.poles import pole_statistics
 
 CARDS = 3
 # contexts of each pole on a single card
@@ -29,24 +29,7 @@ class LatentCard:
 
 def exploration_html(saes: Sequence[Catalogue], about: Provenance) -> str:
     """The numbers of each SAE and a few cards of the first."""
-    rows = []
-    for sae in saes:
-        found = pole_statistics(sae.collected.pole_counts)
-        signed = (
-            f"{found.dead_poles - sae.closed_poles:,}",
-            f"{sae.closed_poles:,}",
-            f"{found.mean_two_sidedness:.2f}",
-        )
-        rows.append(
-            (
-                sae.name,
-                f"{len(sae):,}",
-                f"{sae.collected.l0:.1f}",
-                f"{sae.collected.sums.fvu():.3f}",
-                f"{len(sae) - found.live_latents:,}",
-                *(signed if sae.fires_negatively else ("–", "–", "–")),
-            )
-        )
     first = saes[0]
-    latents = [(first.name, first[i], first.fires_negatively) for i in first.collected.suggested(CARDS)]
+    latents = [first[index] for index in first.collected.suggested(CARDS)]
+    rows = [(sae, summary(sae)) for sae in saes]
     return environment().get_template("notebook.html.j2").render(about=about, rows=rows, latents=latents)

@@ -80,11 +80,6 @@ class Catalogue:
         """Whether any latent fired on its negative side."""
         return bool(self.collected.pole_counts[1].any())
 
-    @property
-    def closed_poles(self) -> int:
-        """Live latents with one closed side, which :func:`pole_statistics` counts among the dead poles."""
-        return int((self.closed.any(0) & (self.collected.pole_counts.sum(0) > 0)).sum())
-
     def __len__(self) -> int:
         return self.d_sae
 

@@ -60,10 +60,6 @@ class Collector:
         """Tokens seen, without the ones that were filtered out."""
         return self.strongest.n_tokens
 
-    @property
-    def l0(self) -> float:
-        return int(self.pole_counts.sum()) / max(self.n_tokens, 1)
-
     def suggested(self, n: int) -> list[int]:
         """The ``n`` latents to look at first, as :meth:`PoleContexts.suggested` ranks them."""
         return self.strongest.suggested(n)

@@ -12,8 +12,13 @@ from sae_lens_abstopk.explorer.latents import Latent, Pole
 from sae_lens_abstopk.saes.poles import pole_statistics
 
 TOKENS_TO_SEARCH = 6
-# a string and its number: each is written once per file
-Strings = dict[str, int]
+
+
+class Strings(dict[str, int]):
+    """Strings by number, so that each is written once per file."""
+
+    def number(self, text: str) -> int:
+        return self.setdefault(text, len(self))
 
 
 def short(value: float | None) -> float | None:
@@ -30,32 +35,38 @@ def write_data(path: Path, key: str, value: Any) -> None:
     path.write_bytes(f"explorer.take({json.dumps(key)},{text});\n".encode(errors="replace"))
 
 
+def summary(sae: Catalogue) -> dict[str, float | None]:
+    """The numbers of one SAE as a whole."""
+    counts, sums = sae.collected.pole_counts, sae.collected.sums
+    found = pole_statistics(counts)
+    closed = int((sae.closed.any(0) & (counts.sum(0) > 0)).sum())  # of live latents, which count as dead poles
+    return {
+        "fvu": short(sums.fvu()),
+        "nmse": short(sums.nmse()),
+        "reconstructed": sums.n_tokens,
+        "l0": short(int(counts.sum()) / max(sae.collected.n_tokens, 1)),
+        "dead": len(sae) - found.live_latents,
+        "deadPoles": found.dead_poles - closed,
+        "closedPoles": closed,
+        "twoSided": short(found.mean_two_sidedness),
+    }
+
+
 def overview(sae: Catalogue) -> dict[str, Any]:
     """The first page's data on all latents, column by column; poles in the order positive, negative."""
-    collected = sae.collected
-    found = pole_statistics(collected.pole_counts)
-    strings: Strings = {}
+    collected, strings = sae.collected, Strings()
     tokens: tuple[list[list[int]], ...] = ([], [])
     labels: tuple[list[str], ...] = ([], [])
     for index in range(len(sae)):
         for pole in (0, 1):
             top = sae.pole_tokens(index, pole)
             labels[pole].append(sae.label(index, pole, top))
-            tokens[pole].append([strings.setdefault(token.text, len(strings)) for token in top[:TOKENS_TO_SEARCH]])
+            tokens[pole].append([strings.number(token.text) for token in top[:TOKENS_TO_SEARCH]])
     return {
         "architecture": sae.architecture,
         "tokens": collected.n_tokens,
         "signed": sae.fires_negatively,
-        "summary": {
-            "fvu": short(collected.sums.fvu()),
-            "nmse": short(collected.sums.nmse()),
-            "reconstructed": collected.sums.n_tokens,
-            "l0": short(collected.l0),
-            "dead": len(sae) - found.live_latents,
-            "deadPoles": found.dead_poles - sae.closed_poles,
-            "closedPoles": sae.closed_poles,
-            "twoSided": short(found.mean_two_sidedness),
-        },
+        "summary": summary(sae),
         "fires": collected.pole_counts.tolist(),
         "cofiringTokens": collected.cofiring.tokens_seen,
         "suggested": collected.suggested(len(sae)),
@@ -72,7 +83,7 @@ def overview(sae: Catalogue) -> dict[str, Any]:
 
 def shard(latents: Iterable[Latent]) -> dict[str, Any]:
     """The pages of some latents, and the table of their strings."""
-    strings: Strings = {}
+    strings = Strings()
     return {"latents": [_json(latent, strings) for latent in latents], "strings": list(strings)}
 
 
@@ -82,10 +93,7 @@ def _json(value: Any, strings: Strings) -> Any:
         case float():
             return short(value)
         case tuple():
-            return [
-                strings.setdefault(each, len(strings)) if isinstance(each, str) else _json(each, strings)
-                for each in value
-            ]
+            return [strings.number(each) if isinstance(each, str) else _json(each, strings) for each in value]
         case Latent() | Pole():
             return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
     return value
