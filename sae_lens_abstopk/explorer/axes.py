@@ -25,8 +25,8 @@ def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, fires: torch.Tenso
     """
     Nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
 
-    The candidates are the poles of ``other`` that ``fires`` (bool [2, G], the positive ones first), or all positive ones
-    if none does. Cosines are computed in blocks, without an [F, G] matrix.
+    The candidates are the poles of ``other`` that ``fires`` (bool [2, G], the positive ones first), or all positive
+    ones if none does. Cosines are computed in blocks, without an [F, G] matrix.
     """
     if not fires.any():
         fires = torch.tensor([[True], [False]]).expand_as(fires)

@@ -161,7 +161,10 @@ class Catalogue:
     def _shown(self, index: int, pole: int, context: Context) -> ShownContext:
         pieces = self._text_of.pieces((*context.before, context.token, *context.after))
         # of tokens that make up one character, the strongest code; NaN only if all were left out
-        codes = [max((context.codes[i] for i in there), key=_strength) for _, there in pieces]
+        codes = [
+            context.codes[there[0]] if len(there) == 1 else max((context.codes[i] for i in there), key=_strength)
+            for _, there in pieces
+        ]
         at = next(i for i, (_, there) in enumerate(pieces) if len(context.before) in there)
         codes[at] = context.code
         below = self.collected.strengths.share_below(pole, index, abs(context.code))

@@ -33,15 +33,8 @@ def collect(
     """
     Run ``batches`` of token ids [batch, context] once and collect for each of ``saes``, which read one hook.
 
-    Args:
-        passes: The language model and the hook.
-        saes: Name to SAE.
-        batches: Token ids.
-        token_filter: Which tokens count.
-        settings: How much is kept.
-        checkpoint: Folder that the pass is saved in every five minutes and at its end, and resumed from. A file that
-            cannot be read or written is a warning.
-        on_progress: Called with (batches done, batches in all).
+    The pass is saved in the folder ``checkpoint`` every five minutes and at its end, and resumed from there.
+    ``on_progress`` is called with (batches done, batches in all).
 
     Raises:
         ConfigError: activations or codes are NaN or infinite, or the filter keeps no token.

@@ -20,11 +20,9 @@ def load_concepts(
     results: Sequence[str | Path | Results], saes: Mapping[str, str | Path | None]
 ) -> list[dict[str, Any]]:
     """
-    The concepts that results files measured on any of ``saes``.
+    The concepts that ``results``, merged, measured on any of ``saes`` (name to folder).
 
-    Args:
-        results: Merged by :func:`read_merged`.
-        saes: Name to folder. An SAE is recognised by the hash of its weights, or without a folder by its name.
+    An SAE is recognised by the hash of its weights, or without a folder by its name.
 
     Raises:
         ConfigError: a file cannot be read, the files contradict each other, or none of them measured any of ``saes``.
@@ -40,8 +38,8 @@ def load_concepts(
     }
     if not any(known.values()):
         raise ConfigError(
-            f"{', '.join(names_in_errors(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has the "
-            f"weights of {', '.join(saes)}; evaluate these with `abstopk eval`."
+            f"{', '.join(names_in_errors(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has "
+            f"the weights of {', '.join(saes)}; evaluate these with `abstopk eval`."
         )
     found = (_concept(task, known, merged) for task in merged.tasks)
     return [concept for concept in found if any(concept["saes"])]

@@ -23,9 +23,9 @@ class Strings(dict[str, int]):
 
 def short(value: float | None) -> float | None:
     """Four digits, the most that a page shows; None for NaN and infinity, which JSON lacks."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.4g}") if value else 0  # 0 is shorter than 0.0, and most codes are 0
+    if value == 0:  # as most codes
+        return 0
+    return float(f"{value:.4g}") if value is not None and math.isfinite(value) else None
 
 
 def write_data(path: Path, key: str, value: Any) -> None:
@@ -89,11 +89,10 @@ def shard(latents: Iterable[Latent]) -> dict[str, Any]:
 
 def _json(value: Any, strings: Strings) -> Any:
     """Dataclasses as objects, named tuples as arrays; strings in tuples by their number, floats to four digits."""
-    match value:
-        case float():
-            return short(value)
-        case tuple():
-            return [strings.number(each) if isinstance(each, str) else _json(each, strings) for each in value]
-        case Latent() | Pole():
-            return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, tuple):
+        return [strings.number(each) if isinstance(each, str) else _json(each, strings) for each in value]
+    if isinstance(value, Latent | Pole):
+        return {field.name: _json(getattr(value, field.name), strings) for field in fields(value)}
     return value

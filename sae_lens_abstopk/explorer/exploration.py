@@ -65,15 +65,15 @@ class Exploration:
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
-        The 99th percentile of |code|, to within 5 %: the code that strength 1 adds under ``steer(..., scale=found.scale)``.
+        The 99th percentile of |code|, to within 5 %: strength 1 adds this under ``steer(..., scale=found.scale)``.
 
         Raises:
-            ConfigError: there is no such SAE or latent, the latent did not fire, or ``sae`` is needed to choose among several.
+            ConfigError: there is no such SAE or latent, the latent did not fire, or ``sae`` is missing with two SAEs.
         """
         if sae is None and len(self.saes) > 1:
             raise ConfigError(
-                f"{len(self.saes)} SAEs were explored ({', '.join(self.saes)}); say whose scale: found.scale(LATENT, sae=NAME), "
-                "and for steer, scale=lambda latent: found.scale(latent, sae=NAME)."
+                f"{len(self.saes)} SAEs were explored ({', '.join(self.saes)}); say whose scale: "
+                "scale=lambda latent: found.scale(latent, sae=NAME)."
             )
         scale = self.latent(latent, sae=sae).latent.scale
         if not scale > 0:
@@ -89,10 +89,8 @@ class Exploration:
         name, first = next(iter(self.saes.items()))
         checked = labeler.check()
         judgements = labeler.judge([first[index] for index in latents], on_progress=on_progress)
-        judge = (
-            f"{len(judgements):,} latents named and judged by {labeler.model}, "
-            f"right on {checked.right} of {checked.total} planted ones"
-        )
+        score = f"right on {checked.right} of {checked.total} planted ones"
+        judge = f"{len(judgements):,} latents named and judged by {labeler.model}, {score}"
         return replace(self, saes=self.saes | {name: first.judged(judgements)}, about=replace(self.about, judge=judge))
 
     def suggested(self, n: int) -> list[int]:
@@ -135,7 +133,7 @@ def explore(
         checkpoint: Folder that the pass is saved in, and resumed or reused from; by default it is not saved.
         prompts: One or several to continue while a latent of the first SAE is pushed to either side.
         steered_latents: Number of latents to steer with, the first in suggested order.
-        results: One or several files of `abstopk eval` on these SAEs, or results of :func:`evaluate`, for a page per concept.
+        results: One or several results of :func:`evaluate` on these SAEs, or their files, for a page per concept.
         device: For a model that has to be loaded; ``"auto"`` is CUDA if available, else the CPU.
         console: Where progress is shown; by default the terminal.
         on_progress: Called instead, with (batches done, batches in all).

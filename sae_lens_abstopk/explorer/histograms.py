@@ -71,7 +71,7 @@ class LogHistograms:
         self.counts.view(-1).index_add_(0, index, torch.ones_like(index, dtype=torch.int32))
 
     def quantile(self, q: float, pole: int | None = None) -> torch.Tensor:
-        """The ``q``-quantile of |code| over one or both poles, to within a bin: [d_sae]; 0 if the latent never fired."""
+        """The ``q``-quantile of |code| over one or both poles, to within a bin: [d_sae]; 0 if there are no firings."""
         cumulative = (self.counts.sum(0) if pole is None else self.counts[pole]).double().cumsum(-1)
         wanted = q * cumulative[:, -1:]
         bin_ = (cumulative < wanted).sum(-1)

@@ -53,17 +53,11 @@ class PlantedCheck:
 
 class Labeler:
     """
-    Asks ``model`` at ``endpoint`` (such as ``http://localhost:8000/v1``); answers are cached.
+    Asks ``model`` at ``endpoint`` (such as ``http://localhost:8000/v1``); answers go to the JSONL file ``cache``.
 
-    The API key, if there is one, is read from ``OPENAI_API_KEY``, is never written, and is sent only by https or to this
-    machine.
-
-    Args:
-        endpoint: Address to which ``/chat/completions`` is appended.
-        model: Name of the model there.
-        cache: JSONL file of answers.
-        prompt: File with a Jinja template of the question, rendered with lists of excerpts ``negative`` and ``positive``,
-            which has to ask for the same JSON as the packaged one.
+    ``prompt`` is a file with a Jinja template of the question, rendered with lists of excerpts ``negative`` and
+    ``positive``; it has to ask for the same JSON as the packaged one. The API key, if there is one, is read from
+    ``OPENAI_API_KEY``, is never written, and is sent only by https or to this machine.
 
     Raises:
         ConfigError: the address or the template is not valid, or the key would be sent in the clear.
@@ -163,7 +157,7 @@ class Labeler:
         key = os.environ.get(KEY)
         if key and not re.match(PRIVATE, self.endpoint):
             raise ConfigError(
-                f"labeler={self.endpoint}: {KEY} is set, and http would send it in the clear; use https, or unset the key."
+                f"labeler={self.endpoint}: {KEY} is set, and http would send it in the clear; use https or unset it."
             )
         return {"Authorization": f"Bearer {key}"} if key else {}
 

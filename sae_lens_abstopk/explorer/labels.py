@@ -59,8 +59,8 @@ def label_of(tokens: Sequence[TopToken]) -> str:
 
 def escape_invisible(text: str) -> str:
     """
-    Replace line breaks and tabs by signs, long runs of spaces by their count, and other invisible or reordering characters
-    by their number: ``⟨U+200B⟩``.
+    Replace line breaks and tabs by signs, long runs of spaces by their count, and other invisible or reordering
+    characters by their number: ``⟨U+200B⟩``.
     """
     text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
     if not text.isprintable():

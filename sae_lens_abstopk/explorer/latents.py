@@ -17,7 +17,6 @@ class ShownContext(NamedTuple):
     codes: tuple[float, ...]
     """The latent's code at each; NaN at a token that was left out of the SAE's input."""
     at: int
-    """Index of the firing."""
     share_below: float
     """Share of the pole's firings that are weaker, to within a histogram bin."""
 
@@ -51,9 +50,8 @@ class Pole:
     closed: bool
     """Whether the SAE is built so that this side never fires."""
     fires: int
-    """Firings in the text."""
     density: float
-    """Share of the tokens."""
+    """Share of the tokens on which it fires."""
     scale: float
     """99th percentile of |code| over its firings, to within a histogram bin; 0 if it never fired."""
     tokens: tuple[TopToken, ...]
@@ -122,7 +120,6 @@ class Provenance:
     """The model, hook and text of a collection."""
 
     model: str
-    """Name to show."""
     model_source: str
     """Name or folder to load it from."""
     hook: str

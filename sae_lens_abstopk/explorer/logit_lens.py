@@ -31,9 +31,9 @@ def token_effects(model: Any, W_dec: torch.Tensor, hook_name: str) -> TokenEffec
     """
     The logit lens on decoder rows [F, D]: their effect on the logits if they reach the end of the model unchanged.
 
-    A row goes through the final norm as if it were the whole residual stream, less the constant that the norm adds. Only
-    the order and the relative size of effects mean anything. None if the output of the hook does not enter the residual
-    stream as it is, or the model has no known unembedding.
+    A row goes through the final norm as if it were the whole residual stream, less the constant that the norm adds.
+    Only the order and the relative size of effects mean anything. None if the output of the hook does not enter the
+    residual stream as it is, or the model has no known unembedding.
     """
     readout = _readout(model, W_dec.shape[1]) if _in_stream(model, hook_name) else None
     if readout is None:

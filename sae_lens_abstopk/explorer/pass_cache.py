@@ -74,7 +74,7 @@ class PassCache:
         self._written: Path | None = None
 
     def restore(self, collectors: dict[str, Collector], batches: Sequence[torch.Tensor]) -> int:
-        """Load the longest pass over the first of ``batches`` into ``collectors``; return how many batches it covers."""
+        """Load the longest pass over the first of ``batches`` into ``collectors``; return its number of batches."""
         saved = {int(path.stem.split("-")[1]) for path in self._folder.glob(f"{self._key}-*.safetensors")}
         for n in sorted(saved, reverse=True):
             path = self._path(batches[:n])

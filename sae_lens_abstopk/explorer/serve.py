@@ -26,8 +26,8 @@ class _Private(SimpleHTTPRequestHandler):
         port = running.server_port
         self.send_error(
             403,
-            explain=f"Open http://localhost:{port}/ (from another machine, ssh -L {port}:localhost:{port}), or serve the folder "
-            "with a web server of your own. Other names, hidden files and pages of other sites are refused.",
+            explain=f"Open http://localhost:{port}/ (from another machine, ssh -L {port}:localhost:{port}), or use a "
+            "web server of your own. Other names, hidden files and pages of other sites are refused.",
         )
         return None
 

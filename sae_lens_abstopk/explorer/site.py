@@ -2,8 +2,8 @@
 The explorer as a folder of static files that opens from disk.
 
 Browsers let a page on disk load scripts but not JSON, so every data file is a script that hands one JSON value to the
-page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for each run of ``SHARD`` latents, and ``data/concepts.js``
-if results of an evaluation were given. The page puts the model's text only into text nodes.
+page: ``data/S/overview.js`` for SAE number S, ``data/S/shard-N.js`` for each run of ``SHARD`` latents, and
+``data/concepts.js`` if results of an evaluation were given. The page puts the model's text only into text nodes.
 """
 
 import shutil

@@ -33,15 +33,8 @@ def steered_texts(
     """
     Greedy continuations of ``prompts`` with ``strength * scale`` of a latent added on every token.
 
-    Args:
-        model: The language model, with a tokenizer.
-        sae: Its SAE.
-        scales: Latent to the code that a strength of 1 adds.
-        prompts: Plain text.
-        on_progress: Called with (latents done, latents in all).
-
-    Returns:
-        Latent to one :class:`SteeredText` per prompt.
+    ``scales`` maps latents to the code that a strength of 1 adds. Returns one text per prompt for each of them.
+    ``on_progress`` is called with (latents done, latents in all).
 
     Raises:
         ConfigError: a prompt has no tokens.

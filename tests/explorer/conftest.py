@@ -50,10 +50,7 @@ def site(exploration: Exploration, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def evaluated_results() -> Results:
-    """
-    Results of an evaluation, which found the planted latent for one of two concepts, and that steering with it leads the
-    other way.
-    """
+    """Results of an evaluation that found the planted latent for one concept, where steering leads the other way."""
     document = results_document(
         saes={"signed": None, "topk": None},
         tasks={"gender": ("he", "she"), "tense": ("<b>past</b>", "present")},

@@ -44,7 +44,7 @@ class OneHot:
 
 @torch.no_grad()
 def planted_signed() -> SignedJumpReLUSAE:
-    """Latent 7 is " she" against " he"; 9 never fires; 22 has no negative side; the rest are random, every tenth almost dead."""
+    """Latent 7 is " she" against " he"; 9 never fires; 22 has no negative side; every tenth is almost dead."""
     sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=len(WORDS), d_sae=D_SAE, pole_thresholds=True))
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(D_SAE, len(WORDS), generator=generator)

@@ -1,4 +1,4 @@
-"""The site in a real browser, from disk: what a reader does, what must never happen, and who must be able to read it."""
+"""The site in a real browser, from disk: reading, safety and accessibility."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -362,7 +362,8 @@ def test_of_nine_thousand_latents_only_rows_in_sight_are_in_the_page_and_nothing
 ) -> None:
     with Reader(browser, large) as made:
         made.page.add_init_script(
-            "window.shifts = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
+            "window.shifts = 0;"
+            "new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
             ".observe({ type: 'layout-shift', buffered: true });"
         )
         page = made.open("#/overview/0")
