@@ -212,3 +212,12 @@ def folders(trained_together: Path, tmp_path: Path) -> list[Path]:
     """Of a signed SAE and a TopK SAE, trained together; a copy for the test."""
     run = shutil.copytree(trained_together, tmp_path / "run")
     return [run, run / "topk"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def passes_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Passes that the explorer saves stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        folder = tmp_path_factory.mktemp("passes")
+        patched.setattr("sae_lens_abstopk.explorer.pass_cache.passes_folder", lambda: folder)
+        yield

@@ -33,7 +33,8 @@ from sae_lens_abstopk.evaluation.subjects.measured_tokens import token_batches
 
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.explorer.catalogue import Catalogue
-from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.collection import collect
+from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.site import write_site
 from sae_lens_abstopk.model.autocast import casts_shared
@@ -98,7 +99,7 @@ def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dic
 
     bare(passes, mine[:20])
     first, before = bare(passes, mine[::2]), peak_mib()
-    checkpoint = folder / "collection.pt"
+    checkpoint = folder / "passes"
     started = time.perf_counter()
     found = collect(
         passes, {"sae": sae}, batches, token_filter=FILTER, settings=CollectionSettings(), checkpoint=checkpoint
@@ -111,7 +112,7 @@ def piece(model: Path, folder: Path, text: str, number: int, tokens: int) -> dic
         "bare_seconds": first + bare(passes, mine[1::2]),
         "collecting_seconds": seconds,
         "added_peak_mib": added,
-        "kept_mib": checkpoint.stat().st_size / 2**20,
+        "kept_mib": max(path.stat().st_size for path in checkpoint.iterdir()) / 2**20,
     }
 
 

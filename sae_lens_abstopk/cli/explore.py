@@ -42,8 +42,9 @@ def explore(
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
         from sae_lens_abstopk.explorer.labeler import Labeler
+        from sae_lens_abstopk.explorer.pass_cache import PASSES_KEPT, passes_folder
         from sae_lens_abstopk.explorer.serve import serve_until_interrupted, server
-        from sae_lens_abstopk.explorer.site import ANSWERS, CHECKPOINT, check_site_folder
+        from sae_lens_abstopk.explorer.site import ANSWERS, check_site_folder
         from sae_lens_abstopk.system.folder_lock import run_folder_lock
         from sae_lens_abstopk.system.progress import passes_bar
 
@@ -69,7 +70,7 @@ def explore(
                 model=model,
                 text=text,
                 n_tokens=tokens,
-                checkpoint=out / CHECKPOINT,
+                checkpoint=passes_folder(),
                 prompts=steer or (),
                 steered_latents=latents,
                 results=results or (),
@@ -94,6 +95,7 @@ def explore(
             finally:  # write the site even if the labeler fails or there is nobody to confirm
                 with passes_bar(console, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
+        console.print(f"the last {PASSES_KEPT} passes over texts are kept in {passes_folder()}", soft_wrap=True)
         console.out(page)
         if serve:
             serve_until_interrupted(out, port=port, console=console)

@@ -78,7 +78,8 @@ def neuronpedia(
     """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
-        from sae_lens_abstopk.explorer.site import CHECKPOINT
+        from sae_lens_abstopk.explorer.pass_cache import passes_folder
+        from sae_lens_abstopk.explorer.site import remove_old_pass
         from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.saes.loading import load_sae
         from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
@@ -98,7 +99,7 @@ def neuronpedia(
                     model=model,
                     text=text,
                     n_tokens=tokens,
-                    checkpoint=out / CHECKPOINT,
+                    checkpoint=passes_folder(),
                     device=device,
                     on_progress=on_progress,
                 )
@@ -106,7 +107,7 @@ def neuronpedia(
                 files = write_neuronpedia(
                     found, out, model_id=model_id, sae_set=sae_set, layer=layer, suffix=suffix, on_progress=on_progress
                 )
-            (out / CHECKPOINT).unlink(missing_ok=True)  # large, and not a feature
+            remove_old_pass(out)
         (out / LOCK).unlink(missing_ok=True)
         (explored,) = found.saes.values()
         poles = f"the positive pole of latent j, feature {len(explored)} + j its negative pole, as in the mirror"

@@ -1,4 +1,4 @@
-"""Which directions of one dictionary share the axis of a latent of another."""
+"""The directions of another SAE that are nearest to both poles of each latent."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ BLOCK_ENTRIES = 2**24
 
 
 class AxisMatches(NamedTuple):
-    """For each latent of one SAE, the direction of another SAE that is nearest to each of its poles."""
+    """For each latent of one SAE, the directions of another SAE nearest to +d (row 0) and to -d (row 1)."""
 
     latent: torch.Tensor
-    """Nearest latent to +d (row 0) and to -d (row 1): int64 [2, F]."""
+    """int64 [2, F]."""
     pole: torch.Tensor
-    """Pole of that latent which points there, 0 positive and 1 negative: int64 [2, F]."""
+    """Pole of that latent with this direction, 0 positive and 1 negative: int64 [2, F]."""
     cosine: torch.Tensor
-    """Cosine of the two directions, float32 [2, F]."""
+    """float32 [2, F]."""
 
 
 @torch.no_grad()
@@ -25,8 +25,8 @@ def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, fires: torch.Tenso
     """
     Nearest directions of ``other`` [G, D] to +d and -d of every row of ``W_dec`` [F, D].
 
-    Rows of ``other`` offer the directions of the poles that ``fires`` (bool [2, G], the positive ones first); where none does,
-    all positive ones. Cosines are computed in blocks; no [F, G] matrix is held.
+    The candidates are the poles of ``other`` that ``fires`` (bool [2, G], the positive ones first), or all positive
+    ones if none does. Cosines are computed in blocks, without an [F, G] matrix.
     """
     if not fires.any():
         fires = torch.tensor([[True], [False]]).expand_as(fires)
@@ -35,8 +35,8 @@ def axis_matches(W_dec: torch.Tensor, other: torch.Tensor, *, fires: torch.Tenso
     directions = theirs[latent.to(theirs.device)] * (1 - 2 * pole)[:, None].to(theirs)
     nearest, cosine = [], []
     for block in ours.split(max(1, BLOCK_ENTRIES // len(directions))):
-        offered = block @ directions.T
-        up, down = offered.max(1), offered.min(1)  # -d is nearest to what is furthest from d
+        cosines = block @ directions.T
+        up, down = cosines.max(1), cosines.min(1)  # the direction furthest from d is nearest to -d
         nearest.append(torch.stack([up.indices, down.indices]).cpu())
         cosine.append(torch.stack([up.values, -down.values]).cpu())
     direction = torch.cat(nearest, dim=1)

@@ -14,7 +14,7 @@ from sae_lens_abstopk.dictionary.contexts import Context
 from sae_lens_abstopk.dictionary.geometry import NearestDecoders, nearest_decoders
 from sae_lens_abstopk.explorer.axes import AxisMatches
 from sae_lens_abstopk.explorer.cofiring import Cofiring
-from sae_lens_abstopk.explorer.collection import Collector
+from sae_lens_abstopk.explorer.collector import Collector
 from sae_lens_abstopk.explorer.labels import CLOSED, TopToken, label_of, top_tokens
 from sae_lens_abstopk.explorer.latents import Effect, Judgement, Latent, Neighbour, Pole, ShownContext
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
@@ -22,17 +22,18 @@ from sae_lens_abstopk.explorer.steered import SteeredText
 from sae_lens_abstopk.saes.signed import open_poles
 from sae_lens_abstopk.text.token_text import TokenText
 
-# of the sampled contexts, those at these quantiles of the sample's strength are shown
+NEIGHBOURS = 6
+# quantiles of strength at which sampled contexts are shown
 SHOWN_QUANTILES = (0.95, 0.75, 0.5, 0.25, 0.05)
-# the strength that steering counts in
+# a steering strength of 1 is a code of this quantile
 SCALE_QUANTILE = 0.99
 
 
 class Catalogue:
     """
-    The latents of one SAE; each is put together when it is asked for.
+    The latents of one SAE; each is put together on access.
 
-    ``neighbours`` bounds how many aligned, opposed and co-firing latents each has; which they are is found on first use.
+    ``neighbours`` is the number of aligned, opposed and co-firing latents of each, which are computed on first use.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Catalogue:
         text_of: TokenText,
         *,
         source: str,
-        neighbours: int,
+        neighbours: int = NEIGHBOURS,
         effects: TokenEffects | None = None,
         compared_with: str | None = None,
         matches: AxisMatches | None = None,
@@ -54,16 +55,16 @@ class Catalogue:
         self.compared_with, self.matches = compared_with, matches
         self.scale = collected.strengths.quantile(SCALE_QUANTILE)
         self.pole_scale = torch.stack([collected.strengths.quantile(SCALE_QUANTILE, pole) for pole in (0, 1)])
-        """That of each pole alone, the positive ones first: [2, d_sae]."""
+        """Scale of each pole, the positive ones first: [2, d_sae]."""
         self.closed = ~open_poles(sae).cpu() & (collected.pole_counts == 0)
-        """Which poles cannot fire, bool [2, d_sae]."""
+        """Poles that cannot fire, bool [2, d_sae]."""
         self.W_dec = sae.W_dec.detach().float().cpu()
         self.norms = self.W_dec.norm(dim=1)
-        """Norm of what a code of 1 writes: [d_sae]."""
+        """Norm of what a code of 1 adds to the activation: [d_sae]."""
         if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):  # such an SAE decodes with rows of norm 1
             self.norms = torch.ones_like(self.norms)
         self._text_of, self._effects, self._steered = text_of, effects, steered or {}
-        self._neighbours, self._device = neighbours, sae.W_dec.device
+        self._neighbours, self._device = min(neighbours, self.d_sae - 1), sae.W_dec.device
         self.judgements: Mapping[int, Judgement] = {}
 
     @cached_property
@@ -79,11 +80,6 @@ class Catalogue:
         """Whether any latent fired on its negative side."""
         return bool(self.collected.pole_counts[1].any())
 
-    @property
-    def closed_poles(self) -> int:
-        """Live latents of which one side is closed; :func:`pole_statistics` counts these sides as dead ones."""
-        return int((self.closed.any(0) & (self.collected.pole_counts.sum(0) > 0)).sum())
-
     def __len__(self) -> int:
         return self.d_sae
 
@@ -92,57 +88,55 @@ class Catalogue:
         One latent.
 
         Raises:
-            IndexError: there is none of this number.
-            ConfigError: the decoder has too few rows for the neighbours asked for, or one that is not finite.
+            IndexError: there is no latent of this number.
+            ConfigError: a decoder row is not finite.
         """
-        index = operator.index(index)  # of a tensor too, which would be no key below
+        index = operator.index(index)  # a 0-d tensor would not work as a key
         if not 0 <= index < self.d_sae:
             raise IndexError(f"latent {index} is not one of the {self.d_sae} of {self.name}, 0 to {self.d_sae - 1}.")
         counts = self.collected.pole_counts[:, index]
-        total = int(counts.sum())
-        near, cosines = self._nearest, (self._nearest.nearest_cosine[index], self._nearest.opposed_cosine[index])
+        total, near = int(counts.sum()), self._nearest
         return Latent(
             index=index,
-            positive=self.pole(index, 0),
-            negative=self.pole(index, 1),
+            poles=(self.pole(index, 0), self.pole(index, 1)),
             two_sidedness=int(counts.min()) / total if total else math.nan,
             scale=float(self.scale[index]),
             limit=float(self.collected.histograms.limit[index]),
             norm=float(self.norms[index]),
-            aligned=_neighbours(near.nearest[index], cosines[0]),
-            opposed=_neighbours(near.opposed[index], cosines[1]),
+            aligned=_neighbours(near.nearest[index], near.nearest_cosine[index]),
+            opposed=_neighbours(near.opposed[index], near.opposed_cosine[index]),
             cofiring=tuple(self._cofiring[index]),
             steered=self._steered.get(index, ()),
             relation=self.relation(index),
         )
 
     def judged(self, judgements: Mapping[int, Judgement]) -> Self:
-        """The same latents under the names that a judge gave them."""
+        """The same latents with the names that a judge gave them."""
         renamed = copy.copy(self)
         renamed.judgements = {**self.judgements, **judgements}
         return renamed
 
     def relation(self, index: int) -> str | None:
-        """How the poles of a latent relate, where a judge was asked."""
+        """How the poles of a latent relate, if a judge was asked."""
         return self.judgements[index].relation if index in self.judgements else None
 
     def label(self, index: int, pole: int, tokens: Sequence[TopToken]) -> str:
-        """The judge's name of a pole, or the words among its ``tokens``, as :meth:`pole_tokens` has them."""
-        if index in self.judgements and int(self.collected.pole_counts[pole, index]) > 0:
+        """The judge's name of a pole, or a label from its ``tokens``, as :meth:`pole_tokens` returns them."""
+        if index in self.judgements and tokens:
             judgement = self.judgements[index]
             if name := (judgement.positive, judgement.negative)[pole]:
                 return name
         return CLOSED if self.closed[pole, index] else label_of(tokens)
 
     def pole_tokens(self, index: int, pole: int) -> list[TopToken]:
-        """What one pole fires on, from a uniform sample of its firings."""
+        """The tokens that one pole fires on, from a uniform sample of its firings."""
         kept, group = self.collected.tokens, pole * self.d_sae + index
         there = kept.scores[group] > -torch.inf
         tokens, codes = kept.payload["token"][group][there].tolist(), kept.payload["code"][group][there].tolist()
         return top_tokens((self._text_of(token), code) for token, code in zip(tokens, codes, strict=True))
 
     def pole(self, index: int, pole: int) -> Pole:
-        """One side of a latent, 0 the positive and 1 the negative, without what is known of the latent as a whole."""
+        """One side of a latent: 0 is positive, 1 negative."""
         fires = int(self.collected.pole_counts[pole, index])
         tokens = self.pole_tokens(index, pole)
         promoted, demoted = self._effects_of(index, pole)
@@ -166,27 +160,26 @@ class Catalogue:
 
     def _shown(self, index: int, pole: int, context: Context) -> ShownContext:
         pieces = self._text_of.pieces((*context.before, context.token, *context.after))
+        # of tokens that make up one character, the strongest code; NaN only if all were left out
         codes = [
             context.codes[there[0]] if len(there) == 1 else max((context.codes[i] for i in there), key=_strength)
             for _, there in pieces
         ]
         at = next(i for i, (_, there) in enumerate(pieces) if len(context.before) in there)
         codes[at] = context.code
-        return ShownContext(
-            tokens=tuple(text for text, _ in pieces),
-            codes=tuple(codes),
-            at=at,
-            share_below=self.collected.strengths.share_below(pole, index, abs(context.code)),
-        )
+        below = self.collected.strengths.share_below(pole, index, abs(context.code))
+        return ShownContext(tuple(text for text, _ in pieces), tuple(codes), at, below)
 
     def _effects_of(self, index: int, pole: int) -> tuple[tuple[Effect, ...], tuple[Effect, ...]]:
+        """Tokens that the direction of a pole promotes, and those it demotes."""
         if self._effects is None:
             return (), ()
-        effects, sign = self._effects, 1 if pole == 0 else -1
-        up = zip(effects.promoted[index].tolist(), effects.promoted_by[index].tolist(), strict=True)
-        down = zip(effects.demoted[index].tolist(), effects.demoted_by[index].tolist(), strict=True)
-        both = [tuple(Effect(self._text_of(token), sign * by) for token, by in side) for side in (up, down)]
-        return (both[0], both[1]) if pole == 0 else (both[1], both[0])
+        sign, (tokens, by) = 1 - 2 * pole, (part[:, index].tolist() for part in self._effects)
+        up, down = (
+            tuple(Effect(self._text_of(token), sign * effect) for token, effect in zip(*side, strict=True))
+            for side in zip(tokens, by, strict=True)
+        )
+        return (up, down) if pole == 0 else (down, up)
 
     def _match(self, index: int, pole: int) -> Neighbour | None:
         if self.matches is None:

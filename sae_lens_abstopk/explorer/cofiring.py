@@ -1,4 +1,4 @@
-"""Which latents are on together, and whether on the same side, counted over a sample of tokens."""
+"""Pairs of latents that fire together, on the same side or on opposite ones, counted on a sample of tokens."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,14 +11,14 @@ from scipy.sparse import csr_array
 from sae_lens_abstopk.dictionary.code_batch import CodeBatch
 
 BLOCK = 256
-# of a batch one token in so many is taken
+# one token in this many is sampled
 ONE_IN = 8
-# fewer joint firings than this say nothing
+# a pair needs this many joint firings
 LEAST_TOGETHER = 5
 
 
 class Cofiring(NamedTuple):
-    """One latent that is often on together with another."""
+    """A latent that often fires together with another."""
 
     latent: int
     overlap: float
@@ -28,18 +28,17 @@ class Cofiring(NamedTuple):
 
 
 class CofiringSample:
-    """The signs of the codes on one token in ``ONE_IN`` of each batch, drawn at random, up to ``n_tokens`` in all."""
+    """The signs of the codes on one token in ``ONE_IN``, drawn at random from each batch, up to ``n_tokens`` in all."""
 
     def __init__(self, d_sae: int, n_tokens: int) -> None:
         self.d_sae, self.n_tokens = d_sae, n_tokens
         self.tokens_seen = 0
-        """Tokens that were taken."""
+        """Tokens in the sample."""
         self._rows: list[torch.Tensor] = []
         self._latents: list[torch.Tensor] = []
         self._positive: list[torch.Tensor] = []
 
     def add(self, batch: CodeBatch, generator: torch.Generator) -> None:
-        """Take some tokens of a batch at random, or none once there are enough."""
         n = min(-(-batch.n_tokens // ONE_IN), self.n_tokens - self.tokens_seen)
         if n <= 0:
             return
@@ -53,11 +52,7 @@ class CofiringSample:
         self.tokens_seen += n
 
     def top(self, n: int) -> Iterator[list[Cofiring]]:
-        """
-        Latent by latent, the ``n`` others of largest overlap that were on together with it at least 5 times.
-
-        Of equal overlaps the smaller index comes first.
-        """
+        """For each latent, the ``n`` others of largest overlap with at least 5 joint firings; ties by index."""
         shape = (max(self.tokens_seen, 1), self.d_sae)
         rows, latents, positive = (
             torch.cat(parts).numpy() if parts else np.empty(0, dtype=np.int32)
@@ -67,7 +62,7 @@ class CofiringSample:
         signs = csr_array((np.where(positive, 1, -1).astype(np.float32), (rows, latents)), shape=shape)
         fires = np.asarray(on.sum(axis=0)).ravel()
         on_columns, sign_columns = on.tocsc(), signs.tocsc()
-        # the row of one latent at a time; a product leaves out entries that sum to 0
+        # agreement of one latent with all others, since the sparse product leaves out entries that sum to 0
         agreement_row = np.zeros(self.d_sae, dtype=np.float32)
         for start in range(0, self.d_sae, BLOCK):
             block = slice(start, start + BLOCK)

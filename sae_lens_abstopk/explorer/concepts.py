@@ -1,4 +1,4 @@
-"""What an evaluation found about the explored SAEs, concept by concept: which latents, how well, how they steer."""
+"""What an evaluation found about the explored SAEs, concept by concept, as JSON for the pages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,36 +23,29 @@ def load_concepts(
     results: Sequence[str | Path | Results], saes: Mapping[str, str | Path | None]
 ) -> list[dict[str, Any]]:
     """
-    The concepts of results files that were measured on any of ``saes``, as the pages read them.
+    The concepts that ``results``, merged, measured on any of ``saes`` (name to folder).
 
-    SAEs are told by the hash of their weights; one that has no folder is told by its name.
-
-    Args:
-        results: As :func:`read_merged` takes them together.
-        saes: By name in the exploration: their folders.
+    An SAE is recognised by the hash of its weights, or without a folder by its name.
 
     Raises:
         ConfigError: a file cannot be read, the files contradict each other, or none of them measured any of ``saes``.
     """
     merged = read_merged(results)
     hashes = {name: None if source is None else weights_sha256(source) for name, source in saes.items()}
+
+    def is_same(name: str, measured: str, its_hash: str | None) -> bool:
+        return name == measured if hashes[name] is None or its_hash is None else hashes[name] == its_hash
+
     known = {
-        name: [sae.name for sae in merged.saes if _same(name, hashes[name], sae.name, sae.record.weights_sha256)]
-        for name in saes
+        name: [sae.name for sae in merged.saes if is_same(name, sae.name, sae.record.weights_sha256)] for name in saes
     }
     if not any(known.values()):
         raise ConfigError(
-            f"{', '.join(names_in_errors(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has the weights of "
-            f"{', '.join(saes)}; evaluate these with `abstopk eval`, or name the results of the same run."
+            f"{', '.join(names_in_errors(results))}: none of the SAEs measured there ({', '.join(merged.names)}) has "
+            f"the weights of {', '.join(saes)}; evaluate these with `abstopk eval`."
         )
     found = (_concept(task, known, merged) for task in merged.tasks)
     return [concept for concept in found if any(concept["saes"])]
-
-
-def _same(name: str, weights: str | None, measured: str, its_weights: str | None) -> bool:
-    if weights is None or its_weights is None:
-        return name == measured
-    return weights == its_weights
 
 
 def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: MergedResults) -> dict[str, Any]:
@@ -65,7 +58,7 @@ def _concept(task: MergedTask, known: Mapping[str, Sequence[str]], merged: Merge
         "texts": task.record.texts,
         "groups": task.record.test_groups,
         "cosines": [[other, short(cosine)] for other, cosine in sorted(others, key=lambda each: -abs(each[1]))],
-        # where files contradict each other an SAE has a name a file, and each file may have measured something else
+        # files that contradict each other give an SAE one name each, and may have measured different things
         "saes": [_sae(_first(task.saes, names), _first(task.steering, names)) for names in known.values()],
     }
 
@@ -75,7 +68,7 @@ def _first(records: Mapping[str, T], names: Sequence[str]) -> T | None:
 
 
 def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[str, Any] | None:
-    """One SAE on one concept: latents and what each was chosen as, AUROC on test by method, and how the best one steers."""
+    """One SAE on one concept: its latents with their roles, AUROC by method, and how the steered latent steers."""
     if probed is None and steering is None:
         return None
     latents: dict[int, dict[str, Any]] = {}
@@ -84,7 +77,7 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
         nothing = {"roles": [], "orientation": None, "auroc": None, "coverage": None, "cosine": None}
         found = latents.setdefault(latent, {"latent": latent, **nothing, **scores})
         found["roles"].append(role)
-        # of the texts, else of steering, which may differ: see :attr:`SteeringRecord.orientation`
+        # from the texts if known, else from steering, which may differ: see :attr:`SteeringRecord.orientation`
         found["orientation"] = found["orientation"] or orientation
 
     if probed is not None:
@@ -110,6 +103,9 @@ def _sae(probed: SAETaskRecord | None, steering: SteeringRecord | None) -> dict[
 
 def _steering(record: SteeringRecord) -> dict[str, Any]:
     compared, random = record.split_random()
+    curves = [("random", found) for found in random.values()]
+    curves += [(shown_name(name), found) for name, found in reversed(compared.items())]  # the latent is drawn on top
+    directions = {name: (found.towards_a, found.towards_b) for name, found in compared.items()}
     return {
         "latent": record.latent,
         "orientation": record.orientation,
@@ -118,19 +114,13 @@ def _steering(record: SteeringRecord) -> dict[str, Any]:
         "prompts": record.prompts[1],
         "prompt": record.text_prompt,
         "curves": [
-            [
-                "random" if name in random else shown_name(name),
-                [[short(dose.strength), short(dose.log_odds)] for dose in found.doses],
-            ]
-            for name, found in {**random, **dict(reversed(compared.items()))}.items()  # the latent lies on top
+            [name, [[short(dose.strength), short(dose.log_odds)] for dose in found.doses]] for name, found in curves
         ],
         "effects": [
-            [shown_name(name), *map(_interval, (found.towards_a.log_odds, found.towards_b.log_odds, found.symmetry))]
-            for name, found in compared.items()
+            [shown_name(name), *(_interval(effect.log_odds) for effect in both), _interval(compared[name].symmetry)]
+            for name, both in directions.items()
         ],
-        "unmatched": [
-            [not effect.reached for effect in (found.towards_a, found.towards_b)] for found in compared.values()
-        ],
+        "unmatched": [[not effect.reached for effect in both] for both in directions.values()],
         "texts": [[short(dose.strength), dose.text] for dose in compared["latent"].doses]
         if "latent" in compared
         else [],

@@ -1,4 +1,4 @@
-"""``explore``: collect what the latents of an SAE react to and show both poles of each, in a notebook or as a site."""
+"""``explore``: collect what the latents of an SAE react to, and show both poles of each in a notebook or as a site."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,17 +13,18 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from sae_lens_abstopk.evaluation.results.schema import Results
 from sae_lens_abstopk.evaluation.subjects.sae_specs import WEIGHTS
-from sae_lens_abstopk.evaluation.subjects.subjects import Subjects, load_subject_saes
+from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.cards import LatentCard, exploration_html
 from sae_lens_abstopk.explorer.catalogue import SCALE_QUANTILE, Catalogue
-from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.collection import collect
+from sae_lens_abstopk.explorer.collector import CollectionSettings
 from sae_lens_abstopk.explorer.concepts import load_concepts
 from sae_lens_abstopk.explorer.labeler import Labeler
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import token_effects
 from sae_lens_abstopk.explorer.site import write_site
-from sae_lens_abstopk.explorer.steered import SteeredText, steered_texts
+from sae_lens_abstopk.explorer.steered import steered_texts
 from sae_lens_abstopk.model.generation import TextModel
 from sae_lens_abstopk.model.token_filter import TokenSelection
 from sae_lens_abstopk.model.weight_processing import PROCESSING
@@ -35,23 +36,21 @@ from sae_lens_abstopk.system.progress import PassProgress, stages_bar
 from sae_lens_abstopk.system.terminal_text import PrintableConsole
 from sae_lens_abstopk.text.token_text import TokenText
 
-NEIGHBOURS = 6
-
 
 @dataclass(frozen=True)
 class Exploration:
-    """What :func:`explore` collected; displays itself in a notebook."""
+    """The result of :func:`explore`; displays itself in a notebook."""
 
     saes: dict[str, Catalogue]
-    """By name, the first one asked for first."""
+    """By name, in the order given."""
     about: Provenance
-    """The model, hook and text that it was collected on."""
+    """The model, hook and text of the collection."""
     concepts: Sequence[dict[str, Any]] = ()
-    """What an evaluation found about these SAEs, as the pages read it."""
+    """An evaluation's findings about these SAEs, as JSON for the pages."""
 
     def latent(self, index: int, *, sae: str | None = None) -> LatentCard:
         """
-        A card of one latent, of the first SAE unless ``sae`` names another.
+        A card of one latent, by default of the first SAE.
 
         Raises:
             ConfigError: there is no such SAE or latent.
@@ -66,21 +65,19 @@ class Exploration:
 
     def scale(self, latent: int, *, sae: str | None = None) -> float:
         """
-        The 99th percentile of the codes' magnitude, to within 5 %; a strength of 1 adds it under ``steer(..., scale=found.scale)``.
+        The 99th percentile of |code|, to within 5 %: strength 1 adds this under ``steer(..., scale=found.scale)``.
 
         Raises:
-            ConfigError: there is no such SAE or latent, the latent did not fire, or several SAEs were explored and none is named.
+            ConfigError: there is no such SAE or latent, the latent did not fire, or ``sae`` is missing with two SAEs.
         """
         if sae is None and len(self.saes) > 1:
             raise ConfigError(
-                f"{len(self.saes)} SAEs were explored ({', '.join(self.saes)}); say whose scale it is: found.scale(LATENT, sae=NAME), and "
-                "for steer, scale=lambda latent: found.scale(latent, sae=NAME)."
+                f"{len(self.saes)} SAEs were explored ({', '.join(self.saes)}); say whose scale: "
+                "scale=lambda latent: found.scale(latent, sae=NAME)."
             )
         scale = self.latent(latent, sae=sae).latent.scale
         if not scale > 0:
-            raise ConfigError(
-                f"latent {latent} did not fire, so it has no scale; explore more or other text (n_tokens=, text=)."
-            )
+            raise ConfigError(f"latent {latent} did not fire and has no scale; explore more or other text.")
         return scale
 
     def labelled(self, labeler: Labeler, latents: Sequence[int], *, on_progress: PassProgress | None = None) -> Self:
@@ -89,15 +86,12 @@ class Exploration:
 
         Errors are those of :meth:`Labeler.judge`.
         """
-        name = next(iter(self.saes))
+        name, first = next(iter(self.saes.items()))
         checked = labeler.check()
-        judgements = labeler.judge([self.saes[name][index] for index in latents], on_progress=on_progress)
-        judge = (
-            f"{len(judgements):,} latents named and judged by {labeler.model}, "
-            f"right on {checked.right} of {checked.total} planted ones"
-        )
-        saes = self.saes | {name: self.saes[name].judged(judgements)}
-        return replace(self, saes=saes, about=replace(self.about, judge=judge))
+        judgements = labeler.judge([first[index] for index in latents], on_progress=on_progress)
+        score = f"right on {checked.right} of {checked.total} planted ones"
+        judge = f"{len(judgements):,} latents named and judged by {labeler.model}, {score}"
+        return replace(self, saes=self.saes | {name: first.judged(judgements)}, about=replace(self.about, judge=judge))
 
     def suggested(self, n: int) -> list[int]:
         """The ``n`` latents of the first SAE to look at first, as :meth:`Collector.suggested` ranks them."""
@@ -132,15 +126,15 @@ def explore(
     Collect, in one pass over a text, what both poles of every latent react to.
 
     Args:
-        sae: An SAE, its folder, or two of either that read one hook and are to be compared.
-        model: Name or folder of the language model, or the model itself, loaded; what the SAE records by default.
-        text: Dataset or file; the held-out text of the SAE's run by default.
-        n_tokens: Tokens to read, rounded up to whole batches; all of the text where it has fewer.
-        checkpoint: File that the pass is saved in, and taken up from.
-        prompts: One or several to go on with while a latent of the first SAE is pushed to either side, if any.
-        steered_latents: Latents that this is done with: the first of the suggested order.
-        results: One or several files of `abstopk eval` on these SAEs, or what :func:`evaluate` returned, for a page a concept.
-        device: For a model that has to be loaded; ``"auto"`` takes CUDA where there is one, else the CPU.
+        sae: An SAE or its folder, or two that read the same hook, to compare.
+        model: Name or folder of the language model, or the loaded model; by default the one that the SAE records.
+        text: Dataset or file; by default the held-out text of the SAE's run.
+        n_tokens: Tokens to read, rounded up to whole batches; all of the text if it has fewer.
+        checkpoint: Folder that the pass is saved in, and resumed or reused from; by default it is not saved.
+        prompts: One or several to continue while a latent of the first SAE is pushed to either side.
+        steered_latents: Number of latents to steer with, the first in suggested order.
+        results: One or several results of :func:`evaluate` on these SAEs, or their files, for a page per concept.
+        device: For a model that has to be loaded; ``"auto"`` is CUDA if available, else the CPU.
         console: Where progress is shown; by default the terminal.
         on_progress: Called instead, with (batches done, batches in all).
         on_steered: Called with (latents steered, latents to steer).
@@ -154,18 +148,18 @@ def explore(
     if not 1 <= len(sources) <= 2:
         raise ConfigError(f"{len(sources)} SAEs were given; explore one, or two to compare.")
     loaded = load_subject_saes(sources, model=model, text=text, device=device)
-    name, first = next(iter(loaded.saes.items()))
+    name = next(iter(loaded.saes))
     folders = {
-        name: str(source) for name, source in zip(loaded.saes, sources, strict=True) if not isinstance(source, SAE)
+        name: None if isinstance(source, SAE) else str(source)
+        for name, source in zip(loaded.saes, sources, strict=True)
     }
-    # results of other SAEs are refused before the model is loaded
-    concepts = load_concepts(results, {name: folders.get(name) for name in loaded.saes}) if results else ()
+    # before the model is loaded: are the results of these SAEs, and can they steer?
+    concepts = load_concepts(results, folders) if results else ()
     if prompts:
-        require_all_heads(first, "steering")
+        require_all_heads(loaded.saes[name], "steering")
     subjects = loaded.with_model(None if isinstance(model, str | PurePath) else model)
     first = subjects.saes[name]
-    if prompts:
-        # a prompt that cannot be used is refused before the pass
+    if prompts:  # before the pass: does each have tokens?
         TextModel(subjects.model, prepend_bos=TokenSelection.of_sae(first).prepend_bos).encode(prompts)
     batches = subjects.batches(n_tokens)
     steered = {}
@@ -180,9 +174,8 @@ def explore(
             on_progress=partial(show, "collecting") if show else on_progress,
         )
         if prompts:
-            chosen = collected[name].suggested(steered_latents)
-            scale = collected[name].strengths.quantile(SCALE_QUANTILE)
-            scales = {latent: float(scale[latent]) for latent in chosen if scale[latent] > 0}
+            scale = collected[name].strengths.quantile(SCALE_QUANTILE).tolist()
+            scales = {each: scale[each] for each in collected[name].suggested(steered_latents) if scale[each] > 0}
             on_steered = on_steered or (partial(show, "steering") if show else None)
             steered[name] = steered_texts(subjects.model, first, scales, prompts, on_progress=on_steered)
     kwargs = subjects.model_spec.load_options
@@ -198,31 +191,19 @@ def explore(
         loaded_with={key: kwargs[key] for key in sorted((PROCESSING | WEIGHTS) & kwargs.keys())},
         all_heads=first.cfg.metadata.hook_head_index is None,
     )
-    return Exploration(_catalogues(subjects, collected, folders, steered), about, concepts)
-
-
-def _catalogues(
-    subjects: Subjects,
-    collected: dict[str, Collector],
-    folders: dict[str, str],
-    steered: dict[str, dict[int, tuple[SteeredText, ...]]],
-) -> dict[str, Catalogue]:
-    saes, text_of = subjects.saes, TokenText(subjects.tokenizer)
-    found = {}
-    for name, sae in saes.items():
-        other = next((each for each in saes if each != name), None)
-        found[name] = Catalogue(
+    catalogues, text_of = {}, TokenText(subjects.tokenizer)
+    for name, each in subjects.saes.items():
+        other = next((other for other in subjects.saes if other != name), None)
+        theirs = None if other is None else (subjects.saes[other].W_dec, collected[other].pole_counts > 0)
+        catalogues[name] = Catalogue(
             name,
-            sae,
+            each,
             collected[name],
             text_of,
-            source=folders.get(name, "PATH_OF_THE_SAE"),
-            neighbours=min(NEIGHBOURS, sae.cfg.d_sae - 1),
-            effects=token_effects(subjects.model, sae.W_dec, read_by(sae)),
+            source=folders[name] or "PATH_OF_THE_SAE",
+            effects=token_effects(subjects.model, each.W_dec, read_by(each)),
             compared_with=other,
-            matches=axis_matches(sae.W_dec, saes[other].W_dec, fires=collected[other].pole_counts > 0)
-            if other
-            else None,
+            matches=None if theirs is None else axis_matches(each.W_dec, theirs[0], fires=theirs[1]),
             steered=steered.get(name),
         )
-    return found
+    return Exploration(catalogues, about, concepts)

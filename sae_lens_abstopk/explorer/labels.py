@@ -1,4 +1,4 @@
-"""A label for a pole from the tokens that it fires on: the same every time, and no model asked."""
+"""A label for a pole from the tokens it fires on, without a model."""
 
 import re
 import unicodedata
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 WORDS = 3
-# a word below this share of a pole's energy does not characterise it
+# a word needs this share of a pole's energy
 LEAST_SHARE = 0.08
 NEVER, CLOSED, MIXED = "never fires", "closed", "mixed"
-# these join what stands on either side of them, within a word or an emoji
+# zero-width joiners, which are fine inside a word or an emoji
 JOINERS = "\u200c\u200d"
 
 
@@ -21,11 +21,11 @@ class TopToken(NamedTuple):
     share: float
     """Its share of the sum of code^2 over the pole's sampled firings."""
     firings: int
-    """How many of them it is."""
+    """Number of these firings on it."""
 
 
 def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
-    """The tokens of ``firings`` (text, code) by their share of the energy; ties go by the text."""
+    """The tokens of ``firings`` (text, code) by their share of the energy; ties in alphabetical order."""
     energy: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for text, code in firings:
@@ -38,36 +38,29 @@ def top_tokens(firings: Iterable[tuple[str, float]]) -> list[TopToken]:
 
 def label_of(tokens: Sequence[TopToken]) -> str:
     """
-    Up to three words, joined by a dot: tokens that differ in case or in the space before them are one word.
+    Up to three words, joined by a dot; tokens that differ in case or outer spaces are one word.
 
-    A word counts with 8 % of the pole's energy and, where the pole fired more than a few times in the sample, with two
-    firings. Where none does, the label is "mixed" with the two strongest tokens.
+    A word needs 8 % of the pole's energy and, if the pole fired more than three times in the sample, two firings. If no
+    word qualifies, the label is "mixed" with the two strongest tokens.
     """
     if not tokens:
         return NEVER
     share: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
     for token in tokens:
-        word = visible(token.text.casefold())
+        word = escape_invisible(token.text.casefold()).strip() or "␣"
         share[word] += token.share
         count[word] += token.firings
     ranked = sorted(share, key=lambda word: (-share[word], word))
     least = 1 if sum(token.firings for token in tokens) <= WORDS else 2
     words = [word for word in ranked if share[word] >= LEAST_SHARE and count[word] >= least]
-    if words:
-        return " · ".join(words[:WORDS])
-    return f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}"
+    return " · ".join(words[:WORDS]) if words else f"{MIXED}: {' · '.join(ranked[: WORDS - 1])}"
 
 
-def visible(text: str) -> str:
-    """A token's text without outer spaces, and with signs in place of what cannot be seen."""
-    return signs(text).strip() or "␣"
-
-
-def signs(text: str) -> str:
+def escape_invisible(text: str) -> str:
     """
-    Text with signs in place of line breaks and tabs, and long runs of spaces counted; of other characters that cannot be
-    seen, or turn the order of those that can, the number: ``⟨U+200B⟩``.
+    Replace line breaks and tabs by signs, long runs of spaces by their count, and other invisible or reordering
+    characters by their number: ``⟨U+200B⟩``.
     """
     text = text.replace("\n", "⏎").replace("\r", "␍").replace("\t", "⇥")
     if not text.isprintable():

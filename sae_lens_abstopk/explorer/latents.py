@@ -1,24 +1,22 @@
-"""Everything that is shown of one latent, and what it was measured on."""
+"""Everything shown of one latent, and what it was measured on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sae_lens_abstopk.explorer.cofiring import Cofiring
 from sae_lens_abstopk.explorer.labels import TopToken
 from sae_lens_abstopk.explorer.steered import SteeredText
 
 
-@dataclass(frozen=True)
-class ShownContext:
-    """A firing of the latent, in its text."""
+class ShownContext(NamedTuple):
+    """A :class:`~sae_lens_abstopk.dictionary.contexts.Context` as text, with the strength of its firing."""
 
     tokens: tuple[str, ...]
-    """Text of the tokens; those that make up one character are one."""
+    """Text of the tokens; tokens that make up one character are joined."""
     codes: tuple[float, ...]
-    """The latent's code at each; NaN where the token was left out of the SAE's input."""
+    """The latent's code at each; NaN at a token that was left out of the SAE's input."""
     at: int
-    """Index of the token that the context was chosen for."""
     share_below: float
     """Share of the pole's firings that are weaker, to within a histogram bin."""
 
@@ -27,8 +25,7 @@ class ShownContext:
         return self.codes[self.at]
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """A token whose logit a direction changes."""
 
     text: str
@@ -36,14 +33,13 @@ class Effect:
     """In standard deviations over the vocabulary."""
 
 
-@dataclass(frozen=True)
-class Neighbour:
-    """Another latent and the cosine of its direction."""
+class Neighbour(NamedTuple):
+    """Another latent and the cosine with its direction."""
 
     latent: int
     cosine: float
     pole: int = 0
-    """The pole of that latent whose direction is meant."""
+    """Pole of that latent whose direction this is."""
 
 
 @dataclass(frozen=True)
@@ -52,34 +48,32 @@ class Pole:
 
     label: str
     closed: bool
-    """Whether the SAE is built so that it never fires."""
+    """Whether the SAE is built so that this side never fires."""
     fires: int
-    """Firings in the text."""
     density: float
-    """Share of the tokens."""
+    """Share of the tokens on which it fires."""
     scale: float
-    """99th percentile of |code| over its own firings, to within a histogram bin; 0 if it never fired."""
+    """99th percentile of |code| over its firings, to within a histogram bin; 0 if it never fired."""
     tokens: tuple[TopToken, ...]
     sampled_firings: int
-    """Firings that the shares of ``tokens`` are of."""
+    """Firings in the sample that ``tokens`` comes from."""
     strongest: tuple[ShownContext, ...]
     sampled: tuple[ShownContext, ...]
     """Drawn uniformly from the firings, strong to weak."""
     histogram: tuple[int, ...]
     """Firings by |code|, in equal bins from 0 to the latent's ``limit``."""
     promoted: tuple[Effect, ...]
-    """What the pole's direction (+d or -d) promotes; empty where no logit lens applies."""
+    """Tokens that the pole's direction (+d or -d) promotes; empty where no logit lens applies."""
     demoted: tuple[Effect, ...]
     match: Neighbour | None
-    """The nearest direction of the SAE that this one is compared with."""
+    """Nearest direction of the SAE compared with."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of both poles."""
+    """A judge's names of the poles and how they relate."""
 
     positive: str
-    """Name of the positive pole."""
     negative: str
     relation: str
     """opposites, related, unrelated or one-sided."""
@@ -90,27 +84,30 @@ class Latent:
     """One latent with both sides."""
 
     index: int
-    positive: Pole
-    negative: Pole
+    poles: tuple[Pole, Pole]
+    """The positive one first."""
     two_sidedness: float
     """min(p+, p-) / (p+ + p-); NaN if it never fired."""
     scale: float
     """99th percentile of |code| over its firings, to within a histogram bin."""
     limit: float
-    """End of the histograms."""
+    """Upper end of the histograms."""
     norm: float
-    """Of what a code of 1 writes."""
+    """Norm of what a code of 1 adds to the activation."""
     aligned: tuple[Neighbour, ...]
     opposed: tuple[Neighbour, ...]
     cofiring: tuple[Cofiring, ...]
     steered: tuple[SteeredText, ...]
-    """Texts written with the latent pushed to either side; empty where none were asked for."""
     relation: str | None
-    """How the poles relate, where a judge was asked."""
+    """How the poles relate, if a judge was asked."""
 
     @property
-    def poles(self) -> tuple[Pole, Pole]:
-        return self.positive, self.negative
+    def positive(self) -> Pole:
+        return self.poles[0]
+
+    @property
+    def negative(self) -> Pole:
+        return self.poles[1]
 
     @property
     def strongest(self) -> float:
@@ -120,25 +117,23 @@ class Latent:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a collection was made on."""
+    """The model, hook and text of a collection."""
 
     model: str
-    """Name to show."""
     model_source: str
     """Name or folder to load it from."""
     hook: str
     text: str
     held_out: bool
-    """Whether the text was kept from the SAEs in training."""
+    """Whether the SAEs were not trained on the text."""
     tokens_read: int
-    """Those that were left out counted; fewer than asked for where the text has no more."""
+    """Filtered tokens included; fewer than requested if the text has no more."""
     context_size: int
-    """Tokens in a context of the text."""
     model_class: str = "AutoModelForCausalLM"
-    """``model_class_name`` of the config: what the model was loaded as."""
+    """Class that the model was loaded as (``model_class_name`` of the config)."""
     loaded_with: Mapping[str, Any] = field(default_factory=dict)
-    """Which weights were loaded, and what a HookedTransformer's went through, as ``from_pretrained`` takes it."""
+    """``from_pretrained`` arguments that select or process the weights."""
     all_heads: bool = True
-    """Whether the SAEs read all heads of the hook, if it has heads."""
+    """False if the SAEs read one attention head."""
     judge: str | None = None
-    """Who named the poles, and how the judge did on latents whose sides are known."""
+    """Who named the poles, and the score of that judge on latents whose sides are known."""

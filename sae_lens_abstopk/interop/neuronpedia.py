@@ -12,7 +12,7 @@ from sae_lens.util import extract_layer_from_tlens_hook_name
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Effect, Pole, Provenance, ShownContext
-from sae_lens_abstopk.explorer.site import CHECKPOINT, UNFINISHED
+from sae_lens_abstopk.explorer.site import OLD_PASS
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
@@ -45,7 +45,7 @@ def write_neuronpedia(
 
     Args:
         exploration: What :func:`sae_lens_abstopk.explore` collected.
-        folder: New or empty, but for the file of a pass (``.collection.pt``) that was saved there.
+        folder: New or empty.
         model_id: Neuronpedia's id of the model, ``gpt2-small`` for example.
         sae_set: Name of the set of SAEs, ``res-abstopk`` for example.
         sae: Name of the SAE in ``exploration``; the first by default.
@@ -82,7 +82,7 @@ def write_neuronpedia(
 
 def check_features_folder(folder: Path) -> None:
     """Refuse to write among what is there, but for the file of a pass that was interrupted, before anything is collected."""
-    unfinished = (CHECKPOINT, UNFINISHED, LOCK, HOLDER)
+    unfinished = (*OLD_PASS, LOCK, HOLDER)
     if not (folder.is_dir() and all(path.name in unfinished for path in folder.iterdir())):
         require_empty(folder)
 

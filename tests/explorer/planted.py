@@ -8,7 +8,8 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.explorer.axes import axis_matches
 from sae_lens_abstopk.explorer.catalogue import Catalogue
-from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector, collect
+from sae_lens_abstopk.explorer.collection import collect
+from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.explorer.exploration import Exploration
 from sae_lens_abstopk.explorer.latents import Provenance
 from sae_lens_abstopk.explorer.logit_lens import TokenEffects
@@ -43,7 +44,7 @@ class OneHot:
 
 @torch.no_grad()
 def planted_signed() -> SignedJumpReLUSAE:
-    """Latent 7 is " she" against " he"; 9 never fires; 22 has no negative side; the rest are random, every tenth almost dead."""
+    """Latent 7 is " she" against " he"; 9 never fires; 22 has no negative side; every tenth is almost dead."""
     sae = SignedJumpReLUSAE(SignedJumpReLUSAEConfig(d_in=len(WORDS), d_sae=D_SAE, pole_thresholds=True))
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(D_SAE, len(WORDS), generator=generator)
@@ -94,7 +95,7 @@ def planted_exploration() -> Exploration:
             TokenText(Words()),
             source="runs/planted",
             neighbours=4,
-            effects=TokenEffects(up.indices, up.values, down.indices, down.values),
+            effects=TokenEffects(torch.stack([up.indices, down.indices]), torch.stack([up.values, down.values])),
             compared_with=other,
             matches=axis_matches(rows, saes[other].W_dec, fires=collected[other].pole_counts > 0),
         )

@@ -1,4 +1,4 @@
-"""The site in a real browser, from disk: what a reader does, what must never happen, and who must be able to read it."""
+"""The site in a real browser, from disk: reading, safety and accessibility."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page, expect
 
-from sae_lens_abstopk.explorer.collection import CollectionSettings, Collector
+from sae_lens_abstopk.explorer.collector import CollectionSettings, Collector
 from sae_lens_abstopk.explorer.exploration import Exploration
 from tests.explorer.planted import CLOSED, D_SAE, PLANTED, QUIET, exploration_of
 from tests.explorer.reader import Reader, serious_violations
-from tests.explorer.test_site import UNSEEN
+from tests.explorer.test_labels import UNSEEN
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 VIEWS = (
@@ -28,16 +28,11 @@ def first_latent(page: Page) -> str:
     return page.locator("tbody tr:not(.space) td:first-child").first.inner_text()
 
 
-@pytest.mark.parametrize("address", VIEWS)
-def test_every_view_opens_from_disk_and_asks_for_nothing_outside(reader: Reader, address: str) -> None:
-    page = reader.open(address)
-    assert "Nothing here" not in page.inner_text("main")
-    assert page.title() != ""
-
-
-def test_text_of_the_model_stays_text(reader: Reader) -> None:
+def test_every_view_opens_from_disk_and_the_model_s_text_stays_text(reader: Reader) -> None:
     for address in VIEWS:
         page = reader.open(address)
+        assert "Nothing here" not in page.inner_text("main")
+        assert page.title() != ""
         assert page.locator("main img, main script, main b").count() == 0
     assert "<script>alert(1)</script>" in page.inner_text("main")
     assert "&amp;" in page.inner_text("main")
@@ -122,14 +117,6 @@ def test_filters_narrow_the_list_and_a_link_brings_them_back(reader: Reader) -> 
     expect(page.locator(".found")).to_have_text(f"0 of {D_SAE} latents")
 
 
-def test_only_rows_in_sight_are_in_the_page_and_all_can_be_reached(reader: Reader) -> None:
-    page = reader.open("#/overview/0?sort=latent&dir=up")
-    assert page.locator("tbody tr").count() < 80
-    assert page.get_attribute("table", "aria-rowcount") == str(D_SAE + 1)
-    page.eval_on_selector(".scroller", "e => e.scrollTop = e.scrollHeight")
-    expect(page.locator(f"tbody a[href='#/latent/0/{D_SAE - 1}']")).to_be_visible()
-
-
 def test_arrow_keys_go_through_the_list_last_looked_at(reader: Reader) -> None:
     page = reader.open("#/latent/0/5")
     page.keyboard.press("ArrowRight")
@@ -148,14 +135,25 @@ def test_arrow_keys_go_through_the_list_last_looked_at(reader: Reader) -> None:
     assert "sort=scale" in page.url
 
 
-def test_help_opens_with_a_key_and_closes_with_escape(reader: Reader) -> None:
-    page = reader.open(f"#/latent/0/{PLANTED}")
+def test_help_opens_with_a_key_and_keys_can_be_turned_off_for_good(reader: Reader) -> None:
+    page = reader.open("#/latent/0/5")
     page.keyboard.press("?")
     expect(page.locator("#help")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#help")).to_be_hidden()
     page.keyboard.press("/")
     expect(page.locator("#search")).to_be_focused()
+    page = reader.open("#/latent/0/5")
+    page.click("#help-button")
+    page.click("#keys")
+    page.keyboard.press("Escape")
+    page.reload()
+    page.wait_for_selector("main h1")
+    page.keyboard.press("?")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#help")).to_be_hidden()
+    expect(page.locator("main h1")).to_contain_text("Latent 5")
+    expect(page.locator("#keys")).to_have_text("Keys: off")
 
 
 def test_modified_clicks_selections_and_shift_arrows_leave_the_page_alone(reader: Reader) -> None:
@@ -188,20 +186,6 @@ def test_back_leads_to_the_place_in_the_table_that_was_left(reader: Reader) -> N
     expect(page.locator(".scroller")).to_be_focused()
 
 
-def test_the_keys_can_be_turned_off_for_good(reader: Reader) -> None:
-    page = reader.open("#/latent/0/5")
-    page.click("#help-button")
-    page.click("#keys")
-    page.keyboard.press("Escape")
-    page.reload()
-    page.wait_for_selector("main h1")
-    page.keyboard.press("?")
-    page.keyboard.press("ArrowRight")
-    expect(page.locator("#help")).to_be_hidden()
-    expect(page.locator("main h1")).to_contain_text("Latent 5")
-    expect(page.locator("#keys")).to_have_text("Keys: off")
-
-
 def test_neighbours_and_axes_lead_to_their_latents(reader: Reader) -> None:
     page = reader.open(f"#/latent/0/{PLANTED}")
     link = page.locator(".linked a").first
@@ -226,7 +210,7 @@ def test_the_pole_of_another_signed_sae_is_named(browser: Browser, exploration: 
         )
 
 
-def test_an_address_of_nothing_says_so(reader: Reader) -> None:
+def test_an_address_of_nothing_says_so_and_invisible_characters_are_escaped_as_in_the_data(reader: Reader) -> None:
     page = reader.open("#/latent/0/100000")
     assert f"0 to {D_SAE - 1}" in page.inner_text("main")
     assert "no page “nowhere”" in reader.open("#/nowhere").inner_text("main")
@@ -235,6 +219,7 @@ def test_an_address_of_nothing_says_so(reader: Reader) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
     expect(page.locator("main h1")).to_contain_text("Latent 5")
+    assert page.evaluate("(texts) => texts.map(visible)", [text for text, _ in UNSEEN]) == [one for _, one in UNSEEN]
 
 
 def test_a_file_that_could_not_be_loaded_is_asked_for_again(reader: Reader) -> None:
@@ -254,13 +239,6 @@ def test_a_closed_pole_is_told_from_one_that_never_fired(reader: Reader) -> None
     assert "Never fires on this side in this text." in page.inner_text(".pole.negative")
     page = reader.open("#/overview/0")
     assert "closed poles\n1" in page.inner_text("aside .figures")
-
-
-def test_characters_that_cannot_be_seen_are_named_on_the_page_as_in_the_data(reader: Reader) -> None:
-    page = reader.open("#/overview/0")
-    assert page.evaluate("(texts) => texts.map(visible)", [text for text, _ in UNSEEN]) == [
-        shown for _, shown in UNSEEN
-    ]
 
 
 def test_a_dot_of_the_scatter_opens_its_latent(reader: Reader) -> None:
@@ -293,34 +271,24 @@ def test_code_and_link_are_copied(browser: Browser, site: Path) -> None:
         page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
 
 
-def test_dark_follows_the_system_and_the_button_overrides_it(browser: Browser, site: Path) -> None:
+def test_themes_follow_the_system_or_the_button_in_the_page_and_in_the_scatter(browser: Browser, site: Path) -> None:
     background = "getComputedStyle(document.documentElement).backgroundColor"
-    seen = {}
-    for scheme in ("light", "dark"):
-        with Reader(browser, site, color_scheme=scheme) as made:
-            page = made.open("#/overview/0")
-            seen[scheme] = page.evaluate(background)
-            page.click("#theme")  # light
-            assert page.evaluate(background) == seen["light"]
-            page.click("#theme")  # dark
-            assert page.evaluate(background) != seen["light"]
-    assert seen["light"] != seen["dark"]
-
-
-def test_the_scatter_takes_the_colours_of_the_theme(browser: Browser, site: Path) -> None:
     picture = "document.querySelector('canvas').toDataURL()"
     with Reader(browser, site, color_scheme="light") as made:
         page = made.open("#/overview/0")
         page.wait_for_function(f"{picture}.length > 3000")
-        drawn = page.evaluate(picture)
+        light, drawn = page.evaluate(background), page.evaluate(picture)
         page.click("#theme")  # light, as before
-        assert page.evaluate(picture) == drawn
+        assert (page.evaluate(background), page.evaluate(picture)) == (light, drawn)
         page.click("#theme")  # dark
         page.wait_for_function(f"(before) => {picture} !== before", arg=drawn)
-        page.click("#theme")  # as the system
+        dark = page.evaluate(background)
+        assert dark != light
+        page.click("#theme")  # the system's
         page.wait_for_function(f"(before) => {picture} === before", arg=drawn)
         page.emulate_media(color_scheme="dark")
         page.wait_for_function(f"(before) => {picture} !== before", arg=drawn)
+        assert page.evaluate(background) == dark
 
 
 def test_the_keyboard_goes_down_the_table_and_along_wide_code(reader: Reader) -> None:
@@ -394,16 +362,19 @@ def test_of_nine_thousand_latents_only_rows_in_sight_are_in_the_page_and_nothing
 ) -> None:
     with Reader(browser, large) as made:
         made.page.add_init_script(
-            "window.shifts = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
+            "window.shifts = 0;"
+            "new PerformanceObserver((list) => { for (const e of list.getEntries()) window.shifts += e.value; })"
             ".observe({ type: 'layout-shift', buffered: true });"
         )
         page = made.open("#/overview/0")
         page.wait_for_selector("tbody tr")
         page.wait_for_timeout(300)
-        for scrolled in (0, 100_000):
+        assert page.get_attribute("table", "aria-rowcount") == "9217"
+        for scrolled in (0, 100_000, 10**7):
             page.locator(".scroller").evaluate("(element, by) => { element.scrollTop = by; }", scrolled)
             page.wait_for_timeout(100)
             assert page.locator("tbody tr").count() < 80, "as many are in sight, and some above and below"
+        assert page.locator("tbody tr[aria-rowindex='9217']").count() == 1
         assert page.evaluate("window.shifts") < 0.05
         page.fill("#search", "river")
         expect(page.locator(".found")).to_contain_text("of 9,216 latents")

@@ -52,7 +52,7 @@ def test_the_data_file_holds_what_the_results_say(evaluated_results: Results, ev
     assert found[0]["saes"][1]["steering"] is not None
 
 
-def test_saes_are_told_by_their_weights_not_by_their_names(raw_config: dict[str, Any], tmp_path: Path) -> None:
+def test_saes_are_recognised_by_their_weights_not_by_their_names(raw_config: dict[str, Any], tmp_path: Path) -> None:
     folder = train(build_config(raw_config), console=Console(quiet=True)).folders["sae"]
     document = results_document(saes={"mine": None}, tasks={"gender": ("he", "she")})
     for record in (document.tasks["gender"].saes["mine"].latent, document.tasks["gender"].saes["mine"].best_coverage):

@@ -106,47 +106,43 @@ def test_the_check_on_planted_latents_counts_what_is_right(stand_in: StandIn, la
     assert (checked.right, checked.total) == (len(known) - 1, len(known))
 
 
+THOUGHT = '<think>Side A is {cold}, or {"a": "x"}.</think>'
+
+
 @pytest.mark.parametrize(
-    "answer",
-    ["no JSON", '{"a": "x", "b": "y", "relation": "friends"}', '{"a": "x", "relation": "related"}', "{broken}", "[1]"],
+    ("answer", "name"),
+    [
+        ("no JSON", None),
+        ('{"a": "x", "b": "y", "relation": "friends"}', None),
+        ('{"a": "x", "relation": "related"}', None),
+        ("{broken}", None),
+        ("[1]", None),
+        (THOUGHT, None),
+        ('```json\n{"a": "x", "b": "y", "relation": "related"}\n```', "x"),
+        (f'{THOUGHT} {{"a": "cold", "b": "warm", "relation": "opposites"}} That is all {{so}}.', "cold"),
+    ],
 )
-def test_an_answer_that_cannot_be_read_leaves_the_latent_unnamed(
-    answer: str, stand_in: StandIn, labeler: Labeler, exploration: Exploration
+def test_the_last_judgement_of_an_answer_counts_and_any_other_answer_is_asked_for_again(
+    answer: str, name: str | None, stand_in: StandIn, labeler: Labeler, exploration: Exploration
 ) -> None:
+    latents = [exploration.saes["signed"][PLANTED]]
     stand_in.script = [(200, answer)]
-    assert labeler.judge([exploration.saes["signed"][PLANTED]]) == {}
+    found = labeler.judge(latents)
+    assert (found[PLANTED].negative if found else None) == name
+    labeler.judge(latents)
+    assert len(stand_in.asked) == (2 if name is None else 1)
 
 
 @pytest.mark.parametrize("blank", ["", " ", None])
 def test_a_side_may_be_left_without_a_name(
     blank: str | None, stand_in: StandIn, labeler: Labeler, exploration: Exploration
 ) -> None:
-    """Most latents of a partly signed SAE have one side, and of the other the judge sees nothing."""
     stand_in.script = [(200, json.dumps({"a": blank, "b": "women", "relation": "one-sided"}))]
     sae = exploration.saes["signed"]
     judged = sae.judged(labeler.judge([sae[PLANTED]]))
     assert judged.relation(PLANTED) == "one-sided"
     assert judged[PLANTED].positive.label == "women"
     assert judged[PLANTED].negative.label == sae[PLANTED].negative.label, "that of its own tokens"
-
-
-def test_an_answer_in_a_fence_is_read(stand_in: StandIn, labeler: Labeler, exploration: Exploration) -> None:
-    stand_in.script = [(200, '```json\n{"a": "x", "b": "y", "relation": "related"}\n```')]
-    assert labeler.judge([exploration.saes["signed"][PLANTED]])[PLANTED].relation == "related"
-
-
-def test_the_last_object_counts_and_what_cannot_be_read_is_asked_again(
-    stand_in: StandIn, labeler: Labeler, exploration: Exploration
-) -> None:
-    latents = [exploration.saes["signed"][PLANTED]]
-    thought = '<think>Side A is {cold}, or {"a": "x"}.</think>'
-    stand_in.script = [
-        (200, thought),
-        (200, f'{thought} {{"a": "cold", "b": "warm", "relation": "opposites"}} That is all {{so}}.'),
-    ]
-    assert labeler.judge(latents) == {}
-    assert labeler.judge(latents)[PLANTED].negative == "cold"
-    assert len(stand_in.asked) == 2
 
 
 def test_a_busy_endpoint_is_asked_again(stand_in: StandIn, labeler: Labeler, exploration: Exploration) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from sae_lens_abstopk import ConfigError
 from sae_lens_abstopk.model import quickstart_model
-from sae_lens_abstopk.model.quickstart_model import GGUF, cache_folder, fetch_gguf
+from sae_lens_abstopk.model.quickstart_model import GGUF, fetch_gguf
+from sae_lens_abstopk.system.cache import cache_folder
 from sae_lens_abstopk.system.files import file_sha256
 
 GOOD = b"good weights"

@@ -9,64 +9,78 @@ function svg(tag, attributes, ...children) {
   return element;
 }
 
-// Firings by code: bins of both poles on a common axis, zero in the middle; heights are square roots, so that the few
-// strong firings can be seen beside the many weak ones. Of a one-sided SAE only the positive half is drawn.
+// Firings by code, zero in the middle; a one-sided SAE has only the positive half. Heights are square roots, so that
+// few strong firings can be seen beside many weak ones.
 function histogram(latent, signed) {
+  const sides = signed ? SIDES : [POSITIVE];
   const all = latent.poles[POSITIVE].histogram.length;
   const bins = 1 + Math.max(...latent.poles.map((pole) => pole.histogram.findLastIndex((count) => count > 0)));
   const limit = (latent.limit * bins) / all;
   const tallest = Math.sqrt(Math.max(1, ...latent.poles.flatMap((pole) => pole.histogram)));
   const start = signed ? 0 : bins;
-  const bars = (signed ? SIDES : [POSITIVE]).flatMap((side) => latent.poles[side].histogram.slice(0, bins).map((count, bin) => {
-    if (!count) return null;
+  const bar = (side, count, bin) => {
     const height = Math.max(1, (100 * Math.sqrt(count)) / tallest);
     const x = side === POSITIVE ? bins + bin : bins - 1 - bin;
-    const [from, to] = [bin, bin + 1].map((edge) => number((edge * limit) / bins));
+    const [from, to] = [bin, bin + 1].map((edge) => `${side === POSITIVE ? "" : "−"}${number((edge * limit) / bins)}`);
     return svg("rect", { class: `${SIDE_NAMES[side]}-bar`, x: x + 0.06, width: 0.88, y: 100 - height, height },
-      svg("title", {}, `${count.toLocaleString("en-US")} firings, ${side === POSITIVE ? "" : "−"}${from} to ${side === POSITIVE ? "" : "−"}${to}`));
-  }).filter(Boolean));
-  const label = `${signed ? "Signed histogram" : "Histogram"} of the codes: ${(signed ? SIDES : [POSITIVE]).map((side) =>
-    `${latent.poles[side].fires.toLocaleString("en-US")} firings on the ${SIDE_NAMES[side]} side`).join(", ")}`;
+      svg("title", {}, `${whole(count)} firings, ${from} to ${to}`));
+  };
+  const bars = sides.flatMap((side) => latent.poles[side].histogram.slice(0, bins)
+    .flatMap((count, bin) => (count ? [bar(side, count, bin)] : [])));
+  const counts = sides.map((side) => `${whole(latent.poles[side].fires)} firings on the ${SIDE_NAMES[side]} side`);
+  const label = `${signed ? "Signed histogram" : "Histogram"} of the codes: ${counts.join(", ")}`;
+  const ticks = signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1];
+  const zero = { x1: bins, x2: bins, y1: 0, y2: 100, class: "zero", "vector-effect": "non-scaling-stroke" };
+  const viewBox = `${start} 0 ${2 * bins - start} 100`;
   return h("figure", { class: "histogram" },
-    svg("svg", { viewBox: `${start} 0 ${2 * bins - start} 100`, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars,
-      svg("line", { x1: bins, x2: bins, y1: 0, y2: 100, class: "zero", "vector-effect": "non-scaling-stroke" })),
-    h("div", { class: "axis", "aria-hidden": "true" }, (signed ? [-1, -0.5, 0, 0.5, 1] : [0, 0.25, 0.5, 0.75, 1]).map((part) =>
-      h("span", {}, part < 0 ? `−${number(-part * limit)}` : number(part * limit)))),
+    svg("svg", { viewBox, preserveAspectRatio: "none", role: "img", "aria-label": label }, ...bars, svg("line", zero)),
+    h("div", { class: "axis", "aria-hidden": "true" }, ticks.map((part) => h("span", {}, number(part * limit)))),
     h("figcaption", {}, "Firings by code; bar heights are square roots of counts."));
 }
 
-// Log-odds of pole B against strength, one line an intervention, told apart by colour, dash and mark.
-const CURVES = { "latent": "latent-line", "difference in means": "means-line", "clamp": "clamp-line", "random": "random-line" };
+// Log-odds of pole B against strength, one line per intervention, told apart by colour, dash and mark.
+const CURVES = {
+  "latent": "latent-line", "difference in means": "means-line", "clamp": "clamp-line", "random": "random-line",
+};
+const RADII = { "random-line": 2, "clamp-line": 5.5 };
 function doseResponse(concept, steering) {
-  const points = steering.curves.flatMap(([, doses]) => doses).filter(([, y]) => y != null);
+  const [a, b] = concept.poles;
+  const measured = (doses) => doses.filter(([, at]) => at != null);
+  const points = steering.curves.flatMap(([, doses]) => measured(doses));
   const most = Math.max(...points.map(([x]) => Math.abs(x)), 1e-9);
   const [low, high] = [Math.min(...points.map(([, y]) => y)), Math.max(...points.map(([, y]) => y))];
   const x = (strength) => 300 + (strength / most) * 290;
   const y = (value) => 190 - ((value - low) / (high - low || 1)) * 180;
-  const named = new Set();
-  const legend = [];
-  const curves = steering.curves.map(([name, doses]) => {
-    const style = CURVES[name] ?? "other-line";
-    if (!named.has(name)) { named.add(name); legend.push(h("li", {}, svg("svg", { viewBox: "0 0 30 10", "aria-hidden": "true", class: `key curve ${style}` }, svg("polyline", { points: "0,5 30,5" })), name)); }
-    return svg("g", { class: `curve ${style}` }, svg("polyline", { points: doses.filter(([, at]) => at != null).map(([dose, at]) => `${x(dose)},${y(at)}`).join(" ") }),
-      ...doses.filter(([, at]) => at != null).map(([dose, at]) => svg("circle", { cx: x(dose), cy: y(at), r: { "random-line": 2, "clamp-line": 5.5 }[style] ?? 3.5 }, svg("title", {}, `${name}, strength ${dose}: log-odds ${fixed(at)}`))));
-  });
-  const [a, b] = concept.poles;
-  const label = `Log-odds of ${b} by strength. ${steering.curves.filter(([name]) => name !== "random").map(([name, doses]) =>
-    `${name}: ${doses.map(([dose, at]) => `${fixed(at)} at ${dose}`).join(", ")}`).join(". ")}`;
+  const styleOf = (name) => CURVES[name] ?? "other-line";
+  const curves = steering.curves.map(([name, doses]) => svg("g", { class: `curve ${styleOf(name)}` },
+    svg("polyline", { points: measured(doses).map(([dose, at]) => `${x(dose)},${y(at)}`).join(" ") }),
+    ...measured(doses).map(([dose, at]) => svg("circle", { cx: x(dose), cy: y(at), r: RADII[styleOf(name)] ?? 3.5 },
+      svg("title", {}, `${name}, strength ${dose}: log-odds ${fixed(at)}`)))));
+  const legend = [...new Set(steering.curves.map(([name]) => name))].map((name) => h("li", {},
+    svg("svg", { viewBox: "0 0 30 10", "aria-hidden": "true", class: `key curve ${styleOf(name)}` },
+      svg("polyline", { points: "0,5 30,5" })), name));
+  const spoken = steering.curves.filter(([name]) => name !== "random").map(([name, doses]) =>
+    `${name}: ${doses.map(([dose, at]) => `${fixed(at)} at ${dose}`).join(", ")}`);
+  const label = `Log-odds of ${b} by strength. ${spoken.join(". ")}`;
+  const line = (x1, x2, y1, y2) => svg("line", { x1, x2, y1, y2, class: "baseline" });
+  const axis = [`−${number(most)} ← ${a}`, "strength", `${b} → ${number(most)}`];
   return h("figure", { class: "doses" },
-    h("div", { class: "ticks", "aria-hidden": "true" }, [high, (low + high) / 2, low].map((value) => h("span", {}, fixed(value, 1)))),
+    h("div", { class: "ticks", "aria-hidden": "true" },
+      [high, (low + high) / 2, low].map((value) => h("span", {}, fixed(value, 1)))),
     svg("svg", { viewBox: "0 0 600 200", role: "img", "aria-label": label },
-      svg("line", { x1: 0, x2: 600, y1: y(steering.baseline), y2: y(steering.baseline), class: "baseline" }), svg("line", { x1: 300, x2: 300, y1: 0, y2: 200, class: "baseline" }), ...curves),
-    h("div", { class: "axis", "aria-hidden": "true" }, h("span", {}, `−${number(most)} ← ${a}`), h("span", {}, "strength"), h("span", {}, `${b} → ${number(most)}`)),
+      line(0, 600, y(steering.baseline), y(steering.baseline)), line(300, 300, 0, 200), ...curves),
+    h("div", { class: "axis", "aria-hidden": "true" }, axis.map((text) => h("span", {}, text))),
     h("ul", { class: "legend" }, legend),
-    h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to ${fixed(high)}; the horizontal line is the unsteered model. Every direction is added with the same norm as the latent's.`));
+    h("figcaption", {}, `Log-odds of ${b}'s words after ${steering.prompts} test prompts, from ${fixed(low)} to `
+      + `${fixed(high)}; the horizontal line is the unsteered model. Every direction is added with the same norm as `
+      + "the latent's."));
 }
 
-let redraw = () => {}; // the scatter shown last, in the colours of another theme
+let redraw = () => {}; // of the last scatter shown, when the theme changes
 addEventListener("themechange", () => redraw());
 
-// Two-sidedness, or the scale where there is one side, against density (log). Returns the figure and a way to redraw it with some latents faded.
+// Two-sidedness (of a one-sided SAE, the scale) against density (log). Returns the figure, and a function that draws it
+// with the latents outside a list faded.
 function scatter(data, sae) {
   const count = data.scale.length;
   const total = data.fires[0].map((a, i) => a + data.fires[1][i]);
@@ -75,12 +89,14 @@ function scatter(data, sae) {
   const [low, high] = [Math.floor(decade(1)), 0];
   const top = data.signed ? 0.5 : live.reduce((most, i) => Math.max(most, data.scale[i]), 1e-9);
   const value = (i) => (data.signed ? twoSidedness(data.fires, i) : data.scale[i]) / top;
-  const canvas = h("canvas", { role: "img", "aria-label":
-    `${data.signed ? "Two-sidedness" : "Scale"} against density of ${live.length.toLocaleString("en-US")} latents that fired; the table has the same numbers` });
+  const label = `${data.signed ? "Two-sidedness" : "Scale"} against density of ${whole(live.length)} latents that `
+    + "fired; the table has the same numbers";
+  const canvas = h("canvas", { role: "img", "aria-label": label });
   const tip = h("div", { class: "tip", hidden: true });
   const figure = h("figure", { class: "scatter" }, h("div", { class: "plot" }, canvas, tip),
-    h("figcaption", {}, `Share of tokens on which a latent fires, and ${data.signed ? "share of its firings on the weaker side" : "its scale"}. Select a dot to open it.`));
-  // lengths are those at a text size of 15 px, which grows with the screen
+    h("figcaption", {}, "Share of tokens on which a latent fires, and "
+      + `${data.signed ? "share of its firings on the weaker side" : "its scale"}. Select a dot to open it.`));
+  // lengths are given for a text size of 15 px, which grows with the screen
   const unit = parseFloat(getComputedStyle(document.documentElement).fontSize) / 15;
   const pad = { left: 34 * unit, right: 8 * unit, top: 8 * unit, bottom: 30 * unit };
   let shown = null, box = null;
@@ -110,13 +126,17 @@ function scatter(data, sae) {
     context.textAlign = "center";
     for (let power = low; power <= high; power++) {
       const at = pad.left + ((power - low) / (high - low)) * (box.width - pad.left - pad.right);
-      context.fillText(`${Number((100 * 10 ** power).toPrecision(1))} %`, Math.min(at, box.width - 18 * unit), box.height - pad.bottom + 14 * unit);
+      const text = `${Number((100 * 10 ** power).toPrecision(1))} %`;
+      context.fillText(text, Math.min(at, box.width - 18 * unit), box.height - pad.bottom + 14 * unit);
     }
     const chosen = list && list.length < count ? new Set(list) : null;
     for (const faded of [true, false]) {
       context.globalAlpha = faded ? 0.12 : 0.55;
       context.fillStyle = faded ? style.getPropertyValue("color") : style.outlineColor;
-      for (const i of live) if ((chosen !== null && !chosen.has(i)) === faded) context.fillRect(x(i) - 1.25 * unit, y(i) - 1.25 * unit, 2.5 * unit, 2.5 * unit);
+      for (const i of live) {
+        const outside = chosen !== null && !chosen.has(i);
+        if (outside === faded) context.fillRect(x(i) - 1.25 * unit, y(i) - 1.25 * unit, 2.5 * unit, 2.5 * unit);
+      }
     }
   }
   redraw = () => figure.isConnected && draw();
@@ -136,9 +156,12 @@ function scatter(data, sae) {
     tip.hidden = i === null;
     canvas.style.cursor = i === null ? "" : "pointer";
     if (i === null) return;
-    tip.replaceChildren(`${i}: `, ...(data.signed ? SIDES : [POSITIVE]).flatMap((side, n) => [n ? " ↔ " : "", h("bdi", {}, visible(data.labels[side][i]))]));
+    const labels = (data.signed ? SIDES : [POSITIVE]).map((side) => h("bdi", {}, visible(data.labels[side][i])));
+    tip.replaceChildren(`${i}: `, ...labels.flatMap((label, n) => (n ? [" ↔ ", label] : [label])));
     tip.style.top = `${y(i) + 10}px`;
-    x(i) < box.width / 2 ? (tip.style.left = `${x(i)}px`, tip.style.right = "") : (tip.style.right = `${box.width - x(i)}px`, tip.style.left = "");
+    const isLeft = x(i) < box.width / 2;
+    tip.style.left = isLeft ? `${x(i)}px` : "";
+    tip.style.right = isLeft ? "" : `${box.width - x(i)}px`;
   });
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
   canvas.addEventListener("click", (event) => {

@@ -1,19 +1,19 @@
-// The frame of the explorer: data files, addresses, keys, and how elements are made. Text of the model only ever goes
+// The frame of the explorer: data files, addresses, keys, and how elements are made. The model's text only ever goes
 // into text nodes.
 "use strict";
 
 const meta = JSON.parse(document.getElementById("meta").textContent);
 const main = document.getElementById("main");
 const NEGATIVE = 1, POSITIVE = 0;
-const SIDES = [NEGATIVE, POSITIVE]; // as they stand on the page, left to right
+const SIDES = [NEGATIVE, POSITIVE]; // left to right on the page
 const SIDE_NAMES = ["positive", "negative"];
 
-const SHARDS_HELD = 16; // those let go are loaded again when they are looked at
+const SHARDS_HELD = 16; // others are loaded again on demand
 
 const explorer = {
   data: new Map(),
   waiting: new Map(),
-  shards: new Set(), // those last used last
+  shards: new Set(), // least recently used first
   take(key, value) { explorer.data.set(key, value); },
   // A page on disk may load scripts but not JSON.
   load(key) {
@@ -35,12 +35,18 @@ const explorer = {
     const key = `${sae}/shard-${Math.floor(index / meta.shard)}`, shard = await explorer.load(key);
     explorer.shards.delete(key);
     explorer.shards.add(key);
-    for (const old of [...explorer.shards].slice(0, -SHARDS_HELD)) explorer.shards.delete(old) && explorer.data.delete(old);
-    return { ...shard.latents[index % meta.shard], strings: shard.strings };
+    for (const old of [...explorer.shards].slice(0, -SHARDS_HELD)) {
+      explorer.shards.delete(old);
+      explorer.data.delete(old);
+    }
+    const latent = shard.latents[index % meta.shard];
+    const contexts = latent.poles.flatMap((pole) => pole.strongest);
+    const strongest = Math.max(...contexts.map(([, codes, at]) => Math.abs(codes[at])));
+    return { ...latent, strongest, strings: shard.strings };
   },
 };
 
-// h("a", {href: "..."}, "text", node): an element; false and null children are left out
+// h("a", {href: "..."}, "text", node) is an element; false and null children are left out.
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -52,24 +58,48 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-const percent = (share) =>
-  share == null ? "–" : share === 0 ? "0 %" : share < 0.0001 ? "<0.01 %" : `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+function percent(share) {
+  if (share == null) return "–";
+  if (share === 0) return "0 %";
+  return share < 0.0001 ? "<0.01 %" : `${(100 * share).toFixed(share < 0.1 ? 2 : 1)} %`;
+}
 const minus = (text) => text.replace("-", "−");
-const number = (value, digits = 3) => (value == null ? "–" : minus(value.toLocaleString("en-US", { maximumSignificantDigits: digits })));
+const number = (value, digits = 3) =>
+  value == null ? "–" : minus(value.toLocaleString("en-US", { maximumSignificantDigits: digits }));
 const fixed = (value, digits = 2) => (value == null ? "–" : minus(value.toFixed(digits)));
-// What cannot be seen, or turns the order of what can; the two joiners only where there is nothing to join.
-const HIDDEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\u00a0]|(?<![^\p{C}\p{Z}])[\u200c\u200d]|[\u200c\u200d](?![^\p{C}\p{Z}])/gu;
-// Text with signs for what cannot be seen; a run of spaces, which would push the rest out of sight, is counted.
+const whole = (value) => value.toLocaleString("en-US");
+const withSign = (text, isPositive) => `${isPositive ? "+" : "−"}${text}`;
+
+// Invisible or reordering characters; the two joiners only where they have nothing to join.
+const HIDDEN = new RegExp([
+  "(?![\\u200c\\u200d])[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}\\u00a0]",
+  "(?<![^\\p{C}\\p{Z}])[\\u200c\\u200d]",
+  "[\\u200c\\u200d](?![^\\p{C}\\p{Z}])",
+].join("|"), "gu");
+// Text with signs in place of invisible characters, and long runs of spaces counted.
 const visible = (text) => text.replaceAll("\n", "⏎").replaceAll("\r", "␍").replaceAll("\t", "⇥")
   .replace(HIDDEN, (sign) => `⟨U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
   .replace(/ {3,}/g, (run) => `␣×${run.length}`);
+// A label or a name in the colour of a pole.
+const poleText = (side, text) => h("span", { class: `${SIDE_NAMES[side]}-text` }, visible(text));
+
+// Names with their values, without the false ones.
+const figureList = (figures) => h("dl", { class: "figures" },
+  figures.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+
+// A table that scrolls sideways on small screens.
+const wideTable = (label, headings, rows) =>
+  h("div", { class: "wide-table", tabindex: 0, role: "region", "aria-label": label }, h("table", { class: "numbers" },
+    h("thead", {}, h("tr", {}, headings.map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, rows)));
+
 const twoSidedness = (fires, index) => {
   const [a, b] = [fires[0][index], fires[1][index]];
   return a + b ? Math.min(a, b) / (a + b) : null;
 };
 
-// The lower end of the 95 % Wilson interval of the two-sidedness, to sort and filter by: a latent that fired once on each side has
-// shown less than one that fired a thousand times.
+// Lower end of the 95 % Wilson interval of the two-sidedness, for sorting and filtering: one firing on each side is
+// weak evidence.
 function surelyTwoSided(fires, index) {
   const n = fires[0][index] + fires[1][index], p = twoSidedness(fires, index);
   if (!n) return -1;
@@ -84,13 +114,13 @@ function readAddress() {
 }
 
 const latentAddress = (sae, index) => `#/latent/${sae}/${index}`;
-let order = { sae: 0, list: null }; // the list last looked at, that the arrow keys go through
+let order = { sae: 0, list: null }; // the last list shown, which the arrow keys follow
 let turn = 0, leave = null;
 
 async function show() {
   const mine = ++turn;
   const { view, numbers, query } = readAddress();
-  const apart = view === "compare" || view === "concept"; // of no SAE alone
+  const apart = view === "compare" || view === "concept"; // not of a single SAE
   const sae = apart ? 0 : numbers[0] || 0;
   for (const link of document.querySelectorAll(".bar nav a")) {
     const here = link.dataset.sae === (apart ? view : String(sae));
@@ -98,9 +128,8 @@ async function show() {
   }
   try {
     if (!meta.saes[sae]) throw new Error(`There is no such SAE: they go from 0 to ${meta.saes.length - 1}.`);
-    const page = await (view === "overview" ? overviewPage(sae, query) : view === "latent" ? latentPage(sae, numbers[1]) :
-      view === "compare" ? comparePage(numbers[0]) : view === "concept" ? conceptPage(numbers[0]) : nowhere(view));
-    if (mine !== turn) return; // another address was asked for meanwhile
+    const page = await pageOf(view, sae, numbers, query);
+    if (mine !== turn) return; // the address changed meanwhile
     put(page.element, page.leave);
     document.title = page.title;
     page.shown?.();
@@ -113,28 +142,36 @@ async function show() {
   }
 }
 
-// What stands on the page, and what is called before another takes its place.
+// Show an element; `left` is called before another replaces it.
 function put(element, left = null) {
   leave?.();
   leave = left;
   main.replaceChildren(element);
 }
 
-function nowhere(view) { throw new Error(`There is no page “${view}”.`); }
+function pageOf(view, sae, numbers, query) {
+  switch (view) {
+    case "overview": return overviewPage(sae, query);
+    case "latent": return latentPage(sae, numbers[1]);
+    case "compare": return comparePage(numbers[0]);
+    case "concept": return conceptPage(numbers[0]);
+    default: throw new Error(`There is no page “${view}”.`);
+  }
+}
 
 function checked(index, count) {
   if (Number.isInteger(index) && index >= 0 && index < count) return index;
   throw new Error(`There is no such latent: they go from 0 to ${count - 1}.`);
 }
 
-// The latent before or after this one in the list last looked at, else by number.
+// The latent before or after this one in the last list shown, else by number.
 function beside(sae, index, step, count) {
   const list = order.sae === sae && order.list?.includes(index) ? order.list : null;
   if (!list) return index + step >= 0 && index + step < count ? index + step : null;
   return list[list.indexOf(index) + step] ?? null;
 }
 
-// Said again where it was said before: a region that does not change is not read out.
+// Cleared first: screen readers do not read a region that does not change.
 function say(text) {
   const status = document.getElementById("status");
   status.textContent = "";
@@ -158,7 +195,7 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = button.dataset.name; }, 1200);
 }
 
-// storage may be off; a choice then lasts for the page
+// Storage may be off; a choice then lasts until the page is closed.
 function stored(name) { try { return localStorage.getItem(name); } catch { return null; } }
 function store(name, value) { try { localStorage.setItem(name, value); } catch { /* as above */ } }
 
@@ -184,21 +221,25 @@ addEventListener("DOMContentLoaded", () => {
   setTheme(THEMES.includes(theme) ? theme : "system");
   setKeys(stored("keys") !== "off");
   document.getElementById("keys").addEventListener("click", () => setKeys(!keysOn));
-  // its target is no address of a page
+  // its target is not an address of a page
   document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
   document.getElementById("theme").addEventListener("click", (event) =>
     setTheme(THEMES[(THEMES.indexOf(event.target.dataset.theme) + 1) % THEMES.length]));
   document.getElementById("link").addEventListener("click", (event) => copy(location.href, event.target));
   document.getElementById("help-button").addEventListener("click", () => help.showModal());
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, dialog, pre, .wide-table");  // the last two scroll sideways
+    const typing = event.target.closest("input, textarea, select, dialog, pre, .wide-table"); // the last two scroll
     if (typing || !keysOn || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "?") help.showModal();
     else if (event.key === "/") {
       event.preventDefault();
       const search = document.getElementById("search");
       if (search) search.focus();
-      else { focusSearch = true; location.hash = `#/overview/${readAddress().view === "latent" ? readAddress().numbers[0] : 0}`; }
+      else {
+        const { view, numbers } = readAddress();
+        focusSearch = true;
+        location.hash = `#/overview/${view === "latent" ? numbers[0] : 0}`;
+      }
     } else if (!event.shiftKey && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
       document.querySelector(event.key === "ArrowLeft" ? "a[rel=prev]" : "a[rel=next]")?.click();
     }

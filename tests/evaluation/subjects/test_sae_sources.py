@@ -25,9 +25,9 @@ from sae_lens_abstopk.evaluation.subjects import subjects as subjects_module
 from sae_lens_abstopk.evaluation.subjects.sae_specs import SAESpecs, specs_of_sae
 from sae_lens_abstopk.evaluation.subjects.subjects import load_subject_saes
 from sae_lens_abstopk.saes.loading import load_sae
-from sae_lens_abstopk.text.documents import load_text
 from tests.evaluation.subjects.other_metadata import with_metadata
 from tests.saes.test_signed_saes import with_random_weights
+from tests.specs import documents_of
 
 
 def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path], tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_text_of_ones_own_need_not_be_stored_as_the_runs_was(folders: list[Path]
         path.write_text(yaml.safe_dump(run | own))
         spec = specs_of_sae(folders[0], load_sae(folders[0]), text=str(text)).text
         assert getattr(spec, key) == expected, (own, text)
-        assert next(iter(load_text(spec, "all")))
+        assert next(iter(documents_of(spec, "all")))
 
 
 def test_configuration_split_and_column_of_a_text_follow_its_path(folders: list[Path], tmp_path: Path) -> None:
