@@ -12,7 +12,7 @@ from sae_lens_abstopk.evaluation.results.records import weights_sha256
 from sae_lens_abstopk.evaluation.results.schema import ExampleRecord, Interval, read_results
 from sae_lens_abstopk.hub.manifest import ContextExample, Manifest, NumberWithInterval, PublishedResults, PublishedSAE
 from sae_lens_abstopk.hub.model_card import bold_text, model_card
-from sae_lens_abstopk.hub.results import results_of_file, with_measured
+from sae_lens_abstopk.hub.results import results_of, with_measured
 from sae_lens_abstopk.hub.staging import stage
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
 from tests.cli.test_cli import invoke
@@ -96,15 +96,8 @@ def test_results_beside_the_weights_are_found_by_their_hash(tmp_path: Path, monk
     an_sae("abstopk").save_model(folder)  # other weights
     with pytest.raises(ConfigError, match="measure=True needs folders, and mine is in memory"):
         publish({"mine": an_sae()}, REPO, measure=True, dry_run_folder="memory")
-    with pytest.raises(ConfigError, match="model_name, text and device say what is measured on; add measure=True"):
+    with pytest.raises(ConfigError, match="are for measuring; add measure=True"):
         publish({"layer3": folder}, REPO, text="other.jsonl", dry_run_folder="unmeasured")
-    with monkeypatch.context() as small:
-        small.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100}))
-        for source in (folder, an_sae()):
-            with pytest.raises(
-                ConfigError, match=r"the release needs .* 100 bytes free; .* larger disk by TMPDIR=FOLDER"
-            ):
-                publish({"layer3": source}, REPO, dry_run_folder="full")
     again = invoke("publish", f"layer3={folder}", "--repo", REPO, "--dry-run", "--out", "two")
     assert again.exit_code == 0, again.output
     assert "None were published with these weights." in Path("two/README.md").read_text()
@@ -199,7 +192,10 @@ def test_contexts_that_the_results_lack_are_those_that_were_measured() -> None:
 def test_contexts_change_their_side_with_the_latent(tmp_path: Path, flips: bool) -> None:
     counts = torch.ones(2, F, dtype=torch.int64)
     energy = torch.tensor([1.0, 4.0] if flips else [4.0, 1.0]).double()[:, None].expand(2, F)
-    results, activity = results_of_file(results_file(tmp_path / "n.json", "mine")), PoleActivity(counts, energy, 9)
+    results, activity = (
+        results_of(read_results(results_file(tmp_path / "n.json", "mine"))),
+        PoleActivity(counts, energy, 9),
+    )
     staged = stage({"mine": an_sae()}, tmp_path / "out", results=results, poles={"mine": activity}).saes["mine"].results
     assert staged is not None
     shown = [(each.latent, each.pole, each.code, each.token) for each in staged.examples]

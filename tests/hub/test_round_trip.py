@@ -141,9 +141,7 @@ def test_a_non_negative_sae_goes_along_without_a_mirror(hub: HubServer, tmp_path
 def test_the_mirror_of_weights_that_are_replaced_does_not_stay(hub: HubServer, tmp_path: Path) -> None:
     publish({"mine": saved(tmp_path)}, REPO, with_mirror=True)
     other, before = saved(tmp_path, "abstopk"), hub.repos[REPO].branches["main"]
-    with pytest.raises(
-        ConfigError, match=r"has mine_mirror, the mirror of the weights .* add --mirror to replace it too"
-    ):
+    with pytest.raises(ConfigError, match=r"mine_mirror, the mirror of the earlier weights .* add --mirror"):
         publish({"mine": other}, REPO, overwrite=True)
     assert hub.repos[REPO].branches["main"] == before
     publish({"mine": other}, REPO, overwrite=True, with_mirror=True)
@@ -155,7 +153,7 @@ def test_the_mirror_of_weights_that_are_replaced_does_not_stay(hub: HubServer, t
 def test_what_was_deleted_on_the_hub_leaves_the_card_with_the_next_publish(hub: HubServer, tmp_path: Path) -> None:
     publish({"old": saved(tmp_path, "abstopk"), "mine": saved(tmp_path)}, REPO, with_mirror=True)
     repo, non_negative = hub.repos[REPO], mirror(an_sae())
-    with pytest.raises(ConfigError, match=r"delete the folder mine_mirror there first, since mine has no mirror now"):
+    with pytest.raises(ConfigError, match=r"delete the folder mine_mirror there first"):
         publish({"mine": non_negative}, REPO, overwrite=True, with_mirror=True)
     gone = ("old/", "mine_mirror/")
     repo.commit("main", {path: file for path, file in repo.files().items() if not path.startswith(gone)})
@@ -200,10 +198,7 @@ def test_a_repository_is_as_private_as_the_organisation_wants_it(
 def test_other_files_of_the_same_name_are_left_alone_unless_told(hub: HubServer, tmp_path: Path) -> None:
     publish({"mine": an_sae()}, REPO, poles={"mine": activity(an_sae())})
     other = saved(tmp_path, "abstopk")
-    with pytest.raises(
-        ConfigError,
-        match=r"at mine/cfg\.json, mine/pole_activity\.safetensors, .*--overwrite .*The signs of mine are canonical there",
-    ):
+    with pytest.raises(ConfigError, match=r"at mine/cfg\.json, mine/pole_activity\.safetensors, .*--overwrite"):
         publish({"mine": other}, REPO)
     assert pull(REPO, "mine").sae.cfg.architecture() == "signed_jumprelu"
     del hub.repos[REPO].files()["mine/two_sidedness.svg"]  # by hand; it is not to be deleted again
@@ -219,7 +214,7 @@ def test_a_release_keeps_its_gauge_unless_told_otherwise(hub: HubServer) -> None
     )  # which flips no sign, so that the weights are the same either way
     poles = {"mine": PoleActivity(counts=energy.long(), energy=energy, n_tokens=1)}
     first = publish({"mine": sae}, REPO, poles=poles)
-    with pytest.raises(ConfigError, match=r"pole_activity\.safetensors.* --measure makes them so again"):
+    with pytest.raises(ConfigError, match=r"signs of mine are canonical there; --measure"):
         publish({"mine": sae}, REPO)
     assert hub.repos[REPO].branches["main"] == first.commit
     assert publish({"mine": sae}, REPO, poles=poles).changed == ()
@@ -239,7 +234,7 @@ def test_what_is_refused_leaves_no_branch(hub: HubServer, tmp_path: Path) -> Non
 @pytest.mark.usefixtures("hub")
 def test_one_licence_is_for_all(tmp_path: Path) -> None:
     publish({"one": saved(tmp_path)}, REPO, license="mit")
-    with pytest.raises(ConfigError, match="has the licence mit for all of its SAEs"):
+    with pytest.raises(ConfigError, match="has the licence mit for all SAEs"):
         publish({"two": saved(tmp_path, "abstopk")}, REPO, license="apache-2.0")
     publish({"two": saved(tmp_path, "abstopk")}, REPO, license="apache-2.0", overwrite=True)
     assert pull(REPO, "one").manifest.license == "apache-2.0"
@@ -265,7 +260,7 @@ def test_a_card_that_was_edited_by_hand_is_not_overwritten(hub: HubServer, tmp_p
 @pytest.mark.usefixtures("hub")
 def test_a_public_repository_is_not_taken_for_a_private_one(tmp_path: Path) -> None:
     publish({"one": saved(tmp_path)}, REPO)
-    with pytest.raises(ConfigError, match="is there already and is public"):
+    with pytest.raises(ConfigError, match="is public already"):
         publish({"two": saved(tmp_path, "abstopk")}, REPO, private=True)
 
 
