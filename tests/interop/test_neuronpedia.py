@@ -116,7 +116,7 @@ def test_what_cannot_be_written_is_refused_with_the_remedy(
         write_neuronpedia(exploration, tmp_path / "out", **NAMES | {"layer": None})
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(exploration.saes["signed"], "architecture", "mine")
-        with pytest.raises(ConfigError, match="the codes of 'mine' are negative too"):
+        with pytest.raises(ConfigError, match="codes of 'mine' are negative too"):
             write_neuronpedia(exploration, tmp_path / "mine", **NAMES)
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="not an empty folder"):

@@ -10,8 +10,9 @@ from sae_lens import SAE, ActivationsStore
 
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.equivalents.mirror import mirror
-from sae_lens_abstopk.interop import saebench_runners
+from sae_lens_abstopk.interop import saebench_evals
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
+from sae_lens_abstopk.interop.saebench_patches import saebench_patches
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -42,7 +43,7 @@ def core(signed_folder: Path, texts: Path, tmp_path_factory: pytest.TempPathFact
         return batches[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saebench_runners, "CODES_AT_ONCE", 3 * CONTEXT * 2 * F)
+        patch.setattr(saebench_evals, "CODES_AT_ONCE", 3 * CONTEXT * 2 * F)
         patch.setattr(ActivationsStore, "get_batch_tokens", recording)
         (result,) = run_saebench(
             signed_folder, out=tmp_path_factory.mktemp("core"), evals=["core"], text=str(texts), n_tokens=1000
@@ -140,12 +141,10 @@ def test_feature_sparsity_is_the_density_of_poles_and_half_of_it_is_lost_without
 ) -> None:
     from sae_bench.sae_bench_utils.activation_collection import get_feature_activation_sparsity
 
-    from sae_lens_abstopk.interop.saebench_session import saebench_session
-
     ours = evaluate_reconstruction(
         passes, {"s": signed}, [tokens], token_filter=TokenFilter(special_tokens=SPECIAL), with_loss=False
     )["s"].density
-    with saebench_session(passes.model):
+    with saebench_patches(passes.model):
         args = (8, 2, BLOCKS, True)
         mirrored = get_feature_activation_sparsity(tokens, passes.model, mirror(signed), *args)
         as_is = get_feature_activation_sparsity(tokens, passes.model, signed, *args)
