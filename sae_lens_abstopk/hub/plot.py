@@ -20,9 +20,10 @@ def two_sidedness_svg(latents: Sequence[int], d_sae: int) -> str:
     step, bars = width / bins, ""
     for place, count in enumerate(latents):
         height = (base - MARGIN) * (count / tallest) ** 0.5
+        share = f"{0.5 * place / bins:.2f} to {0.5 * (place + 1) / bins:.2f}"
         bars += (
             f'<rect x="{MARGIN + place * step:.1f}" y="{base - height:.1f}" width="{step - 1:.1f}" '
-            f'height="{height:.1f}"><title>{0.5 * place / bins:.2f} to {0.5 * (place + 1) / bins:.2f}: {count:,} latents</title></rect>'
+            f'height="{height:.1f}"><title>{share}: {count:,} latents</title></rect>'
         )
     ticks = "".join(
         f'<text x="{MARGIN + width * share / 0.5:.0f}" y="{base + 16}" text-anchor="middle">{share:g}</text>'

@@ -1,7 +1,7 @@
 """Publish SAEs: check everything on this machine first, then upload it in one commit."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from sae_lens_abstopk.hub.repository import Repository, require_repo_id, require
 from sae_lens_abstopk.hub.results import results_beside, results_by_id, with_measured
 from sae_lens_abstopk.hub.staging import Staged, require_ids, stage
 from sae_lens_abstopk.saes.pole_activity import PoleActivity
+from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.system.errors import ConfigError
 from sae_lens_abstopk.system.files import require_empty
 from sae_lens_abstopk.system.one_or_more import one_or_more
@@ -130,25 +131,26 @@ def publish(
         if dry_run_folder is not None:
             paths = _with_card(Manifest({}), staged, folder, repo_id, revision, license=license)
             shutil.copytree(folder, dry_run_folder, dirs_exist_ok=True)
-            return Published(repo_id, revision, None, tuple(paths), _files(staged, folder), staged.as_trained)
+            return _published(repo_id, revision, None, paths, staged, folder)
         repository = Repository.find(repo_id, revision, private=private)
         before = earlier_manifest(repository)
         staged = with_earlier_results(staged, before)
         require_current_mirrors(repository, staged, before)
         paths = _with_card(before, staged, folder, repo_id, revision, license=license)
         changed = [path for path, file in paths.items() if not repository.has_same(path, file)]
-        removed = _left_over(repository, before, staged)
+        earlier = {path for sae_id in staged.saes.keys() & before.saes.keys() for path in before.saes[sae_id].files}
+        now = {path for sae in staged.saes.values() for path in sae.files}
+        removed = sorted((earlier - now) & repository.files.keys())
         if not overwrite:
             require_no_overwrite(repository, changed, removed, before, staged, license)
         if CARD_FILENAME in changed:  # before an empty repository is created
             _require_valid_card(paths[CARD_FILENAME].read_text(encoding="utf-8"), repo_id)
         message = f"Publish {', '.join(staged.saes)}"
         commit = repository.write({path: paths[path] for path in changed}, removed, message, private=private)
-        return Published(repo_id, revision, commit, tuple(changed), _files(staged, folder), staged.as_trained)
+        return _published(repo_id, revision, commit, changed, staged, folder)
 
 
 def _require_valid_card(card: str, repo_id: str) -> None:
-    """Ask the Hub whether it accepts the metadata of ``card``."""
     with hub_errors(f"checking the card of {repo_id} (licence, base model)"):
         ModelCard(card).validate()
 
@@ -164,14 +166,11 @@ def _with_card(
     return staged.paths | {name: folder / name for name in (CARD_FILENAME, MANIFEST_FILENAME)}
 
 
-def _files(staged: Staged, folder: Path) -> dict[str, PublishedFile]:
-    """Every file of the SAEs, the card and the manifest, by path."""
+def _published(
+    repo_id: str, revision: str, commit: str | None, changed: Iterable[str], staged: Staged, folder: Path
+) -> Published:
     files = {path: file for sae in staged.saes.values() for path, file in sae.files.items()}
-    return files | {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
-
-
-def _left_over(repository: Repository, before: Manifest, staged: Staged) -> list[str]:
-    """Files in the repository of an earlier version of these SAEs that this version lacks."""
-    earlier = {path for sae_id in staged.saes if sae_id in before.saes for path in before.saes[sae_id].files}
-    now = {path for sae in staged.saes.values() for path in sae.files}
-    return sorted(path for path in earlier - now if path in repository.files)
+    files |= {name: published_file(folder / name) for name in (CARD_FILENAME, MANIFEST_FILENAME)}
+    signed = {sae_id: sae for sae_id, sae in staged.saes.items() if sae.architecture in SIGNED_ARCHITECTURES}
+    as_trained = [sae_id for sae_id, sae in signed.items() if sae.gauge == "as trained"]
+    return Published(repo_id, revision, commit, tuple(changed), files, tuple(as_trained))

@@ -28,46 +28,23 @@ from sae_lens_abstopk.saes.loading import load_as_saved, require_finite
 from sae_lens_abstopk.saes.measurable import require_scale
 from sae_lens_abstopk.saes.pole_activity import POLE_ACTIVITY_FILENAME, PoleActivity
 from sae_lens_abstopk.saes.poles import pole_statistics
-from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES, is_signed, signed_latents
+from sae_lens_abstopk.saes.signed import is_signed, signed_latents
 from sae_lens_abstopk.system.errors import ConfigError
 
 SAE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-# metadata that the card and the manifest repeat
+# metadata that the card and the manifest repeat; model_weights is there where they differ from those of model_name
 TRAINING_KEYS = (
-    "model_name",
-    "model_weights",  # where they differ from those of model_name
-    "hook_name",
-    "dataset_path",
-    "context_size",
-    "prepend_bos",
-    "seqpos_slice",
-    "exclude_special_tokens",
-    "max_activation_norm",
-    "hook_head_index",
-    "training_tokens",
-    "training_architecture",
-    "training_architecture_details",
-    "sae_lens_version",
-    "sae_lens_training_version",
+    *("model_name", "model_weights", "hook_name", "dataset_path", "context_size", "prepend_bos", "seqpos_slice"),
+    *("exclude_special_tokens", "max_activation_norm", "hook_head_index", "training_tokens", "training_architecture"),
+    *("training_architecture_details", "sae_lens_version", "sae_lens_training_version"),
 )
 
 
 class Staged(NamedTuple):
-    """SAEs in a folder with the layout of a repository."""
+    """SAEs by id, and their local files by path in the repository."""
 
     saes: dict[str, PublishedSAE]
-    """By SAE id."""
     paths: dict[str, Path]
-    """Local files by path in the repository."""
-
-    @property
-    def as_trained(self) -> tuple[str, ...]:
-        """Ids of signed SAEs without recorded pole activity, whose signs are as training left them."""
-        return tuple(
-            sae_id
-            for sae_id, sae in self.saes.items()
-            if sae.architecture in SIGNED_ARCHITECTURES and sae.gauge == "as trained"
-        )
 
 
 def stage(
@@ -115,8 +92,13 @@ def stage(
             shutil.copyfile(origin / SPARSITY_FILENAME, folder / sae_id / SPARSITY_FILENAME)
         if activity is not None:
             activity.save(folder / sae_id)
-        if is_signed(sae) and (shares := _two_sidedness(activity, measured)):
-            (folder / sae_id / PLOT_FILENAME).write_text(two_sidedness_svg(shares, sae.cfg.d_sae), encoding="utf-8")
+        histogram = list(measured.two_sidedness) if measured is not None else []
+        if activity is not None:
+            shares = pole_statistics(activity.counts).two_sidedness
+            histogram = torch.histc(shares[~shares.isnan()].float(), PLOT_BINS, min=0, max=0.5).int().tolist()
+        if is_signed(sae) and histogram:
+            svg = two_sidedness_svg(histogram, sae.cfg.d_sae)
+            (folder / sae_id / PLOT_FILENAME).write_text(svg, encoding="utf-8")
         staged[sae_id] = _write(sae, folder, sae_id, measured, in_gauge=in_gauge, base_model=base_model)
         if with_mirror and is_signed(sae):
             mirror_id = f"{sae_id}{MIRROR_END}"
@@ -127,12 +109,7 @@ def stage(
 
 
 def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
-    """
-    Check that each id can be a folder of the release.
-
-    Raises:
-        ConfigError: there are none, one cannot be an id, or a mirror would have the id of another SAE.
-    """
+    """Raise ConfigError if there are no ids, one cannot be a folder, or a mirror would have the id of another SAE."""
     if not sae_ids:
         raise ConfigError("no SAE was given to publish.")
     for sae_id in sae_ids:
@@ -144,14 +121,6 @@ def require_ids(sae_ids: Sequence[str], *, with_mirror: bool) -> None:
             raise ConfigError(
                 f"{sae_id}{MIRROR_END} would be an SAE and the mirror of {sae_id}; give one another id (ID=FOLDER)."
             )
-
-
-def _two_sidedness(activity: PoleActivity | None, measured: PublishedResults | None) -> list[int]:
-    """Live latents by two-sidedness, in as many bins as were measured."""
-    if activity is not None:
-        shares = pole_statistics(activity.counts).two_sidedness
-        return torch.histc(shares[~shares.isnan()].float(), bins=PLOT_BINS, min=0, max=0.5).int().tolist()
-    return list(measured.two_sidedness) if measured is not None else []
 
 
 def _write(

@@ -40,8 +40,8 @@ def write_neuronpedia(
     """
     Write ``batch-N.json`` files and ``skipped_indexes.json``, as the Neuronpedia runner of SAEDashboard 0.8 does.
 
-    The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other SAE are
-    its latents. A feature that never fired has no contexts and no histogram; none is skipped.
+    The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other SAE
+    are its latents. A feature that never fired has no contexts and no histogram; none is skipped.
 
     Args:
         exploration: As :func:`sae_lens_abstopk.explore` returns it.
@@ -107,8 +107,8 @@ def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]
     """
     The features, positive poles first, each with the fields of SAEDashboard's ``NeuronpediaDashboardFeature``.
 
-    ``feature_index`` is that of the mirror: j for the positive pole of latent j, d_sae + j for its negative pole. Logits are
-    those of the logit lens in standard deviations over the vocabulary. Fields that were not measured are empty.
+    ``feature_index`` is that of the mirror: j for the positive pole of latent j, d_sae + j for its negative pole.
+    Logits are those of the logit lens, in standard deviations over the vocabulary. Fields without a value are empty.
     """
     text = {
         "dataset": about.text,

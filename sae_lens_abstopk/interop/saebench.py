@@ -23,14 +23,12 @@ DEFAULT_EVALS = ("core", "sparse_probing", "tpp")
 MISREAD = ("core", "tpp", "absorption", "autointerp", "unlearning", "mdl")
 """Evaluations that lose half of the signed codes, or count them against the others; see docs/saebench.md."""
 NOT_RUN = {
-    "autointerp": "it calls a paid OpenAI model with your API key; run `python -m sae_bench.evals.autointerp.main` on the "
-    "mirror",
+    "autointerp": "it calls a paid model; run `python -m sae_bench.evals.autointerp.main` on the mirror yourself",
     "ravel": "its hook needs the tuple that layers of transformers 4 return, and knows only Gemma 2 and GPT-NeoX",
     "unlearning": "it needs a forget corpus that is given out on request",
     "mdl": "it needs CUDA and a global of its own script",
 }
 """Evaluations that :func:`run_saebench` does not run, with the reason."""
-LOG_FILENAME = "saebench.log"
 
 
 class SaeBenchResult(NamedTuple):
@@ -60,8 +58,8 @@ def run_saebench(
     """
     Run evaluations of SAEBench on an SAE and write their results, in SAEBench's format, below ``out``.
 
-    A signed SAE is mirrored into a stock one first. Decoder norms are folded, as SAEBench does for releases. If the SAE was
-    trained without position 0, ``core`` reads contexts with a BOS in front, since SAEBench leaves out special tokens only.
+    A signed SAE is mirrored into a stock one first. Decoder norms are folded, as SAEBench does for releases. For an SAE
+    trained without position 0, ``core`` puts a BOS in front of contexts, since SAEBench leaves out special tokens only.
 
     Args:
         source: Folder of an SAE, or ``RELEASE:SAE_ID``.
@@ -77,8 +75,8 @@ def run_saebench(
         on_eval: Called with the name of each evaluation before it runs.
 
     Raises:
-        ConfigError: SAEBench is not installed, an evaluation is unknown, cannot be run or would misread the codes, ``out``
-            is a file, or the SAE, the model or a task cannot be loaded.
+        ConfigError: SAEBench is not installed, an evaluation cannot be run or would misread the codes, ``out`` is a
+            file, or the SAE, the model, the text or a task cannot be loaded.
     """
     out, evals, tasks = Path(out), one_or_more(evals), one_or_more(tasks)
     _check(evals, as_is=as_is, tasks=tasks)
@@ -105,7 +103,7 @@ def run_saebench(
     out.mkdir(parents=True, exist_ok=True)
     results = []
     with (
-        (out / LOG_FILENAME).open("w", encoding="utf-8") as log,
+        (out / "saebench.log").open("w", encoding="utf-8") as log,
         TemporaryDirectory() as artifacts,
         warnings.catch_warnings(),
         saebench_patches(subject.model, sets),
@@ -136,7 +134,7 @@ def require_saebench() -> None:
 
 
 def replace_result(fresh: Path, folder: Path, name: str) -> Path | None:
-    """Copy the result of the SAE ``name`` and the files beside it from ``fresh`` into ``folder``, in place of an earlier one."""
+    """Copy the result of the SAE ``name``, and what is beside it, from ``fresh`` over that in ``folder``."""
     # SAEBench calls every SAE in memory custom_sae
     pattern = escape(f"{name}_custom_sae_eval_results.json".replace("/", "_"))
     made = next(fresh.rglob(pattern), None)

@@ -15,16 +15,6 @@ from sae_lens_abstopk.evaluation.subjects.measured_tokens import LOGITS_OF_A_PAS
 from sae_lens_abstopk.interop.class_sets import joined
 from sae_lens_abstopk.interop.saebench_input import CODES_AT_ONCE, DTYPE, BenchInput
 
-CORE_PARTS = (
-    "compute_kl",
-    "compute_ce_loss",
-    "compute_l2_norms",
-    "compute_sparsity_metrics",
-    "compute_variance_metrics",
-    "compute_featurewise_density_statistics",
-    "compute_featurewise_weight_based_metrics",
-)
-
 
 def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
     # core's own entry, multiple_evals, loads model and text by name; the functions that it calls take both
@@ -44,7 +34,7 @@ def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
         dataset=subject.text_name,
         context_size=length,
         exclude_special_tokens_from_reconstruction=True,
-        **dict.fromkeys(CORE_PARTS, True),
+        **{name: True for name in config.CoreEvalConfig.__dataclass_fields__ if name.startswith("compute_")},
     )
     store = ActivationsStore.from_sae(
         subject.model, sae, subject.dataset, store_batch_size_prompts=prompts, device=subject.device

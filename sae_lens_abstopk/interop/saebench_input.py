@@ -76,12 +76,7 @@ def open_input(
     seed: int,
     device: str,
 ) -> BenchInput:
-    """
-    Load an SAE, as its mirror unless ``as_is``, with its model and, if ``reads_text``, its text.
-
-    Raises:
-        ConfigError: the SAE, the model or the text cannot be loaded.
-    """
+    """Load an SAE, as its mirror unless ``as_is``, with its model and, if ``reads_text``, its text."""
     sae = load_sae(source)
     require_all_heads(sae, "SAEBench")
     read = text if reads_text else text or "no text"  # a text that is not read may be missing
