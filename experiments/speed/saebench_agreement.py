@@ -22,10 +22,10 @@ from unittest.mock import patch
 
 import torch
 from sae_lens import ActivationsStore
-from sae_lens_abstopk.evaluation.subjects.subject_config import evaluation_config
 
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
 from sae_lens_abstopk.interop.saebench import run_saebench
 from sae_lens_abstopk.model.hook_places import find_place
 from sae_lens_abstopk.model.language_model import load_bridge
@@ -65,9 +65,9 @@ def core(source: Path) -> dict[str, Any]:
 
     sae = load_sae(source)
     sae.fold_W_dec_norm()
-    cfg = evaluation_config(source, sae)
-    model: Any = load_bridge(cfg.model_name, str(cfg.llm_device), {}).eval()
-    passes = ModelPasses(model, find_place(model, cfg.hook_name).name)
+    spec = specs_of_sae(source, sae).model
+    model: Any = load_bridge(spec.model_name, spec.device, {}).eval()
+    passes = ModelPasses(model, find_place(model, spec.hook_name).name)
     tokenizer = model.tokenizer
     special = tuple({tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id})
     kept = TokenFilter(special_tokens=special)

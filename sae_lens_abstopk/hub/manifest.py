@@ -1,4 +1,4 @@
-"""``abstopk.json``: what a release holds, the hash of every file, and the numbers that its card shows."""
+"""``abstopk.json``: the SAEs of a release, the hash of every file, and the numbers on the card."""
 
 import platform
 from dataclasses import dataclass, field, replace
@@ -17,14 +17,14 @@ from sae_lens_abstopk.system.provenance import version_of
 MANIFEST_FILENAME = "abstopk.json"
 CARD_FILENAME = "README.md"
 SAE_FILES = (SAE_CFG_FILENAME, SAE_WEIGHTS_FILENAME, SPARSITY_FILENAME, POLE_ACTIVITY_FILENAME, PLOT_FILENAME)
-"""What is published of an SAE, and all that is taken from a release."""
+"""The files of an SAE in a release; no others are downloaded."""
 FORMAT = 1
 PACKAGES = ("sae-lens-abstopk", "sae-lens", "torch", "transformers")
 
 
 @dataclass(frozen=True)
 class NumberWithInterval:
-    """A measured value and, where there is one, its 95 % interval."""
+    """A measured value, with its 95 % interval if it has one."""
 
     value: float
     low: float | None = None
@@ -33,11 +33,10 @@ class NumberWithInterval:
 
 @dataclass(frozen=True)
 class ContextExample:
-    """One firing of a latent in its text."""
+    """One firing of a latent in its text; pole 0 is the positive one."""
 
     latent: int
     pole: Literal[0, 1]
-    """0 for the positive pole, 1 for the negative one."""
     code: float
     before: str
     token: str
@@ -46,7 +45,7 @@ class ContextExample:
 
 @dataclass(frozen=True)
 class ConceptResult:
-    """What an evaluation found for one concept, on test texts and test prompts."""
+    """Results for one concept, on test texts and test prompts."""
 
     concept: str
     poles: tuple[str, str]
@@ -54,47 +53,45 @@ class ConceptResult:
     latent: int
     """The best single latent, chosen on train."""
     steered_latent: int | None
-    """The latent that was steered with, chosen on val prompts; None where nothing was steered."""
+    """The latent used for steering, chosen on val prompts."""
     test_groups: int
     """Groups of test texts, which the intervals resample."""
     numbers: dict[str, NumberWithInterval]
-    """By name, as ``CONCEPT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
+    """By the names in ``results.CONCEPT_NAMES``."""
     unmatched: tuple[str, ...] = ()
-    """Names of the numbers of steering at a strength that does not cost the budget."""
+    """Names of steering numbers whose strength costs less than the budget."""
 
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """What was measured of one SAE."""
+    """Measurements of one SAE."""
 
     tokens: int
     """Kept tokens behind the numbers."""
     text: str
-    """Name of the text."""
     held_out: bool
-    """Whether the text was kept from the SAE in training."""
+    """Whether training never saw the text."""
     numbers: dict[str, NumberWithInterval]
-    """By name, as ``RESULT_NAMES`` in :mod:`sae_lens_abstopk.hub.results` lists them."""
+    """By the names in ``results.RESULT_NAMES``."""
     examples: tuple[ContextExample, ...] = ()
-    """Contexts of both poles of some latents, grouped by latent."""
+    """Contexts of both poles, grouped by latent."""
     concepts: tuple[ConceptResult, ...] = ()
     two_sidedness: tuple[int, ...] = ()
     """Live latents in equal bins of two-sidedness from 0 to 0.5."""
     weights_sha256: str | None = None
-    """Of the weights that were measured, before they were put into a gauge."""
+    """Hash of the measured weights, before the gauge was fixed."""
     loss_tokens: int | None = None
-    """Predicted tokens behind the Loss Recovered, where it was measured."""
+    """Predicted tokens behind Loss Recovered, if measured."""
     kept_tokens: str | None = None
-    """Which tokens of the text these were."""
+    """The token filter, in words."""
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file of a release."""
+    """SHA-256 and size in bytes of one file."""
 
     sha256: str
     size: int
-    """Bytes."""
 
 
 @dataclass(frozen=True)
@@ -106,39 +103,39 @@ class PublishedSAE:
     d_sae: int
     dtype: str
     gauge: Literal["canonical", "as trained"]
-    """Whether the pole with more activation energy is positive in every latent."""
+    """Canonical: in every latent the pole with more activation energy is positive."""
     mirror_of: str | None
-    """For a mirrored SAE the id of the signed one in the same release."""
+    """For a mirror, the id of its signed SAE in the same release."""
     training: dict[str, Any]
     """Model, hook, text and options, from the SAE's metadata."""
     results: PublishedResults | None
     files: dict[str, PublishedFile]
     """By path in the repository."""
     base_model: str | None = None
-    """Hub id of the model whose activations it reads."""
+    """Hub id of the model."""
     signed_latents: int | None = None
-    """How many latents may fire on both sides."""
+    """Number of latents that may fire on both sides."""
 
 
 @dataclass(frozen=True)
 class _Head:
-    """What can be read of a release of any format."""
+    """The part of a manifest that every format has."""
 
     format: int = FORMAT
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The release as a whole; the card is made from this alone."""
+    """A whole release; the card is made from it."""
 
     saes: dict[str, PublishedSAE]
-    """By SAE id, in the order in which they were published."""
+    """By SAE id, in order of publication."""
     license: str | None = None
     """Licence of all weights, as the Hub spells it."""
     card: PublishedFile | None = None
-    """The card that was written along, so that one edited by hand is not overwritten."""
+    """The card as it was written, to recognise one that was edited by hand."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Python and packages that published last."""
+    """Python and packages of the last publication."""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -151,13 +148,13 @@ class Manifest:
         The manifest in ``text``; ``where`` names it in errors.
 
         Raises:
-            ConfigError: it is damaged, of a later format than this version knows, or names files outside of the release.
+            ConfigError: it is damaged, of a newer format, or names files that are not an SAE's.
         """
         try:
             given = TypeAdapter(_Head).validate_json(text).format
             if given > FORMAT:
                 raise ConfigError(
-                    f"{where} has format {given}, and this version of sae-lens-abstopk knows {FORMAT}; install a newer one."
+                    f"{where} has format {given}, and this sae-lens-abstopk knows {FORMAT}; install a newer version."
                 )
             found = TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
@@ -169,13 +166,13 @@ class Manifest:
                 folder, _, name = path.rpartition("/")
                 if leads_up(path) or leads_up(sae_id) or folder != sae_id:
                     raise ConfigError(f"{where} names {path!r}, which is not in the folder {sae_id!r}; it is not read.")
-                # a config would decide which model is run, and by whose code
+                # a config.yaml would decide which model is run, and by whose code
                 if name not in SAE_FILES:
                     raise ConfigError(f"{where} names {path!r}; the files of an SAE are {', '.join(SAE_FILES)}.")
         return found
 
     def with_saes(self, saes: dict[str, PublishedSAE], *, license: str | None) -> Self:
-        """This release with ``saes`` added or replaced, by the versions that run now."""
+        """This release with ``saes`` added or replaced, published by the current versions."""
         return replace(
             self,
             saes=self.saes | saes,

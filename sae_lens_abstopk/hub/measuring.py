@@ -1,4 +1,4 @@
-"""What ``abstopk publish --measure`` measures of SAEs on the way."""
+"""Measurements of ``abstopk publish --measure``."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -21,59 +21,42 @@ from sae_lens_abstopk.saes.signed import is_signed
 def measure(
     folders: Mapping[str, Path],
     *,
-    model_name: str | None = None,
-    text: str | None = None,
-    n_tokens: int = 51_200,
-    device: str = "auto",
-    on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
-    """
-    Results with contexts of each SAE, and the pole activity of the signed ones, from one pass up to the hook.
-
-    The layers above the hook are not run, so there is no Loss Recovered: `abstopk eval` measures that, with everything
-    else that takes long. Options as for ``measure_poles``.
-
-    Raises:
-        ConfigError: an SAE cannot be loaded, or its model or text are unknown.
-    """
-    results: dict[str, PublishedResults] = {}
-    poles: dict[str, PoleActivity] = {}
-    together: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
-    for sae_id, folder in folders.items():
-        sae = load_sae(folder)
-        model, limit = sae.cfg.metadata.model_name, sae.cfg.metadata.max_activation_norm
-        weights = repr(weights_of(sae))
-        together[read_by(sae), model, weights, TokenSelection.of_sae(sae), limit is None].append(sae_id)
-    for ids in together.values():  # SAEs of one hook, model and kind of token share the passes of the model
-        found, activity = _measured_together(
-            {sae_id: folders[sae_id] for sae_id in ids},
-            model_name=model_name,
-            text=text,
-            n_tokens=n_tokens,
-            device=device,
-            on_progress=on_progress,
-        )
-        results |= found
-        poles |= activity
-    return results, poles
-
-
-def _measured_together(
-    folders: Mapping[str, Path],
-    *,
     model_name: str | None,
     text: str | None,
     n_tokens: int,
     device: str,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[dict[str, PublishedResults], dict[str, PoleActivity]]:
-    subjects = open_subjects(folders, model_name=model_name, text=text, device=device)
-    sums = {sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if is_signed(sae)}
+    """
+    Results with contexts of each SAE, and the pole activity of the signed ones, by SAE id.
 
-    def observe(sae_id: str, codes: torch.Tensor, *_: torch.Tensor) -> None:
-        if sae_id in sums:
-            sums[sae_id].update(codes)
+    The layers above the hook are not run, so there is no Loss Recovered. Options as for ``measure_poles``.
 
-    found = read_text(subjects, n_tokens, contexts=CONTEXTS, with_loss=False, observer=observe, on_progress=on_progress)
-    document = text_results(subjects, found, suite="publish", settings={"tokens": n_tokens})
-    return results_of(document), {sae_id: each.result for sae_id, each in sums.items()}
+    Raises:
+        ConfigError: an SAE cannot be loaded, or its model or text are unknown.
+    """
+    results: dict[str, PublishedResults] = {}
+    poles: dict[str, PoleActivity] = {}
+    # SAEs with the same model, hook and kind of token share the passes of the model
+    groups: defaultdict[tuple[object, ...], dict[str, Path]] = defaultdict(dict)
+    for sae_id, folder in folders.items():
+        sae = load_sae(folder)
+        metadata, weights = sae.cfg.metadata, repr(weights_of(sae))
+        has_limit = metadata.max_activation_norm is not None
+        groups[read_by(sae), metadata.model_name, weights, TokenSelection.of_sae(sae), has_limit][sae_id] = folder
+    for group in groups.values():
+        subjects = open_subjects(group, model_name=model_name, text=text, device=device)
+        sums = {sae_id: PoleActivitySums(sae.cfg.d_sae) for sae_id, sae in subjects.saes.items() if is_signed(sae)}
+
+        def observe(
+            sae_id: str, codes: torch.Tensor, *_: torch.Tensor, sums: dict[str, PoleActivitySums] = sums
+        ) -> None:
+            if sae_id in sums:
+                sums[sae_id].update(codes)
+
+        found = read_text(
+            subjects, n_tokens, contexts=CONTEXTS, with_loss=False, observer=observe, on_progress=on_progress
+        )
+        results |= results_of(text_results(subjects, found, suite="publish", settings={"tokens": n_tokens}))
+        poles |= {sae_id: each.result for sae_id, each in sums.items()}
+    return results, poles

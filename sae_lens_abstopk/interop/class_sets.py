@@ -1,6 +1,6 @@
 """Tasks as the labelled classes that SAEBench probes for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from sae_lens_abstopk.evaluation.tasks.task import Task
@@ -10,7 +10,7 @@ Classes = dict[str, list[str]]
 
 
 class ClassSet(NamedTuple):
-    """Texts by class; all classes of a split have as many, as SAEBench wants it."""
+    """Texts by class; the classes of a split have equal sizes, as SAEBench expects."""
 
     name: str
     train: Classes
@@ -18,34 +18,28 @@ class ClassSet(NamedTuple):
 
 
 def class_set(task: Task) -> ClassSet:
-    """The two poles of a task as classes; its val texts are train texts here, as SAEBench has no use for val."""
+    """The two poles of a task as classes; its val texts are training texts here."""
     split = task.split(0)
 
-    def classes(rows: Sequence[int]) -> Classes:
-        return _evened(
-            {
-                pole: [task.examples[i].text for i in rows if task.examples[i].pole == place]
-                for place, pole in enumerate(task.poles)
-            }
-        )
+    def classes(rows: Iterable[int]) -> Classes:
+        examples = [task.examples[row] for row in rows]
+        poles = enumerate(task.poles)
+        return _evened({pole: [each.text for each in examples if each.pole == place] for place, pole in poles})
 
-    return ClassSet(task.name, classes([*split.train, *split.val]), classes([*split.test]))
+    return ClassSet(task.name, classes([*split.train, *split.val]), classes(split.test))
 
 
 def joined(sets: Sequence[ClassSet]) -> ClassSet:
     """
     One set with the classes of all, named ``task: pole``.
 
-    Targeted probe perturbation needs classes beyond a pair: with two, what harms one probe harms the other as much.
+    Targeted probe perturbation needs more than two classes: with two, harm to one probe is harm to the other.
 
     Raises:
         ConfigError: there are fewer than two sets.
     """
     if len(sets) < 2:
-        raise ConfigError(
-            "tpp tells effects on one class from effects on others, so it needs the poles of at least two tasks; name "
-            "another with --task."
-        )
+        raise ConfigError("tpp compares classes, so it needs at least two tasks; name another with --task.")
     train, test = (
         _evened({f"{one.name}: {pole}": texts for one in sets for pole, texts in getattr(one, split).items()})
         for split in ("train", "test")

@@ -1,4 +1,4 @@
-"""Both poles of every latent as two features, in the JSON that SAEDashboard makes for Neuronpedia."""
+"""Both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from sae_lens.util import extract_layer_from_tlens_hook_name
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.explorer.latents import Effect, Pole, Provenance, ShownContext
+from sae_lens_abstopk.explorer.latents import Pole, Provenance, ShownContext
 from sae_lens_abstopk.explorer.site import OLD_PASS
 from sae_lens_abstopk.saes.signed import SIGNED_ARCHITECTURES
 from sae_lens_abstopk.system.errors import ConfigError
@@ -22,7 +22,7 @@ FEATURES_A_FILE = 128
 SKIPPED_FILENAME = "skipped_indexes.json"
 ALIGNED_NEURONS = 3
 DIGITS = 3
-# how SAEDashboard marks the group of the strongest contexts, and its default threshold for leaving features out
+# SAEDashboard's mark of the strongest contexts, and its default threshold for skipping features
 TOP, LOG_SPARSITY = -1.0, -6
 
 
@@ -40,8 +40,8 @@ def write_neuronpedia(
     """
     Write ``batch-N.json`` files and ``skipped_indexes.json``, as the Neuronpedia runner of SAEDashboard 0.8 does.
 
-    The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other are its
-    latents. One that never fired has no contexts and no histogram; none is skipped.
+    The features of a signed SAE are those of its mirror, which is the SAE to upload with them; those of any other SAE
+    are its latents. A feature that never fired has no contexts and no histogram; none is skipped.
 
     Args:
         exploration: What :func:`sae_lens_abstopk.explore` collected.
@@ -50,11 +50,12 @@ def write_neuronpedia(
         sae_set: Name of the set of SAEs, ``res-abstopk`` for example.
         sae: Name of the SAE in ``exploration``; the first by default.
         layer: Layer of the hook; read from its name by default.
-        suffix: Tells SAEs of one set and layer apart.
+        suffix: Tells apart SAEs of one set and layer.
         on_progress: Called with (features written, features in all).
 
     Raises:
-        ConfigError: the folder is not empty, the SAE was not explored, no layer is known, or see :func:`sides`.
+        ConfigError: the folder is not empty, the SAE is not in ``exploration``, the hook names no layer, or see
+            :func:`sides`.
     """
     name = sae or next(iter(exploration.saes))
     if name not in exploration.saes:
@@ -68,15 +69,13 @@ def write_neuronpedia(
     paths: list[Path] = []
     made = features(catalogue, exploration.about)
     while group := list(islice(made, FEATURES_A_FILE)):
-        path = folder / f"batch-{len(paths)}.json"
-        path.write_text(_json(head | {"features": group}), encoding="utf-8")
-        paths.append(path)
+        paths.append(folder / f"batch-{len(paths)}.json")
+        _write_json(paths[-1], head | {"features": group})
         written += len(group)
         if on_progress is not None:
             on_progress(written, n_features)
     skipped = {"model_id": model_id, "layer": str(number), "sae_set": sae_set}
-    skipped |= {"log_sparsity": LOG_SPARSITY, "skipped_indexes": []}
-    (folder / SKIPPED_FILENAME).write_text(_json(skipped), encoding="utf-8")
+    _write_json(folder / SKIPPED_FILENAME, skipped | {"log_sparsity": LOG_SPARSITY, "skipped_indexes": []})
     return paths
 
 
@@ -89,27 +88,27 @@ def check_features_folder(folder: Path) -> None:
 
 def sides(catalogue: Catalogue) -> tuple[int, ...]:
     """
-    0, the positive side, and 1, the negative one, where there is a mirror; whether any latent fired on it does not matter.
+    The sides that become features: 0, the positive one, and for a signed SAE also 1.
 
     Raises:
-        ConfigError: latents fired on their negative sides, and there is no mirror that these would be features of.
+        ConfigError: latents of another architecture fired on their negative sides, so there is no mirror.
     """
     if catalogue.architecture in SIGNED_ARCHITECTURES:
         return (0, 1)
     if catalogue.fires_negatively:
         raise ConfigError(
-            f"the codes of {catalogue.architecture!r} are negative too, and features of both sides are those of a mirror, which there is for "
-            f"{' and '.join(SIGNED_ARCHITECTURES)} alone."
+            f"the codes of {catalogue.architecture!r} are negative too, which needs a mirror; only "
+            f"{' and '.join(SIGNED_ARCHITECTURES)} have one."
         )
     return (0,)
 
 
 def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]]:
     """
-    The poles, positive ones first, each with the fields of SAEDashboard's ``NeuronpediaDashboardFeature``.
+    The features, positive poles first, each with the fields of SAEDashboard's ``NeuronpediaDashboardFeature``.
 
-    ``feature_index`` is j for the positive pole of latent j, or the latent, and d_sae + j for its negative pole, as in the
-    mirror. Logits are those of the logit lens in standard deviations over the vocabulary. What was not measured is empty.
+    ``feature_index`` is that of the mirror: j for the positive pole of latent j, d_sae + j for its negative pole.
+    Logits are those of the logit lens, in standard deviations over the vocabulary. Fields without a value are empty.
     """
     text = {
         "dataset": about.text,
@@ -120,76 +119,63 @@ def features(catalogue: Catalogue, about: Provenance) -> Iterator[dict[str, Any]
         for index in range(len(catalogue)):
             direction = catalogue.W_dec[index] * (1 - 2 * side)
             limit = float(catalogue.collected.histograms.limit[index])
-            which = {"feature_index": side * len(catalogue) + index}
-            yield which | _feature(catalogue.pole(index, side), side, direction, limit) | text
+            feature = _feature(catalogue.pole(index, side), side, direction, limit)
+            yield {"feature_index": side * len(catalogue) + index} | feature | text
 
 
 def _feature(pole: Pole, side: int, direction: torch.Tensor, limit: float) -> dict[str, Any]:
     largest = direction.topk(min(ALIGNED_NEURONS, len(direction)))
     histogram = pole.histogram if pole.fires else ()
-    shown = [*pole.strongest, *pole.sampled]
-    peak = max((abs(context.code) for context in shown), default=0.0)
-    contexts = [_activation(context, side, TOP, peak, TOP) for context in pole.strongest]
-    contexts += [_activation(context, side, 0.0, peak, 1.0) for context in pole.sampled]
-    return dict(
-        neuron_alignment_indices=largest.indices.tolist(),
-        neuron_alignment_values=_rounded(largest.values.tolist()),
-        neuron_alignment_l1=_rounded((largest.values.abs() / direction.abs().sum().clamp(min=1e-12)).tolist()),
-        correlated_neurons_indices=[],
-        correlated_neurons_l1=[],
-        correlated_neurons_pearson=[],
-        correlated_features_indices=[],
-        correlated_features_l1=[],
-        correlated_features_pearson=[],
-        neg_str=[effect.text for effect in pole.demoted],
-        neg_values=_effects(pole.demoted),
-        pos_str=[effect.text for effect in pole.promoted],
-        pos_values=_effects(pole.promoted),
-        frac_nonzero=pole.density,
-        freq_hist_data_bar_values=_rounded([(place + 0.5) * limit / len(histogram) for place in range(len(histogram))]),
-        freq_hist_data_bar_heights=[float(count) for count in histogram],
-        logits_hist_data_bar_heights=[],
-        logits_hist_data_bar_values=[],
-        decoder_weights_dist=[],
-        activations=contexts,
-        vector=[],
-    )
+    peak = max((abs(context.code) for context in (*pole.strongest, *pole.sampled)), default=0.0)
+    correlated = [f"correlated_{of}_{what}" for of in ("neurons", "features") for what in ("indices", "l1", "pearson")]
+    return {
+        "neuron_alignment_indices": largest.indices.tolist(),
+        "neuron_alignment_values": _rounded(largest.values.tolist()),
+        "neuron_alignment_l1": _rounded((largest.values.abs() / direction.abs().sum().clamp(min=1e-12)).tolist()),
+        **dict.fromkeys(correlated, ()),
+        "neg_str": [effect.text for effect in pole.demoted],
+        "neg_values": _rounded([effect.by for effect in pole.demoted]),
+        "pos_str": [effect.text for effect in pole.promoted],
+        "pos_values": _rounded([effect.by for effect in pole.promoted]),
+        "frac_nonzero": pole.density,
+        "freq_hist_data_bar_values": _rounded([(at + 0.5) * limit / len(histogram) for at in range(len(histogram))]),
+        "freq_hist_data_bar_heights": [float(count) for count in histogram],
+        "logits_hist_data_bar_heights": [],
+        "logits_hist_data_bar_values": [],
+        "decoder_weights_dist": [],
+        "activations": [
+            *(_activation(context, side, TOP, peak, TOP) for context in pole.strongest),
+            *(_activation(context, side, 0.0, peak, 1.0) for context in pole.sampled),
+        ],
+        "vector": [],
+    }
 
 
 def _activation(context: ShownContext, side: int, bin_min: float, bin_max: float, contains: float) -> dict[str, Any]:
-    """A context with the fields of ``NeuronpediaDashboardActivation``; the pole's strength is 0 where the other pole is on."""
-    sign = 1 - 2 * side
-    return dict(
-        bin_min=bin_min,
-        bin_max=round(bin_max, DIGITS),
-        bin_contains=contains,
-        tokens=list(context.tokens),
-        # a token that was left out of the SAE's input has no code, which compares as not above 0
-        values=_rounded([sign * code if sign * code > 0 else 0.0 for code in context.codes]),
-        qualifying_token_index=context.at,
-    )
-
-
-def _effects(effects: Sequence[Effect]) -> list[float]:
-    return _rounded([effect.by for effect in effects])
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(float(value), DIGITS) for value in values]
+    """A context with the fields of ``NeuronpediaDashboardActivation``; codes of the other pole are 0."""
+    codes = [code * (1 - 2 * side) for code in context.codes]
+    return {
+        "bin_min": bin_min,
+        "bin_max": round(bin_max, DIGITS),
+        "bin_contains": contains,
+        "tokens": list(context.tokens),
+        # the code of a token that the SAE did not read is NaN, which is not above 0
+        "values": _rounded([code if code > 0 else 0.0 for code in codes]),
+        "qualifying_token_index": context.at,
+    }
 
 
 def layer_of(hook: str) -> int:
-    """
-    The layer in the name of a hook.
-
-    Raises:
-        ConfigError: it names none.
-    """
+    """The layer in the name of a hook; raise ConfigError if there is none."""
     layer = extract_layer_from_tlens_hook_name(hook)
     if layer is None:
         raise ConfigError(f"the hook {hook!r} names no layer; give it as a number: --layer N.")
     return layer
 
 
-def _json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(float(value), DIGITS) for value in values]
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")

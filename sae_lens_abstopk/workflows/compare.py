@@ -1,4 +1,4 @@
-"""Variants trained on the same activations and evaluated together: a comparison from its file to its results."""
+"""A comparison from its file to its results: train variants on the same activations and evaluate them together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,28 +24,28 @@ def compare(
     console: Console | None = None,
 ) -> Results:
     """
-    Train the variants of a comparison for each k and seed, in one pass over the activations, and evaluate them together.
+    Train the variants of a comparison for each k and seed, in one pass over the activations, and evaluate them.
 
-    What is trained or measured already is kept, so an interrupted comparison goes on where it was.
+    An interrupted comparison goes on where it was; finished runs and measurements are kept.
 
     Args:
         source: A YAML file (see :func:`~.comparison.load_comparison`), or the name of one in
             ``training_configs/comparisons``.
-        overrides: One or several ``key=value`` changes to the training config, as ``"lr=1e-3"``.
-        out: Folder of the runs; ``results/results.json`` in it is what is returned, with reports beside it.
-        suite: In place of the one that the file names.
-        console: Where progress is shown; by default the terminal.
+        overrides: One or several ``key=value`` changes to the training config, such as ``"lr=1e-3"``.
+        out: Folder of the runs; the results are in ``results/results.json``, with reports beside it.
+        suite: Replaces the suite named in the file.
+        console: For progress; the terminal by default.
 
     Raises:
-        ConfigError: before anything is trained, if the comparison, a config, the suite or a task is not understood, or
-            ``out`` has results of SAEs or tasks that are no longer asked for (once trained, also those of another text).
+        ConfigError: before training, if the comparison, a config, the suite or a task is not valid, or ``out`` has
+            results of SAEs or tasks that are no longer in it; after training, also of another text.
         TrainingStopped: naming the runs that failed.
     """
     console, out = console or PrintableConsole(), Path(out)
     comparison = load_comparison(str(source), one_or_more(overrides), out=out)
     chosen = suite if isinstance(suite, Suite) else load_suite(suite or comparison.suite)
-    # what the suite would stop at after the training is told before it
     cfg = comparison.runs[0].config
+    # errors of the evaluation come before the training
     require_tokenizer(cfg.model_spec, cfg.text_spec)
     check_suite(chosen, cfg.model_name, cfg.model_from_pretrained_kwargs)
     saes, groups = comparison.saes_and_groups()

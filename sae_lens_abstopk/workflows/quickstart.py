@@ -1,4 +1,4 @@
-"""The quickstart: fetch a small model, train a signed SAE and a BatchTopK SAE beside it, look at both."""
+"""The quickstart: fetch a small model, train a signed and a BatchTopK SAE in one pass, and inspect both."""
 
 import time
 from collections.abc import Sequence
@@ -18,10 +18,6 @@ from sae_lens_abstopk.training.config.config_file import load_config
 from sae_lens_abstopk.training.distributed import require_one_process
 from sae_lens_abstopk.training.train import TrainingResult, train
 
-LOAD_LINES = """\
-from sae_lens import SAE
-sae = SAE.load_from_disk({folder!r})"""
-
 
 def quickstart(
     overrides: Sequence[str] = (), *, out: Path | None = None, console: Console | None = None
@@ -31,9 +27,9 @@ def quickstart(
 
     Args:
         overrides: ``key=value`` changes to the preset; with ``model_name=`` no model is fetched.
-        out: Run folder; by default the ``output_path=`` of ``overrides``, or the first free one of
-            ``runs/quickstart``, ``runs/quickstart-2``, ...
-        console: Where to print.
+        out: Run folder; by default ``output_path=`` of ``overrides``, or the first free one of ``runs/quickstart``,
+            ``runs/quickstart-2``, ...
+        console: For output; the terminal by default.
     """
     require_one_process("abstopk quickstart")
     console = console or PrintableConsole(markup=False)  # a folder may have brackets in its name
@@ -43,7 +39,7 @@ def quickstart(
         cfg = load_config("quickstart", [f"sae.d_in={WIDTH}", *overrides])
         cfg.output_path = str(out or cfg.output_path or "") or None
         if cfg.output_path is not None:
-            refuse_to_overwrite(cfg)  # a mistake shows before anything is fetched
+            refuse_to_overwrite(cfg)  # before the model is fetched
         model = quickstart_model(lambda sentence: console.print(sentence, style="dim"))
         overrides.append(f"model_name={model}")
         console.print("model: SmolLM2-135M-Instruct, Q4_1 dequantised")
@@ -60,13 +56,14 @@ def quickstart(
     print_inspection(inspection, console)
     folder = result.folders["sae"].as_posix()
     console.print(
-        f"\n{time.perf_counter() - started:.0f} s. Both sides of every latent: abstopk explore {folder}. Load the result:\n",
+        f"\n{time.perf_counter() - started:.0f} s. Both sides of every latent: abstopk explore {folder}. "
+        "Load the result:\n",
         soft_wrap=True,
     )
     saved_as = cfg.sae.get_inference_config_class().architecture()
-    module = needed_import(saved_as)
-    ours = f"import {module}  # registers the architecture {saved_as}\n" if module else ""
-    console.print(ours + LOAD_LINES.format(folder=folder), soft_wrap=True)
+    if module := needed_import(saved_as):
+        console.print(f"import {module}  # registers the architecture {saved_as}", soft_wrap=True)
+    console.print(f"from sae_lens import SAE\nsae = SAE.load_from_disk({folder!r})", soft_wrap=True)
     return result
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 from huggingface_hub.utils import _http
 
-from sae_lens_abstopk.hub import requests
 from tests.hub.server import WRITER, HubServer, running_hub
 
 
@@ -29,9 +28,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that would have been waited before a retry, by us and by the client; nothing waits."""
-    seconds: list[float] = []
-    for module in (requests, _http, file_download):
-        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=seconds.append))
-    return seconds
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's retries do not wait."""
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda _: None))

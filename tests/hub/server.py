@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 WRITER, READER = "hf_writerwriterwriter", "hf_readerreaderreader"
 
@@ -209,7 +209,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def info(self, repo_id: str, revision: str = "main") -> None:
         if (repo := self.repo_or_answer(repo_id)) and (sha := self.commit_or_answer(repo, revision)):
-            siblings = [{"rfilename": path} for path in repo.commits[sha]]
+            siblings = [
+                {"rfilename": path, "size": len(blob.content), "blobId": blob.git}
+                | ({"lfs": {"sha256": blob.sha256, "size": len(blob.content), "pointerSize": 134}} if blob.lfs else {})
+                for path, blob in repo.commits[sha].items()
+            ]
             self.answer({"id": repo_id, "sha": sha, "private": repo.private, "siblings": siblings})
 
     def branch(self, repo_id: str, branch: str) -> None:
@@ -270,21 +274,6 @@ class Handler(BaseHTTPRequestHandler):
         sha = repo.commit(revision, files)
         self.answer({"commitUrl": f"{self.server.endpoint}/{repo_id}/commit/{sha}", "commitOid": sha})
 
-    def paths_info(self, repo_id: str, revision: str) -> None:
-        if (repo := self.repo_or_answer(repo_id)) and (sha := self.commit_or_answer(repo, revision)):
-            form = parse_qs(self.body.decode())
-            wanted = form["paths"] if "paths" in form else json.loads(self.body)["paths"]
-            if len(wanted) > 1000:
-                self.answer({"error": "too many paths"}, 413)
-                return
-            found = []
-            for path in wanted:
-                if blob := repo.commits[sha].get(path):
-                    lfs = {"oid": blob.sha256, "size": len(blob.content), "pointerSize": 134}
-                    entry = {"type": "file", "path": path, "size": len(blob.content), "oid": blob.git}
-                    found.append(entry | ({"lfs": lfs} if blob.lfs else {}))
-            self.answer(found)
-
     def resolve(self, repo_id: str, revision: str, path: str) -> None:
         if (repo := self.repo_or_answer(repo_id)) and (sha := self.commit_or_answer(repo, revision)):
             blob = repo.commits[sha].get(path)
@@ -322,7 +311,6 @@ ROUTES: tuple[tuple[str, str, Callable[..., None]], ...] = (
     ("POST", rf"/api/models/{REPO}/branch/(?P<branch>[\w.-]+)", Handler.branch),
     ("POST", rf"/api/models/{REPO}/preupload/{REVISION}", Handler.preupload),
     ("POST", rf"/api/models/{REPO}/commit/{REVISION}", Handler.commit),
-    ("POST", rf"/api/models/{REPO}/paths-info/{REVISION}", Handler.paths_info),
     ("POST", rf"/{REPO}\.git/info/lfs/objects/batch", Handler.lfs_batch),
     ("PUT", r"/cdn/(?P<oid>\w+)", Handler.upload),
     ("GET", r"/cdn/(?P<oid>\w+)", Handler.download),

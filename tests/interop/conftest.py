@@ -30,7 +30,7 @@ def tiny_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="session")
 def signed_folder(tiny_llama: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``signed_jumprelu`` SAE fitted to the tiny model as far as that goes: centred, six codes per token, both signs."""
+    """A ``signed_jumprelu`` SAE roughly fitted to the tiny model: centred, six codes per token, both signs."""
     model = load_model("AutoModelForCausalLM", str(tiny_llama), device="cpu", hook_names=[HOOK])
     rows = [row["text"] for row in list(open_dataset(str(texts)))[:8]]
     tokens = model.tokenizer(rows, return_tensors="pt", truncation=True, max_length=CONTEXT).input_ids

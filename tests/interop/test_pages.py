@@ -33,9 +33,9 @@ def run_folder(
     monkeypatch.chdir(tmp_path)
     SAE.load_from_disk(signed_folder).save_model("runs/quickstart")
     Path("runs/quickstart/config.yaml").write_text(
-        f"model_name: {tiny_llama}\nhook_name: {HOOK}\ndataset_path: {texts}\ncontext_size: 32\nseqpos_slice: [1, null]\n"
-        "store_batch_size_prompts: 4\ntraining_tokens: 384\ntrain_batch_size_tokens: 64\ndevice: cpu\nprepend_bos: false\n"
-        "sae: {architecture: abstopk, d_in: 32, d_sae: 64, k: 4}\n"
+        f"model_name: {tiny_llama}\nhook_name: {HOOK}\ndataset_path: {texts}\ncontext_size: 32\n"
+        "seqpos_slice: [1, null]\nstore_batch_size_prompts: 4\ntraining_tokens: 384\ntrain_batch_size_tokens: 64\n"
+        "device: cpu\nprepend_bos: false\nsae: {architecture: abstopk, d_in: 32, d_sae: 64, k: 4}\n"
     )
     return tmp_path
 
@@ -69,7 +69,8 @@ def test_all_blocks_on_other_tools_run(run_folder: Path, tiny_llama: Path) -> No
     assert len(python) == len(re.findall("```python", page)) == 10
     assert invoke(*shlex.split(commands[0])[1:]).exit_code == 0
     script = run_folder / "page.py"
-    kept = "torch.save({key: globals()[key] for key in ('tokens', 'latent', 'traced_codes', 'logits_without_pole')}, 'kept.pt')"
+    names = ("tokens", "latent", "traced_codes", "logits_without_pole")
+    kept = f"torch.save({{key: globals()[key] for key in {names}}}, 'kept.pt')"
     code = "\n".join([*python, kept]).replace("HuggingFaceTB/SmolLM2-135M-Instruct", str(tiny_llama))
     script.write_text(code)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=run_folder, check=False)

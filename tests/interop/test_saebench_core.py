@@ -10,8 +10,9 @@ from sae_lens import SAE, ActivationsStore
 
 from sae_lens_abstopk.dictionary.reconstruction import evaluate_reconstruction
 from sae_lens_abstopk.equivalents.mirror import mirror
-from sae_lens_abstopk.interop import saebench_runners
+from sae_lens_abstopk.interop import saebench_evals
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
+from sae_lens_abstopk.interop.saebench_patches import saebench_patches
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.token_filter import TokenFilter
@@ -42,7 +43,7 @@ def core(signed_folder: Path, texts: Path, tmp_path_factory: pytest.TempPathFact
         return batches[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saebench_runners, "CODES_AT_ONCE", 3 * CONTEXT * 2 * F)
+        patch.setattr(saebench_evals, "CODES_AT_ONCE", 3 * CONTEXT * 2 * F)
         patch.setattr(ActivationsStore, "get_batch_tokens", recording)
         (result,) = run_saebench(
             signed_folder, out=tmp_path_factory.mktemp("core"), evals=["core"], text=str(texts), n_tokens=1000
@@ -60,13 +61,10 @@ def masked(batches: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([~torch.isin(tokens[:, :-1], torch.tensor(SPECIAL)).flatten() for tokens in batches])
 
 
-def test_a_bos_is_in_front_since_the_sae_never_saw_position_0(core: Recorded) -> None:
+def test_contexts_begin_with_a_bos_and_no_batch_has_more_codes_than_are_held_at_once(core: Recorded) -> None:
     for tokens in (*core.for_losses, *core.for_codes):
-        assert (tokens[:, 0] == 0).all()
+        assert (tokens[:, 0] == 0).all(), "the SAE never saw position 0"
         assert tokens.shape[1] == CONTEXT
-
-
-def test_no_batch_has_more_codes_than_are_held_at_once_and_as_many_tokens_are_read(core: Recorded) -> None:
     assert [len(tokens) for tokens in core.for_codes] == [3] * 11
 
 
@@ -95,15 +93,9 @@ def test_l0_density_cosine_and_error_are_those_of_the_signed_sae(
     assert theirs["frac_alive"] == pytest.approx((poles > 0).double().mean().item())
     assert theirs["freq_over_10_percent"] == pytest.approx((poles > 0.1).double().mean().item())
     assert ours.l0 == pytest.approx(poles.sum().item(), rel=1e-5)
-
-
-def test_every_density_is_that_of_its_pole(core: Recorded, passes: ModelPasses, signed: SAE[Any]) -> None:
-    ours = evaluate_reconstruction(
-        passes, {"s": signed}, core.for_codes, token_filter=TokenFilter(special_tokens=SPECIAL), with_loss=False
-    )["s"]
     details = json.loads(core.file.read_text())["eval_result_details"]
     found = torch.tensor([latent["feature_density"] for latent in details], dtype=torch.float64)
-    torch.testing.assert_close(found, ours.density.flatten(), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(found, poles, rtol=1e-5, atol=1e-7)
     assert (ours.density > 0).all(dim=0).sum() > F // 2, "both poles are in use"
 
 
@@ -130,22 +122,16 @@ def test_cross_entropy_and_kl_are_those_of_the_signed_sae(
     assert core.metrics["kl_div_with_sae"] > 1e-4
 
 
-@pytest.fixture(scope="module")
-def tokens(core: Recorded) -> torch.Tensor:
-    return torch.cat(core.for_codes)
-
-
 def test_feature_sparsity_is_the_density_of_poles_and_half_of_it_is_lost_without_the_mirror(
-    tokens: torch.Tensor, passes: ModelPasses, signed: SAE[Any]
+    core: Recorded, passes: ModelPasses, signed: SAE[Any]
 ) -> None:
     from sae_bench.sae_bench_utils.activation_collection import get_feature_activation_sparsity
 
-    from sae_lens_abstopk.interop.saebench_session import saebench_session
-
+    tokens = torch.cat(core.for_codes)
     ours = evaluate_reconstruction(
         passes, {"s": signed}, [tokens], token_filter=TokenFilter(special_tokens=SPECIAL), with_loss=False
     )["s"].density
-    with saebench_session(passes.model):
+    with saebench_patches(passes.model):
         args = (8, 2, BLOCKS, True)
         mirrored = get_feature_activation_sparsity(tokens, passes.model, mirror(signed), *args)
         as_is = get_feature_activation_sparsity(tokens, passes.model, signed, *args)

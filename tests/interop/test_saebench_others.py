@@ -12,7 +12,7 @@ from sae_lens import SAE
 from sae_lens_abstopk import SignedJumpReLUSAE, SignedJumpReLUSAEConfig
 from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.interop.saebench import run_saebench
-from sae_lens_abstopk.interop.saebench_session import saebench_session
+from sae_lens_abstopk.interop.saebench_patches import saebench_patches
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import ConfigError
@@ -94,7 +94,7 @@ def test_absorption_writes_into_its_own_folder_alone_and_says_when_the_model_can
 
     monkeypatch.setattr(absorption, "run_k_sparse_probing_experiment", no_letter_is_found)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"absorption gave no result for llama; what it said is in .*saebench\.log"):
+    with pytest.raises(ConfigError, match=r"absorption gave no result for llama; .*saebench\.log"):
         run_saebench(signed_folder, out=Path("out"), evals=["absorption"], text=str(texts))
     assert places[0].parent == places[1].parent == places[2]
     assert "insufficent first-letter features" in (tmp_path / "out" / "saebench.log").read_text()
@@ -115,7 +115,7 @@ def test_autointerp_shows_the_contexts_of_each_pole_through_the_mirror(passes: M
         _standardize_sae_cfg(sae.cfg)
         torch.manual_seed(0)
         config: Any = AutoInterpEvalConfig(n_latents=None, override_latents=shown, llm_batch_size=16)
-        with saebench_session(passes.model):
+        with saebench_patches(passes.model):
             judge = AutoInterp(config, passes.model, sae, tokens, torch.ones(2 * F), "cpu", "")
             generation, _ = judge.gather_data()
         found[name] = [max(max(example.acts) for example in generation[i].examples) for i in shown]

@@ -12,7 +12,7 @@ from sae_lens_abstopk.equivalents.mirror import mirror
 from sae_lens_abstopk.evaluation.tasks.load_task import load_task
 from sae_lens_abstopk.interop.class_sets import ClassSet, class_set
 from sae_lens_abstopk.interop.saebench import SaeBenchResult, run_saebench
-from sae_lens_abstopk.interop.saebench_session import saebench_session
+from sae_lens_abstopk.interop.saebench_patches import saebench_patches
 from sae_lens_abstopk.model.language_model import load_bridge
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.model.text_batches import ReadingRules, text_batches
@@ -56,7 +56,7 @@ def activations(passes: ModelPasses, texts: ClassSet) -> tuple[dict[str, torch.T
     from sae_bench.evals.sparse_probing.eval_config import SparseProbingEvalConfig
     from sae_bench.evals.sparse_probing.main import get_dataset_activations
 
-    with saebench_session(passes.model, class_sets=[texts]):
+    with saebench_patches(passes.model, [texts]):
         return get_dataset_activations(texts.name, SparseProbingEvalConfig(), passes.model, 32, LAYER, HOOK, "cpu")
 
 
@@ -133,7 +133,7 @@ def test_tpp_finds_the_effect_of_each_pole_and_without_the_mirror_that_of_positi
     toward = [{name: (sign * z).relu().mean((0, 1)) for name, z in codes.items()} for sign in (1, -1)]
     means = torch.stack([side["a"] - side["b"] for side in toward]).clamp(min=0)
     expected = torch.cat([means[0] * (signed.W_dec @ weight), -means[1] * (signed.W_dec @ weight)])
-    with saebench_session(passes.model):
+    with saebench_patches(passes.model):
         mirrored, as_is = effects(mirror(signed), weight, by_class), effects(signed, weight, by_class)
     torch.testing.assert_close(mirrored, expected, rtol=1e-4, atol=1e-5)
     by_negative_pole = (means[1] > 0) & (codes["a"].mean((0, 1)) < codes["b"].mean((0, 1)))
@@ -146,7 +146,7 @@ def test_scr_finds_a_latent_by_whichever_pole(
     by_class: dict[str, torch.Tensor], signed: SAE[Any], passes: ModelPasses
 ) -> None:
     weight = torch.randn(32, generator=torch.Generator().manual_seed(1))
-    with saebench_session(passes.model):
+    with saebench_patches(passes.model):
         as_is = effects(signed, weight, by_class, scr=True)
     difference = signed.encode(by_class["a"]).mean((0, 1)) - signed.encode(by_class["b"]).mean((0, 1))
     torch.testing.assert_close(as_is, (difference * (signed.W_dec @ weight)).abs(), rtol=1e-4, atol=1e-5)

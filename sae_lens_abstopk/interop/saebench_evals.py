@@ -1,0 +1,138 @@
+"""The evaluations of SAEBench, with settings for one SAE on one machine."""
+
+import math
+from collections.abc import Callable
+from contextlib import chdir
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from sae_lens import ActivationsStore
+
+from sae_lens_abstopk.interop.class_sets import joined
+from sae_lens_abstopk.interop.saebench_input import CODES_AT_ONCE, DTYPE, BenchInput
+from sae_lens_abstopk.model.token_batches import LOGITS_OF_A_PASS
+
+
+def _core(subject: BenchInput, folder: Path, _artifacts: Path) -> None:
+    # core's own entry, multiple_evals, loads model and text by name; the functions that it calls take both
+    core, config = import_module("sae_bench.evals.core.main"), import_module("sae_bench.evals.core.eval_config")
+    sae_id, sae, _ = core.general_utils.load_and_format_sae(subject.name, subject.sae, subject.device)
+    tokenizer: Any = subject.model.tokenizer
+    length = sae.cfg.context_size
+    codes, logits = CODES_AT_ONCE // (length * sae.cfg.d_sae), LOGITS_OF_A_PASS // (length * len(tokenizer))
+    prompts = max(1, min(subject.prompts, codes, logits))
+    batches = math.ceil(subject.n_tokens / (prompts * length))
+    settings = config.CoreEvalConfig(
+        model_name=subject.model_name,
+        llm_dtype=DTYPE,
+        batch_size_prompts=prompts,
+        n_eval_reconstruction_batches=batches,
+        n_eval_sparsity_variance_batches=batches,
+        dataset=subject.text_name,
+        context_size=length,
+        exclude_special_tokens_from_reconstruction=True,
+        **{name: True for name in config.CoreEvalConfig.__dataclass_fields__ if name.startswith("compute_")},
+    )
+    store = ActivationsStore.from_sae(
+        subject.model, sae, subject.dataset, store_batch_size_prompts=prompts, device=subject.device
+    )
+    scalars, features = core.run_evals(
+        sae=sae,
+        activation_store=store,
+        model=subject.model,
+        eval_config=settings,
+        ignore_tokens={tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id},
+    )
+    scalars["misc_metrics"] = core.calculate_misc_metrics(features)
+    found = {"sae_id": sae_id, "sae_set": subject.name, "metrics": scalars, "feature_metrics": features}
+    core.save_single_eval_result(
+        core.replace_nans_with_negative_one(found) | {"eval_cfg": settings},
+        core.get_eval_uuid(),
+        core.get_sae_lens_version(),
+        core.get_sae_bench_version(),
+        core.general_utils.get_results_filepath(str(folder), subject.name, sae_id),
+        sae,
+    )
+
+
+def _run(
+    subject: BenchInput, module: str, config: str, folder: Path, options: dict[str, Any], **run_options: Any
+) -> None:
+    """Call ``run_eval`` of an evaluation with the ``options`` of its config."""
+    evaluation = f"sae_bench.evals.{module}"
+    config_class = getattr(import_module(f"{evaluation}.eval_config"), config)
+    settings = config_class(model_name=subject.model_name, random_seed=subject.seed, **options)
+    main, saes = import_module(f"{evaluation}.main"), [(subject.name, subject.sae)]
+    main.run_eval(settings, saes, subject.device, str(folder), force_rerun=True, **run_options)
+
+
+def _run_on_labelled(
+    subject: BenchInput, module: str, config: str, folder: Path, artifacts: Path, **options: Any
+) -> None:
+    length = subject.text_length
+    options |= {
+        "llm_batch_size": 32,
+        "llm_dtype": DTYPE,
+        "context_length": length,
+        "sae_batch_size": max(1, min(125, CODES_AT_ONCE // (length * subject.sae.cfg.d_sae))),
+    }
+    # with one SAE, activations (up to 100 GB) need not be kept for the next
+    _run(subject, module, config, folder, options, artifacts_path=str(artifacts), save_activations=False)
+
+
+def _sparse_probing(subject: BenchInput, folder: Path, artifacts: Path) -> None:
+    own = {"dataset_names": [one.name for one in subject.tasks]} if subject.tasks else {}
+    _run_on_labelled(
+        subject, "sparse_probing", "SparseProbingEvalConfig", folder, artifacts, k_values=[1, 2, 5, 10], **own
+    )
+
+
+def _scr_or_tpp(subject: BenchInput, folder: Path, artifacts: Path, *, perform_scr: bool) -> None:
+    own = {"dataset_names": [joined(subject.tasks).name]} if subject.tasks else {}
+    n_values = [n for n in (2, 5, 10, 20, 50, 100, 500) if n <= subject.sae.cfg.d_sae]
+    _run_on_labelled(
+        subject,
+        "scr_and_tpp",
+        "ScrAndTppEvalConfig",
+        folder,
+        artifacts,
+        n_values=n_values,
+        perform_scr=perform_scr,
+        **own,
+    )
+
+
+def _absorption(subject: BenchInput, folder: Path, artifacts: Path) -> None:
+    # run_eval leaves the folders of two experiments at their defaults, beside SAEBench's own code, where probes of
+    # another model of the same name would be taken for this one's: absorption/main.py:82 and :120
+    main, probes = import_module("sae_bench.evals.absorption.main"), {"probes_dir": artifacts / "probes"}
+    sparse, full = artifacts / "k_sparse_probing", artifacts / "feature_absorption"
+    first = partial(main.run_k_sparse_probing_experiment, experiment_dir=sparse, **probes)
+    second = partial(
+        main.run_feature_absortion_experiment, experiment_dir=full, sparse_probing_experiment_dir=sparse, **probes
+    )
+    with (
+        patch.object(main, "run_k_sparse_probing_experiment", first),
+        patch.object(main, "run_feature_absortion_experiment", second),
+        chdir(artifacts),  # for absorption/main.py:101
+    ):
+        _run(subject, "absorption", "AbsorptionEvalConfig", folder, {"llm_dtype": DTYPE})
+
+
+def _sae_probes(subject: BenchInput, folder: Path, artifacts: Path) -> None:
+    options = {"results_path": str(artifacts / "probes"), "model_cache_path": str(artifacts / "activations")}
+    _run(subject, "sparse_probing_sae_probes", "SparseProbingSaeProbesEvalConfig", folder, options)
+
+
+EVALS: dict[str, Callable[[BenchInput, Path, Path], None]] = {
+    "core": _core,
+    "sparse_probing": _sparse_probing,
+    "sparse_probing_sae_probes": _sae_probes,
+    "tpp": partial(_scr_or_tpp, perform_scr=False),
+    "scr": partial(_scr_or_tpp, perform_scr=True),
+    "absorption": _absorption,
+}
+"""Each takes the folder of its result and one for files that nobody needs afterwards."""

@@ -1,0 +1,121 @@
+"""A stock SAE with the model and the texts that SAEBench runs it on."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from sae_lens import SAE
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from sae_lens_abstopk.equivalents.mirror import MIRROR_END, mirror
+from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
+from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
+from sae_lens_abstopk.evaluation.subjects.subjects import without_path
+from sae_lens_abstopk.interop.class_sets import ClassSet
+from sae_lens_abstopk.model.devices import require_device
+from sae_lens_abstopk.model.hook_places import find_place
+from sae_lens_abstopk.model.language_model import load_language_model
+from sae_lens_abstopk.saes.heads import require_all_heads
+from sae_lens_abstopk.saes.loading import load_sae
+from sae_lens_abstopk.saes.signed import SignedSAE
+from sae_lens_abstopk.text.documents import load_text
+
+DTYPE = "float32"
+CODES_AT_ONCE = 2**27
+"""Codes that SAEBench holds at a time: 512 MiB of float32."""
+CONTEXT = 128
+
+
+@dataclass(frozen=True)
+class BenchInput:
+    """An SAE and what SAEBench is to run it on."""
+
+    name: str
+    """In the results."""
+    sae: SAE[Any]
+    model: HookedRootModule
+    model_name: str
+    """Without the path of a local folder."""
+    device: str
+    dataset: Any
+    """Text for ``core``; None where it is not run."""
+    text_name: str
+    prompts: int
+    """Contexts that the model reads at a time, at most."""
+    tasks: tuple[ClassSet, ...]
+    """Data sets in place of SAEBench's own; none for those."""
+    n_tokens: int
+    """For ``core``."""
+    seed: int
+
+    @property
+    def text_length(self) -> int:
+        """
+        Tokens that SAEBench pads labelled texts to: those of the longest text of ``tasks``, at most 128.
+
+        Codes of padding are masked but computed: texts of 20 tokens padded to 128 take six times as long.
+        """
+        splits = [split for one in self.tasks for split in (one.train, one.test)]
+        if not splits:
+            return CONTEXT
+        tokenizer: Any = self.model.tokenizer
+        texts = (text for split in splits for rows in split.values() for text in rows)
+        return min(max(len(tokenizer(text).input_ids) for text in texts), CONTEXT)
+
+
+def open_input(
+    source: str | Path,
+    *,
+    as_is: bool,
+    model_name: str | None,
+    text: str | None,
+    reads_text: bool,
+    tasks: tuple[ClassSet, ...],
+    n_tokens: int,
+    seed: int,
+    device: str,
+) -> BenchInput:
+    """Load an SAE, as its mirror unless ``as_is``, with its model and, if ``reads_text``, its text."""
+    sae = load_sae(source)
+    require_all_heads(sae, "SAEBench")
+    read = text if reads_text else text or "no text"  # a text that is not read may be missing
+    specs = specs_of_sae(Path(source), sae, model_name=model_name, text=read, device=device)
+    require_device("device", specs.model.device)
+    dataset = load_text(specs.text, "all" if text else "held_out") if reads_text else None
+    # SAEs in one folder may share a label
+    digest = weights_sha256(source)
+    label = sae.cfg.metadata.label or Path(source).name
+    name = str(source).replace(":", "_") if digest is None else f"{label}_{digest[:8]}"
+    if isinstance(sae, SignedSAE) and not as_is:
+        sae, name = mirror(sae), f"{name}{MIRROR_END}"
+    sae.to(device=specs.model.device, dtype=torch.float32)
+    # an SAE that selects without decoder norms would select other latents with them folded in
+    with suppress(NotImplementedError):
+        sae.fold_W_dec_norm()
+    spec = specs.model
+    if spec.model_class_name == "AutoModelForCausalLM":
+        spec = replace(spec, model_class_name="TransformerBridge")  # SAEBench uses the hooks of TransformerLens
+    model: Any = load_language_model(spec, specs.text)
+    metadata = sae.cfg.metadata
+    metadata.hook_name = find_place(model, metadata.hook_name).name
+    metadata.context_size = metadata.context_size or CONTEXT
+    skips_first = bool(metadata.seqpos_slice and (metadata.seqpos_slice[0] or 0) > 0)
+    metadata.prepend_bos = skips_first or metadata.prepend_bos is not False
+    # a name without its path: SAEBench makes folders of it, and would write into that of the model
+    shown = without_path(spec.model_name)
+    metadata.model_name = model.cfg.model_name = shown
+    return BenchInput(
+        name=name,
+        sae=sae,
+        model=model,
+        model_name=shown,
+        device=spec.device,
+        dataset=dataset,
+        text_name=text or "held-out text of the run",
+        prompts=specs.text.store_batch_size_prompts,
+        tasks=tasks,
+        n_tokens=n_tokens,
+        seed=seed,
+    )
