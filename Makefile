@@ -90,21 +90,21 @@ check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit
 
 # copied only when all is measured, so that the records are of one session
 bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside the records (RECORD=1 makes them the records)
-	$(RUN) python experiments/speed/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
-	$(RUN) python experiments/speed/step_time.py --curves --out build/bench/curves.json
-	$(RUN) python experiments/speed/step_time.py --inference --out build/bench/inference.json
-	$(RUN) python experiments/speed/step_time.py --profile --out build/bench/profile.json
-	$(RUN) python experiments/speed/end_to_end.py --out build/bench/end_to_end.json
-	$(RUN) python experiments/speed/scaling.py --out build/bench/scaling.json
-	$(RUN) python experiments/speed/beside.py build/bench
+	$(RUN) python -m experiments.speed.step_time --peers .venv-peers/bin/python --out build/bench/step_time.json
+	$(RUN) python -m experiments.speed.step_time --curves --out build/bench/curves.json
+	$(RUN) python -m experiments.speed.step_time --inference --out build/bench/inference.json
+	$(RUN) python -m experiments.speed.step_time --profile --out build/bench/profile.json
+	$(RUN) python -m experiments.speed.end_to_end --out build/bench/end_to_end.json
+	$(RUN) python -m experiments.speed.scaling --out build/bench/scaling.json
+	$(RUN) python -m experiments.speed.beside build/bench
 	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../experiments/speed/results)
 	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
 bench-explorer: setup ## the same for the explorer: collecting, and reading in a Chromium, which has to be installed
 	@mkdir -p build/bench-explorer
 	@cp experiments/speed/results/explorer.json build/bench-explorer  # what a long text took stays in it
-	$(RUN) python experiments/speed/explorer.py --tokens 102400 --out build/bench-explorer/explorer.json
-	$(RUN) python experiments/speed/beside.py build/bench-explorer
+	$(RUN) python -m experiments.speed.explorer --tokens 102400 --out build/bench-explorer/explorer.json
+	$(RUN) python -m experiments.speed.beside build/bench-explorer
 	$(if $(RECORD),cp build/bench-explorer/explorer.json experiments/speed/results)
 	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
