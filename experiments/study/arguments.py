@@ -28,9 +28,9 @@ def add_local(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TASK=PATH",
-        help="read a public task from files instead of the Hub (see evals/tasks/public/). The record read "
-        "all seven from files: public/sst2, public/ud_tense, public/ud_number, public/english_french (one folder with the "
-        ".conllu files of UD_English-PUD and UD_French-PUD), public/winogender, public/moods and public/facts",
+        help="read a public task from files instead of the Hub (see evals/tasks/public/). The record read all seven: "
+        "public/sst2, public/ud_tense, public/ud_number, public/english_french (one folder with the .conllu files of "
+        "UD_English-PUD and UD_French-PUD), public/winogender, public/moods and public/facts",
     )
 
 

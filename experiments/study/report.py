@@ -3,8 +3,8 @@
     python -m experiments.study.report
 
 Reads `results/runs.jsonl`, `tuning.json` and `random_directions.json`. Writes the marked parts of `docs/evidence.md`,
-`docs/evidence-tables.md` and the README, the training times of the FAQ, `docs/tables/*.csv` and `docs/pictures`. Runs
-that are not recorded yet are left out, and the page says how many there are.
+`docs/evidence-tables.md`, `docs/study.md` and the README, the training times of the FAQ, `docs/tables/*.csv` and
+`docs/pictures`. Runs that are not recorded yet are left out, and `docs/study.md` says how many there are.
 """
 
 from collections import Counter
@@ -42,6 +42,7 @@ from experiments.study.tables import (
 
 PAGE = ROOT / "docs" / "evidence.md"
 TABLES = ROOT / "docs" / "evidence-tables.md"
+STUDY = ROOT / "docs" / "study.md"
 CSV = ROOT / "docs" / "tables"
 README = ROOT / "README.md"
 FAQ = ROOT / "docs" / "faq.md"
@@ -67,7 +68,6 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
             "widths": width_table(lines, study),
             "differences": difference_table(lines, controls, study),
             "steering": steering_table(lines, study),
-            "count": count(lines, study, left_out),
         },
         TABLES: {
             "reconstruction": variant_table(main, study, RECONSTRUCTION),
@@ -77,8 +77,8 @@ def tables(lines: Sequence[Line], study: Mapping[str, Any]) -> dict[Path, dict[s
             "untrained": random_table(controls),
             "doses": dose_table(lines, study, DOSES_SHOWN) if steered_lines(lines, study) else "",
             "behaviour": behaviour_table(lines, study),
-            "tuning": tuning_table(),
         },
+        STUDY: {"tuning": tuning_table(), "count": count(lines, study, left_out)},
         README: {"study": summary(lines, study)},
     }
 

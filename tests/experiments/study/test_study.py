@@ -14,13 +14,14 @@ from sae_lens.constants import SAE_WEIGHTS_FILENAME
 from safetensors.torch import load_file, save_file
 
 from experiments.study import (
-    columns,
+    csv_tables,
     figures,
     random_directions,
     record,
     release,
     report,
     runs,
+    steered,
     study,
     tables,
     tune,
@@ -92,10 +93,8 @@ def test_what_is_recorded_is_of_this_study_and_says_where_its_rate_is_not_the_tu
             assert rate in (1e-3, rates[run.variant]), run.name
             if rate != rates[run.variant]:
                 stale.append(run.variant)
-    told = report.parts(list(lines.values()), whole)
-    rows = told[report.TABLES]["reconstruction"].splitlines()
-    assert {row.split()[1] for row in rows if "†" in row} == set(stale)
-    assert (f"{len(stale)} of them from before" in told[report.PAGE]["count"]) == bool(stale)
+    count = report.tables(list(lines.values()), whole)[report.STUDY]["count"]
+    assert (f"{len(stale)} of them from before" in count) == bool(stale)
 
 
 def test_what_cannot_be_meant_is_one_line_before_any_work(
@@ -169,7 +168,7 @@ def small_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     for module in (release, runs, study):
         monkeypatch.setattr(module, "HERE", here)
-    for module in (runs, tables, tune):
+    for module in (csv_tables, runs, tables, tune):
         monkeypatch.setattr(module, "TUNING", here / "results" / "tuning.json")
     monkeypatch.setattr(record, "RECORD", here / "results" / "runs.jsonl")
     return here
@@ -233,7 +232,7 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
         }
     )
     assert again["steering"] == mixed["steering"]
-    assert [columns.what_steered([line])[0].told for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
+    assert [steered.all_steered([line])[0].label for line in (mixed, again)] == ["latent of mixed", "latent of mixed *"]
     record.record(mixed)
 
     monkeypatch.setattr(release, "RELEASES", tmp_path / "releases")
@@ -301,19 +300,18 @@ def test_a_study_goes_on_where_it_was_and_fills_the_page(
     assert "--local names public/sst; the tasks are " in capsys.readouterr().err
 
     monkeypatch.setattr(figures, "PICTURES", tmp_path / "pictures")
-    pages = {name: tmp_path / f"{name}.md" for name in ("PAGE", "TABLES", "README")}
+    monkeypatch.setattr(report, "CSV", tmp_path / "tables")
+    pages = {name: tmp_path / f"{name}.md" for name in ("PAGE", "TABLES", "STUDY", "README", "FAQ")}
     for name, page in pages.items():
         page.write_text(getattr(report, name).read_text())
         monkeypatch.setattr(report, name, page)
-    monkeypatch.setattr(report, "HERE", small_study)
+    monkeypatch.setattr(report, "DOSES_SHOWN", "temperature")
     report.main()
-    assert "4 of the 7 runs" in pages["PAGE"].read_text()
-    written = pages["TABLES"].read_text()
+    assert "4 of the 7 runs" in pages["STUDY"].read_text()
     mark = " †" if rates["topk_2F"] != 1e-3 else ""
-    assert (
-        f"| topk_2F{mark} | 2 | {mean(lines[name]['reconstruction']['fvu'] for name in lines if 'topk' in name):.4f} ("
-        in written
-    )
+    fvu = mean(lines[name]["reconstruction"]["fvu"] for name in lines if "topk" in name)
+    assert f"| topk_2F{mark} | 2 | {fvu:.4f} (" in pages["TABLES"].read_text()
+    assert (tmp_path / "tables" / "runs.csv").read_text().count("\n") == 5
     assert len(list((tmp_path / "pictures").glob("evidence-*.svg"))) == 6
 
 
