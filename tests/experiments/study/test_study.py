@@ -112,7 +112,7 @@ def test_what_cannot_be_meant_is_one_line_before_any_work(
         said = capsys.readouterr().err
         assert sentence in said
         assert "Traceback" not in said
-    with pytest.raises(ConfigError, match="is where the rounded SAE would be written to"):
+    with pytest.raises(ConfigError, match="would be written"):
         release.in_bfloat16(tmp_path, tmp_path)
     with pytest.raises(ConfigError, match=r"is not the folder of a run of the study: it has no config\.yaml"):
         release.in_bfloat16(tmp_path, tmp_path / "out")
