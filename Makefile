@@ -1,5 +1,5 @@
-# Everything runs in an environment that uv makes from uv.lock; uv is fetched with pip where it is missing, and an
-# existing Python (3.11 to 3.13) is used: none is ever downloaded.
+# Everything runs in an environment that uv makes from uv.lock, with an existing Python (3.11 to 3.13). pip fetches uv if
+# it is missing; no Python is ever downloaded.
 FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11 python; do \
   $$p -c 'import sys; ok = (3, 11) <= sys.version_info[:2] <= (3, 13); print(sys.executable) if ok else sys.exit(1)' \
   2>/dev/null && break; done
@@ -7,12 +7,12 @@ PYTHON := $(shell $(FIND_PYTHON))
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 export UV_PYTHON_DOWNLOADS := never
 export UV_PYTHON := $(PYTHON)
-# where Python is told not to keep bytecode (as images often do), each start would compile all of torch and SAELens again
+# without kept bytecode (as in many images) each start would compile torch and SAELens again
 ifdef PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 endif
 RUN := $(UV) run --no-sync
-# the quickstart, which has to keep to its time, by itself
+# the quickstart is timed, so it runs alone
 TIMED := tests/test_smollm2.py
 PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
@@ -31,7 +31,7 @@ endef
 	$(UV) sync --locked --all-extras --quiet
 	@touch $@
 
-# without what tests, documentation and trackers need; what is there stays
+# without the dependencies of tests, documentation and trackers; installed ones stay
 .venv/.synced-quickstart: uv.lock pyproject.toml
 	$(GET_UV)
 	$(UV) sync --locked --no-dev --extra quickstart --inexact --quiet
@@ -42,14 +42,14 @@ setup: .venv/.synced ## make the environment
 quickstart: .venv/.synced-quickstart ## train and look at a signed SAE on a small real model (ARGS="key=value ..." changes the config)
 	$(RUN) abstopk quickstart $(ARGS)
 
-test: setup ## all tests but those in a browser or of other tools, the slow ones included
+test: setup ## all tests but browser and interop tests
 	$(RUN) pytest $(PARALLEL) -m "not browser and not interop" --ignore $(TIMED)
 	$(RUN) pytest --noconftest $(TIMED)
 
 test-fast: setup ## the tests that take seconds each
 	$(RUN) pytest $(PARALLEL) -m "not slow and not interop"
 
-test-browser: setup ## the explorer's pages in a Chromium, which has to be installed (apt-get install chromium)
+test-browser: setup ## the explorer's pages in a Chromium (apt-get install chromium)
 	$(RUN) pytest -m browser
 
 # SAEBench needs numpy 1, which has no wheels for Python 3.13
@@ -59,10 +59,10 @@ test-browser: setup ## the explorer's pages in a Chromium, which has to be insta
 	$(UV) pip install --quiet --python .venv-interop/bin/python --no-deps -r tests/interop/no-deps.txt -e .
 	@touch $@
 
-test-interop: setup .venv-interop/.synced ## other projects' tools on signed SAEs, in an environment of its own (Python 3.11 or 3.12)
+test-interop: setup .venv-interop/.synced ## other projects' tools on signed SAEs, in an environment of their own (Python 3.11 or 3.12)
 	.venv-interop/bin/python -m pytest -m interop tests/interop
 
-lint: setup ## ruff, ruff format, the order of imports between parts, pyright
+lint: setup ## ruff, ruff format, imports between rooms, pyright
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) lint-imports --no-cache
@@ -77,8 +77,8 @@ docs: setup ## the documentation site, in build/docs; a broken link or reference
 
 check: lint docs test test-interop test-browser ## before every merge
 
-# of the locked versions alone, nothing left out silently: what PyPI does not answer for fails as a vulnerability does
-check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit); asks PyPI over the network, so not in check
+# of the locked versions; a package that PyPI does not answer for fails too
+check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit, needs the network)
 	@mkdir -p build
 	$(UV) export --locked --all-extras --all-groups --no-emit-project --no-hashes --quiet -o build/requirements.txt
 	@$(RUN) pip-audit --strict --no-deps --disable-pip --progress-spinner off -r build/requirements.txt || \
@@ -89,39 +89,38 @@ check-deps: setup ## known vulnerabilities of the locked dependencies (pip-audit
 	$(UV) pip install --quiet --python .venv-peers/bin/python -r experiments/speed/peers.txt
 	@touch $@
 
-# copied only when all is measured, so that the records are of one session
-bench: setup .venv-peers/.synced ## time and memory on an idle machine, beside the records (RECORD=1 makes them the records)
-	$(RUN) python experiments/speed/step_time.py --peers .venv-peers/bin/python --out build/bench/step_time.json
-	$(RUN) python experiments/speed/step_time.py --curves --out build/bench/curves.json
-	$(RUN) python experiments/speed/step_time.py --inference --out build/bench/inference.json
-	$(RUN) python experiments/speed/step_time.py --profile --out build/bench/profile.json
-	$(RUN) python experiments/speed/end_to_end.py --out build/bench/end_to_end.json
-	$(RUN) python experiments/speed/scaling.py --out build/bench/scaling.json
-	$(RUN) python experiments/speed/beside.py build/bench
+# records are copied together, so that they are of one session
+bench: setup .venv-peers/.synced ## time and memory on an idle machine (RECORD=1 makes them the records)
+	$(RUN) python -m experiments.speed.step_time --peers .venv-peers/bin/python --out build/bench/step_time.json
+	$(RUN) python -m experiments.speed.step_time --curves --out build/bench/curves.json
+	$(RUN) python -m experiments.speed.step_time --inference --out build/bench/inference.json
+	$(RUN) python -m experiments.speed.step_time --profile --out build/bench/profile.json
+	$(RUN) python -m experiments.speed.end_to_end --out build/bench/end_to_end.json
+	$(RUN) python -m experiments.speed.scaling --out build/bench/scaling.json
+	$(RUN) python -m experiments.speed.beside build/bench
 	$(if $(RECORD),cd build/bench && cp step_time.json curves.json inference.json profile.json end_to_end.json scaling.json ../../experiments/speed/results)
 	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
-bench-explorer: setup ## the same for the explorer: collecting, and reading in a Chromium, which has to be installed
+bench-explorer: setup ## the same for the explorer, with a Chromium
 	@mkdir -p build/bench-explorer
-	@cp experiments/speed/results/explorer.json build/bench-explorer  # what a long text took stays in it
-	$(RUN) python experiments/speed/explorer.py --tokens 102400 --out build/bench-explorer/explorer.json
-	$(RUN) python experiments/speed/beside.py build/bench-explorer
+	@cp experiments/speed/results/explorer.json build/bench-explorer  # its record of a long text stays
+	$(RUN) python -m experiments.speed.explorer --tokens 102400 --out build/bench-explorer/explorer.json
+	$(RUN) python -m experiments.speed.beside build/bench-explorer
 	$(if $(RECORD),cp build/bench-explorer/explorer.json experiments/speed/results)
 	$(if $(RECORD),$(RUN) python -m experiments.speed.chart)
 
-# TEXT is a folder of .txt and .json files, WORK one for what is made of it, MODEL the language model's; JOBS SAEs are trained at
-# a time; LOCAL has one --local TASK=PATH for each public set to be read from files; the record was made with all seven:
-# public/sst2 ud_tense ud_number english_french winogender moods facts; ARGS go to the study alone
+# TEXT: folder of .txt and .json files; WORK: folder of the results; MODEL: folder of the language model; JOBS: SAEs trained at
+# a time; LOCAL: one --local TASK=PATH for each public set in files (the record has all seven: public/sst2, ud_tense, ud_number,
+# english_french, winogender, moods, facts); ARGS: options of experiments.study.study
 WORK := runs/evidence
 MODEL :=
 JOBS :=
 CORPUS = $(WORK)/corpus.jsonl.gz
 STUDY = --text $(CORPUS) --work $(WORK) $(if $(MODEL),--model $(MODEL))
-evidence: setup ## the study of docs/evidence.md, days of work that may be stopped at any time (TEXT=folder, WORK, JOBS, LOCAL, ARGS)
-	@test -n "$(TEXT)" || { echo "make evidence TEXT=folder: name a folder of .txt and .json files to train on" >&2; exit 1; }
+evidence: setup ## the study of docs/evidence.md: days, resumable (TEXT=folder, WORK, JOBS, LOCAL, ARGS)
+	@test -n "$(TEXT)" || { echo "make evidence TEXT=folder: a folder of .txt and .json files to train on" >&2; exit 1; }
 	@if test -f $(CORPUS); then \
-	  echo "$(CORPUS) is there, and $(TEXT) is not read again; after a change to the text, name another WORK (or delete $(CORPUS)" \
-	    "where nothing has been trained on it)"; \
+	  echo "using $(CORPUS); after a change to $(TEXT), name another WORK"; \
 	else mkdir -p $(WORK); $(RUN) python -m experiments.study.corpus "$(TEXT)" --out $(CORPUS); fi
 	$(RUN) python -m experiments.study.study $(STUDY) $(strip $(LOCAL)) $(strip $(ARGS)) --dry-run
 	$(RUN) python -m experiments.study.tune $(STUDY) $(if $(JOBS),--jobs $(JOBS))
@@ -132,5 +131,5 @@ evidence: setup ## the study of docs/evidence.md, days of work that may be stopp
 build: setup ## wheel and source distribution, in dist/
 	$(UV) build
 
-clean: ## remove the environment and what was built
+clean: ## remove the environments and built files
 	rm -rf .venv .venv-peers .venv-interop .uv dist build .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What the documentation site takes from elsewhere in the repository, and its formulas as MathML."""
+"""Hooks of the documentation site: pages kept elsewhere in the repository, generated tables, formulas as MathML."""
 
 import html
 import re
@@ -20,19 +20,19 @@ TAKEN = {
     "layer15_k57_abstopk/two_sidedness.svg": f"{RELEASE}/layer15_k57_abstopk/two_sidedness.svg",
     "results.schema.json": "evals/results.schema.json",
 }
-"""Page or file of the site to where it lies. Pages of `docs` link to where it lies, so that their links work in a clone too."""
+"""Path on the site to path in the repository. Pages link to the latter, so that links work in a clone too."""
 SECTIONS = {"": "The run", "sae": "The SAE", "logger": "Logging"}
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages that are kept or made elsewhere."""
+    """Add the pages that are kept elsewhere."""
     for name, source in TAKEN.items():
         files.append(File.generated(config, name, abs_src_path=str(ROOT / source)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to and from what is taken from elsewhere lead to a page, and the pages on configuration and commands get what the code says."""
+    """Point links at pages of the site, and generate the tables of configuration keys and commands."""
     for name, source in TAKEN.items():
         markdown = markdown.replace(f"](../{source}", f"]({name}")
     markdown = re.sub(r"\]\((?:\.\./)+docs/", "](", markdown)
@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Formulas as MathML, which browsers draw without a script, and Sphinx roles of docstrings as plain code."""
+    """Turn formulas into MathML, which needs no script, and Sphinx roles into plain code."""
     content = re.sub(r'<(div|span) class="arithmatex">\\[\[(](.*?)\\[\])]</\1>', _math, content, flags=re.DOTALL)
     content = re.sub(r":(?:func|class|meth|mod|data|attr):<code>~?\.*(.*?)</code>", r"<code>\1</code>", content)
     return content.replace("::</p>", ":</p>")
@@ -63,7 +63,7 @@ def configuration_tables() -> str:
 
 
 def command_help() -> str:
-    """What `--help` says of every command, as typer writes it down."""
+    """The `--help` text of every command."""
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 

@@ -1,8 +1,8 @@
-"""Prints new records of the benchmarks beside those of ``experiments/speed/results``, with the ratio of each number.
+"""Print new records of the benchmarks beside those of ``experiments/speed/results``, with the ratio of each number.
 
-    python experiments/speed/beside.py build/bench
+    python -m experiments.speed.beside build/bench
 
-Of several numbers that measure the same thing it prints the median.
+Of repeated measurements it prints the median.
 """
 
 import argparse
@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def measures(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
-    """Numbers of a record with where they stand; of several that measure the same thing, the median."""
+    """The numbers of a record by their path in it; of repeated measurements, the median."""
     if isinstance(record, dict) and "median" in record:
         yield name, record["median"]
     elif isinstance(record, dict):
@@ -33,22 +33,18 @@ def measures(record: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def beside(folder: Path) -> Iterator[str]:
-    """Each number of the records in ``folder``, with the recorded one and the ratio of the two."""
+    """Each number of the records in ``folder``, the recorded one, and their ratio."""
     for path in sorted(folder.glob("*.json")):
-        there = RESULTS / path.name
-        recorded = dict(measures(json.loads(there.read_text()))) if there.is_file() else {}
+        old = RESULTS / path.name
+        recorded = dict(measures(json.loads(old.read_text()))) if old.is_file() else {}
         yield path.stem
         for name, now in measures(json.loads(path.read_text())):
             before = recorded.get(name)
-            told = f"recorded {before:.4g}, ratio {now / before:.2f}" if before else "not recorded"
-            yield f"  {name}: {now:.4g} ({told})"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="new records, named as those of results")
-    print("\n".join(beside(parser.parse_args().folder)))
+            note = f"recorded {before:.4g}, ratio {now / before:.2f}" if before else "not recorded"
+            yield f"  {name}: {now:.4g} ({note})"
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="new records, under the names that they have in results")
+    print("\n".join(beside(parser.parse_args().folder)))

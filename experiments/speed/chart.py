@@ -1,8 +1,6 @@
-"""Draws the recorded curves of ``step_time.py --curves`` and writes tables and numbers into the pages that tell them.
+"""Draw the recorded curves of training steps, and write the recorded tables and numbers into the pages.
 
-    python -m experiments.speed.chart
-
-Reads records; nothing is measured.
+python -m experiments.speed.chart
 """
 
 import json
@@ -13,7 +11,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from experiments.speed.filling import filled, retold
+from experiments.pages import filled, retold
 from experiments.speed.tables import (
     agreement_table,
     alone_table,
@@ -24,13 +22,13 @@ from experiments.speed.tables import (
     reading_table,
     run_table,
     span,
-    table,
+    step_table,
     tpp_table,
 )
 from sae_lens_abstopk.evaluation.figures.style import paper_style
 
-ROOT = Path(__file__).parent
-CLONE = ROOT.parent
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 LABELS = {"d_sae": "latents F", "k": "latents kept K", "tokens": "tokens B"}
 SERIES = {
     "sae_lens abstopk": ("SAELens abstopk", "#b35806"),
@@ -40,7 +38,7 @@ SERIES = {
 
 
 def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """One panel for each size that varies, on logarithmic axes."""
+    """Draw seconds over size on logarithmic axes, one panel for each size that varies."""
     with paper_style():
         figure, axes = plt.subplots(1, len(curves), figsize=(10, 3.2), sharey=True, layout="constrained")
         for axis, (varied, points) in zip(axes, curves.items(), strict=True):
@@ -60,30 +58,30 @@ def draw(curves: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 def result(name: str) -> dict[str, Any]:
     """A record of ``experiments/speed/results``."""
-    return json.loads((ROOT / "results" / name).read_text())
+    return json.loads((HERE / "results" / name).read_text())
 
 
 def times_faster() -> list[float]:
-    """How many times as fast as SAELens's a step of ``abstopk`` is, at every size that is recorded."""
+    """Speed of a step of ``abstopk`` over SAELens's, at every recorded size."""
     sizes = [size["seconds"] for size in result("step_time.json")["sizes"]]
     points = chain(sizes, *result("curves.json")["curves"].values())
     return [point["sae_lens abstopk"]["median"] / point["abstopk"]["median"] for point in points]
 
 
 def share_of(step: dict[str, Any], words: tuple[str, ...]) -> str:
-    """Share of a profiled step that operations with one of ``words`` in their names take, in percent."""
+    """Percent of a profiled step that is spent on operations with one of ``words`` in their names."""
     seconds = sum(s for name, s in step["seconds_by_operation"].items() if any(word in name for word in words))
     return f"{100 * seconds / step['seconds']:.0f}"
 
 
 def overheads(seconds: dict[str, list[float]]) -> list[float]:
-    """By how many percent eight batches of the pipeline take longer than the bare passes right after them."""
+    """Percent by which eight batches of the pipeline take longer than the bare passes right after them."""
     pipeline, bare = seconds["pipeline"], seconds["bare language model to the hook"]
     return [100 * (ours / alone - 1) for ours, alone in zip(pipeline, bare, strict=True)]
 
 
 def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
-    """Sentences that tell a recorded number, with what stands at each {}, by page."""
+    """Sentences with recorded numbers, and the value at each {}, by page."""
     steps, profile, whole, scaling = (
         result(f"{name}.json") for name in ("step_time", "profile", "end_to_end", "scaling")
     )
@@ -92,11 +90,11 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
     speed = {case: f"{mean(found):,.0f}" for case, found in scaling["tokens_per_second"].items()}
     memory = {name: [size["peak_bytes"][name] / 2**20 for size in sizes] for name in ("abstopk", "sae_lens abstopk")}
     return {
-        CLONE / "README.md": {
+        ROOT / "README.md": {
             "a step of `abstopk` is {} to {} times as fast as SAELens's on two CPU cores": span(times_faster(), ".1f"),
             "a whole run with its language model {} times": (f"{whole['ours_over_sae_lens']:.1f}",),
         },
-        ROOT / "README.md": {
+        HERE / "README.md": {
             "on a CPU with {} threads, torch {} and SAELens {}": (
                 str(versions["threads"]),
                 versions["torch"],
@@ -118,7 +116,7 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
                 *span(overheads(whole["pipeline"]["seconds_per_batch"])),
             ),
         },
-        CLONE / "docs" / "distributed.md": {
+        ROOT / "docs" / "distributed.md": {
             "two processes train {} times as fast as one that has two threads": (
                 f"{scaling['two_processes_over_two_threads']:.2f}",
             ),
@@ -128,7 +126,7 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
                 speed["one process"],
             ),
         },
-        CLONE / "docs" / "faq.md": {
+        ROOT / "docs" / "faq.md": {
             "Memory of an `abstopk` step, gradients included: {} to {} MiB": span(memory["abstopk"]),
             "of SAELens's, {} to {} MiB": span(memory["sae_lens abstopk"]),
         },
@@ -136,12 +134,12 @@ def phrases() -> dict[Path, dict[str, tuple[str, ...]]]:
 
 
 def tables() -> dict[Path, dict[str, str]]:
-    """What stands between the marks of a page, by page and mark."""
+    """The tables of each page, by mark."""
     sizes, explorer = result("step_time.json")["sizes"], result("explorer.json")
-    saebench = json.loads((CLONE / "evals" / "results" / "saebench.json").read_text())
+    saebench = json.loads((ROOT / "evals" / "results" / "saebench.json").read_text())
     return {
-        ROOT / "README.md": {
-            "steps": table(sizes),
+        HERE / "README.md": {
+            "steps": step_table(sizes),
             "alone": alone_table(sizes),
             "inference": inference_table(result("inference.json")["times"]),
             "run": run_table(result("end_to_end.json")),
@@ -149,7 +147,7 @@ def tables() -> dict[Path, dict[str, str]]:
             "long": long_table(explorer),
             "reading": reading_table(explorer),
         },
-        CLONE / "docs" / "saebench.md": {
+        ROOT / "docs" / "saebench.md": {
             "agreement": agreement_table(saebench),
             "probing": probing_table(saebench),
             "tpp": tpp_table(saebench),
@@ -158,18 +156,18 @@ def tables() -> dict[Path, dict[str, str]]:
 
 
 def pages() -> dict[Path, str]:
-    """The pages that tell records, as they have to read."""
-    parts, told = tables(), phrases()
+    """Every page with recorded numbers, up to date."""
+    parts, sentences = tables(), phrases()
     texts = {}
-    for page in parts | told:
+    for page in parts | sentences:
         texts[page] = filled(page.read_text(), parts.get(page, {}))
-        for phrase, values in told.get(page, {}).items():
+        for phrase, values in sentences.get(page, {}).items():
             texts[page] = retold(texts[page], phrase, values)
     return texts
 
 
 def main() -> None:
-    draw(result("curves.json")["curves"], ROOT / "results" / "curves.svg")
+    draw(result("curves.json")["curves"], HERE / "results" / "curves.svg")
     for page, text in pages().items():
         page.write_text(text)
 

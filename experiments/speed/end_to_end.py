@@ -1,14 +1,13 @@
-"""Tokens a second of whole training runs: `abstopk train` against SAELens's runner, same model, text and settings.
+"""Tokens per second of whole training runs: `abstopk train` against SAELens's runner, same model, text and settings.
 
-    python experiments/speed/end_to_end.py --out experiments/speed/results/end_to_end.json
+    python -m experiments.speed.end_to_end --out build/bench/end_to_end.json
 
 SmolLM2-135M-Instruct at layer 15, the language model in bfloat16 in both, an AbsTopK SAE of 9,216 latents with k = 57,
-4,096 tokens per step. Alternates between the two; the time is that of ``run()``, models loaded before. Then what the
-activation pipeline takes above the bare language model. Run it on an idle machine.
+4,096 tokens per step. The two run in turn; the time is that of ``run()``, with models loaded before. Then the overhead
+of the activation pipeline over the bare language model. Run it on an idle machine.
 """
 
 import argparse
-import json
 import logging
 import statistics
 import tempfile
@@ -19,7 +18,6 @@ from typing import Any
 
 import sae_lens
 import torch
-from recording import command, environment, write_record
 from rich.console import Console
 from sae_lens import (
     AbsTopKTrainingSAEConfig,
@@ -28,6 +26,7 @@ from sae_lens import (
     LoggingConfig,
 )
 
+from experiments.speed.recording import command, environment, write_record
 from sae_lens_abstopk.model.autocast import autocast_pays, bfloat16_autocast
 from sae_lens_abstopk.model.language_model import load_language_model
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
@@ -41,7 +40,7 @@ from sae_lens_abstopk.training.source.language_model_source import LanguageModel
 SETTINGS: dict[str, Any] = {
     "context_size": 128,
     "prepend_bos": False,
-    "autocast_lm": autocast_pays(torch.device("cpu")),  # SAELens would take it where float32 is faster too
+    "autocast_lm": autocast_pays(torch.device("cpu")),  # SAELens would also use it where float32 is faster
     "store_batch_size_prompts": 8,
     "n_batches_in_buffer": 128,
     "train_batch_size_tokens": 4096,
@@ -83,7 +82,7 @@ def theirs(model: Path, tokens: int) -> float:
             verbose=False,
             **SETTINGS,
         )
-        text = load_text(load_config("quickstart", [f"model_name={model}"]), "train")
+        text = load_text(load_config("quickstart", [f"model_name={model}"]).text_spec, "train")
         runner = LanguageModelSAETrainingRunner(cfg, override_dataset=text)
         started = time.perf_counter()
         runner.run()
@@ -92,19 +91,19 @@ def theirs(model: Path, tokens: int) -> float:
 
 def pipeline(model: Path, repeats: int) -> dict[str, Any]:
     """
-    Seconds that the activation pipeline takes for a batch of the language model, beside those of the bare forward pass.
+    Seconds per language-model batch of the activation pipeline, beside those of the bare forward pass.
 
-    Training batches are drawn from the pipeline (text, language model, filter, mixing buffer) until it has refilled its
-    buffer once, then as many language-model batches go through the bare layers, and so on in turn: the speed of a
-    machine drifts by more than what is to be measured, so each refill is compared with the passes right after it.
+    In turn: draw training batches until the pipeline (text, language model, filter, mixing buffer) has refilled its
+    buffer once, then run as many batches through the bare layers. Each refill is compared with the passes right after
+    it, because the speed of a machine drifts by more than the difference.
     """
     from transformers import AutoModelForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:
         cfg = our_config(model, 10**9, folder)
-        language_model = load_language_model(cfg)
+        language_model = load_language_model(cfg.model_spec, cfg.text_spec)
         with saelens_notes_off():
-            store = LanguageModelSource.for_training(language_model, cfg, load_text(cfg, "train"))
+            store = LanguageModelSource.for_training(language_model, cfg, load_text(cfg.text_spec, "train"))
         layers: Any = AutoModelForCausalLM.from_pretrained(model).eval().model
         layers.layers = layers.layers[:16]
         refill = (
@@ -158,7 +157,6 @@ def main() -> None:
         "pipeline": pipeline(model, repeats=5 * args.repeats),
         "environment": machine,
     }
-    print(json.dumps(record, indent=1))
     write_record(record, args.out)
 
 

@@ -1,4 +1,4 @@
-"""Peak memory of one call, on Linux; one process measures once."""
+"""Peak memory of a call, on Linux; measure once per process."""
 
 import ctypes
 import gc
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """By how many resident bytes the peak during ``call`` is above what is in use before it."""
-    # what was freed is given back first: else it stays resident, and what takes its place counts as there before
+    """Resident bytes at the peak of ``call``, above those in use before it."""
+    # give freed memory back first: else it stays resident, and new memory in its place would not count
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is in use

@@ -1,10 +1,9 @@
-"""Median seconds of a training step of another library, as a line of JSON: run by ``step_time.py`` with that library's Python.
+"""Print the median seconds of a training step of another library as JSON.
 
     .venv-peers/bin/python experiments/speed/peer_step.py sparsify 576 9216 57 4096
 
-Forward, backward, clipping where the library clips, Adam, and the decoder rows held at norm 1, as the library's own
-trainer does it, but with Adam in place of sparsify's default signum; float32, random tokens. Both are TopK: neither library
-trains signed codes.
+``step_time.py`` runs it by path, in the environment of that library. A step is that of the library's own trainer, with
+Adam in place of sparsify's default signum; float32, random tokens. Both are TopK: neither library trains signed codes.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the records of the benchmarks share: what they say of the machine, the software and the command, and how they are written."""
+"""What the records of the benchmarks share: machine, versions, commit, command, and how they are written."""
 
 import json
 import os
@@ -16,17 +16,19 @@ from sae_lens_abstopk.sparse.candidates import bfloat16_is_fast
 from sae_lens_abstopk.system.provenance import commit, processor
 
 ROOT = Path(__file__).resolve().parents[2]
-# those that decide how matrices are multiplied
+# instructions that decide how matrices are multiplied
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile")
 
 
 def environment() -> dict[str, Any]:
-    """The machine and its load now, before anything is measured, the versions and the commit that is measured."""
-    known = instructions()
+    """The machine, its load before the measurement, the versions and the commit."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
     return {
         "python": platform.python_version(),
         "processor": processor(),
-        "instructions": [name for name in INSTRUCTIONS if name in known],
+        "instructions": [name for name in INSTRUCTIONS if name in flags],
         "cores": os.cpu_count(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "threads": torch.get_num_threads(),
@@ -36,19 +38,13 @@ def environment() -> dict[str, Any]:
     }
 
 
-def instructions() -> list[str]:
-    """Extensions of the first core, where Linux tells them."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(": ")[2].split() for line in lines if line.startswith("flags")), [])
-
-
 def command() -> str:
-    """The command that this process was started with, its paths as seen from the repository, or their names alone."""
-    return shlex.join(["python", *map(told, sys.argv)])
+    """The command of this process, with paths relative to the repository, or only the name of a path outside it."""
+    module = Path(sys.argv[0]).resolve().relative_to(ROOT).with_suffix("")
+    return shlex.join(["python", "-m", ".".join(module.parts), *map(_without_absolute_path, sys.argv[1:])])
 
 
-def told(argument: str) -> str:
-    """An argument, or the value of a ``key=value``, without an absolute path."""
+def _without_absolute_path(argument: str) -> str:
     key, equals, value = argument.rpartition("=")
     if not Path(value).is_absolute():
         return argument
@@ -57,7 +53,9 @@ def told(argument: str) -> str:
 
 
 def write_record(record: Mapping[str, Any], out: Path | None) -> None:
-    """As JSON into ``out``, where that is given."""
+    """Print a record, and write it to ``out`` if given."""
+    text = json.dumps(record, indent=1)
+    print(text)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        out.write_text(text + "\n", encoding="utf-8")

@@ -1,12 +1,11 @@
-"""What SAEBench's own functions say of a signed SAE through its mirror, against this package's metrics on the same tokens.
+"""SAEBench's metrics of a signed SAE through its mirror, beside this package's on the same tokens.
 
-    python experiments/speed/saebench_agreement.py SAE --out evals/results/saebench.json
+    .venv-interop/bin/python -m experiments.speed.saebench_agreement SAE --out evals/results/saebench.json
 
-Run it in the environment of `make test-interop`, a part a call where time is short (`--parts core`): what other parts have
-recorded stays. ``core`` is run on 10,240 held-out tokens, which are noted as SAEBench takes them and measured again by
-``evaluate_reconstruction`` on the signed SAE; cross-entropies are taken at the predictions that SAEBench takes them at.
-``probing`` runs sparse probing through the mirror and on the signed SAE as it is, ``tpp`` targeted probe perturbation
-through the mirror, both on the texts of two tasks.
+Run it after `make test-interop`. ``core`` takes 10,240 held-out tokens, and measures them again with
+``evaluate_reconstruction`` on the signed SAE, at the predictions that SAEBench scores. ``probing`` runs sparse probing
+through the mirror and on the signed SAE as it is, ``tpp`` targeted probe perturbation through the mirror, both on the
+texts of two tasks. ``--parts core`` measures one part and keeps the others of the record.
 """
 
 import argparse
@@ -23,6 +22,7 @@ from unittest.mock import patch
 import torch
 from sae_lens import ActivationsStore
 
+from experiments.speed.recording import command
 from sae_lens_abstopk.dictionary.reconstruction import ReconstructionSums, evaluate_reconstruction
 from sae_lens_abstopk.evaluation.results.sae_facts import weights_sha256
 from sae_lens_abstopk.evaluation.subjects.sae_specs import specs_of_sae
@@ -40,7 +40,7 @@ PARTS = ("core", "probing", "tpp")
 
 
 class Pair(NamedTuple):
-    """One quantity by both."""
+    """The same quantity, by both."""
 
     saebench: float
     ours: float
@@ -90,7 +90,7 @@ def core(source: Path) -> dict[str, Any]:
         for name, values in (
             ("clean", clean),
             ("sae", passes.losses_with(tokens, x_hat)),
-            ("zero", passes.losses_with(tokens, torch.zeros_like(x))),  # special tokens as well, as SAEBench does
+            ("zero", passes.losses_with(tokens, torch.zeros_like(x))),  # at special tokens too, as SAEBench does
         ):
             losses[name].append(values[scored])
     ce = {name: torch.cat(values).mean().item() for name, values in losses.items()}
@@ -134,7 +134,7 @@ def main() -> None:
     document: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {"parts": {}}
     sae = load_sae(arguments.sae)
     document |= {
-        "command": f"python experiments/speed/saebench_agreement.py {arguments.sae.name} --out {arguments.out}",
+        "command": command(),
         "environment": environment() | {"sae-bench": version("sae-bench")},
         "sae": {
             "architecture": sae.cfg.architecture(),

@@ -1,17 +1,15 @@
-"""Tokens a second of one run on one process, with one thread and with two, and shared by two processes with one thread each.
+"""Tokens per second of one run: in one process with one thread and with two, and in two processes with one thread each.
 
-    python experiments/speed/scaling.py --out experiments/speed/results/scaling.json
+    python -m experiments.speed.scaling --out build/bench/scaling.json
 
-SmolLM2-135M-Instruct at layer 15, the language model in bfloat16, a batch AbsTopK SAE of 4,608 latents with k = 57, 4,096
-tokens per step and a mixing buffer of 8,192 in all: the same steps, whether one process takes them or two. Two processes
-are compared with one that has both cores, as two threads. Processes are started by torchrun, in turn; the time is that from
-the second step to the last. Run it on an idle machine: the record says how many of its cores others kept busy meanwhile
-(Linux).
+SmolLM2-135M-Instruct at layer 15, the language model in bfloat16, a batch AbsTopK SAE of 4,608 latents with k = 57,
+4,096 tokens per step and a mixing buffer of 8,192 in all: the same steps in every case. torchrun starts the cases in
+turn; the time is that from the second step to the last. Run it on an idle machine: the record has the number of cores
+that other work kept busy (Linux).
 """
 
 import argparse
 import csv
-import json
 import os
 import resource
 import statistics
@@ -22,13 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recording import command, environment, write_record
-
+from experiments.speed.recording import command, environment, write_record
 from sae_lens_abstopk.model.quickstart_model import quickstart_model
 
 BATCH, CONTEXT, BUFFER = 4096, 128, 8192
 FIRST_STEP = 2
-# processes, and threads of each
+# number of processes, and of threads in each
 CASES = {"one process": (1, 1), "one process, two threads": (1, 2), "two processes": (2, 1)}
 SETTINGS = (
     *("companions={}", "max_norm_multiple=null", "seqpos_slice=[null]", "exclude_special_tokens=false"),
@@ -37,7 +34,7 @@ SETTINGS = (
 
 
 def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
-    """Tokens a second of a run that ``ranks`` processes share."""
+    """Tokens per second of a run in ``ranks`` processes."""
     with tempfile.TemporaryDirectory() as folder:
         run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         run += ["-m", "sae_lens_abstopk", "train", "quickstart", *SETTINGS, "--out", f"{folder}/run"]
@@ -47,7 +44,7 @@ def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
         subprocess.run(run, check=True, env=with_threads, stdout=subprocess.DEVNULL)
         with Path(folder, "run", "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
-    # the column is the mean speed since the start: it gives back the time of each row
+    # the column is the mean speed since the start, from which follows the time of each row
     done = [float(row["tokens"]) for row in rows]
     seconds = [n / float(row["tokens_per_second"]) for n, row in zip(done, rows, strict=True)]
     first = FIRST_STEP - 1
@@ -55,7 +52,7 @@ def speed(model: Path, ranks: int, threads: int, tokens: int) -> float:
 
 
 def busy_seconds_of_others() -> float:
-    """Seconds that all cores have worked since the start of the machine, without those of the runs that have ended here."""
+    """Core seconds of work since the machine started, without those of the finished runs."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
     idle = ticks[3] + ticks[4]
     own = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -89,7 +86,6 @@ def main() -> None:
         "two_processes_over_one_thread": medians["two processes"] / medians["one process"],
         "environment": machine,
     }
-    print(json.dumps(record, indent=1))
     write_record(record, args.out)
 
 

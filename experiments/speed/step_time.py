@@ -1,18 +1,17 @@
-"""Time and memory of a training step and of inference: ours against SAELens's and others'.
+"""Time and memory of a training step and of inference: ours, SAELens's and other libraries'.
 
-    python experiments/speed/step_time.py --peers .venv-peers/bin/python --out experiments/speed/results/step_time.json
+    python -m experiments.speed.step_time --peers .venv-peers/bin/python --out build/bench/step_time.json
 
-For each size (D, F, K, B) and SAE, in float32 on random tokens:
+Measures in float32 on random tokens, for each size (D, F, K, B) and SAE:
 
-- whole steps (forward, backward, clipping, Adam), alternating in one process on the same inputs, and the encoder product
-  of that size alone as the floor; at the first size, whose proportions are those of the presets, with options that change
-  the speed too;
-- at the first size (with ``--alone`` at the others too, a round of ours and of SAELens's), the same steps with each SAE in
-  a process of its own, in turn, and with ``--peers`` those of eai-sparsify and dictionary-learning in their environment;
+- whole steps (forward, backward, clipping, Adam), in turn in one process on the same inputs, beside the float32
+  encoder product; at the first size, which has the proportions of the presets, also options that change the speed;
+- at the first size (at all with ``--alone``), the same steps with each SAE in a process of its own, and with
+  ``--peers`` those of eai-sparsify and dictionary-learning in their environment;
 - the peak memory of a step above parameters and optimiser state, gradients included, each in a fresh process.
 
-``--curves`` varies F, K and B around the first size instead, ``--inference`` times encoding and decoding without gradients
-of several numbers of tokens, and ``--profile`` says where our step at the largest size spends its time. ``--dead`` has a share of the latents count as dead in every step. Run it on an idle machine.
+``--curves`` varies F, K and B around the first size, ``--inference`` times encode and decode, ``--profile`` lists the
+operations of our step at the largest size. Run it on an idle machine.
 """
 
 import argparse
@@ -25,55 +24,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from peak_memory import peak_bytes
-from recording import command, environment, write_record
-from sae_lens import (
-    AbsTopKSAE,
-    AbsTopKSAEConfig,
-    BatchTopKTrainingSAE,
-    BatchTopKTrainingSAEConfig,
-    SAETrainer,
-    TopKTrainingSAE,
-    TopKTrainingSAEConfig,
-    TrainingSAE,
-)
-from sae_lens import (
-    AbsTopKTrainingSAE as SAELensAbsTopKTrainingSAE,
-)
-from sae_lens import (
-    AbsTopKTrainingSAEConfig as SAELensAbsTopKTrainingSAEConfig,
-)
-from sae_lens.config import SAETrainerConfig
+from sae_lens import AbsTopKSAE, AbsTopKSAEConfig
 
-from sae_lens_abstopk import (
-    AbsTopKTrainingSAE,
-    AbsTopKTrainingSAEConfig,
-    BatchAbsTopKTrainingSAE,
-    BatchAbsTopKTrainingSAEConfig,
-    decode_topk,
-    encode_topk,
+from experiments.speed.peak_memory import peak_bytes
+from experiments.speed.recording import ROOT, command, environment, write_record
+from experiments.speed.timed_saes import (
+    AT_EVERY_SIZE,
+    AT_THE_FIRST_SIZE,
+    OURS,
+    SAELENS,
+    Size,
+    make_trainer,
+    take_step,
 )
-from sae_lens_abstopk.saes import (
-    SparseBatchTopKTrainingSAE,
-    SparseBatchTopKTrainingSAEConfig,
-    SparseTopKTrainingSAE,
-    SparseTopKTrainingSAEConfig,
-)
-from sae_lens_abstopk.training.trainers import use_fused_adam
-
-
-class Size(NamedTuple):
-    """What decides the time of a step; D, F, K and B in the tables."""
-
-    d_in: int
-    d_sae: int
-    k: int
-    tokens: int
-    """Of a batch."""
-
+from sae_lens_abstopk import decode_topk, encode_topk
 
 SIZES = [Size(576, 9216, 57, 4096), Size(768, 24576, 76, 4096), Size(2304, 36864, 230, 4096)]
 CURVES = {
@@ -81,64 +48,9 @@ CURVES = {
     "k": [Size(576, 9216, k, 4096) for k in (14, 29, 57, 115)],
     "tokens": [Size(576, 9216, 57, b) for b in (1024, 2048, 4096, 8192)],
 }
-SAELENS, OURS = "sae_lens abstopk", "abstopk"
-AUTOCAST = "sae_lens abstopk, bfloat16 autocast"
 PEERS = ("sparsify", "dictionary_learning")
-SIGNED_EXPANSION_FACTOR = 0.25  # as in the presets
 TOKENS_OF_INFERENCE = (128, 512, 1024, 4096)
 WARM_UP = 1
-
-
-def saes() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
-    """What is timed at every size."""
-    return {
-        "sae_lens abstopk": lambda d, f, k: SAELensAbsTopKTrainingSAE(
-            SAELensAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)
-        ),
-        "sae_lens topk": lambda d, f, k: TopKTrainingSAE(TopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)),
-        "sparse_topk": lambda d, f, k: SparseTopKTrainingSAE(SparseTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)),
-        "abstopk": lambda d, f, k: AbsTopKTrainingSAE(AbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)),
-        "batch_abstopk": lambda d, f, k: BatchAbsTopKTrainingSAE(BatchAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)),
-    }
-
-
-def options() -> dict[str, Callable[[int, int, int], TrainingSAE[Any]]]:
-    """What is timed at the first size alone."""
-    return {
-        AUTOCAST: saes()[SAELENS],
-        "sae_lens topk, sparse activations": lambda d, f, k: TopKTrainingSAE(
-            # its backward pass raises where codes are rescaled, which is the default
-            TopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, use_sparse_activations=True, rescale_acts_by_decoder_norm=False)
-        ),
-        "sae_lens batchtopk": lambda d, f, k: BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)),
-        "abstopk, selection in float32": lambda d, f, k: AbsTopKTrainingSAE(
-            AbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, selection_dtype="float32")
-        ),
-        "batch_abstopk, D / 4 signed": lambda d, f, k: BatchAbsTopKTrainingSAE(
-            BatchAbsTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k, signed_share=SIGNED_EXPANSION_FACTOR * d / f)
-        ),
-        "sparse_batchtopk": lambda d, f, k: SparseBatchTopKTrainingSAE(
-            SparseBatchTopKTrainingSAEConfig(d_in=d, d_sae=f, k=k)
-        ),
-    }
-
-
-def make_trainer(name: str, size: Size) -> SAETrainer[Any, Any]:
-    d, f, k, b = size
-    torch.manual_seed(0)
-    cfg = SAETrainerConfig(
-        total_training_samples=b, train_batch_size_samples=b, lr=1e-3, lr_end=1e-3, autocast=name == AUTOCAST
-    )
-    trainer = SAETrainer(cfg=cfg, sae=(saes() | options())[name](d, f, k), data_provider=iter(()))
-    return trainer if name.startswith("sae_lens") else use_fused_adam(trainer)
-
-
-def take_step(trainer: SAETrainer[Any, Any], batch: torch.Tensor, dead: float = 0.0) -> None:
-    """A step in which the first latents, a share ``dead`` of all, count as dead."""
-    n_dead = round(dead * trainer.sae.cfg.d_sae)
-    trainer.n_forward_passes_since_fired[:n_dead] = trainer.cfg.dead_feature_window + 1
-    trainer.step(batch)
-    trainer.n_training_steps += 1
 
 
 def alternating(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
@@ -158,8 +70,7 @@ def alternating(steps: Mapping[str, Callable[[], object]], repeats: int) -> dict
 
 def step_times(size: Size, repeats: int, names: Sequence[str], dead: float = 0.0) -> dict[str, dict[str, float]]:
     """Seconds of a training step of each SAE, and of the encoder product."""
-    d, f, _, b = size
-    batch, weights = torch.randn(b, d), torch.randn(f, d)
+    batch, weights = torch.randn(size.tokens, size.d_in), torch.randn(size.d_sae, size.d_in)
     steps: dict[str, Callable[[], object]] = {"float32 encoder product": lambda: batch @ weights.T}
     for name in names:
         steps[name] = functools.partial(take_step, make_trainer(name, size), batch, dead)
@@ -168,10 +79,10 @@ def step_times(size: Size, repeats: int, names: Sequence[str], dead: float = 0.0
 
 @torch.no_grad()
 def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds of encode and decode: SAELens's on its own ``abstopk``, and ``encode_topk``, ``decode_topk`` on the same SAE."""
-    d, f, k, b = size
-    sae, batch = AbsTopKSAE(AbsTopKSAEConfig(d_in=d, d_sae=f, k=k)), torch.randn(b, d)
-    sae.W_enc.data = torch.randn(d, f) / d**0.5  # laid out as that of an SAE that was loaded
+    """Seconds of encode and decode of a stock ``abstopk`` SAE: SAELens's, and ``encode_topk``, ``decode_topk``."""
+    sae = AbsTopKSAE(AbsTopKSAEConfig(d_in=size.d_in, d_sae=size.d_sae, k=size.k))
+    batch = torch.randn(size.tokens, size.d_in)
+    sae.W_enc.data = torch.randn(size.d_in, size.d_sae) / size.d_in**0.5  # the memory layout of a loaded SAE
     steps = {
         SAELENS: lambda: sae.decode(sae.encode(batch)),
         OURS: lambda: decode_topk(sae, encode_topk(sae, batch)),
@@ -182,47 +93,45 @@ def inference_times(size: Size, repeats: int) -> dict[str, dict[str, float]]:
 def times_alone(
     size: Size, repeats: int, rounds: int, names: Sequence[str], peers: Path | None, dead: float
 ) -> dict[str, Any]:
-    """
-    Median seconds of a step of each SAE in a fresh process that holds nothing else, a number a round, and of each peer's,
-    with the versions and threads that the peers say they ran on.
-    """
+    """Median seconds of a step of each SAE and peer in a process of its own, one per round; versions of the peers."""
     taken: dict[str, list[float]] = {name: [] for name in (*names, *(PEERS if peers else ()))}
     ran_on: dict[str, Any] = {}
     for _ in range(rounds):
         for name, seconds in taken.items():
             if name in PEERS:
-                found = peer_step(name, size, repeats, str(peers))
-                seconds.append(found.pop("seconds"))
-                ran_on[name] = found
+                ran_on[name] = peer_step(name, size, repeats, str(peers))
+                seconds.append(ran_on[name].pop("seconds"))
             else:
                 seconds.append(float(in_fresh_process("--time-of", name, size, dead, repeats)))
     return {"seconds_alone": taken, "peers": ran_on}
 
 
 def peer_step(name: str, size: Size, repeats: int, python: str) -> dict[str, Any]:
-    """What ``peer_step.py`` prints."""
-    arguments = [
-        python,
-        str(Path(__file__).with_name("peer_step.py")),
-        name,
-        *map(str, size),
-        "--repeats",
-        str(repeats),
-    ]
-    without_gpu = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}  # its kernels need one
+    """What ``peer_step.py`` prints when ``python`` runs it."""
+    script = str(Path(__file__).with_name("peer_step.py"))
+    arguments = [python, script, name, *map(str, size), "--repeats", str(repeats)]
+    without_gpu = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}  # its kernels need a GPU
     done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, env=without_gpu)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def median_time(name: str, size: Size, repeats: int, dead: float) -> float:
-    """Median seconds of a step, measured in this process."""
-    step = functools.partial(take_step, make_trainer(name, size), torch.randn(size[3], size[0]), dead)
-    return alternating({name: step}, repeats)[name]["median"]
+def in_fresh_process(flag: str, name: str, size: Size, dead: float, repeats: int = 1) -> str:
+    """What this module prints for one SAE at one size."""
+    module = [sys.executable, "-m", "experiments.speed.step_time"]
+    arguments = [*module, flag, name, *map(str, size), "--repeats", str(repeats), "--dead", str(dead)]
+    return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout.split()[-1]
+
+
+def peak_memory(name: str, size: Size, dead: float) -> int:
+    """Peak bytes of a step above parameters and optimiser state, gradients (which the trainer frees) included."""
+    trainer = make_trainer(name, size)
+    take_step(trainer, torch.randn(8, size.d_in))  # makes the optimiser state
+    return peak_bytes(lambda: take_step(trainer, torch.randn(size.tokens, size.d_in), dead))
 
 
 def profile(size: Size) -> dict[str, Any]:
-    """Seconds of one ``abstopk`` step: all operations together, and by operation, the ten that take most."""
-    trainer, batch = make_trainer(OURS, size), torch.randn(size[3], size[0])
+    """Seconds of one ``abstopk`` step: in all, and of the ten slowest operations."""
+    trainer, batch = make_trainer(OURS, size), torch.randn(size.tokens, size.d_in)
     take_step(trainer, batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         take_step(trainer, batch)
@@ -233,34 +142,14 @@ def profile(size: Size) -> dict[str, Any]:
     }
 
 
-def in_fresh_process(flag: str, name: str, size: Size, dead: float, repeats: int = 1) -> str:
-    """What this script prints for one SAE at one size."""
-    arguments = [sys.executable, __file__, flag, name, *map(str, size), "--repeats", str(repeats), "--dead", str(dead)]
-    return subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]
-
-
-def peak_memory(name: str, size: Size, dead: float) -> int:
-    """
-    Bytes that a step needs at its peak above parameters and optimiser state.
-
-    SAELens's trainer lets go of the gradients after a step, so they are part of the peak.
-    """
-    trainer = make_trainer(name, size)
-    take_step(trainer, torch.randn(8, size[0]))  # parameters and optimiser state are there after this
-    return peak_bytes(lambda: take_step(trainer, torch.randn(size[3], size[0]), dead))
-
-
 def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one size; at the largest, a step of SAELens's takes half a minute, and TopK is left out."""
+    """Everything about one size; the largest leaves out TopK, as a step of SAELens's takes half a minute there."""
     first, largest = size == SIZES[0], size == SIZES[-1]
-    names = [name for name in saes() if not largest or "topk" not in name.replace("abstopk", "")]
-    measured = [*names, *options()] if first else names
+    names = [name for name in AT_EVERY_SIZE if not (largest and name.endswith((" topk", "_topk")))]
+    measured = [*names, *AT_THE_FIRST_SIZE] if first else names
     seconds = step_times(size, repeats, measured, args.dead)
     found: dict[str, Any] = {
-        "d_in": size[0],
-        "d_sae": size[1],
-        "k": size[2],
-        "tokens": size[3],
+        **size._asdict(),
         "repeats": repeats,
         "seconds": seconds,
         "sae_lens_abstopk_over": {n: seconds[SAELENS]["median"] / value["median"] for n, value in seconds.items()},
@@ -275,27 +164,36 @@ def measure(size: Size, repeats: int, args: argparse.Namespace) -> dict[str, Any
     return found
 
 
-def main() -> None:
+def measure_one(args: argparse.Namespace) -> float:
+    """Peak memory or median seconds of a step, in this process."""
+    name, *numbers = args.memory_of or args.time_of
+    size = Size(*map(int, numbers))
+    if args.memory_of:
+        return peak_memory(name, size, args.dead)
+    batch = torch.randn(size.tokens, size.d_in)
+    step = functools.partial(take_step, make_trainer(name, size), batch, args.dead)
+    return alternating({name: step}, args.repeats)[name]["median"]
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--repeats", type=int, default=5, help="at the first size; the others take fewer")
+    parser.add_argument("--repeats", type=int, default=5, help="at the first size; the others take 3")
     parser.add_argument("--peers", type=Path, help="Python of an environment with eai-sparsify and dictionary-learning")
     parser.add_argument("--alone", action="store_true", help="processes of their own at the other sizes too")
-    parser.add_argument(
-        "--dead", type=float, default=0.0, metavar="SHARE", help="share of the latents that count as dead"
-    )
+    parser.add_argument("--dead", type=float, default=0.0, metavar="SHARE", help="share of latents counted as dead")
     parser.add_argument("--curves", action="store_true", help="vary F, K and B")
     parser.add_argument("--inference", action="store_true", help="encode and decode in place of training steps")
     parser.add_argument("--profile", action="store_true", help="profile our step at the largest size")
-    parser.add_argument("--memory-of", nargs=5, help="internal: measure memory of one SAE at one size and print it")
-    parser.add_argument("--time-of", nargs=5, help="internal: time one SAE at one size and print it")
-    args = parser.parse_args()
+    parser.add_argument("--memory-of", nargs=5, help="internal: print the memory of one SAE at one size")
+    parser.add_argument("--time-of", nargs=5, help="internal: print the seconds of one SAE at one size")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parsed()
     if args.memory_of or args.time_of:
-        name, *numbers = args.memory_of or args.time_of
-        size = Size(*map(int, numbers))
-        print(
-            peak_memory(name, size, args.dead) if args.memory_of else median_time(name, size, args.repeats, args.dead)
-        )
+        print(measure_one(args))
         return
     record: dict[str, Any] = {"command": command(), "environment": environment()}
     if args.curves:
@@ -304,21 +202,13 @@ def main() -> None:
             varied: [{varied: getattr(size, varied), **once(size)} for size in sizes]
             for varied, sizes in CURVES.items()
         }
-        print(json.dumps(record["curves"], indent=1))
     elif args.inference:
+        at = [size._replace(tokens=tokens) for size in SIZES for tokens in TOKENS_OF_INFERENCE]
         record["times"] = [
-            {
-                "d_sae": size.d_sae,
-                "tokens": tokens,
-                "seconds": inference_times(size._replace(tokens=tokens), args.repeats),
-            }
-            for size in SIZES
-            for tokens in TOKENS_OF_INFERENCE
+            {"d_sae": size.d_sae, "tokens": size.tokens, "seconds": inference_times(size, args.repeats)} for size in at
         ]
-        print(json.dumps(record["times"], indent=1))
     elif args.profile:
         record |= profile(SIZES[-1])
-        print(json.dumps(record, indent=1))
     else:
         repeats = [args.repeats, 3, 3]
         record["sizes"] = [measure(size, n, args) for size, n in zip(SIZES, repeats, strict=True)]

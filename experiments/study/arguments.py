@@ -1,4 +1,4 @@
-"""Arguments that the commands of the study share."""
+"""Arguments shared by the commands of the study."""
 
 import argparse
 from collections.abc import Iterator
@@ -11,40 +11,42 @@ from sae_lens_abstopk.system.errors import ConfigError, HubError, TrainingStoppe
 
 
 def study_parser(about: str | None) -> argparse.ArgumentParser:
-    """A parser of the text, the folder and the model of the study; ``about`` is the docstring of the command."""
+    """A parser with ``--text``, ``--work`` and ``--model``; ``about`` is the docstring of the command."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, required=True, help="corpus, as corpus.py makes it")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence"), help="SAEs, activations, evaluations")
+    parser.add_argument("--text", type=Path, required=True, help="corpus made by corpus.py")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/evidence"), help="folder of SAEs, activations and evaluations"
+    )
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     return parser
 
 
 def add_local(parser: argparse.ArgumentParser) -> None:
-    """Let public tasks be read from files."""
+    """Add ``--local``."""
     parser.add_argument(
         "--local",
         action="append",
         default=[],
         metavar="TASK=PATH",
-        help="file or folder of a public task, as evals/tasks/public/ says, in place of the Hub's examples; the record has "
-        "all seven from files: public/sst2, public/ud_tense, public/ud_number, public/english_french (one folder with the "
-        ".conllu files of UD_English-PUD and UD_French-PUD), public/winogender, public/moods and public/facts",
+        help="read a public task from files instead of the Hub (see evals/tasks/public/). The record read all seven: "
+        "public/sst2, public/ud_tense, public/ud_number, public/english_french (one folder with the .conllu files of "
+        "UD_English-PUD and UD_French-PUD), public/winogender, public/moods and public/facts",
     )
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:
-    """Let several SAEs be trained at a time."""
+    """Add ``--jobs``."""
     parser.add_argument(
         "--jobs",
         type=int,
         default=default_jobs(),
-        help="SAEs trained at a time, each on one core: by default one a core, eight at most, or one on a GPU",
+        help="SAEs trained at a time, each on one core (default: one per core, at most eight; one on a GPU)",
     )
 
 
 @contextmanager
 def plain_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """End the command with the text alone of an error that says what to do, and without one where it was stopped."""
+    """End the command with the message of an error, without a traceback; also on Ctrl-C."""
     try:
         yield
     except (ConfigError, HubError, TrainingStopped) as error:
@@ -54,15 +56,13 @@ def plain_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Arguments with the folder of the model; a corpus that is not there, or no model, ends the command."""
+    """Arguments, with the folder of the model; a missing corpus or model ends the command."""
     args = parser.parse_args()
     for name in ("jobs", "together"):
         if getattr(args, name, 1) < 1:
             parser.error(f"--{name} must be at least 1.")
     if not args.text.is_file():
-        parser.error(
-            f"{args.text} is not there; python -m experiments.study.corpus makes a corpus of a folder of texts."
-        )
+        parser.error(f"{args.text} does not exist; make a corpus with python -m experiments.study.corpus FOLDER.")
     with plain_errors(parser):
         args.model = args.model or quickstart_model(print)
     return args

@@ -1,13 +1,13 @@
-"""Make one shuffled corpus of a folder of texts, with whole documents held out for evaluation.
+"""Make one shuffled corpus from a folder of texts, with whole documents held out for evaluation.
 
     python -m experiments.study.corpus TEXT_FOLDER --out corpus.jsonl.gz
 
-Reads every .txt file and every .json file that holds a list of strings. A string of such a list is a document; so is a
-text file of at most 2 MB (a novel); a larger one is a document every 50,000 characters (a chapter or so). Documents are
-cut into sections of about 2,000 characters at the end of a line, and the sections of all documents are shuffled.
+Reads every .txt file and every .json file that holds a list of strings. A document is a string of such a list, a text
+file of at most 2 MB (a novel), or 50,000 characters of a larger file (about a chapter). Documents are cut at line ends
+into sections of about 2,000 characters, and the sections are shuffled.
 
-Line i is from a held-out document if ``i % 20 == 19``, so that ``held_out_every: 20`` of a training config holds out
-documents, not parts of them.
+Line i is from a held-out document if ``i % 20 == 19``: ``held_out_every: 20`` of a training config then holds out whole
+documents.
 """
 
 import argparse
@@ -26,15 +26,15 @@ SHORTEST_SECTION = 200
 
 
 class Document(NamedTuple):
-    """What is held out or trained on as a whole."""
+    """A text that is held out, or trained on, as a whole."""
 
     source: str
-    """Name of the folder that its file lies in."""
+    """Name of the folder of its file."""
     text: str
 
 
 def documents(folder: Path) -> Iterator[Document]:
-    """All documents of a folder, in the order of its files; one that cannot be read ends the command."""
+    """All documents of a folder, in the order of its files; an unreadable file ends the command."""
     for path in sorted(folder.rglob("*")):
         if path.suffix not in (".json", ".txt"):
             continue
@@ -52,7 +52,7 @@ def documents(folder: Path) -> Iterator[Document]:
 
 
 def cut(text: str, length: int) -> Iterator[str]:
-    """Pieces of about ``length`` characters that end with a line, or with a word where the line is longer."""
+    """Pieces of about ``length`` characters that end with a line, or with a word if the line is longer."""
     start = 0
     while start < len(text):
         stop = start + length
@@ -64,7 +64,7 @@ def cut(text: str, length: int) -> Iterator[str]:
 
 
 def sections(found: list[Document]) -> list[dict[str, str]]:
-    """Rows of the corpus; scraps at the end of a document are left out."""
+    """Rows of the corpus, without short remainders of documents."""
     return [
         {"text": part, "source": document.source}
         for document in found
@@ -92,7 +92,7 @@ def make_corpus(folder: Path, seed: int) -> list[dict[str, str]]:
     n_runs = min(len(held_out), len(training) // run)
     if not n_runs:
         raise SystemExit(
-            f"{folder} holds too little text: of {len(found)} documents {n_held_out} are held out, and what is left has "
+            f"{folder} holds too little text: {n_held_out} of {len(found)} documents are held out, and the others have "
             f"{len(training)} sections of {SECTION:,} characters, fewer than {run}"
         )
     return [row for i in range(n_runs) for row in (*training[i * run : (i + 1) * run], held_out[i])]
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = make_corpus(args.folder, args.seed)
-    # the bytes are a function of the text: without a time, and with one name
+    # no time and a fixed name: equal texts give equal bytes
     partial = args.out.with_name(f"{args.out.name}.partial")
     with open(partial, "wb") as raw, gzip.GzipFile("corpus.jsonl.gz", fileobj=raw, mode="wb", mtime=0) as out:
         for row in rows:

@@ -7,22 +7,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from experiments.study.columns import (
-    COLUMNS,
-    Line,
-    by_variant,
-    steered_lines,
-    value,
-    ways_of,
-    what_steered,
-    with_doses,
-)
+from experiments.study.columns import COLUMNS, Line, by_variant, value
 from experiments.study.runs import ROOT
+from experiments.study.steered import all_steered, effects, interventions, steered_lines, with_doses
 from experiments.study.tables import fvu_by_width
 from sae_lens_abstopk.evaluation.figures.style import paper_style
 
 COLUMNS_OF_TASKS = 3
-MEANS = "difference_in_means"
 PICTURES = ROOT / "docs" / "pictures"
 COLOURS = {
     "mixed_8th": "#D55E00",
@@ -57,7 +48,7 @@ def draw_widths(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_dots(lines: Sequence[Line], study: Mapping[str, Any], columns: Sequence[str], name: str) -> None:
-    """Every recorded run at the main place, one panel a column of the table, one row a variant."""
+    """Every run at the main place: a panel per column of the table, a row per variant."""
     found = by_variant(lines, **study["main"])
     shown = [variant for variant in study["variants"] if variant in found][::-1]
     with paper_style():
@@ -87,33 +78,32 @@ def draw_coverage(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
                 axis.plot(covered, scores, "o", ms=3, alpha=0.6, color=COLOURS[variant], label=variant)
         axis.axvline(0.5, color="#767676", lw=0.6)
         axis.set(xlabel="pole coverage of the best latent", ylabel="its AUROC")
-        add_legend(axis)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
         save(figure, "evidence-coverage")
 
 
 def draw_steering(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """Effect at matched cost of the latent, the difference in means and random directions."""
-    steered = steered_lines(lines, study)
-    if not steered:
+    """Effect at matched cost of the latents, the difference in means and random directions."""
+    runs = steered_lines(lines, study)
+    if not runs:
         return
-    rows = what_steered(steered)[::-1]  # the first on top
+    rows = all_steered(runs)[::-1]  # the first on top
+    tasks = list(runs[0]["steering"])
     with paper_style():
-        tasks = list(steered[0]["steering"])
-        height = 0.16 * len(rows) + 0.55
         figure, axes = plt.subplots(
             -(-len(tasks) // COLUMNS_OF_TASKS), COLUMNS_OF_TASKS, layout="constrained", squeeze=False, sharex=True
         )
-        figure.set_size_inches(6.8, height * len(axes) + 0.2)
+        figure.set_size_inches(6.8, (0.16 * len(rows) + 0.55) * len(axes) + 0.2)
         for axis, task in zip(axes.flat, tasks, strict=False):
-            for row, (_, line, way) in enumerate(rows):
-                one = line["steering"][task]["interventions"][way]
-                effects = [one[side]["log_odds"]["value"] for side in ("towards_a", "towards_b")]
-                if None not in effects:
-                    colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
-                    axis.plot([-effects[0], effects[1]], [row, row], "o-", color=colour, ms=3, lw=1)
+            for row, steered in enumerate(rows):
+                a, b = effects(steered, task)
+                if a is not None and b is not None:
+                    axis.plot([-a, b], [row, row], "o-", color=colour_of(steered.intervention), ms=3, lw=1)
             axis.axvline(0, color="#767676", lw=0.6)
             axis.set(title=task)
-            axis.set_yticks(range(len(rows)), [told for told, _, _ in rows] if axis in axes[:, 0] else [""] * len(rows))
+            labels = [steered.label for steered in rows] if axis in axes[:, 0] else [""] * len(rows)
+            axis.set_yticks(range(len(rows)), labels)
         figure.supxlabel(
             "change of the log-odds of the poles' words: towards A to the left, towards B to the right",
             fontsize="small",
@@ -122,32 +112,27 @@ def draw_steering(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
 
 
 def draw_doses(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
-    """Effect at each strength of a latent and of directions of its norm: a row an SAE, a column a concept."""
-    steered = [line for line in with_doses(steered_lines(lines, study)) if "random_0" in ways_of(line)]
-    if not steered:
+    """Effect at each strength of a latent and of directions of its norm: a row per SAE, a column per concept."""
+    runs = [line for line in with_doses(steered_lines(lines, study)) if "random_0" in interventions(line)]
+    if not runs:
         return
+    tasks = list(runs[0]["steering"])
+    size = (7.2, 1.5 * len(runs) + 0.4)
     with paper_style():
-        tasks = list(steered[0]["steering"])
         figure, axes = plt.subplots(
-            len(steered),
-            len(tasks),
-            figsize=(7.2, 1.5 * len(steered) + 0.4),
-            layout="constrained",
-            squeeze=False,
-            sharex=True,
-            sharey="col",
+            len(runs), len(tasks), figsize=size, layout="constrained", squeeze=False, sharex=True, sharey="col"
         )
-        for line, row in zip(steered, axes, strict=True):
+        for line, row in zip(runs, axes, strict=True):
             for task, axis in zip(tasks, row, strict=True):
-                for way, one in line["steering"][task]["interventions"].items():
-                    if way != "clamp":
-                        colour = "#D55E00" if way == "latent" else "#0072B2" if way == MEANS else "#767676"
+                for name, one in line["steering"][task]["interventions"].items():
+                    if name != "clamp":
                         strengths, changes, _ = zip(*one["doses"], strict=True)
-                        dots = "-" if way.startswith("random") else "o-"  # a dot is as many bytes as a line
-                        axis.plot(strengths, changes, dots, color=colour, ms=2, lw=1, label=way.replace("_", " "))
+                        style = "-" if name.startswith("random") else "o-"  # dots would double the size of the file
+                        label, colour = name.replace("_", " "), colour_of(name)
+                        axis.plot(strengths, changes, style, color=colour, ms=2, lw=1, label=label)
                 axis.axhline(0, color="#767676", lw=0.4)
                 axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-                if line is steered[0]:
+                if line is runs[0]:
                     axis.set(title=task)
             row[0].set(ylabel=line["variant"])
         figure.supxlabel("strength, in units of the latent's own strong codes", fontsize="small")
@@ -157,14 +142,12 @@ def draw_doses(lines: Sequence[Line], study: Mapping[str, Any]) -> None:
         save(figure, "evidence-doses")
 
 
-def add_legend(axis: Any) -> None:
-    """Where anything was drawn."""
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend()
+def colour_of(intervention: str) -> str:
+    return {"latent": "#D55E00", "difference_in_means": "#0072B2"}.get(intervention, "#767676")
 
 
 def save(figure: Any, name: str) -> None:
-    """As SVG, the same bytes for the same numbers."""
+    """Write an SVG without a date."""
     PICTURES.mkdir(exist_ok=True)
     figure.savefig(PICTURES / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)

@@ -1,4 +1,4 @@
-"""Activations of several layers from one pass of the language model over the text, as each layer's runs would store them."""
+"""Store the activations of several layers from one pass of the language model over the text."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -16,17 +16,16 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 from sae_lens_abstopk.training.source.language_model_source import LanguageModelSource
 
-# passes kept for the layers that have not asked for them yet; the buffer of a layer takes some tens of them at a time
+# passes kept for layers that are behind; the buffer of a layer takes some tens at a time
 PASSES_KEPT = 64
 
 
 class SharedPasses:
     """
-    The ``run_with_cache`` of a model with which several stores read one text: for tokens that another has just asked for, nothing is
-    computed again.
+    Replaces a model's ``run_with_cache`` for several stores that read one text: no tokens are computed twice.
 
     Args:
-        run_with_cache: The model's.
+        run_with_cache: The method of the model.
         hook_names: Hooks of all stores.
     """
 
@@ -47,23 +46,23 @@ class SharedPasses:
 
 
 def n_rows_lacking(cfg: TrainingConfig, cache: ActivationCache | None = None) -> int:
-    """Rows that the activation cache of a run has yet to get: for its tokens, and what is left in its buffer at the end."""
+    """Rows missing in the activation cache of a run: those of its tokens, and of its buffer at the end."""
     cache = cache or ActivationCache.of_run(cfg)
-    # a buffer and a block at most are left; twice the buffer is safely more, whatever the block
+    # at most a buffer and a block remain at the end; twice the buffer is more than that
     return max(0, cfg.training_tokens + 2 * cfg.n_batches_in_buffer * cfg.context_size - cache.n_rows)
 
 
 def is_filled(cfg: TrainingConfig, cache: ActivationCache | None = None) -> bool:
-    """Whether the activation cache of a run has all that it reads."""
+    """Whether the activation cache of a run is complete."""
     return not n_rows_lacking(cfg, cache)
 
 
 def require_room(configs: Sequence[TrainingConfig]) -> None:
     """
-    Refuse runs whose activations and weights do not fit on the disk together.
+    Check that the activations and weights of all runs fit on the disk.
 
     Raises:
-        ConfigError: with what is needed and what is free.
+        ConfigError: They do not; it gives the space needed and free.
     """
     if not configs:
         return
@@ -76,18 +75,18 @@ def require_room(configs: Sequence[TrainingConfig]) -> None:
 
 
 def one_a_cache(configs: Iterable[TrainingConfig]) -> Iterable[TrainingConfig]:
-    """One of the runs that read the same activations."""
+    """One run for each activation cache."""
     return {cfg.activation_cache: cfg for cfg in configs}.values()
 
 
 def fill(configs: Sequence[TrainingConfig]) -> None:
     """
-    Fill the caches of ``configs``, which read one text with one model; after it any number of runs may read them at a time.
+    Fill the caches of ``configs``, which read one text with one model, so that runs can share them.
 
-    It may be stopped at any time: what is stored is not computed again.
+    Stored activations are not computed again, so it can be stopped at any time.
 
     Raises:
-        ConfigError: there is no room for what the runs leave, or another process fills a cache.
+        ConfigError: The disk has too little space, or another process is filling a cache.
     """
     require_room(configs)
     left = [cfg for cfg in one_a_cache(configs) if not is_filled(cfg)]
@@ -95,9 +94,9 @@ def fill(configs: Sequence[TrainingConfig]) -> None:
         return
     hook_names = [cfg.hook_name for cfg in left]
     with saelens_notes_off():
-        model: Any = load_language_model(left[0], hook_names)
+        model: Any = load_language_model(left[0].model_spec, left[0].text_spec, hook_names)
         model.run_with_cache = SharedPasses(model.run_with_cache, hook_names)
-        stores = [LanguageModelSource.for_training(model, cfg, load_text(cfg, "train")) for cfg in left]
+        stores = [LanguageModelSource.for_training(model, cfg, load_text(cfg.text_spec, "train")) for cfg in left]
     try:
         while not all(is_filled(cfg, store.cache) for cfg, store in zip(left, stores, strict=True)):
             for store in stores:  # in turn, so that none is far ahead

@@ -1,4 +1,4 @@
-"""Several runs at a time, each in a process of its own."""
+"""Run several items at a time, each in a process of its own."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -11,23 +11,22 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# each holds the language model, an SAE with its optimiser and a buffer of activations
+# each job holds the language model, an SAE with its optimiser, and a buffer of activations
 MOST_JOBS = 8
 
 
 def default_jobs() -> int:
-    """Runs at a time: one a core, of which there may be many, or one on a GPU."""
-    import torch  # late: a process that only works for this one has no need of it
+    """One job per core, at most eight, or one on a GPU."""
+    import torch  # not needed in the worker processes
 
     return 1 if torch.cuda.is_available() else min(cpu_count() or 1, MOST_JOBS)
 
 
 def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
     """
-    ``work`` of every item, in their order, as they are done.
+    Yield ``work`` of every item, in order, as soon as it is done; a single job runs in this process.
 
-    An item is handed on when a process is free for it, so that Ctrl-C, which every process gets, stops those at work and starts
-    no other. One job at a time stays in this process.
+    An item is submitted only when a process is free, so that Ctrl-C, which every process gets, starts no other item.
     """
     jobs = min(jobs, len(items))
     if jobs <= 1:
@@ -40,7 +39,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
                 running = {future for future in begun if not future.done()}
                 for future in begun:
                     if future not in running:
-                        future.result()  # an error of a later item ends all too
+                        future.result()  # raises the error of any item
                 new = [pool.submit(_interruptible, work, item) for item in islice(left, jobs - len(running))]
                 begun += new
                 if begun[number].done():
@@ -50,7 +49,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], jobs: in
 
 
 def _interruptible(work: Callable[[Item], Result], item: Item) -> Result:
-    """``work`` of an item; Ctrl-C breaks off what works, and not a process that waits, without which the pool would end the others."""
+    """Run ``work`` with Ctrl-C enabled; a waiting process ignores it, else the pool would kill all others."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work(item)

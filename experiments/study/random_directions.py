@@ -1,12 +1,10 @@
-"""What the signs of latents cover that were never trained, by how often these fire: what trained latents are held against.
+"""Probe untrained SAEs as a control for pole coverage, by how often their latents fire.
 
     python -m experiments.study.random_directions --text corpus.jsonl.gz --work runs/evidence
 
-SAEs with fresh weights, otherwise like AbsTopK's of the study, are probed as that is. In some latent j fires on as many tokens
-as the trained latent j, so that there are as many latents of each density to choose the best from. In the others k is
-larger, and with it the density of all latents; with k = F each fires on every token. `results/random_directions.json` is
-what the page shows. These are whole SAEs, the controls of the page, and not the random directions of steering, which are
-vectors that are added to the model.
+The SAEs have random weights and are otherwise like the study's AbsTopK. In the *matched* ones, latent j fires on as
+many tokens as the trained latent j. In the others k is larger, and with it the density of all latents. The record is
+`results/random_directions.json`. (The random directions of steering are vectors added to the model, not these SAEs.)
 """
 
 import json
@@ -20,6 +18,7 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
+from experiments.pages import markdown_table
 from experiments.study.arguments import add_local, overrides_of, parsed, plain_errors, study_parser
 from experiments.study.columns import spread
 from experiments.study.fill import fill
@@ -41,20 +40,20 @@ from sae_lens_abstopk.training.source.activation_cache import ActivationCache
 
 RECORD = HERE / "results" / "random_directions.json"
 SHARES = (0.0125, 0.05, 0.25, 0.5, 1.0)
-"""Latents that are on in a token, of all."""
+"""Shares of latents that are on in a token."""
 SAMPLE_BATCHES, MATCH_BATCHES = 2, 16
-"""Batches that the SAEs of larger k are centred on, and that matched ones are centred and matched on."""
+"""Batches to centre the SAEs of larger k on; to centre and match the matched ones on."""
 MATCHED, DRAWS = "matched", range(3)
 CHUNK = 1024
-HIGH = 0.7  # the coverage above which docs/evidence.md counts tasks
+HIGH = 0.7  # docs/evidence.md counts tasks above this coverage
 
 
 def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
-    """SAEs with fresh weights for that of a run, with its config, which says what text is held out, by name."""
+    """Untrained SAEs for that of a run, by name, each in a folder with the config of the run."""
     fill([cfg])
     if "diverged" in (facts := train_run(cfg)):
         raise TrainingStopped(
-            f"{cfg.output_path} has diverged ({facts['diverged']}), and there is nothing to hold against."
+            f"{cfg.output_path} has diverged ({facts['diverged']}), so there is no SAE to compare with."
         )
     folder = Path(cfg.output_path or "")
     blocks = list(islice(ActivationCache.of_run(cfg).blocks(lambda _: iter(())), MATCH_BATCHES))
@@ -71,18 +70,18 @@ def make(cfg: TrainingConfig, out: Path) -> dict[str, Path]:
 
 @torch.no_grad()
 def matched_sae(trained: SAE[Any], x: torch.Tensor, *, seed: int) -> SignedJumpReLUSAE:
-    """Fresh weights of ``seed``, and thresholds by which latent j fires on as many of ``x`` [n, d_in] as that of ``trained``."""
+    """An SAE with random weights whose latent j fires on as many of ``x`` [n, d_in] as that of ``trained``."""
     fresh: Any = untrained_sae(trained, x, seed=seed)
     n_on = sum(((trained.encode(part) != 0).sum(0) for part in x.split(CHUNK)), torch.zeros(fresh.cfg.d_sae).long())
     score = torch.cat([(fresh.process_sae_in(part) @ fresh.W_enc + fresh.b_enc).abs() for part in x.split(CHUNK)])
     ranked = torch.cat([score.sort(dim=0, descending=True).values, torch.zeros_like(score[:1])])
-    threshold = ranked.gather(0, n_on[None])[0]  # what is above it fires
+    threshold = ranked.gather(0, n_on[None])[0]  # a score above it fires
     weights = dict(fresh.state_dict()) | {"threshold": threshold}
     return derive(SignedJumpReLUSAE, SignedJumpReLUSAEConfig, fresh, weights)
 
 
 def lines_of(results: Results, known: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What is recorded: of each SAE the latent of best coverage of every task, beside what is ``known`` of all."""
+    """A line per SAE: the latent of best coverage on every task, and the ``known`` facts."""
     best = {name: {task: of.saes[name].best_coverage for task, of in results.tasks.items()} for name in results.saes}
     return [
         {
@@ -99,32 +98,25 @@ def lines_of(results: Results, known: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def random_lines() -> list[dict[str, Any]]:
-    """What is recorded, an SAE a line."""
+    """The record: one line per SAE."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else []
 
 
 def random_table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Best coverage, how many tasks have it above :data:`HIGH`, and its density, by how often latents fire."""
-    if not lines:
-        return "Nothing is recorded yet."
-    rows = [
-        f"| how often latents fire | draws | best coverage | tasks above {HIGH} | density |",
-        "|---|---|---|---|---|",
-    ]
-    of_densities = [line for line in lines if not line["name"].startswith(MATCHED)]
-    groups = {
-        f"{int(line['name'].removeprefix('k')):,} of {line['d_sae']:,} on in a token": [line] for line in of_densities
-    }
-    matched = [line for line in lines if line["name"].startswith(MATCHED)]
-    for what, group in {"each latent as often as that of AbsTopK": matched, **groups}.items():
-        if not group:
-            continue
+    """Best coverage, number of tasks above :data:`HIGH`, and density, by how often latents fire."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for line in lines:
+        on = f"{line['name'].removeprefix('k')} of {line['d_sae']} on in a token"
+        is_matched = line["name"].startswith(MATCHED)
+        groups.setdefault("each latent as often as that of AbsTopK" if is_matched else on, []).append(line)
+    rows = []
+    for name, group in groups.items():
         covered = [[value for value, _, _ in line["best_coverage"].values()] for line in group]
         above = spread([sum(value > HIGH for value in each) for each in covered], ".0f")
         density = spread([mean(line["density"].values()) for line in group], ".0%")
         found = spread([mean(each) for each in covered], ".3f")
-        rows.append(f"| {what} | {len(group)} | {found} | {above} | {density} |")
-    return "\n".join(rows)
+        rows.append((name, str(len(group)), found, above, density))
+    return markdown_table(("how often latents fire", "draws", "best coverage", f"tasks above {HIGH}", "density"), rows)
 
 
 def main() -> None:
@@ -144,7 +136,7 @@ def main() -> None:
             model_name=str(args.model),
             local=pairs(args.local, "--local"),
         )
-    # the SAE is the one whose line in runs.jsonl has this hash
+    # the SAE with this hash is in runs.jsonl
     lines = lines_of(results, {"text_sha256": text, "trained_sha256": weights_sha256(cfg.output_path or "")})
     RECORD.parent.mkdir(exist_ok=True)
     write_whole(RECORD, json.dumps(lines, indent=1) + "\n")

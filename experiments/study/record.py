@@ -1,4 +1,4 @@
-"""The record of the study, `results/runs.jsonl`: a line an SAE, or a run that diverged before there was one."""
+"""The record of the study, `results/runs.jsonl`: one line per run, also of a run that diverged."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,7 +30,7 @@ METHODS = (
 
 
 def all_lines() -> dict[str, dict[str, Any]]:
-    """Lines of the record by name of the run, those of runs that diverged among them."""
+    """All lines by the name of the run."""
     if not RECORD.is_file():
         return {}
     lines = [json.loads(line) for line in RECORD.read_text(encoding="utf-8").splitlines()]
@@ -38,28 +38,28 @@ def all_lines() -> dict[str, dict[str, Any]]:
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """Lines of the SAEs that were measured."""
+    """Lines of measured SAEs, by the name of the run."""
     return {name: line for name, line in all_lines().items() if not has_diverged(line)}
 
 
 def diverged() -> dict[str, str]:
-    """What was seen of each run that diverged, and at which step."""
+    """How and when each diverged run did so."""
     return {name: line["training"]["diverged"] for name, line in all_lines().items() if has_diverged(line)}
 
 
 def has_diverged(line: Mapping[str, Any]) -> bool:
-    """Whether a line is of a run that left no SAE."""
+    """Whether a line is of a run that diverged and has no SAE."""
     return "diverged" in line.get("training", {})
 
 
 def is_recorded(line: Mapping[str, Any] | None, **training: Any) -> bool:
-    """Whether there is a line of a run that was trained like this."""
+    """Whether ``line`` is of a run with these facts of its training."""
     return line is not None and all(line["training"].get(key) == wanted for key, wanted in training.items())
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other commands from the folder of a record, which is made if missing, between reading and writing it."""
+    """Lock the folder of a record, which is made if missing, between reading and writing it."""
     path.parent.mkdir(exist_ok=True)
     with FileLock(path.parent / ".lock"):
         yield
@@ -67,7 +67,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def changed_lines() -> Iterator[dict[str, dict[str, Any]]]:
-    """All lines by name; what is made of them is written, and no other command writes meanwhile."""
+    """Yield all lines to be changed, then write them; no other command writes meanwhile."""
     with locked(RECORD):
         lines = all_lines()
         yield lines
@@ -75,22 +75,21 @@ def changed_lines() -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def record(*new: dict[str, Any]) -> None:
-    """Put lines into the record, each in place of an older one of the same name."""
+    """Add lines to the record; each replaces an older one of the same name."""
     with changed_lines() as lines:
         lines |= {line["name"]: line for line in new}
 
 
 def require_text_of_record(path: Path, of: Collection[str | None], text_sha256: str) -> None:
-    """End the command where what is recorded at ``path``, ``of`` that text, is of other text; None is of text that was not noted."""
+    """End the command if the record ``path`` is of other texts (``of``; None if unknown) than this one."""
     if other := sorted({known for known in of if known is not None} - {text_sha256}):
         raise SystemExit(
-            f"{path} is of other text ({', '.join(other)}) than this ({text_sha256}), and no table mixes them; move it away to "
-            "measure on this."
+            f"{path} is of other text ({', '.join(other)}), not {text_sha256}; no table mixes them; move it away."
         )
 
 
 def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Tasks of which lines were measured on different examples, so that no mean over lines may have them, in their order."""
+    """Tasks that lines measured on different examples, so that no mean over lines may include them."""
     found: dict[str, set[tuple[Any, ...]]] = {}
     for line in lines:
         for name, task in line["tasks"].items():
@@ -99,12 +98,12 @@ def differing_tasks(lines: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def head_of(run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What is recorded of a run that left no SAE; ``facts`` are of its training."""
+    """The line of a run without an SAE; ``facts`` are of its training."""
     return {"name": run.name, **run.place, "variant": run.variant, "seed": run.seed, "training": dict(facts)}
 
 
 def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: Iterable[str] = ()) -> dict[str, Any]:
-    """What is recorded of a run, but for its steering and its stability; ``from_files`` are the tasks not read from the Hub."""
+    """The line of a run before steering and stability; ``from_files`` are the tasks not read from the Hub."""
     tasks = {}
     for name, task in probing.tasks.items():
         found = task.saes[run.name]
@@ -140,7 +139,7 @@ def line_of(run: Run, facts: Mapping[str, Any], probing: Results, from_files: It
 
 def steered_numbers(record: Any) -> dict[str, Any]:
     """
-    Effects of each intervention at matched cost and at each dose, and what steering refusal does besides.
+    Effects of each intervention at matched cost and at each dose, and refusals and multiple choice.
 
     A dose is [strength, change of the log-odds, rise of the NLL of neutral text].
     """
@@ -172,5 +171,5 @@ def numbers(interval: Interval) -> list[float | None]:
 
 
 def rounded(value: float | None) -> float | None:
-    """To four digits; none where it is not defined."""
+    """To four digits; None for NaN."""
     return None if value is None or value != value else round(value, 4)

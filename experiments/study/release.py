@@ -3,8 +3,8 @@
     python -m experiments.study.release layer15_k57=runs/evidence/saes/layer15_x8_k57_mixed_32nd_seed0_lr0.001 \\
       layer15_k57_abstopk=runs/evidence/saes/layer15_x8_k57_abstopk_seed0_lr0.001
 
-What the card says is measured on the rounded SAEs (`release.yaml`). A release that is there is replaced, once the new one is
-whole.
+The numbers of the card are measured on the rounded SAEs (`release.yaml`). An existing release is replaced once the new
+one is complete.
 """
 
 import argparse
@@ -31,9 +31,9 @@ BASE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def in_bfloat16(folder: Path, out: Path) -> Path:
-    """The SAE of ``folder``, rounded, in ``out``, whose name is its id."""
+    """Write the SAE of ``folder``, rounded, to ``out``, whose name is its id."""
     if out.resolve() == folder.resolve():
-        raise ConfigError(f"{folder} is where the rounded SAE would be written to; name another --work, or another id.")
+        raise ConfigError(f"{folder} is where the rounded SAE would be written; give another --work or another id.")
     if not (folder / CONFIG_FILENAME).is_file():
         raise ConfigError(f"{folder} is not the folder of a run of the study: it has no {CONFIG_FILENAME}.")
     sae = SAE.load_from_disk(folder, dtype="bfloat16")
@@ -41,14 +41,14 @@ def in_bfloat16(folder: Path, out: Path) -> Path:
     sae.cfg.metadata.label = out.name
     sae.cfg.metadata.model_weights = "quantised to four bits (Q4_1) and back"
     sae.save_model(out)
-    shutil.copy(folder / CONFIG_FILENAME, out)  # which text is held out
+    shutil.copy(folder / CONFIG_FILENAME, out)  # tells which text is held out
     return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("saes", nargs="+", metavar="ID=FOLDER", help="an SAE of the study and its id in the release")
-    parser.add_argument("--work", type=Path, default=Path("runs/evidence/release"), help="folder of what is measured")
+    parser.add_argument("--work", type=Path, default=Path("runs/evidence/release"), help="folder of the measurements")
     parser.add_argument("--model", type=Path, help="folder of the model; by default the quickstart's, which is fetched")
     args = parser.parse_args()
     with plain_errors(parser):
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def release(saes: Mapping[str, Path], work: Path, model: str) -> None:
-    """Round, measure and stage the SAEs in ``work``, then put them in the place of the release."""
+    """Round, measure and stage the SAEs in ``work``, then replace the release."""
     rounded = {sae_id: in_bfloat16(folder, work / sae_id) for sae_id, folder in saes.items()}
     results = work / f"results_{weights_digest(rounded.values())}"
     evaluate(rounded, suite=HERE / "release.yaml", out=results, model_name=model)

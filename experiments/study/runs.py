@@ -1,4 +1,4 @@
-"""The SAEs of the study: which there are (`study.yaml`), their configs, and how one of them is trained."""
+"""The runs of the study (`study.yaml`), their configs, and the training of one."""
 
 import csv
 import gzip
@@ -40,14 +40,14 @@ class Run:
 
     layer: int
     expansion: int
-    """d_sae over d_in; a variant with ``times_wider`` has as many times more."""
+    """d_sae over d_in, before ``times_wider`` of the variant."""
     k: int
     variant: str
     seed: int
 
     @property
     def place(self) -> dict[str, int]:
-        """What runs that are compared with each other share."""
+        """Shared by runs that are compared."""
         return {"layer": self.layer, "expansion": self.expansion, "k": self.k}
 
     @property
@@ -72,35 +72,35 @@ def runs_of(study: Mapping[str, Any]) -> Iterator[Run]:
 
 
 def is_steered(run: Run, study: Mapping[str, Any]) -> bool:
-    """Whether this is one of the runs whose latents steer."""
+    """Whether the latents of this run steer."""
     return run.place == study["main"] and run.seed == 0 and run.variant in study["steered"]
 
 
 def shared_config(study: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config file of a study says, as YAML has it."""
+    """The config file of a study."""
     return yaml.safe_load((HERE / study["config"]).read_text(encoding="utf-8"))
 
 
 def settings_of(run: Run, study: Mapping[str, Any]) -> str:
-    """Digest of what the study file and its config say of a run, but for its name, its learning rate and when it stops."""
+    """Digest of a run's settings, without its name, learning rate and divergence factor."""
     shared = shared_config(study)
     del shared["lr"], shared["divergence_factor"]
-    told = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:12]
+    settings = json.dumps([shared, study["variants"][run.variant]], sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
 def tuned_rates() -> dict[str, float]:
-    """The learning rate that tune.py chose for each variant, of those that it has tried."""
+    """The learning rate that tune.py chose, by variant."""
     return json.loads(TUNING.read_text(encoding="utf-8"))["best"] if TUNING.is_file() else {}
 
 
 def rate_of(variant: str, study: Mapping[str, Any], rates: Mapping[str, float]) -> float | None:
-    """The rate in ``rates`` of a variant, or of the one that it is derived from; None leaves config.yaml's."""
+    """The rate of a variant in ``rates``, or of the one that it is derived from; None means that of config.yaml."""
     return rates.get(variant) or rates.get(study.get("rate_of", {}).get(variant, ""))
 
 
 def chosen_rates(study: Mapping[str, Any]) -> dict[str, float]:
-    """The learning rate that the runs of each variant are to have now: the tuned one, or config.yaml's."""
+    """The current learning rate of each variant: the tuned one, or that of config.yaml."""
     usual, tuned = float(shared_config(study)["lr"]), tuned_rates()
     return {variant: rate_of(variant, study, tuned) or usual for variant in study["variants"]}
 
@@ -128,7 +128,7 @@ def config_of(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep to one core: an SAE of the study's size trains faster on one beside another than on two alone, and threads change bits."""
+    """Use one thread: two runs side by side are faster than one on two threads, and threads change bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -140,9 +140,9 @@ def one_thread() -> Iterator[None]:
 @one_thread()
 def train_run(cfg: TrainingConfig) -> dict[str, Any]:
     """
-    Train a run that is not done yet; what is known of it.
+    Train a run unless it is done, and return the facts of its training.
 
-    Of one that diverged, now or before, that is ``"diverged"``, with what was seen and at which step.
+    If it diverged, now or before, ``"diverged"`` says how and at which step.
     """
     record = run_file(cfg)
     require_same_run(record.parent, cfg)
@@ -153,11 +153,11 @@ def train_run(cfg: TrainingConfig) -> dict[str, Any]:
         try:
             if not is_finished(cfg):
                 train(cfg, console=Console(quiet=True))
-        except DivergedError as error:  # whose own text is what to do about it
+        except DivergedError as error:  # its own message is a remedy
             end = {"diverged": str(error.__context__ or error)}
         else:
             last = metrics_of(cfg)[-1]
-            # of the last steps of training, so many of them as dead_feature_window says
+            # dead over the last dead_feature_window steps
             end = {
                 "dead_latents": int(last["dead_latents"]),
                 "dead_window_tokens": cfg.dead_feature_window * cfg.train_batch_size_tokens,
@@ -185,21 +185,19 @@ def metrics_of(cfg: TrainingConfig) -> list[dict[str, str]]:
 
 
 def run_file(cfg: TrainingConfig) -> Path:
-    """``run.json`` of a run: there once it is done, with how it was trained."""
+    """``run.json``, the facts of a finished run."""
     assert cfg.output_path is not None
     return Path(cfg.output_path) / "run.json"
 
 
 def weights_digest(folders: Iterable[str | Path]) -> str:
-    """What tells results of these SAEs from those of others with their names."""
+    """A digest of the weights of SAEs, for the folder name of their results."""
     return hashlib.sha256("".join(str(weights_sha256(folder)) for folder in folders).encode()).hexdigest()[:8]
 
 
 def digest_of(text: str | Path) -> str:
     """
-    The first twelve digits of the SHA-256 of the text of a corpus: runs on different text are not of one study.
-
-    Of the text as it is unpacked, since what a gzip file says besides (its own name) and how it packs differ.
+    The first twelve digits of the SHA-256 of a corpus, unpacked: gzip files of one text may differ.
     """
     opened = gzip.open if Path(text).suffix == ".gz" else open
     with opened(text, "rb") as file:

@@ -1,13 +1,12 @@
-"""Train and evaluate the SAEs of the study, one after the other; what is done is kept, so it may be stopped at any time.
+"""Train and evaluate the SAEs of the study (`study.yaml`); it can be stopped at any time, and resumes.
 
     python -m experiments.study.study --text corpus.jsonl.gz --work runs/evidence
 
-`study.yaml` says which SAEs. Each is a folder `WORK/saes/NAME_lrRATE` with its config and `run.json` (commit, environment,
-wall time, digest of the text). One that diverged has no SAE and is left out of what follows; to try it again, delete its folder
-and its line. The activations of all layers are computed once, in one pass of the model (fill.py), into
-`WORK/activations`; learning rates are those that tune.py chose. SAEs are evaluated several at a time, so that they share the
-passes of the language model: a results file of `abstopk eval` in `WORK/evaluations`, of which `results/runs.jsonl` beside this
-file keeps what the page needs, a line an SAE.
+- `WORK/activations`: the activations of all layers, from one pass of the model (`fill.py`).
+- `WORK/saes/NAME_lrRATE`: each SAE with its config and `run.json` (commit, environment, wall time, digest of the text).
+  Learning rates are those of `tune.py`. To try a diverged run again, delete its folder and its line in the record.
+- `WORK/evaluations`: results files. SAEs are evaluated several at a time, to share passes of the language model.
+- `results/runs.jsonl`: the record, a line per run.
 """
 
 import argparse
@@ -62,17 +61,17 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
 
 def local_of(suite: Suite, args: argparse.Namespace) -> dict[str, str]:
-    """Files of the public tasks of a suite."""
+    """``--local`` files of the tasks of a suite."""
     return {task: path for task, path in pairs(args.local, "--local").items() if task in suite.tasks}
 
 
 def require_tasks(suites: Sequence[Suite], args: argparse.Namespace) -> None:
     """
-    Read every task that will be evaluated.
+    Read every task of the suites.
 
     Raises:
-        ConfigError: one cannot be read, or ``--local`` names one that no suite has.
-        HubError: one cannot be fetched.
+        ConfigError: A task cannot be read, or ``--local`` names a task of no suite.
+        HubError: A task cannot be fetched.
     """
     tasks = {task for suite in suites for task in suite.tasks}
     if unknown := sorted(pairs(args.local, "--local").keys() - tasks):
@@ -90,7 +89,7 @@ def evaluated(configs: Mapping[Run, TrainingConfig], suite: Suite, args: argpars
         out=args.work / "evaluations" / f"{suite.name}_{next(iter(folders))}_{weights_digest(folders.values())}",
         model_name=str(args.model),
         local=local_of(suite, args),
-        groups={},  # seeds are matched once all are there (record_stability)
+        groups={},  # record_stability matches the seeds
     )
 
 
@@ -100,7 +99,7 @@ def suite_named(name: str) -> Suite:
 
 
 def steering_suite(run: Run, study: Mapping[str, Any]) -> Suite:
-    """How the latents of a run steer: beside random directions, or without."""
+    """The steering suite of a run, with random directions if the study asks for them."""
     suite = suite_named("steering")
     assert suite.steering is not None
     if run.variant in study["with_random_directions"]:
@@ -109,14 +108,14 @@ def steering_suite(run: Run, study: Mapping[str, Any]) -> Suite:
 
 
 def groups_of(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
-    """Runs that are evaluated together: of one layer, ``size`` at most, in their order."""
+    """Runs that are evaluated together: at most ``size``, of one layer."""
     for _, one_layer in itertools.groupby(runs, key=lambda run: run.layer):
         members = list(one_layer)
         yield from (members[start : start + size] for start in range(0, len(members), size))
 
 
 def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, Any], args: argparse.Namespace) -> None:
-    """Train what is not done yet of the runs of one layer, and record them all; those that diverged are not evaluated."""
+    """Train the runs of one layer that are not done, evaluate those that did not diverge, and record all."""
     trained = in_processes(train_run, list(configs.values()), args.jobs)
     facts = {run: {**of, "settings": settings_of(run, study)} for run, of in zip(configs, trained, strict=True)}
     diverged = {run: of for run, of in facts.items() if "diverged" in of}
@@ -131,7 +130,7 @@ def train_and_probe(configs: Mapping[Run, TrainingConfig], study: Mapping[str, A
 
 
 def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
-    """Match the directions of every two seeds of a variant, where both of the recorded SAEs are here."""
+    """Match the directions of every two seeds of a variant, if both recorded SAEs are in the work folder."""
     lines = recorded()
     here = [
         run
@@ -151,10 +150,10 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
         matched[first.name, second.name] = rounded(match.mean_matched_cosine)
     with changed_lines() as now:
         for (first, second), cosine in matched.items():
-            # another command may have recorded another SAE meanwhile
+            # another command may have replaced a line meanwhile
             if all(now.get(name, {}).get("sae") == lines[name]["sae"] for name in (first, second)):
                 now[first]["stability"][second] = now[second]["stability"][first] = cosine
-        # what one of a pair alone says is of an SAE that the other's line is no longer of
+        # drop a cosine that only one line of a pair has: the other line is of a newer SAE
         for name, line in now.items():
             if "stability" in line:
                 line["stability"] = {
@@ -167,15 +166,15 @@ def record_stability(configs: Mapping[Run, TrainingConfig]) -> None:
 def main() -> None:
     parser = study_parser(__doc__)
     add_local(parser)
-    parser.add_argument("--only", default="", help="runs whose name has this in it")
-    parser.add_argument("--limit", type=int, help="stop after this many runs that were not done")
+    parser.add_argument("--only", default="", help="only runs whose names contain this")
+    parser.add_argument("--limit", type=int, help="do at most this many runs")
     add_jobs(parser)
     parser.add_argument("--together", type=int, default=6, help="SAEs evaluated at a time")
-    parser.add_argument("--no-steering", action="store_true", help="leave out steering, which takes longest")
+    parser.add_argument("--no-steering", action="store_true", help="leave out steering")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="list the runs and which are done, and read all tasks; nothing is trained",
+        help="list the runs and which are done, and read all tasks; train nothing",
     )
     args = parsed(parser)
 
@@ -186,7 +185,7 @@ def main() -> None:
     with plain_errors(parser):
         every = {run: config_of(run, study, common, args.work, rates=rates) for run in runs_of(study)}
     configs = {run: cfg for run, cfg in every.items() if args.only in run.name}
-    # a run on other text, at another learning rate than the one that is chosen now, or of another study file is not done
+    # a run with other text, another learning rate or other settings is not done
     done = {
         run
         for run, cfg in configs.items()
@@ -204,7 +203,7 @@ def main() -> None:
     if args.dry_run:
         for run in configs:
             console.print(run.name, "diverged" if run in diverged else "recorded" if run in done else "", markup=False)
-    # every mistake before any work
+    # report every mistake before any work
     with plain_errors(parser):
         for cfg in configs.values():
             require_text_of_run(cfg, text)
@@ -223,12 +222,12 @@ def main() -> None:
             if run.name in recorded() and (run in done or run in left):
                 console.print(f"{datetime.now():%H:%M}  steering {run.name}", markup=False)
                 alone = {run: configs[run]}
-                if "diverged" in (facts := train_run(configs[run])):  # where its folder is gone
+                if "diverged" in (facts := train_run(configs[run])):  # trains if its folder is gone
                     console.print(f"{run.name} diverged, trained again: {facts['diverged']}; not steered", markup=False)
                     continue
                 found = evaluated(alone, steering_suite(run, study), args)
                 steering = {name: steered_numbers(of[run.name]) for name, of in found.steering.items()}
-                # trained again, by another machine or later code, it may be another SAE than the one that was probed
+                # an SAE that was trained again may have other weights than the probed one
                 steered = {"weights_sha256": found.saes[run.name].weights_sha256, "training_commit": facts["commit"]}
                 with changed_lines() as now:
                     now[run.name] |= {"steering": steering, "steered_sae": steered}
@@ -236,10 +235,8 @@ def main() -> None:
 
 def require_text_of_run(cfg: TrainingConfig, text: str) -> None:
     """
-    Refuse a folder whose run is of other text.
-
     Raises:
-        ConfigError: naming both.
+        ConfigError: The run in the folder of ``cfg`` was trained on other text.
     """
     record = run_file(cfg)
     if record.is_file() and json.loads(record.read_text(encoding="utf-8"))["text_sha256"] != text:

@@ -1,12 +1,11 @@
-"""The learning rate of the variants that the study tunes, from a grid at its main place.
+"""Choose the learning rate of the tuned variants, from a grid at the main layer, width and k.
 
     python -m experiments.study.tune --text corpus.jsonl.gz --work runs/evidence
 
-A rate is judged by whole runs, as latents may die late; the study then finds the run of the rate that was chosen. A point
-is the mean FVU of the batches logged in the last tenth of training (every tenth batch is): text that the run has not
-seen before, and none that is held out. The rate of config.yaml stays unless another's FVU is lower by over 0.5 %, which is
-more than seeds of one variant differ by. Each variant is tried at that rate and the two beside it among those of `study.yaml`,
-and further on while the outermost rate is best. Points that `results/tuning.json` has are not trained again.
+A point is a whole run, since latents may die late: the mean FVU of the batches logged in the last tenth of training, on
+text that the run has not seen, none of it held out. A variant is tried at the rate of config.yaml and the two beside it
+among those of `study.yaml`, and further on while the outermost is best. Another rate is chosen only if its FVU is more
+than 0.5 % lower, which exceeds the difference between seeds. Points in `results/tuning.json` are not trained again.
 """
 
 import json
@@ -35,19 +34,19 @@ from sae_lens_abstopk.system.files import write_whole
 from sae_lens_abstopk.system.provenance import environment
 from sae_lens_abstopk.training.config.training_config import TrainingConfig
 
-# of FVU: what another rate has to gain
+# relative gain in FVU that another rate needs
 MARGIN = 0.005
 
 
 class Point(NamedTuple):
-    """A run, to be measured."""
+    """A run at one learning rate."""
 
     run: Run
     cfg: TrainingConfig
 
 
 def measure(point: Point) -> dict[str, Any]:
-    """Train it, and keep what is wanted of it; one that diverged has no FVU."""
+    """Train a run and return its point; a diverged one has no FVU."""
     run, cfg = point
     facts = train_run(cfg)
     means: dict[str, float | None] = {"fvu": None, "l0": None}
@@ -60,20 +59,20 @@ def measure(point: Point) -> dict[str, Any]:
 
 
 def point_at(lr: float | None, variant: str, study: Mapping[str, Any], common: list[str], work: Path) -> Point:
-    """A variant at the main place, at this learning rate; None is config.yaml's."""
+    """A variant at the main place and this learning rate; None means that of config.yaml."""
     run = Run(**study["main"], variant=variant, seed=0)
     return Point(run, config_of(run, study, common, work, rates={variant: lr} if lr else {}))
 
 
 def points_of(study: Mapping[str, Any], text_sha256: str) -> list[dict[str, Any]]:
-    """The recorded points of the main place, which alone can be compared; of other text than this, they end the command."""
+    """The recorded points of the main place; the command ends if they are of other text."""
     known = json.loads(TUNING.read_text(encoding="utf-8")) if TUNING.is_file() else {}
     require_text_of_record(TUNING, [known.get("text_sha256")], text_sha256)
     return [point for point in known.get("points", []) if study["main"].items() <= point.items()]
 
 
 def fvu_by_rate(points: Sequence[Mapping[str, Any]], variant: str) -> dict[float, float]:
-    """What a variant reached at each rate; infinity where it diverged."""
+    """FVU of a variant at each rate; infinity if it diverged."""
     return {
         point["lr"]: math.inf if point["fvu"] is None else point["fvu"]
         for point in points
@@ -82,14 +81,14 @@ def fvu_by_rate(points: Sequence[Mapping[str, Any]], variant: str) -> dict[float
 
 
 def still_to_try(tried: Mapping[float, float], rates: Sequence[float], usual: float) -> list[float]:
-    """What a choice lacks of the rates, which ascend: the usual one, and those beside the one of least FVU."""
+    """Rates (ascending) that a choice still needs: the usual one, and the neighbours of the best."""
     least = min(tried, key=tried.__getitem__) if usual in tried else usual
     at = rates.index(least)
     return [rate for rate in rates[max(at - 1, 0) : at + 2] if rate not in tried]
 
 
 def best(points: Sequence[Mapping[str, Any]], rates: Sequence[float], usual: float) -> dict[str, float]:
-    """The learning rate of each variant that was tried enough: ``usual``, unless the least FVU is lower by more than the margin."""
+    """The learning rate of each fully tried variant: ``usual``, unless another gains more than the margin."""
     chosen = {}
     for variant in dict.fromkeys(point["variant"] for point in points):
         tried = fvu_by_rate(points, variant)
@@ -100,8 +99,8 @@ def best(points: Sequence[Mapping[str, Any]], rates: Sequence[float], usual: flo
 
 
 def record_point(point: dict[str, Any], study: Mapping[str, Any], text_sha256: str, usual: float) -> None:
-    """Put a point into the record, beside those that other commands have put there meanwhile."""
-    with locked(TUNING), one_thread():  # as the runs had, of which environment() notes how many
+    """Add a point to the record; other commands may add theirs meanwhile."""
+    with locked(TUNING), one_thread():  # environment() records the number of threads of the runs
         same = (point["variant"], point["lr"])
         others = [one for one in points_of(study, text_sha256) if (one["variant"], one["lr"]) != same]
         points = [*others, point]
@@ -120,9 +119,7 @@ def record_point(point: dict[str, Any], study: Mapping[str, Any], text_sha256: s
 def main() -> None:
     study = read_study()
     parser = study_parser(__doc__)
-    parser.add_argument(
-        "--variants", nargs="*", choices=study["variants"], help="these alone, of all that the study has"
-    )
+    parser.add_argument("--variants", nargs="*", choices=study["variants"], help="only these")
     add_jobs(parser)
     args = parsed(parser)
     text, common = digest_of(args.text), overrides_of(args)
@@ -131,7 +128,7 @@ def main() -> None:
         usual = point_at(None, variants[0], study, common, args.work).cfg.lr
         if usual not in rates:
             raise ConfigError(
-                f"lr={usual:g} of {study['config']} is not among the rates of study.yaml, {rates}; add it there."
+                f"lr={usual:g} of {study['config']} is not among the rates of study.yaml, {rates}; add it."
             )
         while left := [
             point_at(lr, variant, study, common, args.work)

@@ -1,4 +1,4 @@
-"""The page on extending: its architecture trains, is measured and published, and what knows other functions alone refuses it."""
+"""The page on extending: its architecture trains, is measured and published; tools for other functions refuse it."""
 
 import os
 import re

@@ -67,6 +67,6 @@ def loss_without_first_token(scope: dict[str, Any]) -> torch.Tensor:
 
 def test_its_commands_exist() -> None:
     commands = set(re.findall(r"(?:^|`)abstopk (\w+)", PAGE, re.MULTILINE))
-    assert commands == {"mirror", "convert", "publish", "pull", "neuronpedia", "explore", "eval"}
+    assert commands == {"mirror", "convert", "neuronpedia", "eval"}
     for command in commands:
         assert invoke(command, "--help").exit_code == 0, command

@@ -77,5 +77,5 @@ def test_a_folder_without_text_and_a_file_that_is_not_utf_8_are_named(tmp_path: 
         make_corpus(tmp_path, seed=0)
     (tmp_path / "latin.txt").unlink()
     (tmp_path / "one.txt").write_text("A line.\n" * 100)
-    with pytest.raises(SystemExit, match="too little text: of 1 documents 1 are held out"):
+    with pytest.raises(SystemExit, match="too little text: 1 of 1 documents are held out"):
         make_corpus(tmp_path, seed=0)

@@ -95,7 +95,7 @@ def test_a_run_that_diverged_is_recorded_apart_from_those_that_were_measured(
 
 def test_records_of_other_text_end_the_command(tmp_path: Path) -> None:
     record.require_text_of_record(tmp_path, [None, "abc"], "abc")
-    with pytest.raises(SystemExit, match=r"is of other text \(abc\) than this \(def\)"):
+    with pytest.raises(SystemExit, match=r"other text \(abc\), not def"):
         record.require_text_of_record(tmp_path, [None, "abc"], "def")
 
 

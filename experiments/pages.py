@@ -1,14 +1,21 @@
-"""How what is recorded gets into a page: tables between marks, and numbers in sentences."""
+"""Write recorded values into a page: tables between marks, and numbers in sentences."""
 
 import re
+from collections.abc import Iterable, Sequence
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown."""
+    head, *body = (f"| {' | '.join(cells)} |" for cells in (header, *rows))
+    return "\n".join([head, "|---" * len(header) + "|", *body])
 
 
 def filled(text: str, parts: dict[str, str]) -> str:
     """
-    ``text`` with each of ``parts`` between the marks of its name.
+    Replace what stands between the marks ``<!-- name -->`` and ``<!-- end of name -->``, for each name of ``parts``.
 
     Raises:
-        ValueError: a part has no marks, or not one of each.
+        ValueError: a mark is missing or occurs twice.
     """
     for name, content in parts.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -20,10 +27,10 @@ def filled(text: str, parts: dict[str, str]) -> str:
 
 def retold(text: str, phrase: str, values: tuple[str, ...]) -> str:
     """
-    ``text`` with ``values`` at the {} of ``phrase``, however its lines are broken.
+    Put ``values`` at the {} of the one place in ``text`` that reads like ``phrase``, wherever its lines break.
 
     Raises:
-        ValueError: the text does not have the phrase, with a number at each {}, exactly once.
+        ValueError: the phrase, with a number at each {}, is not there exactly once.
     """
     parts = [r"\s+".join(map(re.escape, part.split(" "))) for part in phrase.split("{}")]
     found = list(re.finditer(r"(-?\d(?:[\w.,+]*\w)?)".join(parts), text))
