@@ -78,9 +78,9 @@ def neuronpedia(
     """Write both poles of every latent as two features, in SAEDashboard's JSON for Neuronpedia."""
     with errors_as_sentences() as console:
         from sae_lens_abstopk.explorer.exploration import explore as run_explore
+        from sae_lens_abstopk.explorer.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.explorer.pass_cache import passes_folder
         from sae_lens_abstopk.explorer.site import remove_old_pass
-        from sae_lens_abstopk.interop.neuronpedia import check_features_folder, layer_of, sides, write_neuronpedia
         from sae_lens_abstopk.saes.loading import load_sae
         from sae_lens_abstopk.saes.signed import SignedSAE, require_signed
         from sae_lens_abstopk.system.folder_lock import LOCK, run_folder_lock

@@ -8,7 +8,7 @@ import pytest
 
 from sae_lens_abstopk.explorer.catalogue import Catalogue
 from sae_lens_abstopk.explorer.exploration import Exploration
-from sae_lens_abstopk.interop.neuronpedia import sides, write_neuronpedia
+from sae_lens_abstopk.explorer.neuronpedia import sides, write_neuronpedia
 from sae_lens_abstopk.model.model_passes import ModelPasses
 from sae_lens_abstopk.system.errors import ConfigError
 from tests.cli.test_cli import invoke
@@ -127,7 +127,7 @@ def test_the_command_writes_the_features_of_a_run(
 ) -> None:
     arguments = ["--out", str(tmp_path / "out"), "--model-id", "tiny", "--set", "res-abstopk", "--text", str(texts)]
     with monkeypatch.context() as broken:
-        broken.setattr("sae_lens_abstopk.interop.neuronpedia.write_neuronpedia", lambda *_, **__: 1 / 0)
+        broken.setattr("sae_lens_abstopk.explorer.neuronpedia.write_neuronpedia", lambda *_, **__: 1 / 0)
         assert invoke("neuronpedia", str(signed_folder), *arguments, "--tokens", "800").exit_code != 0
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(ModelPasses, "activations", None)  # the saved pass is reused
