@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from experiments.speed.filling import retold
+from experiments.pages import retold
 
 from experiments.speed import recording, step_time
 from experiments.speed.beside import measures
