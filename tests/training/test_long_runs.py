@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.runner import TrainingRun
+from sae_lens_abstopk.training.training_loop import TrainingLoop
 
 ROOT = Path(__file__).parents[2]
 KILLS = 30
@@ -53,7 +54,9 @@ def test_a_run_killed_at_thirty_random_moments_ends_as_one_that_was_not(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of the process is read in /proc")
 @pytest.mark.filterwarnings("ignore:All samples")
-def test_memory_stays_flat_over_twenty_thousand_steps(raw_config: dict[str, Any]) -> None:
+def test_memory_stays_flat_over_twenty_thousand_steps(
+    raw_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = raw_config | {
         "train_batch_size_tokens": 8,
         "training_tokens": 8 * STEPS,
@@ -64,13 +67,13 @@ def test_memory_stays_flat_over_twenty_thousand_steps(raw_config: dict[str, Any]
     }
     run = TrainingRun(build_config(raw), console=Console(quiet=True))
     resident: dict[int, int] = {}
-    original = run._held_out
+    original = TrainingLoop._measure_held_out
 
-    def weigh() -> Any:
+    def weigh(loop: TrainingLoop) -> Any:
         resident[run.trainers["sae"].n_training_steps] = resident_pages()
-        return original()
+        return original(loop)
 
-    run._held_out = weigh  # type: ignore[method-assign]
+    monkeypatch.setattr(TrainingLoop, "_measure_held_out", weigh)
     run.run()
     assert list(resident) == [5000, 10_000, 15_000, STEPS]
     assert resident[STEPS] < 1.01 * resident[5000], resident

@@ -18,7 +18,6 @@ from datasets import Array2D, Dataset, Features, Sequence, Value
 from rich.console import Console
 from sae_lens import (
     SAE,
-    ActivationsStore,
     LanguageModelSAERunnerConfig,
     LanguageModelSAETrainingRunner,
     LoggingConfig,

@@ -76,7 +76,7 @@ def test_in_training_the_coefficient_moves_towards_the_target(
         ("target_l0", {"nobody": 3.0}, "target_l0 names 'nobody', which is not trained; SAEs: sae"),
         ("target_l0", {"sae": 3.0}, "target_l0.sae: sparse_abstopk has no sparsity coefficient"),
         ("lr_multiples", {"nobody": 3.0}, "lr_multiples names 'nobody', which is not trained; SAEs: sae"),
-        ("lr_multiples", {"sae": 0.0}, r"lr_multiples\.sae=0\.0 must be above 0 and finite"),
+        ("lr_multiples", {"sae": 0.0}, r"lr_multiples\.sae=0\.0 must be above 0"),
     ],
 )
 def test_a_target_or_a_rate_that_no_sae_can_have_is_refused(

@@ -68,6 +68,9 @@ def test_a_run_that_was_stopped_twice_ends_as_one_that_was_not(
             assert (tmp_path / name / "checkpoints" / str(64 * step)).is_dir()
         results.append(state_of(raw, resume_from_checkpoint="newest"))
         raw["prefetch_llm_batches"] = changes.get("prefetch_llm_batches", 0)  # which changes no number
+    if raw["prefetch_llm_batches"]:  # a thread has read on, past the last step
+        for result in results:
+            del result["text"]
     assert differences(*results) == []
 
 

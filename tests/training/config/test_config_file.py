@@ -113,7 +113,7 @@ def changed(raw: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("sae", SIGNED, "sae.signed_expansion_factor is a multiple of d_in, and d_sae is missing"),
         ("sae.normalize_activations", "layer_norm", "cannot be combined with the dead-latent loss"),
         ("sae.normalize_activations", "z", "has the wrong type"),
-        ("sae.use_sparse_activations", True, "has no effect here"),
+        ("sae.use_sparse_activations", True, "has no effect; leave it out"),
         ("n_checkpoints", 3, "n_checkpoints=3 has no effect here; leave it out: checkpoint_freq"),
         ("n_eval_batches", 20, "leave it out: perf_tokens"),
         ("eval_batch_size_prompts", 4, "leave it out: store_batch_size_prompts is the batch"),
