@@ -18,7 +18,7 @@ class ClassSet(NamedTuple):
 
 
 def class_set(task: Task) -> ClassSet:
-    """The two poles of a task as classes; its val texts are training texts here."""
+    """Make classes of the two poles of a task; val texts become training texts."""
     split = task.split(0)
 
     def classes(rows: Iterable[int]) -> Classes:
@@ -31,9 +31,9 @@ def class_set(task: Task) -> ClassSet:
 
 def joined(sets: Sequence[ClassSet]) -> ClassSet:
     """
-    One set with the classes of all, named ``task: pole``.
+    Join the classes of all sets, named ``task: pole``.
 
-    Targeted probe perturbation needs more than two classes: with two, harm to one probe is harm to the other.
+    Targeted probe perturbation needs more than two classes: with two, harm to one probe harms the other.
 
     Raises:
         ConfigError: there are fewer than two sets.
