@@ -1,4 +1,4 @@
-"""Results as a table for further analysis."""
+"""Results as CSV, for further analysis."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ _OF_TRAINING = ("lr", "seed", "train_batch_size_tokens", "training_tokens", "tra
 
 
 def csv_report(merged: MergedResults) -> str:
-    """One row an SAE, numbers in full; a cell is empty where nothing is known."""
+    """Write one row per SAE, with full numbers; cells without a value are empty."""
     rows = [_row(sae) for sae in merged.saes]
     written = io.StringIO()
     table = csv.DictWriter(written, list(dict.fromkeys(chain.from_iterable(rows))), lineterminator="\n")

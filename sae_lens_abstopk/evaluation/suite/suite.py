@@ -16,7 +16,7 @@ def _is_file(task: str) -> bool:
 
 
 def _beside(task: str, info: ValidationInfo) -> str:
-    """A task file beside that of the suite (``info.context``) comes before one in the current folder."""
+    """Return a task file beside that of the suite (``info.context``) comes before one in the current folder."""
     beside = info.context.parent / task if info.context else None
     return str(beside) if beside and _is_file(task) and beside.is_file() else task
 
@@ -97,13 +97,13 @@ class Suite(_Section):
 
 
 def task_key(task: str) -> str:
-    """The name of a suite's task in the results: its own, or that of its file."""
+    """Return the name of a suite's task in the results: its own, or that of its file."""
     return Path(task).stem if _is_file(task) else task
 
 
 def load_suite(source: str | Path) -> Suite:
     """
-    A suite by name, or from a YAML file; task files beside it come before those in the current folder.
+    Return a suite by name, or from a YAML file; task files beside it come before those in the current folder.
 
     Raises:
         ConfigError: it is missing, or a key or value is not understood.
