@@ -58,13 +58,13 @@ def explore(
         if labeler and not labeler_model:
             raise config_error(f"--labeler {labeler} needs a model; add --labeler-model NAME.")
         if port:
-            server(out, port=port).server_close()  # fail before the pass if the port is taken
+            server(out, port=port).server_close()  # before the pass, fail if the port is taken
         with run_folder_lock(out, key="out"):
             asked = None
             if labeler:
                 asked = Labeler(labeler, labeler_model or "", cache=out / ANSWERS, prompt=labeler_prompt)
             if asked and yes:
-                asked.check()  # fail before the pass if it does not answer
+                asked.check()  # before the pass, fail if the endpoint does not answer
             found = run_explore(
                 saes,
                 model=model,
@@ -92,7 +92,7 @@ def explore(
                 if asked and yes:
                     with passes_bar(console, "labelling") as on_progress:
                         found = found.labelled(asked, chosen, on_progress=on_progress)
-            finally:  # write the site even if the labeler fails or there is nobody to confirm
+            finally:  # write the site even if the labeler fails or nobody can confirm
                 with passes_bar(console, "writing") as on_progress:
                     page = found.write(out, on_progress=on_progress)
         console.print(f"the last {PASSES_KEPT} passes over texts are kept in {passes_folder()}", soft_wrap=True)
