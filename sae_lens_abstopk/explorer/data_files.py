@@ -88,7 +88,7 @@ def shard(latents: Iterable[Latent]) -> dict[str, Any]:
 
 
 def _json(value: Any, strings: Strings) -> Any:
-    """Convert dataclasses to objects and named tuples to arrays; strings in tuples become numbers, floats four digits."""
+    """Convert dataclasses to objects and tuples to arrays, with numbers for strings and four digits for floats."""
     if isinstance(value, float):
         return short(value)
     if isinstance(value, tuple):

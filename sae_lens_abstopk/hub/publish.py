@@ -79,9 +79,9 @@ def publish(
         private: Create a private repository; by default the account's settings decide.
         revision: Branch; created if missing.
         with_mirror: Also publish the mirror of each signed SAE, as ``<id>_mirror``.
-        results: Results files, or results of :func:`evaluate`, for the card; matched by the hash of the weights, else by
-            id, or by label if they have no hash. By default a ``results.json`` of these weights in the SAE's folder or
-            its parent.
+        results: Results files, or results of :func:`evaluate`, for the card; matched by the hash of the weights, else
+            by id, or by label if they have no hash. By default a ``results.json`` of these weights in the SAE's
+            folder or its parent.
         measure: Measure now, for the canonical sign gauge and for missing reconstruction and contexts; needs folders.
         model_name: Model to measure with instead of the recorded one.
         text: Dataset or file to measure on instead of the run's held-out text.

@@ -19,7 +19,7 @@ class EncoderWeights(NamedTuple):
     scale: Float[Tensor, " F"] | None = None
     """Decoder norms, if codes are rescaled by them."""
     n_signed: int | None = None
-    """Number of leading latents ranked by magnitude; the others rank by value and are on only if positive. None: all."""
+    """Number of leading latents ranked by magnitude, None for all; the others rank by value, if positive."""
     half_precision: bool = False
     """Whether to search candidates in bfloat16 (see :mod:`.candidates`); for float32 weights only."""
 

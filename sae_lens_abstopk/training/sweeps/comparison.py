@@ -55,7 +55,7 @@ class ComparisonRun:
     config: TrainingConfig
 
     def folders(self) -> dict[str, Path]:
-        """Folder of each variant."""
+        """Return the folder of each variant."""
         output = Path(self.config.output_path or "")
         return {str(sae.metadata.variant): sae_folder(output, name) for name, sae in self.config.all_saes.items()}
 
