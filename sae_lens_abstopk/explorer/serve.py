@@ -15,7 +15,7 @@ from sae_lens_abstopk.system.errors import ConfigError
 NAVIGATION = ("document", "iframe", "frame")
 
 
-class _Private(SimpleHTTPRequestHandler):
+class _PrivateHandler(SimpleHTTPRequestHandler):
     """Silent handler that rejects hidden files, other host names and requests of other sites' pages."""
 
     @override
@@ -58,7 +58,7 @@ def server(folder: Path, *, port: int = 0) -> ThreadingHTTPServer:
         ConfigError: the port is taken or not allowed.
     """
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Private, directory=str(folder)))
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_PrivateHandler, directory=str(folder)))
     except OSError as error:
         raise ConfigError(f"port={port} cannot be served on ({error.strerror}); use another, or 0.") from None
 

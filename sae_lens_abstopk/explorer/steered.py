@@ -41,7 +41,7 @@ def steered_texts(
     """
     text_model = TextModel(model, prepend_bos=TokenSelection.of_sae(sae).prepend_bos)
     encoded = text_model.encode(prompts)
-    unsteered = _continued(text_model, encoded)
+    unsteered = _continue(text_model, encoded)
     found: dict[int, tuple[SteeredText, ...]] = {}
     for number, (latent, scale) in enumerate(scales.items(), start=1):
         columns = []
@@ -50,14 +50,14 @@ def steered_texts(
                 columns.append(unsteered)
                 continue
             with steer(model, sae, latent=latent, strength=strength, scale=scale):
-                columns.append(_continued(text_model, encoded))
+                columns.append(_continue(text_model, encoded))
         found[latent] = tuple(SteeredText(*row) for row in zip(prompts, zip(*columns, strict=True), strict=True))
         if on_progress is not None:
             on_progress(number, len(scales))
     return found
 
 
-def _continued(model: TextModel, prompts: TokenBatch) -> list[str]:
+def _continue(model: TextModel, prompts: TokenBatch) -> list[str]:
     new = model.generate(prompts, samples=1, max_new_tokens=NEW_TOKENS, temperature=0).new
     text_of, special = TokenText(model.tokenizer), set(model.tokenizer.all_special_ids)
     return [  # joined by TokenText, because the last character may be cut off

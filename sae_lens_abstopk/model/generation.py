@@ -150,7 +150,7 @@ class TextModel:
         rows: list[list[int]] = []
         for part, uniform in zip(self._parts(repeated), numbers.split(self.batch_size), strict=True):
             sampler = _Sampler(uniform.float().to(self.device), temperature)
-            rows += self._continued(part, sampler, max_new_tokens).tolist()
+            rows += self._continue(part, sampler, max_new_tokens).tolist()
         ends = [next((i for i, token in enumerate(row) if token in self._ends), len(row) - 1) for row in rows]
         kept = [row[: end + 1] for row, end in zip(rows, ends, strict=True)]
         texts = self.tokenizer.batch_decode(kept, skip_special_tokens=True)
@@ -182,7 +182,7 @@ class TextModel:
             options = {name: value for name, value in options.items() if name in self._forward_options}
             return self._hf(input_ids=batch.ids, attention_mask=batch.mask, **options).logits
 
-    def _continued(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
+    def _continue(self, batch: TokenBatch, sampler: "_Sampler", max_new_tokens: int) -> torch.Tensor:
         ids, mask = batch
         start = ids.shape[1]
         if self._hf is None:

@@ -56,7 +56,7 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
     if not hook_name:
         raise ConfigError("the metadata of the SAE name no hook; give hook_name, such as hook_name='model.layers.15'.")
     hf = transformers_model(model)
-    _refuse_compiled(each for each in (model, hf) if each is not None)
+    _require_not_compiled(each for each in (model, hf) if each is not None)
     if isinstance(model, TransformerBridge | HookedTransformer):
         return _in_transformer_lens(model, hook_name, hf)
     assert hf is not None
@@ -71,7 +71,7 @@ def find_place(model: nn.Module, hook_name: str | None) -> HookPlace:
         name = wrapped[0] if len(wrapped) == 1 else name
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, list(modules), layers))
-    _refuse_compiled(_around(name, modules))
+    _require_not_compiled(_enclosing_modules(name, modules))
     return HookPlace(name, modules[name], _base_model(hf))
 
 
@@ -120,7 +120,7 @@ def _in_transformer_lens(
     modules = model.hook_dict if isinstance(model, TransformerBridge) else dict(model.named_modules())
     if name not in modules:
         raise ConfigError(_missing(model, hook_name, known, residual))
-    _refuse_compiled(_around(name, dict(model.named_modules())))
+    _require_not_compiled(_enclosing_modules(name, dict(model.named_modules())))
     if hf is not None:
         return HookPlace(name, modules[name], _base_model(hf))
     block = re.match(r"blocks\.\d+\b", name)
@@ -160,12 +160,12 @@ def _base_model(hf: nn.Module) -> nn.Module:
     return base if isinstance(base, nn.Module) else own
 
 
-def _around(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
+def _enclosing_modules(name: str, modules: Mapping[str, nn.Module]) -> Iterator[nn.Module]:
     """Yield a module and the modules that contain it."""
     return (module for each, module in modules.items() if f"{name}.".startswith(f"{each}."))
 
 
-def _refuse_compiled(modules: Iterable[nn.Module]) -> None:
+def _require_not_compiled(modules: Iterable[nn.Module]) -> None:
     for module in modules:
         compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         by_forward = hasattr(module.forward, "_torchdynamo_orig_callable")

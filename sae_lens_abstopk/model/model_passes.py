@@ -126,9 +126,9 @@ class ModelPasses:
     def device(self) -> torch.device:
         """Device of the activations at the hook; on a model over several devices, a pass over two tokens finds it."""
         devices = {weight.device for weight in self.model.parameters()}
-        return devices.pop() if len(devices) == 1 else self._of_two_tokens().device
+        return devices.pop() if len(devices) == 1 else self._activation_of_two_tokens().device
 
-    def _of_two_tokens(self) -> torch.Tensor:
+    def _activation_of_two_tokens(self) -> torch.Tensor:
         return self.activations(torch.zeros(1, 2, dtype=torch.int64, device=next(self.model.parameters()).device))
 
     @cached_property
@@ -140,7 +140,7 @@ class ModelPasses:
         given: list[Any] = []
         handle = layers[-1].register_forward_hook(lambda _, __, output: given.append(output))
         try:
-            self._of_two_tokens()
+            self._activation_of_two_tokens()
         finally:
             handle.remove()
         return layers if isinstance(given[0], torch.Tensor) else []

@@ -42,7 +42,8 @@ def run_folder_lock(folder: Path, *, key: str = "output_path") -> Iterator[None]
         acquire(lock)
     except Timeout:
         raise FolderInUseError(
-            f"{key}={str(folder)!r} is being written by {_who(holder)}; wait for it or stop it, or name another folder."
+            f"{key}={str(folder)!r} is being written by {_describe_holder(holder)}; wait for it or stop it, or name "
+            "another folder."
         ) from None
     except OSError as error:
         raise ConfigError(
@@ -100,7 +101,7 @@ def require_free(folder: Path) -> None:
             pass
 
 
-def _who(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
         found = json.loads(holder.read_text())
         # a file server may keep the lock of a machine that went down

@@ -13,7 +13,7 @@ def explain(error: ValidationError, raw: Any, model: type[BaseModel]) -> str:
     """
     Describe one mistake in ``raw``, the mapping that ``model`` rejected: the key, its value and what is allowed.
 
-    Of several mistakes an unknown key comes first, then the most deeply nested.
+    Among several mistakes an unknown key comes first, then the most deeply nested.
     """
     first = max(error.errors(), key=lambda e: (e["type"] == "extra_forbidden", len(e["loc"])))
     keys, at, takes, section, known = list[str](), raw, "", model, dict[str, Any]()

@@ -26,14 +26,14 @@ class TokenText:
         self._known: dict[int, tuple[str, bool]] = {}
 
     def __call__(self, token: int) -> str:
-        return self._found(token)[0]
+        return self._lookup(token)[0]
 
     def pieces(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
         """Return the pieces of text of consecutive tokens, each with the indices of its tokens."""
         found: list[tuple[str, range]] = []
         start = 0
         while start < len(tokens):
-            (text, whole), stop = self._found(tokens[start]), start + 1
+            (text, whole), stop = self._lookup(tokens[start]), start + 1
             if not whole:
                 for end in range(start + 2, min(start + LONGEST, len(tokens)) + 1):
                     joined = self._decoded(tokens[start:end])
@@ -48,7 +48,7 @@ class TokenText:
         """Return the text of consecutive tokens."""
         return "".join(text for text, _ in self.pieces(tokens))
 
-    def _found(self, token: int) -> tuple[str, bool]:
+    def _lookup(self, token: int) -> tuple[str, bool]:
         """Return the text of a token, and whether it is complete text."""
         if token not in self._known:
             text, piece = self._decoded([token]), self._tokenizer.convert_ids_to_tokens(token)

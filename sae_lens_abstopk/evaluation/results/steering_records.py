@@ -42,7 +42,7 @@ class InterventionRecord(Record):
 
 
 class BehaviourRecord(Record):
-    """What the model does under one intervention at one strength, or under none."""
+    """Behaviour of the model under one intervention at one strength, or under none."""
 
     strength: float
     reached: bool = Field(

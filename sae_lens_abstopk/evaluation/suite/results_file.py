@@ -33,7 +33,7 @@ def refuse_overwriting(
         before = read_results(path)
     except ConfigError as error:
         raise ConfigError(f"{error} Move that file away, or name another folder; finished parts are kept.") from None
-    lost = _lost(before, {identity_of(source) for source in sources}, suite)
+    lost = _lost_results(before, {identity_of(source) for source in sources}, suite)
     lost += [
         f"everything with {key} {getattr(before, key)} (now {value})"
         for key, value in (measured_on or {}).items()
@@ -51,7 +51,7 @@ def identity_of(source: str) -> str:
     return weights_sha256(source) or source
 
 
-def _lost(before: Results, kept: set[str], suite: Suite) -> list[str]:
+def _lost_results(before: Results, kept: set[str], suite: Suite) -> list[str]:
     tasks = {task_key(name) for name in suite.tasks}
     steered = {task_key(name) for name in suite.steering.tasks} if suite.steering else set()
     saes = before.saes.items()

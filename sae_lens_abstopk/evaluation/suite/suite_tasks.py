@@ -29,7 +29,7 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     if unknown := files.keys() - set(keys):
         raise ConfigError(f"local names {', '.join(sorted(unknown))}, not among the tasks {', '.join(keys)}.")
     tasks = {
-        key: _in_use(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
+        key: _sampled_task(load_task(name, local=files.get(key)), suite.texts_per_pole, seed)
         for key, name in zip(keys, suite.tasks, strict=True)
     }
     for name in suite.steering.tasks if suite.steering else ():
@@ -41,7 +41,7 @@ def tasks_of_suite(suite: Suite, *, local: Mapping[str, str | Path] | None = Non
     return tasks
 
 
-def _in_use(task: Task, texts_per_pole: int | None, seed: int) -> Task:
+def _sampled_task(task: Task, texts_per_pole: int | None, seed: int) -> Task:
     """Return the task with its sampled texts; raise if they cannot be split."""
     try:
         task = drawn(task, texts_per_pole, seed)

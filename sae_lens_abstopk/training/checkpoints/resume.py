@@ -58,7 +58,7 @@ def is_finished(cfg: TrainingConfig) -> bool:
         ConfigError: it holds a run with other settings that took a step, or a config.yaml that no run wrote.
     """
     output = Path(cfg.output_path or "")
-    _require_no_foreign_config(cfg)
+    _require_no_user_config(cfg)
     if _run_files(cfg):
         require_same_run(output, cfg)
     return all((sae_folder(output, name) / SAE_WEIGHTS_FILENAME).exists() for name in cfg.all_saes)
@@ -72,7 +72,7 @@ def refuse_to_overwrite(cfg: TrainingConfig) -> None:
         ConfigError: it is a file, or holds a finished run, a run that shall not resume, or the user's own config.yaml.
     """
     output = Path(cfg.output_path or "")
-    _require_no_foreign_config(cfg)
+    _require_no_user_config(cfg)
     resumes, files = cfg.resume_from_checkpoint is not None, _run_files(cfg)
     place = f"output_path={str(output)!r}"
     other = f"name another folder, or resume it with --resume (resume_from_checkpoint={NEWEST!r} in Python)"
@@ -100,7 +100,7 @@ def _run_files(cfg: TrainingConfig) -> list[str]:
     return [str(path.relative_to(output)) for path in files] + ["checkpoints"] * bool(checkpoints(checkpoint_root(cfg)))
 
 
-def _require_no_foreign_config(cfg: TrainingConfig) -> None:
+def _require_no_user_config(cfg: TrainingConfig) -> None:
     """Raise if the run would overwrite a config.yaml that the user wrote: no other file of a run is beside it."""
     output = Path(cfg.output_path or "")
     by_runs = (LOCK, METRICS_FILENAME, SAE_WEIGHTS_FILENAME)

@@ -74,7 +74,7 @@ class TrackingConfig(LoggingConfig):
                     f"logger.log_to_{package}=true needs {package}: pip install 'sae-lens-abstopk[{package}]'."
                 )
         uri = self.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        if self.log_to_mlflow and uri and _is_refused_folder(uri):
+        if self.log_to_mlflow and uri and _is_unsupported_folder(uri):
             key = "logger.mlflow_tracking_uri" if self.mlflow_tracking_uri else "MLFLOW_TRACKING_URI"
             raise ConfigError(
                 f"{key}={uri!r} is a folder, which the installed MLflow does not write to; give a server or a database "
@@ -82,7 +82,7 @@ class TrackingConfig(LoggingConfig):
             )
 
 
-def _is_refused_folder(uri: str) -> bool:
+def _is_unsupported_folder(uri: str) -> bool:
     if urlsplit(uri).scheme not in ("", "file") or uri == "databricks":
         return False
     from mlflow import environment_variables

@@ -41,10 +41,10 @@ class BatchStream(Iterator[torch.Tensor]):
         self._before_each = before_each
         self._ready: deque[torch.Tensor] = deque()
         """Batches taken from the source and not used yet."""
-        noted = self._noted()
-        self._source = PrefetchingIterator(noted, prefetch) if prefetch else noted
+        batches = self._queued()
+        self._source = PrefetchingIterator(batches, prefetch) if prefetch else batches
 
-    def _noted(self) -> Iterator[torch.Tensor]:
+    def _queued(self) -> Iterator[torch.Tensor]:
         for batch in self._origin.batches():
             self._ready.append(batch)
             yield batch
