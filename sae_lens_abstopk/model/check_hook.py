@@ -127,9 +127,9 @@ def _require_module(spec: ModelSpec, model: Any, layers: int) -> None:
     if hook in names:
         return
     residual = layer_names(model)
-    asked = extract_layer_from_tlens_hook_name(hook)
+    layer = extract_layer_from_tlens_hook_name(hook)
     nearest = difflib.get_close_matches(hook, names, n=3) or residual[layers // 2 : layers // 2 + 1]
-    if asked is not None and asked >= layers:
+    if layer is not None and layer >= layers:
         nearest = residual[-1:]
     classes = "; for TransformerLens's names, set model_class_name=HookedTransformer or TransformerBridge"
     raise ConfigError(

@@ -52,8 +52,8 @@ def load_language_model(spec: ModelSpec, text: TextSpec, hook_names: Sequence[st
         raise ConfigError(why_no_model(name, error)) from error
     first = next(model.parameters(), None)
     if first is not None and first.device.type == "cpu":
-        half, asked = first.dtype in (torch.float16, torch.bfloat16), options.keys() & {"dtype", "torch_dtype"}
-        slow = half and not asked and not autocast_pays(first.device)
+        half, chosen = first.dtype in (torch.float16, torch.bfloat16), options.keys() & {"dtype", "torch_dtype"}
+        slow = half and not chosen and not autocast_pays(first.device)
         # under autocast on a CPU, layer norm does not accept float16 weights
         if slow or (spec.autocast_lm and first.dtype == torch.float16):
             model.float()

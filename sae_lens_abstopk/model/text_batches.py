@@ -65,13 +65,13 @@ def shared_selection(saes: Mapping[str, Any]) -> TokenSelection:
             )
         found[name] = TokenSelection.of_sae(sae)
     if len(set(found.values())) != 1:
-        told = "; ".join(
+        selections = "; ".join(
             f"{name}: {', '.join(f'{key}={value}' for key, value in selection._asdict().items())}"
             for name, selection in found.items()
         )
         raise ConfigError(
-            f"only SAEs trained on the same selection of tokens can share a pass ({told or 'no SAE was given'}); give "
-            "those of one selection at a time."
+            f"only SAEs trained on the same selection of tokens can share a pass ({selections or 'no SAE was given'}); "
+            "give those of one selection at a time."
         )
     return next(iter(found.values()))
 

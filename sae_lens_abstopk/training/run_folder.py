@@ -23,6 +23,6 @@ def checkpoint_root(cfg: TrainingConfig) -> Path:
 
 def write_config(folder: Path, cfg: TrainingConfig) -> None:
     """Write the config of a run as a file that starts the same run again."""
-    anew = copy.copy(cfg)
-    anew.resume_from_checkpoint = None
-    write_whole(folder / CONFIG_FILENAME, dump_config(anew))
+    fresh = copy.copy(cfg)
+    fresh.resume_from_checkpoint = None
+    write_whole(folder / CONFIG_FILENAME, dump_config(fresh))

@@ -71,8 +71,8 @@ class MergedResults:
             ConfigError: a name is not in the results.
         """
         known = [task.name for task in self.tasks]
-        for kind, asked, there in (("task", tasks, known), ("sae", saes, self.names)):
-            for name in asked:
+        for kind, wanted, there in (("task", tasks, known), ("sae", saes, self.names)):
+            for name in wanted:
                 if name not in there:
                     found = ", ".join(there) or "none"
                     raise ConfigError(f"{kind}={name!r} is not in these results; they have {found}.")

@@ -133,10 +133,10 @@ class Subjects(LoadedSAEs):
 
         Batches for the whole model, ``with_logits``, may be smaller.
         """
-        asked = n_tokens, with_logits
-        if asked not in self._batches:
+        key = n_tokens, with_logits
+        if key not in self._batches:
             d_sae = max(sae.cfg.d_sae for sae in self.saes.values())
-            self._batches[asked] = token_batches(
+            self._batches[key] = token_batches(
                 self.model,
                 self.model_spec,
                 self.text_spec,
@@ -145,7 +145,7 @@ class Subjects(LoadedSAEs):
                 d_sae=d_sae,
                 with_logits=with_logits,
             )
-        return self._batches[asked]
+        return self._batches[key]
 
 
 def _spec_in_memory(model: Any, spec: ModelSpec, d_in: int) -> ModelSpec:
