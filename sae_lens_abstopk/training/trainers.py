@@ -19,7 +19,7 @@ from sae_lens_abstopk.training.config.training_config import TrainingConfig
 from sae_lens_abstopk.training.warm_start import load_start
 
 # torch renamed an option of DistributedDataParallel
-_STATIC_GRAPH = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_HAS_FORWARD_SYNC_BUFFERS = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
 
 
 def new_sae(cfg: TrainingSAEConfig, seed: int, *, weights_of: Path | None = None) -> TrainingSAE[Any]:
@@ -66,7 +66,7 @@ class RankTrainer(SAETrainer[Any, Any]):
     def __init__(self, cfg: Any, sae: TrainingSAE[Any], data_provider: Any) -> None:
         super().__init__(cfg=cfg, sae=sae, data_provider=data_provider)
         # ranks fill their buffers with the same values
-        options: dict[str, Any] = {"forward_sync_buffers" if _STATIC_GRAPH else "broadcast_buffers": False}
+        options: dict[str, Any] = {"forward_sync_buffers" if _HAS_FORWARD_SYNC_BUFFERS else "broadcast_buffers": False}
         shared = DistributedDataParallel(_Step(sae), gradient_as_bucket_view=True, **options)
         # a function: as a module attribute, the SAE would become a part of itself
         sae.training_forward_pass = lambda step_input: shared(step_input)  # type: ignore[method-assign]

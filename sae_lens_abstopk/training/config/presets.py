@@ -11,8 +11,8 @@ from sae_lens_abstopk.system.yaml_files import data_folder, read_yaml, yaml_valu
 YAML = (".yaml", ".yml")
 SAE_SHORTHANDS = {"expansion_factor": "d_sae", "k_fraction": "k", "signed_expansion_factor": "signed_share"}
 """Shorthands that are multiples of ``d_in``, and the keys that they set."""
-_CONFLICTING_KEY = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
-CONFLICTS = _CONFLICTING_KEY | {key: shorthand for shorthand, key in _CONFLICTING_KEY.items()}
+_SHORTHANDS = SAE_SHORTHANDS | {"training_steps": "training_tokens"}
+CONFLICTS = _SHORTHANDS | {key: shorthand for shorthand, key in _SHORTHANDS.items()}
 """Each shorthand and its key, both ways: the one given later wins."""
 
 
