@@ -54,9 +54,10 @@ def load_text(spec: TextSpec, part: TextPart) -> Text:
     elif part == "held_out":
         raise ConfigError("held_out_every is null, so there is no held-out text; set it to a number such as 20.")
     if _first(dataset, path) is None:
-        remedy = f"lower held_out_every={spec.held_out_every}, or set it to null" if part == "held_out" else "give more"
+        lower = f", lower held_out_every={spec.held_out_every}" if part == "held_out" else ""
+        null = " or set held_out_every to null" if spec.held_out_every is not None else ""
         raise ConfigError(
-            f"dataset_path={path!r} has too few documents for its part {part!r}: {remedy}. "
+            f"dataset_path={path!r} has too few documents for its part {part!r}: give more{lower}{null}. "
             "A .txt file is one document, as is a line of .jsonl."
         )
     if spec.shuffle and part == "train":

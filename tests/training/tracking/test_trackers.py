@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sae_lens_abstopk import ConfigError, train
 from sae_lens_abstopk.system.errors import TrainingStopped
-from sae_lens_abstopk.training import runner
+from sae_lens_abstopk.training import training_loop
 from sae_lens_abstopk.training.config.config_file import build_config
 from sae_lens_abstopk.training.config.tracking_config import TrackingConfig
 from sae_lens_abstopk.training.interruption import Interrupted
@@ -78,9 +78,9 @@ def test_the_page_maps_the_names_of_saelens_to_equal_numbers(
         steps.append((ours, trainer.build_train_step_log_dict(output, trainer.n_training_samples)))
         return ours
 
-    monkeypatch.setattr(runner, "step_metrics", both)
+    monkeypatch.setattr(training_loop, "step_metrics", both)
     trained(raw_config | {"dead_feature_window": 1})
-    page = (Path(__file__).parents[3] / "docs" / "train.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "saelens.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+/\w+)` \| (1 - )?`(\w+)` \|$", page, re.MULTILINE)
     assert len(rows) == 7
     ours, theirs = steps[-1]
